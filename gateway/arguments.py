@@ -1,0 +1,92 @@
+"""The arguments of each call, as the client must give them (docs/rpc.md, "Calls")."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Int = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]  # a C int
+
+
+class NoArguments(Struct, forbid_unknown_fields=True):
+    """accept, getsockname, getpeername."""
+
+
+class SocketArguments(Struct, forbid_unknown_fields=True):
+    """socket: Linux's numbers for address family, type and protocol."""
+
+    family: Int = 2
+    type: Int = 1
+    proto: Int = 0
+
+
+class BindArguments(Struct, forbid_unknown_fields=True):
+    """bind: packed address (empty or all zero: any) and port (0: one is chosen)."""
+
+    address: bytes
+    port: Port
+
+
+class ListenArguments(Struct, forbid_unknown_fields=True):
+    """listen."""
+
+    backlog: Int = 128
+
+
+class ConnectArguments(Struct, forbid_unknown_fields=True):
+    """connect. `nonblocking`: see docs/rpc.md, "connect"."""
+
+    address: bytes
+    port: Port
+    nonblocking: bool | None = None
+
+
+class ShutdownArguments(Struct, forbid_unknown_fields=True):
+    """shutdown: 0 SHUT_RD, 1 SHUT_WR, 2 SHUT_RDWR."""
+
+    how: Int
+
+
+class CloseArguments(Struct, forbid_unknown_fields=True):
+    """close: `abort` resets; `unread`: the application leaves received bytes unread."""
+
+    abort: bool = False
+    unread: bool = False
+
+
+class SetOptionArguments(Struct, forbid_unknown_fields=True):
+    """setsockopt."""
+
+    level: Int
+    option: Int
+    value: Int | bytes
+
+
+class GetOptionArguments(Struct, forbid_unknown_fields=True):
+    """getsockopt."""
+
+    level: Int
+    option: Int
+
+
+ARGUMENTS: dict[str, type[Struct]] = {
+    "socket": SocketArguments,
+    "bind": BindArguments,
+    "listen": ListenArguments,
+    "accept": NoArguments,
+    "connect": ConnectArguments,
+    "shutdown": ShutdownArguments,
+    "close": CloseArguments,
+    "setsockopt": SetOptionArguments,
+    "getsockopt": GetOptionArguments,
+    "getsockname": NoArguments,
+    "getpeername": NoArguments,
+}
+
+
+def parse(op: str, args: dict[str, Any]) -> Any:
+    """The arguments of `op` as its Struct; raises msgspec.ValidationError."""
+    return msgspec.convert(args, ARGUMENTS[op])

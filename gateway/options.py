@@ -1,0 +1,232 @@
+"""Socket options by Linux's numbers: what is allowed, what is answered, and what tcp is told.
+
+A value is kept under the option's name in the socket's `options`, so that it can be set in any state; children inherit
+it from their listener. The behaviour was compared with Linux 6.18 (tests/unit/gateway/test_linux.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from gateway.config import GatewayCoreConfig
+from gateway.errors import CallError
+
+SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
+MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
+MIN_RCVBUF: Final = 2304  # SOCK_MIN_RCVBUF
+MSS_DEFAULT: Final = 536  # TCP_MSS_DEFAULT: what TCP_MAXSEG shows before there is a connection
+MSS_MIN, MSS_MAX = 88, 32_767  # TCP_MIN_MSS, MAX_TCP_WINDOW
+KEEP_MAX_S: Final = 32_767  # MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
+COUNT_MAX: Final = 127  # MAX_TCP_KEEPCNT, MAX_TCP_SYNCNT
+CONGESTION_NAME: Final = 16  # TCP_CA_NAME_MAX
+CONGESTIONS: Final = {"newreno": "newreno", "reno": "newreno"}  # name as set → strategy; "reno" is Linux's name of it
+INT_MAX: Final = (1 << 31) - 1
+_INT = struct.Struct("=i")
+_LINGER = struct.Struct("=ii")
+_TIMEVAL = struct.Struct("=qq")
+_MICRO: Final = 1_000_000
+
+
+class Kind(Enum):
+    """How an option's bytes are read and shown."""
+
+    FLAG = "flag"
+    INT = "int"
+    BUFFER = "buffer"
+    LINGER = "linger"
+    TIME = "time"
+    NAME = "name"
+    TOS = "tos"
+    TTL = "ttl"
+    MAXSEG = "maxseg"
+    READ = "read"  # computed from the socket; cannot be set
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row. `low` to `high` is allowed (else EINVAL); tcp hears `value * scale` under `tcp` (empty: nothing)."""
+
+    name: str
+    kind: Kind
+    tcp: str = ""
+    low: int = -INT_MAX - 1
+    high: int = INT_MAX
+    scale: int = 1
+
+
+_F, _I, _R = Kind.FLAG, Kind.INT, Kind.READ
+OPTIONS: Final[dict[tuple[int, int], Option]] = {
+    (SOL_SOCKET, 2): Option("SO_REUSEADDR", _F),
+    (SOL_SOCKET, 3): Option("SO_TYPE", _R),
+    (SOL_SOCKET, 4): Option("SO_ERROR", _R),
+    (SOL_SOCKET, 6): Option("SO_BROADCAST", _F),
+    (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER, "sndbuf"),
+    (SOL_SOCKET, 8): Option("SO_RCVBUF", Kind.BUFFER, "rcvbuf"),
+    (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F, "keepalive"),
+    (SOL_SOCKET, 10): Option("SO_OOBINLINE", _F),  # our urgent data is always in line (RFC 6093 5)
+    (SOL_SOCKET, 13): Option("SO_LINGER", Kind.LINGER),
+    (SOL_SOCKET, 15): Option("SO_REUSEPORT", _F),
+    (SOL_SOCKET, 18): Option("SO_RCVLOWAT", _I),  # kept for the client, which acts on it; so are the two timeouts
+    (SOL_SOCKET, 19): Option("SO_SNDLOWAT", _R),
+    (SOL_SOCKET, 20): Option("SO_RCVTIMEO", Kind.TIME),
+    (SOL_SOCKET, 21): Option("SO_SNDTIMEO", Kind.TIME),
+    (SOL_SOCKET, 30): Option("SO_ACCEPTCONN", _R),
+    (SOL_SOCKET, 38): Option("SO_PROTOCOL", _R),
+    (SOL_SOCKET, 39): Option("SO_DOMAIN", _R),
+    (IPPROTO_TCP, 1): Option("TCP_NODELAY", _F, "nodelay"),
+    (IPPROTO_TCP, 2): Option("TCP_MAXSEG", Kind.MAXSEG, "maxseg", MSS_MIN, MSS_MAX),
+    (IPPROTO_TCP, 4): Option("TCP_KEEPIDLE", _I, "keepidle_ms", 1, KEEP_MAX_S, 1000),
+    (IPPROTO_TCP, 5): Option("TCP_KEEPINTVL", _I, "keepintvl_ms", 1, KEEP_MAX_S, 1000),
+    (IPPROTO_TCP, 6): Option("TCP_KEEPCNT", _I, "keepcnt", 1, COUNT_MAX),
+    (IPPROTO_TCP, 7): Option("TCP_SYNCNT", _I, "syncnt", 1, COUNT_MAX),
+    (IPPROTO_TCP, 11): Option("TCP_INFO", _R),
+    (IPPROTO_TCP, 12): Option("TCP_QUICKACK", _F, "quickack"),
+    (IPPROTO_TCP, 13): Option("TCP_CONGESTION", Kind.NAME),
+    (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
+    (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
+    (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+}
+BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
+
+
+def find(level: int, number: int, *, reading: bool) -> Option:
+    """The row; CallError as Linux for one that is not known, or cannot be set."""
+    option = OPTIONS.get((level, number))
+    if option is None:
+        known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP)
+        raise CallError(errno.EOPNOTSUPP if reading and not known_level else errno.ENOPROTOOPT)
+    if not reading and option.kind is Kind.READ:
+        raise CallError(errno.ENOPROTOOPT, f"{option.name} can only be read")
+    return option
+
+
+def _number(option: Option, value: int | bytes) -> int:
+    """The C int that was given; a level-IP option may also be one byte (net/ipv4/ip_sockglue.c)."""
+    if isinstance(value, int):
+        return value
+    if len(value) >= _INT.size:
+        number: int = _INT.unpack_from(value)[0]
+        return number
+    if option.kind in (Kind.TOS, Kind.TTL):
+        return value[0] if value else 0
+    raise CallError(errno.EINVAL, f"{option.name} takes an int")
+
+
+def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict[str, int]:
+    """What is to be kept for the new value: name → number. CallError for a wrong length or value."""
+    match option.kind:
+        case Kind.LINGER:
+            return _parse_linger(value)
+        case Kind.TIME:
+            return _parse_time(option, value)
+        case Kind.NAME:
+            return _parse_congestion(value)
+        case Kind.FLAG:
+            return {option.name: int(bool(_number(option, value)))}
+        case Kind.BUFFER:
+            return {option.name: _buffer(option, _number(option, value), config)}
+        case Kind.TOS:
+            return {option.name: _number(option, value) & 0xFC}  # the ECN bits are TCP's (RFC 3168 6.1)
+    number = _number(option, value)
+    if option.kind is Kind.TTL and number == -1:
+        return {option.name: config.ttl}
+    if option.kind is Kind.MAXSEG and number == 0:
+        return {option.name: 0}
+    if option.name == "SO_RCVLOWAT":
+        return {option.name: INT_MAX if number < 0 else number or 1}
+    if not option.low <= number <= option.high:
+        raise CallError(errno.EINVAL, f"{option.name}: {option.low} to {option.high}")
+    return {option.name: number}
+
+
+def _buffer(option: Option, asked: int, config: GatewayCoreConfig) -> int:
+    """Linux keeps twice what was asked (half of it for bookkeeping), within a limit; ours is the ring's size."""
+    sending = option.name == "SO_SNDBUF"
+    ring = config.tcp.send_ring if sending else config.tcp.receive_ring
+    asked = ring if asked < 0 else min(asked, ring)  # net/core/sock.c takes the number as unsigned
+    return max(asked * 2, MIN_SNDBUF if sending else MIN_RCVBUF)
+
+
+def _parse_linger(value: int | bytes) -> dict[str, int]:
+    if isinstance(value, int) or len(value) < _LINGER.size:
+        raise CallError(errno.EINVAL, "SO_LINGER takes a struct linger")
+    on, seconds = _LINGER.unpack_from(value)
+    if not on:
+        return {"SO_LINGER": 0}
+    return {"SO_LINGER": 1, "linger_s": seconds if seconds >= 0 else INT_MAX}
+
+
+def _parse_time(option: Option, value: int | bytes) -> dict[str, int]:
+    if isinstance(value, int) or len(value) < _TIMEVAL.size:
+        raise CallError(errno.EINVAL, f"{option.name} takes a struct timeval")
+    seconds, micro = _TIMEVAL.unpack_from(value)
+    if not 0 <= micro < _MICRO:
+        raise CallError(errno.EDOM, f"{option.name}: 0 to 999999 microseconds")
+    return {option.name: max(seconds * _MICRO + micro, 0) if seconds >= 0 else 0}
+
+
+def _parse_congestion(value: int | bytes) -> dict[str, int]:
+    if isinstance(value, int) or not value:
+        raise CallError(errno.EINVAL, "TCP_CONGESTION takes a name")
+    name = value[: CONGESTION_NAME - 1].split(b"\0")[0].decode("ascii", "replace")
+    if name not in CONGESTIONS:
+        raise CallError(errno.ENOENT, f"no congestion control {name!r}; there is {', '.join(CONGESTIONS)}")
+    return {}
+
+
+def default(option: Option, config: GatewayCoreConfig) -> int:
+    """What a socket has that never set the option."""
+    tcp = config.tcp
+    values = {
+        "SO_SNDBUF": tcp.send_buffer,
+        "SO_RCVBUF": tcp.receive_buffer,
+        "SO_RCVLOWAT": 1,
+        "TCP_NODELAY": int(not tcp.nagle),
+        "TCP_MAXSEG": MSS_DEFAULT,
+        "TCP_KEEPIDLE": tcp.keepalive_idle_ms // 1000,
+        "TCP_KEEPINTVL": tcp.keepalive_interval_ms // 1000,
+        "TCP_KEEPCNT": tcp.keepalive_probes,
+        "TCP_SYNCNT": tcp.syn_retries,
+        "TCP_QUICKACK": 1,
+        "IP_TTL": config.ttl,
+    }
+    return values.get(option.name, 0)
+
+
+def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> bytes:
+    """The bytes that getsockopt answers, for every kind but READ."""
+    if option.kind is Kind.NAME:
+        return config.tcp.congestion.encode("ascii").ljust(CONGESTION_NAME, b"\0")
+    value = kept.get(option.name)
+    if value is None or (option.kind is Kind.MAXSEG and value == 0):
+        value = default(option, config)
+    if option.kind is Kind.LINGER:
+        return _LINGER.pack(value, kept.get("linger_s", 0))
+    if option.kind is Kind.TIME:
+        return _TIMEVAL.pack(*divmod(value, _MICRO))
+    return _INT.pack(value)
+
+
+def number(value: int) -> bytes:
+    """A C int, as getsockopt answers it."""
+    return _INT.pack(value)
+
+
+def for_tcp(option: Option, value: int) -> int:
+    """What tcp is told: a buffer's real size, times in ms."""
+    return value // 2 if option.kind is Kind.BUFFER else value * option.scale
+
+
+def all_for_tcp(kept: Mapping[str, int]) -> dict[str, int]:
+    """Everything that was set before and that tcp acts on, by tcp's names."""
+    told = {}
+    for name, value in kept.items():
+        option = BY_NAME.get(name)
+        if option is not None and option.tcp:
+            told[option.tcp] = for_tcp(option, value)
+    return told

@@ -1,0 +1,36 @@
+"""What the link core must be told: plain data, so that a snapshot or a recording needs nothing else."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from levelip.config import LinkConfig
+from levelip.frames.packet import DeviceState
+from levelip.wire.addr import LIMITED_BROADCAST
+
+TUNABLES = (
+    "arp_reachable_ms",
+    "arp_retry_ms",
+    "arp_retries",
+    "arp_entries",
+    "arp_queue",
+    "device_queue",
+)
+"""Keys of [link] that a running core takes; the others concern the shell."""
+
+
+class LinkCoreConfig(Struct):
+    """The core's configuration.
+
+    `mac`: the stack's, 6 bytes; empty where the device has no Ethernet. `addresses`: the stack's own IPv4 addresses,
+    for which ARP answers. `broadcasts`: next hops that mean every host on the link, besides 255.255.255.255.
+    `offload`: whether super-packets are wanted at all; what the device can do comes with `device`, its first state.
+    """
+
+    epoch: int
+    device: DeviceState
+    link: LinkConfig
+    mac: bytes = b""
+    addresses: list[bytes] = []
+    broadcasts: list[bytes] = [LIMITED_BROADCAST]
+    iface: int = 1

@@ -1,0 +1,7 @@
+"""`python -m layers.tcp`."""
+
+import sys
+
+from layers.tcp.process import main
+
+sys.exit(main())

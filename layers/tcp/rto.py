@@ -1,0 +1,73 @@
+"""The retransmission timeout of RFC 6298, in nanoseconds. Knows no clock: it is given samples and asked for the RTO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MS = 1_000_000  # nanoseconds
+
+AFTER_SYN_LOSS = 3000 * MS  # RFC 6298 5.7: RTO for data if the SYN's timer had to fire
+
+
+@dataclass(slots=True)
+class Rto:
+    """SRTT, RTTVAR and RTO.
+
+    Deviates from RFC 6298 2.3 as Linux does (tcp_rtt_estimator, tcp_rto_min): the floor is below the variance term,
+    RTO = SRTT + max(floor, 4 RTTVAR), not below the sum, so that a delayed ACK on a path of tiny RTTs does not meet
+    an RTO of just that delay. It is never smaller than the RFC's with the same floor.
+    """
+
+    floor: int
+    ceiling: int
+    rto: int
+    srtt: int = 0  # 0: no sample yet
+    rttvar: int = 0
+    min_rtt: int = 0
+    samples: int = 0
+    backoffs: int = 0  # timeouts in a row
+
+    def sample(self, rtt: int) -> None:
+        """Take a measurement. The caller keeps Karn's rule: never of a segment sent twice (RFC 6298 3)."""
+        if rtt <= 0:
+            rtt = 1
+        srtt = self.srtt
+        if srtt:  # RFC 6298 2.3, alpha 1/8, beta 1/4
+            delta = rtt - srtt
+            self.rttvar += ((delta if delta > 0 else -delta) - self.rttvar) // 4
+            self.srtt = srtt = srtt + delta // 8
+            if rtt < self.min_rtt:
+                self.min_rtt = rtt
+        else:  # RFC 6298 2.2
+            self.srtt = srtt = rtt
+            self.rttvar = rtt // 2
+            self.min_rtt = rtt
+        self.samples += 1
+        self.backoffs = 0
+        self._compute()
+
+    def _compute(self) -> None:
+        var = 4 * self.rttvar
+        rto = self.srtt + (var if var > self.floor else self.floor)
+        self.rto = rto if rto < self.ceiling else self.ceiling
+
+    def back_off(self) -> None:
+        """The timer fired: RFC 6298 5.5."""
+        self.backoffs += 1
+        self.rto = min(self.rto * 2, self.ceiling)
+
+    def progress(self) -> None:
+        """New data was acknowledged without a valid sample: leave the backoff behind, as Linux (tcp_ack) does.
+
+        RFC 6298 3 lets the backed-off RTO stand until the next sample; with SRTT known we return to its value.
+        """
+        if self.backoffs:
+            self.backoffs = 0
+            if self.srtt:
+                self._compute()
+
+    def after_syn_loss(self) -> None:
+        """RFC 6298 5.7: the SYN was sent more than once, so its RTT is unknown; be careful with the first data."""
+        self.backoffs = 0
+        if not self.srtt:
+            self.rto = min(max(self.rto, AFTER_SYN_LOSS), self.ceiling) if self.rto < AFTER_SYN_LOSS else AFTER_SYN_LOSS

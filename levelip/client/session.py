@@ -1,0 +1,270 @@
+"""The helper's session with the gateway: one DEALER socket, hello, requests and their replies, and coming back.
+
+Messages wait in `outbox` and leave in one envelope a turn of the loop. Requests made while the gateway is away are
+held for a while. When the gateway comes back with another epoch it knows nothing of us: the session makes new memory,
+settles what was outstanding (`Outstanding`), and tells the helper, which makes its sockets anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from levelip.client.memory import SessionMemory
+from levelip.rpc.codec import MAX_MESSAGES, Codec, RefusedMessage
+from levelip.rpc.messages import VERSION, Hello, Refused, Reply, Request, ToClient, Welcome
+
+PATIENCE_S = 5.0  # how long a request waits for an absent gateway before ENETDOWN (a restart takes 1-2 s)
+RECONNECT_MS = 10  # DESIGN 4
+LINGER_MS = 1000  # at exit: what was flushed and not yet taken by the gateway
+RECEIVE_BATCH = 64  # ZeroMQ messages taken in one turn, so that pairs get theirs too
+
+Done = Callable[[int, dict[str, Any], str], None]  # errno (0: fine), data, message
+
+
+class Target(Protocol):
+    """What a request is about: `gid` is the gateway's id of the socket, 0 while it has none in this epoch."""
+
+    gid: int
+
+
+class State(Enum):
+    """Where the session stands."""
+
+    AWAY = "no gateway"
+    HELLO = "said hello"
+    MEMORY = "offered memory"
+    OPEN = "open"
+    REFUSED = "refused"
+
+
+class Outstanding:
+    """A request whose reply has not come, or that waits until it can be sent."""
+
+    __slots__ = ("args", "deadline", "done", "op", "target")
+
+    def __init__(self, op: str, target: Target | None, args: dict[str, Any], done: Done, deadline: float) -> None:
+        self.op = op
+        self.target = target
+        self.args = args
+        self.done = done
+        self.deadline = deadline
+
+
+class Owner(Protocol):
+    """What the session tells the helper."""
+
+    def deliver(self, message: Any) -> None:
+        """A stream message or Pending of the current epoch."""
+
+    def opened(self, fresh: bool) -> None:
+        """The session is open. `fresh`: the gateway knows none of our sockets (first time, or a new epoch)."""
+
+    def settle_stale(self, request: Outstanding) -> None:
+        """The gateway died with this request unanswered: answer it, or ask again."""
+
+
+class Session:
+    """Talks to the gateway at `endpoint`. Call `turn` when a descriptor of `fds` is readable, and `flush` each turn."""
+
+    def __init__(self, endpoint: str, software: str, owner: Owner, *, share: bool = True) -> None:
+        self.endpoint = endpoint
+        self.state = State.AWAY
+        self.memory: SessionMemory | None = None
+        self.outbox: list[Any] = []
+        self.refusal = (0, "")
+        self._software = software
+        self._owner = owner
+        self._share = share
+        self._epoch = secrets.randbits(63) | 1
+        self._gateway = 0  # the gateway's epoch; 0 before the first Welcome
+        self._token = b""
+        self._codec: Codec[Any] = Codec(ToClient)
+        self._number = 0
+        self._sent: dict[int, Outstanding] = {}
+        self._held: list[Outstanding] = []
+        self._context = zmq.Context(io_threads=1)
+        self._dealer = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.SNDHWM, 0),
+            (zmq.RCVHWM, 0),
+            (zmq.LINGER, LINGER_MS),
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+        ):
+            self._dealer.setsockopt(option, value)
+        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._dealer.connect(endpoint)
+        self.fds = (int(self._dealer.getsockopt(zmq.FD)), int(self._monitor.getsockopt(zmq.FD)))
+
+    # -- requests
+
+    def request(self, op: str, target: Target | None, args: dict[str, Any], done: Done) -> None:
+        """Ask the gateway; `done` is called once, with ENETDOWN if it stays away for `PATIENCE_S`."""
+        self._issue(Outstanding(op, target, args, done, time.monotonic() + PATIENCE_S))
+
+    def again(self, request: Outstanding) -> None:
+        """Send a request once more, with its old deadline."""
+        self._issue(request)
+
+    def _issue(self, request: Outstanding) -> None:
+        if self.state is State.REFUSED:
+            request.done(self.refusal[0], {}, self.refusal[1])
+        elif self.state is not State.OPEN or (request.target is not None and not request.target.gid):
+            self._held.append(request)
+        else:
+            self._number += 1
+            self._sent[self._number] = request
+            gid = request.target.gid if request.target is not None else 0
+            self.outbox.append(Request(self._number, request.op, gid, request.args))
+
+    def release(self) -> None:
+        """Send what was held and can go now."""
+        held, self._held = self._held, []
+        for request in held:
+            self._issue(request)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits for the gateway."""
+        return not self._sent and not self._held and not self.outbox
+
+    def next_deadline(self) -> float | None:
+        """When the oldest held request is given up (time.monotonic)."""
+        return min((request.deadline for request in self._held), default=None)
+
+    def expire(self, now: float) -> None:
+        """Give up what was held too long."""
+        late = [request for request in self._held if request.deadline <= now]
+        if late:
+            self._held = [request for request in self._held if request.deadline > now]
+            for request in late:
+                request.done(errno.ENETDOWN, {}, self.complaint())
+
+    def complaint(self) -> str:
+        """The sentence for ENETDOWN."""
+        path = self.endpoint.removeprefix("ipc://")
+        return f"Network is down: no Level-IP stack answers at {path} (start one with: lvlip up)"
+
+    # -- the wire
+
+    def flush(self) -> None:
+        """Send the outbox, in envelopes that the codec allows."""
+        if not self.outbox or self.state is not State.OPEN:
+            return
+        box, self.outbox = self.outbox, []
+        for start in range(0, len(box), MAX_MESSAGES):
+            self._post(box[start : start + MAX_MESSAGES])
+
+    def _post(self, messages: list[Any]) -> None:
+        parts = self._codec.encode(messages, self._epoch, self._gateway)
+        with contextlib.suppress(zmq.Again):  # no high-water mark, so only a closing context says this
+            self._dealer.send_multipart(parts, zmq.DONTWAIT)
+
+    def turn(self) -> bool:
+        """Take what has come, at most RECEIVE_BATCH messages; True if something may be left.
+
+        ZMQ_FD is edge-triggered and sends eat edges too: call it once more after `flush`, before sleeping.
+        """
+        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._hello()
+            elif event == zmq.EVENT_DISCONNECTED:
+                self.state = State.AWAY
+        for _ in range(RECEIVE_BATCH):
+            if not self._dealer.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                return False
+            try:
+                epoch, to_epoch, messages = self._codec.decode(self._dealer.recv_multipart(zmq.DONTWAIT))
+            except (RefusedMessage, zmq.Again):
+                continue  # not of this version: nothing that arrives may end the helper
+            if to_epoch not in (0, self._epoch):
+                continue
+            for message in messages:
+                self._take(epoch, message)
+        return True
+
+    def _take(self, epoch: int, message: Any) -> None:
+        kind = type(message)
+        if kind is Welcome:
+            self._welcome(message)
+        elif kind is Refused:
+            self._refused(message)
+        elif epoch != self._gateway or self.state is not State.OPEN:
+            return
+        elif kind is Reply:
+            request = self._sent.pop(message.request, None)
+            if request is not None:
+                request.done(message.errno, message.data, message.message)
+        else:
+            self._owner.deliver(message)
+
+    # -- opening
+
+    def _hello(self) -> None:
+        self.state = State.HELLO
+        self._post([Hello(VERSION, self._software, self._token)])
+
+    def _welcome(self, welcome: Welcome) -> None:
+        if self.state is State.MEMORY and welcome.epoch == self._gateway:
+            self._open(fresh=True)
+            return
+        if self.state is not State.HELLO:
+            return
+        known = welcome.epoch == self._gateway and welcome.token == self._token
+        self._gateway = welcome.epoch
+        self._token = welcome.token
+        if known:
+            self._open(fresh=False)
+            return
+        self.memory = None
+        if self._share and welcome.memory_dir and welcome.memory_slot and welcome.memory_slots:
+            # without memory (another host, no room, no such directory here) payloads travel inline
+            with contextlib.suppress(OSError, ValueError):
+                self.memory = SessionMemory(welcome.memory_dir, welcome.memory_slot * welcome.memory_slots)
+        if self.memory is None:
+            self._open(fresh=True)
+            return
+        self.state = State.MEMORY
+        self._post([Hello(VERSION, self._software, self._token, self.memory.name)])
+
+    def _refused(self, refused: Refused) -> None:
+        if self.state is State.MEMORY:
+            assert self.memory is not None
+            self.memory.unlink()
+            self.memory = None
+            self._open(fresh=True)
+        elif self.state is State.HELLO and self._token:
+            self._token = b""  # the gateway does not know the session: start another
+            self._hello()
+        elif self.state is State.HELLO:
+            self.state = State.REFUSED
+            self.refusal = (refused.errno or errno.EACCES, refused.message)
+            self.release()
+
+    def _open(self, *, fresh: bool) -> None:
+        self.state = State.OPEN
+        if fresh:
+            self.outbox.clear()  # it was meant for the old epoch
+            stale, self._sent = self._sent, {}
+            self._owner.opened(True)
+            for request in stale.values():
+                self._owner.settle_stale(request)
+        else:
+            self._owner.opened(False)
+        self.release()
+
+    def close(self) -> None:
+        """Flush within LINGER_MS and end."""
+        self._dealer.disable_monitor()
+        self._monitor.close(0)
+        self._dealer.close(LINGER_MS)
+        self._context.term()

@@ -1,0 +1,233 @@
+"""Configuration: one TOML file, overridden by environment and flags; validated before anything starts.
+
+Every tunable is a field here with its default, its unit in the name, its allowed range and its sentence (`Meta`);
+`level-ip.toml`, `lvlip get` and the error messages are made from them (configfile.py). Which keys a running layer can
+change is `configrules.RUNTIME`; all others need a restart of the layer.
+"""
+
+# ruff: noqa: E501 - one setting a line, however long its sentence
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from levelip.wire.addr import parse_mac
+
+DAY_MS = 86_400_000
+MAX_COUNT = 1 << 31
+
+
+def _ms(description: str, *, ge: int = 0, le: int = DAY_MS) -> Meta:
+    """A duration in milliseconds. (msgspec refuses a bound that is set twice, so bounds have defaults here.)"""
+    return Meta(ge=ge, le=le, description=description)
+
+
+def _count(description: str, *, ge: int = 0, le: int = MAX_COUNT) -> Meta:
+    """A number of things."""
+    return Meta(ge=ge, le=le, description=description)
+
+
+def _size(description: str, *, ge: int = 0, le: int = MAX_COUNT) -> Meta:
+    """A number of bytes."""
+    return Meta(ge=ge, le=le, description=description)
+
+
+class DeviceConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[device]: what link opens."""
+
+    kind: Annotated[
+        Literal["tap", "tun", "wire"], Meta(description="tap (Ethernet), tun (raw IP) or wire (AF_UNIX datagrams)")
+    ] = "tap"
+    name: Annotated[str, Meta(max_length=15, description="interface name; empty: made from the stack's name")] = ""
+    host_address: Annotated[
+        str, Meta(description="the host's address on the device, with prefix length; empty: leave the host side alone")
+    ] = "10.0.0.1/24"
+    mac: Annotated[str, Meta(description="the stack's MAC address; empty: made from the stack's name")] = ""
+    mtu: Annotated[int, Meta(ge=68, le=65_535, description="largest IP packet, bytes")] = 1500
+    offload: Annotated[
+        bool,
+        Meta(
+            description="let the device take and give super-segments and unfinished checksums; false: MTU-sized packets everywhere"
+        ),
+    ] = True
+    persist: Annotated[
+        bool, Meta(description="the device stays when link ends (a restart of link then loses nothing but packets)")
+    ] = True
+    attach: Annotated[bool, Meta(description="use an existing device and change nothing of it")] = False
+    wire_path: Annotated[
+        str, Meta(description="wire: path of our datagram socket; empty: wire.sock in the run directory")
+    ] = ""
+    wire_peer: Annotated[str, Meta(description="wire: path of the peer's socket; empty: whoever sent last")] = ""
+    wire_carries: Annotated[Literal["ethernet", "ip"], Meta(description="wire: what a datagram holds")] = "ethernet"
+
+    def interface(self, stack: str) -> str:
+        """The interface's name for the stack of that name, at most 15 bytes (Linux IFNAMSIZ)."""
+        if self.name:
+            return self.name
+        if len(stack) <= 11 and re.fullmatch(r"[A-Za-z0-9_-]+", stack):
+            return f"lvl-{stack}" if stack != "level-ip" else "lvl0"
+        return f"lvl-{hashlib.sha256(stack.encode()).hexdigest()[:10]}"
+
+    def stack_mac(self, stack: str) -> bytes:
+        """The stack's MAC address, 6 bytes: as configured, or locally administered and made from the stack's name."""
+        if self.mac:
+            return parse_mac(self.mac)
+        return b"\x02" + hashlib.sha256(f"{stack}/stack".encode()).digest()[:5]
+
+    def host_mac(self, stack: str) -> bytes:
+        """The MAC address of the host's side of a tap that link creates: the same at each creation."""
+        return b"\x02" + hashlib.sha256(f"{stack}/host".encode()).digest()[:5]
+
+
+class LinkConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[link]: ARP and the device's queue."""
+
+    arp_reachable_ms: Annotated[int, _ms(description="how long an ARP answer is trusted")] = 60_000
+    arp_retry_ms: Annotated[int, _ms(ge=1, description="time between ARP requests for one address")] = 1000
+    arp_retries: Annotated[
+        int, _count(ge=1, le=100, description="ARP requests before an address counts as unreachable")
+    ] = 3
+    arp_entries: Annotated[int, _count(ge=1, description="largest ARP cache")] = 1024
+    arp_queue: Annotated[int, _count(ge=1, description="packets that wait for one ARP answer")] = 64
+    device_queue: Annotated[int, _count(ge=1, description="frames that wait for the device")] = 1024
+    pool_slots: Annotated[int, _count(ge=16, le=65_536, description="slots of 64 KB in the device pool")] = 512
+
+
+class IpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[ip]: addresses, routes, ICMP."""
+
+    address: Annotated[str, Meta(description="the stack's address with prefix length")] = "10.0.0.2/24"
+    gateway: Annotated[str, Meta(description="default gateway; empty: none")] = "10.0.0.1"
+    routes: Annotated[list[str], Meta(description='further routes, "PREFIX via GATEWAY" or "PREFIX dev"')] = []
+    ttl: Annotated[int, Meta(ge=1, le=255, description="time to live of what we send")] = 64
+    icmp_rate_per_s: Annotated[int, _count(description="ICMP errors a second, at most (0: none)")] = 1000
+    icmp_burst: Annotated[int, _count(ge=1, description="ICMP errors at once, at most")] = 50
+    echo_reply: Annotated[bool, Meta(description="answer ICMP echo requests")] = True
+    queue: Annotated[int, _count(ge=1, description="packets that wait for link, at most; more are dropped")] = 1024
+
+
+class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[tcp]: all of TCP."""
+
+    send_buffer: Annotated[
+        int, _size(ge=4096, description="bytes a connection takes from the application ahead of acknowledgement")
+    ] = 4_194_304
+    receive_buffer: Annotated[
+        int, _size(ge=4096, description="bytes a connection holds for the application; bounds the window")
+    ] = 4_194_304
+    send_ring: Annotated[
+        int, _size(ge=65_536, description="address space of a send buffer: upper limit of SO_SNDBUF")
+    ] = 4_194_304
+    receive_ring: Annotated[
+        int, _size(ge=65_536, description="address space of a receive buffer: upper limit of SO_RCVBUF")
+    ] = 4_194_304
+    connections: Annotated[int, _count(ge=1, le=65_536, description="connections a client session, at most")] = 4096
+    delayed_ack_ms: Annotated[int, _ms(le=500, description="longest delay of an ACK (RFC 9293 3.8.6.3: below 500)")] = (
+        40
+    )
+    ack_every: Annotated[int, _count(ge=1, description="full-sized segments that force an ACK (RFC 5681 4.2: 2)")] = 2
+    nagle: Annotated[bool, Meta(description="Nagle's algorithm unless a socket sets TCP_NODELAY")] = True
+    timestamps: Annotated[bool, Meta(description="offer timestamps (RFC 7323)")] = True
+    window_scaling: Annotated[bool, Meta(description="offer window scaling (RFC 7323)")] = True
+    sack: Annotated[bool, Meta(description="offer selective acknowledgement (RFC 2018)")] = True
+    congestion: Annotated[Literal["newreno"], Meta(description="congestion control strategy")] = "newreno"
+    initial_window: Annotated[
+        int, _count(ge=1, le=64, description="initial congestion window, segments (RFC 6928: 10)")
+    ] = 10
+    rto_initial_ms: Annotated[int, _ms(ge=1, description="RTO before the first measurement (RFC 6298 2.1: 1000)")] = (
+        1000
+    )
+    rto_min_ms: Annotated[int, _ms(ge=1, description="smallest RTO (RFC 6298 2.4: 1000; Linux: 200)")] = 200
+    rto_max_ms: Annotated[int, _ms(ge=1000, description="largest RTO (RFC 6298 2.5: at least 60000)")] = 120_000
+    syn_retries: Annotated[int, _count(le=30, description="retransmissions of a SYN (Linux tcp_syn_retries)")] = 6
+    synack_retries: Annotated[
+        int, _count(le=30, description="retransmissions of a SYN-ACK (Linux tcp_synack_retries)")
+    ] = 5
+    retries: Annotated[
+        int, _count(le=30, description="retransmissions of data before the connection is given up (Linux tcp_retries2)")
+    ] = 15
+    orphan_retries: Annotated[
+        int, _count(le=30, description="the same once the application has closed (Linux tcp_orphan_retries: 8)")
+    ] = 8
+    time_wait_ms: Annotated[
+        int, _ms(description="2 MSL: how long TIME-WAIT lasts (RFC 9293: 240000; Linux: 60000)")
+    ] = 60_000
+    fin_timeout_ms: Annotated[
+        int, _ms(description="how long an orphan stays in FIN-WAIT-2 (Linux tcp_fin_timeout)")
+    ] = 60_000
+    keepalive_idle_ms: Annotated[
+        int, _ms(ge=1000, description="idle time before the first keep-alive (RFC 9293 3.8.4: 7200000)")
+    ] = 7_200_000
+    keepalive_interval_ms: Annotated[int, _ms(ge=1000, description="time between keep-alives")] = 75_000
+    keepalive_probes: Annotated[
+        int, _count(ge=1, description="unanswered keep-alives before the connection is given up")
+    ] = 9
+    port_first: Annotated[int, Meta(ge=1, le=65_535, description="first ephemeral port (RFC 6056)")] = 32_768
+    port_last: Annotated[int, Meta(ge=1, le=65_535, description="last ephemeral port")] = 60_999
+    backlog_max: Annotated[int, _count(ge=1, description="largest listen backlog (Linux somaxconn)")] = 4096
+    challenge_acks_per_s: Annotated[int, _count(description="challenge ACKs a second, at most (RFC 5961 7)")] = 1000
+
+
+class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[gateway]: the applications' door."""
+
+    sockets_per_client: Annotated[int, _count(ge=1, description="sockets of one client, at most (then EMFILE)")] = 4096
+    clients: Annotated[int, _count(ge=1, description="clients at once, at most")] = 1024
+    door_mode: Annotated[
+        Literal["owner", "everyone"],
+        Meta(description="who may open sockets: only the user that runs the stack, or everyone"),
+    ] = "everyone"
+    rpc_inline_credit: Annotated[
+        int, _size(ge=65_536, description="bytes in flight to a client without shared memory, a socket")
+    ] = 1_048_576
+
+
+class IpcConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[ipc]: pipes between the processes."""
+
+    packet_hwm: Annotated[int, _count(ge=1000, description="messages that a packet pipe holds")] = 4096
+    batch: Annotated[int, _count(ge=1, le=1024, description="packets in one message, at most")] = 64
+    endpoints: Annotated[
+        dict[str, str],
+        Meta(
+            description='pipe → endpoint where it is not ipc:// in the run directory, e.g. "ip-tcp" = "tcp://192.0.2.1:7001"; a pipe FROM-TO is bound by TO'
+        ),
+    ] = {}
+    secret_key_file: Annotated[
+        str, Meta(description="CURVE secret key of this host (lvlip keygen); needed for tcp:// endpoints")
+    ] = ""
+    server_keys: Annotated[
+        dict[str, str], Meta(description="pipe → public key of the process that binds it, for tcp:// endpoints")
+    ] = {}
+    allowed_keys: Annotated[list[str], Meta(description="public keys that may connect to our tcp:// endpoints")] = []
+    heartbeat_ms: Annotated[int, _ms(description="ZeroMQ heartbeat on tcp:// pipes")] = 1000
+    affinity: Annotated[dict[str, list[int]], Meta(description='process → CPUs it may run on, e.g. "link" = [0]')] = {}
+
+
+class StackConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[stack]: what concerns all processes."""
+
+    seed: Annotated[
+        int, Meta(ge=0, le=(1 << 63) - 1, description="seed of all random choices; 0: from the system at each start")
+    ] = 0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="what goes to the log files")
+    ] = "info"
+    layers: Annotated[list[str], Meta(description="which processes run on this host")] = field(
+        default_factory=lambda: ["link", "ip", "tcp", "gateway"]
+    )
+
+
+class Config(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The whole file; one section a layer."""
+
+    stack: StackConfig = field(default_factory=StackConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    link: LinkConfig = field(default_factory=LinkConfig)
+    ip: IpConfig = field(default_factory=IpConfig)
+    tcp: TcpConfig = field(default_factory=TcpConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    ipc: IpcConfig = field(default_factory=IpcConfig)

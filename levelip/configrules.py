@@ -1,0 +1,176 @@
+"""What a configuration must satisfy beyond each key's type: formats, and keys that concern each other; and which keys
+a running layer can change. Values are checked here and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from levelip.config import Config
+from levelip.wire.addr import parse_interface, parse_ipv4, parse_mac, parse_prefix
+
+PROCESSES = ("link", "ip", "tcp", "gateway")
+PIPES = ("link-ip", "ip-link", "ip-tcp", "tcp-ip", "tcp-gateway", "gateway-tcp")
+"""FROM-TO; TO binds it."""
+CURVE_KEY_LENGTH = 40
+"""Characters of a key in Z85, as `lvlip keygen` writes it (zmq_curve_keypair(3))."""
+
+RUNTIME = frozenset(
+    {
+        "link.arp_reachable_ms",
+        "link.arp_retry_ms",
+        "link.arp_retries",
+        "link.arp_entries",
+        "link.arp_queue",
+        "ip.ttl",
+        "ip.icmp_rate_per_s",
+        "ip.icmp_burst",
+        "ip.echo_reply",
+        "tcp.send_buffer",
+        "tcp.receive_buffer",
+        "tcp.delayed_ack_ms",
+        "tcp.ack_every",
+        "tcp.nagle",
+        "tcp.timestamps",
+        "tcp.window_scaling",
+        "tcp.sack",
+        "tcp.congestion",
+        "tcp.initial_window",
+        "tcp.rto_initial_ms",
+        "tcp.rto_min_ms",
+        "tcp.rto_max_ms",
+        "tcp.syn_retries",
+        "tcp.synack_retries",
+        "tcp.retries",
+        "tcp.orphan_retries",
+        "tcp.time_wait_ms",
+        "tcp.fin_timeout_ms",
+        "tcp.keepalive_idle_ms",
+        "tcp.keepalive_interval_ms",
+        "tcp.keepalive_probes",
+        "tcp.port_first",
+        "tcp.port_last",
+        "tcp.backlog_max",
+        "tcp.challenge_acks_per_s",
+        "gateway.sockets_per_client",
+        "gateway.clients",
+    }
+)
+"""Keys that `lvlip set` changes in a running layer; all others need a restart of the layer."""
+
+Problems = Iterator[tuple[str, str]]  # dotted key, what is allowed
+
+
+def check(config: Config) -> Problems:
+    """The mistakes in `config` that a type does not show: (dotted key, what would be right)."""
+    yield from _device(config)
+    yield from _ip(config)
+    yield from _tcp(config)
+    yield from _ipc(config)
+    for layer in config.stack.layers:
+        if layer not in PROCESSES:
+            yield "stack.layers", f"{layer!r} is no process; known are {', '.join(PROCESSES)}"
+    if not config.stack.layers:
+        yield "stack.layers", f"must name at least one of {', '.join(PROCESSES)}"
+
+
+def _reads(parse: Callable[[str], object], text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _interface(text: str) -> bool:
+    """Whether it is an IPv4 address with prefix length."""
+    return "/" in text and ":" not in text and _reads(parse_interface, text)
+
+
+def _device(config: Config) -> Problems:
+    device = config.device
+    if device.name and ("/" in device.name or any(c.isspace() for c in device.name) or device.name in (".", "..")):
+        yield "device.name", "must be an interface name: no slash, no space (Linux dev_valid_name)"
+    if device.host_address and not _interface(device.host_address):
+        yield "device.host_address", "must be an IPv4 address with prefix length, as 10.0.0.1/24, or empty"
+    if device.mac:
+        if not _reads(parse_mac, device.mac):
+            yield "device.mac", "must be a MAC address, as 02:00:00:00:00:02, or empty"
+        elif parse_mac(device.mac)[0] & 1:
+            yield "device.mac", "must not be a group address (lowest bit of the first byte is 0)"
+    if device.attach and not device.name and device.kind != "wire":
+        yield "device.name", "must name the existing device, as device.attach is true"
+
+
+def _ip(config: Config) -> Problems:
+    if not _interface(config.ip.address):
+        yield "ip.address", "must be an IPv4 address with prefix length, as 10.0.0.2/24"
+    elif _interface(config.device.host_address) and config.device.kind != "wire":
+        if parse_interface(config.ip.address)[0] == parse_interface(config.device.host_address)[0]:
+            yield "ip.address", f"must differ from device.host_address ({config.device.host_address}), which is the host's"
+    if config.ip.gateway and not _reads(parse_ipv4, config.ip.gateway):
+        yield "ip.gateway", "must be an IPv4 address, or empty"
+    elif config.ip.gateway and _interface(config.ip.address):
+        _, prefix = parse_interface(config.ip.address)
+        if not prefix.contains(parse_ipv4(config.ip.gateway)):
+            yield "ip.gateway", f"must lie in {prefix}, the network of ip.address, or be empty"
+    for route in config.ip.routes:
+        words = route.split()
+        via = len(words) == 3 and words[1] == "via" and _reads(parse_ipv4, words[2])
+        dev = len(words) == 2 and words[1] == "dev"
+        if not (via or dev) or not _reads(parse_prefix, words[0]):
+            yield "ip.routes", f'"{route}" must be "PREFIX via GATEWAY" or "PREFIX dev", as "192.0.2.0/24 via 10.0.0.9"'
+
+
+def _tcp(config: Config) -> Problems:
+    tcp = config.tcp
+    if tcp.send_buffer > tcp.send_ring:
+        yield "tcp.send_buffer", f"must be at most tcp.send_ring ({tcp.send_ring})"
+    if tcp.receive_buffer > tcp.receive_ring:
+        yield "tcp.receive_buffer", f"must be at most tcp.receive_ring ({tcp.receive_ring})"
+    if tcp.port_first > tcp.port_last:
+        yield "tcp.port_first", f"must be at most tcp.port_last ({tcp.port_last})"
+    if tcp.rto_min_ms > tcp.rto_max_ms:
+        yield "tcp.rto_min_ms", f"must be at most tcp.rto_max_ms ({tcp.rto_max_ms})"
+    if tcp.rto_initial_ms > tcp.rto_max_ms:
+        yield "tcp.rto_initial_ms", f"must be at most tcp.rto_max_ms ({tcp.rto_max_ms})"
+
+
+def _ipc(config: Config) -> Problems:
+    ipc = config.ipc
+    remote: list[str] = []
+    for pipe, endpoint in ipc.endpoints.items():
+        if pipe not in PIPES:
+            yield "ipc.endpoints", f'"{pipe}" is no pipe; known are {", ".join(PIPES)}'
+        elif endpoint.startswith("tcp://"):
+            host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) <= 65535:
+                yield "ipc.endpoints", f'"{pipe}": {endpoint} must be tcp://ADDRESS:PORT'
+            remote.append(pipe)
+        elif not endpoint.startswith("ipc:///"):
+            yield "ipc.endpoints", f'"{pipe}": {endpoint} must be tcp://ADDRESS:PORT or ipc:///PATH'
+    for process in ipc.affinity:
+        if process not in PROCESSES:
+            yield "ipc.affinity", f'"{process}" is no process; known are {", ".join(PROCESSES)}'
+    for pipe, key in ipc.server_keys.items():
+        if pipe not in PIPES:
+            yield "ipc.server_keys", f'"{pipe}" is no pipe; known are {", ".join(PIPES)}'
+        if len(key) != CURVE_KEY_LENGTH:
+            yield "ipc.server_keys", f'"{pipe}" must be a public key of {CURVE_KEY_LENGTH} characters (lvlip keygen)'
+    for key in ipc.allowed_keys:
+        if len(key) != CURVE_KEY_LENGTH:
+            yield "ipc.allowed_keys", f'"{key}" must be a public key of {CURVE_KEY_LENGTH} characters (lvlip keygen)'
+    if remote:
+        yield from _keys_for(config, remote)
+
+
+def _keys_for(config: Config, remote: list[str]) -> Problems:
+    """A tcp:// endpoint needs CURVE and a list of who may connect: CURVE alone admits any key (DESIGN 1)."""
+    ipc, here = config.ipc, config.stack.layers
+    if not ipc.secret_key_file:
+        yield "ipc.secret_key_file", f"must name a key file (lvlip keygen), as {', '.join(remote)} is a tcp:// endpoint"
+    for pipe in remote:
+        sender, _, receiver = pipe.partition("-")
+        if receiver in here and sender not in here and not ipc.allowed_keys:
+            yield "ipc.allowed_keys", f"must list the public keys that may connect to {pipe}"
+        if sender in here and receiver not in here and pipe not in ipc.server_keys:
+            yield "ipc.server_keys", f'must hold the public key of the process that binds "{pipe}"'

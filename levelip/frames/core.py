@@ -1,0 +1,48 @@
+"""What every layer's core looks like to the shell, and the errors that it may raise at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from levelip.tracing.events import Event
+
+Room = Mapping[str, int]  # port → how many frames it takes now; a missing port takes any number
+Output = list[tuple[str, Any]]  # (port, frame) in the order in which they were made
+
+DEFERRED: Final[dict[str, Any]] = {}  # answer of `control` (compared by identity): an Answer frame will follow
+
+
+class ControlError(Exception):
+    """A control command that cannot be carried out; the text says what would be right."""
+
+
+class Core(Protocol):
+    """A layer as a calculator: no socket, file, clock, thread, logger, hash order or hidden randomness."""
+
+    interest: bool  # somebody listens to events
+    counters: dict[str, int]
+
+    def receive(self, frame: Any, now: int) -> None:
+        """Take one frame; dispatched by its type."""
+
+    def handle_timer(self, now: int) -> None:
+        """Run what is due at or before `now`, in the order (deadline, kind, id)."""
+
+    def next_timer(self) -> int | None:
+        """When handle_timer wants to be called; pure."""
+
+    def outgoing(self, room: Room) -> Output:
+        """Take what is to be sent, no more than `room` for each port."""
+
+    def events(self) -> list[Event]:
+        """Take the events since the last call."""
+
+    def control(self, token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
+        """Carry out a command of the control socket; DEFERRED if an Answer(token, ...) will follow."""
+
+    def set(self, key: str, value: Any, now: int) -> None:
+        """Change a tunable at run time; `value` has been validated against the configuration's type."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as plain data (msgpack can encode it)."""

@@ -1,0 +1,212 @@
+"""Messages between tcp and gateway besides the stream's, and frames that a shell gives to or takes from any core."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from levelip.rpc.messages import ToClient as ClientMessage
+from levelip.rpc.messages import ToGateway as GatewayMessage
+from levelip.rpc.place import Payload, Place, Rings
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Offset, Reset, Send, SocketId
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+LocalAddress = Annotated[bytes, Meta(max_length=16)]  # empty: any
+
+
+# gateway → tcp
+
+
+class Bind(Struct, array_like=True, tag=40):
+    """Reserve a local address and port (0: choose one). Answered by Result with data "address", "port"."""
+
+    request: int
+    sock: SocketId
+    address: LocalAddress
+    port: Port
+    reuse_address: bool = False
+    reuse_port: bool = False
+
+
+class Listen(Struct, array_like=True, tag=41):
+    """Listen on a bound socket; a repeat changes the backlog. Children's rings lie in `region` (empty: tcp's own).
+
+    `options` (name → integer, as in SetOption) are inherited by the children. Answered by Result.
+    """
+
+    request: int
+    sock: SocketId
+    region: str
+    backlog: int
+    options: dict[str, int] = {}
+
+
+class Connect(Struct, array_like=True, tag=42):
+    """Active open. Binds an ephemeral port first if the socket has none. Answered by Connected, or by Reset(errno)."""
+
+    sock: SocketId
+    region: str
+    address: Annotated[bytes, Meta(min_length=4, max_length=16)]
+    port: Port
+    options: dict[str, int] = {}
+
+
+class Taken(Struct, array_like=True, tag=43):
+    """The application accepted `sock`: one place in its listener's backlog is free again."""
+
+    listener: SocketId
+    sock: SocketId
+
+
+class SetOption(Struct, array_like=True, tag=44):
+    """A socket option that tcp acts on, by name: nodelay, keepalive, maxseg, sndbuf, rcvbuf, ..."""
+
+    sock: SocketId
+    name: str
+    value: int
+
+
+class GetInfo(Struct, array_like=True, tag=45):
+    """Ask for the figures of TCP_INFO. Answered by Result with data as docs/rpc.md lists it."""
+
+    request: int
+    sock: SocketId
+
+
+class Close(Struct, array_like=True, tag=46):
+    """The application has closed the socket: finish gracefully what was sent, or with `abort` send RST at once.
+
+    What arrives for it after that is answered with RST (RFC 9293 3.10.4, RFC 2525 2.17); a listener ends with its
+    children that were not taken. Answered by Released when tcp has forgotten the id.
+    """
+
+    sock: SocketId
+    abort: bool = False
+
+
+# tcp → gateway
+
+
+class Result(Struct, array_like=True, tag=50):
+    """The answer to the message with the same `request` number."""
+
+    request: int
+    errno: Errno
+    data: dict[str, Any] = {}
+
+
+class Connected(Struct, array_like=True, tag=51):
+    """The active open of `sock` succeeded; bytes below `limit` may be sent."""
+
+    sock: SocketId
+    local_address: bytes
+    local_port: Port
+    remote_address: bytes
+    remote_port: Port
+    rings: Rings
+    limit: Offset
+
+
+class Incoming(Struct, array_like=True, tag=52):
+    """A connection on `listener` is established; tcp named it `sock`."""
+
+    listener: SocketId
+    sock: SocketId
+    local_address: bytes
+    local_port: Port
+    remote_address: bytes
+    remote_port: Port
+    rings: Rings
+    limit: Offset
+
+
+class Released(Struct, array_like=True, tag=53):
+    """tcp owes this socket nothing any more: all was acknowledged or given up (it may still be in TIME-WAIT)."""
+
+    sock: SocketId
+
+
+GatewayToTcp = Bind | Listen | Connect | Taken | SetOption | GetInfo | Close | Send | Consumed | Eof | Reset
+TcpToGateway = Result | Connected | Incoming | Released | Accepted | Data | Eof | Reset
+
+
+# Shell ↔ any core
+
+
+class NeighbourUp(Struct, array_like=True, tag=60):
+    """A neighbour process said hello; `epoch` is new at each of its starts."""
+
+    name: str
+    epoch: int
+
+
+class NeighbourDown(Struct, array_like=True, tag=61):
+    """The connection to a neighbour process is lost."""
+
+    name: str
+
+
+class Store(Struct, array_like=True, tag=62):
+    """core → "memory": copy `payload` to `place` (of the same length) before anything else of this batch is sent."""
+
+    place: Place
+    payload: Payload
+
+
+class StoreFailed(Struct, array_like=True, tag=67):
+    """shell → core: a Store could not be carried out (the client took its memory away, or it is full)."""
+
+    place: Place
+
+
+class Answer(Struct, array_like=True, tag=63):
+    """core → "control": the late answer to a control command."""
+
+    token: int
+    data: dict[str, Any]
+
+
+class FromClient(Struct, array_like=True, tag=64):
+    """shell → gateway: a message of the client behind `peer` (a connection of ZeroMQ), with its real uid and pid.
+
+    `memory_errno` is what the shell found when it checked the file that a Hello names (0: all is well).
+    """
+
+    peer: bytes
+    uid: int
+    pid: int
+    message: GatewayMessage
+    memory_errno: int = 0
+
+
+class ClientLost(Struct, array_like=True, tag=65):
+    """shell → gateway: the client behind `peer` is gone: its process ended, or (not `dead`) only its connection."""
+
+    peer: bytes
+    dead: bool = True
+
+
+class ForClient(Struct, array_like=True, tag=66):
+    """gateway → "client": a message for the client behind `peer`."""
+
+    peer: bytes
+    message: ClientMessage
+
+
+class ForgetClient(Struct, array_like=True, tag=68):
+    """gateway → "client": nothing more will be said to `peer`; the shell need not watch it any longer."""
+
+    peer: bytes
+
+
+class ForgetMemory(Struct, array_like=True, tag=69):
+    """gateway → "client": the session's file `region` holds nothing that anybody needs; remove it."""
+
+    region: str
+
+
+class Probe(Struct, array_like=True, tag=70):
+    """gateway → "client": see whether the connection to `peer` still stands (ClientLost follows if it does not)."""
+
+    peer: bytes

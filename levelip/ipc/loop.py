@@ -1,0 +1,327 @@
+"""The one loop that all shells share: ports on one side, a core on the other. It alone knows ZeroMQ and the clock.
+
+Each round: take what has come, feed the core, run due timers, carry out Stores, flush in batches, tell the tap bus.
+While stack time is held, cores are not fed and no timer runs; control, tap bus and hellos go on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import zmq
+
+from levelip import __version__
+from levelip.config import Config
+from levelip.frames.core import ControlError, Core
+from levelip.frames.seam import Answer, Store, StoreFailed
+from levelip.ipc.control import ControlServer
+from levelip.ipc.faults import FaultGate, Faults
+from levelip.ipc.memory import MemoryLost
+from levelip.ipc.pipe import Pipe
+from levelip.ipc.port import Pollable, Port
+from levelip.ipc.runtime import Runtime
+from levelip.ipc.tap import Tap
+from levelip.rpc.place import Place
+from levelip.tracing import reasons
+
+_RECEIVE = 128  # frames from one port in one round
+_IDLE_MS = 250  # longest sleep: hellos, housekeeping
+
+Extra = Callable[[str, dict[str, Any]], dict[str, Any] | None]
+
+
+class Loop:
+    """One process. `extra` answers control commands that only this shell knows (None: not mine)."""
+
+    def __init__(self, runtime: Runtime, core: Core, ports: Sequence[Port], *, extra: Extra | None = None) -> None:
+        self.runtime = runtime
+        self.core = core
+        self.ports = {port.name: port for port in ports}
+        self._extra = extra
+        self._pipes = [port for port in ports if isinstance(port, Pipe)]
+        self._started = time.monotonic_ns()
+        run = runtime.run
+        self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
+        self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
+        self.faults = Faults(runtime)
+        self._inbound: dict[str, FaultGate] = {}
+        self._outbound: dict[str, FaultGate] = {}
+        self._pooled: list[Place] = []  # slots that came with this round's frames
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        runtime, log = self.runtime, self.runtime.log
+        log.info("level-ip %s %s starts, pid %d", __version__, runtime.name, os.getpid())
+        try:
+            with runtime.signals():
+                while not runtime.stopping:
+                    self._round()
+        finally:
+            log.info("%s stops", runtime.name)
+            self.close()
+
+    def close(self) -> None:
+        """Close every socket."""
+        for port in self.ports.values():
+            port.close()
+        self._control.close()
+        self.tap.close()
+        self.runtime.close()
+
+    # one round
+
+    def _round(self) -> None:
+        ready = self._wait()
+        clock = self.runtime.clock
+        control, tap = self._control.socket, self.tap.socket
+        if tap in ready:
+            self.tap.subscriptions()
+        if control in ready:
+            self._control.serve()
+        self.core.interest = self.tap.interest
+        if clock.held:
+            for pipe in self._pipes:
+                pipe.tick()
+            return
+        now = clock.now()
+        core = self.core
+        for port in self.ports.values():
+            if any(source in ready for source in port.readable()) or any(fd in ready for fd in port.writable()):
+                self._take(port, now)
+        for name, gate in self._inbound.items():
+            self._feed(self.ports[name], gate.due(now), now)
+        due = core.next_timer()
+        if due is not None and due <= now:
+            core.handle_timer(now)
+        self._flush(now)
+        for pipe in self._pipes:
+            pipe.tick()
+        self.runtime.memory.sweep(now)
+
+    def _wait(self) -> set[Any]:
+        """Sleep until something can be done; the sockets and descriptors that are ready."""
+        timeout = float(_IDLE_MS)
+        held = self.runtime.clock.held
+        polled: list[tuple[Pollable, int]] = [
+            (self._control.socket, zmq.POLLIN),
+            (self.tap.socket, zmq.POLLIN),
+        ]
+        if not held:
+            deadlines = [self.core.next_timer()]
+            deadlines += [gate.next_timer() for gate in (*self._inbound.values(), *self._outbound.values())]
+            now = self.runtime.clock.now()
+            for deadline in deadlines:
+                if deadline is not None:
+                    timeout = min(timeout, max(0, math.ceil((deadline - now) / 1_000_000)))
+        for port in self.ports.values():
+            if held and not isinstance(port, Pipe):
+                continue
+            polled += [(source, zmq.POLLIN) for source in port.readable()]
+            polled += [(fd, zmq.POLLOUT) for fd in port.writable()]
+        try:
+            return {source for source, _ in zmq.zmq_poll(polled, int(timeout))}
+        except zmq.ZMQError as error:
+            if error.errno == zmq.ETERM:
+                raise
+            return set()
+
+    def _take(self, port: Port, now: int) -> None:
+        frames = port.receive(_RECEIVE, now)
+        if not frames:
+            return
+        gate = self._inbound.get(port.name)
+        if gate is not None:
+            frames = gate.push(frames, now)
+        self._feed(port, frames, now)
+
+    def _feed(self, port: Port, frames: list[Any], now: int) -> None:
+        if not frames:
+            return
+        if self.tap.frames:
+            self.tap.publish_frames(port.seam, "in", frames, now)
+        receive, pooled = self.core.receive, self._pooled
+        for frame in frames:
+            payload = getattr(frame, "payload", None)
+            if type(payload) is Place:
+                pooled.append(payload)
+            receive(frame, now)
+
+    def _flush(self, now: int) -> None:
+        ports = self.ports
+        gone: set[tuple[int, int]] = set()  # slots that went on to the next process
+        for _ in range(64):
+            output = self.core.outgoing({name: port.room() for name, port in ports.items()})
+            if not output:
+                break
+            batches: dict[str, list[Any]] = {}
+            for name, frame in output:
+                if name == "memory":
+                    self._store(frame, now)
+                elif name == "control":
+                    self._answer(frame)
+                else:
+                    batches.setdefault(name, []).append(frame)
+            for name, frames in batches.items():
+                self._send(ports[name], frames, now, gone)
+        for name, gate in self._outbound.items():
+            if frames := gate.due(now):
+                self._emit(self.ports[name], frames, now, gone)
+        events = self.core.events()
+        if events and self.tap.interest:
+            self.tap.publish_events(events)
+        if self._pooled:
+            free = self.runtime.memory.free
+            for place in self._pooled:
+                if (place.base, place.generation) not in gone:
+                    free(place)
+            self._pooled.clear()
+
+    def _send(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
+        gate = self._outbound.get(port.name)
+        if gate is not None:
+            frames = gate.push(frames, now)
+        self._emit(port, frames, now, gone)
+
+    def _emit(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
+        if self.tap.frames:
+            self.tap.publish_frames(port.seam, "out", frames, now)
+        port.send(frames, now)
+        if self._pooled and isinstance(port, Pipe):
+            for frame in frames:  # a payload that the pipe had to copy is no Place any more
+                payload = getattr(frame, "payload", None)
+                if type(payload) is Place:
+                    gone.add((payload.base, payload.generation))
+
+    def _store(self, store: Store, now: int) -> None:
+        try:
+            self.runtime.memory.store(store.place, store.payload)
+        except (MemoryLost, OSError) as error:
+            if isinstance(store.payload, Place) and not self.runtime.memory.check(store.payload):
+                raise RuntimeError("a slot of the device pool was reclaimed while it was read") from error
+            self.runtime.count(reasons.MEMORY_LOST.counter)
+            self.runtime.log.warning("cannot write to region %s: %s", store.place.region, error)
+            self.core.receive(StoreFailed(store.place), now)
+
+    def _answer(self, answer: Answer) -> None:
+        self._control.answer(answer.token, answer.data)
+
+    # control
+
+    def _command(self, token: int, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        try:
+            own = {
+                "status": self._status,
+                "counters": self._counters,
+                "snapshot": self._snapshot,
+                "get": self._get,
+                "set": self._set,
+                "tap.listen": self.tap.listen,
+                "tap.confirm": self.tap.confirm,
+                "fault.set": self._fault_set,
+                "fault.show": lambda _: {"faults": self.faults.show()},
+                "fault.clear": self._fault_clear,
+            }.get(name)
+            if own is not None:
+                return own(args)
+            if self._extra is not None and (answer := self._extra(name, args)) is not None:
+                return answer
+            now = self.runtime.clock.now()
+            answer = self.core.control(token, name, args, now)
+        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+            raise ControlError(f"{name}: bad arguments: {error!r}") from None
+        if not self.runtime.clock.held:
+            self._flush(now)
+        return answer
+
+    def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
+        neighbours = {pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0} for pipe in self._pipes}
+        waiting = [name for name, facts in neighbours.items() if not facts["up"]]
+        return {
+            "process": self.runtime.name,
+            "pid": os.getpid(),
+            "version": __version__,
+            "epoch": self.runtime.epoch,
+            "uptime_ns": time.monotonic_ns() - self._started,
+            "ready": not waiting,
+            "waiting_for": waiting,
+            "neighbours": neighbours,
+            "held": self.runtime.clock.held,
+        }
+
+    def _counters(self, _args: dict[str, Any]) -> dict[str, Any]:
+        merged = dict(self.core.counters)
+        for name, value in self.runtime.counters.items():
+            merged[name] = merged.get(name, 0) + value
+        if self._control.refused:
+            merged["control_refused"] = self._control.refused
+        return {"counters": merged}
+
+    def _snapshot(self, _args: dict[str, Any]) -> dict[str, Any]:
+        return {"snapshot": self.core.snapshot()}
+
+    def _get(self, args: dict[str, Any]) -> dict[str, Any]:
+        section: dict[str, Any] = msgspec.to_builtins(getattr(self.runtime.config, args["section"]))
+        return {"values": section}
+
+    def _set(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Change one tunable of the core, {section, key, value}; validated as the configuration file is."""
+        section, key, value = args["section"], args["key"], args["value"]
+        config = self.runtime.config
+        current = msgspec.to_builtins(config)
+        if section not in current or key not in current[section]:
+            raise ControlError(f"{section}.{key}: no such setting")
+        old = current[section][key]
+        current[section][key] = value
+        try:
+            changed = msgspec.convert(current, Config)
+        except msgspec.ValidationError as error:
+            raise ControlError(f"{section}.{key}: {error}") from None
+        value = getattr(getattr(changed, section), key)
+        self.core.set(key, value, self.runtime.clock.now())
+        setattr(getattr(config, section), key, value)
+        self.runtime.log.info("%s.%s = %r (was %r)", section, key, value, old)
+        return {"old": old, "new": value}
+
+    def _fault_set(self, args: dict[str, Any]) -> dict[str, Any]:
+        seam, direction = args["seam"], args["direction"]
+        sides = self._sides(seam, direction)
+        for gates, port, way in sides:
+            gates[port.name] = self.faults.gate(port, way, args)
+        return {"sides": [f"{port.name} {way}" for _, port, way in sides]}
+
+    def _fault_clear(self, args: dict[str, Any]) -> dict[str, Any]:
+        cleared = []
+        for gates in (self._inbound, self._outbound):
+            for name in list(gates):
+                if args.get("seam") in (None, gates[name].seam):
+                    gate = gates.pop(name)
+                    self.faults.forget(gate)
+                    cleared.append(gate.seam)
+                    now = self.runtime.clock.now()
+                    waiting = gate.drain()
+                    if gates is self._inbound:
+                        self._feed(self.ports[name], waiting, now)
+                    else:
+                        self._emit(self.ports[name], waiting, now, set())
+        return {"cleared": cleared}
+
+    def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, FaultGate], Port, str]]:
+        """Where this process applies a seam's faults: at what it takes in; link, which alone sees the device, at
+        what it sends out too. "up" is toward the applications."""
+        if direction not in ("up", "down", "both"):
+            raise ControlError("direction is up, down or both")
+        found: list[tuple[dict[str, FaultGate], Port, str]] = []
+        for port in self.ports.values():
+            if port.seam != seam:
+                continue
+            ways = self.faults.ways(port)
+            if direction in ("up", "both") and "up" in ways:
+                found.append((self._inbound, port, "up"))
+            if direction in ("down", "both") and "down" in ways:
+                found.append((self._outbound if port.name == "device" else self._inbound, port, "down"))
+        return found

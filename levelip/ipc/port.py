@@ -1,0 +1,35 @@
+"""What the loop knows of a border of a process: a pipe to a neighbour, the device, the applications' door."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import zmq
+
+Pollable = int | zmq.Socket[Any]
+UNLIMITED = 1 << 30
+
+
+class Port(Protocol):
+    """One border. No method blocks; none raises for anything that arrives."""
+
+    name: str  # the core's name for it: "link", "ip", "tcp", "gateway", "device", "client"
+    seam: str  # the seam that it lies on: "link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client"
+
+    def readable(self) -> list[Pollable]:
+        """What to poll for input; empty while input is paused."""
+
+    def writable(self) -> list[int]:
+        """Descriptors to poll for output, only while something waits for them."""
+
+    def receive(self, limit: int, now: int) -> list[Any]:
+        """Up to about `limit` frames that have come."""
+
+    def room(self) -> int:
+        """How many frames `send` takes now."""
+
+    def send(self, frames: list[Any], now: int) -> None:
+        """Send what can be sent; what cannot is dropped and counted by reason."""
+
+    def close(self) -> None:
+        """Close sockets and descriptors."""

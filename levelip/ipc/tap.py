@@ -1,0 +1,243 @@
+"""The tap bus: every frame in and out and every event of a process, for whoever listens (docs/tracing.md).
+
+A tool asks by the control socket ("tap.listen") and gets a topic of its own; it subscribes to it and asks once more
+("tap.confirm") until the bus has seen the subscription. Filters run here. Messages to one listener are numbered, so
+that it can say how many it lost. While nobody listens, nothing is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import zmq
+
+from levelip.frames.core import ControlError
+from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment, Unreachable
+from levelip.ipc.memory import Memory, MemoryLost
+from levelip.rpc.place import Place
+from levelip.tracing.events import Event
+
+DETAIL = {"headers": 0, "first128": 128, "full": 1 << 20}  # bytes of payload that a record holds
+_HWM = 100_000  # messages that wait for one slow listener
+_HEAD_FIELDS = frozenset({"id", "causes", "head", "payload", "checksum", "gso_size", "traced"})
+_ICMP, _TCP, _UDP = 1, 6, 17
+_UNCONFIRMED_NS = 30_000_000_000
+
+
+class Filter(msgspec.Struct, forbid_unknown_fields=True):
+    """What a listener wants; an empty field admits everything. `host` is a packed address, `proto` a number."""
+
+    host: bytes = b""
+    port: int = 0
+    proto: int = -1
+    flags: str = (
+        ""  # letters of tcpdump's habit, all of which must be set: "S", "F", "R", "P", "A" or ".", "U", "E", "W"
+    )
+
+
+class _Listen(msgspec.Struct, forbid_unknown_fields=True):
+    seams: list[str] | None = None
+    events: bool = True
+    frames: bool = True
+    detail: str = "headers"
+    filter: Filter = msgspec.field(default_factory=Filter)
+
+
+class _Listener:
+    """One tool."""
+
+    __slots__ = ("confirmed", "limit", "seq", "since", "topic", "wants")
+
+    def __init__(self, topic: bytes, wants: _Listen) -> None:
+        self.topic = topic
+        self.wants = wants
+        self.limit = DETAIL[wants.detail]
+        self.seq = 0
+        self.confirmed = False
+        self.since = time.monotonic_ns()
+
+
+class Tap:
+    """The bus of one process."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, process: str, memory: Memory) -> None:
+        self.socket = context.socket(zmq.XPUB)
+        self.socket.xpub_verboser = 1
+        self.socket.sndhwm = _HWM
+        self.socket.linger = 0
+        self.socket.bind(endpoint)
+        self._endpoint = endpoint
+        self._process = process
+        self._memory = memory
+        self._listeners: dict[bytes, _Listener] = {}
+        self._active: list[_Listener] = []
+        self._encoder = msgspec.msgpack.Encoder()
+        self._next = 0
+        self.frames = False  # somebody wants frames
+        self.interest = False  # somebody wants events
+
+    def listen(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Control command "tap.listen"."""
+        try:
+            wants = msgspec.convert(args, _Listen)
+        except msgspec.ValidationError as error:
+            raise ControlError(f"tap.listen: {error}") from None
+        if wants.detail not in DETAIL:
+            raise ControlError(f"tap.listen: detail is one of {', '.join(DETAIL)}")
+        wants.filter.flags = wants.filter.flags.upper().replace(".", "A")
+        for topic in [t for t, one in self._listeners.items() if not one.confirmed and self._expired(one)]:
+            del self._listeners[topic]
+        self._next += 1
+        topic = f"t{self._next}/".encode()
+        self._listeners[topic] = _Listener(topic, wants)
+        return {"topic": topic, "endpoint": self._endpoint}
+
+    @staticmethod
+    def _expired(listener: _Listener) -> bool:
+        return time.monotonic_ns() - listener.since > _UNCONFIRMED_NS
+
+    def confirm(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Control command "tap.confirm"."""
+        self.subscriptions()
+        topic = args.get("topic")
+        listener = self._listeners.get(topic) if isinstance(topic, bytes) else None
+        if listener is None:
+            raise ControlError("tap.confirm: no such topic; ask with tap.listen first")
+        return {"listening": listener.confirmed}
+
+    def subscriptions(self) -> None:
+        """Take subscriptions and their ends."""
+        while True:
+            try:
+                message = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            listener = self._listeners.get(message[1:])
+            if listener is None or message[:1] not in (b"\0", b"\1"):
+                continue
+            if message[0]:
+                listener.confirmed = True
+            else:
+                del self._listeners[message[1:]]
+        self._active = [one for one in self._listeners.values() if one.confirmed]
+        self.frames = any(one.wants.frames for one in self._active)
+        self.interest = any(one.wants.events for one in self._active)
+
+    def publish_frames(self, seam: str, direction: str, frames: Iterable[Any], stack_now: int) -> None:
+        """Tell of frames that crossed a seam. Called only while `frames` is True."""
+        listeners = [x for x in self._active if x.wants.frames and (x.wants.seams is None or seam in x.wants.seams)]
+        if not listeners:
+            return
+        mono = time.monotonic_ns()
+        for frame in frames:
+            facts: tuple[bytes, bytes, int, int, int, int] | None = None
+            record: list[Any] | None = None
+            for listener in listeners:
+                wants = listener.wants.filter
+                if wants.host or wants.port or wants.proto >= 0 or wants.flags:
+                    facts = facts or packet_facts(frame)
+                    if not admits(wants, facts):
+                        continue
+                if record is None or listener.limit:
+                    record = self._record(frame, seam, direction, stack_now, mono, listener.limit)
+                self._send(listener, record)
+
+    def publish_events(self, events: Iterable[Event]) -> None:
+        """Tell of events. Called only while `interest` is True."""
+        for event in events:
+            body = [0, "e", self._process, time.monotonic_ns(), event]
+            for listener in self._active:
+                if listener.wants.events:
+                    self._send(listener, body)
+
+    def _record(self, frame: Any, seam: str, direction: str, stack: int, mono: int, limit: int) -> list[Any]:
+        inner = getattr(frame, "message", frame)  # ForClient and FromClient wrap one
+        payload = getattr(inner, "payload", b"")
+        data = b""
+        if limit and payload:
+            try:
+                data = self._memory.read(payload.slice(0, limit)) if isinstance(payload, Place) else payload[:limit]
+            except MemoryLost:
+                data = b""
+        fields = {
+            name: msgspec.to_builtins(getattr(inner, name), builtin_types=(bytes,))
+            for name in inner.__struct_fields__
+            if name not in _HEAD_FIELDS
+        }
+        if inner is not frame:
+            fields["peer"] = frame.peer
+        return [
+            0, "f", self._process, seam, direction, stack, mono, getattr(inner, "id", 0), getattr(inner, "causes", []),
+            type(inner).__name__, fields, getattr(inner, "head", b""), data, len(payload),
+            getattr(inner, "checksum", 0), getattr(inner, "gso_size", 0),
+        ]  # fmt: skip
+
+    def _send(self, listener: _Listener, record: list[Any]) -> None:
+        listener.seq += 1
+        record[0] = listener.seq
+        with contextlib.suppress(zmq.Again):  # the gap in the numbers tells
+            self.socket.send_multipart([listener.topic, self._encoder.encode(record)], zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+
+Facts = tuple[bytes, bytes, int, int, int, int]  # src, dst, proto, source port, destination port, TCP flags
+_NO_FACTS: Facts = (b"", b"", -1, 0, 0, 0)
+
+
+def packet_facts(frame: Any) -> Facts:
+    """What a filter looks at, as far as the frame's headers tell it."""
+    kind = type(frame)
+    if kind is Segment:
+        return (frame.src, frame.dst, frame.proto, *_ports(frame.proto, frame.head, frame.payload))
+    if kind is IcmpError:
+        return (frame.src, frame.dst, frame.proto, *_ports(frame.proto, frame.head, b""))
+    if kind in (Packet, Unreachable):
+        return _ip_facts(frame.head)
+    if kind is DeviceFrame:
+        head = frame.head
+        if head[12:14] == b"\x08\x00":
+            return _ip_facts(head[14:])
+        if head[12:14] == b"\x08\x06" and len(head) >= 42:
+            return (head[28:32], head[38:42], -1, 0, 0, 0)
+        return _ip_facts(head) if head[:1] and head[0] >> 4 == 4 else _NO_FACTS
+    return _NO_FACTS
+
+
+def _ip_facts(head: bytes) -> Facts:
+    if len(head) < 20:
+        return _NO_FACTS
+    proto = head[9]
+    return (head[12:16], head[16:20], proto, *_ports(proto, head[(head[0] & 15) * 4 :], b""))
+
+
+def _ports(proto: int, head: bytes, payload: Any) -> tuple[int, int, int]:
+    if proto not in (_TCP, _UDP):
+        return (0, 0, 0)
+    if len(head) < 14 and isinstance(payload, bytes):
+        head += payload[:14]
+    if len(head) < 4:
+        return (0, 0, 0)
+    flags = head[13] if proto == _TCP and len(head) > 13 else 0
+    return (head[0] << 8 | head[1], head[2] << 8 | head[3], flags)
+
+
+_FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "W": 128}
+
+
+def admits(wants: Filter, facts: Facts) -> bool:
+    """Whether a frame with these facts passes the filter."""
+    src, dst, proto, sport, dport, flags = facts
+    if wants.host and wants.host not in (src, dst):
+        return False
+    if wants.port and wants.port not in (sport, dport):
+        return False
+    if wants.proto >= 0 and wants.proto != proto:
+        return False
+    return all(flags & _FLAG_BITS.get(letter, 0) for letter in wants.flags)

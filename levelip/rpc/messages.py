@@ -1,0 +1,76 @@
+"""Messages between a client and the gateway (docs/rpc.md). A public protocol: any language with ZeroMQ and msgpack.
+
+A client opens a DEALER socket to the gateway's door and says `Hello`; the gateway answers `Welcome` or `Refused`.
+From then on the client sends `Request`s, each answered by one `Reply` with the same number, in any order, and both
+sides send stream messages (rpc/stream.py). `Pending` tells of connections that wait on a listening socket.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Reset, Send, SocketId
+
+VERSION = 1
+
+
+class Hello(Struct, array_like=True, tag=20):
+    """First message of a client. `token` is empty, or the session's token when it comes back after a reconnect.
+    `memory` is the name of a file that the client made in `Welcome.memory_dir` (empty: payloads travel inline)."""
+
+    version: int
+    software: str
+    token: bytes = b""
+    memory: str = ""
+
+
+class Welcome(Struct, array_like=True, tag=21):
+    """The session is open. A client that wants shared memory makes the file and says Hello again with its name.
+
+    `memory_slots` rings of `memory_slot` bytes each is the size that such a file must have.
+    """
+
+    version: int
+    epoch: int
+    token: bytes
+    memory_dir: str
+    memory_slot: int
+    memory_slots: int
+
+
+class Refused(Struct, array_like=True, tag=22):
+    """The session, or a message that is no valid request, was refused. `errno` as Linux would answer."""
+
+    errno: Errno
+    message: str
+
+
+class Request(Struct, array_like=True, tag=23):
+    """A call on a socket. `op` and `args` are listed in docs/rpc.md; `sock` is 0 where the call makes one."""
+
+    request: int
+    op: str
+    sock: SocketId
+    args: dict[str, Any]
+
+
+class Reply(Struct, array_like=True, tag=24):
+    """The answer to `request`: errno 0 and `data`, or an errno with a message."""
+
+    request: int
+    errno: Errno
+    data: dict[str, Any] = {}
+    message: str = ""
+
+
+class Pending(Struct, array_like=True, tag=25):
+    """`count` connections wait to be accepted on the listening socket `sock`."""
+
+    sock: SocketId
+    count: int
+
+
+ToGateway = Hello | Request | Send | Consumed | Eof | Reset
+ToClient = Welcome | Refused | Reply | Pending | Accepted | Data | Eof | Reset

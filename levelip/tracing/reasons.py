@@ -1,0 +1,142 @@
+"""The one list of reasons for which anything is discarded or refused.
+
+Each row: name, the layer that uses it, severity, a sentence, and the rule (RFC and section) behind it. A drop is
+counted as `drop.<name>`; a test asserts each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """How much a reason should worry a reader."""
+
+    NORMAL = "normal"  # happens on every healthy network
+    NOTICE = "notice"  # worth a look
+    ERROR = "error"  # the sender, or we, did something wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was discarded."""
+
+    name: str
+    layer: str
+    severity: Severity
+    sentence: str
+    rule: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sentence}, {self.rule}" if self.rule else self.sentence
+
+    @property
+    def counter(self) -> str:
+        """The name under which the drop is counted."""
+        return f"drop.{self.name}"
+
+
+_ALL: dict[str, Reason] = {}
+
+
+def _reason(name: str, layer: str, severity: Severity, sentence: str, rule: str = "") -> Reason:
+    if name in _ALL:
+        raise ValueError(f"reason {name} is listed twice")
+    return _ALL.setdefault(name, Reason(name, layer, severity, sentence, rule))
+
+
+def lookup(name: str) -> Reason | None:
+    """The reason of that name."""
+    return _ALL.get(name)
+
+
+def all_reasons() -> list[Reason]:
+    """Every reason, in the order of the list."""
+    return list(_ALL.values())
+
+
+N, O, E = Severity.NORMAL, Severity.NOTICE, Severity.ERROR  # noqa: E741 - columns of the table below
+
+# fmt: off
+# --- pipes (levelip.ipc)
+PIPE_FULL        = _reason("pipe_full", "ipc", O, "the pipe to the next process is full")
+NEIGHBOUR_DOWN   = _reason("neighbour_down", "ipc", O, "the next process is not running")
+STALE_EPOCH      = _reason("stale_epoch", "ipc", N, "meant for or sent by a process that has been restarted")
+UNKNOWN_VERSION  = _reason("unknown_version", "ipc", E, "a message of an unknown version")
+GARBAGE          = _reason("garbage", "ipc", E, "bytes that are no message of ours")
+BAD_MESSAGE      = _reason("bad_message", "ipc", E, "a message of unknown kind or with wrong fields")
+BAD_PARTS        = _reason("bad_parts", "ipc", E, "too many or too few parts")
+BAD_PART         = _reason("bad_part", "ipc", E, "a payload names a part that is not there")
+BAD_PLACE        = _reason("bad_place", "ipc", E, "a payload names an impossible place in memory")
+TOO_MANY         = _reason("too_many", "ipc", E, "too many messages in one envelope")
+MEMORY_LOST      = _reason("memory_lost", "ipc", O, "the shared memory that holds the payload is gone or was reused")
+FAULT_LOSS       = _reason("fault_loss", "ipc", N, "lost on purpose (lvlip fault)")
+# --- ip: what came in (layers.ip.validate)
+IP_TRUNCATED       = _reason("ip_truncated", "ip", E, "shorter than its IPv4 header", "RFC 791 3.1")
+IP_VERSION         = _reason("ip_bad_version", "ip", N, "not IP version 4", "RFC 1122 3.2.1.1")
+IP_HEADER_LENGTH   = _reason("ip_bad_header_length", "ip", E, "a header length below 20 bytes", "RFC 791 3.1")
+IP_CHECKSUM        = _reason("ip_bad_checksum", "ip", E, "the header checksum is wrong", "RFC 1122 3.2.1.2")
+IP_TOTAL_LENGTH    = _reason("ip_bad_total_length", "ip", E, "a total length below the header's", "RFC 791 3.1")
+IP_TORN            = _reason("ip_torn", "ip", E, "fewer bytes arrived than the total length says", "RFC 791 3.1")
+IP_OPTION          = _reason("ip_bad_option", "ip", E, "an option that does not fit into the header", "RFC 1122 3.2.1.8")
+IP_SOURCE_ROUTED   = _reason("ip_source_routed", "ip", O, "a source route that goes on, and we are no router", "RFC 1122 3.3.5")
+IP_NOT_INLINE      = _reason("ip_headers_not_inline", "ip", E, "headers lie in shared memory, where a core cannot read them")
+MARTIAN_SOURCE     = _reason("martian_source", "ip", E, "a source that no host may use on a network", "RFC 1122 3.2.1.3")
+OWN_SOURCE         = _reason("own_source", "ip", O, "our own address as the source of a packet from outside")
+MARTIAN_DEST       = _reason("martian_destination", "ip", E, "a destination that must not appear on a network", "RFC 1122 3.2.1.3")
+LINK_BROADCAST     = _reason("link_broadcast", "ip", O, "a link-level broadcast for a single host's address", "RFC 1122 3.3.6")
+MULTICAST_UNJOINED = _reason("multicast_not_joined", "ip", N, "a multicast group that we are not in", "RFC 1112 7.2")
+NOT_FOR_US         = _reason("not_for_us", "ip", N, "for another host, and we are no router", "RFC 1122 3.2.1.3")
+FRAGMENT           = _reason("fragment_unsupported", "ip", O, "a fragment, and reassembly is not there yet", "RFC 791 3.2")
+NO_PROTOCOL        = _reason("no_protocol", "ip", O, "a protocol that nothing here speaks", "RFC 1122 3.2.2.1")
+# --- ip: ICMP that came in, or was not sent (layers.ip.icmp)
+ICMP_TRUNCATED     = _reason("icmp_truncated", "ip", E, "shorter than an ICMP header", "RFC 792")
+ICMP_CHECKSUM      = _reason("icmp_bad_checksum", "ip", E, "the ICMP checksum is wrong", "RFC 792")
+ICMP_UNKNOWN_TYPE  = _reason("icmp_unknown_type", "ip", O, "an ICMP type that we do not know", "RFC 1122 3.2.2")
+ICMP_UNSUPPORTED   = _reason("icmp_unsupported", "ip", N, "an ICMP message that a host need not act on", "RFC 1122 3.2.2")
+ICMP_REDIRECT      = _reason("icmp_redirect_ignored", "ip", O, "a redirect, which we do not follow")
+ICMP_SOURCE_QUENCH = _reason("icmp_source_quench", "ip", N, "a source quench, to be ignored", "RFC 6633 3")
+ICMP_GROUP         = _reason("icmp_broadcast", "ip", N, "ICMP to a broadcast address", "RFC 1122 3.2.2.6")
+ICMP_ECHO_OFF      = _reason("icmp_echo_off", "ip", N, "an echo request while ip.echo_reply is false")
+ICMP_QUOTE         = _reason("icmp_bad_quote", "ip", E, "an ICMP error that does not quote enough of a packet", "RFC 1122 3.2.2")
+ICMP_NOT_OURS      = _reason("icmp_not_ours", "ip", O, "an ICMP error about a packet that we did not send", "RFC 5927 4.1")
+ICMP_NO_TRANSPORT  = _reason("icmp_no_transport", "ip", N, "an ICMP error about something that nobody here waits for")
+ICMP_UNASKED       = _reason("icmp_unasked", "ip", N, "an echo reply that nobody waits for")
+ICMP_RATE_LIMITED  = _reason("icmp_rate_limited", "ip", O, "an ICMP error beyond ip.icmp_rate_per_s", "RFC 1812 4.3.2.8")
+ICMP_NOT_ALLOWED   = _reason("icmp_error_not_allowed", "ip", N, "no ICMP error may answer this packet", "RFC 1122 3.2.2")
+# --- ip: what was to go out (layers.ip.core)
+NO_ROUTE           = _reason("no_route", "ip", O, "no route to the destination", "RFC 1122 3.3.1.1")
+SOURCE_NOT_OURS    = _reason("source_not_ours", "ip", E, "a source address that is not ours", "RFC 1122 3.2.1.3")
+BROADCAST_REFUSED  = _reason("broadcast_refused", "ip", O, "to a broadcast or multicast address without having asked for it", "RFC 1122 4.2.3.10")
+DATAGRAM_TOO_LONG  = _reason("datagram_too_long", "ip", E, "more than 65,535 bytes", "RFC 791 3.1")
+EXCEEDS_MTU        = _reason("exceeds_mtu", "ip", N, "larger than the MTU, and not to be fragmented", "RFC 1191 3")
+NEEDS_FRAGMENTS    = _reason("needs_fragmentation", "ip", O, "larger than the MTU, and fragmentation is not there yet", "RFC 791 3.2")
+LOOPBACK_OUTSIDE   = _reason("loopback_outside", "ip", E, "a loopback source to a destination outside", "RFC 1122 3.2.1.3")
+IP_QUEUE_FULL      = _reason("ip_queue_full", "ip", O, "the queue of packets that wait for link is full")
+# --- link (layers.link)
+RUNT             = _reason("runt", "link", E, "frame shorter than its link header", "IEEE 802.3 3.2")
+TORN_FRAME       = _reason("torn_frame", "link", E, "frame shorter than its IP packet says", "RFC 791 3.1")
+WRONG_MAC        = _reason("wrong_mac", "link", N, "Ethernet destination is neither ours nor a group", "RFC 894")
+VLAN_TAG         = _reason("vlan_tag", "link", O, "VLAN-tagged frame", "IEEE 802.1Q")
+FOREIGN_TYPE     = _reason("foreign_type", "link", N, "neither IPv4 nor ARP", "RFC 894")
+BAD_VNET         = _reason("bad_vnet", "link", E, "virtio header that makes no sense", "virtio 1.2 5.1.6")
+ARP_MALFORMED    = _reason("arp_malformed", "link", E, "ARP packet that is not for IPv4 over Ethernet", "RFC 826")
+ARP_BAD_OP       = _reason("arp_bad_op", "link", E, "ARP packet neither request nor reply", "RFC 826")
+ARP_BAD_SENDER   = _reason("arp_bad_sender", "link", E, "ARP sender that no host can have", "RFC 1122 3.2.1.3")
+ARP_OWN          = _reason("arp_own", "link", N, "our own ARP packet, come back", "RFC 826")
+ARP_CONFLICT     = _reason("arp_conflict", "link", E, "another host claims our address", "RFC 5227 2.4")
+ARP_NOT_FOR_US   = _reason("arp_not_for_us", "link", N, "ARP packet about others, of no use to us", "RFC 826")
+ARP_UNSOLICITED  = _reason("arp_unsolicited", "link", O, "ARP reply that nobody asked for", "RFC 826, as Linux arp_accept=0")
+ARP_QUEUE_FULL   = _reason("arp_queue_full", "link", O, "too many packets wait for one ARP answer", "RFC 1122 2.3.2.2")
+ARP_CACHE_FULL   = _reason("arp_cache_full", "link", O, "too many ARP questions at once", "RFC 1122 2.3.2.1")
+ARP_UNANSWERED   = _reason("arp_unanswered", "link", O, "the next hop does not answer ARP", "RFC 1122 3.3.1.5")
+NO_NEXT_HOP      = _reason("no_next_hop", "link", E, "no IPv4 next hop to resolve", "RFC 1122 3.3.1")
+OVER_DEVICE_MTU  = _reason("too_long_for_device", "link", E, "packet or piece longer than the device's MTU", "RFC 1122 3.3.2")
+BAD_OFFLOAD      = _reason("bad_offload", "link", E, "a checksum or cut is asked for that the packet does not allow")
+DEVICE_DOWN      = _reason("device_down", "link", O, "the device is down")
+DEVICE_QUEUE     = _reason("device_queue", "link", O, "too many frames wait for the device")
+DEVICE_ERROR     = _reason("device_error", "link", E, "the device refused the frame")
+WIRE_PEER        = _reason("wire_peer", "link", O, "the wire has no peer now")
+WIRE_TRUNCATED   = _reason("wire_truncated", "link", E, "datagram longer than any frame")
+# fmt: on

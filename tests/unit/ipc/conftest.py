@@ -1,0 +1,38 @@
+"""Runtimes of a stack in a directory of the test's own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from levelip.config import Config
+from levelip.ipc.rundir import RunDirectory
+from levelip.ipc.runtime import Runtime
+
+
+@pytest.fixture
+def run() -> Iterator[RunDirectory]:
+    """A run directory whose paths are short enough for sockets."""
+    root = tempfile.mkdtemp(prefix="lv", dir="/tmp")
+    made = RunDirectory("t", root)
+    made.create()
+    yield made
+    shutil.rmtree(made.memory, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def runtime(run: RunDirectory) -> Iterator[Callable[..., Runtime]]:
+    """Makes the runtime of a layer; all are closed at the end."""
+    made: list[Runtime] = []
+
+    def make(name: str, config: Config | None = None) -> Runtime:
+        made.append(Runtime(name, config or Config(), run))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
