@@ -47,7 +47,7 @@ class ConnectArguments(Struct, forbid_unknown_fields=True):
 class ShutdownArguments(Struct, forbid_unknown_fields=True):
     """shutdown: 0 SHUT_RD, 1 SHUT_WR, 2 SHUT_RDWR."""
 
-    how: Int
+    how: Annotated[int, Meta(ge=0, le=2)]
 
 
 class CloseArguments(Struct, forbid_unknown_fields=True):

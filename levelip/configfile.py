@@ -24,7 +24,7 @@ from levelip.config import Config
 
 FILE_NAME = "level-ip.toml"
 CONFIG_VARIABLE = "LEVELIP_CONFIG"
-RESERVED_VARIABLES = frozenset({"LEVELIP_NAME", "LEVELIP_RUN", CONFIG_VARIABLE})
+SETTINGS_VARIABLE = "LEVELIP_SETTINGS"
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TITLES = {
@@ -51,7 +51,7 @@ class Problem:
         where = f"{self.source}: {self.key}" if self.key else self.source
         if self.value is None:
             return f"{where}: {self.allowed}"
-        return f"{where} = {_literal(self.value)}: {self.allowed}"
+        return f"{where} = {literal(self.value)}: {self.allowed}"
 
 
 class ConfigError(ValueError):
@@ -177,11 +177,35 @@ def load(
     return config
 
 
-def from_environment(environ: Mapping[str, str] | None = None, *, overlay: Mapping[str, Any] | None = None) -> Config:
-    """What a process that was started with this environment shall use: LEVELIP_CONFIG names the file, if any."""
-    environ = os.environ if environ is None else environ
-    path = environ.get(CONFIG_VARIABLE)
-    return load(Path(path) if path else None, environ=environ, overlay=overlay)
+def load_config(path: str | Path | None = None, settings: Iterable[str] = ()) -> Config:
+    """What a process shall use: file and --set as given, the environment, and what `lvlip set` has changed since
+    its supervisor started (LEVELIP_SETTINGS names the file)."""
+    return load(Path(path) if path else None, settings=settings, overlay=read_overlay(os.environ))
+
+
+def read_overlay(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Settings that `lvlip set` changed: they outlive a restart of a layer, but not their supervisor's end."""
+    path = environ.get(SETTINGS_VARIABLE)
+    if not path:
+        return {}
+    try:
+        data = msgspec.json.decode(Path(path).read_bytes(), type=Overlay)
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return data.settings if data.supervisor == os.getppid() else {}
+
+
+class Overlay(msgspec.Struct):
+    """The file that `lvlip set` writes; `supervisor` is the pid for whose children it holds."""
+
+    supervisor: int
+    settings: dict[str, Any] = {}
+
+    def write(self, path: Path) -> None:
+        """Replace the file at once."""
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_bytes(msgspec.json.encode(self))
+        fresh.replace(path)
 
 
 def _from_file(path: Path, values: dict[str, tuple[str, Any]], problems: list[Problem]) -> None:
@@ -210,13 +234,11 @@ def _from_file(path: Path, values: dict[str, tuple[str, Any]], problems: list[Pr
                 _take(f"{path}:{lines.get(dotted, 1)}", dotted, value, values, problems)
 
 
-def _from_environment(
-    environ: Mapping[str, str], values: dict[str, tuple[str, Any]], problems: list[Problem]
-) -> None:
+def _from_environment(environ: Mapping[str, str], values: dict[str, tuple[str, Any]], problems: list[Problem]) -> None:
     variables = {key.variable: key for key in keys().values()}
     prefixes = tuple(f"LEVELIP_{section}_".upper() for section in {key.section for key in variables.values()})
     for variable in sorted(environ):
-        if not variable.startswith(prefixes) or variable in RESERVED_VARIABLES:
+        if not variable.startswith(prefixes):
             continue
         key = variables.get(variable)
         if key is None:
@@ -252,9 +274,7 @@ def parse_setting(setting: str) -> tuple[Key, Any]:
         raise ConfigError([Problem("--set", dotted, text.strip(), str(error))]) from None
 
 
-def _take(
-    source: str, dotted: str, value: Any, values: dict[str, tuple[str, Any]], problems: list[Problem]
-) -> None:
+def _take(source: str, dotted: str, value: Any, values: dict[str, tuple[str, Any]], problems: list[Problem]) -> None:
     key = keys().get(dotted)
     if key is None:
         problems.append(Problem(source, dotted, None, _unknown("key", dotted, keys())))
@@ -334,16 +354,20 @@ def flatten(config: Config) -> dict[str, Any]:
     return {dotted: _lookup(config, dotted) for dotted in keys()}
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """`value` in TOML's notation."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
+        return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{json.dumps(name)} = {_literal(item)}' for name, item in value.items())} }}" if value else "{}"
+        return (
+            f"{{ {', '.join(f'{json.dumps(name)} = {literal(item)}' for name, item in value.items())} }}"
+            if value
+            else "{}"
+        )
     return str(value)
 
 
@@ -365,5 +389,5 @@ def to_toml(config: Config | None = None, *, comments: bool = True) -> str:
         if comments:
             runtime = " [run time]" if key.runtime else ""
             lines += ["", f"# {key.description}", f"# {key.allowed.removeprefix('must be ')}{runtime}"]
-        lines.append(f"{key.name} = {_literal(_lookup(config, key.dotted))}")
+        lines.append(f"{key.name} = {literal(_lookup(config, key.dotted))}")
     return "\n".join(lines).lstrip("\n") + "\n"

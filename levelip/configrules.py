@@ -106,7 +106,10 @@ def _ip(config: Config) -> Problems:
         yield "ip.address", "must be an IPv4 address with prefix length, as 10.0.0.2/24"
     elif _interface(config.device.host_address) and config.device.kind != "wire":
         if parse_interface(config.ip.address)[0] == parse_interface(config.device.host_address)[0]:
-            yield "ip.address", f"must differ from device.host_address ({config.device.host_address}), which is the host's"
+            yield (
+                "ip.address",
+                f"must differ from device.host_address ({config.device.host_address}), which is the host's",
+            )
     if config.ip.gateway and not _reads(parse_ipv4, config.ip.gateway):
         yield "ip.gateway", "must be an IPv4 address, or empty"
     elif config.ip.gateway and _interface(config.ip.address):

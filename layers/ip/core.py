@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from layers.ip import commands
 from layers.ip import icmp as host_icmp
+from layers.ip.commands import LOOPBACK_MTU
 from layers.ip.config import IpCoreConfig
 from layers.ip.icmp import Action, Quoted, TokenBucket
 from layers.ip.ping import Pings, Waiting, echo_data
@@ -41,17 +43,11 @@ from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
 from levelip.wire import icmp
-from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, format_address, format_ipv4, is_multicast, parse_ipv4
+from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, format_address, format_ipv4, is_multicast
 from levelip.wire.errors import Malformed
 from levelip.wire.icmp import IcmpMessage, icmp_name
 from levelip.wire.ipv4 import FLAG_DF, IPV4_HEADER_LEN, IPV4_MAX_TOTAL_LENGTH, Ipv4Header, Proto, proto_name
 
-LOOPBACK_MTU = IPV4_MAX_TOTAL_LENGTH
-"""Bytes; Linux's lo has 65,536, which no IPv4 packet can use up."""
-PING_TIMEOUT_MS = 1000
-"""How long a ping waits unless told otherwise."""
-PING_SIZE = 56
-"""Bytes of data unless told otherwise, as ping."""
 MILLISECOND = 1_000_000
 LINK = "link"
 CONTROL = "control"
@@ -100,7 +96,7 @@ class Core:
     def __init__(self, config: IpCoreConfig, rng: random.Random, now: int) -> None:
         self.config = config
         self.interest = False
-        self.counters: Counter[str] = Counter()
+        self.counters: dict[str, int] = Counter()
         self._rng = rng
         self._ids = FrameIds(Process.IP, config.epoch)
         self._ident = rng.getrandbits(16)
@@ -660,64 +656,39 @@ class Core:
         self._now = now
         match name:
             case "ping":
-                return self._ping(token, args, now)
+                return self._ping(token, commands.PingRequest.read(args, ttl=self.config.ip.ttl), now)
             case "route":
-                return {"routes": [self._describe(row) for row in self._table.rows]}
+                return {"routes": [commands.describe_row(row, self._link, self._mtu()) for row in self._table.rows]}
             case "route.get":
-                return self._route_get(_address(args, "dst"))
+                return self._route_get(commands.address_argument(args, "dst"))
             case "addresses":
-                return self._addresses()
-        raise ControlError(f"ip knows no command {name!r}; there are addresses, ping, route, route.get")
-
-    def _describe(self, row: Row) -> dict[str, Any]:
-        device = "lo" if row.kind is Kind.LOCAL else self._link.name if self._link is not None else ""
-        mtu = LOOPBACK_MTU if row.kind is Kind.LOCAL else self._mtu()
-        up = row.kind is Kind.LOCAL or self._link is None or self._link.up
-        return {**row.describe(), "device": device, "mtu": mtu, "up": up}
+                return commands.describe_addresses(self._own, self._network, self._link, self._mtu())
+        raise ControlError(f"ip knows no command {name!r}; there are {', '.join(commands.COMMANDS)}")
 
     def _route_get(self, dst: bytes) -> dict[str, Any]:
         hop = self._table.lookup(dst)
         if hop is None:
             return {"dst": format_ipv4(dst), "error": "Network is unreachable"}
-        return {**self._describe(hop.row), "dst": format_ipv4(dst), "next_hop": format_ipv4(hop.next_hop) if hop.next_hop else "", "group": hop.group}
+        next_hop = format_ipv4(hop.next_hop) if hop.next_hop else ""
+        row = commands.describe_row(hop.row, self._link, self._mtu())
+        return {**row, "dst": format_ipv4(dst), "next_hop": next_hop, "group": hop.group}
 
-    def _addresses(self) -> dict[str, Any]:
-        link = self._link
-        broadcast = self._network.broadcast
-        return {
-            "addresses": [
-                {"address": "127.0.0.1", "prefix": 8, "device": "lo", "mtu": LOOPBACK_MTU, "up": True},
-                {
-                    "address": format_ipv4(self._own),
-                    "prefix": self._network.length,
-                    "broadcast": format_ipv4(broadcast) if broadcast else "",
-                    "device": link.name if link else "",
-                    "mtu": self._mtu(),
-                    "up": bool(link and link.up),
-                },
-            ]
-        }
-
-    def _ping(self, token: int, args: dict[str, Any], now: int) -> dict[str, Any]:
-        """Send an echo request; the answer follows as an Answer frame, an error too."""
-        dst = _address(args, "dst")
-        size = _number(args, "size", PING_SIZE, 0, IPV4_MAX_TOTAL_LENGTH - IPV4_HEADER_LEN - icmp.ICMP_HEADER_LEN)
-        ident = _number(args, "id", -1, 0, 0xFFFF) if "id" in args else self._rng.getrandbits(16)
-        sequence = _number(args, "seq", 1, 0, 0xFFFF)
-        ttl = _number(args, "ttl", self.config.ip.ttl, 1, 255)
-        timeout = _number(args, "timeout_ms", PING_TIMEOUT_MS, 1, 3_600_000)
+    def _ping(self, token: int, asked: commands.PingRequest, now: int) -> dict[str, Any]:
+        """Send an echo request; its answer follows as an Answer frame, be it an error."""
+        dst = asked.dst
         if dst == LIMITED_BROADCAST or dst in self._broadcasts or is_multicast(dst):
             raise ControlError(f"{format_ipv4(dst)} is a broadcast or multicast address; ping asks single hosts")
         hop = self._table.lookup(dst)
         if hop is None or not (hop.local or self._link is None or self._link.up):
             return {"error": "Network is unreachable", "local": True}
         mtu = LOOPBACK_MTU if hop.local else self._mtu()
-        if IPV4_HEADER_LEN + icmp.ICMP_HEADER_LEN + size > mtu:
+        if IPV4_HEADER_LEN + icmp.ICMP_HEADER_LEN + asked.size > mtu:
             return {"error": f"message too long, mtu: {mtu}", "mtu": mtu, "local": True}
-        deadline = now + timeout * MILLISECOND
-        self._pings.add(Waiting(token, ident, sequence, dst, size, now, deadline))
-        message = IcmpMessage.echo_request(ident=ident, sequence=sequence, payload=echo_data(size))
-        self._send_icmp(message, hop.source, dst, Cause(0, False, now), now, ttl=ttl)
+        ident = self._rng.getrandbits(16) if asked.ident is None else asked.ident
+        deadline = now + asked.timeout_ms * MILLISECOND
+        self._pings.add(Waiting(token, ident, asked.sequence, dst, asked.size, now, deadline))
+        message = IcmpMessage.echo_request(ident=ident, sequence=asked.sequence, payload=echo_data(asked.size))
+        self._send_icmp(message, hop.source, dst, Cause(0, False, now), now, ttl=asked.ttl)
         return DEFERRED
 
 
@@ -728,17 +699,3 @@ def _causes(segment: Segment) -> list[int]:
 def _address_text(address: bytes) -> str:
     """For events, which also tell of addresses that are none."""
     return format_address(address) if len(address) in (4, 16) else address.hex()
-
-
-def _address(args: dict[str, Any], key: str) -> bytes:
-    try:
-        return parse_ipv4(str(args[key]))
-    except (KeyError, ValueError):
-        raise ControlError(f"{key}: an IPv4 address is needed, not {args.get(key)!r}") from None
-
-
-def _number(args: dict[str, Any], key: str, default: int, low: int, high: int) -> int:
-    value = args.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ControlError(f"{key}: a number in {low}..{high} is needed, not {value!r}")
-    return value

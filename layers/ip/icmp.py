@@ -1,4 +1,4 @@
-"""What ICMP asks of a host (RFC 792, RFC 1122 3.2.2): what a message calls for, when an error may be sent and what of."""
+"""What ICMP asks of a host (RFC 792, RFC 1122 3.2.2): what a message calls for, when an error may be sent."""
 
 from __future__ import annotations
 

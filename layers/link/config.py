@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from levelip.config import LinkConfig
 from levelip.frames.packet import DeviceState
@@ -32,5 +32,5 @@ class LinkCoreConfig(Struct):
     link: LinkConfig
     mac: bytes = b""
     addresses: list[bytes] = []
-    broadcasts: list[bytes] = [LIMITED_BROADCAST]
+    broadcasts: list[bytes] = field(default_factory=lambda: [LIMITED_BROADCAST])
     iface: int = 1

@@ -33,7 +33,7 @@ _CSUM_OFFSETS = {Proto.TCP: TCP_CSUM_OFFSET, Proto.UDP: UDP_CSUM_OFFSET}
 _TCP_FLAGS = 13  # offset in the TCP header of the byte with CWR to FIN (RFC 9293 3.1)
 
 
-class Unfit(ValueError):  # noqa: N818 - it names what the packet is
+class Unfit(ValueError):
     """A packet whose checksum or cut cannot be left to a device; the text says why."""
 
 
@@ -100,6 +100,15 @@ def prepare(head: bytes, payload: Payload, gso_size: int, link_len: int) -> tupl
     return b"%b%b%b" % (head[:at], sum16, head[at + 2 :]), payload, vnet
 
 
+def pieces(head: bytes, payload: Payload, gso_size: int) -> int:
+    """How many packets on the cable this IPv4 packet makes."""
+    if not gso_size or len(head) < 40:
+        return 1
+    ip_len = (head[0] & 15) * 4
+    head_len = ip_len + (head[min(ip_len + 12, len(head) - 1)] >> 2 & 0x3C)
+    return max(1, -(-(len(head) + len(payload) - head_len) // gso_size))
+
+
 def finish(vnet: bytes, head: bytes, payload: bytes, link_len: int) -> list[bytes]:
     """The frames, complete, that a frame with this virtio header stands for. Raises Unfit."""
     if not vnet or vnet == COMPLETE:
@@ -114,7 +123,7 @@ def finish(vnet: bytes, head: bytes, payload: bytes, link_len: int) -> list[byte
             cut = link_len + ip_head_len
             link_head = frame[:link_len]
             pieces = split_tcp(frame[link_len:cut], memoryview(frame)[cut:], header.gso_size)
-            return [b"%b%b%b" % (link_head, piece_head, piece) for piece_head, piece in pieces]
+            return [b"".join((link_head, piece_head, piece)) for piece_head, piece in pieces]
     except ValueError as error:  # Malformed is one
         raise Unfit(str(error)) from None
     if header.gso_kind != GSO_NONE:

@@ -11,12 +11,13 @@ class TcpCoreConfig(Struct, kw_only=True):
     """Plain values, so that a snapshot and this is all that a replay needs.
 
     `epoch` is the process's; socket ids of children derive from it. `own_region` names the shared memory in which
-    connections of sessions without memory have their rings. `secret` keys ISNs (RFC 6528) and ports (RFC 6056).
+    connections of sessions without memory have their rings. The secrets key ISNs (RFC 6528) and ports (RFC 6056).
     `fixed_isn` gives every connection that ISN (packet scripts and tests near the wrap-around); -1: RFC 6528.
     """
 
     tcp: TcpConfig = field(default_factory=TcpConfig)
     epoch: int = 1
     own_region: str = "tcp"
-    secret: bytes = bytes(32)
+    isn_secret: bytes = bytes(32)
+    port_secret: bytes = bytes(32)
     fixed_isn: int = -1

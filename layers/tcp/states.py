@@ -69,9 +69,8 @@ class Input(IntEnum):
     CLOSE = 6  # the application has closed its direction
     FIN = 7  # the peer has closed its direction, and all before it has come
     FIN_ACKED = 8  # our FIN was acknowledged
-    FIN_AND_FIN_ACKED = 9  # both in one segment
-    TIMEOUT = 10  # 2 MSL, or the orphan's FIN-WAIT-2, is over
-    ABORT = 11  # RST either way, or given up
+    TIMEOUT = 9  # 2 MSL, or the orphan's FIN-WAIT-2, is over
+    ABORT = 10  # RST either way, or given up
 
 
 class ImpossibleInput(RuntimeError):  # noqa: N818 - named for what happened
@@ -93,7 +92,6 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (_S.ESTABLISHED, _I.FIN): _S.CLOSE_WAIT,
     (_S.FIN_WAIT_1, _I.FIN_ACKED): _S.FIN_WAIT_2,
     (_S.FIN_WAIT_1, _I.FIN): _S.CLOSING,  # simultaneous close, RFC 9293 3.6
-    (_S.FIN_WAIT_1, _I.FIN_AND_FIN_ACKED): _S.TIME_WAIT,
     (_S.FIN_WAIT_2, _I.FIN): _S.TIME_WAIT,
     (_S.FIN_WAIT_2, _I.TIMEOUT): _S.CLOSED,  # Linux tcp_fin_timeout; RFC 9293 3.10.4 allows it
     (_S.CLOSING, _I.FIN_ACKED): _S.TIME_WAIT,

@@ -77,9 +77,8 @@ class Ends:
         if self._answers is None:
             self._answers = False  # also ends the recursion
             one, other = socket.socketpair()
-            with one, other:
-                with contextlib.suppress(OSError):
-                    self._answers = self._diag(os.fstat(one.fileno()).st_ino)
+            with one, other, contextlib.suppress(OSError):
+                self._answers = self._diag(os.fstat(one.fileno()).st_ino)
         return self._answers
 
     def borrow(self, inodes: set[int], pids: Iterable[int]) -> dict[int, int]:
@@ -93,14 +92,14 @@ class Ends:
             if len(found) == len(wanted):
                 break
             try:
-                names = os.listdir(f"/proc/{pid}/fd")
+                names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - thousands of them
                 pidfd = os.pidfd_open(pid)
             except OSError:
                 continue
             try:
                 for name in names:
                     try:
-                        inode = wanted.get(os.readlink(f"/proc/{pid}/fd/{name}"))
+                        inode = wanted.get(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115 - likewise
                     except OSError:
                         continue
                     if inode is None or inode in found:

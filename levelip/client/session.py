@@ -49,9 +49,12 @@ class State(Enum):
 class Outstanding:
     """A request whose reply has not come, or that waits until it can be sent."""
 
-    __slots__ = ("args", "deadline", "done", "op", "target")
+    __slots__ = ("args", "deadline", "done", "internal", "op", "target")
 
-    def __init__(self, op: str, target: Target | None, args: dict[str, Any], done: Done, deadline: float) -> None:
+    def __init__(
+        self, op: str, target: Target | None, args: dict[str, Any], done: Done, *, deadline: float, internal: bool
+    ) -> None:
+        self.internal = internal
         self.op = op
         self.target = target
         self.args = args
@@ -106,9 +109,15 @@ class Session:
 
     # -- requests
 
-    def request(self, op: str, target: Target | None, args: dict[str, Any], done: Done) -> None:
-        """Ask the gateway; `done` is called once, with ENETDOWN if it stays away for `PATIENCE_S`."""
-        self._issue(Outstanding(op, target, args, done, time.monotonic() + PATIENCE_S))
+    def request(
+        self, op: str, target: Target | None, args: dict[str, Any], done: Done, *, internal: bool = False
+    ) -> None:
+        """Ask the gateway; `done` is called once, with ENETDOWN if it stays away for `PATIENCE_S`.
+
+        `internal` ones, which make a socket anew, are dropped when the gateway dies: they are then made again.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        self._issue(Outstanding(op, target, args, done, deadline=deadline, internal=internal))
 
     def again(self, request: Outstanding) -> None:
         """Send a request once more, with its old deadline."""
@@ -127,6 +136,8 @@ class Session:
 
     def release(self) -> None:
         """Send what was held and can go now."""
+        if not self._held:
+            return
         held, self._held = self._held, []
         for request in held:
             self._issue(request)
@@ -164,24 +175,26 @@ class Session:
             self._post(box[start : start + MAX_MESSAGES])
 
     def _post(self, messages: list[Any]) -> None:
-        parts = self._codec.encode(messages, self._epoch, self._gateway)
+        to_epoch = 0 if self.state is State.HELLO else self._gateway
+        parts = self._codec.encode(messages, self._epoch, to_epoch)
         with contextlib.suppress(zmq.Again):  # no high-water mark, so only a closing context says this
             self._dealer.send_multipart(parts, zmq.DONTWAIT)
 
-    def turn(self) -> bool:
-        """Take what has come, at most RECEIVE_BATCH messages; True if something may be left.
+    def waiting(self) -> bool:
+        """Whether something has come. ZMQ_FD is edge-triggered, and a send may eat its edge: ask before sleeping."""
+        return _readable(self._dealer) or _readable(self._monitor)
 
-        ZMQ_FD is edge-triggered and sends eat edges too: call it once more after `flush`, before sleeping.
-        """
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+    def turn(self) -> None:
+        """Take what has come, at most RECEIVE_BATCH messages."""
+        while _readable(self._monitor):
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._hello()
             elif event == zmq.EVENT_DISCONNECTED:
                 self.state = State.AWAY
         for _ in range(RECEIVE_BATCH):
-            if not self._dealer.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-                return False
+            if not _readable(self._dealer):
+                return
             try:
                 epoch, to_epoch, messages = self._codec.decode(self._dealer.recv_multipart(zmq.DONTWAIT))
             except (RefusedMessage, zmq.Again):
@@ -190,7 +203,6 @@ class Session:
                 continue
             for message in messages:
                 self._take(epoch, message)
-        return True
 
     def _take(self, epoch: int, message: Any) -> None:
         kind = type(message)
@@ -257,7 +269,8 @@ class Session:
             stale, self._sent = self._sent, {}
             self._owner.opened(True)
             for request in stale.values():
-                self._owner.settle_stale(request)
+                if not request.internal:
+                    self._owner.settle_stale(request)
         else:
             self._owner.opened(False)
         self.release()
@@ -268,3 +281,7 @@ class Session:
         self._monitor.close(0)
         self._dealer.close(LINGER_MS)
         self._context.term()
+
+
+def _readable(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)

@@ -42,7 +42,7 @@ def run_layer(name: str, text: str, build: Callable[[Runtime], Parts], argv: Seq
     options = parser.parse_args(argv)
     process = name.rpartition(".")[2]
     try:
-        config: Config = load_config(options.config or os.environ.get("LEVELIP_CONFIG") or None, options.set)
+        config: Config = load_config(options.config or os.environ.get("LEVELIP_CONFIG"), options.set)
         run = RunDirectory(options.name, options.run)
     except (ConfigError, ValueError) as error:
         print(f"{process}: {error}", file=sys.stderr)

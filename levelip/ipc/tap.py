@@ -40,11 +40,15 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Listen(msgspec.Struct, forbid_unknown_fields=True):
-    seams: list[str] | None = None
+    seams: list[str] | None = None  # None: all; "link-ip", or "link-ip:in" for what comes in there alone
     events: bool = True
     frames: bool = True
     detail: str = "headers"
     filter: Filter = msgspec.field(default_factory=Filter)
+
+    def admits(self, seam: str, direction: str) -> bool:
+        """Whether frames of this seam and direction are wanted."""
+        return self.seams is None or seam in self.seams or f"{seam}:{direction}" in self.seams
 
 
 class _Listener:
@@ -129,7 +133,7 @@ class Tap:
 
     def publish_frames(self, seam: str, direction: str, frames: Iterable[Any], stack_now: int) -> None:
         """Tell of frames that crossed a seam. Called only while `frames` is True."""
-        listeners = [x for x in self._active if x.wants.frames and (x.wants.seams is None or seam in x.wants.seams)]
+        listeners = [x for x in self._active if x.wants.frames and x.wants.admits(seam, direction)]
         if not listeners:
             return
         mono = time.monotonic_ns()

@@ -73,16 +73,27 @@ class Dissector:
                 return f"{tags}ARP [bad: {error}], length {size}"
         if header.is_8023:
             return f"{tags}802.3, length {length}"
-        return f"{header.src.hex(':')} > {header.dst.hex(':')}, {tags}{ethertype_name(header.ethertype)}, length {length}"
+        return (
+            f"{header.src.hex(':')} > {header.dst.hex(':')}, {tags}{ethertype_name(header.ethertype)}, length {length}"
+        )
 
     def ipv4(self, head: bytes, length: int, gso_size: int = 0) -> str:
         """An IP packet of `length` bytes that starts with `head`. What follows its total length is padding."""
-        if len(head) >= 40 and head[0] == 0x45 and head[9] == 6 and not head[6] & 0x3F and not head[7] and not self._verbose:
+        if (
+            len(head) >= 40
+            and head[0] == 0x45
+            and head[9] == 6
+            and not head[6] & 0x3F
+            and not head[7]
+            and not self._verbose
+        ):
             _, total, _, _, _, src, dst, sport, dport, seq, ack, word, window, _, urgent = _IP_TCP.unpack_from(head)
             start = (word >> 10 & 0x3C) + 20
             if 40 <= start <= len(head) and start <= total <= length:
                 options = head[40:start]
-                return self._tcp(src, dst, sport, dport, seq, ack, word, window, urgent, options, total - start, gso_size)
+                return self._tcp(
+                    src, dst, sport, dport, seq, ack, word, window, urgent, options, total - start, gso_size
+                )
         try:
             header = Ipv4Header.parse(head)
         except Malformed as error:
@@ -123,7 +134,8 @@ class Dissector:
                 udp = UdpHeader.parse(head)
             except Malformed as error:
                 return f"{_pair(src, dst)}: UDP [bad: {error}], length {length}"
-            return f"IP {format_address(src)}.{udp.src_port} > {format_address(dst)}.{udp.dst_port}: UDP, length {length - 8}"
+            ends = f"{format_address(src)}.{udp.src_port} > {format_address(dst)}.{udp.dst_port}"
+            return f"IP {ends}: UDP, length {length - 8}"
         if proto == Proto.ICMP:
             return f"{_pair(src, dst)}: {_icmp(head, length)}"
         return f"{_pair(src, dst)}: {proto_name(proto)}, length {length}"
@@ -242,9 +254,7 @@ def _about(original: bytes) -> str:
     if header.proto not in (Proto.TCP, Proto.UDP) or len(ports) < 4 or header.frag_offset:
         return f"{format_ipv4(header.src)} > {format_ipv4(header.dst)} {proto_name(header.proto).lower()}:"
     sport, dport = struct.unpack(">HH", ports)
-    return (
-        f"{format_ipv4(header.src)}.{sport} > {format_ipv4(header.dst)}.{dport} {proto_name(header.proto).lower()}:"
-    )
+    return f"{format_ipv4(header.src)}.{sport} > {format_ipv4(header.dst)}.{dport} {proto_name(header.proto).lower()}:"
 
 
 def looks_like_ip(head: bytes, length: int) -> bool:
@@ -304,7 +314,18 @@ def describe_message(kind: str, fields: Mapping[str, Any], payload_length: int =
 
 _INTERNAL = frozenset({"id", "causes", "traced", "ingress", "head", "payload", "vnet"})
 _ADDRESSES = frozenset(
-    {"address", "local_address", "remote_address", "src", "dst", "next_hop", "reporter", "prefix", "source", "addresses"}
+    {
+        "address",
+        "local_address",
+        "remote_address",
+        "src",
+        "dst",
+        "next_hop",
+        "reporter",
+        "prefix",
+        "source",
+        "addresses",
+    }
 )
 
 

@@ -139,4 +139,16 @@ DEVICE_QUEUE     = _reason("device_queue", "link", O, "too many frames wait for 
 DEVICE_ERROR     = _reason("device_error", "link", E, "the device refused the frame")
 WIRE_PEER        = _reason("wire_peer", "link", O, "the wire has no peer now")
 WIRE_TRUNCATED   = _reason("wire_truncated", "link", E, "datagram longer than any frame")
+# --- gateway
+NO_SESSION       = _reason("no_session", "gateway", E, "a client that has not said Hello")
+DOOR_CLOSED      = _reason("door_closed", "gateway", O, "a user who may not open sockets here (gateway.door_mode)")
+CLIENT_LIMIT     = _reason("client_limit", "gateway", O, "more clients than gateway.clients")
+CLIENT_VERSION   = _reason("client_version", "gateway", E, "a client of another version of the protocol")
+BAD_MEMORY       = _reason("bad_memory", "gateway", E, "a client's memory file is missing, foreign or of the wrong size")
+UNKNOWN_SOCKET   = _reason("unknown_socket", "gateway", N, "for a socket that is closed, or never was this client's")
+WRONG_STATE      = _reason("wrong_state", "gateway", N, "stream data for a socket that is not connected")
+BAD_STREAM       = _reason("bad_stream", "gateway", E, "a stream message whose offsets, length or payload cannot be")
+TCP_UNKNOWN      = _reason("tcp_unknown", "gateway", N, "tcp speaks of a socket that the application has closed")
+CLIENT_DEAF      = _reason("client_deaf", "gateway", E, "a client that does not read what it is sent")
+CLIENT_GONE      = _reason("client_gone", "gateway", N, "the client's connection is gone")
 # fmt: on

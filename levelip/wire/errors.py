@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Malformed(ValueError):  # noqa: N818 - named for what the bytes are, as in DESIGN and STYLE
+class Malformed(ValueError):
     """Bytes that cannot be read as the header `proto` they should be; the sender's fault, never ours.
 
     `reason` is a short stable slug in snake_case (`truncated`, `ihl_too_small`, ...), fit for a counter's

@@ -172,10 +172,7 @@ class IcmpMessage:
         if len(self.rest) != 4:
             raise ValueError(f"the rest of an ICMP header has four bytes, not {len(self.rest)}")
         try:
-            data = (
-                _HEADER.pack(self.type, self.code, 0 if fill_checksum else self.checksum, self.rest)
-                + self.payload
-            )
+            data = _HEADER.pack(self.type, self.code, 0 if fill_checksum else self.checksum, self.rest) + self.payload
         except struct.error as error:
             raise ValueError(f"icmp header: {error}") from error
         if fill_checksum:

@@ -157,9 +157,7 @@ class Ipv4Header:
         size = len(data) - offset
         if size < 20:
             raise Malformed("ipv4", "truncated", max(size, 0))
-        first, tos, total_length, ident, fragment, ttl, proto, checksum, src, dst = _HEADER.unpack_from(
-            data, offset
-        )
+        first, tos, total_length, ident, fragment, ttl, proto, checksum, src, dst = _HEADER.unpack_from(data, offset)
         ihl = first & 15
         if ihl == 5:
             options = b""

@@ -89,9 +89,7 @@ def complete_tcp_checksum(head: Buffer, payload: Buffer) -> bytes:
     return bytes(head[:at]) + (65535 - (total % 65535 or 65535)).to_bytes(2, "big") + bytes(head[at + 2 :])
 
 
-def split_tcp(
-    head: Buffer, payload: Buffer, gso_size: int, *, complete: bool = True
-) -> list[tuple[bytes, Buffer]]:
+def split_tcp(head: Buffer, payload: Buffer, gso_size: int, *, complete: bool = True) -> list[tuple[bytes, Buffer]]:
     """The packets of at most `gso_size` bytes of payload that a super-segment stands for, in order.
 
     Each has its own total length, IP header checksum, ident (one more each; Linux inet_gso_segment) and

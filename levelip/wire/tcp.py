@@ -40,9 +40,7 @@ _LETTERS = (
     (CWR, "W"),
     (AE, "e"),
 )
-_FLAG_TEXT = tuple(
-    "".join(letter for bit, letter in _LETTERS if flags & bit) or "none" for flags in range(512)
-)
+_FLAG_TEXT = tuple("".join(letter for bit, letter in _LETTERS if flags & bit) or "none" for flags in range(512))
 _FLAG_BITS = {letter: bit for bit, letter in _LETTERS}
 
 
@@ -140,9 +138,7 @@ class TcpHeader:
             if size < length:
                 raise Malformed("tcp", "options_truncated", size)
             options = bytes(data[offset + 20 : offset + length])
-        return _make(
-            src_port, dst_port, seq, ack, word >> 9 & 7, word & 0x1FF, window, checksum, urgent, options
-        )
+        return _make(src_port, dst_port, seq, ack, word >> 9 & 7, word & 0x1FF, window, checksum, urgent, options)
 
     def serialize(self) -> bytes:
         """The bytes of the header with the checksum it holds. ValueError if a field does not fit its bits.

@@ -77,9 +77,7 @@ class VnetHeader:
             raise ValueError(f"vnet header: {error}") from error
 
     @classmethod
-    def for_tcp(
-        cls, *, link_len: int, ip_len: int, head_len: int, gso_size: int = 0, cwr: bool = False
-    ) -> VnetHeader:
+    def for_tcp(cls, *, link_len: int, ip_len: int, head_len: int, gso_size: int = 0, cwr: bool = False) -> VnetHeader:
         """The header for an IPv4 TCP packet with a partial checksum (`segment.partial_tcp_checksum`).
 
         `link_len`: bytes before the IP header (14 on a tap, 0 on a tun); `ip_len`: of the IP header;

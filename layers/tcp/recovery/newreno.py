@@ -31,15 +31,20 @@ class NewRenoRecovery:
     recover: int = -1
     partials: int = 0  # in this recovery
 
-    def duplicate_ack(self, una: int, nxt: int) -> Decision:
-        """A duplicate ACK at `una` while all below `nxt` was sent."""
+    def duplicate_ack(self, una: int, nxt: int, highest_sacked: int) -> Decision:
+        """A duplicate ACK at `una` while all below `nxt` was sent.
+
+        `highest_sacked` is the end of the highest SACK block on it (0: none): data sent after the last recovery that
+        came while `una` did not proves a new loss where RFC 6582 3.2 step 2 alone could not tell (its 4.1 uses
+        timestamps for that).
+        """
         self.duplicates += 1
         if self.active:
             return Decision.INFLATE
         if self.duplicates < DUP_THRESH:
             return Decision.LIMITED_TRANSMIT
         # RFC 6582 3.2 step 2: after a timeout, duplicates of segments sent before it prove nothing.
-        if self.duplicates == DUP_THRESH and una > self.recover:
+        if self.duplicates >= DUP_THRESH and (una > self.recover or highest_sacked > self.recover):
             self.active = True
             self.recover = nxt
             self.partials = 0

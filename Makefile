@@ -1,0 +1,48 @@
+# make demo | test | test-all | bench | lint | clean: see `make help`. Everything is installed into .venv.
+# PYTHON=python3.12 chooses the interpreter (3.11 or newer), ARGS="-k arp" goes to the program behind a target.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all bench lint wheel clean distclean
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: $(VENV)/.demo ## watch a file cross four processes; everything stops again at the end
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(VENV)/.dev ## all tests, of large matrices a sample
+	@$(BIN)/python scripts/test.py $(ARGS)
+
+test-all: $(VENV)/.dev ## all tests, large matrices whole
+	@$(BIN)/python scripts/test.py --all $(ARGS)
+
+bench: $(VENV)/.dev ## measure; BENCH_JSON=FILE writes every figure
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
+	@scripts/try-wheel.sh
+
+# Stamps: installed again when what is needed may have changed. Without network this works once all is installed.
+$(VENV)/.demo: pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/setup.sh demo
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/setup.sh dev
+	@touch $@ $(VENV)/.demo
+
+clean: ## remove what was built and written, but .venv
+	@scripts/clean.sh
+
+distclean: clean ## and .venv
+	@rm -rf $(VENV)

@@ -1,0 +1,668 @@
+"""The socket calls: each decided by the table, answered here or once tcp has answered.
+
+A call that tcp has to settle (bind, listen, connect) is kept at the socket while it is under way, and taken step by
+step: while tcp is down it waits; a socket that has to have a port gets it first. The same steps, with the op "restore",
+give bound and listening sockets to a new tcp.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gateway import info, options
+from gateway.arguments import (
+    ARGUMENTS,
+    BindArguments,
+    CloseArguments,
+    ConnectArguments,
+    GetOptionArguments,
+    ListenArguments,
+    SetOptionArguments,
+    ShutdownArguments,
+    SocketArguments,
+    parse,
+)
+from gateway.errors import CallError
+from gateway.state import Asked, Call, Orphan, Session, Socket
+from gateway.table import VERDICTS, Input, State
+from gateway.work import ANY, Work
+from levelip.frames.seam import (
+    Bind,
+    Close,
+    Connect,
+    Connected,
+    ForgetMemory,
+    GetInfo,
+    Incoming,
+    Listen,
+    Result,
+    SetOption,
+    Taken,
+)
+from levelip.rpc.messages import Pending, Request
+from levelip.tracing.reasons import TCP_UNKNOWN
+
+AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
+SOCK_TYPE_MASK = 0xF  # the rest are SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
+SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
+LOOPBACK = b"\x7f\0\0\1"
+WAITING_CALLS = 16  # calls that wait for another one on the same socket
+RETRY_NS = 200_000_000  # between attempts to get a port back from a new tcp
+MS = 1_000_000  # ns
+
+
+class Calls:
+    """Every call of docs/rpc.md."""
+
+    def __init__(self, work: Work, on_accept: Callable[[Socket], None]) -> None:
+        """`on_accept` hears of each connection once its client knows it."""
+        self._work = work
+        self._on_accept = on_accept
+        self._state = work.state
+        self._sockets = work.state.sockets
+        self._handlers = {
+            "bind": self._bind,
+            "listen": self._listen,
+            "accept": self._accept,
+            "connect": self._connect,
+            "shutdown": self._shutdown,
+            "close": self._close,
+            "setsockopt": self._setsockopt,
+            "getsockopt": self._getsockopt,
+            "getsockname": self._getsockname,
+            "getpeername": self._getpeername,
+        }
+
+    # a request comes, an answer goes
+
+    def take(self, session: Session, request: Request) -> None:
+        """Carry out a call: answer it at once, keep it until tcp has answered, or queue it behind another one."""
+        self._work.counters["calls"] += 1
+        try:
+            data = self._carry_out(session, request)
+        except CallError as error:
+            self._answer(session, request, error.errno, {}, str(error))
+        except msgspec.ValidationError as error:
+            self._answer(session, request, errno.EINVAL, {}, str(error))
+        else:
+            if data is not None:
+                self._answer(session, request, 0, data, "")
+                if request.op == "accept":
+                    self._on_accept(self._sockets[data["sock"]])
+
+    def _carry_out(self, session: Session, request: Request) -> dict[str, Any] | None:
+        op = request.op
+        if op not in ARGUMENTS:
+            raise CallError(errno.ENOSYS, f"no call {op[:40]!r}")
+        args = parse(op, request.args)
+        if op == "socket":
+            return self._socket(session, args)
+        sock = self._sockets.get(request.sock)
+        if sock is None or sock.session != session.number or sock.listener:
+            raise CallError(errno.EBADF)
+        if op != "close" and sock.call is not None and self._busy(sock.call, op):
+            if len(sock.waiting) >= WAITING_CALLS:
+                raise CallError(errno.ENOBUFS, "too many calls on one socket")
+            sock.waiting.append(request)
+            if sock.call.op == "restore" and not sock.call.deadline:
+                self._arm_call(sock, sock.call)
+            return None
+        if sock.unreported and op == "connect":  # SS_CONNECTING with an established connection: Linux says 0, once
+            sock.unreported = False
+            return self._connection(sock)
+        verdict = VERDICTS[op, sock.state]
+        if verdict:
+            raise CallError(verdict)
+        handler: Any = self._handlers[op]
+        answer: dict[str, Any] | None = handler(session, sock, request.request, args)
+        return answer
+
+    @staticmethod
+    def _busy(call: Call, op: str) -> bool:
+        """Whether `op` has to wait for `call`."""
+        if call.op == "connect":
+            return False
+        return call.op != "restore" or op in ("bind", "listen", "connect")
+
+    def _answer(self, session: Session, request: Request, error: int, data: dict[str, Any], message: str) -> None:
+        self._note(session, request.op, request.sock, error)
+        self._work.reply(session, request.request, error, data, message)
+
+    def _note(self, session: Session | None, op: str, sock: int, error: int) -> None:
+        """Count a settled call and show it."""
+        if error:
+            self._work.counters[f"errno.{errno.errorcode.get(error, str(error))}"] += 1
+        if self._work.interest:
+            pid = session.pid if session is not None else 0
+            self._work.emit("call", op=op[:40], sock=sock, errno=error, pid=pid)
+
+    def _finish(self, sock: Socket, error: int, data: dict[str, Any] | None = None) -> None:
+        """The socket's call is settled: answer it, and take those that waited for it."""
+        call, sock.call = sock.call, None
+        session = self._state.sessions.get(sock.session)
+        if call is not None and call.op != "restore":
+            self._note(session, call.op, sock.id, error)
+            self._work.reply(session, call.request, error, data)
+        waiting, sock.waiting = sock.waiting, []
+        if session is not None:
+            for request in waiting:
+                self.take(session, request)
+
+    # calls that need no tcp
+
+    def _socket(self, session: Session, args: SocketArguments) -> dict[str, Any]:
+        kind = args.type & SOCK_TYPE_MASK
+        if not 0 <= args.family < AF_MAX:
+            raise CallError(errno.EAFNOSUPPORT)
+        if args.type < 0 or kind >= SOCK_MAX:
+            raise CallError(errno.EINVAL)
+        if args.family != AF_INET:
+            raise CallError(errno.EAFNOSUPPORT, "IPv4 (2) only")
+        if not 0 <= args.proto < IPPROTO_MAX:
+            raise CallError(errno.EINVAL)
+        if kind != SOCK_STREAM:
+            raise CallError(errno.ESOCKTNOSUPPORT, "SOCK_STREAM (1) only")
+        if args.proto not in (0, IPPROTO_TCP):
+            raise CallError(errno.EPROTONOSUPPORT)
+        if len(session.sockets) >= self._work.config.gateway.sockets_per_client:
+            raise CallError(errno.EMFILE)
+        number = self._state.next_socket()
+        self._sockets[number] = Socket(id=number, session=session.number)
+        session.sockets[number] = True
+        return {"sock": number}
+
+    def _getsockname(self, _session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
+        return {"address": sock.local_address or ANY, "port": sock.local_port}
+
+    def _getpeername(self, _session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
+        return {"address": sock.remote_address, "port": sock.remote_port}
+
+    def _setsockopt(self, _session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
+        option = options.find(args.level, args.option, reading=False)
+        kept = options.parse(option, args.value, self._work.config)
+        sock.options.update(kept)
+        if option.tcp and self._active_in_tcp(sock):
+            value = options.for_tcp(option, kept[option.name])
+            self._work.to_tcp.append(SetOption(sock.id, option.tcp, value))
+        return {}
+
+    @staticmethod
+    def _active_in_tcp(sock: Socket) -> bool:
+        """Whether tcp has a listener or a connection for the socket, not only a port."""
+        if sock.state is State.CONNECTING:
+            return sock.call is not None and sock.call.step == "connect"
+        return sock.in_tcp and sock.state in (State.LISTENING, State.CONNECTED)
+
+    def _getsockopt(
+        self, session: Session, sock: Socket, request: int, args: GetOptionArguments
+    ) -> dict[str, Any] | None:
+        option = options.find(args.level, args.option, reading=True)
+        if option.name == "TCP_INFO" and self._active_in_tcp(sock) and sock.state is not State.LISTENING:
+            self._ask_figures("info", session, sock, request)
+            return None
+        if option.name == "TCP_MAXSEG" and self._active_in_tcp(sock) and sock.state is State.CONNECTED:
+            self._ask_figures("maxseg", session, sock, request)
+            return None
+        if option.kind is options.Kind.READ:
+            return {"value": self._computed(option.name, sock)}
+        return {"value": options.show(option, sock.options, self._work.config)}
+
+    def _computed(self, name: str, sock: Socket) -> bytes:
+        """The value of an option that cannot be set."""
+        match name:
+            case "TCP_INFO":
+                if sock.state is State.LISTENING:  # Linux: tcpi_unacked is the queue, tcpi_sacked its limit
+                    listening = {"state": info.TCP_LISTEN, "unacked": len(sock.queue), "sacked": sock.backlog}
+                    return info.pack(listening)
+                return info.pack({"state": info.TCP_CLOSE})
+            case "SO_ERROR":
+                error, sock.so_error = sock.so_error, 0
+                return options.number(error)
+            case "SO_TYPE":
+                return options.number(SOCK_STREAM)
+            case "SO_DOMAIN":
+                return options.number(AF_INET)
+            case "SO_PROTOCOL":
+                return options.number(IPPROTO_TCP)
+            case "SO_ACCEPTCONN":
+                return options.number(int(sock.state is State.LISTENING))
+        return options.number(1)  # SO_SNDLOWAT
+
+    def _ask_figures(self, kind: str, session: Session, sock: Socket, request: int) -> None:
+        number = self._ask(Asked(kind, sock.id, session.number, request))
+        self._work.to_tcp.append(GetInfo(number, sock.id))
+
+    def _ask(self, asked: Asked) -> int:
+        self._state.requests_made += 1
+        number = self._state.requests_made
+        self._state.asked[number] = asked
+        return number
+
+    # bind, listen, connect
+
+    def _bind(self, _session: Session, sock: Socket, request: int, args: BindArguments) -> None:
+        address = _ipv4(args.address)
+        sock.call = Call(op="bind", request=request, address=address, port=args.port)
+        self.advance(sock)
+
+    def _listen(self, session: Session, sock: Socket, request: int, args: ListenArguments) -> None:
+        largest = self._work.config.tcp.backlog_max
+        backlog = args.backlog if 0 <= args.backlog <= largest else largest  # Linux compares it as unsigned
+        sock.region = session.memory
+        sock.call = Call(op="listen", request=request, backlog=backlog)
+        self.advance(sock)
+
+    def _connect(self, session: Session, sock: Socket, request: int, args: ConnectArguments) -> None:
+        if sock.state is State.FAILED:
+            error, sock.so_error = sock.so_error or errno.ECONNABORTED, 0
+            self._unconnect(sock)
+            self._reserve(sock)
+            raise CallError(error)
+        address = _ipv4(args.address)
+        if address == ANY:
+            address = LOOPBACK  # as Linux: this host
+        if address[0] >= 224:
+            raise CallError(errno.ENETUNREACH, "no connection to a group or to everybody (RFC 9293 3.9.2.3)")
+        sock.so_error = 0
+        sock.region = session.memory
+        sock.call = Call(
+            op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking
+        )
+        self._work.move(sock, Input.CONNECT)
+        self.advance(sock)
+
+    def advance(self, sock: Socket) -> None:
+        """Take the next step of the socket's call, as far as tcp can be asked now."""
+        call = sock.call
+        if call is None:
+            return
+        if not self._state.tcp_up or sock.leaving:
+            if call.op != "restore" and not call.deadline:
+                self._arm_call(sock, call)
+            return
+        if not sock.in_tcp and (call.op != "connect" or sock.chosen_address or sock.bound_port):
+            self._step_bind(sock, call)
+        elif call.op == "connect":
+            call.step = "connect"
+            sock.in_tcp = True
+            told = options.all_for_tcp(sock.options)
+            self._work.to_tcp.append(Connect(sock.id, sock.region, call.address, call.port, told))
+        elif call.op == "restore" and sock.state is not State.LISTENING:
+            self._finish(sock, 0)
+        else:
+            call.step = "listen"
+            call.asked = self._ask(Asked("call", sock.id))
+            backlog = sock.backlog if call.op == "restore" else call.backlog
+            told = options.all_for_tcp(sock.options)
+            self._work.to_tcp.append(Listen(call.asked, sock.id, sock.region, backlog, told))
+
+    def _arm_call(self, sock: Socket, call: Call) -> None:
+        call.deadline = self._work.now + self._work.config.gateway.tcp_wait_ms * MS
+        self._work.arm(call.deadline, "call", sock.id)
+
+    def _step_bind(self, sock: Socket, call: Call) -> None:
+        address, port = sock.chosen_address, sock.bound_port
+        if call.op == "bind":
+            address, port = call.address, call.port
+        call.step = "bind"
+        call.asked = self._ask(Asked("call", sock.id))
+        reuse_address = bool(sock.options.get("SO_REUSEADDR"))
+        reuse_port = bool(sock.options.get("SO_REUSEPORT"))
+        wanted = b"" if address == ANY else address
+        self._work.to_tcp.append(Bind(call.asked, sock.id, wanted, port, reuse_address, reuse_port))
+
+    def result(self, frame: Result) -> None:
+        """tcp answers a question."""
+        asked = self._state.asked.pop(frame.request, None)
+        if asked is None:
+            self._work.drop(TCP_UNKNOWN, request=frame.request)
+            return
+        if asked.kind != "call":
+            self._figures(asked, frame)
+            return
+        sock = self._sockets.get(asked.sock)
+        if sock is None or sock.call is None or sock.call.asked != frame.request:
+            return  # closed meanwhile
+        call = sock.call
+        if frame.errno:
+            self._step_failed(sock, call, frame.errno)
+        elif call.step == "bind":
+            self._bound(sock, call, frame.data)
+        else:
+            sock.backlog = call.backlog if call.op == "listen" else sock.backlog
+            if call.op == "listen":
+                self._work.move(sock, Input.LISTENING)
+            self._finish(sock, 0, {"address": sock.local_address or ANY, "port": sock.local_port})
+
+    def _bound(self, sock: Socket, call: Call, data: dict[str, Any]) -> None:
+        sock.in_tcp = True
+        port = data.get("port", call.port)
+        address = data.get("address", call.address)
+        sock.local_port = sock.bound_port = port if isinstance(port, int) else call.port
+        sock.local_address = (address if isinstance(address, bytes) else call.address) or ANY
+        if call.op != "bind":
+            self.advance(sock)
+            return
+        sock.chosen_port = call.port
+        sock.chosen_address = b"" if call.address == ANY else call.address
+        self._work.move(sock, Input.BOUND)
+        self._finish(sock, 0, {"address": sock.local_address, "port": sock.local_port})
+
+    def _step_failed(self, sock: Socket, call: Call, error: int) -> None:
+        if call.op == "restore":  # somebody else has the port for now: try again, quietly
+            self._work.counters["restore_retries"] += 1
+            call.step = ""
+            self._work.arm(self._work.now + RETRY_NS, "restore", sock.id)
+        elif call.op == "connect":
+            self.connect_failed(sock, error)
+        else:
+            self._finish(sock, error)
+
+    def _figures(self, asked: Asked, frame: Result) -> None:
+        figures = frame.data if not frame.errno else {"state": info.TCP_CLOSE}
+        if asked.kind == "info":
+            value = info.pack(figures)
+        else:
+            value = options.number(info.figure(figures, "snd_mss") or options.MSS_DEFAULT)
+        session = self._state.sessions.get(asked.session)
+        self._note(session, "getsockopt", asked.sock, 0)
+        self._work.reply(session, asked.request, 0, {"value": value})
+
+    # connections
+
+    def connected(self, frame: Connected) -> None:
+        """A connect succeeded."""
+        sock = self._sockets.get(frame.sock)
+        if sock is None or sock.state is not State.CONNECTING or sock.call is None:
+            self._work.drop(TCP_UNKNOWN, sock=frame.sock)
+            return
+        self._learn(sock, frame)
+        self._work.move(sock, Input.CONNECTED)
+        sock.unreported = sock.call.nonblocking is True
+        self._finish(sock, 0, self._connection(sock))
+
+    def connect_failed(self, sock: Socket, error: int, *, shut: bool = False) -> None:
+        """A connect came to nothing. `shut`: by shutdown(), after which even a non-blocking one may be tried anew."""
+        call = sock.call
+        # tcp forgets a connection that failed, but keeps the port that was bound for it
+        asked = call is not None and call.step == "connect"
+        sock.in_tcp = asked and self._state.tcp_up and not shut and bool(sock.bound_port)
+        how = call.nonblocking if call is not None else None
+        sock.so_error = 0 if how is False else error  # a blocking connect takes the error along
+        if how is True and not shut:
+            self._work.move(sock, Input.FAILED)
+        else:
+            self._unconnect(sock)
+        self._finish(sock, error)
+        self._reserve(sock)
+
+    def _reserve(self, sock: Socket) -> None:
+        """A socket that has gone back to `bound` keeps the port that bind() chose: tcp is asked for it again."""
+        if sock.state is State.BOUND and sock.call is None and not sock.in_tcp:
+            sock.call = Call(op="restore")
+            self.advance(sock)
+
+    def _unconnect(self, sock: Socket) -> None:
+        """Back to the start, with what bind() had chosen (net/ipv4/tcp.c tcp_disconnect)."""
+        sock.local_address = sock.chosen_address or ANY
+        sock.remote_address, sock.remote_port = b"", 0
+        if sock.in_tcp and not sock.chosen_port:
+            self._leave_tcp(sock)
+        sock.bound_port = sock.chosen_port
+        self._work.move(sock, Input.UNCONNECT_BOUND if sock.chosen_port else Input.UNCONNECT)
+
+    @staticmethod
+    def _learn(sock: Socket, frame: Connected | Incoming) -> None:
+        sock.local_address, sock.local_port = frame.local_address, frame.local_port
+        sock.remote_address, sock.remote_port = frame.remote_address, frame.remote_port
+        sock.rings, sock.limit = frame.rings, frame.limit
+        if frame.rings.region != sock.region:
+            sock.region = ""  # tcp's own: bytes travel inline
+
+    @staticmethod
+    def _connection(sock: Socket) -> dict[str, Any]:
+        """What accept and connect answer."""
+        rings: list[Any] = ["", 0, 0, 0, 0]
+        if sock.rings is not None and sock.region:
+            ring = sock.rings
+            rings = [ring.region, ring.send_base, ring.send_size, ring.receive_base, ring.receive_size]
+        return {
+            "local_address": sock.local_address,
+            "local_port": sock.local_port,
+            "remote_address": sock.remote_address,
+            "remote_port": sock.remote_port,
+            "rings": rings,
+            "limit": sock.limit,
+        }
+
+    def incoming(self, frame: Incoming) -> None:
+        """A connection to be accepted."""
+        listener = self._sockets.get(frame.listener)
+        if listener is None or listener.state is not State.LISTENING or frame.sock in self._sockets:
+            self._work.drop(TCP_UNKNOWN, sock=frame.listener)
+            self._work.to_tcp.append(Close(frame.sock, True))
+            return
+        child = Socket(
+            id=frame.sock, session=listener.session, state=State.CONNECTED, listener=listener.id, in_tcp=True,
+            options=dict(listener.options), region=listener.region,
+        )  # fmt: skip
+        self._learn(child, frame)
+        self._sockets[child.id] = child
+        listener.queue.append(child.id)
+        self._tell_pending(listener)
+
+    def _tell_pending(self, listener: Socket) -> None:
+        session = self._state.sessions[listener.session]
+        self._work.tell(session, Pending(listener.id, len(listener.queue)))
+
+    def _accept(self, session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
+        if not sock.queue:
+            raise CallError(errno.EAGAIN)
+        if len(session.sockets) >= self._work.config.gateway.sockets_per_client:
+            raise CallError(errno.EMFILE)
+        child = self._sockets[sock.queue.pop(0)]
+        child.listener = 0
+        session.sockets[child.id] = True
+        self._work.to_tcp.append(Taken(sock.id, child.id))
+        self._tell_pending(sock)
+        return {"sock": child.id, **self._connection(child)}
+
+    # the end
+
+    def _shutdown(self, session: Session, sock: Socket, _request: int, args: ShutdownArguments) -> dict[str, Any]:
+        if sock.state is State.LISTENING:
+            if args.how != 1:  # SHUT_RD ends the listening (net/ipv4/af_inet.c inet_shutdown)
+                self._leave_tcp(sock)
+                self._drop_children(sock)
+                sock.call = None
+                self._unconnect(sock)
+                self._work.tell(session, Pending(sock.id, 0))
+                self._reserve(sock)
+        elif sock.state is State.CONNECTING:
+            if sock.in_tcp:
+                self._leave_tcp(sock)
+            self.connect_failed(sock, errno.ECONNRESET, shut=True)
+        return {}  # connected: the FIN is the stream's Eof, which the client sends after its last Send
+
+    def _leave_tcp(self, sock: Socket) -> None:
+        """Give up what tcp holds under this id; the id can be used there again after Released."""
+        if sock.in_tcp and self._state.tcp_up:
+            self._work.to_tcp.append(Close(sock.id, True))
+            sock.leaving = True
+        sock.in_tcp = False
+
+    def _drop_children(self, sock: Socket) -> None:
+        """Connections that nobody accepted end with their listener (RFC 9293 3.10.4, LISTEN state)."""
+        for number in sock.queue:
+            child = self._sockets.pop(number)
+            if child.in_tcp:
+                self._say_close(child, abort=True)
+        sock.queue.clear()
+
+    def forget_children(self, sock: Socket) -> None:
+        """The connections that waited on a listener went with their tcp."""
+        self._drop_children(sock)
+        self._tell_pending(sock)
+
+    def _close(self, session: Session, sock: Socket, request: int, args: CloseArguments) -> dict[str, Any] | None:
+        return {} if self.end(session, sock, abort=args.abort, unread=args.unread, request=request) else None
+
+    def end(self, session: Session, sock: Socket, *, abort: bool = False, unread: bool = False,
+            request: int = 0) -> bool:  # fmt: skip
+        """Close a socket, as Linux closes it; False if `request` is to be answered later (SO_LINGER)."""
+        self._sockets.pop(sock.id, None)
+        session.sockets.pop(sock.id, None)
+        if sock.call is not None and sock.call.op != "restore":
+            self._work.reply(session, sock.call.request, errno.EBADF, message="closed meanwhile")
+        for waiting in sock.waiting:
+            self._work.reply(session, waiting.request, errno.EBADF, message="closed meanwhile")
+        self._drop_children(sock)
+        under_way = sock.call is not None and bool(sock.call.step)  # tcp may hold it before we hear of it
+        if not (sock.in_tcp or under_way):
+            return True
+        lingers = bool(sock.options.get("SO_LINGER"))
+        seconds = sock.options.get("linger_s", 0)
+        connected = sock.state is State.CONNECTED
+        # RFC 2525 2.17: unread bytes, so the peer has to know that they were not taken
+        abort = abort or not connected or unread or sock.received > sock.relayed or (lingers and not seconds)
+        orphan = self._say_close(sock, abort=abort)
+        if orphan is None or not (request and connected and lingers) or abort:
+            return True
+        orphan.session, orphan.request = session.number, request
+        orphan.deadline = self._work.now + seconds * 1000 * MS
+        self._work.arm(orphan.deadline, "linger", sock.id)
+        return False
+
+    def _say_close(self, sock: Socket, *, abort: bool) -> Orphan | None:
+        """Tell tcp; the orphan that waits for Released, or None if nothing will come."""
+        if not self._state.tcp_up:
+            return None
+        self._work.to_tcp.append(Close(sock.id, abort))
+        if sock.state is State.CLOSED:
+            return None
+        orphan = self._state.orphans[sock.id] = Orphan(region=sock.region)
+        if sock.region:
+            self._state.pins[sock.region] = self._state.pins.get(sock.region, 0) + 1
+        return orphan
+
+    def released(self, number: int) -> None:
+        """tcp has forgotten a socket."""
+        orphan = self._state.orphans.pop(number, None)
+        if orphan is not None:
+            self._orphan_ends(orphan)
+            return
+        sock = self._sockets.get(number)
+        if sock is None:
+            return
+        if sock.leaving:
+            sock.leaving = False
+            self.advance(sock)
+        elif sock.state is State.CONNECTED:  # both directions have ended and were acknowledged
+            sock.in_tcp = False
+            self._work.move(sock, Input.GONE)
+
+    def _orphan_ends(self, orphan: Orphan) -> None:
+        if orphan.request:
+            self._work.reply(self._state.sessions.get(orphan.session), orphan.request, 0)
+        region = orphan.region
+        if not region:
+            return
+        pins = self._state.pins
+        pins[region] -= 1
+        if not pins[region]:
+            del pins[region]
+            self.forget_region(region)
+
+    def end_region(self, region: str) -> None:
+        """The session of this memory is over: remove it, as soon as tcp sends nothing from it any more."""
+        self._state.ended_regions[region] = True
+        self.forget_region(region)
+
+    def forget_region(self, region: str) -> None:
+        """Remove the file, if its session is over and nothing pins it."""
+        if region in self._state.ended_regions and region not in self._state.pins:
+            del self._state.ended_regions[region]
+            self._work.to_door.append(ForgetMemory(region))
+
+    # tcp comes and goes; timers
+
+    def tcp_lost(self) -> None:
+        """Nothing that tcp knew can be relied on: questions and waits end; ports are asked for again when it is up."""
+        state = self._state
+        state.zombies = [number for number, sock in self._sockets.items() if sock.in_tcp] + list(state.orphans)
+        asked = [*state.asked.values()]
+        state.asked.clear()
+        for question in asked:
+            if question.kind != "call":
+                self._figures(question, Result(0, errno.ENETDOWN))
+        orphans = [*state.orphans.values()]
+        state.orphans.clear()
+        for orphan in orphans:
+            self._orphan_ends(orphan)
+        for sock in [*self._sockets.values()]:
+            was_connecting = sock.in_tcp and sock.state is State.CONNECTING and sock.call is not None
+            in_progress = was_connecting and sock.call is not None and sock.call.step == "connect"
+            sock.in_tcp = sock.leaving = False
+            if in_progress:
+                self.connect_failed(sock, errno.ECONNRESET)
+            elif sock.call is not None:
+                sock.call.step, sock.call.asked, sock.call.deadline = "", 0, 0
+            elif sock.state in (State.BOUND, State.LISTENING):
+                sock.call = Call(op="restore")
+            self.advance(sock)
+
+    def tcp_found(self, *, same: bool) -> None:
+        """tcp is up. `same`: it is the one of before, which still holds what we gave up when its pipe broke."""
+        if same:
+            for number in self._state.zombies:
+                self._work.to_tcp.append(Close(number, True))
+                sock = self._sockets.get(number)
+                if sock is not None and sock.state is not State.CLOSED:
+                    sock.leaving = True
+        self._state.zombies = []
+        with_call = [sock for sock in self._sockets.values() if sock.call is not None]
+        with_call.sort(key=lambda sock: sock.call is not None and sock.call.op != "restore")  # old ports first
+        for sock in with_call:
+            self.advance(sock)
+
+    def timer(self, deadline: int, kind: str, number: int) -> None:
+        """A call has waited too long for tcp; a port is tried again; a close() has lingered long enough."""
+        if kind == "linger":
+            orphan = self._state.orphans.get(number)
+            if orphan is not None and orphan.deadline == deadline:
+                request, orphan.request, orphan.deadline = orphan.request, 0, 0
+                self._work.reply(self._state.sessions.get(orphan.session), request, 0)
+            return
+        sock = self._sockets.get(number)
+        call = sock.call if sock is not None else None
+        if sock is None or call is None or call.step:
+            return
+        if kind == "restore" and call.op == "restore":
+            self.advance(sock)
+        elif kind == "call" and call.deadline == deadline:
+            if call.op == "connect":
+                self.connect_failed(sock, errno.ENETDOWN)
+            elif call.op == "restore":  # that one goes on; those that wait for it do not
+                call.deadline = 0
+                self._refuse_waiting(sock)
+            else:
+                self._finish(sock, errno.ENETDOWN)
+
+    def _refuse_waiting(self, sock: Socket) -> None:
+        session = self._state.sessions.get(sock.session)
+        waiting, sock.waiting = sock.waiting, []
+        for request in waiting:
+            self._work.reply(session, request.request, errno.ENETDOWN)
+
+
+def _ipv4(address: bytes) -> bytes:
+    """Four bytes; empty means any."""
+    if not address:
+        return ANY
+    if len(address) != 4:
+        raise CallError(errno.EAFNOSUPPORT if len(address) == 16 else errno.EINVAL)
+    return address

@@ -1,0 +1,122 @@
+"""What the parts of the core share: the state, what is to be sent, timers, counters and events."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from typing import Any
+
+from gateway.config import GatewayCoreConfig
+from gateway.state import GatewayState, Session, Socket
+from gateway.table import Input, follow
+from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, Probe
+from levelip.rpc.messages import Refused, Reply, ToClient
+from levelip.tracing.events import Event
+from levelip.tracing.reasons import Reason
+
+ToDoor = ForClient | ForgetClient | ForgetMemory | Probe
+ANY = b"\0\0\0\0"
+EVENTS_KEPT = 10_000  # if nobody fetches them
+TIMERS_KEPT = 1024  # beyond this and four a thing that may have timers, stale ones are swept out
+
+
+class Work:
+    """Shared by core, calls, relay and sessions. `now` is the instant of what is being handled."""
+
+    def __init__(self, config: GatewayCoreConfig, state: GatewayState, rng: random.Random) -> None:
+        self.config = config
+        self.state = state
+        self.rng = rng
+        self.now = 0
+        self.interest = False
+        self.counters: Counter[str] = Counter()
+        self.events: list[Event] = []
+        self.to_tcp: list[GatewayToTcp] = []
+        self.to_door: list[ToDoor] = []
+
+    # out
+
+    def tell(self, session: Session, message: ToClient) -> None:
+        """Send to the client. While its connection is gone, answers are kept (as many as it had asked for); the rest
+        can be said again when it comes back."""
+        if session.peer:
+            self.to_door.append(ForClient(session.peer, message))
+        elif type(message) is Reply:
+            session.replies.append(message)
+
+    def reply(self, session: Session | None, request: int, errno: int, data: dict[str, Any] | None = None,
+              message: str = "") -> None:  # fmt: skip
+        """Answer a request, if its client is still there."""
+        if session is not None:
+            self.tell(session, Reply(request, errno, data or {}, message))
+
+    def refuse(self, session: Session, errno: int, reason: Reason, detail: str, **data: Any) -> None:
+        """Count what a client got wrong, and tell it."""
+        self.drop(reason, client=session.pid, detail=detail, **data)
+        self.tell(session, Refused(errno, detail))
+
+    # counting and events
+
+    def drop(self, reason: Reason, **data: Any) -> None:
+        """Something is discarded."""
+        self.counters[reason.counter] += 1
+        if self.interest:
+            self.emit("drop", reason=reason.name, **data)
+
+    def emit(self, kind: str, *, reason: str = "", conn: str = "", **data: Any) -> None:
+        """Add an event; callers look at `interest` first."""
+        if len(self.events) < EVENTS_KEPT:
+            self.events.append(Event(self.now, kind, reason, 0, conn, data))
+        else:
+            self.counters["events_left_out"] += 1
+
+    def move(self, sock: Socket, event: Input) -> None:
+        """The one place where a socket changes its state."""
+        before, sock.state = sock.state, follow(sock.state, event)
+        if self.interest and before is not sock.state:
+            self.emit("socket", conn=name_of(sock), sock=sock.id, before=before.value, after=sock.state.value)
+
+    # timers
+
+    def arm(self, deadline: int, kind: str, number: int) -> None:
+        """Ask for handle_timer; whoever armed it compares the deadline with its own field (a stale one is nothing)."""
+        state = self.state
+        heapq.heappush(state.timers, (deadline, kind, number))
+        if len(state.timers) > TIMERS_KEPT + 4 * (len(state.sockets) + len(state.orphans) + len(state.sessions)):
+            state.timers = [timer for timer in state.timers if self._wanted(timer)]
+            heapq.heapify(state.timers)
+
+    def _wanted(self, timer: tuple[int, str, int]) -> bool:
+        """Whether somebody still waits for it (a linger time can be years)."""
+        deadline, kind, number = timer
+        if kind == "linger":
+            orphan = self.state.orphans.get(number)
+            return orphan is not None and orphan.deadline == deadline
+        if kind == "rejoin":
+            session = self.state.sessions.get(number)
+            return session is not None and session.deadline == deadline
+        if kind == "call":
+            sock = self.state.sockets.get(number)
+            return sock is not None and sock.call is not None and sock.call.deadline == deadline
+        return True
+
+    def due(self) -> tuple[int, str, int] | None:
+        """Take the next timer that is due."""
+        timers = self.state.timers
+        if timers and timers[0][0] <= self.now:
+            return heapq.heappop(timers)
+        return None
+
+
+def text_address(address: bytes) -> str:
+    """Dotted decimal, as people read it."""
+    return ".".join(map(str, address or ANY))
+
+
+def name_of(sock: Socket) -> str:
+    """The connection as events name it, local first; empty before there is one."""
+    if not sock.remote_port:
+        return ""
+    local, remote = text_address(sock.local_address), text_address(sock.remote_address)
+    return f"{local}:{sock.local_port}>{remote}:{sock.remote_port}"

@@ -1,0 +1,7 @@
+"""`python -m layers.ip`: see process.py."""
+
+import sys
+
+from layers.ip.process import main
+
+sys.exit(main())

@@ -1,0 +1,591 @@
+"""The link layer as a calculator: frames of the device to IP packets and back, ARP between.
+
+In:  port "device": DeviceFrame, DeviceState; port "ip": Packet, NeighbourUp, NeighbourDown.
+Out: ("device", DeviceFrame), ("ip", Packet | LinkState | Unreachable).
+
+Upward the link header goes, and padding behind the IP packet with it; whether the packet is any good is for ip to
+judge. Downward the transport checksum and the cutting of super-packets are always left to the device by a virtio
+header; a device that cannot do it is helped by its port (offload.py). Payloads in shared memory are passed on unread.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+
+from layers.link.arp import ArpCache, Ask, Changed, GiveUp, Neighbour, Overflow, Step, Transmit
+from layers.link.config import TUNABLES, LinkCoreConfig
+from layers.link.offload import Unfit, pieces, prepare, received
+from levelip.config import LinkConfig
+from levelip.frames.core import ControlError, Output, Room
+from levelip.frames.packet import (
+    BROADCAST,
+    Checksum,
+    DeviceFrame,
+    DeviceState,
+    FrameIds,
+    LinkState,
+    Packet,
+    Process,
+    Unreachable,
+)
+from levelip.frames.seam import NeighbourDown, NeighbourUp
+from levelip.rpc.place import Payload, cut
+from levelip.tracing import reasons
+from levelip.tracing.events import Event
+from levelip.tracing.reasons import Reason
+from levelip.wire.addr import (
+    LIMITED_BROADCAST,
+    MAC_BROADCAST,
+    MAC_ZERO,
+    format_ipv4,
+    format_mac,
+    is_loopback,
+    is_multicast,
+    is_multicast_mac,
+    is_unspecified,
+    parse_ipv4,
+)
+from levelip.wire.arp import REPLY, REQUEST, ArpPacket
+from levelip.wire.errors import Malformed
+from levelip.wire.ethernet import EthernetHeader, EtherType, ethertype_name
+
+SNAPSHOT_VERSION = 1
+UNLIMITED = 1 << 62
+
+ANNOUNCE_NUM = 2  # RFC 5227 1.1
+ANNOUNCE_INTERVAL_NS = 2_000_000_000  # RFC 5227 1.1
+DEFEND_INTERVAL_NS = 10_000_000_000  # RFC 5227 1.1
+
+_ETHERNET_LEN = 14
+_IP_LEN = 20
+_TYPE_IPV4 = EtherType.IPV4.to_bytes(2, "big")
+_TYPE_ARP = EtherType.ARP.to_bytes(2, "big")
+_TYPES_VLAN = (EtherType.VLAN.to_bytes(2, "big"), EtherType.QINQ.to_bytes(2, "big"))
+_MULTICAST_PREFIX = b"\x01\x00\x5e"  # RFC 1112 6.4
+_VERIFIED, _UNVERIFIED, _PARTIAL = int(Checksum.VERIFIED), int(Checksum.UNVERIFIED), int(Checksum.PARTIAL)
+_QUOTE = 8  # bytes of the transport header that an ICMP error names (RFC 792)
+
+
+class _Saved(msgspec.Struct):
+    """Everything that changes in a core, as a snapshot holds it."""
+
+    version: int
+    now: int
+    link: LinkConfig
+    device: DeviceState
+    ids: FrameIds
+    neighbours: list[Neighbour]
+    ip_up: bool
+    announcements: int
+    announce_at: int
+    defended_at: int
+    up: list[Packet | LinkState | Unreachable]
+    down: list[DeviceFrame]
+    counters: dict[str, int]
+    rng: list[Any]
+
+
+class LinkCore:
+    """See the module's text; the verbs are those of levelip.frames.core.Core."""
+
+    def __init__(self, config: LinkCoreConfig, rng: random.Random, now: int) -> None:
+        if config.device.ethernet and len(config.mac) != 6:
+            raise ValueError("an Ethernet device needs a MAC address of 6 bytes")
+        self.interest = False
+        self.counters: dict[str, int] = defaultdict(int)
+        self._config = config
+        self._rng = rng
+        self._now = now
+        self._link = msgspec.structs.replace(config.link)
+        self._ids = FrameIds(Process.LINK, config.epoch)
+        self._device = config.device
+        self._mac = config.mac
+        self._addresses = set(config.addresses)
+        self._broadcasts = {LIMITED_BROADCAST, *config.broadcasts}
+        self._ethernet = config.device.ethernet
+        self._link_len = _ETHERNET_LEN if self._ethernet else 0
+        self._from_ipv4 = config.mac + _TYPE_IPV4  # the rest of an Ethernet header, behind the destination
+        self._arp = ArpCache(self._link)
+        self._ip_up = False
+        self._announcements = 0  # left to send
+        self._announce_at = 0
+        self._defended_at = now - DEFEND_INTERVAL_NS
+        self._up: Output = []
+        self._down: Output = []
+        self._events: list[Event] = []
+        self._handlers: dict[type, Any] = {
+            DeviceFrame: self._from_ethernet if self._ethernet else self._from_raw,
+            Packet: self._from_ip,
+            DeviceState: self._device_state,
+            NeighbourUp: self._neighbour_up,
+            NeighbourDown: self._neighbour_down,
+        }
+        if self._device.up:
+            self._start_announcing(now)
+
+    # the verbs
+
+    def receive(self, frame: Any, now: int) -> None:
+        """Take one frame of either port."""
+        self._now = now
+        handler = self._handlers.get(type(frame))
+        if handler is None:
+            raise TypeError(f"{type(frame).__name__} is no frame for link")
+        handler(frame, now)
+
+    def handle_timer(self, now: int) -> None:
+        """Announce, ask again, give up."""
+        self._now = now
+        if self._announcements and self._announce_at <= now:
+            self._announce(now)
+        self._do(self._arp.handle_timer(now), now)
+
+    def next_timer(self) -> int | None:
+        """The earliest of the announcement's and the cache's deadlines, ns of stack time."""
+        deadline = self._arp.next_timer()
+        if self._announcements:
+            return self._announce_at if deadline is None else min(deadline, self._announce_at)
+        return deadline
+
+    def outgoing(self, room: Room) -> Output:
+        """Take what fits. Packets that ip has no room for are dropped: their slots in the pool cannot wait."""
+        if not self._up and not self._down:
+            return []
+        out = self._take_up(room.get("ip", UNLIMITED)) if self._up else []
+        if down := self._down:
+            limit = room.get("device", UNLIMITED)
+            if len(down) <= limit:
+                out += down
+                self._down = []
+            else:
+                out += down[:limit]
+                rest = down[limit:]
+                keep = self._link.device_queue
+                for _, frame in rest[keep:]:  # the newest go, as from Linux's pfifo
+                    self._drop(reasons.DEVICE_QUEUE, frame.id)
+                self._down = rest[:keep]
+        return out
+
+    def _take_up(self, limit: int) -> Output:
+        up, self._up = self._up, []
+        if len(up) <= limit:
+            return up
+        out, late = up[:limit], up[limit:]
+        news: Output = []
+        for item in late:
+            if type(item[1]) is Packet:
+                self._drop(reasons.PIPE_FULL, item[1].id)
+            else:
+                news.append(item)
+        self._up = news[-self._link.device_queue :]
+        return out
+
+    def events(self) -> list[Event]:
+        """Take the events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as plain data. Events are not part of it: they tell of the past."""
+        version, internal, gauss = self._rng.getstate()
+        saved = _Saved(
+            SNAPSHOT_VERSION,
+            self._now,
+            self._link,
+            self._device,
+            self._ids,
+            self._arp.entries,
+            self._ip_up,
+            self._announcements,
+            self._announce_at,
+            self._defended_at,
+            [frame for _, frame in self._up],
+            [frame for _, frame in self._down],
+            dict(sorted(self.counters.items())),
+            [version, list(internal), gauss],
+        )
+        plain: dict[str, Any] = msgspec.to_builtins(saved, builtin_types=(bytes,))
+        return plain
+
+    @classmethod
+    def restore(cls, config: LinkCoreConfig, data: dict[str, Any]) -> LinkCore:
+        """The core that `snapshot` was taken of. ValueError for data of another version."""
+        saved = msgspec.convert(data, _Saved)
+        if saved.version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshot of version {saved.version}, not {SNAPSHOT_VERSION}")
+        rng = random.Random()
+        version, internal, gauss = saved.rng
+        rng.setstate((version, tuple(internal), gauss))
+        core = cls(config, rng, saved.now)
+        core._link = saved.link
+        core._device = saved.device
+        core._ids = saved.ids
+        core._arp = ArpCache(saved.link, saved.neighbours)
+        core._ip_up = saved.ip_up
+        core._announcements, core._announce_at = saved.announcements, saved.announce_at
+        core._defended_at = saved.defended_at
+        core._up = [("ip", frame) for frame in saved.up]
+        core._down = [("device", frame) for frame in saved.down]
+        core.counters = defaultdict(int, saved.counters)
+        return core
+
+    # from the device
+
+    def _from_ethernet(self, frame: DeviceFrame, now: int) -> None:
+        """One Ethernet frame (RFC 894)."""
+        head = frame.head
+        payload = frame.payload
+        if payload and type(payload) is bytes:
+            head, payload = head + payload, b""
+        counters = self.counters
+        counters["rx_frames"] += 1
+        if len(head) < _ETHERNET_LEN:
+            self._drop(reasons.RUNT, frame.id, detail=f"{len(head)} bytes")
+            return
+        flags = 0
+        if head[:6] != self._mac:
+            if not head[0] & 1:
+                self._drop(reasons.WRONG_MAC, frame.id, detail=format_mac(head[:6]))
+                return
+            flags = BROADCAST
+        kind = head[12:14]
+        if kind == _TYPE_IPV4:
+            self._up_ipv4(frame, head[14:], payload, flags, now)
+        elif kind == _TYPE_ARP:
+            self._from_arp(frame, head, now)
+        elif kind in _TYPES_VLAN:
+            self._drop(reasons.VLAN_TAG, frame.id)
+        else:
+            self._drop(reasons.FOREIGN_TYPE, frame.id, detail=ethertype_name(int.from_bytes(kind, "big")))
+
+    def _from_raw(self, frame: DeviceFrame, now: int) -> None:
+        """One IP packet of a device without Ethernet."""
+        head = frame.head
+        payload = frame.payload
+        if payload and type(payload) is bytes:
+            head, payload = head + payload, b""
+        self.counters["rx_frames"] += 1
+        if not head:
+            self._drop(reasons.RUNT, frame.id, detail="0 bytes")
+        elif head[0] >> 4 != 4:
+            self._drop(reasons.FOREIGN_TYPE, frame.id, detail=f"IP version {head[0] >> 4}")
+        else:
+            self._up_ipv4(frame, head, payload, 0, now)
+
+    def _up_ipv4(self, frame: DeviceFrame, head: bytes, payload: Payload, flags: int, now: int) -> None:
+        """Hand an IPv4 packet up, without what lies behind it."""
+        try:
+            known_good, gso_size = received(frame.vnet)
+        except Unfit as error:
+            self._drop(reasons.BAD_VNET, frame.id, detail=str(error))
+            return
+        size = len(head) + len(payload)
+        if len(head) < _IP_LEN:  # a payload that is not in `head` by now lies in shared memory, behind all headers
+            self._drop(reasons.TORN_FRAME, frame.id, detail=f"{len(head)} bytes")
+            return
+        total = head[2] << 8 | head[3]
+        if size != total and head[0] >> 4 == 4:
+            if size < total:
+                self._drop(reasons.TORN_FRAME, frame.id, detail=f"{size} of {total} bytes")
+                return
+            if total >= _IP_LEN:  # else nonsense, which ip names
+                if payload and total >= len(head):
+                    payload = cut(payload, 0, total - len(head))
+                else:
+                    head, payload = head[:total], b""
+                size = total
+        counters = self.counters
+        counters["rx_bytes"] += size
+        counters["rx_packets"] += pieces(head, payload, gso_size) if gso_size else 1
+        self._up.append((
+            "ip",
+            Packet(
+                self._ids.next(),
+                [frame.id],
+                frame.traced,
+                now,
+                self._config.iface,
+                head,
+                payload,
+                _VERIFIED if known_good else _UNVERIFIED,
+                gso_size,
+                b"",
+                flags,
+            ),
+        ))
+
+    # ARP (RFC 826), "Packet Reception", in its order
+
+    def _from_arp(self, frame: DeviceFrame, head: bytes, now: int) -> None:
+        self.counters["arp_received"] += 1
+        try:
+            arp = ArpPacket.parse(head, _ETHERNET_LEN)
+        except Malformed as error:
+            self._drop(reasons.ARP_MALFORMED, frame.id, detail=error.reason)
+            return
+        if arp.oper not in (REQUEST, REPLY):  # RFC 826 looks at it last; Linux and we never learn from others
+            self._drop(reasons.ARP_BAD_OP, frame.id, detail=str(arp.oper))
+            return
+        sender, mac = arp.spa, arp.sha
+        if sender in self._addresses:
+            if mac == self._mac:
+                self._drop(reasons.ARP_OWN, frame.id)
+            else:
+                self._conflict(arp, frame.id, now)
+            return
+        probe = is_unspecified(sender)  # RFC 5227 2.1.1: "may I have it?"; there is nothing to learn from it
+        if (
+            is_multicast_mac(mac)
+            or mac == MAC_ZERO
+            or is_multicast(sender)
+            or is_loopback(sender)
+            or sender in self._broadcasts
+            or (probe and arp.oper == REPLY)
+        ):
+            self._drop(reasons.ARP_BAD_SENDER, frame.id, detail=f"{format_ipv4(sender)} at {format_mac(mac)}")
+            return
+        merged = None if probe else self._arp.merge(sender, mac, now)
+        ours = arp.tpa in self._addresses
+        if merged is not None:
+            self._do(merged, now)
+        elif not ours:
+            self._drop(reasons.ARP_NOT_FOR_US, frame.id)
+            return
+        elif arp.oper == REPLY:
+            self._drop(reasons.ARP_UNSOLICITED, frame.id, detail=f"{format_ipv4(sender)} at {format_mac(mac)}")
+            return
+        elif not probe:
+            self._do(self._arp.add(sender, mac, now), now)
+        if ours and arp.oper == REQUEST:
+            self.counters["arp_replies_sent"] += 1
+            self._send_arp(ArpPacket.reply_to(arp, sha=self._mac), mac, [frame.id])
+
+    def _conflict(self, arp: ArpPacket, frame: int, now: int) -> None:
+        """RFC 5227 2.4 (b): say once that the address is ours, and then hold still for a while."""
+        self._drop(reasons.ARP_CONFLICT, frame, detail=f"{format_ipv4(arp.spa)} at {format_mac(arp.sha)}")
+        if now - self._defended_at >= DEFEND_INTERVAL_NS:
+            self._defended_at = now
+            self.counters["arp_announcements_sent"] += 1
+            self._send_arp(ArpPacket.announcement(sha=self._mac, spa=arp.spa), MAC_BROADCAST, [frame])
+
+    def _start_announcing(self, now: int) -> None:
+        """RFC 5227 2.3, so that neighbours forget whoever had the address before; without its probes of 2.1."""
+        if self._ethernet and self._addresses:
+            self._announcements, self._announce_at = ANNOUNCE_NUM, now
+
+    def _announce(self, now: int) -> None:
+        self._announcements -= 1
+        self._announce_at = now + ANNOUNCE_INTERVAL_NS
+        for address in sorted(self._addresses):
+            self.counters["arp_announcements_sent"] += 1
+            self._send_arp(ArpPacket.announcement(sha=self._mac, spa=address), MAC_BROADCAST, [])
+
+    def _ask(self, ask: Ask) -> None:
+        self.counters["arp_requests_sent"] += 1
+        sender = self._config.addresses[0] if self._config.addresses else bytes(4)
+        request = ArpPacket.request(sha=self._mac, spa=sender, tpa=ask.address)
+        self._send_arp(request, ask.mac or MAC_BROADCAST, [])
+
+    def _send_arp(self, arp: ArpPacket, dst: bytes, causes: list[int]) -> None:
+        header = EthernetHeader(dst, self._mac, EtherType.ARP)
+        self._to_device(DeviceFrame(self._ids.next(), causes, header.serialize() + arp.serialize(), b""))
+
+    def _do(self, steps: list[Step], now: int) -> None:
+        """Carry out what the ARP cache decided."""
+        for step in steps:
+            match step:
+                case Transmit(packet, mac):
+                    self._transmit(packet, mac + self._from_ipv4)
+                case Ask():
+                    self._ask(step)
+                case Changed():
+                    if self.interest:
+                        data = {"address": format_ipv4(step.address), "mac": format_mac(step.mac)}
+                        self._events.append(Event(now, "arp", data=data | {"old": step.old, "new": step.new}))
+                case Overflow(packet, cache):
+                    self._drop(reasons.ARP_CACHE_FULL if cache else reasons.ARP_QUEUE_FULL, packet.id)
+                case GiveUp(packet):
+                    self._drop(reasons.ARP_UNANSWERED, packet.id, detail=format_ipv4(packet.next_hop))
+                    self._unreachable(packet)
+
+    def _unreachable(self, packet: Packet) -> None:
+        """Tell ip of a packet given up (RFC 1122 2.4): the transport learns "host unreachable"."""
+        quote = _quote(packet)
+        self._up.append(("ip", Unreachable(self._config.iface, packet.next_hop, quote, [packet.id])))
+
+    # from ip
+
+    def _from_ip(self, packet: Packet, now: int) -> None:
+        if not self._ethernet:
+            self._transmit(packet, b"")
+            return
+        hop = packet.next_hop
+        neighbour = self._arp.find(hop)
+        if neighbour is not None and neighbour.fresh_until > now:
+            neighbour.used = now
+            self._transmit(packet, neighbour.mac + self._from_ipv4)
+        elif hop in self._broadcasts:
+            self._transmit(packet, MAC_BROADCAST + self._from_ipv4)
+        elif len(hop) != 4 or is_unspecified(hop):
+            self._drop(reasons.NO_NEXT_HOP, packet.id)
+        elif is_multicast(hop):
+            low = bytes((hop[1] & 0x7F, hop[2], hop[3]))  # the low 23 bits (RFC 1112 6.4)
+            self._transmit(packet, _MULTICAST_PREFIX + low + self._from_ipv4)
+        elif not self._device.up:
+            self._drop(reasons.DEVICE_DOWN, packet.id)
+        else:
+            self._do(self._arp.send(packet, now), now)
+
+    def _transmit(self, packet: Packet, link_head: bytes) -> None:
+        """Put the link header before a packet and leave to the device what is the device's."""
+        head: bytes = packet.head
+        payload = packet.payload
+        gso_size = packet.gso_size
+        size = len(head) + len(payload)
+        vnet = b""
+        checksum = packet.checksum
+        if gso_size or checksum in (_PARTIAL, _VERIFIED):
+            # Also of a verified one: the device may have vouched for a checksum that was never computed.
+            try:
+                head, payload, vnet = prepare(head, payload, gso_size, len(link_head))
+            except Unfit as error:
+                if gso_size or checksum == _PARTIAL:
+                    self._drop(reasons.BAD_OFFLOAD, packet.id, detail=str(error))
+                    return
+        if size > self._device.mtu and not (gso_size and self._pieces_fit(head, gso_size)):
+            self._drop(reasons.OVER_DEVICE_MTU, packet.id, detail=f"{size} bytes")
+            return
+        if not self._device.up:
+            self._drop(reasons.DEVICE_DOWN, packet.id)
+            return
+        frame = DeviceFrame(self._ids.next(), [packet.id], link_head + head, payload, vnet, packet.traced)
+        counters = self.counters
+        counters["tx_bytes"] += size
+        counters["tx_packets"] += pieces(packet.head, packet.payload, gso_size) if gso_size else 1
+        counters["tx_frames"] += 1
+        self._down.append(("device", frame))
+
+    def _pieces_fit(self, head: bytes, gso_size: int) -> bool:
+        """Whether each piece of a super-packet, headers and all, fits into the MTU."""
+        ip_len = (head[0] & 15) * 4
+        return ip_len + (head[ip_len + 12] >> 2 & 0x3C) + gso_size <= self._device.mtu
+
+    def _to_device(self, frame: DeviceFrame) -> None:
+        """Send a frame of our own making."""
+        if not self._device.up:
+            self._drop(reasons.DEVICE_DOWN, frame.id)
+            return
+        self.counters["tx_frames"] += 1
+        self._down.append(("device", frame))
+
+    # news of the device and of ip
+
+    def _device_state(self, state: DeviceState, now: int) -> None:
+        if state.ethernet != self._ethernet:
+            raise ValueError("a device does not change its kind")
+        was_up, self._device = self._device.up, state
+        if self.interest:
+            data = {"name": state.name, "up": state.up, "mtu": state.mtu, "gso_max": state.gso_max}
+            self._events.append(Event(now, "device", data=data))
+        if state.up and not was_up:
+            self._arp.expire()
+            self._start_announcing(now)
+        elif was_up and not state.up:
+            self._announcements = 0
+            for _, frame in self._down:
+                self._drop(reasons.DEVICE_DOWN, frame.id)
+            self._down = []
+        self._tell_ip()
+
+    def _neighbour_up(self, up: NeighbourUp, _now: int) -> None:
+        if up.name == "ip":
+            self._ip_up = True
+            self._tell_ip()
+
+    def _neighbour_down(self, down: NeighbourDown, _now: int) -> None:
+        if down.name == "ip":
+            self._ip_up = False
+
+    def _tell_ip(self) -> None:
+        if not self._ip_up:
+            return
+        device = self._device
+        self._up.append((
+            "ip",
+            LinkState(
+                self._config.iface,
+                device.name,
+                device.kind,
+                device.up,
+                device.mtu,
+                device.gso_max,
+                device.checksum_offload,
+                self._mac,
+            ),
+        ))
+
+    # control
+
+    def control(self, _token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
+        """"neigh" → {"neighbours": [...]}; "neigh.flush" (address) → {"flushed": n}; "device" → its facts."""
+        match name:
+            case "neigh":
+                return {"neighbours": self._arp.show(now)}
+            case "neigh.flush":
+                steps = self._arp.flush(self._address_argument(args))
+                self._do(steps, now)
+                return {"flushed": len(steps)}
+            case "device":
+                return self._device_facts()
+        raise ControlError(f"link has no command {name!r}; it has neigh, neigh.flush, device")
+
+    def _address_argument(self, args: dict[str, Any]) -> bytes | None:
+        text = args.get("address")
+        if text is None:
+            return None
+        try:
+            return parse_ipv4(text)
+        except (ValueError, TypeError):
+            raise ControlError(f"address: {text!r} is no IPv4 address") from None
+
+    def _device_facts(self) -> dict[str, Any]:
+        device = self._device
+        return {
+            "name": device.name,
+            "kind": device.kind,
+            "ethernet": device.ethernet,
+            "up": device.up,
+            "mtu": device.mtu,
+            "mac": format_mac(self._mac) if self._ethernet else "",
+            "addresses": [format_ipv4(address) for address in self._config.addresses],
+            "checksum_offload": device.checksum_offload,
+            "gso_max": device.gso_max,
+            "waiting": len(self._down),
+        }
+
+    def set(self, key: str, value: Any, now: int) -> None:
+        """Change a tunable of [link]; what is trusted or asked already keeps its deadline."""
+        if key not in TUNABLES:
+            raise ControlError(f"link.{key} cannot be changed while link runs; these can: {', '.join(TUNABLES)}")
+        self._now = now
+        setattr(self._link, key, value)
+
+    # discards
+
+    def _drop(self, reason: Reason, frame: int, *, detail: str = "") -> None:
+        self.counters[reason.counter] += 1
+        if self.interest:
+            data = {"detail": detail} if detail else {}
+            self._events.append(Event(self._now, "drop", reason.name, frame, data=data))
+
+
+def _quote(packet: Packet) -> bytes:
+    """The IP header and 8 bytes of a packet, as far as they can be read."""
+    head: bytes = packet.head
+    if type(packet.payload) is bytes and len(head) < 60 + _QUOTE:
+        head += packet.payload[: 60 + _QUOTE - len(head)]
+    return head[: (head[0] & 15) * 4 + _QUOTE] if head else b""

@@ -1,0 +1,86 @@
+"""The peer acknowledges: RTT, timers, congestion window, loss recovery. RFC 9293 3.10.7.4 fifth step, RFC 5681, 6298.
+
+Whether the acknowledgment is acceptable was decided before.
+"""
+
+from __future__ import annotations
+
+from layers.tcp.connection import Connection
+from layers.tcp.context import MS, Context
+from layers.tcp.recovery.newreno import Decision
+from layers.tcp.telling import grant_due
+from layers.tcp.timers import OFF, PERSIST, RETRANSMIT
+
+HALF = 0x8000_0000
+MASK = 0xFFFF_FFFF
+
+
+def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> None:
+    """SND.UNA moves up to `ack`; `echo` is TSecr, or -1 without timestamps."""
+    tx, rto, congestion = conn.tx, conn.rto, conn.congestion
+    before = tx.snd_una
+    flight = tx.snd_nxt - before
+    rtt = tx.acknowledge(ack, now)
+    if rtt >= 0:
+        rto.sample(rtt)
+        if ctx.interest:
+            ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
+    elif echo > 0:  # RTTM, RFC 7323 4: it tells which transmission is meant, so retransmitted data counts too
+        ticks = (conn.ts_now(now) - echo) & MASK
+        if ticks < HALF:
+            rto.sample(max(ticks, 1) * MS)
+    else:
+        rto.progress()
+    conn.retransmits = 0
+    conn.first_timeout_at = OFF
+    conn.probes = 0
+    old = congestion.cwnd
+    decision = conn.recovery.new_ack(ack)
+    if decision == Decision.NOTHING:
+        limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
+        congestion.acked(ack - before, limited)
+    elif decision == Decision.PARTIAL:
+        congestion.partial_ack(ack - before)
+        tx.lose_head(tx.mss)
+    else:
+        congestion.exit_recovery(tx.in_flight())
+    if ctx.interest and congestion.cwnd != old:
+        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, ssthresh=congestion.ssthresh,
+                 why=decision.name.lower() if decision else "ack")  # fmt: skip
+    if ack == tx.snd_nxt:
+        conn.deadlines[RETRANSMIT] = OFF  # RFC 6298 5.2
+    elif decision != Decision.PARTIAL or conn.recovery.partials == 1:  # RFC 6582 3.2 step 3: impatient
+        ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)  # RFC 6298 5.3
+    if not conn.orphan and grant_due(conn) and not conn.dirty:
+        ctx.mark_dirty(conn)
+
+
+def duplicate_ack(ctx: Context, conn: Connection, highest_sacked: int, now: int) -> None:
+    """A duplicate in the sense of RFC 5681 2."""
+    tx, congestion = conn.tx, conn.congestion
+    conn.duplicate_acks_in += 1
+    ctx.counters["duplicate_acks_in"] += 1
+    old = congestion.cwnd
+    decision = conn.recovery.duplicate_ack(tx.snd_una, tx.snd_nxt, highest_sacked)
+    if decision == Decision.FAST_RETRANSMIT:
+        ctx.counters["fast_retransmits"] += 1
+        congestion.enter_recovery(tx.snd_nxt - tx.snd_una)
+        tx.lose_head(tx.mss)
+    elif decision == Decision.INFLATE:
+        congestion.duplicate_ack()
+    if ctx.interest and congestion.cwnd != old:
+        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, ssthresh=congestion.ssthresh,
+                 why=decision.name.lower())  # fmt: skip
+    ctx.want_output(conn)
+
+
+def window_update(ctx: Context, conn: Connection, offset: int, ack: int, window: int) -> bool:
+    """SND.WND from an acceptable segment; whether it changed. A window that opens ends the persist state."""
+    tx = conn.tx
+    old = tx.snd_wnd
+    changed = tx.update_window(offset, ack, window)
+    if tx.snd_wnd > 0:
+        conn.deadlines[PERSIST] = OFF
+    if changed and ctx.interest and (old == 0 or window == 0):
+        ctx.emit("window", conn, frame=conn.ack_causes, old=old, new=window)
+    return changed

@@ -1,0 +1,183 @@
+"""The TCB: all that is known of one connection, and the small things that one asks of it.
+
+What happens to it is decided elsewhere: `segment_arrives` and `acknowledgment` (what comes from the peer), `calls`
+(from the application), `timeouts` (from the clock), `output` (what it sends).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from layers.tcp.congestion.newreno import NewReno
+from layers.tcp.receive_space import ReceiveSpace
+from layers.tcp.recovery.newreno import NewRenoRecovery
+from layers.tcp.rto import Rto
+from layers.tcp.send_space import SendSpace
+from layers.tcp.states import State
+from layers.tcp.timers import KINDS, OFF
+from levelip.rpc.place import Rings
+from levelip.wire.addr import format_address
+
+MASK = 0xFFFF_FFFF
+QUICK_ACKS = 16  # Linux TCP_MAX_QUICKACKS: ACKs without delay at the start, so that the peer's slow start is not slowed
+
+
+def _off() -> list[int]:
+    return [OFF] * KINDS
+
+
+@dataclass(slots=True)
+class Options:
+    """What the application can set on a socket; times in ms, -1: not set, the configuration's value holds."""
+
+    nodelay: int = -1
+    keepalive: int = 0
+    keepidle_ms: int = -1
+    keepintvl_ms: int = -1
+    keepcnt: int = -1
+    maxseg: int = 0
+    sndbuf: int = -1
+    rcvbuf: int = -1
+    ttl: int = 0
+    tos: int = 0
+    syncnt: int = -1
+    user_timeout_ms: int = 0
+    quickack: int = -1
+    reuse_address: int = 0
+    reuse_port: int = 0
+
+
+OPTION_RANGES: dict[str, tuple[int, int]] = {
+    "nodelay": (0, 1),
+    "keepalive": (0, 1),
+    "keepidle_ms": (1, 32_767_000),
+    "keepintvl_ms": (1, 32_767_000),
+    "keepcnt": (1, 127),
+    "maxseg": (0, 65_535),
+    "sndbuf": (0, 1 << 31),
+    "rcvbuf": (0, 1 << 31),
+    "ttl": (0, 255),
+    "tos": (0, 255),
+    "syncnt": (1, 127),
+    "user_timeout_ms": (0, 1 << 31),
+    "quickack": (-1, 1),
+    "reuse_address": (0, 1),
+    "reuse_port": (0, 1),
+}
+"""Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One TCB. `id` is the socket id that gateway and client know it by; times are ns of stack time."""
+
+    id: int
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+    rings: Rings
+    rx: ReceiveSpace
+    tx: SendSpace
+    rto: Rto
+    options: Options
+    state: State = State.CLOSED
+    congestion: NewReno = field(default_factory=NewReno)
+    recovery: NewRenoRecovery = field(default_factory=NewRenoRecovery)
+    opened_at: int = 0
+    listener: int = 0  # id of the listener it came by; 0: active open
+    untaken: bool = False  # counts in its listener's backlog
+    orphan: bool = False  # the application has closed it: nothing is told any more but Released
+    rings_held: bool = True  # its slot is its own
+    released: bool = False  # Released was told
+    # what both sides agreed on
+    pmtu: int = 1500
+    gso_max: int = 0
+    advertised_mss: int = 536
+    peer_mss: int = 536
+    scaling: bool = False
+    timestamps: bool = False
+    sack: bool = False
+    # timestamps, RFC 7323
+    ts_offset: int = 0
+    ts_recent: int = 0
+    ts_recent_at: int = 0
+    # timers by kind
+    deadlines: list[int] = field(default_factory=_off)
+    scheduled: list[int] = field(default_factory=_off)
+    # what is to be sent
+    queued: bool = False  # it stands in the work queue
+    ack_now: bool = False
+    ack_causes: int = 0  # id of the last segment that came: what our next segment answers
+    probe: bool = False  # a window probe or keep-alive is due
+    override: bool = False  # SWS avoidance is off for one segment (RFC 9293 3.8.6.2.1, rule 4)
+    cwnd_limited: bool = False
+    quick_acks: int = QUICK_ACKS
+    interactive: bool = False  # data goes to and fro: ACKs ride on answers (Linux pingpong)
+    traced: bool = False
+    # what the gateway was told
+    dirty: bool = False  # something is to be told at the next flush
+    told_data: int = 0
+    told_eof: bool = False
+    # trouble
+    soft_error: int = 0
+    retransmits: int = 0  # timeouts in a row without an acknowledgment
+    first_timeout_at: int = OFF  # when the oldest unacknowledged data met its first timeout
+    probes: int = 0  # window probes or keep-alives in a row without an answer
+    probe_interval: int = 0
+    # figures
+    last_sent_at: int = 0
+    last_data_sent_at: int = 0
+    last_received_at: int = 0
+    last_data_received_at: int = 0
+    segments_in: int = 0
+    segments_out: int = 0
+    data_segments_in: int = 0
+    data_segments_out: int = 0
+    challenge_acks: int = 0
+    duplicate_acks_in: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """How segments find it: local and remote address, remote and local port, as they stand in a segment."""
+        return connection_key(self.local, self.remote, self.remote_port, self.local_port)
+
+    @property
+    def name(self) -> str:
+        """As people read it, local side first."""
+        return connection_name(self.local, self.local_port, self.remote, self.remote_port)
+
+    def ts_now(self, now: int) -> int:
+        """TSval of a segment sent at `now`."""
+        return (now // 1_000_000 + self.ts_offset) & MASK
+
+    def set_mss(self, fixed: int) -> None:
+        """Work out the sizes of segments from the peer's MSS and the path's MTU; `fixed`: headers without options.
+
+        RFC 9293 3.7.1: Eff.snd.MSS = min(SendMSS, MMS_S) less the TCP options.
+        """
+        tx = self.tx
+        mss = min(self.peer_mss, self.pmtu - fixed)
+        if self.options.maxseg:
+            mss = min(mss, self.options.maxseg)
+        tx.mss = max(mss - (12 if self.timestamps else 0), 8)
+        tx.most = tx.mss
+        largest = min(self.gso_max, MAX_SUPER) - MAX_HEADERS
+        if largest > tx.mss:
+            tx.most = tx.mss * min(largest // tx.mss, MAX_PIECES)
+        self.congestion.set_mss(tx.mss)
+
+
+MAX_SUPER = 65_535  # bytes: the IP packet that a super-segment is (RFC 791 total length)
+MAX_HEADERS = 40 + 60  # bytes: an IPv6 header, or an IPv4 header with options, and a full TCP header
+MAX_PIECES = 44  # MTU-sized pieces: what the application side hands over at once too
+
+
+def connection_key(local: bytes, remote: bytes, remote_port: int, local_port: int) -> bytes:
+    """The key of the table of connections."""
+    return local + remote + remote_port.to_bytes(2, "big") + local_port.to_bytes(2, "big")
+
+
+def connection_name(local: bytes, local_port: int, remote: bytes, remote_port: int) -> str:
+    """As events name a connection: "10.0.0.2:80>10.0.0.1:4711"."""
+    return f"{format_address(local)}:{local_port}>{format_address(remote)}:{remote_port}"

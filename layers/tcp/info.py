@@ -1,0 +1,99 @@
+"""The figures of a connection by Linux's names: TCP_INFO, and what `ss -ti` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from layers.tcp.congestion.base import INFINITE_SSTHRESH
+from layers.tcp.connection import Connection
+from layers.tcp.timers import NAMES
+from levelip.wire.addr import format_address
+
+MS = 1_000_000
+US = 1_000
+OPT_TIMESTAMPS, OPT_SACK, OPT_WSCALE = 1, 2, 4  # TCPI_OPT_* (include/uapi/linux/tcp.h)
+CA_OPEN, CA_DISORDER, CA_RECOVERY, CA_LOSS = 0, 1, 3, 4  # enum tcp_ca_state
+
+
+def _packets(size: int, mss: int) -> int:
+    return -(-size // mss) if size > 0 else 0
+
+
+def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
+    """The fields of struct tcp_info; times in µs or ms as there, windows in segments as there."""
+    rx, tx, rto, congestion, recovery = conn.rx, conn.tx, conn.rto, conn.congestion, conn.recovery
+    mss = max(tx.mss, 1)
+    if recovery.active:
+        ca_state = CA_RECOVERY
+    elif conn.retransmits or tx.lost_bytes:
+        ca_state = CA_LOSS
+    else:
+        ca_state = CA_DISORDER if recovery.duplicates else CA_OPEN
+    in_ssthresh = congestion.ssthresh if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss
+    return {
+        "state": int(conn.state),
+        "ca_state": ca_state,
+        "retransmits": conn.retransmits,
+        "probes": conn.probes,
+        "backoff": rto.backoffs,
+        "options": OPT_TIMESTAMPS * conn.timestamps | OPT_SACK * conn.sack | OPT_WSCALE * conn.scaling,
+        "snd_wscale": tx.shift,
+        "rcv_wscale": rx.shift,
+        "rto": rto.rto // US,
+        "ato": 0,
+        "snd_mss": mss,
+        "rcv_mss": rx.mss,
+        "unacked": _packets(tx.snd_nxt - tx.snd_una, mss),
+        "sacked": 0,
+        "lost": _packets(tx.lost_bytes, mss),
+        "retrans": sum(1 for row in tx.queue if row.times > 1 and not row.lost),
+        "last_data_sent": (now - conn.last_data_sent_at) // MS if conn.last_data_sent_at else 0,
+        "last_data_recv": (now - conn.last_data_received_at) // MS if conn.last_data_received_at else 0,
+        "last_ack_recv": (now - conn.last_received_at) // MS if conn.last_received_at else 0,
+        "pmtu": conn.pmtu,
+        "rcv_ssthresh": rx.buffer,
+        "rtt": rto.srtt // US,
+        "rttvar": rto.rttvar // US,
+        "snd_ssthresh": in_ssthresh,
+        "snd_cwnd": max(congestion.cwnd // mss, 1),
+        "advmss": conn.advertised_mss - (12 if conn.timestamps else 0),
+        "reordering": 3,
+        "rcv_space": rx.buffer,
+        "total_retrans": tx.retransmits,
+        "bytes_acked": max(tx.snd_una - (1 if 0 <= tx.fin_at < tx.snd_una else 0), 0),
+        "bytes_received": max(rx.rcv_nxt - (1 if 0 <= rx.fin_at < rx.rcv_nxt else 0), 0),
+        "segs_out": conn.segments_out,
+        "segs_in": conn.segments_in,
+        "notsent_bytes": max(tx.snd_end - max(tx.snd_nxt, 0), 0),
+        "min_rtt": rto.min_rtt // US,
+        "data_segs_in": conn.data_segments_in,
+        "data_segs_out": conn.data_segments_out,
+        "bytes_sent": tx.sent_bytes,
+        "bytes_retrans": tx.retransmitted,
+        "rcv_ooopack": rx.out_of_order,
+        "snd_wnd": tx.snd_wnd,
+    }
+
+
+def ss_row(conn: Connection, now: int) -> dict[str, Any]:
+    """One socket for `lvlip ss -ti`: addresses, queues, timers, and the figures of TCP_INFO."""
+    rx, tx = conn.rx, conn.tx
+    received = rx.fin_at if 0 <= rx.fin_at < rx.rcv_nxt else rx.rcv_nxt
+    return {
+        "sock": conn.id,
+        "state": conn.state.name,
+        "local": format_address(conn.local),
+        "local_port": conn.local_port,
+        "remote": format_address(conn.remote),
+        "remote_port": conn.remote_port,
+        "recv_q": max(received - rx.consumed, 0),
+        "send_q": max(tx.snd_end - max(tx.snd_una, 0), 0),
+        "orphan": conn.orphan,
+        "listener": conn.listener,
+        "congestion": "newreno",
+        "cwnd_bytes": conn.congestion.cwnd,
+        "timers": {
+            NAMES[kind]: deadline - now for kind, deadline in enumerate(conn.deadlines) if deadline >= 0
+        },
+        "info": tcp_info(conn, now),
+    }

@@ -1,0 +1,149 @@
+"""How connections begin: the TCB, what both sides agree on in their SYNs, and the step to ESTABLISHED."""
+
+from __future__ import annotations
+
+from layers.tcp.connection import Connection, Options
+from layers.tcp.context import MS, Context
+from layers.tcp.isn import initial_sequence, timestamp_offset
+from layers.tcp.output import fixed_headers
+from layers.tcp.receive_space import MAX_WSCALE, ReceiveSpace, scale_for
+from layers.tcp.recovery.newreno import NewRenoRecovery
+from layers.tcp.routes import mss_of
+from layers.tcp.rto import Rto
+from layers.tcp.send_space import SendSpace
+from layers.tcp.states import Input
+from layers.tcp.telling import tell_progress
+from layers.tcp.timers import KEEPALIVE, OFF, RETRANSMIT
+from levelip.frames.packet import Route
+from levelip.frames.seam import Connected, Incoming
+from levelip.rpc.place import Rings
+from levelip.wire.options import TcpOptions
+
+DEFAULT_MSS = 536  # bytes: what a SYN without the option means, RFC 9293 3.7.1 (MUST-15), IPv4
+MIN_MSS = 88  # bytes: Linux TCP_MIN_MSS; smaller offers would make us send mostly headers
+MIN_BUFFER = 4096  # bytes: smallest send or receive buffer
+
+
+def new_connection(
+    ctx: Context, sock: int, local: bytes, local_port: int, remote: bytes, remote_port: int, *, route: Route,
+    rings: Rings, options: Options, now: int,
+) -> Connection:  # fmt: skip
+    """A TCB in CLOSED, in the tables."""
+    config, tcp = ctx.config, ctx.tcp
+    receive = options.rcvbuf if options.rcvbuf >= 0 else tcp.receive_buffer
+    send = options.sndbuf if options.sndbuf >= 0 else tcp.send_buffer
+    receive = min(max(receive, MIN_BUFFER), rings.receive_size)
+    send = min(max(send, MIN_BUFFER), rings.send_size)
+    if options.nodelay < 0:
+        options.nodelay = 0 if tcp.nagle else 1
+    conn = Connection(
+        id=sock,
+        local=local,
+        local_port=local_port,
+        remote=remote,
+        remote_port=remote_port,
+        rings=rings,
+        rx=ReceiveSpace(rings.receive_size, receive, scale_for(receive) if tcp.window_scaling else 0),
+        tx=SendSpace(send),
+        rto=Rto(floor=tcp.rto_min_ms * MS, ceiling=tcp.rto_max_ms * MS, rto=tcp.rto_initial_ms * MS),
+        options=options,
+        recovery=NewRenoRecovery(),
+        opened_at=now,
+    )
+    conn.pmtu = route.mtu
+    conn.gso_max = route.gso_max
+    conn.advertised_mss = mss_of(route.mtu, remote)
+    if options.maxseg:
+        conn.advertised_mss = min(conn.advertised_mss, options.maxseg)
+    conn.scaling = tcp.window_scaling
+    conn.timestamps = tcp.timestamps
+    conn.sack = tcp.sack
+    conn.tx.iss = (
+        initial_sequence(config.isn_secret, local, local_port, remote, remote_port, now)
+        if config.fixed_isn < 0
+        else config.fixed_isn
+    )
+    conn.ts_offset = timestamp_offset(config.isn_secret, local, remote)
+    ctx.connections[conn.key] = conn
+    ctx.sockets[sock] = conn
+    return conn
+
+
+def agree(ctx: Context, conn: Connection, options: TcpOptions, now: int) -> None:
+    """Take the options of the peer's SYN; what only one side offers is off (RFC 7323 2.2, 3.2, RFC 2018 2)."""
+    if options.mss is not None:
+        conn.peer_mss = max(options.mss, MIN_MSS)
+    else:
+        conn.peer_mss = DEFAULT_MSS
+    if conn.scaling and options.wscale is not None:
+        conn.tx.shift = min(options.wscale, MAX_WSCALE)
+    else:
+        conn.scaling = False
+        conn.rx.shift = 0
+    if conn.timestamps and options.timestamps is not None:
+        conn.ts_recent = options.timestamps[0]
+        conn.ts_recent_at = now
+    else:
+        conn.timestamps = False
+    conn.sack = conn.sack and options.sack_permitted
+    conn.rx.mss = min(conn.advertised_mss, DEFAULT_MSS)
+    conn.set_mss(fixed_headers(conn))
+
+
+def established(ctx: Context, conn: Connection, event: Input, frame: int, options: TcpOptions, now: int) -> None:
+    """Our SYN is acknowledged: the RTT is known, the window opens, the application hears of it."""
+    tx = conn.tx
+    syn = tx.queue[0]
+    sent_again = syn.times > 1
+    rtt = tx.acknowledge(0, now)
+    if rtt >= 0:
+        conn.rto.sample(rtt)
+    elif conn.timestamps and options.timestamps is not None and options.timestamps[1]:
+        ticks = (conn.ts_now(now) - options.timestamps[1]) & 0xFFFF_FFFF
+        if ticks < 0x8000_0000:
+            conn.rto.sample(max(ticks, 1) * MS)
+    if sent_again:
+        conn.rto.after_syn_loss()
+    conn.retransmits = 0
+    conn.first_timeout_at = OFF
+    conn.deadlines[RETRANSMIT] = OFF
+    conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window)
+    ctx.change_state(conn, event, frame)
+    ctx.counters["connections_established"] += 1
+    arm_keepalive(ctx, conn, now)
+    tx.limit = tx.grant()
+    if conn.listener:
+        listener = ctx.listeners[conn.listener]
+        listener.half_open.pop(conn.id, None)
+        listener.untaken[conn.id] = True
+        conn.untaken = True
+        ctx.to_gateway.append(
+            Incoming(
+                conn.listener, conn.id, conn.local, conn.local_port, conn.remote, conn.remote_port, conn.rings, tx.limit
+            )
+        )
+    elif not conn.orphan:
+        ctx.to_gateway.append(
+            Connected(conn.id, conn.local, conn.local_port, conn.remote, conn.remote_port, conn.rings, tx.limit)
+        )
+    if tx.eof >= 0 or tx.fin_at >= 0:  # closed while it was opening: RFC 9293 3.10.4, SYN-RECEIVED
+        if tx.fin_at < 0 and tx.snd_end == tx.eof:
+            tx.fin_at = tx.eof
+        if tx.fin_at >= 0:
+            ctx.change_state(conn, Input.CLOSE, frame)
+    tell_progress(ctx, conn)
+    ctx.want_output(conn)
+
+
+def arm_keepalive(ctx: Context, conn: Connection, now: int) -> None:
+    """Start the idle time anew if the application wants keep-alives (RFC 9293 3.8.4: off by default)."""
+    if conn.options.keepalive:
+        ctx.timers.arm(conn, KEEPALIVE, now + keepalive_idle(ctx, conn))
+    else:
+        conn.deadlines[KEEPALIVE] = OFF
+
+
+def keepalive_idle(ctx: Context, conn: Connection) -> int:
+    """Idle time in ns before the first keep-alive."""
+    ms = conn.options.keepidle_ms
+    return (ms if ms >= 0 else ctx.tcp.keepalive_idle_ms) * MS

@@ -1,0 +1,369 @@
+"""What a connection sends, made at the moment when there is room for it: RFC 9293 3.7.4, 3.8.6; RFC 5681."""
+
+from __future__ import annotations
+
+import struct
+
+from layers.tcp.connection import Connection
+from layers.tcp.context import MS, Context
+from layers.tcp.routes import ip_header
+from layers.tcp.states import State
+from layers.tcp.timers import DELAYED_ACK, OFF, PERSIST, RETRANSMIT
+from levelip.frames.packet import Checksum, Segment
+from levelip.rpc.place import Payload, Place
+from levelip.tracing import reasons
+from levelip.wire.options import TcpOptions, pack_sack, pack_timestamps
+from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN
+
+MASK = 0xFFFF_FFFF
+PROTO_TCP = 6
+TS_WORD = 0x0101080A  # NOP NOP TS, RFC 7323 appendix A
+PARTIAL = int(Checksum.PARTIAL)
+TCP_HEADER = 20
+MAX_OPTIONS = 40
+
+_PLAIN = struct.Struct(">HHIIHHHH")
+_STAMPED = struct.Struct(">HHIIHHHHIII")
+_WORD_PLAIN = 5 << 12  # data offset of 5 words, in its place beside the flags
+_WORD_STAMPED = 8 << 12
+
+CLOSED, SYN_SENT, SYN_RECEIVED, TIME_WAIT = State.CLOSED, State.SYN_SENT, State.SYN_RECEIVED, State.TIME_WAIT
+
+
+def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
+    """The segment that `conn` wants to send most; None if there is nothing, or nothing may go now."""
+    tx = conn.tx
+    state = conn.state
+    if state == SYN_SENT or state == SYN_RECEIVED:
+        return _opening(ctx, conn, now)
+    if state == CLOSED or state == TIME_WAIT:
+        return None
+    if tx.lost_bytes:
+        segment = _again(ctx, conn, now)
+        if segment is not None:
+            return segment
+    nxt = tx.snd_nxt
+    if nxt < tx.snd_end or nxt == tx.fin_at:
+        segment = _new(ctx, conn, now)
+        if segment is not None:
+            return segment
+    if conn.probe:
+        return _probe(ctx, conn, now)
+    if conn.ack_now:
+        return ack_segment(ctx, conn, now)
+    return None
+
+
+# headers
+
+
+def _header(conn: Connection, seq: int, flags: int, now: int) -> bytes:
+    """The header of a segment with ACK; what it acknowledges is no longer owed."""
+    rx = conn.rx
+    window = rx.window_field()
+    nxt = rx.rcv_nxt
+    rx.last_ack_sent = nxt
+    conn.ack_now = False
+    conn.deadlines[DELAYED_ACK] = OFF
+    if not rx.ranges and conn.timestamps:
+        return _STAMPED.pack(
+            conn.local_port, conn.remote_port, seq, (rx.irs + 1 + nxt) & MASK, _WORD_STAMPED | flags, window, 0, 0,
+            TS_WORD, (now // MS + conn.ts_offset) & MASK, conn.ts_recent,
+        )  # fmt: skip
+    options = usual_options(conn, now)
+    return (
+        _PLAIN.pack(
+            conn.local_port, conn.remote_port, seq, (rx.irs + 1 + nxt) & MASK,
+            (TCP_HEADER + len(options)) << 10 | flags, window, 0, 0,
+        )
+        + options
+    )  # fmt: skip
+
+
+def usual_options(conn: Connection, now: int) -> bytes:
+    """Timestamps (RFC 7323 3.2) and SACK blocks (RFC 2018 3) of a segment in a synchronized state."""
+    options = pack_timestamps(conn.ts_now(now), conn.ts_recent) if conn.timestamps else b""
+    if conn.sack and conn.rx.ranges:
+        options += pack_sack(conn.rx.sack_blocks((MAX_OPTIONS - len(options) - 4) // 8))
+    return options
+
+
+def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_size: int, now: int) -> Segment:
+    conn.segments_out += 1
+    conn.last_sent_at = now
+    ctx.counters["segments_out"] += 1
+    cause = conn.ack_causes
+    return Segment(
+        ctx.ids.next(), [cause] if cause else [], conn.traced, now, 0, conn.local, conn.remote, PROTO_TCP,
+        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size,
+    )  # fmt: skip
+
+
+def ack_segment(ctx: Context, conn: Connection, now: int) -> Segment:
+    """A segment with an acknowledgment and nothing else."""
+    tx = conn.tx
+    head = _header(conn, (tx.iss + 1 + tx.snd_nxt) & MASK, ACK, now)
+    return _segment(ctx, conn, head, b"", 0, now)
+
+
+def send_ack(ctx: Context, conn: Connection, now: int) -> None:
+    """Queue an ACK as things stand now: duplicates and challenges are not coalesced."""
+    if len(ctx.to_ip) < TO_IP_MOST:
+        ctx.to_ip.append(ack_segment(ctx, conn, now))
+    else:
+        ctx.drop(reasons.TCP_QUEUE_FULL, 0, conn)
+
+
+# opening
+
+
+def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
+    """SYN or SYN-ACK, first or again; or an ACK of a segment that was not acceptable in SYN-RECEIVED."""
+    tx = conn.tx
+    if tx.snd_nxt < 0:
+        tx.record(0, now)
+    elif tx.lost_bytes:
+        tx.resend(0, now)
+        _note_retransmission(ctx, conn, -1, 1)
+    elif conn.ack_now and conn.state == SYN_RECEIVED:
+        return ack_segment(ctx, conn, now)
+    else:
+        return None
+    flags = SYN | ACK if conn.state == SYN_RECEIVED else SYN
+    rx = conn.rx
+    window = rx.syn_window_field()
+    answering = flags & ACK
+    options = TcpOptions(
+        mss=conn.advertised_mss,
+        wscale=rx.shift if conn.scaling else None,
+        sack_permitted=conn.sack,
+        timestamps=(conn.ts_now(now), conn.ts_recent if answering else 0) if conn.timestamps else None,
+    ).serialize()
+    ack = 0
+    if answering:
+        ack = rx.seq(rx.rcv_nxt)
+        rx.last_ack_sent = rx.rcv_nxt
+        conn.ack_now = False
+    head = _PLAIN.pack(
+        conn.local_port, conn.remote_port, tx.iss, ack, (TCP_HEADER + len(options)) << 10 | flags, window, 0, 0
+    )
+    if conn.deadlines[RETRANSMIT] < 0:
+        ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
+    return _segment(ctx, conn, head + options, b"", 0, now)
+
+
+# data
+
+
+def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
+    """The first lost segment, or as much of it as cwnd allows. The first unacknowledged one goes in any case
+    (RFC 5681 3.2 step 3, RFC 6582 3.2 step 3): whoever marked it lost has paid for it."""
+    tx = conn.tx
+    index = tx.next_lost()
+    row = tx.queue[index]
+    allowed = conn.congestion.cwnd - tx.in_flight()
+    if allowed < tx.mss:
+        if index:
+            conn.cwnd_limited = True
+            return None
+        allowed = tx.mss
+    size = row.end - row.start
+    most = min(tx.most, allowed - allowed % tx.mss)
+    if size > most and not (row.end - 1 == tx.fin_at and size - 1 <= most):
+        tx.split(index, row.start + most)
+        row = tx.queue[index]
+    tx.resend(index, now)
+    _note_retransmission(ctx, conn, row.start, row.end - row.start)
+    return _data(ctx, conn, row.start, row.end, now)
+
+
+def _note_retransmission(ctx: Context, conn: Connection, start: int, size: int) -> None:
+    ctx.counters["retransmissions"] += 1
+    if ctx.interest:
+        why = "rto" if conn.retransmits or not conn.recovery.active else "fast"
+        if why == "fast" and conn.recovery.partials:
+            why = "partial"
+        ctx.emit("retransmit", conn, frame=conn.ack_causes, why=why, offset=start, length=size, attempt=conn.retransmits)
+
+
+def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
+    """Data that was never sent, or the FIN."""
+    tx = conn.tx
+    nxt = tx.snd_nxt
+    waiting = tx.snd_end - nxt
+    flight = nxt - tx.snd_una - tx.lost_bytes
+    open_ = tx.snd_una + tx.snd_wnd - nxt  # what the peer's window takes
+    congestion = conn.congestion
+    mss = tx.mss
+    if conn.rx.ranges and conn.sack:  # the blocks take room in the packet (RFC 6691 3)
+        mss -= len(usual_options(conn, now)) - (12 if conn.timestamps else 0)
+    if not flight and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
+        congestion.idle(ctx.tcp.initial_window)
+        conn.last_data_sent_at = now
+    size = waiting
+    if waiting:
+        allowed = congestion.cwnd - flight
+        if conn.recovery.duplicates:
+            allowed += conn.recovery.allowance(mss)
+        room = open_ if open_ < allowed else allowed
+        if room < waiting:
+            if allowed <= open_:
+                conn.cwnd_limited = True
+            size = room
+        most = tx.most if tx.most <= mss or mss == tx.mss else mss * (tx.most // tx.mss)
+        if size > most:
+            size = most
+        elif size < waiting:  # a window holds us back
+            if size <= 0:
+                if open_ <= 0:
+                    _wait_for_window(ctx, conn, now)
+                return None
+            if size >= mss:
+                size -= size % mss
+            if flight and size < most and size < min(tx.snd_wnd, congestion.cwnd) // 3 and not conn.recovery.active:
+                return None  # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way
+        if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
+            return None
+        if size > mss and size == waiting and size % mss and not _tail_allowed(conn):
+            size -= size % mss
+    elif open_ <= 0:  # the FIN alone
+        _wait_for_window(ctx, conn, now)
+        return None
+    end = nxt + size
+    if end == tx.fin_at and open_ > size:
+        end += 1
+    elif not size:
+        return None
+    if size % mss and size:
+        tx.small_end = end
+    tx.record(end, now)
+    conn.override = False
+    conn.last_data_sent_at = now
+    if size == waiting:
+        conn.cwnd_limited = False
+    if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
+        conn.interactive = True
+    return _data(ctx, conn, nxt, end, now, mss)
+
+
+def _small_allowed(
+    ctx: Context, conn: Connection, size: int, waiting: int, flight: int, by_cwnd: bool, now: int
+) -> bool:
+    """May a segment below MSS go? SWS avoidance, RFC 9293 3.8.6.2.1, and Nagle, 3.7.4."""
+    tx = conn.tx
+    if conn.override:
+        return True
+    if size == waiting:
+        return not flight or _tail_allowed(conn)
+    if by_cwnd:
+        return not flight
+    if size * 2 >= tx.max_wnd:  # rule (3), Fs = 1/2
+        return True
+    if not flight:
+        _wait_for_window(ctx, conn, now)
+    return False
+
+
+def _tail_allowed(conn: Connection) -> bool:
+    """Nagle in Minshall's form, as Linux: only one segment below MSS may be unacknowledged."""
+    tx = conn.tx
+    return bool(conn.options.nodelay) or tx.small_end <= tx.snd_una or tx.fin_at >= 0
+
+
+def _wait_for_window(ctx: Context, conn: Connection, now: int) -> None:
+    """The peer's window holds us back and nothing is under way that would bring news: RFC 9293 3.8.6.1."""
+    tx = conn.tx
+    if tx.snd_nxt > tx.snd_una or conn.deadlines[PERSIST] >= 0:
+        return
+    conn.probe_interval = conn.rto.rto
+    ctx.timers.arm(conn, PERSIST, now + conn.probe_interval)
+    if ctx.interest:
+        ctx.emit("timer", conn, name="persist", deadline=now + conn.probe_interval, window=tx.snd_wnd)
+
+
+def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: int = 0) -> Segment:
+    """The segment of the offsets [start, end); the FIN if they hold it."""
+    tx = conn.tx
+    flags = ACK
+    stop = end
+    if end > tx.fin_at >= 0:
+        flags |= FIN
+        stop = end - 1
+    length = stop - start
+    if stop == tx.snd_end:
+        flags |= PSH
+    rings = conn.rings
+    mss = mss or tx.mss
+    if conn.rx.ranges and mss == tx.mss and length > mss:
+        mss -= len(usual_options(conn, now)) - (12 if conn.timestamps else 0)
+    if length > 0:
+        payload: Payload = Place(rings.region, rings.send_base, rings.send_size, start, length)
+        tx.sent_bytes += length
+        pieces = -(-length // mss)
+        conn.data_segments_out += pieces
+        ctx.counters["data_segments_out"] += pieces
+        ctx.counters["bytes_out"] += length
+    else:
+        payload = b""
+        flags &= ~PSH
+    if conn.deadlines[RETRANSMIT] < 0:
+        ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
+    head = _header(conn, (tx.iss + 1 + start) & MASK, flags, now)
+    return _segment(ctx, conn, head, payload, mss if length > mss else 0, now)
+
+
+def _probe(ctx: Context, conn: Connection, now: int) -> Segment:
+    """A window probe or keep-alive: an empty segment just below SND.UNA, which the peer must acknowledge.
+
+    RFC 9293 3.8.4 keep-alive; as zero-window probe Linux (tcp_xmit_probe_skb) sends the same instead of 3.8.6.1's
+    new octet, so that a probe never takes part of the stream into a window that is closed.
+    """
+    conn.probe = False
+    tx = conn.tx
+    ctx.counters["probes_out"] += 1
+    head = _header(conn, (tx.iss + tx.snd_una) & MASK, ACK, now)
+    return _segment(ctx, conn, head, b"", 0, now)
+
+
+# resets
+
+
+def send_reset(ctx: Context, conn: Connection, now: int) -> None:
+    """RST for a connection of ours that is given up: RFC 9293 3.10.5, <SEQ=SND.NXT><CTL=RST>, with ACK as Linux."""
+    if conn.state == CLOSED or conn.tx.snd_nxt < 0:
+        return
+    tx = conn.tx
+    flags = RST | ACK if conn.rx.rcv_nxt >= 0 else RST
+    head = _header(conn, tx.seq(tx.snd_nxt), flags, now)
+    ctx.counters["resets_out"] += 1
+    if ctx.interest:
+        ctx.emit("reset", conn, frame=conn.ack_causes, sent=True)
+    ctx.to_ip.append(_segment(ctx, conn, head, b"", 0, now))
+
+
+def send_reset_for(ctx: Context, segment: Segment, seq: int, ack: int, flags: int, length: int) -> None:
+    """RST in answer to a segment that belongs nowhere, RFC 9293 3.10.7.1; `length` counts SYN and FIN."""
+    source, destination = struct.unpack_from(">HH", segment.head)
+    if flags & ACK:
+        head = _PLAIN.pack(destination, source, ack, 0, _WORD_PLAIN | RST, 0, 0, 0)
+    else:
+        head = _PLAIN.pack(destination, source, 0, (seq + length) & MASK, _WORD_PLAIN | RST | ACK, 0, 0, 0)
+    ctx.counters["resets_out"] += 1
+    ctx.counters["segments_out"] += 1
+    if len(ctx.to_ip) >= TO_IP_MOST:
+        ctx.drop(reasons.TCP_QUEUE_FULL, segment.id)
+        return
+    ctx.to_ip.append(
+        Segment(
+            ctx.ids.next(), [segment.id], segment.traced, ctx.now, 0, segment.dst, segment.src, PROTO_TCP, 0, 0,
+            head, b"", PARTIAL, 0,
+        )
+    )  # fmt: skip
+
+
+def fixed_headers(conn: Connection) -> int:
+    """Bytes of IP and TCP headers without options."""
+    return ip_header(conn.remote) + TCP_HEADER
+
+
+TO_IP_MOST = 8192  # ACKs and RSTs that wait for room toward ip; beyond, they are lost as a queue loses them

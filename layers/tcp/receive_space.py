@@ -1,0 +1,170 @@
+"""The receive sequence space: which bytes have come, which window we offer, which SACK blocks describe the holes.
+
+    irs+1                                                    rcv_acc: right edge as announced (rounded up)
+      |                                                      |
+      0 ....... consumed ....... rcv_nxt .....[####]..[##]...+
+      | taken   | in the ring,   | holes and ranges          |
+      |         | in order       |                           |
+                <---------------- buffer ----------------->  rcv_adv: right edge that was granted
+
+All positions are stream offsets: 0 is the first byte after the SYN, 64 bits, so that plain `<` is right; the 32-bit
+numbers of the wire are unwrapped at the border (`offset_of`). The ring holds byte i at i modulo its size, so nothing
+may be accepted beyond `consumed` + ring size; `UNIT_RESERVE` keeps the rounding of the window field inside it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+HALF = 0x8000_0000
+MASK = 0xFFFF_FFFF
+MAX_RANGES = 512  # out-of-order ranges kept: bounds the memory that one-byte segments can take
+MAX_WSCALE = 14  # RFC 7323 2.3
+MIN_MSS = 88  # bytes: smallest MSS of which we estimate the peer's segments (Linux TCP_MIN_MSS)
+
+_start = attrgetter("start")
+
+
+@dataclass(slots=True)
+class Range:
+    """Out-of-order bytes [start, end) that have come; `stamp` rises with the last segment that touched it."""
+
+    start: int
+    end: int
+    stamp: int
+
+
+def scale_for(buffer: int) -> int:
+    """The smallest window shift with which `buffer` can be announced (RFC 7323 2.3)."""
+    shift = 0
+    while shift < MAX_WSCALE and buffer >> shift > 0xFFFF:
+        shift += 1
+    return shift
+
+
+@dataclass(slots=True)
+class ReceiveSpace:
+    """Offsets and sizes in bytes. `shift` is our window scale once both sides have offered one."""
+
+    ring: int
+    buffer: int
+    shift: int = 0
+    irs: int = 0
+    rcv_nxt: int = -1  # -1: no SYN yet
+    rcv_adv: int = 0
+    rcv_acc: int = 0
+    consumed: int = 0
+    last_ack_sent: int = -1
+    ranges: list[Range] = field(default_factory=list)
+    stamp: int = 0
+    fin_at: int = -1  # offset of the peer's FIN once one has come, in order or not
+    mss: int = 536  # of the peer's segments, as seen (for delayed ACKs)
+    out_of_order: int = 0  # segments that came out of order
+
+    def start(self, seq: int) -> None:
+        """The peer's SYN came with `seq`."""
+        self.irs = seq
+        self.rcv_nxt = 0
+
+    def seq(self, offset: int) -> int:
+        """The sequence number of an offset."""
+        return (self.irs + 1 + offset) & MASK
+
+    def offset_of(self, seq: int) -> int:
+        """The offset nearest to RCV.NXT that has this sequence number."""
+        ahead = (seq - self.irs - 1 - self.rcv_nxt) & MASK
+        return self.rcv_nxt + (ahead if ahead < HALF else ahead - MASK - 1)
+
+    def window(self) -> int:
+        """RCV.WND: bytes from RCV.NXT that are acceptable."""
+        size = self.rcv_acc - self.rcv_nxt
+        return size if size > 0 else 0
+
+    def capacity(self) -> int:
+        """Bytes that the buffer may hold, rounding of the window field included."""
+        room = self.ring - (1 << self.shift) + 1
+        return self.buffer if self.buffer < room else room
+
+    def window_field(self) -> int:
+        """The window field of a segment sent now; moves the right edge (it never moves back).
+
+        RFC 9293 3.8.6.2.2: the edge moves only by at least a segment or half of the buffer.
+        """
+        capacity = self.ring - (1 << self.shift) + 1
+        if self.buffer < capacity:
+            capacity = self.buffer
+        edge = self.consumed + capacity
+        grown = edge - self.rcv_adv
+        if grown >= self.mss or grown >= capacity >> 1:
+            self.rcv_adv = edge
+        shift = self.shift
+        value = (self.rcv_adv - self.rcv_nxt + (1 << shift) - 1) >> shift
+        if value > 0xFFFF:
+            value = 0xFFFF
+        elif value < 0:
+            value = 0
+        edge = self.rcv_nxt + (value << shift)
+        if edge > self.rcv_acc:
+            self.rcv_acc = edge
+        return value
+
+    def syn_window_field(self) -> int:
+        """The window field of a SYN, which is never scaled (RFC 7323 2.2)."""
+        value = min(self.capacity(), 0xFFFF)
+        self.rcv_adv = max(self.rcv_adv, value)
+        self.rcv_acc = max(self.rcv_acc, self.rcv_adv)
+        return value
+
+    def update_due(self) -> bool:
+        """Whether the application has taken enough that the peer should be told (Linux tcp_cleanup_rbuf).
+
+        That is when the window would at least double, by a step that SWS avoidance allows.
+        """
+        capacity = self.capacity()
+        grown = self.consumed + capacity - self.rcv_adv
+        if grown < self.mss and grown < capacity >> 1:
+            return False
+        return self.consumed + capacity - self.rcv_nxt >= 2 * (self.rcv_adv - self.rcv_nxt)
+
+    def insert(self, start: int, end: int) -> int:
+        """Bytes [start, end), beyond RCV.NXT, have come. Returns how many were new; -1 if they cannot be kept.
+
+        Ranges that touch become one.
+        """
+        ranges = self.ranges
+        first = bisect_right(ranges, start, key=_start)
+        if first and ranges[first - 1].end >= start:
+            first -= 1
+        last = first
+        covered = 0
+        low, high = start, end
+        while last < len(ranges) and ranges[last].start <= end:
+            row = ranges[last]
+            covered += min(row.end, end) - max(row.start, start)
+            low = min(low, row.start)
+            high = max(high, row.end)
+            last += 1
+        if first == last and len(ranges) >= MAX_RANGES:
+            return -1
+        self.stamp += 1
+        ranges[first:last] = [Range(low, high, self.stamp)]
+        return end - start - covered
+
+    def advance(self, end: int) -> None:
+        """Bytes up to `end` have come in order: move RCV.NXT over them and over ranges that now join."""
+        ranges = self.ranges
+        joined = 0
+        while joined < len(ranges) and ranges[joined].start <= end:
+            end = max(end, ranges[joined].end)
+            joined += 1
+        if joined:
+            del ranges[:joined]
+        self.rcv_nxt = max(self.rcv_nxt, end)
+
+    def sack_blocks(self, most: int) -> list[tuple[int, int]]:
+        """Sequence numbers of the ranges, the one that changed last first (RFC 2018 4)."""
+        recent = sorted(self.ranges, key=lambda row: -row.stamp)[:most]
+        base = self.irs + 1
+        return [((base + row.start) & MASK, (base + row.end) & MASK) for row in recent]

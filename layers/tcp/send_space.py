@@ -1,0 +1,174 @@
+"""The send sequence space: what was written, sent, acknowledged, lost; and how much may go out now.
+
+       snd_una                 snd_nxt               snd_una + snd_wnd
+         |                       |                     |
+    -----+======[lost]===========+---------------------+----------
+     acked|  queue: sent, in the order of offsets      |
+                                 |      snd_end: end of what the application wrote; fin_at: where its FIN stands
+
+All positions are stream offsets: -1 is our SYN, 0 the first byte after it, `fin_at` the FIN; 64 bits, so that plain
+`<` is right. The queue holds one entry a segment as it was sent (a super-segment is one), split where only a piece of
+it is lost: what SACK scoreboards and RACK will need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+HALF = 0x8000_0000
+MASK = 0xFFFF_FFFF
+
+
+@dataclass(slots=True)
+class Sent:
+    """Offsets [start, end), sent `times` times, last at `sent_at` (ns). `lost`: to be sent again, not in flight."""
+
+    start: int
+    end: int
+    sent_at: int
+    times: int = 1
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class SendSpace:
+    """Sizes in bytes. `mss` is what fits into one packet beside the usual options, `most` into one segment."""
+
+    buffer: int
+    iss: int = 0
+    snd_una: int = -1
+    snd_nxt: int = -1
+    snd_end: int = 0
+    fin_at: int = -1
+    snd_wnd: int = 0
+    snd_wl1: int = -1  # offset in the peer's stream of the segment that set snd_wnd
+    snd_wl2: int = -1  # its acknowledgment
+    max_wnd: int = 0
+    shift: int = 0
+    mss: int = 536
+    most: int = 536
+    queue: list[Sent] = field(default_factory=list)
+    lost_bytes: int = 0
+    first_lost: int = 0  # no entry before this index is lost
+    small_end: int = -1  # end of the last segment below MSS (Minshall's variant of Nagle)
+    limit: int = 0  # the application was told that it may write up to here
+    told: int = 0  # and that all up to here was taken
+    eof: int = -1  # the application said that its stream ends here
+    retransmitted: int = 0  # bytes
+    retransmits: int = 0  # segments sent again
+    sent_bytes: int = 0  # all payload sent, repeats included
+
+    def seq(self, offset: int) -> int:
+        """The sequence number of an offset."""
+        return (self.iss + 1 + offset) & MASK
+
+    def offset_of(self, seq: int) -> int:
+        """The offset nearest to SND.UNA that has this sequence number."""
+        ahead = (seq - self.iss - 1 - self.snd_una) & MASK
+        return self.snd_una + (ahead if ahead < HALF else ahead - MASK - 1)
+
+    def in_flight(self) -> int:
+        """Sent, not acknowledged, not known to be lost."""
+        return self.snd_nxt - self.snd_una - self.lost_bytes
+
+    def grant(self) -> int:
+        """Up to which offset the application may write."""
+        base = self.snd_una if self.snd_una > 0 else 0
+        limit = base + self.buffer
+        return limit if limit > self.limit else self.limit
+
+    def record(self, end: int, now: int) -> None:
+        """New offsets up to `end` are sent."""
+        self.queue.append(Sent(self.snd_nxt, end, now))
+        self.snd_nxt = end
+
+    def acknowledge(self, una: int, now: int) -> int:
+        """SND.UNA moves to `una`. Returns an RTT in ns, of the oldest segment acknowledged whole that was sent once
+        (Karn's rule, RFC 6298 3), or -1."""
+        queue = self.queue
+        self.snd_una = una
+        rtt = -1
+        done = 0
+        for row in queue:
+            if row.end > una:
+                if row.start < una:
+                    if row.lost:
+                        self.lost_bytes -= una - row.start
+                    row.start = una
+                break
+            if row.lost:
+                self.lost_bytes -= row.end - row.start
+            if rtt < 0 and row.times == 1:
+                rtt = now - row.sent_at
+            done += 1
+        if done:
+            del queue[:done]
+            self.first_lost = self.first_lost - done if self.first_lost > done else 0
+        return rtt
+
+    def lose_all(self) -> None:
+        """The retransmission timer fired: nothing is in flight any more (RFC 5681 3.1)."""
+        for row in self.queue:
+            row.lost = True
+        self.lost_bytes = self.snd_nxt - self.snd_una
+        self.first_lost = 0
+
+    def lose_head(self, size: int) -> None:
+        """The first `size` bytes from SND.UNA on are lost, no more than the first segment."""
+        if not self.queue:
+            return
+        head = self.queue[0]
+        if head.lost:
+            return
+        if head.end - head.start > size:
+            self.split(0, head.start + size)
+            head = self.queue[0]
+        head.lost = True
+        self.lost_bytes += head.end - head.start
+        self.first_lost = 0
+
+    def split(self, index: int, at: int) -> None:
+        """Cut the entry at `index` in two at offset `at`."""
+        row = self.queue[index]
+        self.queue.insert(index + 1, Sent(at, row.end, row.sent_at, row.times, row.lost))
+        row.end = at
+
+    def next_lost(self) -> int:
+        """Index of the first entry that waits to be sent again; -1 if none does."""
+        if not self.lost_bytes:
+            return -1
+        queue = self.queue
+        index = self.first_lost
+        while not queue[index].lost:
+            index += 1
+        self.first_lost = index
+        return index
+
+    def resend(self, index: int, now: int) -> None:
+        """The entry at `index` goes out again."""
+        row = self.queue[index]
+        row.lost = False
+        row.sent_at = now
+        row.times += 1
+        size = row.end - row.start
+        self.lost_bytes -= size
+        self.retransmitted += size
+        self.retransmits += 1
+
+    def unsent(self) -> bool:
+        """Whether there is something that was never sent: data or FIN."""
+        return self.snd_nxt < self.snd_end or self.snd_nxt == self.fin_at
+
+    def update_window(self, offset: int, ack: int, window: int) -> bool:
+        """Take the window of an acceptable segment at `offset` of the peer's stream; RFC 9293 3.10.7.4, fifth step.
+
+        Returns whether SND.WND changed."""
+        if self.snd_wl1 < offset or (self.snd_wl1 == offset and self.snd_wl2 <= ack):
+            changed = window != self.snd_wnd
+            self.snd_wnd = window
+            self.snd_wl1 = offset
+            self.snd_wl2 = ack
+            if window > self.max_wnd:
+                self.max_wnd = window
+            return changed
+        return False

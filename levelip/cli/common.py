@@ -1,0 +1,185 @@
+"""What every `lvlip` command shares: which stack is meant, --json, and how failures are told.
+
+A command module `levelip/cli/VERB.py` holds a click command named `command`, made with `StackCommand` (or
+`StackGroup`), and takes a `Stack` by `@click.pass_obj`. Heavy imports belong inside functions: `lvlip --help` is fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from levelip.ipc.control import ControlClient
+    from levelip.ipc.rundir import RunDirectory
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+LAYERS = ("link", "ip", "tcp", "gateway")
+
+
+class Failure(click.ClickException):
+    """One clear line: what failed and what to do. Exit code 1."""
+
+    exit_code = EXIT_FAILED
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"lvlip: {self.format_message()}", file=file or sys.stderr)
+
+
+@dataclass
+class Stack:
+    """Which stack a command is for, and how to print."""
+
+    name: str | None = None
+    root: str | None = None
+    json: bool = False
+    _run: RunDirectory | None = field(default=None, repr=False)
+
+    @property
+    def run(self) -> RunDirectory:
+        """Its run directory, which need not exist."""
+        if self._run is None:
+            from levelip.ipc.rundir import RunDirectory
+
+            try:
+                self._run = RunDirectory(self.name, self.root)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+        return self._run
+
+    def running(self) -> list[str]:
+        """The layers that run now, from the lowest."""
+        return [layer for layer in LAYERS if self.run.holder(layer) is not None]
+
+    def need_running(self) -> list[str]:
+        """As `running`; Failure if there are none."""
+        layers = self.running()
+        if not layers:
+            raise Failure(f"stack {self.run.name!r} is not running; start it with: lvlip up{self.name_flag()}")
+        return layers
+
+    def client(self, layer: str, *, timeout: float = 2.0) -> ControlClient:
+        """The control socket of a layer that runs; Failure at once if it does not."""
+        from levelip.ipc.control import ControlClient
+
+        if self.run.holder(layer) is None:
+            self.need_running()
+            raise Failure(f"{layer} of stack {self.run.name!r} is not running; see: lvlip status{self.name_flag()}")
+        return ControlClient(self.run, layer, timeout=timeout)
+
+    def ask(self, layer: str, request: str, *, timeout: float = 2.0, **args: Any) -> dict[str, Any]:
+        """One request to a layer, and its answer."""
+        client = self.client(layer, timeout=timeout)
+        try:
+            return client.request(request, **args)
+        finally:
+            client.close()
+
+    def name_flag(self) -> str:
+        """What to add to a command that we tell people to type."""
+        return f" --name {self.run.name}" if self.run.name != "level-ip" else ""
+
+    def emit(self, data: Any) -> None:
+        """One JSON value on a line."""
+        click.echo(json.dumps(plain(data), ensure_ascii=False))
+
+
+def plain(data: Any) -> Any:
+    """As JSON can say it: bytes become hex."""
+    if isinstance(data, (bytes, bytearray)):
+        return data.hex()
+    if isinstance(data, dict):
+        return {str(name): plain(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [plain(value) for value in data]
+    return data
+
+
+def _option(name: str) -> Any:
+    def store(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        stack = context.ensure_object(Stack)
+        if value is not None and value is not False:
+            setattr(stack, name, value)
+
+    return store
+
+
+def stack_options() -> list[click.Option]:
+    """--name, --run and --json, which every command takes; a later one wins."""
+    return [
+        click.Option(
+            ["--name"], metavar="NAME", expose_value=False, callback=_option("name"),
+            help="The stack's name (LEVELIP_NAME; default level-ip).",
+        ),
+        click.Option(
+            ["--run"], metavar="DIR", expose_value=False, callback=_option("root"),
+            help="Directory that holds run directories (LEVELIP_RUN).",
+        ),
+        click.Option(
+            ["--json"], is_flag=True, expose_value=False, callback=_option("json"), help="JSON, one value a line."
+        ),
+    ]  # fmt: skip
+
+
+class StackCommand(click.Command):
+    """A command that takes --name, --run and --json."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(stack_options())
+
+
+class StackGroup(click.Group):
+    """A group of commands that take --name, --run and --json, as it does itself."""
+
+    command_class = StackCommand
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(stack_options())
+
+
+class LayerName(click.Choice[str]):
+    """A layer's name; comma-separated where several are meant."""
+
+    def __init__(self) -> None:
+        super().__init__(LAYERS)
+
+
+def columns(rows: Sequence[Sequence[Any]], header: Sequence[str], *, right: Iterable[int] = ()) -> str:
+    """Rows under a header in aligned columns, as ss and ip print them; `right`: columns aligned to the right."""
+    right = set(right)
+    table = [list(header), *[["" if cell is None else str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[index]) for row in table) for index in range(len(header))]
+    lines = []
+    for row in table:
+        cells = [
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that id exists (it may be a zombie of another's)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - a hot wait loop
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,68 @@
+"""`lvlip get`: what the running layers use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
+from levelip.configfile import Key, keys, literal
+
+OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "gateway": "gateway"}
+"""Which layer a section belongs to; those that are missing here concern all."""
+
+
+@click.command(cls=StackCommand)
+@click.argument("names", nargs=-1, metavar="[KEY]...")
+@click.pass_obj
+def command(stack: Stack, names: tuple[str, ...]) -> None:
+    """Show settings of a running stack.
+
+    KEY is a setting ("tcp.delayed_ack_ms") or a section ("tcp"); without one all are shown.
+    """
+    wanted = select(names)
+    running = stack.need_running()
+    values: dict[str, dict[str, Any]] = {}
+    for key in wanted:
+        if key.section not in values:
+            owner = OWNERS.get(key.section, running[0])
+            if owner not in running and not names:
+                values[key.section] = {}
+                click.echo(f"lvlip: {owner} is not running; [{key.section}] is left out", err=True)
+                continue
+            values[key.section] = stack.ask(owner, "get", section=key.section)["values"]
+    for key in wanted:
+        if key.name in values[key.section]:
+            value = values[key.section][key.name]
+            if stack.json:
+                stack.emit({"key": key.dotted, "value": value, "default": key.default, "runtime": key.runtime})
+            else:
+                changed = "" if value == key.default else f"  # default {literal(key.default)}"
+                click.echo(f"{key.dotted} = {literal(value)}{changed}")
+
+
+def select(names: Iterable[str]) -> list[Key]:
+    """The keys that these names and sections mean; Failure for an unknown one."""
+    known = keys()
+    sections = {key.section for key in known.values()}
+    found: dict[str, Key] = {}
+    for name in names:
+        if name in known:
+            found[name] = known[name]
+        elif name in sections:
+            found.update({dotted: key for dotted, key in known.items() if key.section == name})
+        else:
+            near = difflib.get_close_matches(name, [*known, *sections], n=1)
+            raise Failure(
+                f"there is no setting {name!r}; " + (f"did you mean {near[0]}?" if near else "see: lvlip config")
+            )
+    return list(found.values()) if found else list(known.values())
+
+
+def owner_layers(key: Key, running: Iterable[str]) -> list[str]:
+    """The layers that a key concerns, of those that run."""
+    owner = OWNERS.get(key.section)
+    return [layer for layer in LAYERS if layer in running and owner in (None, layer)]

@@ -1,0 +1,83 @@
+"""`lvlip set`: change tunables of running layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from levelip.cli import supervise
+from levelip.cli.common import Stack, StackCommand
+from levelip.cli.get import OWNERS, owner_layers
+from levelip.configfile import Key, Overlay, literal, load, parse_setting
+
+
+@click.command(cls=StackCommand)
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
+@click.pass_obj
+def command(stack: Stack, settings: tuple[str, ...]) -> None:
+    """Change settings of a running stack.
+
+    What changed holds until `lvlip down`, also when a layer is restarted; for longer put it into the configuration
+    file. A setting that a running layer cannot change takes effect when that layer is restarted.
+    """
+    parsed = [parse_setting(setting) for setting in settings]
+    running = stack.need_running()
+    overlay, path = _overlay(stack)
+    if overlay is not None:  # all of it, together, must make sense before anything changes
+        load(supervise.Paths.of(stack.run).config if _ours(stack) else None, environ={}, settings=settings,
+             overlay=overlay.settings)  # fmt: skip
+    for key, value in parsed:
+        old = _change(stack, key, value, running) if key.runtime else _current(stack, key, running)
+        if overlay is not None:
+            overlay.settings[key.dotted] = value
+            overlay.write(path)
+        _say(stack, key, old, value, kept=overlay is not None)
+
+
+def _ours(stack: Stack) -> bool:
+    return supervise.Paths.of(stack.run).config.exists()
+
+
+def _overlay(stack: Stack) -> tuple[Overlay | None, Path]:
+    """What was set since the supervisor started, and the file that its layers read; None without a supervisor."""
+    path = supervise.Paths.of(stack.run).settings
+    running = supervise.find(stack.run)
+    if running is None:
+        return None, path
+    try:
+        overlay = msgspec.json.decode(path.read_bytes(), type=Overlay)
+    except (OSError, msgspec.DecodeError):
+        overlay = Overlay(running[1])
+    return (overlay if overlay.supervisor == running[1] else Overlay(running[1])), path
+
+
+def _change(stack: Stack, key: Key, value: Any, running: list[str]) -> Any:
+    """Tell the layers; the value before."""
+    layers = owner_layers(key, running) or [OWNERS[key.section]]
+    answers = [stack.ask(layer, "set", section=key.section, key=key.name, value=value) for layer in layers]
+    return answers[0]["old"]
+
+
+def _current(stack: Stack, key: Key, running: list[str]) -> Any:
+    layers = owner_layers(key, running)
+    return stack.ask(layers[0], "get", section=key.section)["values"][key.name] if layers else None
+
+
+def _say(stack: Stack, key: Key, old: Any, new: Any, *, kept: bool) -> None:
+    owner = OWNERS.get(key.section)
+    if stack.json:
+        stack.emit({"key": key.dotted, "old": old, "new": new, "now": key.runtime, "kept": kept,
+                    "restart": None if key.runtime else owner or "all"})  # fmt: skip
+        return
+    line = f"{key.dotted} {literal(old)} → {literal(new)}"
+    if not key.runtime:
+        if kept:
+            line += f", after a restart: lvlip restart {owner or 'all'}{stack.name_flag()}"
+        else:
+            line += ", not changed: it needs a restart, and this stack has no supervisord; use the configuration file"
+    elif not kept:
+        line += ", until the layer is restarted (no supervisord)"
+    click.echo(line)

@@ -1,0 +1,121 @@
+"""`lvlip status`: which layers run, since when, and for whom they wait."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from levelip.cli import supervise
+from levelip.cli.common import LAYERS, Stack, StackCommand, columns
+from levelip.cli.up import layer_status
+from levelip.configfile import ConfigError, load
+
+EXIT_NOT_READY = 1
+
+
+@click.command(cls=StackCommand)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show which layers run, and for whom they wait.
+
+    The exit code is 0 if all layers of the stack are ready, else 1.
+    """
+    stack: Stack = context.obj
+    data = collect(stack)
+    if stack.json:
+        stack.emit(data)
+    else:
+        supervisor = f"supervisord pid {data['supervisor']}" if data["supervisor"] else "no supervisord"
+        click.echo(f"stack {data['name']!r}, {supervisor}, {data['run']}{', HELD' if data['held'] else ''}")
+        rows = [
+            (one["layer"], one["state"], one["pid"] or "", duration(one["uptime_ns"]), _note(one))
+            for one in data["layers"]
+        ]
+        click.echo(columns(rows, ("layer", "state", "pid", "up", ""), right={2}))
+    if not data["ready"]:
+        context.exit(EXIT_NOT_READY)
+
+
+def collect(stack: Stack) -> dict[str, Any]:
+    """The facts, as --json prints them."""
+    run = stack.run
+    running = supervise.find(run)
+    programs = running[0].programs() if running else {}
+    expected = list(programs) or configured(stack)
+    elsewhere = set(LAYERS) - set(expected)
+    rows = []
+    for layer in LAYERS:
+        status = layer_status(stack, layer)
+        program = programs.get(layer)
+        if layer not in expected and status is None:
+            continue
+        pid = status["pid"] if status else (program.pid if program else 0) or run.holder(layer) or 0
+        rows.append(
+            {
+                "layer": layer,
+                "state": _state(status, pid, elsewhere),
+                "pid": pid,
+                "uptime_ns": status["uptime_ns"] if status else None,
+                "epoch": status["epoch"] if status else None,
+                "waiting_for": status["waiting_for"] if status else [],
+                "supervised": program is not None,
+                "supervisor_state": program.state if program else None,
+            }
+        )
+    return {
+        "name": run.name,
+        "run": str(run.path),
+        "supervisor": running[1] if running else None,
+        "ready": bool(rows) and all(row["state"] == "ready" for row in rows),
+        "held": any(_held(stack, row["layer"]) for row in rows[:1] if row["epoch"]),
+        "layers": rows,
+        "time": time.time(),
+    }
+
+
+def _held(stack: Stack, layer: str) -> bool:
+    status = layer_status(stack, layer)
+    return bool(status and status["held"])
+
+
+def configured(stack: Stack) -> list[str]:
+    """The layers that its configuration puts on this host."""
+    try:
+        return list(load(supervise.Paths.of(stack.run).config, environ={}).stack.layers)
+    except ConfigError:
+        return list(LAYERS)
+
+
+def _state(status: dict[str, Any] | None, pid: int, elsewhere: set[str]) -> str:
+    """A layer of another host may come later; its absence is shown, but no lack of ours."""
+    if status is not None:
+        return "waits" if set(status["waiting_for"]) - elsewhere else "ready"
+    return "silent" if pid else "stopped"
+
+
+def _note(row: dict[str, Any]) -> str:
+    if row["waiting_for"]:
+        return f"waits for {' and '.join(row['waiting_for'])}"
+    if row["state"] == "silent":
+        return "does not answer"
+    if row["pid"] and not row["supervised"]:
+        return "started by hand"
+    return ""
+
+
+def duration(ns: int | None) -> str:
+    """ "12.3 s", "4 min", "2 h 5 min", "3 d 4 h"."""
+    if ns is None:
+        return ""
+    seconds = ns / 1e9
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"

@@ -1,0 +1,288 @@
+"""The supervisor of one stack: its configuration file, its start and its end, and questions by its XML-RPC."""
+
+from __future__ import annotations
+
+import os
+import signal
+import site
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import levelip
+from levelip.cli.common import Failure, alive
+from levelip.configfile import CONFIG_VARIABLE, SETTINGS_VARIABLE
+from levelip.ipc.rundir import RunDirectory
+from levelip.rpc.paths import MAX_SOCKET_PATH
+
+MALLOC = {
+    "MALLOC_TOP_PAD_": "16777216",
+    "MALLOC_MMAP_THRESHOLD_": "67108864",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+}
+"""glibc keeps freed memory instead of giving it back and faulting it in again: 6-10 % of throughput (DESIGN 4)."""
+MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "gateway": "gateway"}
+STOP_WAIT_S = 5
+"""How long a process may take to end after SIGTERM before SIGKILL."""
+_PID_DIGITS = 8
+"""supervisord binds SOCKET.PID first; pids go up to 4194304."""
+_RPC_ERRORS = (OSError, HTTPException, xmlrpc.client.Error)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Files of the supervisor in a run directory."""
+
+    conf: Path
+    config: Path
+    settings: Path
+    socket: Path
+    pidfile: Path
+    log: Path
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> Paths:
+        return cls(
+            run.path / "supervisord.conf",
+            run.path / "config.toml",
+            run.path / "settings.json",
+            run.path / "supervisor.sock",
+            run.path / "supervisord.pid",
+            run.logs / "supervisord.log",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the supervisor says of one layer. `pid` is 0 while it does not run."""
+
+    layer: str
+    state: str
+    pid: int
+    started: int
+    exit_status: int
+    log: str
+
+
+class Supervisor:
+    """Questions and orders to the supervisor of a stack, over its socket."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+
+    def _server(self) -> Any:
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(serverurl=f"unix://{self.socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def pid(self) -> int | None:
+        """Its process id, or None if nobody answers."""
+        try:
+            return int(self._server().getPID())
+        except _RPC_ERRORS:
+            return None
+
+    def programs(self) -> dict[str, Program]:
+        """The layers that it runs."""
+        found = {}
+        for info in self._call("getAllProcessInfo"):
+            found[info["name"]] = Program(
+                info["name"], info["statename"], info["pid"], info["start"], info["exitstatus"], info["stdout_logfile"]
+            )
+        return found
+
+    def stop(self, layer: str) -> None:
+        """End a layer and wait for it; no error if it does not run."""
+        try:
+            self._call("stopProcess", layer, True)
+        except Failure as failure:
+            if "NOT_RUNNING" not in str(failure):
+                raise
+
+    def start(self, layer: str) -> None:
+        """Start a layer; no error if it runs."""
+        try:
+            self._call("startProcess", layer, True)
+        except Failure as failure:
+            if "ALREADY_STARTED" not in str(failure):
+                raise
+
+    def shutdown(self) -> None:
+        """Tell it to end all layers and then itself."""
+        self._call("shutdown")
+
+    def _call(self, method: str, *args: Any) -> Any:
+        try:
+            return getattr(self._server(), method)(*args)
+        except xmlrpc.client.Fault as fault:
+            raise Failure(f"supervisord: {fault.faultString}") from None
+        except _RPC_ERRORS as error:
+            raise Failure(f"supervisord does not answer at {self.socket}: {error}") from None
+
+
+def find(run: RunDirectory) -> tuple[Supervisor, int] | None:
+    """The supervisor that runs the stack, and its pid: one of `lvlip up`, or of supervisord.conf in a checkout, whose
+    socket lies in the directory above."""
+    for socket in (Paths.of(run).socket, run.root / "supervisor.sock"):
+        if socket.exists():
+            supervisor = Supervisor(socket)
+            pid = supervisor.pid()
+            if pid is not None:
+                return supervisor, pid
+    return None
+
+
+def conf_text(run: RunDirectory, layers: Sequence[str]) -> str:
+    """The configuration of supervisord for these layers."""
+    paths = Paths.of(run)
+    variables = {
+        "LEVELIP_RUN": str(run.root),
+        "LEVELIP_NAME": run.name,
+        CONFIG_VARIABLE: str(paths.config),
+        SETTINGS_VARIABLE: str(paths.settings),
+        **MALLOC,
+    }
+    package = Path(levelip.__file__).resolve().parent.parent
+    installed = [Path(directory).resolve() for directory in [*site.getsitepackages(), site.getusersitepackages()]]
+    if package not in installed:
+        variables["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = ",".join(f'{name}="{_escape(value)}"' for name, value in variables.items())
+    text = f"""\
+; Written by `lvlip up`; changes are lost at the next start.
+[supervisord]
+logfile={_escape(str(paths.log))}
+pidfile={_escape(str(paths.pidfile))}
+childlogdir={_escape(str(run.logs))}
+directory={_escape(str(run.path))}
+identifier={_escape(run.name)}
+nodaemon=false
+
+[unix_http_server]
+file={_escape(str(paths.socket))}
+chmod=0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl=unix://{_escape(str(paths.socket))}
+"""
+    for layer in layers:
+        text += f"""
+[program:{layer}]
+command="{_escape(sys.executable)}" -P -m {MODULES[layer]}
+environment={environment}
+autorestart=true
+startsecs=0
+stopasgroup=true
+killasgroup=true
+stopwaitsecs={STOP_WAIT_S}
+redirect_stderr=true
+stdout_logfile={_escape(str(run.logs / layer))}.log
+stdout_logfile_maxbytes=10MB
+stdout_logfile_backups=2
+"""
+    return text
+
+
+def _escape(text: str) -> str:
+    """A value in supervisord's file: "%" starts an expansion, and quotes and newlines cannot be written."""
+    if '"' in text or "\n" in text:
+        raise Failure(f"{text!r}: supervisord cannot take a path with a quote or a newline; choose another --run")
+    return text.replace("%", "%%")
+
+
+def check_socket(run: RunDirectory) -> None:
+    """Failure if supervisord cannot bind its socket there for its length."""
+    size = len(os.fsencode(Paths.of(run).socket)) + 1 + _PID_DIGITS
+    if size > MAX_SOCKET_PATH:
+        raise Failure(
+            f"{run.path}: supervisord's socket below it would have {size} bytes, {MAX_SOCKET_PATH} are allowed; "
+            "choose a shorter directory (--run or LEVELIP_RUN) or --name"
+        )
+
+
+def spawn(run: RunDirectory, *, foreground: bool = False) -> subprocess.Popen[bytes] | None:
+    """Start supervisord; in the background it has its socket open, or Failure, when this returns."""
+    paths = Paths.of(run)
+    command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(paths.conf)]
+    environ = {name: value for name, value in os.environ.items() if not is_override(name)}
+    if foreground:
+        return subprocess.Popen([*command, "-n", "-s"], env=environ, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode:
+        raise Failure(f"supervisord does not start: {done.stdout.decode(errors='replace').strip()}")
+    return None
+
+
+def is_override(variable: str) -> bool:
+    """Whether it is LEVELIP_<SECTION>_<KEY>, which `up` has written into the stack's configuration already."""
+    from levelip.configfile import keys
+
+    return variable in {key.variable for key in keys().values()}
+
+
+def wait_for(condition: Any, seconds: float, *, every: float = 0.05) -> bool:
+    """Whether `condition()` became true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True
+
+
+def orphans(run: RunDirectory, layers: Sequence[str]) -> dict[str, int]:
+    """Layers that hold their locks though no supervisor answers: pid by layer. Failure for one started by hand."""
+    left = {}
+    for layer in layers:
+        pid = run.holder(layer)
+        if pid is None:
+            continue
+        if not was_supervised(pid):
+            raise Failure(
+                f"{layer} of stack {run.name!r} is running already (pid {pid}), started by hand; "
+                "end it first, or use another --name"
+            )
+        left[layer] = pid
+    return left
+
+
+def was_supervised(pid: int) -> bool:
+    """Whether supervisord started this process."""
+    try:
+        return b"SUPERVISOR_ENABLED=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def end(pid: int) -> None:
+    """SIGTERM, and SIGKILL for one that does not listen."""
+    for number, seconds in ((signal.SIGTERM, float(STOP_WAIT_S)), (signal.SIGKILL, 5.0)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        if wait_for(lambda: not alive(pid), seconds):
+            return
+    raise Failure(f"process {pid} does not end, even after SIGKILL")
+
+
+def tail(path: Path, lines: int = 10) -> list[str]:
+    """The last lines of a file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 65_536))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []

@@ -1,0 +1,278 @@
+"""A tool's end of the tap bus: listens at all layers at once and gives one stream, ordered by monotonic time.
+
+Each process has a publisher of its own, so what they say is held for `SETTLE_NS` and sorted. Numbers that are missing
+in a publisher's count are what we were too slow for. A layer that ends, or comes back, is noticed by its socket's
+monitor, and listened to again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from levelip.ipc.control import ControlClient, ControlError
+from levelip.ipc.rundir import RunDirectory
+from levelip.tracing.events import Event
+
+SETTLE_NS = 10_000_000
+"""How long a record waits for earlier ones of other processes: their clocks are one, but their pipes are not."""
+CONFIRM_S = 2.0
+RETRY_NS = 100_000_000
+"""How often a layer that is gone is looked for."""
+_BATCH = 2000
+"""Records from one process in one round, so that none starves another."""
+_FEW = 500
+_RECEIVE_HWM = 200_000
+
+SEAMS = ("link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client")
+PROCESSES = ("link", "ip", "tcp", "gateway")
+
+Record = list[Any]
+# A frame, as the tap bus sends it (docs/tracing.md):
+SEQ, KIND, PROCESS, SEAM, DIRECTION, STACK, MONO, ID, CAUSES, TYPE, FIELDS, HEAD, PAYLOAD, LENGTH, CHECKSUM, GSO = (
+    range(16)
+)
+# An event: [seq, "e", process, mono, event]
+EVENT_MONO, EVENT = 3, 4
+
+
+def below(process: str) -> str:
+    """The seam on a process's lower side."""
+    return SEAMS[PROCESSES.index(process)]
+
+
+def above(process: str) -> str:
+    """The seam on its upper side."""
+    return SEAMS[PROCESSES.index(process) + 1]
+
+
+def goes_up(process: str, seam: str, direction: str) -> bool:
+    """Whether a frame went toward the applications."""
+    return (seam == below(process)) == (direction == "in")
+
+
+@dataclass
+class Request:
+    """What to listen for. `seams`: a process → its seams, "SEAM" or "SEAM:in"; a process that is missing is left alone
+    unless `events` wants it."""
+
+    seams: Mapping[str, list[str]]
+    events: list[str] = field(default_factory=list)
+    detail: str = "headers"
+    filter: dict[str, Any] = field(default_factory=dict)
+
+    def processes(self) -> list[str]:
+        """Everybody who is to be listened to."""
+        return [name for name in PROCESSES if self.seams.get(name) or name in self.events]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about the listening itself: `mono` and what to tell."""
+
+    mono: int
+    text: str
+
+
+class _Source:
+    """One process's publisher."""
+
+    def __init__(self, run: RunDirectory, process: str, request: Request, context: zmq.Context[Any]) -> None:
+        self.process = process
+        self.next = 1
+        control = ControlClient(run, process, timeout=1.0)
+        try:
+            answer = control.request(
+                "tap.listen",
+                seams=list(request.seams.get(process, [])),
+                frames=bool(request.seams.get(process)),
+                events=process in request.events,
+                detail=request.detail,
+                filter=request.filter,
+            )
+            self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
+            self.socket.linger = 0
+            self.socket.rcvhwm = _RECEIVE_HWM
+            self.socket.reconnect_ivl = -1  # a restarted process knows nothing of our topic
+            self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self.socket.connect(answer["endpoint"])
+            self.socket.subscribe(answer["topic"])
+            deadline = time.monotonic() + CONFIRM_S
+            while not control.request("tap.confirm", topic=answer["topic"])["listening"]:
+                if time.monotonic() > deadline:
+                    raise ControlError(f"{process} does not confirm that it sends to us")
+                time.sleep(0.005)
+        except BaseException:
+            if hasattr(self, "socket"):
+                self.close()
+            raise
+        finally:
+            control.close()
+
+    def gone(self) -> bool:
+        """Whether the process has closed its end."""
+        while True:
+            try:
+                message = self.monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            if parse_monitor_message(message)["event"] == zmq.EVENT_DISCONNECTED:
+                return True
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.monitor.close()
+        self.socket.close()
+
+
+class TapReader:
+    """Listens from `open` to `close`; `lost` counts the records of each process that we were too slow for."""
+
+    def __init__(self, run: RunDirectory, request: Request) -> None:
+        self._run = run
+        self._request = request
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._sources: dict[str, _Source] = {}
+        self._absent: dict[str, int] = {}  # process → when to look again
+        self._waiting: list[tuple[int, int, Any]] = []
+        self._number = 0
+        self._decode = msgspec.msgpack.Decoder(list[Any]).decode
+        self.lost: dict[str, int] = {}
+
+    def open(self) -> list[str]:
+        """Start; the processes that confirmed. ControlError if one refuses the request, or none runs."""
+        for process in self._request.processes():
+            if self._run.holder(process) is None:
+                self._absent[process] = 0
+                continue
+            self._sources[process] = _Source(self._run, process, self._request, self._context)
+        if not self._sources:
+            raise ControlError(f"nothing of stack {self._run.name!r} that could be listened to is running")
+        return list(self._sources)
+
+    def read(self, timeout: float) -> list[Record | Notice]:
+        """Records and notices in the order of their times; waits up to `timeout` seconds for the first."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self._look_after_sources()
+            left = max(0.0, deadline - time.monotonic())
+            if self._waiting:
+                left = min(left, SETTLE_NS / 1e9)
+            sockets = [(source.socket, zmq.POLLIN) for source in self._sources.values()]
+            if sockets:
+                zmq.zmq_poll(sockets, int(left * 1000))
+            elif left:
+                time.sleep(min(left, RETRY_NS / 1e9))
+            taken = sum([self._take(source) for source in self._sources.values()])
+            ready = self._settled(time.monotonic_ns() - SETTLE_NS)
+            if ready or time.monotonic() >= deadline:
+                return ready
+            if 0 < taken < _FEW:
+                time.sleep(SETTLE_NS / 2e9)  # else a steady stream wakes us for each record
+
+    def drain(self) -> list[Record | Notice]:
+        """Everything that has come until now, at the end."""
+        for source in self._sources.values():
+            while self._take(source):
+                pass
+        return self._settled(time.monotonic_ns())
+
+    def _take(self, source: _Source) -> int:
+        receive, decode, waiting = source.socket.recv_multipart, self._decode, self._waiting
+        number = self._number
+        taken = 0
+        try:
+            for taken in range(_BATCH):  # noqa: B007 - how many were taken when Again ends it
+                record = decode(receive(zmq.NOBLOCK)[1])
+                number += 1
+                seq = record[0]
+                if seq != source.next:
+                    self.lost[source.process] = self.lost.get(source.process, 0) + seq - source.next
+                    left_out = f"{source.process}: {seq - source.next} left out"
+                    waiting.append((_mono(record), number, Notice(_mono(record), left_out)))
+                    number += 1
+                source.next = seq + 1
+                waiting.append((record[MONO] if record[KIND] == "f" else record[EVENT_MONO], number, record))
+        except zmq.Again:
+            pass
+        self._number = number
+        return taken
+
+    def _settled(self, until: int) -> list[Record | Notice]:
+        waiting = self._waiting
+        if not waiting:
+            return []
+        waiting.sort()
+        low, high = 0, len(waiting)
+        while low < high:
+            middle = (low + high) // 2
+            if waiting[middle][0] <= until:
+                low = middle + 1
+            else:
+                high = middle
+        self._waiting = waiting[low:]
+        return [entry[2] for entry in waiting[:low]]
+
+    def _look_after_sources(self) -> None:
+        for process, source in list(self._sources.items()):
+            if source.gone():
+                while self._take(source):
+                    pass
+                source.close()
+                del self._sources[process]
+                self._absent[process] = 0
+                self._notice(f"{process} is gone")
+        if self._absent:
+            now = time.monotonic_ns()
+            for process, when in list(self._absent.items()):
+                if now < when:
+                    continue
+                self._absent[process] = now + RETRY_NS
+                if self._run.holder(process) is None:
+                    continue
+                try:
+                    self._sources[process] = _Source(self._run, process, self._request, self._context)
+                except ControlError:
+                    continue
+                del self._absent[process]
+                self._notice(f"listening to {process}")
+
+    def _notice(self, text: str) -> None:
+        self._number += 1
+        mono = time.monotonic_ns()
+        self._waiting.append((mono, self._number, Notice(mono, text)))
+
+    def close(self) -> None:
+        """Stop listening."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+        self._context.destroy(linger=0)
+
+
+def _mono(record: Record) -> int:
+    return int(record[MONO] if record[KIND] == "f" else record[EVENT_MONO])
+
+
+def event_of(record: Record) -> Event:
+    """The event in a record."""
+    return msgspec.convert(record[EVENT], Event)
+
+
+def one_side(processes: Mapping[str, object] | list[str]) -> dict[str, list[str]]:
+    """Every seam once: at the device and the applications' door both ways, between processes where frames come in."""
+    chosen: dict[str, list[str]] = {}
+    for process in PROCESSES:
+        if process not in processes:
+            continue
+        seams = []
+        for seam in (below(process), above(process)):
+            seams.append(seam if seam in (SEAMS[0], SEAMS[-1]) else f"{seam}:in")
+        chosen[process] = seams
+    return chosen

@@ -1,0 +1,179 @@
+"""`lvlip trace`: a line a packet a seam, in tcpdump's habit, and a line an event, with its reason."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
+from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
+from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
+
+READ_S = 0.2
+BUFFER = 1 << 18
+"""Bytes of output held for a target that is no terminal."""
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
+
+
+@click.command(cls=StackCommand)
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    type=click.Choice(LAYERS),
+    help="Only this process: all that goes in and out of it, and its events. May be repeated.",
+)
+@click.option("--seam", "seams", multiple=True, type=click.Choice(SEAMS), help="Only this seam. May be repeated.")
+@click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
+@click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
+@click.option("--events/--no-events", "events", default=True, help="Events too.  [default: events]")
+@click.option("--packets/--no-packets", "packets", default=True, help="Packets too.  [default: packets]")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="Only events of this kind (drop, state, cwnd, ...). May be repeated.",
+)
+@click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
+@click.option("--hex", "hexdump", is_flag=True, help="Dump the bytes of each packet.")
+@click.option("-S", "--absolute", is_flag=True, help="Absolute sequence numbers.")
+@click.option("-v", "--verbose", is_flag=True, help="The IP header, frame ids and causes too.")
+@click.pass_obj
+def command(
+    stack: Stack,
+    layers: tuple[str, ...],
+    seams: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    proto: str | None,
+    flags: str | None,
+    events: bool,
+    packets: bool,
+    kinds: tuple[str, ...],
+    count: int | None,
+    hexdump: bool,
+    absolute: bool,
+    verbose: bool,
+) -> None:
+    """Watch packets cross the layers, and why each decision was made.
+
+    One line a packet a seam; ↑ is toward the applications, ↓ toward the network. Filters run in the stack, so what
+    they leave out costs nothing here. Ends with Ctrl-C. What came faster than it could be written is counted, and
+    said.
+
+    \b
+    lvlip trace --port 80
+    lvlip trace --layer tcp --flags S
+    lvlip trace --no-packets --kind drop
+    lvlip trace --json > trace.jsonl
+    """
+    filter_ = make_filter(host, port, proto, flags)
+    request = Request(
+        choose_seams(layers, seams) if packets else {},
+        [name for name in PROCESSES if not layers or name in layers] if events else [],
+        "full" if hexdump else "first128" if stack.json else "headers",
+        filter_,
+    )
+    if not request.processes():
+        raise click.UsageError("nothing is left to show")
+    stack.need_running()
+    chooser = Chooser(filter_, kinds)
+    terminal = sys.stdout.isatty() and not stack.json
+    lines: Lines = (
+        JsonLines(hexdump=hexdump)
+        if stack.json
+        else TextLines(absolute=absolute, verbose=verbose, hexdump=hexdump, colour=terminal)
+    )
+    reader = TapReader(stack.run, request)
+    try:
+        heard = reader.open()
+        click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
+        _stream(reader, chooser, lines, count, buffered=not sys.stdout.isatty())
+    finally:
+        reader.close()
+        if reader.lost:
+            total = sum(reader.lost.values())
+            each = ", ".join(f"{name} {number}" for name, number in reader.lost.items())
+            click.echo(f"{total} left out ({each}): they came faster than they could be written", err=True)
+
+
+def make_filter(host: str | None, port: int | None, proto: str | None, flags: str | None) -> dict[str, Any]:
+    """The filter that runs in the publishers; Failure for a value that means nothing."""
+    from levelip.wire.addr import parse_address
+    from levelip.wire.tcp import flags_from_text
+
+    chosen: dict[str, Any] = {}
+    if host:
+        try:
+            chosen["host"] = parse_address(host)
+        except ValueError:
+            raise Failure(f"--host {host}: must be an address, as 10.0.0.1") from None
+    if port:
+        chosen["port"] = port
+    if proto:
+        number = PROTOCOLS.get(proto.lower(), int(proto) if proto.isdigit() and int(proto) < 256 else None)
+        if number is None:
+            raise Failure(f"--proto {proto}: must be {', '.join(PROTOCOLS)} or a number from 0 to 255")
+        chosen["proto"] = number
+    if flags:
+        letters = flags.upper().replace("A", ".")
+        try:
+            flags_from_text(letters)
+        except ValueError as error:
+            raise Failure(f"--flags {flags}: {error}") from None
+        chosen["flags"] = letters
+    return chosen
+
+
+def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, list[str]]:
+    """Which process shall tell of which seams: without --layer each seam once; of a layer both of its sides."""
+    if not layers:
+        chosen = one_side(list(PROCESSES))
+    else:
+        chosen = {layer: [below(layer), above(layer)] for layer in layers}
+    if seams:
+        chosen = {name: [one for one in own if one.partition(":")[0] in seams] for name, own in chosen.items()}
+    return {name: own for name, own in chosen.items() if own}
+
+
+def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, *, buffered: bool) -> None:
+    """Until Ctrl-C, SIGTERM or `count` lines; what is buffered is written in any case."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    out = sys.stdout
+    pending: list[str] = []
+    size = 0
+    left = count if count is not None else -1
+    try:
+        while left:
+            records = reader.read(READ_S)
+            for record in records:
+                if not chooser.wants(record):
+                    continue
+                line = lines.line(record)
+                pending.append(line)
+                size += len(line) + 1
+                left -= 1
+                if not left:
+                    break
+            if pending and (not buffered or size >= BUFFER or len(records) == 0 or not left):
+                _write(out, pending)
+                pending, size = [], 0
+    finally:
+        if pending:
+            _write(out, pending)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(out: Any, pending: list[str]) -> None:
+    out.write("\n".join(pending) + "\n")
+    out.flush()

@@ -1,0 +1,241 @@
+"""`lvlip up`: a checked configuration, a run directory without leftovers, a supervisor, layers that are ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from levelip.cli import supervise
+from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.teardown import bring_down
+from levelip.config import Config
+from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
+from levelip.ipc.control import ControlClient, ControlError
+
+POLL_S = 0.05
+LOG_LINES = 10
+SYSTEM_FILE = Path("/etc") / FILE_NAME
+
+
+@click.command(cls=StackCommand)
+@click.option("--config", "config_file", metavar="FILE", help="Configuration (LEVELIP_CONFIG; else ./level-ip.toml).")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting; may be repeated.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground and stop the stack on Ctrl-C.")
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
+              help="How long the layers may take to get ready.")  # fmt: skip
+@click.pass_obj
+def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], foreground: bool, timeout: float) -> None:
+    """Start a stack and wait until all its layers are ready.
+
+    The configuration is checked first; nothing starts if it has a mistake. If a layer does not get ready in time,
+    its log is shown and the stack is stopped again.
+    """
+    path = choose_file(config_file)
+    config = load(path, settings=settings)
+    run = stack.run
+    running = supervise.find(run)
+    if running is not None:
+        raise Failure(f"stack {run.name!r} is running already (supervisord pid {running[1]}); stop it with: "
+                      f"lvlip down{stack.name_flag()}")  # fmt: skip
+    supervise.check_socket(run)
+    run.create()
+    layers = ordered(config.stack.layers)
+    _clear_leftovers(stack, layers)
+    paths = supervise.Paths.of(run)
+    paths.config.write_text(to_toml(config, comments=False), encoding="utf-8")
+    paths.conf.write_text(supervise.conf_text(run, layers), encoding="utf-8")
+    child = supervise.spawn(run, foreground=foreground)
+    try:
+        _wait_ready(stack, layers, timeout, config, child)
+    except BaseException:
+        _stop_again(stack, child)
+        raise
+    _say_ready(stack, layers, config, path)
+    if child is not None:
+        _stay(stack, child)
+
+
+def choose_file(given: str | None) -> Path | None:
+    """--config, LEVELIP_CONFIG, ./level-ip.toml, /etc/level-ip.toml; None: the defaults alone."""
+    named = given or os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named).absolute()
+    for path in (Path.cwd() / FILE_NAME, SYSTEM_FILE):
+        if path.is_file():
+            return path
+    return None
+
+
+def ordered(layers: Sequence[str]) -> list[str]:
+    """From the lowest up."""
+    return [layer for layer in supervise.MODULES if layer in layers]
+
+
+def _clear_leftovers(stack: Stack, layers: Sequence[str]) -> None:
+    """End what a crashed supervisor left, and remove its files."""
+    run = stack.run
+    for layer, pid in supervise.orphans(run, layers).items():
+        _tell(stack, f"{layer} (pid {pid}) is left from a supervisord that crashed; ending it")
+        supervise.end(pid)
+    paths = supervise.Paths.of(run)
+    for path in (paths.settings, paths.socket, paths.pidfile):
+        path.unlink(missing_ok=True)
+
+
+def _tell(stack: Stack, text: str) -> None:
+    if not stack.json:
+        click.echo(text, err=True)
+
+
+def layer_status(stack: Stack, layer: str, client: ControlClient | None = None) -> dict[str, Any] | None:
+    """A layer's own account of itself, or None while it does not answer."""
+    if stack.run.holder(layer) is None:
+        return None
+    own = client is None
+    client = client or ControlClient(stack.run, layer, timeout=0.5)
+    try:
+        return client.request("status")
+    except ControlError:
+        return None
+    finally:
+        if own:
+            client.close()
+
+
+def _wait_ready(
+    stack: Stack, layers: Sequence[str], timeout: float, config: Config, child: subprocess.Popen[bytes] | None
+) -> None:
+    """Show the layers as they get ready. Failure says who is not, why, and what its log ends with."""
+    here = set(layers)
+    elsewhere = set(supervise.MODULES) - here
+    deadline = time.monotonic() + timeout
+    ready: dict[str, dict[str, Any]] = {}
+    last: dict[str, dict[str, Any] | None] = {}
+    shown: set[str] = set()
+    with _Progress(stack) as progress:
+        while len(ready) < len(layers):
+            for layer in layers:
+                if layer in ready:
+                    continue
+                last[layer] = status = layer_status(stack, layer)
+                if status is not None and not set(status["waiting_for"]) - elsewhere:
+                    ready[layer] = status
+            for layer in [name for name in layers if name in ready and name not in shown]:
+                shown.add(layer)
+                progress.ready(layer, ready[layer])
+            progress.waiting({layer: last.get(layer) for layer in layers if layer not in ready})
+            if len(ready) == len(layers):
+                break
+            if child is not None and child.poll() is not None:
+                raise Failure(
+                    f"supervisord ended with code {child.returncode}; see {supervise.Paths.of(stack.run).log}"
+                )
+            if time.monotonic() > deadline:
+                raise Failure(
+                    _why_not(stack, {layer: last.get(layer) for layer in layers if layer not in ready}, timeout)
+                )
+            time.sleep(POLL_S)
+
+
+class _Progress:
+    """A spinner with words on a terminal, one line a layer else."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._quiet = stack.json
+        self._spinner: Any = None
+
+    def __enter__(self) -> _Progress:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self._spinner = Console(stderr=True).status("starting")
+            self._spinner.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+
+    def ready(self, layer: str, status: dict[str, Any]) -> None:
+        if not self._quiet:
+            click.echo(f"{layer:<8} ready, pid {status['pid']}", err=True)
+
+    def waiting(self, left: dict[str, dict[str, Any] | None]) -> None:
+        if self._spinner is not None and left:
+            self._spinner.update("; ".join(_waits(layer, status) for layer, status in left.items()))
+
+
+def _waits(layer: str, status: dict[str, Any] | None) -> str:
+    if status is None:
+        return f"{layer} is starting"
+    return f"{layer} waits for {' and '.join(status['waiting_for'])}"
+
+
+def _why_not(stack: Stack, left: dict[str, dict[str, Any] | None], timeout: float) -> str:
+    """Which layers are not ready, for whom they wait, and the logs of those that do not answer at all."""
+    silent = [layer for layer, status in left.items() if status is None]
+    parts = [f"stack {stack.run.name!r} is not ready after {timeout:g} s"]
+    parts += [
+        f"  {layer} does not answer" if status is None else f"  {_waits(layer, status)}"
+        for layer, status in left.items()
+    ]
+    for layer in silent or list(left):
+        log = stack.run.logs / f"{layer}.log"
+        lines = supervise.tail(log, LOG_LINES)
+        parts.append(f"the end of {log}:" if lines else f"{log} is empty")
+        parts += [f"  {line}" for line in lines]
+    return "\n".join(parts)
+
+
+def _stop_again(stack: Stack, child: subprocess.Popen[bytes] | None) -> None:
+    """Leave nothing half started behind."""
+    try:
+        bring_down(stack)
+    except Failure as failure:
+        _tell(stack, f"and could not be stopped: {failure.format_message()}")
+    if child is not None:
+        child.wait(timeout=supervise.STOP_WAIT_S * 3)
+
+
+def _say_ready(stack: Stack, layers: Sequence[str], config: Config, path: Path | None) -> None:
+    if stack.json:
+        running = supervise.find(stack.run)
+        stack.emit(
+            {
+                "name": stack.run.name,
+                "run": str(stack.run.path),
+                "layers": list(layers),
+                "config": str(path) if path else None,
+                "supervisor": running[1] if running else None,
+            }
+        )
+        return
+    source = f"from {path}" if path else "defaults"
+    click.echo(f"stack {stack.run.name!r} is up: {config.ip.address} ({source}), run directory {stack.run.path}")
+
+
+def _stay(stack: Stack, child: subprocess.Popen[bytes]) -> None:
+    """Until Ctrl-C, SIGTERM, or the supervisor's end."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for line in bring_down(stack):
+            _tell(stack, line)
+        child.wait()
+        raise
+    raise Failure(f"supervisord ended with code {code}; see {supervise.Paths.of(stack.run).log}")

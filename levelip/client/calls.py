@@ -1,0 +1,649 @@
+"""What the helper does for a program's call: carry it to the gateway, make and hand over pairs, and end sockets.
+
+The gateway decides what a call means (DESIGN 2). What is decided here is only what needs the descriptor: readiness
+while connecting and on listeners, the outcome of a connect that nobody waited for, and when the last holder is gone.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import socket
+import termios
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from levelip.client import control
+from levelip.client.control import Answer, Call
+from levelip.client.ends import Ends
+from levelip.client.pump import Pair, Pump
+from levelip.client.session import Outstanding, Session
+from levelip.rpc.stream import Reset
+
+SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
+JUNK = b"\0" * 1024  # fills the program's end while it connects, so that it is not writable
+CLOSE_PATIENCE_S = 2.0  # how long the id of a closed socket waits for its last Accepted
+SWEEP_S = 0.5  # how often ends without a hang-up of their own are looked for
+_BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
+
+
+class Caller(Protocol):
+    """A control connection: `pid` is the program's, `answer` sends what it waits for."""
+
+    pid: int
+
+    def answer(self, answer: Answer, fds: tuple[int, ...] = ()) -> None:
+        """Send an answer, with descriptors."""
+
+
+class Calls:
+    """All sockets of the program and the calls on them."""
+
+    def __init__(self, session: Session, pump: Pump, epoll: select.epoll) -> None:
+        self.pairs: dict[int, Pair] = {}  # by inode of the program's end
+        self.by_fd: dict[int, Pair] = {}
+        self.by_gid: dict[int, Pair] = {}
+        self.pids: dict[int, None] = {}  # processes that called, for the reset trick
+        self._session = session
+        self._pump = pump
+        self._epoll = epoll
+        self._ends = Ends()
+        self._orphaned: set[Pair] = set()  # our end is closed, the program's may be open still
+        self._closing: set[Pair] = set()  # gone for the program, not yet for the gateway
+        self._baiting: set[Pair] = set()  # just reset
+        self._snapping: set[Pair] = set()  # reset and written out: to be closed at the end of the turn
+        self._sweep_at = 0.0
+        self._now = 0.0
+        self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
+            "bind": self._bind,
+            "listen": self._listen,
+            "accept": self._accept,
+            "connect": self._connect,
+            "shutdown": self._shutdown,
+            "getsockname": self._getsockname,
+            "getpeername": self._getpeername,
+            "setsockopt": self._setsockopt,
+            "getsockopt": self._getsockopt,
+            "error": self._error,
+            "state": self._state,
+            "hold": self._hold,
+            "release": self._release,
+            "linger": self._linger,
+        }
+
+    @property
+    def idle(self) -> bool:
+        """No socket is left."""
+        return not self.pairs and not self._closing
+
+    # -- calls
+
+    def call(self, caller: Caller, call: Call, fds: list[int]) -> None:
+        """Carry out one call; its answer goes to the caller, now or later. Takes the descriptors."""
+        try:
+            if call.op == "socket":
+                self._socket(caller, call)
+                return
+            pair = self.pairs.get(call.inode)
+            if pair is None and call.op == "linger":
+                pair = next((pair for pair in self._closing if pair.inode == call.inode), None)
+            action = self._table.get(call.op)
+            if pair is None or action is None:
+                code = errno.EBADF if pair is None else errno.ENOSYS
+                caller.answer(Answer(call.number, code, {}))
+                return
+            if fds:
+                self._lend(pair, fds.pop())
+            action(caller, call, pair)
+        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+            caller.answer(Answer(call.number, errno.EINVAL, {}, str(error)))
+        finally:
+            control.close_all(fds)
+
+    def _forward(
+        self, caller: Caller, call: Call, pair: Pair, then: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        """Ask the gateway; on success `then` sees the data before the caller does."""
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if not code and then is not None:
+                then(data)
+            caller.answer(Answer(call.number, code, data, message))
+
+        self._session.request(call.op, pair, call.args, done)
+
+    def _socket(self, caller: Caller, call: Call) -> None:
+        kind = (int(call.args["family"]), int(call.args["type"]), int(call.args["proto"]))
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if code:
+                caller.answer(Answer(call.number, code, {}, message))
+            else:
+                self._hand_over(caller, call.number, kind, data["sock"], {})
+
+        self.pids[caller.pid] = None
+        self._session.request("socket", None, call.args, done)
+
+    def _make(self, kind: tuple[int, int, int], gid: int) -> tuple[Pair, socket.socket]:
+        """A new pair and the program's end of it; raises OSError when there are no descriptors."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        ours.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        pair = Pair(ours, os.fstat(theirs.fileno()).st_ino, kind, gid)
+        self.pairs[pair.inode] = pair
+        self.by_fd[pair.fd] = pair
+        self.by_gid[gid] = pair
+        self._pump.watch(pair)
+        return pair, theirs
+
+    def _hand_over(
+        self, caller: Caller, number: int, kind: tuple[int, int, int], gid: int, data: dict[str, Any]
+    ) -> Pair | None:
+        """Give the program the end of a new pair for the gateway's socket `gid`."""
+        try:
+            pair, theirs = self._make(kind, gid)
+        except OSError as error:
+            self._session.request("close", _Gid(gid), {"abort": True}, _ignore)
+            caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
+            return None
+        with theirs:  # we keep no copy: a hang-up then means the program's last close
+            caller.answer(Answer(number, 0, data), (theirs.fileno(),))
+        return pair
+
+    def _bind(self, caller: Caller, call: Call, pair: Pair) -> None:
+        def bound(data: dict[str, Any]) -> None:
+            pair.bound = (data["address"], data["port"])
+
+        self._forward(caller, call, pair, bound)
+
+    def _listen(self, caller: Caller, call: Call, pair: Pair) -> None:
+        def listening(data: dict[str, Any]) -> None:
+            pair.listening = True
+            pair.backlog = call.args["backlog"]
+            pair.bound = (data["address"], data["port"])
+
+        self._forward(caller, call, pair, listening)
+
+    def _accept(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The program took a readiness byte from its end; it is worth one connection, unless that went away."""
+        pair.tokens = max(0, pair.tokens - 1)
+        pair.inflight += 1
+        number = call.number
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            pair.inflight -= 1
+            if code:
+                caller.answer(Answer(number, code, {}, message))
+                return
+            remote = {"address": data["remote_address"], "port": data["remote_port"]}
+            new = self._hand_over(caller, number, pair.kind, data["sock"], remote)
+            if new is not None:
+                new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
+                self._establish(new, data)
+
+        self._session.request("accept", pair, {}, done)
+
+    def _connect(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """`wait`: the answer comes when the connect is settled; else at once, and the descriptor tells."""
+        number = call.number
+        wait = bool(call.args.pop("wait"))
+        if pair.failed:
+            self._renew(caller, number, pair)
+            return
+        if pair.connecting or pair.connected or pair.listening or pair.dead:
+            self._forward(caller, call, pair)  # the gateway knows which error it is
+            return
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            pair.connecting = False
+            if not code:
+                self._establish(pair, data)
+                code = 0 if pair.connected else errno.ECONNRESET
+            if not wait or pair.lent >= 0:
+                self._settle_unwatched(pair, code)
+            elif code and call.args["nonblocking"]:
+                self._clear_error(pair)  # this answer tells it
+            if wait:
+                caller.answer(Answer(number, code, {}, message))
+
+        pair.connecting = True
+        if not wait:
+            self._fill(pair)
+            caller.answer(Answer(number, errno.EINPROGRESS, {}))
+        self._session.request("connect", pair, call.args, done)
+
+    def _shutdown(self, caller: Caller, call: Call, pair: Pair) -> None:
+        how = int(call.args["how"])
+
+        def noted(_: dict[str, Any]) -> None:
+            pair.shut |= _BITS.get(how, 0)
+
+        self._forward(caller, call, pair, noted)
+
+    def _getsockname(self, caller: Caller, call: Call, pair: Pair) -> None:
+        if pair.local is not None:
+            caller.answer(Answer(call.number, 0, {"address": pair.local[0], "port": pair.local[1]}))
+        else:
+            self._forward(caller, call, pair)
+
+    def _getpeername(self, caller: Caller, call: Call, pair: Pair) -> None:
+        if pair.connected and pair.remote is not None:
+            caller.answer(Answer(call.number, 0, {"address": pair.remote[0], "port": pair.remote[1]}))
+        else:
+            self._forward(caller, call, pair)
+
+    def _setsockopt(self, caller: Caller, call: Call, pair: Pair) -> None:
+        level, option, value = int(call.args["level"]), int(call.args["option"]), call.args["value"]
+
+        def noted(_: dict[str, Any]) -> None:
+            pair.options[level, option] = value
+            if (level, option) == (SOL_SOCKET, SO_LINGER) and isinstance(value, bytes) and len(value) >= 8:
+                on, seconds = (int.from_bytes(value[i : i + 4], "little", signed=True) for i in (0, 4))
+                pair.lingers = (bool(on), seconds)
+
+        self._forward(caller, call, pair, noted)
+
+    def _getsockopt(self, caller: Caller, call: Call, pair: Pair) -> None:
+        if (call.args["level"], call.args["option"]) != (SOL_SOCKET, SO_ERROR) or not pair.error:
+            self._forward(caller, call, pair)
+            return
+        code, pair.error = pair.error, 0
+        self._clear_error(pair)
+        caller.answer(Answer(call.number, 0, {"value": code.to_bytes(4, "little")}))
+
+    def _error(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The program saw the end of its end: was that a FIN (0) or something worse, which is told once?"""
+        code, pair.error = pair.error, 0
+        caller.answer(Answer(call.number, 0, {"errno": code}))
+        if code:
+            self._clear_error(pair)
+
+    def _clear_error(self, pair: Pair) -> None:
+        """The program was told: the gateway's SO_ERROR is read too, which clears it."""
+        self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+
+    def _state(self, caller: Caller, call: Call, pair: Pair) -> None:
+        state = {
+            "kind": list(pair.kind),
+            "listening": pair.listening,
+            "connected": pair.connected,
+            "fresh": not (pair.connected or pair.connecting or pair.dead or pair.listening),
+        }
+        caller.answer(Answer(call.number, 0, state))
+
+    def _hold(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """A connect with a timeout ran out of it: from now on nobody waits and the end must not be writable."""
+        if pair.connecting:
+            self._fill(pair)
+        else:
+            self._return(pair)
+        caller.answer(Answer(call.number, 0, {}))
+
+    def _release(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The program closes a socket that connects: our duplicate must not keep its end open."""
+        self._return(pair)
+        caller.answer(Answer(call.number, 0, {}))
+
+    def _linger(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """SO_LINGER: answer once the gateway has answered the close, unless somebody else holds the socket."""
+
+        def closed() -> None:
+            caller.answer(Answer(call.number, 0, {}))
+
+        if pair.end is not None and not self._hang_up_seen(pair):
+            closed()
+            return
+        pair.linger_calls.append(closed)
+
+    def _hang_up_seen(self, pair: Pair) -> bool:
+        """Whether the program's end is closed, without waiting for epoll to say so."""
+        if pair.hung_up or pair.closing:
+            return True
+        poll = select.poll()
+        poll.register(pair.fd, 0)
+        return any(mask & select.POLLHUP for _, mask in poll.poll(0))
+
+    # -- connecting: the program's end must not be writable
+
+    def _lend(self, pair: Pair, fd: int) -> None:
+        """Keep a duplicate of the program's end that came with a call."""
+        if os.fstat(fd).st_ino != pair.inode or pair.lent >= 0:
+            os.close(fd)
+        else:
+            pair.lent = fd
+
+    def _fill(self, pair: Pair) -> None:
+        if pair.lent < 0 or pair.end is None:
+            return
+        with socket.socket(fileno=os.dup(pair.lent)) as theirs:
+            theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its minimum, some 4.6 KB
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _settle_unwatched(self, pair: Pair, code: int) -> None:
+        """The connect nobody waits for is settled: make the end writable, or show it as refused."""
+        if code:
+            pair.error = code
+            if pair.end is not None:
+                pair.failed = True  # closing with the junk unread gives the poll mask of a refused TCP socket
+                self._part(pair)
+        elif pair.lent >= 0:
+            with socket.socket(fileno=os.dup(pair.lent)) as theirs:
+                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        self._return(pair)
+
+    def _drain(self, pair: Pair) -> None:
+        """Junk, and what was written before there was a connection."""
+        assert pair.end is not None
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while pair.end.recv(65_536, socket.MSG_DONTWAIT):
+                pass
+
+    def _return(self, pair: Pair) -> None:
+        if pair.lent >= 0:
+            os.close(pair.lent)
+            pair.lent = -1
+
+    def _establish(self, pair: Pair, data: dict[str, Any]) -> None:
+        """A connection stands."""
+        if pair.end is None:
+            return
+        if pair.lent >= 0:
+            self._drain(pair)
+        pair.readable = True  # what came before we watched for it
+        try:
+            self._pump.establish(pair, data)
+        except (KeyError, TypeError, ValueError):
+            self._session.outbox.append(Reset(pair.gid, 0))  # rings that are not ours: no byte would be right
+            pair.connected = True
+            self.reset(pair, errno.ECONNRESET)
+            return
+        self.check(pair)
+
+    def _renew(self, caller: Caller, number: int, pair: Pair) -> None:
+        """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it
+        call again (errno 0 and a descriptor, which it puts in the old one's place)."""
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
+            return
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        self._orphaned.discard(pair)
+        del self.pairs[pair.inode]
+        pair.failed = False
+        pair.error = 0  # the gateway tells it, if nobody has asked
+        pair.hung_up = pair.finished = pair.eof_sent = pair.unread = False
+        pair.end = ours
+        pair.fd = ours.fileno()
+        pair.inode = os.fstat(theirs.fileno()).st_ino
+        self.pairs[pair.inode] = pair
+        self.by_fd[pair.fd] = pair
+        self._pump.watch(pair)
+        with theirs:
+            caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
+
+    # -- listeners
+
+    def pending(self, pair: Pair, count: int) -> None:
+        """The gateway tells how many connections wait: keep a byte in the pair for each."""
+        pair.counted = count
+        self._refill(pair)
+
+    def _refill(self, pair: Pair) -> None:
+        missing = pair.counted - pair.tokens - pair.inflight
+        if missing <= 0 or pair.end is None:
+            return
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            pair.tokens += pair.end.send(b"\0" * missing)
+
+    def recount(self) -> None:
+        """A caller went away, perhaps with a readiness byte it never redeemed: look at empty listeners again."""
+        for pair in self.pairs.values():
+            if pair.listening and pair.end is not None and pair.tokens and not _unread_by_program(pair.end):
+                pair.tokens = 0
+                self._refill(pair)
+
+    # -- the end of sockets
+
+    def check(self, pair: Pair) -> None:
+        """After anything that may have ended it: does the program's last holder live, and what follows if not."""
+        if pair.closing or pair.end is None or not pair.hung_up:
+            return
+        if not pair.unread and pair.end.getsockopt(SOL_SOCKET, SO_ERROR) == errno.ECONNRESET:
+            pair.unread = True
+        if not pair.unread and (pair.shut or pair.dead) and pair.inode in self._ends.alive([pair.inode]):
+            return  # both directions are shut, yet somebody holds the socket; the last close will wake us again
+        if pair.connected and not pair.unread and not pair.aside and not pair.finished and not self._aborts(pair):
+            if pair.received > pair.written:
+                pair.unread = True
+            else:
+                return  # more to read: the grant is not enough yet
+        if pair.aside:
+            pair.unread = True
+        self._end(pair)
+
+    def _aborts(self, pair: Pair) -> bool:
+        return pair.lingers[0] and pair.lingers[1] == 0
+
+    def _end(self, pair: Pair) -> None:
+        """Nobody holds the socket any more: close it in the gateway once that has all that was written."""
+        pair.closing = True
+        self._part(pair)
+        self._return(pair)
+        self.pairs.pop(pair.inode, None)
+        self._orphaned.discard(pair)
+        self._snapping.discard(pair)
+        self._baiting.discard(pair)
+        self._closing.add(pair)
+        if pair.connected and not pair.unread and not self._aborts(pair) and pair.accepted < pair.sent:
+            pair.close_deadline = self._now + CLOSE_PATIENCE_S
+            return
+        self._close(pair)
+
+    def _part(self, pair: Pair) -> None:
+        """Close our end."""
+        if pair.end is not None:
+            self.by_fd.pop(pair.fd, None)
+            self._pump.forget(pair)
+            if not pair.closing:
+                self._orphaned.add(pair)
+
+    def _close(self, pair: Pair) -> None:
+        pair.close_deadline = 0.0
+
+        def closed(*_: Any) -> None:
+            self._closing.discard(pair)
+            if self.by_gid.get(pair.gid) is pair:
+                del self.by_gid[pair.gid]
+            for call in pair.linger_calls:
+                call()
+
+        args: dict[str, Any] = {}
+        if pair.connected and pair.unread:
+            args["unread"] = True
+        if pair.connected and self._aborts(pair):
+            args["abort"] = True
+        if pair.gid:
+            self._session.request("close", pair, args, closed)
+        else:
+            closed()
+
+    def accepted(self, pair: Pair, upto: int, limit: int) -> None:
+        """Carry a grant to the pump; a closed socket may have waited for it."""
+        self._pump.accepted(pair, upto, limit)
+        if pair.closing:
+            if pair.close_deadline and pair.accepted >= pair.sent:
+                self._close(pair)
+        elif pair.hung_up:
+            self.check(pair)
+
+    def data_for_closed(self, pair: Pair) -> None:
+        """The peer goes on sending to a program that is gone: a reset, as Linux does (RFC 9293 3.10.7.4, RFC 1122
+        4.2.2.13)."""
+        pair.unread = True
+        if pair.close_deadline:
+            self._close(pair)
+
+    def reset(self, pair: Pair, code: int) -> None:
+        """The connection is gone: the program reads what was received, then the error."""
+        if pair.closing:
+            if pair.close_deadline:
+                pair.connected = False
+                self._close(pair)
+            return
+        if not pair.connected:
+            return
+        self._pump.reset(pair)
+        pair.error = code
+        if pair.end is not None:
+            self._baiting.add(pair)
+            self.check(pair)
+
+    def snap(self, pair: Pair) -> None:
+        """A reset pair that has been written out is closed at the end of the turn, so that its reader sees it."""
+        if pair.dead and pair.end is not None and not pair.aside and pair not in self._baiting:
+            self._snapping.add(pair)
+
+    def sweep(self, now: float) -> float | None:
+        """End of a turn: close reset pairs, look for orphans, give up waiting; when to be called next at the latest."""
+        self._now = now
+        if self._baiting:
+            self._bait()
+        snapping, self._snapping = self._snapping, set()
+        for pair in snapping:
+            self._part(pair)
+        for pair in [pair for pair in self._closing if pair.close_deadline and pair.close_deadline <= now]:
+            self._close(pair)
+        if self._orphaned and now >= self._sweep_at:
+            held = self._ends.alive([pair.inode for pair in self._orphaned])
+            for pair in [pair for pair in self._orphaned if pair.inode not in held]:
+                self._end(pair)
+            self._sweep_at = now + SWEEP_S
+        times = [pair.close_deadline for pair in self._closing if pair.close_deadline]
+        if self._orphaned:
+            times.append(self._sweep_at)
+        return min(times, default=None)
+
+    def _bait(self) -> None:
+        """Leave a byte of the program's unread in our ends, which makes its ends show ECONNRESET when we close.
+
+        Best effort: whatever the program itself wrote serves, else the kernel must lend us its end. Programs that
+        use `levelip.client.socket` are told by a call as well.
+        """
+        pairs, self._baiting = self._baiting, set()
+        bare = set()
+        for pair in pairs:
+            if pair.end is None:
+                continue
+            with contextlib.suppress(BlockingIOError):
+                with contextlib.suppress(ConnectionResetError):
+                    pair.end.recv(1, socket.MSG_PEEK)
+                continue
+            bare.add(pair.inode)
+        if bare:
+            for fd in self._ends.borrow(bare, self.pids).values():
+                with socket.socket(fileno=fd) as theirs, contextlib.suppress(OSError):
+                    theirs.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        for pair in pairs:
+            if pair.end is not None:
+                with contextlib.suppress(OSError):
+                    pair.end.shutdown(socket.SHUT_RD)  # the program's sends fail from now on
+                self.snap(pair)
+
+    # -- the gateway is new
+
+    def renew_all(self) -> None:
+        """A new gateway: connections are gone, everything else is made again (docs/rpc.md, coming back)."""
+        for pair in list(self._closing):
+            self._closing.discard(pair)
+            for call in pair.linger_calls:
+                call()
+        self.by_gid.clear()
+        for pair in list(self.pairs.values()):
+            pair.gid = 0
+            pair.counted = 0
+            if pair.connected:
+                self.reset(pair, errno.ECONNRESET)
+            if not pair.closing:
+                self._again(pair)
+
+    def _again(self, pair: Pair) -> None:
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if pair.closing:
+                if not code:
+                    self._session.request("close", _Gid(data["sock"]), {}, _ignore)
+                return
+            if code:
+                self._lost(pair, code)
+                return
+            pair.gid = data["sock"]
+            self.by_gid[pair.gid] = pair
+
+            def failed_is_lost(code: int, _: dict[str, Any], __: str) -> None:
+                if code:
+                    self._lost(pair, code)
+
+            ask = self._session.request
+            for (level, option), value in pair.options.items():
+                args: dict[str, Any] = {"level": level, "option": option, "value": value}
+                ask("setsockopt", pair, args, _ignore, internal=True)
+            if pair.bound is not None and not pair.dead:
+                args = {"address": pair.bound[0], "port": pair.bound[1]}
+                ask("bind", pair, args, failed_is_lost, internal=True)
+            if pair.listening:
+                ask("listen", pair, {"backlog": pair.backlog}, failed_is_lost, internal=True)
+            self._session.release()
+
+        family, kind, proto = pair.kind
+        args = {"family": family, "type": kind, "proto": proto}
+        self._session.request("socket", None, args, done, internal=True)
+
+    def _lost(self, pair: Pair, code: int) -> None:
+        """A socket could not be made again: its program gets the error."""
+        pair.error = code
+        pair.dead = True
+        self.snap(pair)
+
+    def settle_stale(self, request: Outstanding) -> None:
+        """The gateway died before it answered."""
+        if request.op == "close":
+            request.done(0, {}, "")
+        elif request.op == "connect":
+            request.done(errno.ECONNRESET, {}, "")
+        elif request.op == "accept":
+            request.done(errno.EAGAIN, {}, "")
+        else:
+            self._session.again(request)
+
+    def shut(self) -> None:
+        """Give the helper's own descriptors back."""
+        self._ends.close()
+
+
+class _Gid:
+    """A gateway's socket that has no pair."""
+
+    def __init__(self, gid: int) -> None:
+        self.gid = gid
+
+
+def _ignore(_: int, __: dict[str, Any], ___: str) -> None:
+    """An answer that changes nothing."""
+
+
+def _unread_by_program(end: socket.socket) -> bool:
+    """Whether anything that we wrote still lies in the pair."""
+    value = array.array("i", [0])
+    fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, value)  # SIOCOUTQ: memory of what the other side has not read
+    return bool(value[0])

@@ -1,0 +1,218 @@
+"""The program's side: starts its socket helper, and calls it. One helper a program and its forked children.
+
+Every thread has a connection of its own; after a fork the child opens new ones through the door that it inherited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from levelip.client import control
+from levelip.client.control import Call
+from levelip.rpc.paths import door_endpoint
+
+_SOURCE = str(Path(__file__).resolve().parents[2])  # the directory that holds the package
+
+
+class HelperLost(OSError):
+    """The helper died: its sockets are reset."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "Connection reset: the socket helper is gone")
+
+
+class _Connection:
+    """A thread's connection."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.inode = os.fstat(channel.fileno()).st_ino
+        self.pid = os.getpid()
+        self.number = 0
+
+    def usable(self) -> bool:
+        """Not inherited by a fork, and not closed behind our back (os.closerange)."""
+        try:
+            return self.pid == os.getpid() and os.fstat(self.channel.fileno()).st_ino == self.inode
+        except OSError:
+            return False
+
+    def __del__(self) -> None:
+        if self.usable():
+            self.channel.close()
+        else:
+            self.channel.detach()  # the number may be another file's by now
+
+
+class Program:
+    """This program's connection to its helper, which starts at the first socket."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._door: socket.socket | None = None
+        self._door_inode = 0
+        self._hooked = False
+        self.endpoint = ""
+
+    # -- calls
+
+    def call(
+        self,
+        op: str,
+        inode: int,
+        args: dict[str, Any] | None = None,
+        *,
+        fds: tuple[int, ...] = (),
+        timeout: float | None = None,
+    ) -> tuple[dict[str, Any], int]:
+        """Call the helper; the answer's data and the descriptor that came with it (-1: none; else the caller's).
+
+        Raises OSError with Linux's errno; TimeoutError when `timeout` seconds pass; HelperLost.
+        """
+        connection = self._connect()
+        connection.number += 1
+        channel = connection.channel
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            control.send(channel, control.encode(Call(connection.number, op, inode, args or {})), fds)
+            while True:
+                if deadline is not None:
+                    channel.settimeout(max(0.001, deadline - time.monotonic()))
+                message, got = control.receive(channel)
+                if not message:
+                    raise ConnectionResetError
+                answer = control.decode_answer(message)
+                if answer.number == connection.number:
+                    break
+                control.close_all(got)  # of a call that was given up
+        except TimeoutError:
+            raise TimeoutError("timed out") from None  # as the standard library says it
+        except (ConnectionResetError, BrokenPipeError):
+            del self._local.connection
+            raise HelperLost from None
+        finally:
+            if deadline is not None:
+                channel.settimeout(None)
+        if answer.errno:
+            control.close_all(got)
+            raise OSError(answer.errno, answer.message or os.strerror(answer.errno))
+        return answer.data, got[0] if got else -1
+
+    def new_socket(self, family: int, kind: int, proto: int) -> int:
+        """A new socket's descriptor; starts the helper, or another one if it died."""
+        args = {"family": family, "type": kind, "proto": proto}
+        try:
+            return self.call_for_fd("socket", 0, args)[1]
+        except HelperLost:
+            with self._lock:
+                self._shut_door()
+            return self.call_for_fd("socket", 0, args)[1]
+
+    def call_for_fd(self, op: str, inode: int, args: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        """As `call`, where the answer brings a descriptor; EMFILE if there was no room for it."""
+        data, fd = self.call(op, inode, args)
+        if fd < 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return data, fd
+
+    # -- connections
+
+    def _connect(self) -> _Connection:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and connection.usable():
+            return connection
+        with self._lock:
+            for _ in range(2):
+                door = self._open_door()
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with theirs:
+                    try:
+                        control.send(door, b"+", (theirs.fileno(),))
+                    except (BrokenPipeError, ConnectionResetError):
+                        ours.close()
+                        self._shut_door()  # the helper died: start another
+                        continue
+                connection = self._local.connection = _Connection(ours)
+                return connection
+        raise HelperLost
+
+    def _shut_door(self) -> None:
+        if self._door is not None:
+            if self._door_is_ours():
+                self._door.close()
+            else:
+                self._door.detach()
+            self._door = None
+
+    def _door_is_ours(self) -> bool:
+        assert self._door is not None
+        try:
+            return os.fstat(self._door.fileno()).st_ino == self._door_inode
+        except OSError:
+            return False
+
+    def _open_door(self) -> socket.socket:
+        if self._door is not None and self._door_is_ours():
+            return self._door
+        self._shut_door()
+        self.endpoint = door_endpoint()
+        path = Path(self.endpoint.removeprefix("ipc://"))
+        if not path.exists():
+            raise OSError(
+                errno.ENETDOWN, f"Network is down: no Level-IP stack at {path} (start one with: lvlip up)"
+            )
+        if not self._hooked:
+            self._hooked = True
+            os.register_at_fork(after_in_child=self._forked)
+        self._door = self._start(self.endpoint)
+        self._door_inode = os.fstat(self._door.fileno()).st_ino
+        return self._door
+
+    @staticmethod
+    def _start(endpoint: str) -> socket.socket:
+        """Start a helper; our end of its door. Raises OSError if it cannot start."""
+        door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            entry for entry in (_SOURCE, environment.get("PYTHONPATH", "")) if entry
+        )
+        program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+        command = [sys.executable, "-P", "-m", "levelip.client.helper"]
+        command += [endpoint, str(theirs.fileno()), f"{program}[{os.getpid()}]"]
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(door.close)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+            if process.wait():  # its starter ends at once; the helper is nobody's child
+                raise OSError(errno.ENETDOWN, f"Network is down: the socket helper {command} did not start")
+            undo.pop_all()
+        return door
+
+    def _forked(self) -> None:
+        """In a forked child: the door is shared, the threads' connections are the parent's."""
+        self._lock = threading.Lock()
+        inherited = getattr(self._local, "connection", None)
+        self._local = threading.local()
+        if inherited is not None:
+            with contextlib.suppress(OSError):
+                if os.fstat(inherited.channel.fileno()).st_ino == inherited.inode:
+                    inherited.channel.close()
+
+
+PROGRAM = Program()  # there is one helper a program

@@ -1,0 +1,329 @@
+"""The pump: bytes between the helper's ends of the socketpairs and the rings, as byte offsets (DESIGN 6).
+
+    program ──▶ end ──▶ send ring     sent ≤ limit          Send(offset, length), once a turn of the loop
+    program ◀── end ◀── receive ring  written ≤ received    Consumed(upto), every 128 KB or after a moment
+
+Outgoing bytes are read from the pair straight into the send ring and never beyond the limit that was granted;
+incoming ones are written from the receive ring straight into the pair. Descriptors are watched edge-triggered, so a
+pair without credit, or whose program does not read, costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+from collections import deque
+from typing import Any
+
+from levelip.client.session import Session
+from levelip.rpc.place import Place, Rings
+from levelip.rpc.stream import Consumed, Data, Eof, Reset, Send
+
+READ_CHUNK = 262_144  # bytes read from a pair before others get their turn and what was read is announced
+INLINE_CHUNK = 65_536  # bytes of one Send that carries its payload
+CONSUMED_STEP = 131_072  # bytes after which the receive ring's space is given back (DESIGN 6: about 128 KB)
+CONSUMED_PIECES = 16  # Data messages after which it is told too: the gateway sends 64 at most without an answer
+CONSUMED_DELAY_S = 0.002  # how long less than that may wait for a message that it can travel with
+WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+
+class Pair:
+    """One socket of the program, as the helper sees it: our end of its pair, and where its streams stand."""
+
+    __slots__ = (
+        "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting", "consumed",
+        "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at", "fin_done", "finished",
+        "gid", "hung_up", "inflight", "inode", "kind", "lent", "limit", "linger_calls", "lingers", "listening", "local",
+        "options", "pieces", "readable", "receive_ring", "received", "remote", "send_ring", "sent", "shut",
+        "stuck", "tokens", "unread", "written",
+    )  # fmt: skip
+
+    def __init__(self, end: socket.socket, inode: int, kind: tuple[int, int, int], gid: int) -> None:
+        self.end: socket.socket | None = end
+        self.fd = end.fileno()
+        self.inode = inode  # of the program's end
+        self.kind = kind  # family, type, protocol
+        self.gid = gid  # the gateway's id; 0 while it has none
+        # what a new gateway must be told
+        self.options: dict[tuple[int, int], int | bytes] = {}
+        self.bound: tuple[bytes, int] | None = None
+        self.backlog: int = 0
+        self.listening = False
+        # connection
+        self.connecting = False
+        self.connected = False
+        self.dead = False  # it was connected and was reset
+        self.local: tuple[bytes, int] | None = None
+        self.remote: tuple[bytes, int] | None = None
+        self.error = 0  # errno that the program has not been told
+        self.failed = False  # our end was closed after a failed connect: the next connect needs a new pair
+        self.lent = -1  # while connecting: a duplicate of the program's end
+        self.lingers = (False, 0)  # SO_LINGER: on, seconds
+        # program → network
+        self.send_ring: memoryview | None = None
+        self.sent = 0
+        self.accepted = 0
+        self.limit = 0
+        self.readable = False
+        self.finished = False  # the program's EOF was read
+        self.eof_sent = False
+        # network → program
+        self.receive_ring: memoryview | None = None
+        self.aside: deque[memoryview | bytes] = deque()  # received, not yet written into the pair
+        self.received = 0
+        self.written = 0
+        self.consumed = 0
+        self.pieces = 0  # Data messages since the last Consumed
+        self.fin_at: int | None = None
+        self.fin_done = False
+        self.stuck = False  # the pair is full: EPOLLOUT is watched
+        self.discard = False  # the program has shut its reading side
+        # the end of it
+        self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR
+        self.hung_up = False
+        self.unread = False  # the program closed with bytes unread
+        self.closing = False
+        self.close_deadline = 0.0
+        self.linger_calls: list[Any] = []
+        # listening: one byte in the pair for each connection that waits
+        self.counted = 0  # connections that wait, as the gateway said last
+        self.tokens = 0  # bytes written that no accept has redeemed
+        self.inflight = 0  # accepts under way
+
+
+class Pump:
+    """Moves the bytes of all pairs. `failed` lists pairs whose connection broke here; the caller empties it."""
+
+    def __init__(self, session: Session, epoll: select.epoll) -> None:
+        self._session = session
+        self._epoll = epoll
+        self._owing: dict[Pair, None] = {}  # pairs with bytes written and not yet told as Consumed
+        self._owing_since = 0.0
+        self.busy: set[Pair] = set()  # more to read, without a new edge
+        self.failed: list[Pair] = []
+
+    def watch(self, pair: Pair) -> None:
+        """Start to watch a new pair's end."""
+        self._epoll.register(pair.fd, WATCH)
+
+    def establish(self, pair: Pair, data: dict[str, Any]) -> None:
+        """The connection stands: take its rings and the first grant from the gateway's answer.
+
+        Raises ValueError or TypeError for an answer that cannot be right.
+        """
+        rings = Rings(*data["rings"])
+        memory = self._session.memory
+        if rings.region:
+            if memory is None or rings.region != memory.name:
+                raise ValueError(f"rings in {rings.region!r}, which is not this session's memory")
+            pair.send_ring = memory.ring(rings.send_base, rings.send_size)
+            pair.receive_ring = memory.ring(rings.receive_base, rings.receive_size)
+        pair.local = (data["local_address"], data["local_port"])
+        pair.remote = (data["remote_address"], data["remote_port"])
+        pair.limit = max(pair.limit, data["limit"])
+        pair.connected = True
+        pair.connecting = False
+        self.pull(pair)
+        self.push(pair)
+
+    # -- program → network
+
+    def pull(self, pair: Pair) -> None:
+        """Read what the program wrote, as far as the grant goes, and announce it."""
+        end = pair.end
+        if end is None or pair.finished or not pair.connected:
+            return
+        ring = pair.send_ring
+        start = pair.sent
+        budget = start + READ_CHUNK
+        while pair.readable:
+            room = min(pair.limit, budget) - pair.sent
+            if room <= 0:
+                if pair.limit > pair.sent:
+                    self.busy.add(pair)
+                break
+            try:
+                if ring is not None:
+                    at = pair.sent % len(ring)
+                    got = end.recv_into(ring[at : at + room])
+                else:
+                    payload = end.recv(min(room, INLINE_CHUNK))
+                    got = len(payload)
+                    if got:
+                        self._session.outbox.append(Send(pair.gid, pair.sent, got, payload))
+            except BlockingIOError:
+                pair.readable = False
+                break
+            except ConnectionResetError:
+                pair.unread = True  # the program closed and left bytes unread; its own bytes were all read before
+                continue
+            if not got:
+                pair.finished = True
+                pair.readable = False
+                break
+            pair.sent += got
+        if ring is not None and pair.sent > start:
+            self._session.outbox.append(Send(pair.gid, start, pair.sent - start))
+        if pair.finished and not pair.eof_sent:
+            pair.eof_sent = True
+            if not pair.unread:
+                self._session.outbox.append(Eof(pair.gid, pair.sent))
+
+    def accepted(self, pair: Pair, upto: int, limit: int) -> None:
+        """The network took bytes below `upto` and grants those below `limit`; older news changes nothing."""
+        pair.accepted = max(pair.accepted, upto)
+        if limit > pair.limit:
+            pair.limit = limit
+            if pair.readable:
+                self.pull(pair)
+
+    # -- network → program
+
+    def data(self, pair: Pair, message: Data) -> None:
+        """Bytes came. Those that are known already are skipped; a gap breaks the connection."""
+        payload = message.payload
+        offset = message.offset
+        length = len(payload)
+        if offset + length <= pair.received:
+            return
+        if offset > pair.received:
+            self._break(pair)
+            return
+        if offset < pair.received:
+            skip = pair.received - offset
+            payload = payload.slice(skip) if type(payload) is Place else payload[skip:]  # type: ignore[index]
+            length -= skip
+        if type(payload) is Place:
+            ring = pair.receive_ring
+            if ring is None or payload.size != len(ring):
+                self._break(pair)
+                return
+            at = payload.start % payload.size
+            first = min(length, payload.size - at)
+            pair.aside.append(ring[at : at + first])
+            if first < length:
+                pair.aside.append(ring[: length - first])
+        else:
+            pair.aside.append(payload)  # type: ignore[arg-type]
+        pair.received += length
+        pair.pieces += 1
+        if not pair.stuck:
+            self.push(pair)
+
+    def eof(self, pair: Pair, at: int) -> None:
+        """The peer's stream ends at `at`."""
+        pair.fin_at = at
+        self.push(pair)
+
+    def push(self, pair: Pair) -> None:
+        """Write what waits into the pair, as far as it takes it, then the end of the stream."""
+        aside = pair.aside
+        end = pair.end
+        if end is None:
+            return
+        if aside and not pair.stuck:
+            if pair.discard:
+                pair.written = pair.received
+                aside.clear()
+            while aside:
+                piece = aside[0]
+                try:
+                    done = end.send(piece)
+                except BlockingIOError:
+                    pair.stuck = True
+                    self._epoll.modify(pair.fd, WATCH | select.EPOLLOUT)
+                    break
+                except (BrokenPipeError, ConnectionResetError) as error:
+                    # SHUT_RD or the last close, which the hang-up will tell apart; the bytes have no reader
+                    if isinstance(error, ConnectionResetError):
+                        pair.unread = True
+                        continue
+                    pair.discard = True
+                    pair.written = pair.received
+                    aside.clear()
+                    break
+                pair.written += done
+                if done < len(piece):
+                    aside[0] = piece[done:]
+                else:
+                    aside.popleft()
+            if pair.connected:
+                self._owe(pair)
+        if not aside and pair.fin_at is not None and pair.written >= pair.fin_at and not pair.fin_done:
+            pair.fin_done = True
+            with contextlib.suppress(OSError):  # ENOTCONN: the program has closed already
+                end.shutdown(socket.SHUT_WR)
+
+    def writable(self, pair: Pair) -> None:
+        """The pair takes bytes again."""
+        if pair.stuck:
+            pair.stuck = False
+            self._epoll.modify(pair.fd, WATCH)
+            self.push(pair)
+
+    def _owe(self, pair: Pair) -> None:
+        ring = pair.receive_ring
+        step = CONSUMED_STEP if ring is None else min(CONSUMED_STEP, len(ring) // 4)
+        if pair.written - pair.consumed >= step or (pair.pieces >= CONSUMED_PIECES and not pair.aside):
+            pair.consumed = pair.written
+            pair.pieces = 0
+            self._session.outbox.append(Consumed(pair.gid, pair.written))
+            self._owing.pop(pair, None)
+        elif pair.written > pair.consumed:
+            self._owing[pair] = None
+
+    def settle(self, now: float) -> float | None:
+        """Tell of small amounts too, if a message leaves anyway or the delay is over; else when it will be over."""
+        if not self._owing:
+            self._owing_since = 0.0
+            return None
+        if not self._owing_since:
+            self._owing_since = now
+        if not self._session.outbox and now < self._owing_since + CONSUMED_DELAY_S:
+            return self._owing_since + CONSUMED_DELAY_S
+        for pair in self._owing:
+            if pair.connected and pair.gid and pair.written > pair.consumed:
+                pair.consumed = pair.written
+                pair.pieces = 0
+                self._session.outbox.append(Consumed(pair.gid, pair.written))
+        self._owing.clear()
+        self._owing_since = 0.0
+        return None
+
+    # -- the end
+
+    def _break(self, pair: Pair) -> None:
+        """The gateway's stream makes no sense: abort rather than hand over wrong bytes."""
+        self._session.outbox.append(Reset(pair.gid, 0))
+        pair.error = errno.ECONNRESET
+        self.failed.append(pair)
+
+    def reset(self, pair: Pair) -> None:
+        """The connection is gone. What was received before stays readable: it is copied, as its ring will be reused."""
+        pair.connected = False
+        pair.connecting = False
+        pair.dead = True
+        pair.aside = deque(bytes(piece) for piece in pair.aside)
+        pair.send_ring = pair.receive_ring = None
+        pair.fin_at = None
+        self._owing.pop(pair, None)
+        self.busy.discard(pair)
+
+    def resend(self, pair: Pair) -> None:
+        """After a reconnect to the same gateway: say again what it may have missed. All of it is idempotent."""
+        if pair.send_ring is not None and pair.sent > pair.accepted:
+            self._session.outbox.append(Send(pair.gid, pair.accepted, pair.sent - pair.accepted))
+        if pair.eof_sent and not pair.unread:
+            self._session.outbox.append(Eof(pair.gid, pair.sent))
+        self._session.outbox.append(Consumed(pair.gid, pair.written))
+
+    def forget(self, pair: Pair) -> None:
+        """Stop watching the pair and close our end."""
+        self._owing.pop(pair, None)
+        self.busy.discard(pair)
+        if pair.end is not None:
+            self._epoll.unregister(pair.fd)
+            pair.end.close()
+            pair.end = None

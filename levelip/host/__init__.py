@@ -1,0 +1,1 @@
+"""The host's side of a stack's network: device, addresses, forwarding, packet filter. For commands, never for cores."""

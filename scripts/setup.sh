@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Install what Level-IP needs: `setup.sh demo` to run it, `setup.sh dev` to test and change it too.
+# Programs of the system come from apt-get where we are root, else one line names them. The rest goes into .venv.
+# PYTHON names the interpreter (default python3, 3.11 or newer).
+set -eu
+cd "$(dirname "$0")/.."
+
+what=${1:?demo or dev}
+python=${PYTHON:-python3}
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $*" >&2; exit 1; }
+
+# 1. Programs: those without which nothing works, and those without which something is left out.
+needed=() useful=()
+if ! command -v "$python" >/dev/null; then
+    needed+=(python3 python3-venv)
+else
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        die "$("$python" --version) is too old, 3.11 or newer is needed; if you have one: make PYTHON=python3.12"
+    fi
+    # Debian keeps venv apart, in a package that carries the version: python3.11-venv
+    if [ ! -x .venv/bin/pip ] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        needed+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
+    fi
+fi
+command -v unshare >/dev/null && command -v nsenter >/dev/null && command -v setpriv >/dev/null || needed+=(util-linux)
+command -v ip >/dev/null || [ -x /sbin/ip ] || useful+=(iproute2)
+command -v curl >/dev/null || useful+=(curl)
+
+if [ ${#needed[@]} -gt 0 ] || [ ${#useful[@]} -gt 0 ]; then
+    install="apt-get install -y ${needed[*]} ${useful[*]}"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing ${needed[*]} ${useful[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        # shellcheck disable=SC2086  # several words
+        { $install -qq || { apt-get update -qq && $install -qq; }; } >/dev/null ||
+            [ ${#needed[@]} -eq 0 ] || die "that failed; try: $install"
+    elif [ ${#needed[@]} -gt 0 ]; then
+        die "missing: ${needed[*]} ${useful[*]}; as root: $install"
+    else
+        say "missing, which leaves something out: ${useful[*]}; as root: $install"
+    fi
+fi
+
+# 2. .venv: made anew if its interpreter is gone (an upgrade of the system's Python).
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    say "making .venv with $("$python" --version)"
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
+
+# 3. Packages. The build backend is installed first and not fetched for each build, so that with everything
+#    installed no network is needed.
+pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+case $what in
+    demo) target=. ;;
+    dev) target='.[dev]' ;;
+    *) die "demo or dev, not $what" ;;
+esac
+say "installing Level-IP into .venv (first time: half a minute)"
+"${pip[@]}" 'hatchling>=1.21' editables
+"${pip[@]}" --no-build-isolation --editable "$target"
+say "done"

@@ -1,0 +1,62 @@
+"""Run all tests: `make test`. First those that can share the machine, several at once; then the system tests, alone.
+
+The last line adds both up. Further arguments go to pytest: scripts/test.py -k arp -x
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+APART = ("tests/system", "tests/test_packaging.py")
+"""Tests that measure time or use the whole machine: one at a time."""
+WORKERS = min(4, max(2, os.cpu_count() or 2))
+NO_TESTS = 5
+"""pytest's exit status when no test was selected."""
+
+
+def lack() -> str:
+    """Why system tests cannot run here; empty if they can."""
+    sys.path.insert(0, str(ROOT))
+    from tests.system.namespace import lack as of_namespaces
+
+    return of_namespaces()
+
+
+def run(selection: list[str], arguments: list[str], total: Counter[str]) -> bool:
+    """Run pytest on a selection and add its counts to `total`; whether all is well."""
+    with tempfile.TemporaryDirectory(prefix="lvtest") as directory:
+        report = Path(directory) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-ra", f"--junitxml={report}", *selection, *arguments]
+        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if report.exists():
+            for suite in ElementTree.parse(report).iter("testsuite"):
+                count = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+                failed = count["failures"] + count["errors"]
+                total.update(passed=count["tests"] - failed - count["skipped"], failed=failed, skipped=count["skipped"])
+    return status in (0, NO_TESTS)
+
+
+def main(argv: list[str]) -> int:
+    """0 if no test failed and some passed."""
+    start = time.monotonic()
+    if missing := lack():
+        print(f"test: this machine does not allow {missing}; tests that need it count as skipped", flush=True)
+    total: Counter[str] = Counter()
+    together = ["tests", *[f"--ignore={path}" for path in APART], f"--numprocesses={WORKERS}"]
+    fine = run(together, argv, total)
+    fine = run([path for path in APART if (ROOT / path).exists()], argv, total) and fine
+    print(f"test: {time.monotonic() - start:.0f} s")
+    print(f"total: {total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
+    return 0 if fine and total["passed"] and not total["failed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""What all tests share: the sample of large matrices that `make test` runs (`make test-all`: --all runs them whole)."""
+
+from __future__ import annotations
+
+import pytest
+
+SAMPLE = 6
+"""Cells of a matrix that run without --all, unless its mark says another number: @pytest.mark.matrix(sample=12)."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run every cell of tests marked `matrix`, not a sample")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep evenly spread cells of each matrix: the first, the last, and some between; the same ones each time."""
+    if config.getoption("--all"):
+        return
+    matrices: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("matrix"):
+            matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: set[pytest.Item] = set()
+    for cells in matrices.values():
+        marker = cells[0].get_closest_marker("matrix")
+        sample = marker.kwargs.get("sample", SAMPLE) if marker else SAMPLE
+        if len(cells) > sample:
+            kept = {round(index * (len(cells) - 1) / max(1, sample - 1)) for index in range(sample)}
+            left_out.update(cell for index, cell in enumerate(cells) if index not in kept)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]

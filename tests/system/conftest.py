@@ -1,0 +1,73 @@
+"""Fixtures of the system tests, and the report of a stack beside a test that failed with it.
+
+`namespace`, `stack` (parametrize it indirectly with a dict of Stack's arguments), `make_stack` and `make_namespace`
+for tests that need several. A test that needs what this machine does not allow is skipped, and the reason names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.system.harness import Stack
+from tests.system.namespace import Namespace, lack
+
+STACKS = pytest.StashKey[list[Stack]]()
+
+
+@pytest.fixture
+def make_namespace() -> Iterator[Callable[..., Namespace]]:
+    """Makes namespaces that go with the test."""
+    if missing := lack():
+        pytest.skip(f"not to be had here: {missing}")
+    made: list[Namespace] = []
+
+    def make(**options: Any) -> Namespace:
+        made.append(Namespace(**options))
+        return made[-1]
+
+    yield make
+    for namespace in made:
+        namespace.close()
+
+
+@pytest.fixture
+def namespace(make_namespace: Callable[..., Namespace]) -> Namespace:
+    """An empty namespace: the host on the other side of the stack's device."""
+    return make_namespace()
+
+
+@pytest.fixture
+def make_stack(request: pytest.FixtureRequest) -> Iterator[Callable[..., Stack]]:
+    """Makes stacks, started and ready, that are stopped after the test."""
+    made = request.node.stash.setdefault(STACKS, [])
+
+    def make(namespace: Namespace | None = None, **options: Any) -> Stack:
+        stack = Stack(namespace, **options)
+        made.append(stack)
+        return stack.start()
+
+    yield make
+    for stack in reversed(made):
+        stack.stop()
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, make_stack: Callable[..., Stack], namespace: Namespace) -> Stack:
+    """A stack on a tap, or as the test's parameter says: {"device": "tun", "offload": False, "supervised": True}."""
+    return make_stack(namespace, **getattr(request, "param", {}))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the report of every stack of a test that failed, while they still run."""
+    report = yield
+    if report.failed and call.when in ("setup", "call"):
+        for stack in item.stash.get(STACKS, []):
+            if stack.directory.exists():
+                report.sections.append((f"stack {stack.name}", stack.report()))
+    return report

@@ -1,0 +1,280 @@
+"""`lvlip trace`: lines from records, the order of several publishers, filters, losses, restarts."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cli_layer import FakeLayer
+from click.testing import Result
+
+from levelip.cli.tap import Notice, Request, TapReader, goes_up, one_side
+from levelip.cli.trace import choose_seams
+from levelip.cli.tracelines import Chooser, TextLines, WallClock, hexdump
+from levelip.frames.packet import Packet, Segment
+from levelip.ipc.rundir import RunDirectory
+from levelip.tracing.events import Event
+from levelip.wire.ipv4 import Ipv4Header
+from levelip.wire.tcp import ACK, FIN, PSH, SYN, pack_tcp
+
+A, B = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
+MSS = bytes.fromhex("020405b4")
+START = 1_700_000_000_123_456_789  # ns since 1970
+
+
+class FixedClock(WallClock):
+    """Monotonic time is the time of day, in UTC."""
+
+    def text(self, mono: int) -> str:
+        return f"00:00:{mono // 10**9:02d}.{mono % 10**9 // 1000:06d}"
+
+
+def head(flags: int, seq: int, ack: int = 0, options: bytes = b"", back: bool = False) -> bytes:
+    ports = (80, 4711) if back else (4711, 80)
+    return pack_tcp(*ports, seq=seq, ack=ack, flags=flags, window=502, options=options)
+
+
+def segment(flags: int, seq: int, ack: int = 0, payload: bytes = b"", number: int = 1, **more: Any) -> Segment:
+    back = more.get("back", False)
+    src, dst = (B, A) if back else (A, B)
+    return Segment(3 << 60 | number, [2 << 60 | number], False, 0, 1, src, dst, 6, 64, 0, head(flags, seq, ack, **more),
+                   payload, 2, 0)  # fmt: skip
+
+
+def packet(flags: int, seq: int, ack: int = 0, payload: bytes = b"") -> Packet:
+    tcp = head(flags, seq, ack)
+    ip = Ipv4Header.build(A, B, proto=6, payload_length=len(tcp) + len(payload)).serialize()
+    return Packet(2 << 60 | 9, [], False, 0, 1, ip + tcp, payload, 2, 0)
+
+
+def in_background(lvlip: Callable[..., Result], *args: str) -> Callable[[], Result]:
+    """Start a command in a thread; the function waits for its end."""
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(lvlip(*args)), daemon=True)
+    thread.start()
+
+    def wait() -> Result:
+        thread.join(20)
+        assert results, f"lvlip {' '.join(args)} does not end"
+        return results[0]
+
+    return wait
+
+
+def lines(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [re.sub(r"^\d\d:\d\d:\d\d\.\d{6}", "TIME", line) for line in result.stdout.splitlines()]
+
+
+def frame(seam: str, process: str, direction: str, what: Segment, mono: int = START) -> list[Any]:
+    return [1, "f", process, seam, direction, 5, mono, what.id, what.causes, "Segment",
+            {"src": what.src, "dst": what.dst, "proto": what.proto}, what.head, what.payload, len(what.payload), 2, 0]  # fmt: skip
+
+
+def test_a_frame_is_one_line_with_time_seam_way_and_tcpdumps_text() -> None:
+    text = TextLines(clock=FixedClock())
+    line = text.line(frame("ip-tcp", "tcp", "in", segment(SYN, 1000, options=MSS), mono=7_000_123_999))
+    assert line == (
+        "00:00:07.000123 ip-tcp         ↑ IP 10.0.0.1.4711 > 10.0.0.2.80: Flags [S], seq 1000, win 502, "
+        "options [mss 1460], length 0"
+    )
+
+
+def test_sequence_numbers_count_from_the_syn_as_in_tcpdump() -> None:
+    text = TextLines(clock=FixedClock())
+    exchange = [
+        ("in", segment(SYN, 4_294_967_295)),
+        ("out", segment(SYN | ACK, 5000, 0, back=True)),
+        ("in", segment(ACK, 0, 5001)),
+        ("in", segment(ACK | PSH, 0, 5001, b"x" * 10)),
+        ("out", segment(ACK, 5001, 10, back=True)),
+        ("out", segment(FIN | ACK, 5001, 10, back=True)),
+    ]
+    shown = [text.line(frame("ip-tcp", "tcp", way, what)).partition(": ")[2] for way, what in exchange]
+    assert shown == [
+        "Flags [S], seq 4294967295, win 502, length 0",
+        "Flags [S.], seq 5000, ack 0, win 502, length 0",
+        "Flags [.], ack 1, win 502, length 0",
+        "Flags [P.], seq 1:11, ack 1, win 502, length 10",
+        "Flags [.], ack 11, win 502, length 0",
+        "Flags [F.], seq 1, ack 11, win 502, length 0",
+    ]
+
+
+def test_absolute_numbers_on_request() -> None:
+    text = TextLines(clock=FixedClock(), absolute=True)
+    text.line(frame("ip-tcp", "tcp", "out", segment(SYN | ACK, 5000, 1001, back=True)))
+    assert ", ack 5001, " in text.line(frame("ip-tcp", "tcp", "in", segment(ACK, 1001, 5001)))
+
+
+def test_an_event_is_a_line_with_its_reason_and_rule() -> None:
+    event = [1, "e", "ip", 1_000, [5, "drop", "ip_bad_checksum", 0, "", {"src": "10.0.0.1"}]]
+    assert TextLines(clock=FixedClock()).line(event) == (
+        "00:00:00.000001                  ip: drop, the header checksum is wrong, RFC 1122 3.2.1.2 (src 10.0.0.1)"
+    )
+
+
+def test_verbose_lines_name_the_frame_and_its_causes() -> None:
+    line = TextLines(clock=FixedClock(), verbose=True).line(frame("ip-tcp", "tcp", "in", segment(SYN, 1, number=5)))
+    assert line.splitlines()[1].strip() == "tcp in, frame tcp-00000-5 because of ip-00000-5, checksum verified"
+
+
+def test_hexdump_shows_offset_hex_and_text() -> None:
+    assert hexdump(b"GET / HTTP/1.1\r\n\r\n") == (
+        "0x0000  4745 5420 2f20 4854 5450 2f31 2e31 0d0a  GET / HTTP/1.1..\n"
+        "0x0010  0d0a                                     .."
+    )
+
+
+def test_ways_are_named_from_the_network_toward_the_applications() -> None:
+    assert goes_up("link", "link", "in")
+    assert goes_up("link", "link-ip", "out")
+    assert goes_up("tcp", "ip-tcp", "in")
+    assert not goes_up("ip", "ip-tcp", "in")
+    assert not goes_up("gateway", "gateway-client", "in")
+
+
+def test_each_seam_is_shown_once_and_a_layer_with_both_its_sides() -> None:
+    assert one_side(["link", "ip", "tcp", "gateway"]) == {
+        "link": ["link", "link-ip:in"],
+        "ip": ["link-ip:in", "ip-tcp:in"],
+        "tcp": ["ip-tcp:in", "tcp-gateway:in"],
+        "gateway": ["tcp-gateway:in", "gateway-client"],
+    }
+    assert choose_seams(("ip",), ()) == {"ip": ["link-ip", "ip-tcp"]}
+    assert choose_seams((), ("ip-tcp",)) == {"ip": ["ip-tcp:in"], "tcp": ["ip-tcp:in"]}
+
+
+def test_events_pass_a_filter_by_connection_or_by_their_frame() -> None:
+    chooser = Chooser({"port": 80})
+
+    def event(conn: str = "", frame_id: int = 0) -> list[Any]:
+        return [1, "e", "tcp", 0, [0, "state", "", frame_id, conn, {}]]
+
+    assert chooser.wants(event("10.0.0.2:80>10.0.0.1:4711"))
+    assert not chooser.wants(event("10.0.0.2:8080>10.0.0.1:4711"))
+    assert not chooser.wants(event(frame_id=9))
+    chooser.wants(frame("ip-tcp", "tcp", "in", segment(SYN, 1, number=9)))
+    assert chooser.wants(event(frame_id=3 << 60 | 9))
+
+
+def test_a_trace_of_two_layers_is_one_stream(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """Frames of ip and tcp, published in turn, come out in the order of their times; of each seam one side."""
+    ip, tcp = layer("ip"), layer("tcp")
+    wait = in_background(lvlip, "trace", "--count", "4")
+    ip.wait_for_listener()
+    tcp.wait_for_listener()
+    ip.frames("link-ip", "in", [packet(SYN, 7)])
+    ip.frames("ip-tcp", "out", [segment(SYN, 7)])
+    tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
+    tcp.events(Event(1, "drop", "runt", 3 << 60 | 1, "10.0.0.2:80>10.0.0.1:4711"))
+    ip.frames("ip-tcp", "in", [segment(SYN | ACK, 5000, 8, back=True)])
+    assert lines(wait()) == [
+        "TIME link-ip        ↑ IP 10.0.0.1.4711 > 10.0.0.2.80: Flags [S], seq 7, win 502, length 0",
+        "TIME ip-tcp         ↑ IP 10.0.0.1.4711 > 10.0.0.2.80: Flags [S], seq 7, win 502, length 0",
+        "TIME                  tcp: drop, frame shorter than its link header, IEEE 802.3 3.2 [10.0.0.2:80 > 10.0.0.1:4711]",
+        "TIME ip-tcp         ↓ IP 10.0.0.2.80 > 10.0.0.1.4711: Flags [S.], seq 5000, ack 8, win 502, length 0",
+    ]
+
+
+def test_filters_run_in_the_publisher(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    tcp = layer("tcp")
+    wait = in_background(lvlip, "trace", "--layer", "tcp", "--flags", "F", "--host", "10.0.0.1", "--count", "1")
+    tcp.wait_for_listener()
+    tcp.frames("ip-tcp", "in", [segment(SYN, 7), segment(FIN | ACK, 8, 1)])
+    assert "Flags [F.]" in lines(wait())[0]
+    listen = dict(tcp.asked)["tap.listen"]
+    assert listen["filter"] == {"host": A, "flags": "F"}
+    assert listen["seams"] == ["ip-tcp", "tcp-gateway"]
+
+
+def test_json_lines_hold_everything(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    tcp = layer("tcp")
+    wait = in_background(lvlip, "trace", "--layer", "tcp", "--json", "--count", "2")
+    tcp.wait_for_listener()
+    tcp.frames("ip-tcp", "in", [segment(SYN, 7, payload=b"ab")], 99)
+    tcp.events(Event(1, "drop", "runt", 3 << 60 | 1, "c", {"length": 3}))
+    first, second = [json.loads(line) for line in wait().stdout.splitlines()]
+    assert first["way"] == "up"
+    assert first["frame"] == "tcp-00000-1"
+    assert first["causes"] == ["ip-00000-1"]
+    assert first["stack_ns"] == 99
+    assert first["length"] == 22
+    assert first["fields"]["src"] == "0a000001"
+    assert first["text"].startswith("IP 10.0.0.1.4711 > 10.0.0.2.80: Flags [S], seq 7:9")
+    assert second["event"] == "drop"
+    assert second["rule"] == "IEEE 802.3 3.2"
+    assert second["data"] == {"length": 3}
+
+
+def test_what_was_lost_is_said(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:
+    """A gap in a publisher's numbers becomes a notice in the stream, and is counted."""
+    tcp = layer("tcp")
+    reader = TapReader(run, Request({"tcp": ["ip-tcp"]}))
+    reader.open()
+    try:
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
+
+        def lose(tap: Any) -> None:
+            for one in tap._active:  # as a publisher whose queue is full: numbered, not sent
+                one.seq += 5
+
+        tcp.order(lose)
+        tcp.frames("ip-tcp", "in", [segment(SYN, 8)])
+        found: list[Any] = []
+        while len(found) < 3:
+            found += reader.read(5)
+        assert [one.text for one in found if isinstance(one, Notice)] == ["tcp: 5 left out"]
+        assert isinstance(found[1], Notice)
+        assert reader.lost == {"tcp": 5}
+    finally:
+        reader.close()
+
+
+def test_a_layer_that_comes_back_is_listened_to_again(
+    layer: Callable[..., FakeLayer], run: RunDirectory
+) -> None:
+    first = layer("tcp")
+    reader = TapReader(run, Request({"tcp": ["ip-tcp"]}))
+    reader.open()
+    try:
+        first.stop()
+        found: list[Any] = []
+        while not found:
+            found += reader.read(5)
+        assert [one.text for one in found] == ["tcp is gone"]
+        second = layer("tcp")
+        found = []
+        while not found:
+            found += reader.read(5)
+        assert [one.text for one in found] == ["listening to tcp"]
+        second.frames("ip-tcp", "in", [segment(SYN, 7)])
+        found = []
+        while not found:
+            found += reader.read(5)
+        assert found[0][1] == "f"
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--host", "nowhere"), "lvlip: --host nowhere: must be an address, as 10.0.0.1"),
+        (("--proto", "quic"), "lvlip: --proto quic: must be icmp, tcp, udp or a number from 0 to 255"),
+        (("--flags", "X"), "lvlip: --flags X: 'X' is no TCP flag; known are F S R P . U E W e"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(lvlip: Callable[..., Result], args: tuple[str, ...], text: str) -> None:
+    result = lvlip("trace", *args)
+    assert result.exit_code == 1
+    assert result.stderr.strip() == text
+
+
+def test_without_a_stack_it_says_how_to_start_one(lvlip: Callable[..., Result]) -> None:
+    result = lvlip("trace")
+    assert (result.exit_code, result.stderr) == (1, "lvlip: stack 't' is not running; start it with: lvlip up --name t\n")

@@ -1,0 +1,173 @@
+"""A host under test: the ip core with its device up, and the packets that tests speak to it in."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from layers.ip.config import IpCoreConfig
+from layers.ip.core import Core
+from levelip.config import IpConfig
+from levelip.frames.packet import Checksum, IcmpError, LinkState, Packet, Routes, Segment
+from levelip.frames.seam import Answer, NeighbourUp
+from levelip.rpc.place import Payload, Place
+from levelip.tracing.reasons import Reason
+from levelip.wire.icmp import IcmpMessage
+from levelip.wire.ipv4 import Ipv4Header, Proto
+
+OWN = bytes((10, 0, 0, 2))
+PEER = bytes((10, 0, 0, 1))
+FAR = bytes((192, 0, 2, 7))
+LOOPBACK = bytes((127, 0, 0, 1))
+DIRECTED = bytes((10, 0, 0, 255))
+LIMITED = b"\xff" * 4
+TCP_HEAD = bytes.fromhex("9c400050 00000001 00000002 5018ffff 00000000".replace(" ", ""))
+MS = 1_000_000
+SECOND = 1000 * MS
+EPOCH = 0x1234
+
+
+def link_state(**changes: Any) -> LinkState:
+    """The device as link tells of it."""
+    fields: dict[str, Any] = {
+        "iface": 1, "name": "tap0", "kind": "tap", "up": True, "mtu": 1500, "gso_max": 65_535, "checksum_offload": True,
+    }  # fmt: skip
+    return LinkState(**{**fields, **changes})
+
+
+def packet(
+    payload: bytes = TCP_HEAD,
+    *,
+    src: bytes = PEER,
+    dst: bytes = OWN,
+    proto: int = Proto.TCP,
+    place: Place | None = None,
+    checksum: int = Checksum.VERIFIED,
+    gso_size: int = 0,
+    link_flags: int = 0,
+    trailer: bytes = b"",
+    head_size: int | None = None,
+    id: int = 77,
+    **header: Any,
+) -> Packet:
+    """A packet from outside whose header is right; `header` sets fields of Ipv4Header.build.
+
+    `head_size`: how many bytes travel as head, the rest is payload; `trailer`: what Ethernet padded.
+    """
+    length = len(payload) + (place.length if place else 0)
+    ip = Ipv4Header.build(src, dst, proto=proto, payload_length=length, **header).serialize(fill_checksum=True)
+    data = ip + payload + trailer
+    if place is not None:
+        return Packet(id, [5], True, 1234, 1, data, place, checksum, gso_size, b"", link_flags)
+    size = len(data) if head_size is None else head_size
+    return Packet(id, [5], True, 1234, 1, data[:size], data[size:], checksum, gso_size, b"", link_flags)
+
+
+def icmp_packet(message: IcmpMessage, *, spoil: bool = False, **fields: Any) -> Packet:
+    """An ICMP message from outside; `spoil`: with a wrong checksum."""
+    data = message.serialize(fill_checksum=True)
+    if spoil:
+        data = data[:2] + bytes((data[2] ^ 0x55, data[3])) + data[4:]
+    return packet(data, proto=Proto.ICMP, **fields)
+
+
+def segment(
+    payload: Payload = b"", *, head: bytes = TCP_HEAD, src: bytes = OWN, dst: bytes = PEER, **fields: Any
+) -> Segment:
+    """A segment that tcp sends."""
+    known: dict[str, Any] = {
+        "id": 99, "causes": [3], "traced": True, "ingress": 555, "iface": 0, "proto": Proto.TCP, "ttl": 0, "tos": 0,
+        "checksum": Checksum.PARTIAL, "gso_size": 0,
+    }  # fmt: skip
+    return Segment(src=src, dst=dst, head=head, payload=payload, **{**known, **fields})
+
+
+def quote_of(
+    out: Segment | None = None, *, proto: int = Proto.TCP, src: bytes = OWN, dst: bytes = FAR, body: bytes = TCP_HEAD
+) -> bytes:
+    """What an ICMP error quotes of a packet that we sent."""
+    return Ipv4Header.build(src, dst, proto=proto, payload_length=len(body)).serialize(fill_checksum=True) + body
+
+
+class Host:
+    """The core, its clock, and what came out of it."""
+
+    def __init__(
+        self, *, device: bool = True, mtu: int = 1500, transports: dict[int, str] | None = None, **ip: Any
+    ) -> None:
+        self.now = SECOND
+        config = IpCoreConfig(ip=IpConfig(**ip), epoch=EPOCH, mtu=mtu)
+        if transports is not None:
+            config.transports = transports
+        self.core = Core(config, random.Random(7), self.now)
+        self.core.interest = True
+        if device:
+            self.core.receive(link_state(mtu=mtu), self.now)
+            self.flush()
+            self.core.events()
+
+    def flush(self, **room: int) -> list[tuple[str, Any]]:
+        return self.core.outgoing(room)
+
+    def feed(self, frame: Any) -> list[tuple[str, Any]]:
+        """Give it one frame and take all that comes out."""
+        self.core.receive(frame, self.now)
+        return self.flush()
+
+    def sent(self, frame: Any) -> Packet:
+        """The one packet to link that `frame` leads to."""
+        [(port, out)] = self.feed(frame)
+        assert port == "link" and isinstance(out, Packet), (port, out)
+        return out
+
+    def delivered(self, frame: Any) -> Segment:
+        """The one segment to tcp that `frame` leads to."""
+        [(port, out)] = self.feed(frame)
+        assert port == "tcp" and isinstance(out, Segment), (port, out)
+        return out
+
+    def told(self, frame: Any) -> IcmpError:
+        """The one ICMP error to tcp that `frame` leads to."""
+        [(port, out)] = self.feed(frame)
+        assert port == "tcp" and isinstance(out, IcmpError), (port, out)
+        return out
+
+    def replied(self, frame: Any) -> tuple[Ipv4Header, IcmpMessage]:
+        """The one ICMP message that `frame` leads to, both checksums right."""
+        return read_icmp(self.sent(frame))
+
+    def dropped(self, frame: Any, reason: Reason, *, silent: bool = True) -> list[tuple[str, Any]]:
+        """`frame` is discarded for `reason`, which is counted once and told once; `silent`: nothing comes of it."""
+        before = self.core.counters.get(reason.counter, 0)
+        out = self.feed(frame)
+        assert self.core.counters[reason.counter] == before + 1, self.core.counters
+        events = [event for event in self.core.events() if event.kind == "drop" and event.reason == reason.name]
+        assert len(events) == 1 and events[0].at == self.now
+        if silent:
+            assert out == []
+        return out
+
+    def routes(self) -> Routes:
+        """What tcp is told when it comes up."""
+        [(port, out)] = self.feed(NeighbourUp("tcp", 9))
+        assert port == "tcp" and isinstance(out, Routes)
+        return out
+
+    def ping(self, dst: str = "10.0.0.1", token: int = 1, **args: Any) -> dict[str, Any]:
+        return self.core.control(token, "ping", {"dst": dst, **args}, self.now)
+
+    def answers(self) -> list[Answer]:
+        """Answers to commands that are ready."""
+        return [out for port, out in self.flush() if port == "control"]
+
+
+def read_icmp(out: Packet) -> tuple[Ipv4Header, IcmpMessage]:
+    """Header and message of a packet that must be right in every sum and length."""
+    assert isinstance(out.payload, bytes)
+    data = out.head + out.payload
+    header = Ipv4Header.parse(data)
+    assert header.total_length == len(data)
+    assert header.serialize(fill_checksum=True) == data[:20]
+    message = IcmpMessage.parse(data, 20)
+    assert message.checksum_ok
+    return header, message

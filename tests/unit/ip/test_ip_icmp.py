@@ -1,0 +1,228 @@
+"""ICMP that comes in: echo requests, errors about what we sent, and all that is to be ignored."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ip_host import DIRECTED, FAR, LIMITED, LOOPBACK, OWN, PEER, TCP_HEAD, Host, icmp_packet, packet, quote_of, segment
+
+from layers.ip.icmp import NANOSECONDS, TokenBucket, may_report, parse_quote
+from levelip.frames.packet import Checksum
+from levelip.rpc.place import Place
+from levelip.tracing import reasons
+from levelip.tracing.reasons import Reason
+from levelip.wire import icmp
+from levelip.wire.icmp import IcmpMessage
+from levelip.wire.ipv4 import Ipv4Header, Proto
+
+ROUTER = bytes((203, 0, 113, 1))
+
+
+def echo(size: int = 56) -> IcmpMessage:
+    return IcmpMessage.echo_request(ident=0x1234, sequence=7, payload=bytes(i & 255 for i in range(size)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 56, 1472])
+def test_echo_is_answered(host: Host, size: int) -> None:
+    """RFC 1122 3.2.2.6: every host MUST answer, with all the data, from the address that was asked, with its TOS."""
+    out = host.sent(icmp_packet(echo(size), tos=0x2C, ttl=3))
+    header, reply = (Ipv4Header.parse(out.head), IcmpMessage.parse(out.head + out.payload, 20))  # type: ignore[operator]
+    assert reply.type == icmp.ECHO_REPLY and reply.checksum_ok
+    assert (reply.ident, reply.sequence, reply.payload) == (0x1234, 7, echo(size).payload)
+    assert (header.src, header.dst, header.tos, header.ttl) == (OWN, PEER, 0x2C, 64)
+    assert out.next_hop == PEER and out.causes == [77] and out.traced and out.ingress == 1234
+
+
+@pytest.mark.parametrize("head_size", [20, 24, 28, 60])
+def test_echo_however_it_is_split(host: Host, head_size: int) -> None:
+    """Head and payload may part anywhere."""
+    _, reply = host.replied(icmp_packet(echo(), head_size=head_size))
+    assert reply.payload == echo().payload
+
+
+def test_large_echo() -> None:
+    """Requests of more than 2 KB, where the MTU allows them, come as bytes and are answered whole."""
+    host = Host(mtu=9000)
+    _, reply = host.replied(icmp_packet(echo(8000), head_size=54))
+    assert reply.payload == echo(8000).payload
+
+
+def test_echo_of_a_far_host_goes_to_the_gateway(host: Host) -> None:
+    """The answer is routed like any packet."""
+    assert host.sent(icmp_packet(echo(), src=FAR)).next_hop == PEER
+
+
+def test_echo_with_options_is_answered_without(host: Host) -> None:
+    """We skip options, so they are not returned (Linux returns them)."""
+    header, _ = host.replied(icmp_packet(echo(), options=bytes((7, 7, 4, 0, 0, 0, 0, 0))))
+    assert header.options == b""
+
+
+def test_echo_turned_off() -> None:
+    """ip.echo_reply = false: silence, counted."""
+    Host(echo_reply=False).dropped(icmp_packet(echo()), reasons.ICMP_ECHO_OFF)
+
+
+@pytest.mark.parametrize("dst", [LIMITED, DIRECTED])
+@pytest.mark.parametrize(
+    "message", [echo(), IcmpMessage.echo_reply(echo()), IcmpMessage.dest_unreachable(1, quote_of())]
+)
+def test_no_icmp_by_broadcast(host: Host, dst: bytes, message: IcmpMessage) -> None:
+    """RFC 1122 3.2.2.6 lets us ignore broadcast requests, as Linux does; the others are never rightly broadcast."""
+    host.dropped(icmp_packet(message, dst=dst, link_flags=1), reasons.ICMP_GROUP)
+
+
+def test_wrong_checksum(host: Host) -> None:
+    """ICMP's checksum is verified whatever the device said, which knows of TCP and UDP only."""
+    host.dropped(icmp_packet(echo(), spoil=True, checksum=Checksum.VERIFIED), reasons.ICMP_CHECKSUM)
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_too_short(host: Host, size: int) -> None:
+    """An ICMP header has 8 bytes."""
+    host.dropped(packet(bytes(size), proto=Proto.ICMP), reasons.ICMP_TRUNCATED)
+
+
+def test_in_shared_memory(host: Host) -> None:
+    """link puts only TCP's payload into the pool; ICMP there would have to be read by the core, which must not."""
+    host.dropped(packet(bytes(8), proto=Proto.ICMP, place=Place("pool", 0, 65_536, 0, 3000)), reasons.IP_NOT_INLINE)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (IcmpMessage(icmp.SOURCE_QUENCH, 0, bytes(4), quote_of()), reasons.ICMP_SOURCE_QUENCH),  # RFC 6633 3
+        (IcmpMessage.redirect(1, quote_of(), gateway=PEER), reasons.ICMP_REDIRECT),
+        (IcmpMessage(icmp.TIMESTAMP, 0, bytes(4), bytes(12)), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.TIMESTAMP_REPLY, 0, bytes(4), bytes(12)), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.INFO_REQUEST), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.INFO_REPLY), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.ADDRESS_MASK), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.ADDRESS_MASK_REPLY), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.ROUTER_ADVERTISEMENT), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.ROUTER_SOLICITATION), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(77), reasons.ICMP_UNKNOWN_TYPE),
+        (IcmpMessage(255, 255), reasons.ICMP_UNKNOWN_TYPE),
+        (IcmpMessage.echo_reply(echo()), reasons.ICMP_UNASKED),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reason) else f"type{value.type}",
+)
+def test_ignored(host: Host, message: IcmpMessage, reason: Reason) -> None:
+    """RFC 1122 3.2.2: unknown types are silently discarded, and so is what we need not act on; each is counted."""
+    host.dropped(icmp_packet(message), reason)
+
+
+ERRORS = [
+    IcmpMessage.dest_unreachable(code, quote_of(), mtu=1280 if code == icmp.FRAG_NEEDED else 0) for code in range(17)
+] + [
+    IcmpMessage.time_exceeded(0, quote_of()),
+    IcmpMessage.time_exceeded(1, quote_of()),
+    IcmpMessage.parameter_problem(20, quote_of()),
+]
+
+
+@pytest.mark.parametrize("message", ERRORS, ids=lambda m: f"{m.type}-{m.code}")
+def test_errors_reach_the_transport(host: Host, message: IcmpMessage) -> None:
+    """RFC 1122 3.2.2.1, .4, .5: unreachable, time exceeded and parameter problem MUST reach the transport."""
+    error = host.told(icmp_packet(message, src=ROUTER))
+    assert (error.icmp_type, error.icmp_code, error.reporter) == (message.type, message.code, ROUTER)
+    assert (error.src, error.dst, error.proto, error.head) == (OWN, FAR, Proto.TCP, TCP_HEAD)
+    assert error.mtu == (1280 if message.code == icmp.FRAG_NEEDED and message.type == icmp.DEST_UNREACH else 0)
+    assert error.causes == [77]
+
+
+def test_error_with_just_eight_bytes(host: Host) -> None:
+    """RFC 792 guarantees no more than 8 bytes of the segment: ports and sequence number."""
+    error = host.told(icmp_packet(IcmpMessage.dest_unreachable(3, quote_of(body=TCP_HEAD[:8]))))
+    assert error.head == TCP_HEAD[:8]
+
+
+def test_quoted_header_may_have_options(host: Host) -> None:
+    """The segment starts behind the quoted header's options."""
+    quoted = Ipv4Header.build(OWN, FAR, proto=6, payload_length=20, options=bytes(8)).serialize() + TCP_HEAD
+    assert host.told(icmp_packet(IcmpMessage.time_exceeded(0, quoted))).head == TCP_HEAD
+
+
+def test_quoted_checksum_does_not_matter(host: Host) -> None:
+    """Routers have changed the TTL and maybe not the checksum; the quote is still good."""
+    quoted = bytearray(quote_of())
+    quoted[8] = 1
+    assert host.told(icmp_packet(IcmpMessage.time_exceeded(0, bytes(quoted))))
+
+
+@pytest.mark.parametrize(
+    "quoted", [b"", quote_of()[:27], b"\x65" + quote_of()[1:], b"\x44" + quote_of()[1:],
+               quote_of()[:6] + b"\x00\x10" + quote_of()[8:], b"\x4f" + quote_of()[1:]],
+)  # fmt: skip
+def test_bad_quotes(host: Host, quoted: bytes) -> None:
+    """Header and 8 bytes (RFC 792) of a first fragment are the least that says whom the error concerns."""
+    host.dropped(icmp_packet(IcmpMessage.dest_unreachable(1, quoted)), reasons.ICMP_QUOTE)
+
+
+def test_error_about_somebody_elses_packet(host: Host) -> None:
+    """RFC 5927 4.1: what we did not send cannot have failed; a forger need know at least our address."""
+    host.dropped(icmp_packet(IcmpMessage.dest_unreachable(1, quote_of(src=FAR))), reasons.ICMP_NOT_OURS)
+
+
+@pytest.mark.parametrize("proto", [17, 99, Proto.ICMP])
+def test_error_that_concerns_nobody(host: Host, proto: int) -> None:
+    """About a protocol that no process speaks, or an echo request that no ping waits for."""
+    body = IcmpMessage.echo_request(ident=1, sequence=1).serialize()
+    host.dropped(
+        icmp_packet(IcmpMessage.dest_unreachable(1, quote_of(proto=proto, body=body))), reasons.ICMP_NO_TRANSPORT
+    )
+
+
+def test_no_error_about_an_error(host: Host) -> None:
+    """RFC 1122 3.2.2: bad options on an ICMP error are not answered; on an echo request they are."""
+    bad = bytes((7, 41, 4, 0))
+    error = icmp_packet(IcmpMessage.dest_unreachable(1, quote_of()), options=bad)
+    host.dropped(error, reasons.IP_OPTION)
+    assert host.core.counters[reasons.ICMP_NOT_ALLOWED.counter] == 1
+    _, answer = host.replied(icmp_packet(echo(), options=bad))
+    assert answer.type == icmp.PARAMETER_PROBLEM
+
+
+def test_none_about_later_fragments() -> None:
+    """RFC 1122 3.2.2: only about a first fragment; nor about ICMP that we cannot tell from an error."""
+    nobody = frozenset[bytes]()
+    later = Ipv4Header.build(PEER, OWN, proto=6, payload_length=8, frag_offset=1)
+    assert not may_report(later, group=False, transport=TCP_HEAD, broadcasts=nobody)
+    first = Ipv4Header.build(PEER, OWN, proto=6, payload_length=8, flags=1)
+    assert may_report(first, group=False, transport=TCP_HEAD, broadcasts=nobody)
+    ping = Ipv4Header.build(PEER, OWN, proto=1, payload_length=8)
+    assert may_report(ping, group=False, transport=b"\x08", broadcasts=nobody)
+    assert not may_report(ping, group=False, transport=b"\x4d", broadcasts=nobody)
+    assert not may_report(ping, group=False, transport=b"", broadcasts=nobody)
+
+
+def test_echo_through_loopback(host: Host) -> None:
+    """A request to our own address, from whatever process, is answered without link."""
+    data = echo().serialize(fill_checksum=True)
+    out = host.feed(segment(head=data, proto=Proto.ICMP, dst=LOOPBACK, src=LOOPBACK, checksum=Checksum.NONE))
+    assert out == []
+    assert host.core.counters[reasons.ICMP_UNASKED.counter] == 1  # the reply came back, and nobody waited for it
+
+
+@given(st.binary(max_size=120))
+def test_quotes_are_whatever_comes(data: bytes) -> None:
+    """Any bytes are a quote or None; a quote has 8 bytes at least."""
+    quoted = parse_quote(data)
+    assert quoted is None or len(quoted.head) >= 8
+
+
+@given(
+    rate=st.integers(0, 10_000),
+    burst=st.integers(1, 100),
+    gaps=st.lists(st.integers(0, 2 * NANOSECONDS), max_size=200),
+)
+def test_bucket_never_exceeds_its_rate(rate: int, burst: int, gaps: list[int]) -> None:
+    """Over any stretch of time no more pass than burst + rate × time."""
+    bucket = TokenBucket(rate, burst, 0)
+    now = passed = 0
+    for gap in gaps:
+        now += gap
+        passed += bucket.take(now)
+        assert passed <= burst + rate * now / NANOSECONDS
+    assert rate or not passed
