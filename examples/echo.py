@@ -29,10 +29,10 @@ class EchoServer:
         """Until an exception (Ctrl-C)."""
         while True:
             for key, _ in self._selector.select():
-                if key.fileobj is self.listener:
-                    self._accept()
-                else:
+                if isinstance(key.fileobj, socket.socket) and key.fileobj is not self.listener:
                     self._echo(key.fileobj, key.data)
+                else:
+                    self._accept()
 
     def _accept(self) -> None:
         try:

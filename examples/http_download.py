@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
         if output:
             output.close()
     seconds = time.perf_counter() - start
-    print(f"{size} bytes in {seconds:.2f} s, {size * 8 / seconds / 1e6:.0f} Mbit/s, sha256 {digest.hexdigest()}")
+    said = f"{size} bytes in {seconds:.2f} s, {size * 8 / seconds / 1e6:.0f} Mbit/s, sha256 {digest.hexdigest()}"
+    print(said, file=sys.stderr)
     return 0
 
 

@@ -35,7 +35,8 @@ class Server(http.server.ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind, without asking the name service for our name as http.server does."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
 
 
 class FileHandler(http.server.SimpleHTTPRequestHandler):
@@ -66,8 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"cannot listen on {options.address}:{options.port}: {error}", file=sys.stderr)
         return 1
     with server:
-        host, port = server.server_address[:2]
-        print(f"serving {options.directory} at http://{host}:{port}/ over Level-IP", flush=True)
+        place = f"http://{server.server_name}:{server.server_port}/"
+        print(f"serving {options.directory} at {place} over Level-IP", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -47,7 +47,8 @@ from levelip.rpc.messages import Pending, Request
 from levelip.tracing.reasons import TCP_UNKNOWN
 
 AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
-SOCK_TYPE_MASK = 0xF  # the rest are SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
+SOCK_TYPE_MASK = 0xF
+SOCK_FLAGS = 0o4000 | 0o2000000  # SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
 LOOPBACK = b"\x7f\0\0\1"
 WAITING_CALLS = 16  # calls that wait for another one on the same socket
@@ -156,9 +157,11 @@ class Calls:
 
     def _socket(self, session: Session, args: SocketArguments) -> dict[str, Any]:
         kind = args.type & SOCK_TYPE_MASK
+        if args.type & ~SOCK_TYPE_MASK & ~SOCK_FLAGS:
+            raise CallError(errno.EINVAL)
         if not 0 <= args.family < AF_MAX:
             raise CallError(errno.EAFNOSUPPORT)
-        if args.type < 0 or kind >= SOCK_MAX:
+        if kind >= SOCK_MAX:
             raise CallError(errno.EINVAL)
         if args.family != AF_INET:
             raise CallError(errno.EAFNOSUPPORT, "IPv4 (2) only")
@@ -182,6 +185,8 @@ class Calls:
         return {"address": sock.remote_address, "port": sock.remote_port}
 
     def _setsockopt(self, _session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
+        if (args.level, args.option) != options.CONGESTION:
+            options.check_length(args.level, args.value)
         option = options.find(args.level, args.option, reading=False)
         kept = options.parse(option, args.value, self._work.config)
         sock.options.update(kept)

@@ -1,7 +1,7 @@
 """Socket options by Linux's numbers: what is allowed, what is answered, and what tcp is told.
 
 A value is kept under the option's name in the socket's `options`, so that it can be set in any state; children inherit
-it from their listener. The behaviour was compared with Linux 6.18 (tests/unit/gateway/test_linux.py).
+it from their listener. The behaviour was compared with Linux 6.18 (test_gateway_linux.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
+CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
 MIN_RCVBUF: Final = 2304  # SOCK_MIN_RCVBUF
 MSS_DEFAULT: Final = 536  # TCP_MSS_DEFAULT: what TCP_MAXSEG shows before there is a connection
@@ -86,7 +87,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_TCP, 7): Option("TCP_SYNCNT", _I, "syncnt", 1, COUNT_MAX),
     (IPPROTO_TCP, 11): Option("TCP_INFO", _R),
     (IPPROTO_TCP, 12): Option("TCP_QUICKACK", _F, "quickack"),
-    (IPPROTO_TCP, 13): Option("TCP_CONGESTION", Kind.NAME),
+    CONGESTION: Option("TCP_CONGESTION", Kind.NAME),
     (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
@@ -103,6 +104,12 @@ def find(level: int, number: int, *, reading: bool) -> Option:
     if not reading and option.kind is Kind.READ:
         raise CallError(errno.ENOPROTOOPT, f"{option.name} can only be read")
     return option
+
+
+def check_length(level: int, value: int | bytes) -> None:
+    """Whatever the option, SOL_SOCKET and IPPROTO_TCP want an int at least (but a congestion control's name)."""
+    if level in (SOL_SOCKET, IPPROTO_TCP) and isinstance(value, bytes) and len(value) < _INT.size:
+        raise CallError(errno.EINVAL, "the value is shorter than an int")
 
 
 def _number(option: Option, value: int | bytes) -> int:

@@ -59,7 +59,9 @@ class Relay:
             self._work.drop(BAD_STREAM, sock=sock.id, detail=detail)
             self._work.tell(session, Accepted(sock.id, sock.sent, sock.limit))
             return
-        sock.sent = max(sock.sent, end)
+        if end > sock.sent:
+            self._work.counters["stream_bytes_out"] += end - sock.sent
+            sock.sent = end
         self._work.to_tcp.append(message)
 
     def consumed(self, session: Session, message: Consumed) -> None:
@@ -124,6 +126,7 @@ class Relay:
             self._odd_data(sock, frame.offset, end)
             return
         sock.received = end
+        self._work.counters["stream_bytes_in"] += length
         session = self._sessions[sock.session]
         if (
             sock.relayed == received

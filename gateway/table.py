@@ -9,7 +9,7 @@
                     └──▶ failed ──▶ new or bound            (its error is still to be told by connect())
 
 A state stands for the pair that Linux keeps: sock->state and sk->sk_state. `closed` is SS_CONNECTED with TCP_CLOSE,
-`failed` is SS_CONNECTING with TCP_CLOSE. The errnos were compared with Linux 6.18 (tests/unit/gateway/test_linux.py).
+`failed` is SS_CONNECTING with TCP_CLOSE. The errnos were compared with Linux 6.18 (test_gateway_linux.py).
 """
 
 from __future__ import annotations

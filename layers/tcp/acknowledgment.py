@@ -45,7 +45,7 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     else:
         congestion.exit_recovery(tx.in_flight())
     if ctx.interest and congestion.cwnd != old:
-        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, ssthresh=congestion.ssthresh,
+        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, mss=tx.mss, ssthresh=congestion.ssthresh,
                  why=decision.name.lower() if decision else "ack")  # fmt: skip
     if ack == tx.snd_nxt:
         conn.deadlines[RETRANSMIT] = OFF  # RFC 6298 5.2
@@ -69,7 +69,7 @@ def duplicate_ack(ctx: Context, conn: Connection, highest_sacked: int, now: int)
     elif decision == Decision.INFLATE:
         congestion.duplicate_ack()
     if ctx.interest and congestion.cwnd != old:
-        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, ssthresh=congestion.ssthresh,
+        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, mss=tx.mss, ssthresh=congestion.ssthresh,
                  why=decision.name.lower())  # fmt: skip
     ctx.want_output(conn)
 

@@ -30,6 +30,7 @@ from levelip.frames.seam import (
     StoreFailed,
     Taken,
 )
+from levelip.rpc.place import Place
 from levelip.rpc.stream import Consumed, Eof, Reset, Send
 from levelip.tracing import reasons
 from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, is_multicast
@@ -181,13 +182,14 @@ def send(ctx: Context, call: Send, now: int) -> None:
     if tx.fin_at >= 0 or (0 <= tx.eof < end):
         ctx.drop(reasons.TCP_SEND_AFTER_EOF, 0, conn, offset=call.offset)
         return
-    if end > tx.grant() or (call.payload and len(call.payload) != call.length):
+    payload = call.payload
+    if isinstance(payload, Place) or end > tx.grant() or (payload and len(payload) != call.length):
         ctx.drop(reasons.TCP_SEND_BEYOND, 0, conn, offset=call.offset, length=call.length, limit=tx.grant())
         tell_accepted(ctx, conn)
         return
-    if call.payload:
+    if payload:
         known = tx.snd_end
-        fresh = call.payload[known - call.offset :] if known > call.offset else call.payload
+        fresh = payload[known - call.offset :] if known > call.offset else payload
         ctx.stores.append(Store(conn.rings.send(known, end - known), fresh))
     tx.snd_end = end
     if tx.eof == end:
@@ -367,7 +369,7 @@ def set_option(ctx: Context, call: SetOption, now: int) -> None:
         ctx.drop(reasons.TCP_UNKNOWN_OPTION, 0, conn, name=call.name)
         return
     _take_options(conn.options, {call.name: call.value})
-    if call.name == "keepalive" or call.name == "keepidle_ms":
+    if call.name in ("keepalive", "keepidle_ms"):
         if conn.state in (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2):
             arm_keepalive(ctx, conn, now)
     elif call.name == "sndbuf":

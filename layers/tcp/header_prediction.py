@@ -68,8 +68,7 @@ def predicted(
             if ctx.interest and not (window and tx.snd_wnd):
                 ctx.emit("window", conn, frame=segment.id, old=tx.snd_wnd, new=window)
             tx.snd_wnd = window
-            if window > tx.max_wnd:
-                tx.max_wnd = window
+            tx.max_wnd = max(tx.max_wnd, window)
             if not conn.queued:
                 conn.queued = True
                 ctx.work.append(conn)
@@ -82,8 +81,7 @@ def predicted(
             ctx.work.append(conn)
     if size:
         piece = segment.gso_size or size
-        if piece > rx.mss:
-            rx.mss = piece
+        rx.mss = max(rx.mss, piece)
         pieces = -(-size // piece)
         conn.data_segments_in += pieces
         counters = ctx.counters

@@ -27,16 +27,18 @@ _STAMPED = struct.Struct(">HHIIHHHHIII")
 _WORD_PLAIN = 5 << 12  # data offset of 5 words, in its place beside the flags
 _WORD_STAMPED = 8 << 12
 
-CLOSED, SYN_SENT, SYN_RECEIVED, TIME_WAIT = State.CLOSED, State.SYN_SENT, State.SYN_RECEIVED, State.TIME_WAIT
+CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
+OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
+SILENT = (State.CLOSED, State.TIME_WAIT)
 
 
 def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
     """The segment that `conn` wants to send most; None if there is nothing, or nothing may go now."""
     tx = conn.tx
     state = conn.state
-    if state == SYN_SENT or state == SYN_RECEIVED:
+    if state in OPENING:
         return _opening(ctx, conn, now)
-    if state == CLOSED or state == TIME_WAIT:
+    if state in SILENT:
         return None
     if tx.lost_bytes:
         segment = _again(ctx, conn, now)
@@ -183,7 +185,7 @@ def _note_retransmission(ctx: Context, conn: Connection, start: int, size: int) 
         why = "rto" if conn.retransmits or not conn.recovery.active else "fast"
         if why == "fast" and conn.recovery.partials:
             why = "partial"
-        ctx.emit("retransmit", conn, frame=conn.ack_causes, why=why, offset=start, length=size, attempt=conn.retransmits)
+        ctx.emit("retransmit", conn, frame=conn.ack_causes, why=why, offset=start, length=size)
 
 
 def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:

@@ -93,8 +93,7 @@ class ReceiveSpace:
         RFC 9293 3.8.6.2.2: the edge moves only by at least a segment or half of the buffer.
         """
         capacity = self.ring - (1 << self.shift) + 1
-        if self.buffer < capacity:
-            capacity = self.buffer
+        capacity = min(capacity, self.buffer)
         edge = self.consumed + capacity
         grown = edge - self.rcv_adv
         if grown >= self.mss or grown >= capacity >> 1:
@@ -106,8 +105,7 @@ class ReceiveSpace:
         elif value < 0:
             value = 0
         edge = self.rcv_nxt + (value << shift)
-        if edge > self.rcv_acc:
-            self.rcv_acc = edge
+        self.rcv_acc = max(self.rcv_acc, edge)
         return value
 
     def syn_window_field(self) -> int:

@@ -36,8 +36,7 @@ class Rto:
             delta = rtt - srtt
             self.rttvar += ((delta if delta > 0 else -delta) - self.rttvar) // 4
             self.srtt = srtt = srtt + delta // 8
-            if rtt < self.min_rtt:
-                self.min_rtt = rtt
+            self.min_rtt = min(self.min_rtt, rtt)
         else:  # RFC 6298 2.2
             self.srtt = srtt = rtt
             self.rttvar = rtt // 2

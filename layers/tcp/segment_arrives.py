@@ -314,8 +314,7 @@ def _keep(
         rx.out_of_order += 1
         ctx.counters["out_of_order_in"] += 1
     piece = segment.gso_size or size
-    if piece > rx.mss:
-        rx.mss = piece
+    rx.mss = max(rx.mss, piece)
     pieces = -(-size // piece)
     conn.data_segments_in += pieces
     ctx.counters["data_segments_in"] += pieces

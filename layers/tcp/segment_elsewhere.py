@@ -71,7 +71,7 @@ def _listen(
     if flags & FIN:
         ctx.drop(reasons.TCP_SYN_FIN, segment.id)  # Linux tcp_rcv_state_process, LISTEN
         return
-    if segment.flags & BROADCAST or segment.src == segment.dst and remote_port == local_port:
+    if segment.flags & BROADCAST or (segment.src == segment.dst and remote_port == local_port):
         ctx.drop(reasons.TCP_BROADCAST if segment.flags & BROADCAST else reasons.TCP_LAND, segment.id)
         return
     room = listener.room()

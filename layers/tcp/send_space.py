@@ -168,7 +168,6 @@ class SendSpace:
             self.snd_wnd = window
             self.snd_wl1 = offset
             self.snd_wl2 = ack
-            if window > self.max_wnd:
-                self.max_wnd = window
+            self.max_wnd = max(self.max_wnd, window)
             return changed
         return False

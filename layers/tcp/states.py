@@ -73,7 +73,7 @@ class Input(IntEnum):
     ABORT = 10  # RST either way, or given up
 
 
-class ImpossibleInput(RuntimeError):  # noqa: N818 - named for what happened
+class ImpossibleInput(RuntimeError):
     """An input that the state cannot get: our mistake, never the peer's."""
 
 

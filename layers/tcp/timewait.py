@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from layers.tcp.connection import connection_key
 from layers.tcp.timers import OFF
 
 HALF = 0x8000_0000
@@ -31,7 +32,11 @@ class TimeWait:
     tos: int
     deadline: int
     scheduled: int = OFF
-    ack_due: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """As in the table of connections."""
+        return connection_key(self.local, self.remote, self.remote_port, self.local_port)
 
 
 class TimeWaitVerdict(IntEnum):

@@ -103,6 +103,8 @@ class Calls:
             action(caller, call, pair)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             caller.answer(Answer(call.number, errno.EINVAL, {}, str(error)))
+        except OSError as error:  # no descriptors, most likely
+            caller.answer(Answer(call.number, error.errno or errno.EIO, {}, str(error)))
         finally:
             control.close_all(fds)
 
@@ -326,7 +328,7 @@ class Calls:
             theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its minimum, some 4.6 KB
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                    pair.junk += theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _settle_unwatched(self, pair: Pair, code: int) -> None:
         """The connect nobody waits for is settled: make the end writable, or show it as refused."""
@@ -341,11 +343,10 @@ class Calls:
         self._return(pair)
 
     def _drain(self, pair: Pair) -> None:
-        """Junk, and what was written before there was a connection."""
+        """Read the junk, and not a byte more: with the last of it the program may write already."""
         assert pair.end is not None
-        with contextlib.suppress(BlockingIOError, ConnectionResetError):
-            while pair.end.recv(65_536, socket.MSG_DONTWAIT):
-                pass
+        while pair.junk:
+            pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))
 
     def _return(self, pair: Pair) -> None:
         if pair.lent >= 0:
@@ -356,8 +357,7 @@ class Calls:
         """A connection stands."""
         if pair.end is None:
             return
-        if pair.lent >= 0:
-            self._drain(pair)
+        self._drain(pair)
         pair.readable = True  # what came before we watched for it
         try:
             self._pump.establish(pair, data)
@@ -379,8 +379,10 @@ class Calls:
         ours.setblocking(False)
         for end in (ours, theirs):
             end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        self._return(pair)
         self._orphaned.discard(pair)
         del self.pairs[pair.inode]
+        pair.junk = 0
         pair.failed = False
         pair.error = 0  # the gateway tells it, if nobody has asked
         pair.hung_up = pair.finished = pair.eof_sent = pair.unread = False
@@ -470,6 +472,8 @@ class Calls:
                 call()
 
         args: dict[str, Any] = {}
+        if pair.connected and not pair.unread:
+            self._pump.tell_consumed(pair)  # else tcp takes what the program has read for unread, and resets
         if pair.connected and pair.unread:
             args["unread"] = True
         if pair.connected and self._aborts(pair):

@@ -154,6 +154,13 @@ class Program:
                 self._door.detach()
             self._door = None
 
+    def leave(self) -> None:
+        """Let go of the helper; it ends once the sockets are closed. The next socket starts another helper, which looks
+        for the stack anew (LEVELIP_RUN, LEVELIP_NAME)."""
+        with self._lock:
+            self._shut_door()
+            self._local = threading.local()
+
     def _door_is_ours(self) -> bool:
         assert self._door is not None
         try:

@@ -35,7 +35,7 @@ class Pair:
     __slots__ = (
         "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting", "consumed",
         "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at", "fin_done", "finished",
-        "gid", "hung_up", "inflight", "inode", "kind", "lent", "limit", "linger_calls", "lingers", "listening", "local",
+        "gid", "hung_up", "inflight", "inode", "junk", "kind", "lent", "limit", "linger_calls", "lingers", "listening", "local",
         "options", "pieces", "readable", "receive_ring", "received", "remote", "send_ring", "sent", "shut",
         "stuck", "tokens", "unread", "written",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class Pair:
         self.remote: tuple[bytes, int] | None = None
         self.error = 0  # errno that the program has not been told
         self.failed = False  # our end was closed after a failed connect: the next connect needs a new pair
+        self.junk = 0  # bytes of no meaning in the pair, which keep it from being writable
         self.lent = -1  # while connecting: a duplicate of the program's end
         self.lingers = (False, 0)  # SO_LINGER: on, seconds
         # program → network
@@ -284,13 +285,17 @@ class Pump:
         if not self._session.outbox and now < self._owing_since + CONSUMED_DELAY_S:
             return self._owing_since + CONSUMED_DELAY_S
         for pair in self._owing:
-            if pair.connected and pair.gid and pair.written > pair.consumed:
-                pair.consumed = pair.written
-                pair.pieces = 0
-                self._session.outbox.append(Consumed(pair.gid, pair.written))
+            self.tell_consumed(pair)
         self._owing.clear()
         self._owing_since = 0.0
         return None
+
+    def tell_consumed(self, pair: Pair) -> None:
+        """Tell of what was written to the program and not told yet."""
+        if pair.connected and pair.gid and pair.written > pair.consumed:
+            pair.consumed = pair.written
+            pair.pieces = 0
+            self._session.outbox.append(Consumed(pair.gid, pair.written))
 
     # -- the end
 

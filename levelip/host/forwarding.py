@@ -24,13 +24,14 @@ def is_on() -> bool:
     return _SWITCH.read_text().strip() != "0"
 
 
-def switch_on() -> dict[str, str]:
-    """Forward; what was there before, by file, for `put_back`. Empty: it was on already."""
-    if is_on():
-        return {}
-    before = {str(path): path.read_text().strip() for path in [_SWITCH, _REDIRECTS, *_per_interface()]}
+def settings() -> dict[str, str]:
+    """What `switch_on` will change, by file, for `put_back`."""
+    return {str(path): path.read_text().strip() for path in [_SWITCH, _REDIRECTS, *_per_interface()]}
+
+
+def switch_on() -> None:
+    """Forward between all interfaces."""
     _write(_SWITCH, "1")
-    return before
 
 
 def put_back(before: dict[str, str]) -> bool:

@@ -116,6 +116,20 @@ class ControlClient:
 
     def request(self, name: str, *, timeout: float | None = None, **args: Any) -> dict[str, Any]:
         """Ask, and return the answer. ControlError if it is refused, NotRunning if there is none in time."""
+        number = self.start(name, **args)
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        while (left := deadline - time.monotonic()) > 0:
+            answer = self.collect(left)
+            if answer is None or answer[0] != number:
+                continue
+            if isinstance(answer[1], ControlError):
+                raise answer[1]
+            return answer[1]
+        self.close()
+        raise NotRunning(f"{self.layer} of stack {self._run.name!r} does not answer; see: lvlip status")
+
+    def start(self, name: str, **args: Any) -> int:
+        """Ask without waiting; the number under which `collect` gives the answer."""
         if self._socket is None:
             if not self._run.control(self.layer).exists():
                 raise NotRunning(f"{self.layer} of stack {self._run.name!r} is not running; start it with: lvlip up")
@@ -124,17 +138,14 @@ class ControlClient:
             self._socket.connect(f"ipc://{self._run.control(self.layer)}")
         self._number += 1
         self._socket.send(msgspec.msgpack.encode(_Request(WIRE_VERSION, self._number, name, args)))
-        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
-        while (left := deadline - time.monotonic()) > 0 and self._socket.poll(int(left * 1000) + 1):
-            answer = self._decoder.decode(self._socket.recv())
-            if answer.number != self._number:
-                continue
-            if not answer.ok:
-                raise ControlError(str(answer.data))
-            data: dict[str, Any] = answer.data
-            return data
-        self.close()
-        raise NotRunning(f"{self.layer} of stack {self._run.name!r} does not answer; see: lvlip status")
+        return self._number
+
+    def collect(self, timeout: float) -> tuple[int, dict[str, Any] | ControlError] | None:
+        """The next answer to something that was started, or None after `timeout` seconds."""
+        if self._socket is None or not self._socket.poll(max(0, int(timeout * 1000)) + 1):
+            return None
+        answer = self._decoder.decode(self._socket.recv())
+        return answer.number, answer.data if answer.ok else ControlError(str(answer.data))
 
     def close(self) -> None:
         """Close the socket; the next request opens a new one."""

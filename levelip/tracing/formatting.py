@@ -5,6 +5,7 @@ A kind without a function here, and data that a function does not use, are print
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from levelip.tracing.events import Event
 from levelip.tracing.reasons import lookup
 
 Data = dict[str, Any]
+
+_INFINITE = 1 << 30
+"""An ssthresh from here on was never lowered (RFC 5681 3.1: arbitrarily high at first), and is not shown."""
 
 
 def event_line(process: str, event: Event) -> str:
@@ -78,110 +82,148 @@ def _drop(event: Event) -> str:
     return text + _Taken(event.data).rest()
 
 
-def _change(name: str) -> Callable[[_Taken], str]:
-    """A figure that went "from" one value "to" another."""
-
-    def text(data: _Taken) -> str:
-        if "to" not in data:
-            return ""
-        why = data("why", "")
-        return f"{name}{_arrow(data('from'), data('to'))}" + (f", {why}" if why else "")
-
-    return text
-
-
-def _arrow(old: Any, new: Any) -> str:
-    return f" {_plain(new)}" if old is None else f" {_plain(old)} → {_plain(new)}"
+def _change(data: _Taken) -> str:
+    """ "OLD → NEW", or NEW alone where nothing was before."""
+    old, new = data("old"), data("new")
+    return _plain(new) if old is None or old == "" else f"{_plain(old)} → {_plain(new)}"
 
 
 def _state(data: _Taken) -> str:
-    if "to" not in data:
+    if "new" not in data:
         return ""
-    why = data("why", "")
-    return _arrow(data("from"), data("to")).strip() + (f", {why}" if why else "")
+    cause = data("input", "")
+    return _change(data) + (f", {cause.lower().replace('_', ' ')}" if cause else "")
 
 
 def _cwnd(data: _Taken) -> str:
-    """In segments, as the congestion window is spoken of, where the segment size is told; in bytes else."""
-    if "to" not in data:
+    """In segments, as a congestion window is spoken of, where their size is told; in bytes else."""
+    if "new" not in data:
         return ""
-    old, new, mss = data("from"), data("to"), data("mss")
-    why = data("why", "")
-    text = f"cwnd{_arrow(old, new)}"
-    if mss:
-        text = f"cwnd{_arrow(None if old is None else _segments(old, mss), _segments(new, mss))}"
-    ssthresh = data("ssthresh")
-    if ssthresh is not None:
-        infinite = ssthresh >= 1 << 30
-        text += f", ssthresh {'infinite' if infinite else _segments(ssthresh, mss) if mss else ssthresh}"
-    return text + (f", {why}" if why else "")
+    mss, ssthresh, why = data("mss"), data("ssthresh"), data("why", "")
+    old, new = data("old"), data("new")
+    text = f"cwnd {_segments(new, mss)}" if old is None else f"cwnd {_segments(old, mss)} → {_segments(new, mss)}"
+    if ssthresh is not None and ssthresh < _INFINITE:
+        text += f", ssthresh {_segments(ssthresh, mss)}"
+    return text + (f", {_words(why)}" if why else "")
 
 
-def _segments(size: int, mss: int) -> str:
-    return f"{size / mss:.1f}".removesuffix(".0")
+def _segments(size: int, mss: int | None) -> str:
+    return f"{size / mss:.1f}".removesuffix(".0") if mss else str(size)
 
 
 def _retransmit(data: _Taken) -> str:
-    why = data("why", "")
-    seq, length = data("seq"), data("length")
-    text = f"retransmit, {why}" if why else "retransmit"
-    if seq is not None:
-        text += f", seq {seq}" + (f":{(seq + length) & 0xFFFFFFFF}" if length else "")
-    attempt = data("attempt")
+    why, offset, length, attempt = data("why", ""), data("offset"), data("length"), data("attempt")
+    text = f"retransmit, {_WHY.get(why, _words(why))}" if why else "retransmit"
+    if offset is not None:
+        text += f", bytes {offset}:{offset + (length or 0)}"
     return text + (f", attempt {attempt}" if attempt else "")
 
 
-def _rto(data: _Taken) -> str:
-    if "rto_ns" not in data:
-        return ""
-    old = data("from_ns")
-    text = f"RTO {ms(old)} → {ms(data('rto_ns'))}" if old is not None else f"RTO {ms(data('rto_ns'))}"
-    why = data("why", "")
-    return text + (f", {why}" if why else "")
+_WHY = {"rto": "RTO", "fast": "fast, RFC 5681 3.2", "partial": "partial ACK, RFC 6582 3.2"}
 
 
 def _rtt(data: _Taken) -> str:
-    if "sample_ns" not in data:
+    if "rtt" not in data:
         return ""
-    parts = [f"RTT {ms(data('sample_ns'))}"]
-    for field, name in (("srtt_ns", "srtt"), ("rttvar_ns", "rttvar"), ("rto_ns", "RTO")):
-        if field in data:
-            parts.append(f"{name} {ms(data(field))}")
+    parts = [f"RTT {ms(data('rtt'))}"]
+    parts += [f"{title} {ms(data(name))}" for name, title in _RTT if name in data]
     return ", ".join(parts)
 
 
-def _link(data: _Taken) -> str:
-    up = data("up")
-    return "" if up is None else f"device {data('name', '')} is {'up' if up else 'down'}, MTU {data('mtu', '?')}"
+_RTT = (("srtt", "srtt"), ("rttvar", "rttvar"), ("rto", "RTO"))
+
+
+def _rto(data: _Taken) -> str:
+    return f"RTO {_times(data)}" if "new" in data else ""
+
+
+def _times(data: _Taken) -> str:
+    old, new = data("old"), data("new")
+    return ms(new) if old is None else f"{ms(old)} → {ms(new)}"
+
+
+def _window(data: _Taken) -> str:
+    if "new" not in data:
+        return ""
+    old, new = data("old"), data("new")
+    if new == 0:
+        return f"window {old} → 0, closed"
+    return f"window {old} → {new}" + (", open again" if old == 0 else "")
+
+
+def _timer(data: _Taken) -> str:
+    data("deadline")  # an instant of stack time, which says nothing to people
+    return f"{data('name', '')} timer armed"
+
+
+def _reset(data: _Taken) -> str:
+    return "reset sent" if data("sent") else "reset received"
+
+
+def _listen(data: _Taken) -> str:
+    return f"listening on port {data('port')}, backlog {data('backlog')}" if "port" in data else ""
+
+
+def _device(data: _Taken) -> str:
+    if "up" not in data:
+        return ""
+    return f"device {data('name', '')} is {'up' if data('up') else 'down'}, MTU {data('mtu', '?')}"
 
 
 def _arp(data: _Taken) -> str:
-    address = data("address")
+    address, mac = data("address"), data("mac")
     if address is None:
         return ""
-    text = f"ARP {address}"
-    mac = data("mac")
-    if mac:
-        text += f" is at {mac.hex(':') if isinstance(mac, bytes) else mac}"
-    if "to" in data:
-        text += f",{_arrow(data('from'), data('to'))}"
-    return text
+    where = f" at {mac}" if mac and mac != "00:00:00:00:00:00" else ""
+    return f"ARP {address}{where}, {_change(data)}" if "new" in data else f"ARP {address}{where}"
+
+
+def _route(data: _Taken) -> str:
+    return f"the transports know {data('routes')} routes" if "routes" in data else ""
 
 
 def _icmp(data: _Taken) -> str:
-    name = data("name")
-    return "" if name is None else f"ICMP {name}"
+    return f"ICMP {data('name')}" if "name" in data else ""
+
+
+def _client(data: _Taken) -> str:
+    return f"client pid {data('pid')} {data('what')}" if "what" in data and "pid" in data else ""
+
+
+def _socket(data: _Taken) -> str:
+    if "after" not in data:
+        return ""
+    return f"socket {data('sock')} {data('before')} → {data('after')}"
+
+
+def _call(data: _Taken) -> str:
+    if "op" not in data:
+        return ""
+    error = data("errno", 0)
+    text = f"{data('op')}({data('sock', '')}) of pid {data('pid', '?')}"
+    return f"{text}: {errno.errorcode.get(error, error)}" if error else text
+
+
+def _words(name: str) -> str:
+    return name.lower().replace("_", " ")
 
 
 _KINDS: dict[str, Callable[[_Taken], str]] = {
-    "state": _state,
+    "arp": _arp,
+    "call": _call,
+    "client": _client,
     "cwnd": _cwnd,
-    "ssthresh": _change("ssthresh"),
+    "device": _device,
+    "icmp": _icmp,
+    "link": _device,
+    "listen": _listen,
+    "reset": _reset,
     "retransmit": _retransmit,
+    "route": _route,
     "rto": _rto,
     "rtt": _rtt,
-    "window": _change("window"),
-    "link": _link,
-    "arp": _arp,
-    "icmp": _icmp,
+    "socket": _socket,
+    "state": _state,
+    "timer": _timer,
+    "window": _window,
 }

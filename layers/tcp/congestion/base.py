@@ -1,4 +1,4 @@
-"""What a congestion control strategy is: it alone owns cwnd and ssthresh; others tell it what happened and read them."""
+"""What a congestion control strategy is: it alone owns cwnd and ssthresh; others tell it what happened, and read."""
 
 from __future__ import annotations
 

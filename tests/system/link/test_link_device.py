@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for, whole
+from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for, whole
 
 from layers.link.offload import prepare
 from layers.link.tuntap import DeviceError, HostSide, facts, remove_interface

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 _PROGRAM = """
-import os, subprocess, threading
+import socket, subprocess, threading
 from pathlib import Path
 from layers.link.privileges import drop_privileges, held_capabilities
 
@@ -23,9 +23,10 @@ assert held_capabilities() == 0
 child = subprocess.run(["grep", "CapPrm", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
 print("child", int(child.split()[1], 16))
 try:
-    os.sethostname("x")
-except (AttributeError, PermissionError):
-    pass
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    print("raw socket opened")
+except PermissionError:
+    print("raw socket refused")
 print("files", open({path!r}).read())
 """
 
@@ -46,6 +47,7 @@ def test_nothing_is_left(tmp_path: object) -> None:
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert [told[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb", "child")] == ["0"] * 5
     assert told["NoNewPrivs"] == "1"
+    assert told["raw"] == "socket refused"
     assert told["files"] == "read"
     if os.geteuid() == 0:
         assert told["CapBnd"] == "0"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOST, STACK, Bench, wait_for
+from link_bench import HOST, STACK, Bench, wait_for
 
 from layers.link.offload import prepare
 from layers.link.tuntap import DeviceError

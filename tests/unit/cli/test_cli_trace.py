@@ -51,18 +51,22 @@ def packet(flags: int, seq: int, ack: int = 0, payload: bytes = b"") -> Packet:
     return Packet(2 << 60 | 9, [], False, 0, 1, ip + tcp, payload, 2, 0)
 
 
-def in_background(lvlip: Callable[..., Result], *args: str) -> Callable[[], Result]:
-    """Start a command in a thread; the function waits for its end."""
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(lvlip(*args)), daemon=True)
+def meanwhile(script: Callable[[], None], command: Callable[[], Result]) -> Result:
+    """The result of a command in which, beside it, a script of what layers publish was played."""
+    failed: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            script()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=play, daemon=True)
     thread.start()
-
-    def wait() -> Result:
-        thread.join(20)
-        assert results, f"lvlip {' '.join(args)} does not end"
-        return results[0]
-
-    return wait
+    result = command()
+    thread.join(10)
+    assert not failed, failed
+    return result
 
 
 def lines(result: Result) -> list[str]:
@@ -165,15 +169,17 @@ def test_events_pass_a_filter_by_connection_or_by_their_frame() -> None:
 def test_a_trace_of_two_layers_is_one_stream(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
     """Frames of ip and tcp, published in turn, come out in the order of their times; of each seam one side."""
     ip, tcp = layer("ip"), layer("tcp")
-    wait = in_background(lvlip, "trace", "--count", "4")
-    ip.wait_for_listener()
-    tcp.wait_for_listener()
-    ip.frames("link-ip", "in", [packet(SYN, 7)])
-    ip.frames("ip-tcp", "out", [segment(SYN, 7)])
-    tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
-    tcp.events(Event(1, "drop", "runt", 3 << 60 | 1, "10.0.0.2:80>10.0.0.1:4711"))
-    ip.frames("ip-tcp", "in", [segment(SYN | ACK, 5000, 8, back=True)])
-    assert lines(wait()) == [
+
+    def script() -> None:
+        ip.wait_for_listener()
+        tcp.wait_for_listener()
+        ip.frames("link-ip", "in", [packet(SYN, 7)])
+        ip.frames("ip-tcp", "out", [segment(SYN, 7)])
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
+        tcp.events(Event(1, "drop", "runt", 3 << 60 | 1, "10.0.0.2:80>10.0.0.1:4711"))
+        ip.frames("ip-tcp", "in", [segment(SYN | ACK, 5000, 8, back=True)])
+
+    assert lines(meanwhile(script, lambda: lvlip("trace", "--count", "4"))) == [
         "TIME link-ip        ↑ IP 10.0.0.1.4711 > 10.0.0.2.80: Flags [S], seq 7, win 502, length 0",
         "TIME ip-tcp         ↑ IP 10.0.0.1.4711 > 10.0.0.2.80: Flags [S], seq 7, win 502, length 0",
         "TIME                  tcp: drop, frame shorter than its link header, IEEE 802.3 3.2 [10.0.0.2:80 > 10.0.0.1:4711]",
@@ -183,10 +189,13 @@ def test_a_trace_of_two_layers_is_one_stream(layer: Callable[..., FakeLayer], lv
 
 def test_filters_run_in_the_publisher(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
     tcp = layer("tcp")
-    wait = in_background(lvlip, "trace", "--layer", "tcp", "--flags", "F", "--host", "10.0.0.1", "--count", "1")
-    tcp.wait_for_listener()
-    tcp.frames("ip-tcp", "in", [segment(SYN, 7), segment(FIN | ACK, 8, 1)])
-    assert "Flags [F.]" in lines(wait())[0]
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7), segment(FIN | ACK, 8, 1)])
+
+    arguments = ("trace", "--layer", "tcp", "--flags", "F", "--host", "10.0.0.1", "--count", "1")
+    assert "Flags [F.]" in lines(meanwhile(script, lambda: lvlip(*arguments)))[0]
     listen = dict(tcp.asked)["tap.listen"]
     assert listen["filter"] == {"host": A, "flags": "F"}
     assert listen["seams"] == ["ip-tcp", "tcp-gateway"]
@@ -194,11 +203,14 @@ def test_filters_run_in_the_publisher(layer: Callable[..., FakeLayer], lvlip: Ca
 
 def test_json_lines_hold_everything(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
     tcp = layer("tcp")
-    wait = in_background(lvlip, "trace", "--layer", "tcp", "--json", "--count", "2")
-    tcp.wait_for_listener()
-    tcp.frames("ip-tcp", "in", [segment(SYN, 7, payload=b"ab")], 99)
-    tcp.events(Event(1, "drop", "runt", 3 << 60 | 1, "c", {"length": 3}))
-    first, second = [json.loads(line) for line in wait().stdout.splitlines()]
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7, payload=b"ab")], 99)
+        tcp.events(Event(1, "drop", "runt", 3 << 60 | 1, "c", {"length": 3}))
+
+    result = meanwhile(script, lambda: lvlip("trace", "--layer", "tcp", "--json", "--count", "2"))
+    first, second = [json.loads(line) for line in result.stdout.splitlines()]
     assert first["way"] == "up"
     assert first["frame"] == "tcp-00000-1"
     assert first["causes"] == ["ip-00000-1"]

@@ -67,7 +67,7 @@ def test_both_sides_learn_each_others_epoch_and_frames_cross(runtime: Make) -> N
 
 
 def test_a_neighbour_that_dies_and_comes_back_is_down_and_up_again(runtime: Make, run: RunDirectory) -> None:
-    """The loss is learned from the monitor, the return from a hello with another epoch; frames meanwhile are counted."""
+    """The loss is learned from the monitor, the return from a hello; frames meanwhile are counted."""
     ip, tcp = runtime("ip"), runtime("tcp")
     at_ip, at_tcp = pair(ip, tcp)
     until([at_ip, at_tcp], lambda: at_ip.up is not None and at_tcp.up is not None)

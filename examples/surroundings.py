@@ -1,0 +1,291 @@
+"""Where the demo runs: a network namespace of its own if that is allowed, and the stack of this checkout in it.
+
+Three ways, the first that works here: as root; without root, through a user namespace; else without any namespace,
+two stacks joined by a wire. All that is started dies with the demo, and the namespace with the last process in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from levelip.ipc.control import ControlClient, ControlError
+from levelip.ipc.rundir import LAYERS, RunDirectory, RunError
+from levelip.rpc.paths import DEFAULT_NAME, MAX_SOCKET_PATH
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = "supervisord.conf"
+PEER = "peer"
+"""Name of the second stack, where there is no kernel on the other side."""
+HOST, STACK = "10.0.0.1", "10.0.0.2"
+"""level-ip.toml's addresses: the kernel's side of the tap, and the stack's."""
+READY_S = 20.0
+STOP_S = 15.0
+"""supervisord gives each layer 5 s before SIGKILL (stopwaitsecs)."""
+_LONGEST_BELOW = len("/run/level-ip/gateway-gateway") + 8  # bytes; supervisord appends a pid to its socket's name
+_SHARED = (CONF, "level-ip.toml", "layers", "gateway", "levelip")
+_UNSHARE = {"root": ["unshare", "--net"], "user": ["unshare", "--user", "--map-root-user", "--net"]}
+# linux/if_tun.h, linux/sockios.h, linux/if.h
+_TUN, _TUNSETIFF, _IFF_TAP_NO_PI = "/dev/net/tun", 0x400454CA, 0x1002
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_IFREQ = struct.Struct("16sH22x")
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the demo runs. `lacks` says why the better ways do not work here."""
+
+    name: str  # "root", "user" or "wire"
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return {
+            "root": "in a network namespace of its own",
+            "user": "in a network namespace of its own, without root (a user namespace)",
+            "wire": "two stacks joined by a wire, as a tap in a namespace is not to be had here",
+        }[self.name]
+
+
+def choose(wanted: str = "") -> Way:
+    """The first way that works, or the wanted one; DemoError if that one does not work."""
+    lacks: list[str] = []
+    for name, command in _UNSHARE.items():
+        if wanted not in ("", name):
+            continue
+        if name == "root" and os.geteuid() != 0:
+            if wanted:
+                raise DemoError("--way root: this is not root")
+            continue
+        lack = _try(command)
+        if not lack:
+            return Way(name)
+        lacks.append(f"{'as root' if name == 'root' else 'in a user namespace'}: {lack}")
+    if wanted in _UNSHARE:
+        raise DemoError(f"--way {wanted}: {'; '.join(lacks)}")
+    return Way("wire", tuple(lacks))
+
+
+def _try(command: Sequence[str]) -> str:
+    """Why no tap can be opened in a namespace made so; empty if it can."""
+    program = (
+        f"import fcntl\n"
+        f"try: fcntl.ioctl(open({_TUN!r}, 'r+b', buffering=0), {_TUNSETIFF}, {_IFREQ.pack(b'', _IFF_TAP_NO_PI)!r})\n"
+        f"except OSError as error: raise SystemExit(f'{_TUN}: {{error.strerror}}')\n"
+    )
+    try:
+        done = subprocess.run(
+            [*command, "--", sys.executable, "-S", "-c", program],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["unshare failed"])[-1]
+
+
+def enter(way: Way, arguments: Sequence[str]) -> None:
+    """Go on in a new namespace: the same program, the same process, with `arguments`. Does not return."""
+    sys.stdout.flush()
+    command = [*_UNSHARE[way.name], "--", sys.executable, *sys.argv[:1], *arguments, "--inside", way.name]
+    os.execvp(command[0], command)
+
+
+def loopback_up() -> None:
+    """Bring lo up in the new namespace. OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        name, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name, flags | _IFF_UP))
+
+
+def tied(command: Sequence[str], number: str = "KILL") -> list[str]:
+    """A command that gets the signal when the demo dies, however it dies."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", number, "--", *command] if setpriv else list(command)
+
+
+class DemoStack:
+    """The stack of this checkout, run by supervisord from supervisord.conf; on a wire, its peer too.
+
+    Where the checkout cannot hold a run directory (its path is too long for sockets, it belongs to another user, or a
+    stack runs in it already) a directory in /tmp with links to it stands in.
+    """
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self._temporary: Path | None = None
+        self.here = ROOT if self._fits() else self._mirror()
+        self.run = RunDirectory(DEFAULT_NAME, self.here / "run")
+        self.peer = RunDirectory(PEER, self.here / "run")
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[Any]] = []
+        self._peer_started = False
+
+    def _fits(self) -> bool:
+        run = ROOT / "run"
+        if len(os.fsencode(ROOT)) + _LONGEST_BELOW > MAX_SOCKET_PATH or not re.fullmatch(r"[\w./+-]+", str(ROOT)):
+            return False
+        if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+            return False
+        owned = [run, run / DEFAULT_NAME, run / f"{DEFAULT_NAME}.door"]
+        if not run.is_dir() or any(path.exists() and path.stat().st_uid != os.geteuid() for path in owned):
+            return False
+        return not any(RunDirectory(DEFAULT_NAME, run).holder(layer) for layer in LAYERS)
+
+    def _mirror(self) -> Path:
+        self._temporary = here = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
+        for name in _SHARED:
+            (here / name).symlink_to(ROOT / name)
+        (here / ".venv").symlink_to(sys.prefix)
+        (here / "run").mkdir()
+        return here
+
+    def environment(self, name: str = DEFAULT_NAME) -> dict[str, str]:
+        """For programs that use the stack: none of the caller's LEVELIP_ variables, ours instead."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("LEVELIP_")}
+        return {**kept, "LEVELIP_RUN": str(self.run.root), "LEVELIP_NAME": name}
+
+    def start(self) -> float:
+        """Start all and wait until it is ready; the seconds that took. DemoError."""
+        start = time.monotonic()
+        environment = self.environment()
+        del environment["LEVELIP_RUN"], environment["LEVELIP_NAME"]  # the conf has them
+        if self.way.name == "wire":
+            environment["LEVELIP_DEVICE_KIND"] = "wire"
+            environment["LEVELIP_DEVICE_WIRE_PEER"] = str(self.peer.path / "wire.sock")
+        command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", CONF]
+        with (self.here / "run" / "demo.log").open("wb") as log:
+            self._supervisor = subprocess.Popen(
+                tied(command, "TERM"),
+                cwd=self.here,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if self.way.name == "wire":
+            self._start_peer()
+        while waiting := [layer for layer in LAYERS if not self._is_ready(layer)]:
+            if self._supervisor.poll() is not None:
+                raise DemoError(f"supervisord ended with status {self._supervisor.returncode}")
+            if time.monotonic() - start > READY_S:
+                raise DemoError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}")
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    def _start_peer(self) -> None:
+        settings = {
+            "device.kind": "wire",
+            "device.wire_peer": self.run.path / "wire.sock",
+            "ip.address": f"{HOST}/24",
+            "ip.gateway": "",
+        }
+        flags = [f"--set={key}={value}" for key, value in settings.items()]
+        self._peer_started = True
+        done = subprocess.run(
+            [*self.lvlip("up"), *flags],
+            env=self.environment(PEER),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=READY_S + STOP_S,
+            check=False,
+        )
+        if done.returncode:
+            raise DemoError(f"the second stack does not start:\n{done.stderr.strip()}")
+
+    def lvlip(self, *arguments: str) -> list[str]:
+        """The command line of `lvlip`; which stack is meant says the environment."""
+        return [sys.executable, "-P", "-m", "levelip.cli", *arguments]
+
+    def _is_ready(self, layer: str) -> bool:
+        client = ControlClient(self.run, layer, timeout=0.5)
+        try:
+            return bool(client.request("status")["ready"])
+        except ControlError:
+            return False
+        finally:
+            client.close()
+
+    def pid(self, layer: str) -> int:
+        """The process of a layer, 0 while there is none."""
+        return self.run.holder(layer) or 0
+
+    def popen(self, command: Sequence[str], *, name: str = DEFAULT_NAME, **options: Any) -> subprocess.Popen[Any]:
+        """Start a program that may use the stack of that name; it ends with the demo."""
+        child = subprocess.Popen(
+            tied(command), env=self.environment(name), stdin=subprocess.DEVNULL, start_new_session=True, **options
+        )
+        self._children.append(child)
+        return child
+
+    def logs(self, lines: int = 12) -> list[str]:
+        """What of the logs matters: each layer's last lines that are more than information, or the last ones."""
+        said: list[str] = []
+        for path in [self.here / "run" / f"{layer}.log" for layer in LAYERS] + [self.here / "run" / "demo.log"]:
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace").splitlines()
+                serious = [line for line in text if " INFO " not in line]
+                said += [f"{path.name}: {line}" for line in (serious or text[-3:])[-lines:]]
+        return said
+
+    def stop(self) -> list[str]:
+        """End everything that was started, from the top down; what did not go the easy way."""
+        trouble: list[str] = []
+        for child in self._children:
+            _end(child, signal.SIGKILL)
+        if self._peer_started:
+            down = [*self.lvlip("down")]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    down, env=self.environment(PEER), stdin=subprocess.DEVNULL, capture_output=True, timeout=STOP_S,
+                    check=False,
+                )  # fmt: skip
+        if self._supervisor is not None and not _end(self._supervisor, signal.SIGTERM):
+            trouble.append("supervisord had to be killed")
+        for run in (self.run, self.peer):
+            for layer in LAYERS:
+                with contextlib.suppress(ProcessLookupError, RunError):
+                    if pid := run.holder(layer):
+                        trouble.append(f"{layer} (pid {pid}) had to be killed")
+                        os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(run.memory, ignore_errors=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        return trouble
+
+
+def _end(child: subprocess.Popen[Any], number: signal.Signals) -> bool:
+    """Signal a child, and kill it if it does not go in time; whether that was not needed."""
+    if child.poll() is None:
+        child.send_signal(number)
+    try:
+        child.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait(STOP_S)
+        return False
+    return True

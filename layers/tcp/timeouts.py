@@ -1,0 +1,168 @@
+"""What happens when a timer fires: RFC 9293 3.10.8, RFC 6298 5.4 to 5.7, 3.8.6.1 (zero window), 3.8.4 (keep-alive)."""
+
+from __future__ import annotations
+
+import errno
+
+from layers.tcp.closing import end_time_wait, ended, gone
+from layers.tcp.connection import Connection
+from layers.tcp.context import MS, Context
+from layers.tcp.opening import keepalive_idle
+from layers.tcp.output import send_reset
+from layers.tcp.states import Input, State
+from layers.tcp.timers import (
+    DELAYED_ACK,
+    FIN_WAIT,
+    KEEPALIVE,
+    PERSIST,
+    RETRANSMIT,
+    TIME_WAIT,
+)
+from layers.tcp.timewait import TimeWait
+
+
+def handle_timers(ctx: Context, now: int) -> None:
+    """Fire what is due, in the order (deadline, kind, id)."""
+    timers = ctx.timers
+    while (entry := timers.pop(now)) is not None:
+        at, kind, ident = entry
+        if kind == TIME_WAIT:
+            key = ctx.timewait_ids.get(ident)
+            if key is not None:
+                _time_wait_over(ctx, ctx.timewaits[key], at)
+            continue
+        conn = ctx.sockets.get(ident)
+        if conn is not None and timers.expired(conn, kind, at):
+            conn.ack_causes = 0
+            _HANDLERS[kind](ctx, conn, now)
+
+
+def _time_wait_over(ctx: Context, record: TimeWait, at: int) -> None:
+    if record.scheduled != at:
+        return
+    if record.deadline > at:
+        record.scheduled = record.deadline
+        ctx.timers.push(record.deadline, TIME_WAIT, record.id)
+        return
+    end_time_wait(ctx, record)
+
+
+def _given_up(ctx: Context, conn: Connection, now: int, *, reset: bool = False) -> None:
+    """No answer: ETIMEDOUT, or what ICMP said meanwhile (RFC 1122 4.2.3.9: soft errors)."""
+    ctx.counters["timeouts"] += 1
+    if reset:
+        send_reset(ctx, conn, now)
+    gone(ctx, conn, conn.soft_error or errno.ETIMEDOUT)
+
+
+def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
+    """The retransmission timer: RFC 6298 5.4 to 5.6, RFC 5681 3.1."""
+    tx, rto, tcp = conn.tx, conn.rto, ctx.tcp
+    flight = tx.snd_nxt - tx.snd_una
+    if flight <= 0:
+        return
+    opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
+    if opening:
+        if conn.listener:
+            most = tcp.synack_retries
+        else:
+            most = conn.options.syncnt if conn.options.syncnt >= 0 else tcp.syn_retries
+    else:
+        most = min(tcp.retries, tcp.orphan_retries) if conn.orphan else tcp.retries
+    if conn.first_timeout_at < 0:
+        conn.first_timeout_at = now
+    patience = conn.options.user_timeout_ms * MS
+    if conn.retransmits >= most or (patience and now - conn.first_timeout_at + rto.rto > patience):
+        _given_up(ctx, conn, now)
+        return
+    first = conn.retransmits == 0
+    conn.retransmits += 1
+    rto.back_off()
+    ctx.counters["rto_timeouts"] += 1
+    if not opening:
+        old = conn.congestion.cwnd
+        conn.congestion.timeout(tx.in_flight(), first)
+        conn.recovery.timeout(tx.snd_nxt)
+        if ctx.interest and old != conn.congestion.cwnd:
+            ctx.emit("cwnd", conn, old=old, new=conn.congestion.cwnd, ssthresh=conn.congestion.ssthresh, why="rto")
+    tx.lose_all()
+    if ctx.interest:
+        ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)
+    ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+    ctx.want_output(conn)
+
+
+def _persist(ctx: Context, conn: Connection, now: int) -> None:
+    """The peer's window holds us back: probe it, or where it is only small, send what fits (SWS override)."""
+    tx, tcp = conn.tx, ctx.tcp
+    if tx.snd_nxt > tx.snd_una or not tx.unsent():
+        return
+    if conn.state in (State.CLOSED, State.TIME_WAIT):
+        return
+    if tx.snd_wnd > 0:
+        conn.override = True
+        ctx.want_output(conn)
+        return
+    most = min(tcp.retries, tcp.orphan_retries) if conn.orphan else tcp.retries
+    if conn.first_timeout_at < 0 or not conn.probes:
+        conn.first_timeout_at = now
+    patience = conn.options.user_timeout_ms * MS
+    if conn.probes >= most or (patience and conn.probes and now - conn.first_timeout_at > patience):
+        _given_up(ctx, conn, now)
+        return
+    conn.probes += 1
+    conn.probe = True
+    conn.probe_interval = min(conn.probe_interval * 2, tcp.rto_max_ms * MS)  # RFC 9293 3.8.6.1: exponentially
+    ctx.timers.arm(conn, PERSIST, now + conn.probe_interval)
+    if ctx.interest:
+        ctx.emit("probe", conn, why="window", number=conn.probes, next=conn.probe_interval)
+    ctx.want_output(conn)
+
+
+def _delayed_ack(ctx: Context, conn: Connection, now: int) -> None:
+    """RFC 9293 3.8.6.3: an ACK must not wait longer."""
+    conn.ack_now = True
+    ctx.counters["delayed_acks"] += 1
+    ctx.want_output(conn)
+
+
+def _keepalive(ctx: Context, conn: Connection, now: int) -> None:
+    """RFC 9293 3.8.4. While data is under way its own timers watch the peer."""
+    tx, options, tcp = conn.tx, conn.options, ctx.tcp
+    idle = keepalive_idle(ctx, conn)
+    if not options.keepalive or conn.state in (State.CLOSED, State.TIME_WAIT):
+        return
+    if tx.snd_nxt > tx.snd_una or tx.unsent():
+        ctx.timers.arm(conn, KEEPALIVE, now + idle)
+        return
+    if now - conn.last_received_at < idle:
+        ctx.timers.arm(conn, KEEPALIVE, conn.last_received_at + idle)
+        return
+    most = options.keepcnt if options.keepcnt >= 0 else tcp.keepalive_probes
+    patience = options.user_timeout_ms * MS
+    if (patience and conn.probes and now - conn.last_received_at >= patience) or (not patience and conn.probes >= most):
+        _given_up(ctx, conn, now, reset=True)  # as Linux tcp_keepalive_timer
+        return
+    conn.probes += 1
+    conn.probe = True
+    interval = (options.keepintvl_ms if options.keepintvl_ms >= 0 else tcp.keepalive_interval_ms) * MS
+    ctx.timers.arm(conn, KEEPALIVE, now + interval)
+    if ctx.interest:
+        ctx.emit("probe", conn, why="keepalive", number=conn.probes, next=interval)
+    ctx.want_output(conn)
+
+
+def _fin_wait(ctx: Context, conn: Connection, now: int) -> None:
+    """The application has closed and the peer does not: Linux tcp_fin_timeout."""
+    if conn.state == State.FIN_WAIT_2 and conn.orphan:
+        ctx.change_state(conn, Input.TIMEOUT)
+        ended(ctx, conn)
+
+
+_HANDLERS = {
+    RETRANSMIT: _retransmit,
+    PERSIST: _persist,
+    DELAYED_ACK: _delayed_ack,
+    KEEPALIVE: _keepalive,
+    FIN_WAIT: _fin_wait,
+}

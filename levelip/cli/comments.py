@@ -1,0 +1,209 @@
+"""Packets held back for a moment, so that the events that they cause can be noted on them; then written as pcapng."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+from levelip.cli.tap import (
+    CAUSES,
+    CHECKSUM,
+    DIRECTION,
+    EVENT_MONO,
+    FIELDS,
+    HEAD,
+    ID,
+    KIND,
+    LENGTH,
+    MONO,
+    PAYLOAD,
+    PROCESS,
+    SEAM,
+    TYPE,
+    Notice,
+    Record,
+    event_of,
+    goes_up,
+)
+from levelip.cli.tracelines import WallClock
+from levelip.tracing.formatting import event_line
+from levelip.tracing.pcapng import (
+    INBOUND,
+    LINKTYPE_ETHERNET,
+    LINKTYPE_RAW,
+    OUTBOUND,
+    Interface,
+    PcapngWriter,
+    packet_bytes,
+)
+
+HOLD_NS = 200_000_000
+"""How long a packet waits for events about it: they are published within the round that handled it."""
+_REMEMBERED = 50_000
+"""Frame ids whose causes are known, oldest forgotten first."""
+_DEPTH = 8
+"""How far an event's frame is followed back to a captured packet: four seams, and loops of the stack in itself."""
+
+_DESCRIPTIONS = {
+    "link": "the device's border",
+    "link-ip": "IP packets between link and ip",
+    "ip-tcp": "segments between ip and tcp, with an IP header rebuilt",
+}
+
+
+class _Held:
+    """A packet that waits for comments."""
+
+    __slots__ = ("comments", "data", "direction", "interface", "length", "mono")
+
+    def __init__(self, mono: int, interface: int, data: bytes, length: int, direction: int) -> None:
+        self.mono = mono
+        self.interface = interface
+        self.data = data
+        self.length = length
+        self.direction = direction
+        self.comments: list[str] = []
+
+
+class Commenter:
+    """Takes records, writes packets. An event is noted on the captured packet that it names; if that one was not
+    captured, on the one from which it came; one without a packet (a timer's) on the next packet captured after it.
+
+    `packets` and `events` count what was written, `homeless` events for which there was no packet at all; `full` after
+    `count` packets. With `filtered`, events that lead to no captured packet are left out: they are about others.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        seams: Sequence[str],
+        *,
+        ethernet: bool,
+        snaplen: int | None = None,
+        count: int | None = None,
+        filtered: bool = False,
+        clock: WallClock | None = None,
+    ) -> None:
+        self._interfaces = {seam: number for number, seam in enumerate(seams)}
+        self._ethernet = ethernet
+        self._snaplen = snaplen
+        self._count = count
+        self._filtered = filtered
+        self._clock = clock or WallClock()
+        self._held: deque[_Held] = deque()
+        self._by_id: dict[int, _Held] = {}
+        self._causes: dict[int, list[int]] = {}
+        self._loose: list[str] = []
+        self._taken = 0
+        self.packets = 0
+        self.events = 0
+        self.homeless = 0
+        device = LINKTYPE_ETHERNET if ethernet else LINKTYPE_RAW
+        self._writer = PcapngWriter(
+            stream,
+            [Interface(seam, device if seam == "link" else LINKTYPE_RAW, _DESCRIPTIONS[seam]) for seam in seams],
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether `count` packets were taken."""
+        return self._count is not None and self._taken >= self._count
+
+    def take(self, records: Iterable[Record | Notice], *, captured: bool) -> None:
+        """Records in the order of their times; `captured` False: frames that only tell where others come from."""
+        for record in records:
+            if isinstance(record, Notice):
+                if captured:
+                    self._loose.append(record.text)
+            elif record[KIND] == "e":
+                self._event(record)
+            else:
+                self._note_causes(record)
+                if captured and not self.full:
+                    self._packet(record)
+
+    def write(self, now: int) -> int:
+        """Write the packets that have waited long enough; how many."""
+        return self._write_until(now - HOLD_NS)
+
+    def finish(self) -> None:
+        """Write all the rest."""
+        if self._loose and self._held:
+            self._held[-1].comments += self._loose
+            self.events += len(self._loose)
+        else:
+            self.homeless += len(self._loose)
+        self._loose = []
+        self._write_until(None)
+
+    def _packet(self, record: Record) -> None:
+        found = packet_bytes(
+            record[TYPE],
+            record[FIELDS],
+            record[HEAD],
+            record[PAYLOAD],
+            record[LENGTH],
+            record[CHECKSUM],
+            ethernet=self._ethernet,
+        )
+        if found is None:
+            return
+        data, length = found
+        if self._snaplen is not None:
+            data = data[: self._snaplen]
+        up = goes_up(record[PROCESS], record[SEAM], record[DIRECTION])
+        held = _Held(record[MONO], self._interfaces[record[SEAM]], data, length, INBOUND if up else OUTBOUND)
+        if self._loose:
+            held.comments += self._loose
+            self.events += len(self._loose)
+            self._loose = []
+        self._held.append(held)
+        self._by_id[record[ID]] = held
+        self._taken += 1
+
+    def _note_causes(self, record: Record) -> None:
+        self._causes[record[ID]] = record[CAUSES]
+        if len(self._causes) > _REMEMBERED:
+            for old in list(self._causes)[: _REMEMBERED // 2]:
+                del self._causes[old]
+
+    def _event(self, record: Record) -> None:
+        event = event_of(record)
+        text = event_line(record[PROCESS], event)
+        held = self._packet_of(event.frame) if event.frame else None
+        if held is not None:
+            held.comments.append(text)
+            self.events += 1
+        elif not self._filtered:
+            self._loose.append(f"{self._clock.text(record[EVENT_MONO])} {text}")
+
+    def _packet_of(self, frame: int) -> _Held | None:
+        wave = [frame]
+        for _ in range(_DEPTH):
+            for one in wave:
+                held = self._by_id.get(one)
+                if held is not None:
+                    return held
+            wave = [cause for one in wave for cause in self._causes.get(one, ())]
+        return None
+
+    def _write_until(self, until: int | None) -> int:
+        written = 0
+        held = self._held
+        while held and (until is None or held[0].mono <= until):
+            one = held.popleft()
+            self._writer.packet(
+                one.interface,
+                self._clock.ns(one.mono),
+                one.data,
+                one.length,
+                direction=one.direction,
+                comments=one.comments,
+            )
+            written += 1
+        if written:
+            self.packets += written
+            left = set(map(id, held))
+            self._by_id = {number: one for number, one in self._by_id.items() if id(one) in left}
+        return written

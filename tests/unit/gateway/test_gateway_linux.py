@@ -1,0 +1,398 @@
+"""Each call in each state, and each option, compared with the Linux kernel that runs the test (on 127.0.0.1)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from gateway_bench import LOCAL, OPEN, REFUSED, REMOTE, SILENT, Bench, Client
+
+from gateway import info
+from gateway.options import OPTIONS, Kind
+from levelip.rpc.stream import Reset
+
+HERE = "127.0.0.1"
+NAMES = {**errno.errorcode, 0: "ok", errno.EINPROGRESS: "ok"}  # a non-blocking connect has begun, in both
+
+
+def _settle() -> None:
+    """Loopback delivers within the system call; this is for the kernel's own scheduling."""
+    time.sleep(0.002)
+
+
+class Kernel:
+    """A socket of Linux brought into a state, and calls on it."""
+
+    def __init__(self) -> None:
+        self.kept: list[socket.socket] = []
+        self.listener = self._listener(8)
+        self.sock = self._keep(socket.socket())
+
+    def _keep(self, sock: socket.socket) -> socket.socket:
+        self.kept.append(sock)
+        return sock
+
+    def _listener(self, backlog: int) -> socket.socket:
+        sock = self._keep(socket.socket())
+        sock.bind((HERE, 0))
+        sock.listen(backlog)
+        return sock
+
+    def close(self) -> None:
+        for sock in self.kept:
+            sock.close()
+
+    def free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind((HERE, 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    def errno(self, op: str, **args: Any) -> int:
+        calls: dict[str, Callable[[], object]] = {
+            "bind": lambda: self.sock.bind((HERE, args.get("port", 0))),
+            "listen": lambda: self.sock.listen(4),
+            "accept": self.sock.accept,
+            "connect": lambda: self.sock.connect(self.listener.getsockname()),
+            "shutdown": lambda: self.sock.shutdown(args["how"]),
+            "getsockname": self.sock.getsockname,
+            "getpeername": self.sock.getpeername,
+        }
+        if op in ("accept", "connect"):
+            self.sock.setblocking(False)
+        try:
+            calls[op]()
+        except OSError as error:
+            return error.errno or -1
+        return 0
+
+    def so_error(self) -> int:
+        return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    # states
+
+    def new(self) -> None:
+        pass
+
+    def bound(self) -> None:
+        self.sock.bind((HERE, self.free_port()))
+
+    def bound_any_port(self) -> None:
+        self.sock.bind((HERE, 0))
+
+    def listening(self) -> None:
+        self.bound()
+        self.sock.listen(4)
+
+    def listening_unbound(self) -> None:
+        self.sock.listen(4)
+
+    def connecting(self) -> None:
+        full = self._listener(0)
+        for _ in range(2):
+            filler = self._keep(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        _settle()
+        self.sock.setblocking(False)
+        self.sock.connect_ex(full.getsockname())
+
+    def connected(self) -> None:
+        self.sock.connect(self.listener.getsockname())
+
+    def reset(self) -> None:
+        self.connected()
+        other, _ = self.listener.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        _settle()
+
+    def bound_reset(self) -> None:
+        self.bound()
+        self.reset()
+
+    def refused(self) -> None:
+        self.sock.connect_ex((HERE, self.free_port()))
+
+    def bound_refused(self) -> None:
+        self.bound()
+        self.refused()
+
+    def bound_any_refused(self) -> None:
+        self.bound_any_port()
+        self.refused()
+
+    def refused_later(self) -> None:
+        self.sock.setblocking(False)
+        self.refused()
+        _settle()
+
+    def refused_later_and_read(self) -> None:
+        self.refused_later()
+        self.so_error()
+
+    def bound_refused_later(self) -> None:
+        self.bound()
+        self.refused_later()
+
+
+class Ours:
+    """The same with the gateway's core and a scripted tcp."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.app: Client = self.bench.client()
+        self.sock = self.app.socket()
+
+    def close(self) -> None:
+        pass
+
+    def errno(self, op: str, **args: Any) -> int:
+        arguments: dict[str, dict[str, Any]] = {
+            "bind": {"address": LOCAL, "port": args.get("port", 0)},
+            "listen": {"backlog": 4},
+            "connect": {"address": REMOTE, "port": OPEN, "nonblocking": True},
+            "shutdown": args,
+        }
+        return self.app.errno(op, self.sock, **arguments.get(op, {}))
+
+    def so_error(self) -> int:
+        value = self.app.ok("getsockopt", self.sock, level=1, option=4)["value"]
+        number: int = struct.unpack("=i", value)[0]
+        return number
+
+    def new(self) -> None:
+        pass
+
+    def bound(self) -> None:
+        self.app.ok("bind", self.sock, address=LOCAL, port=7777)
+
+    def bound_any_port(self) -> None:
+        self.app.ok("bind", self.sock, address=LOCAL, port=0)
+
+    def listening(self) -> None:
+        self.bound()
+        self.app.ok("listen", self.sock, backlog=4)
+
+    def listening_unbound(self) -> None:
+        self.app.ok("listen", self.sock, backlog=4)
+
+    def connecting(self) -> None:
+        assert self.app.call("connect", self.sock, address=REMOTE, port=SILENT, nonblocking=True) is None
+
+    def connected(self) -> None:
+        self.app.ok("connect", self.sock, address=REMOTE, port=OPEN, nonblocking=False)
+
+    def reset(self) -> None:
+        self.connected()
+        self.bench.feed(Reset(self.sock, errno.ECONNRESET))
+
+    def bound_reset(self) -> None:
+        self.bound()
+        self.reset()
+
+    def refused(self) -> None:
+        assert self.app.errno("connect", self.sock, address=REMOTE, port=REFUSED, nonblocking=False) == 111
+
+    def bound_refused(self) -> None:
+        self.bound()
+        self.refused()
+
+    def bound_any_refused(self) -> None:
+        self.bound_any_port()
+        self.refused()
+
+    def refused_later(self) -> None:
+        assert self.app.errno("connect", self.sock, address=REMOTE, port=REFUSED, nonblocking=True) == 111
+
+    def refused_later_and_read(self) -> None:
+        self.refused_later()
+        self.so_error()
+
+    def bound_refused_later(self) -> None:
+        self.bound()
+        self.refused_later()
+
+
+STATES = [
+    "new", "bound", "bound_any_port", "listening", "listening_unbound", "connecting", "connected", "reset",
+    "bound_reset", "refused", "bound_refused", "bound_any_refused", "refused_later", "refused_later_and_read",
+    "bound_refused_later",
+]  # fmt: skip
+CALLS: list[tuple[str, dict[str, int]]] = [
+    ("bind", {}), ("listen", {}), ("accept", {}), ("connect", {}), ("getsockname", {}), ("getpeername", {}),
+    ("shutdown", {"how": 0}), ("shutdown", {"how": 1}), ("shutdown", {"how": 2}), ("shutdown", {"how": 3}),
+]  # fmt: skip
+# Linux lets bind() succeed on a socket whose connection is over, though nothing can follow from it
+DEVIATIONS = {("reset", "bind"), ("refused_later", "bind"), ("refused_later_and_read", "bind")}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("op", "args"), CALLS, ids=[f"{op}{args.get('how', '')}" for op, args in CALLS])
+def test_errno_is_that_of_linux(state: str, op: str, args: dict[str, int]) -> None:
+    """A call in a state fails with the errno that Linux gives, and leaves the SO_ERROR that Linux leaves; so do the
+    two calls to connect() that follow."""
+    answers = []
+    for world in (Kernel(), Ours()):
+        try:
+            getattr(world, state)()
+            seen = [NAMES[world.errno(op, **args)], NAMES[world.so_error()]]
+            if op in ("connect", "shutdown"):
+                seen += [NAMES[world.errno("getpeername")], NAMES[world.errno("accept")], NAMES[world.errno("listen")]]
+            answers.append(seen)
+        finally:
+            world.close()
+    if (state, op) in DEVIATIONS:
+        assert answers[1][0] == "EINVAL"
+    else:
+        assert answers[1] == answers[0]
+
+
+@pytest.mark.parametrize("state", ["refused", "refused_later", "refused_later_and_read", "connected", "reset"])
+def test_connect_again_and_again(state: str) -> None:
+    """What connect() says when it is called again after an outcome: the error once, ECONNABORTED once if the error
+    was read already, then it begins anew; EISCONN on what was ever connected."""
+    answers = []
+    for world in (Kernel(), Ours()):
+        try:
+            getattr(world, state)()
+            calls = []
+            for _ in range(4):
+                calls.append(NAMES[world.errno("connect")])
+                _settle()
+            answers.append(calls)
+        finally:
+            world.close()
+    assert answers[1] == answers[0]
+
+
+SOCKETS = [
+    (family, kind, proto)
+    for family in (-1, 0, 2, 99)
+    for kind in (-1, 0, 1, 1 | 0o4000, 1 | 64, 5, 4, 11)
+    for proto in (-1, 0, 6, 17, 262, 263)
+]
+
+
+@pytest.mark.parametrize("arguments", SOCKETS, ids=str)
+def test_socket_arguments(arguments: tuple[int, int, int]) -> None:
+    """socket() refuses families, types and protocols as Linux does (of the types Linux has more)."""
+    bench = Bench()
+    family, kind, proto = arguments
+    ours = bench.client().errno("socket", family=family, type=kind, proto=proto)
+    linux = _libc_socket(family, kind, proto)
+    if proto == 262 and kind == 1 and family == 2:
+        assert ours == errno.EPROTONOSUPPORT  # 262 is Linux's MPTCP, which we do not have
+        return
+    assert NAMES[ours] == NAMES[linux]
+
+
+def _libc_socket(family: int, kind: int, proto: int) -> int:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.socket(family, kind, proto)
+    if fd < 0:
+        return ctypes.get_errno()
+    socket.socket(fileno=fd).close()
+    return 0
+
+
+def _timeval(seconds: int, micro: int) -> bytes:
+    return struct.pack("=qq", seconds, micro)
+
+
+VALUES: dict[str, list[int | bytes]] = {
+    "SO_LINGER": [1, struct.pack("ii", 1, 5), struct.pack("ii", 7, 0), struct.pack("ii", 0, 5), b"1234567"],
+    "SO_RCVTIMEO": [1, _timeval(2, 0), _timeval(1, 1_000_000), _timeval(-1, 0), _timeval(0, 500_000)],
+    "SO_SNDTIMEO": [1, _timeval(2, 0), _timeval(1, 1_000_000), b"short"],
+    "SO_SNDBUF": [0, 1, 2304, 2305, 100_000, b"\1\0\0"],
+    "SO_RCVBUF": [0, 1, 1152, 1153, 100_000, b""],
+    "SO_RCVLOWAT": [0, 1, 5],
+    "TCP_MAXSEG": [0, 87, 88, 1000, 32_767, 32_768, -1],
+    "TCP_CONGESTION": [b"nope", b"", b"reno"],
+    "IP_TOS": [0, 1, 3, 0x10, 0x1FF, -1, b"\x10", b"\x10\0", b""],
+    "IP_TTL": [0, 1, 255, 256, -1, b"\x10", b""],
+}
+COUNTS: list[int | bytes] = [0, 1, 2, 127, 128, 32_767, 32_768, -1, b"\1", b"\1\0\0\0\0", b""]
+UNKNOWN = [(1, 9999), (6, 99), (6, 9999)]
+
+
+@pytest.mark.parametrize(("level", "number"), [*OPTIONS, *UNKNOWN])
+def test_options_are_those_of_linux(level: int, number: int) -> None:
+    """setsockopt and getsockopt answer, byte for byte, what Linux does (defaults of buffers aside)."""
+    option = OPTIONS.get((level, number))
+    name = option.name if option is not None else "unknown"
+    if name == "TCP_INFO":
+        pytest.skip("test_tcp_info looks at it")
+    for value in VALUES.get(name, COUNTS):
+        kernel, ours = Kernel(), Ours()
+        try:
+            before = _get(kernel.sock, level, number)
+            expected = _set(kernel.sock, level, number, value), _get(kernel.sock, level, number)
+            reply = ours.app.call("setsockopt", ours.sock, level=level, option=number, value=value)
+            assert reply is not None
+            shown = ours.app.call("getsockopt", ours.sock, level=level, option=number)
+            assert shown is not None
+            got = NAMES[reply.errno], shown.data.get("value", NAMES[shown.errno])
+            own_default = name in ("SO_SNDBUF", "SO_RCVBUF", "TCP_CONGESTION") and before == expected[1]
+            if own_default or name == "TCP_CONGESTION":
+                assert got[0] == expected[0], (name, value)
+            else:
+                assert got == expected, (name, value)
+        finally:
+            kernel.close()
+
+
+def test_options_with_no_level() -> None:
+    """A level that TCP sockets do not have."""
+    kernel, ours = Kernel(), Ours()
+    expected = _set(kernel.sock, 99, 1, 1), _get(kernel.sock, 99, 1)
+    got = (
+        NAMES[ours.app.errno("setsockopt", ours.sock, level=99, option=1, value=1)],
+        NAMES[ours.app.errno("getsockopt", ours.sock, level=99, option=1)],
+    )
+    kernel.close()
+    assert got == expected
+
+
+def _set(sock: socket.socket, level: int, number: int, value: int | bytes) -> str:
+    try:
+        sock.setsockopt(level, number, value)
+    except OSError as error:
+        return NAMES[error.errno or -1]
+    return "ok"
+
+
+def _get(sock: socket.socket, level: int, number: int) -> bytes | str:
+    try:
+        return sock.getsockopt(level, number, 512)
+    except OSError as error:
+        return NAMES[error.errno or -1]
+
+
+def test_every_kind_of_option_is_compared() -> None:
+    """The table of values above has something for each option that can be set."""
+    for option in OPTIONS.values():
+        assert option.kind in (Kind.READ, Kind.FLAG, Kind.INT) or option.name in VALUES
+
+
+def test_tcp_info_has_the_layout_of_linux() -> None:
+    """Our reading of a struct tcp_info of the kernel gives the figures that must be there, and ours reads back."""
+    kernel = Kernel()
+    kernel.connected()
+    kernel.sock.sendall(b"x" * 1000)
+    value = kernel.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1024)
+    mss = kernel.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    kernel.close()
+    figures = info.unpack(value)
+    assert (figures["state"], figures["bytes_sent"], figures["data_segs_out"]) == (1, 1000, 1)
+    assert (figures["snd_mss"], figures["bytes_acked"], figures["segs_in"]) == (mss, 1001, 2)
+    assert figures["snd_wnd"] > 1000
+    assert info.pack(figures) == info.pack(info.unpack(info.pack(figures)))
+    assert len(value) >= info.SIZE
