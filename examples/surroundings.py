@@ -142,6 +142,7 @@ class DemoStack:
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._children: list[subprocess.Popen[Any]] = []
         self._peer_started = False
+        self._old_logs = {path: path.stat().st_size for path in (self.here / "run").glob("*.log")}
 
     def _fits(self) -> bool:
         run = ROOT / "run"
@@ -176,7 +177,7 @@ class DemoStack:
             environment["LEVELIP_DEVICE_KIND"] = "wire"
             environment["LEVELIP_DEVICE_WIRE_PEER"] = str(self.peer.path / "wire.sock")
         command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", CONF]
-        with (self.here / "run" / "demo.log").open("wb") as log:
+        with (self.here / "run" / "demo.log").open("ab") as log:
             self._supervisor = subprocess.Popen(
                 tied(command, "TERM"),
                 cwd=self.here,
@@ -247,7 +248,8 @@ class DemoStack:
         said: list[str] = []
         for path in [self.here / "run" / f"{layer}.log" for layer in LAYERS] + [self.here / "run" / "demo.log"]:
             with contextlib.suppress(OSError):
-                text = path.read_text(errors="replace").splitlines()
+                new = path.read_bytes()[self._old_logs.get(path, 0) :]  # an earlier run's lines do not matter
+                text = new.decode(errors="replace").splitlines()
                 serious = [line for line in text if " INFO " not in line]
                 said += [f"{path.name}: {line}" for line in (serious or text[-3:])[-lines:]]
         return said

@@ -58,13 +58,13 @@ class Work:
 
     # counting and events
 
-    def drop(self, reason: Reason, **data: Any) -> None:
+    def drop(self, reason: Reason, /, **data: Any) -> None:
         """Something is discarded."""
         self.counters[reason.counter] += 1
         if self.interest:
             self.emit("drop", reason=reason.name, **data)
 
-    def emit(self, kind: str, *, reason: str = "", conn: str = "", **data: Any) -> None:
+    def emit(self, kind: str, /, *, reason: str = "", conn: str = "", **data: Any) -> None:
         """Add an event; callers look at `interest` first."""
         if len(self.events) < EVENTS_KEPT:
             self.events.append(Event(self.now, kind, reason, 0, conn, data))

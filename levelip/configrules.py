@@ -14,46 +14,20 @@ PIPES = ("link-ip", "ip-link", "ip-tcp", "tcp-ip", "tcp-gateway", "gateway-tcp")
 CURVE_KEY_LENGTH = 40
 """Characters of a key in Z85, as `lvlip keygen` writes it (zmq_curve_keypair(3))."""
 
+_FIXED = {
+    "link": {"pool_slots"},
+    "ip": {"address"},
+    "tcp": {"send_ring", "receive_ring", "connections", "congestion"},
+    "gateway": {"door_mode"},
+}
+"""By section: what decides where memory lies or who may come in, or what connections rest on. Sections that are
+missing here concern devices and pipes, which are made once."""
+
 RUNTIME = frozenset(
-    {
-        "link.arp_reachable_ms",
-        "link.arp_retry_ms",
-        "link.arp_retries",
-        "link.arp_entries",
-        "link.arp_queue",
-        "ip.ttl",
-        "ip.icmp_rate_per_s",
-        "ip.icmp_burst",
-        "ip.echo_reply",
-        "tcp.send_buffer",
-        "tcp.receive_buffer",
-        "tcp.delayed_ack_ms",
-        "tcp.ack_every",
-        "tcp.nagle",
-        "tcp.timestamps",
-        "tcp.window_scaling",
-        "tcp.sack",
-        "tcp.congestion",
-        "tcp.initial_window",
-        "tcp.rto_initial_ms",
-        "tcp.rto_min_ms",
-        "tcp.rto_max_ms",
-        "tcp.syn_retries",
-        "tcp.synack_retries",
-        "tcp.retries",
-        "tcp.orphan_retries",
-        "tcp.time_wait_ms",
-        "tcp.fin_timeout_ms",
-        "tcp.keepalive_idle_ms",
-        "tcp.keepalive_interval_ms",
-        "tcp.keepalive_probes",
-        "tcp.port_first",
-        "tcp.port_last",
-        "tcp.backlog_max",
-        "tcp.challenge_acks_per_s",
-        "gateway.sockets_per_client",
-        "gateway.clients",
-    }
+    f"{section}.{name}"
+    for section, fixed in _FIXED.items()
+    for name in getattr(Config(), section).__struct_fields__
+    if name not in fixed
 )
 """Keys that `lvlip set` changes in a running layer; all others need a restart of the layer."""
 

@@ -178,7 +178,7 @@ class DevicePort:
             return [self._news.fileno()]
         return [self._fd, self._news.fileno()]
 
-    def writable(self) -> list[int]:
+    def writable(self) -> list[Pollable]:
         return [self._fd] if self._queue and self._fd >= 0 else []
 
     def receive(self, limit: int, now: int) -> list[Any]:

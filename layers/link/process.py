@@ -30,6 +30,7 @@ class _Link:
 
     def __init__(self) -> None:
         self.failed = False
+        self.pool: Pool | None = None
 
     def build(self, runtime: Runtime) -> Parts:
         """Open the device first: what follows runs without privileges. Raises RunError."""
@@ -65,6 +66,7 @@ class _Link:
         if device.kind == "wire":
             raise RunError("a wire is no interface")
         pool = Pool(runtime.memory, runtime.run.memory, f"pool-{runtime.epoch:016x}", config.link.pool_slots)
+        self.pool = pool
         host_mac = device.host_mac(stack) if device.kind == "tap" else b""
         setup = DeviceSetup(
             device.interface(stack),
@@ -131,4 +133,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT (0), or until the device is gone for good (1)."""
     link = _Link()
     code = run_layer("layers.link", _TEXT, link.build, argv)
+    if link.pool is not None:
+        link.pool.close()
     return EXIT_FAILED if link.failed else code

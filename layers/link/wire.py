@@ -79,7 +79,7 @@ class WirePort:
     def readable(self) -> list[Pollable]:
         return [] if self.gate() else [self._socket.fileno()]
 
-    def writable(self) -> list[int]:
+    def writable(self) -> list[Pollable]:
         if not self._queue:
             return []
         return [(self._watch or self._socket).fileno()]

@@ -45,8 +45,7 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     else:
         congestion.exit_recovery(tx.in_flight())
     if ctx.interest and congestion.cwnd != old:
-        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, mss=tx.mss, ssthresh=congestion.ssthresh,
-                 why=decision.name.lower() if decision else "ack")  # fmt: skip
+        tell_cwnd(ctx, conn, old, decision.name.lower() if decision else "ack")
     if ack == tx.snd_nxt:
         conn.deadlines[RETRANSMIT] = OFF  # RFC 6298 5.2
     elif decision != Decision.PARTIAL or conn.recovery.partials == 1:  # RFC 6582 3.2 step 3: impatient
@@ -69,8 +68,7 @@ def duplicate_ack(ctx: Context, conn: Connection, highest_sacked: int, now: int)
     elif decision == Decision.INFLATE:
         congestion.duplicate_ack()
     if ctx.interest and congestion.cwnd != old:
-        ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=congestion.cwnd, mss=tx.mss, ssthresh=congestion.ssthresh,
-                 why=decision.name.lower())  # fmt: skip
+        tell_cwnd(ctx, conn, old, decision.name.lower())
     ctx.want_output(conn)
 
 
@@ -84,3 +82,9 @@ def window_update(ctx: Context, conn: Connection, offset: int, ack: int, window:
     if changed and ctx.interest and (old == 0 or window == 0):
         ctx.emit("window", conn, frame=conn.ack_causes, old=old, new=window)
     return changed
+
+
+def tell_cwnd(ctx: Context, conn: Connection, old: int, why: str) -> None:
+    """The event "cwnd"; callers ask `interest` first."""
+    now, mss = conn.congestion, conn.tx.mss
+    ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=now.cwnd, mss=mss, ssthresh=now.ssthresh, why=why)

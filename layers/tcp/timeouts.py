@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from layers.tcp.acknowledgment import tell_cwnd
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
@@ -84,7 +85,7 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         conn.congestion.timeout(tx.in_flight(), first)
         conn.recovery.timeout(tx.snd_nxt)
         if ctx.interest and old != conn.congestion.cwnd:
-            ctx.emit("cwnd", conn, old=old, new=conn.congestion.cwnd, ssthresh=conn.congestion.ssthresh, why="rto")
+            tell_cwnd(ctx, conn, old, "rto")
     tx.lose_all()
     if ctx.interest:
         ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)

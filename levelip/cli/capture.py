@@ -25,7 +25,9 @@ _HEADERS = 120
 
 @click.command(cls=StackCommand)
 @click.option("-w", "--write", "target", required=True, metavar="FILE", help="Where to write; - is standard output.")
-@click.option("--at", "seams", multiple=True, type=click.Choice(PACKET_SEAMS), help="Only at this seam. May be repeated.")
+@click.option(
+    "--at", "seams", multiple=True, type=click.Choice(PACKET_SEAMS), help="Only at this seam. May be repeated."
+)
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N packets.")
 @click.option("--seconds", metavar="S", type=click.FloatRange(min=0.01), help="Stop after S seconds.")
 @click.option("--snaplen", metavar="BYTES", type=click.IntRange(min=64), help="Cut packets to this length.")
@@ -71,7 +73,9 @@ def command(
         others = {name: [one for one in own if one.partition(":")[0] in rest] for name, own in sides.items()}
         readers.append(TapReader(stack.run, Request(others, [], "headers", filter_)))
     stream = _open(target)
-    commenter = Commenter(cast(BinaryIO, stream), chosen, ethernet=ethernet, snaplen=snaplen, count=count, filtered=bool(filter_))
+    commenter = Commenter(
+        cast(BinaryIO, stream), chosen, ethernet=ethernet, snaplen=snaplen, count=count, filtered=bool(filter_)
+    )
     try:
         for reader in readers:
             heard = reader.open()

@@ -245,7 +245,7 @@ def offload(result: int) -> Check:
             return Check("tap offload", OK, "checksums and TCP segmentation")
         case 1:
             return Check("tap offload", WARNING, "the kernel refuses TUNSETOFFLOAD; bulk transfers are slower",
-                         "a newer kernel, or device.offload = false to be rid of the warning in link's log")  # fmt: skip
+                         "a newer kernel, or device.offload = false to silence link's warning")  # fmt: skip
     return Check("tap offload", WARNING, "could not be tried, as no device can be made", "cure the above first")
 
 
@@ -272,7 +272,7 @@ def shared_memory(path: Path) -> Check:
     name = str(path)
     mount = f"mount -t tmpfs -o mode=1777 tmpfs {path}   (as root)"
     if not path.is_dir() or not os.access(path, os.W_OK):
-        return Check(name, WARNING, "not writable; memory is shared through the run directory, which may be slow", mount)
+        return Check(name, WARNING, "not writable; memory is shared through the run directory: slow", mount)
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     kinds = [fields[2] for line in mounts if (fields := line.split())[1] == name]
     space = os.statvfs(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import signal
 import socket
 import time
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ def command(
     """
     address = resolve(host)
     pinger = _Pinger(stack, host, address, size=size, ttl=ttl, wait=wait, quiet=quiet)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     try:
         pinger.run(count, interval)
     except KeyboardInterrupt:
@@ -142,6 +144,7 @@ class _Pinger:
         statistics.transmitted += 1
         wait = self._wait or DEFAULT_WAIT_S
         sequence = statistics.transmitted & 0xFFFF
+        self._last = time.monotonic()
         number = self.client.start("ping", seq=sequence, timeout_ms=max(1, round(wait * 1000)), **self._args)
         self._waiting[number] = (sequence, time.monotonic() + wait + ANSWER_GRACE_S)
 

@@ -89,6 +89,10 @@ class Supervisor:
         except _RPC_ERRORS:
             return None
 
+    def identifier(self) -> str:
+        """The name of the stack that it runs (the checkout's socket lies where all stacks of that directory do)."""
+        return str(self._call("getIdentification"))
+
     def programs(self) -> dict[str, Program]:
         """The layers that it runs."""
         found = {}
@@ -134,7 +138,7 @@ def find(run: RunDirectory) -> tuple[Supervisor, int] | None:
         if socket.exists():
             supervisor = Supervisor(socket)
             pid = supervisor.pid()
-            if pid is not None:
+            if pid is not None and supervisor.identifier() == run.name:
                 return supervisor, pid
     return None
 

@@ -13,7 +13,7 @@ from levelip.cli.common import LAYERS, Failure, Stack, alive
 from levelip.ipc.rundir import RunDirectory
 
 DEVICE_FILE = "device.json"
-"""Written by link beside its device: {"name", "created"}; what link made, and did not find, `down` removes."""
+"""Written by `up`: {"name", "created"}; a device that link made, and did not find, `down` removes."""
 NET_FILE = "net.json"
 """Written by `lvlip net up`, which wants the device to stay until `lvlip net down`."""
 _TRANSIENT = ("supervisord.conf", "supervisord.pid", "supervisor.sock", "config.toml", "settings.json", "clock")
@@ -48,7 +48,7 @@ def bring_down(stack: Stack) -> list[str]:
 
 
 def _remove_device(run: RunDirectory) -> list[str]:
-    facts = _read(run.path / DEVICE_FILE)
+    facts = read_note(run.path / DEVICE_FILE)
     name = facts.get("name")
     if not isinstance(name, str) or not name:
         return []
@@ -90,7 +90,8 @@ def _clean(run: RunDirectory) -> None:
         shutil.rmtree(run.memory, ignore_errors=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_note(path: Path) -> dict[str, Any]:
+    """A small JSON object in a file; empty if there is none."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

@@ -130,9 +130,7 @@ class TextLines:
             return self._paint.notice(text) if self._paint else text
         if record[KIND] == "e":
             return self._event(record)
-        process, seam, direction, _, mono, id_, causes, type_, fields, head, payload, length, checksum, gso = (
-            record[2:]
-        )
+        process, seam, direction, _, mono, id_, causes, type_, fields, head, payload, length, checksum, gso = record[2:]
         way = self._ways.get((process, seam, direction))
         if way is None:
             arrow = "↑" if goes_up(process, seam, direction) else "↓"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ import click
 
 from levelip.cli import supervise
 from levelip.cli.common import Failure, Stack, StackCommand
-from levelip.cli.teardown import bring_down
+from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
 from levelip.ipc.control import ControlClient, ControlError
@@ -52,6 +54,7 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     paths = supervise.Paths.of(run)
     paths.config.write_text(to_toml(config, comments=False), encoding="utf-8")
     paths.conf.write_text(supervise.conf_text(run, layers), encoding="utf-8")
+    _note_device(stack, config)
     child = supervise.spawn(run, foreground=foreground)
     try:
         _wait_ready(stack, layers, timeout, config, child)
@@ -88,6 +91,28 @@ def _clear_leftovers(stack: Stack, layers: Sequence[str]) -> None:
     paths = supervise.Paths.of(run)
     for path in (paths.settings, paths.socket, paths.pidfile):
         path.unlink(missing_ok=True)
+
+
+def _note_device(stack: Stack, config: Config) -> None:
+    """Write down whether link will make the device or finds it: `down` removes only what was made. A note of an
+    earlier start that ended without `down` still holds."""
+    path = stack.run.path / DEVICE_FILE
+    device = config.device
+    if "link" not in config.stack.layers or device.kind == "wire":
+        path.unlink(missing_ok=True)
+        return
+    name = device.interface(stack.run.name)
+    earlier = read_note(path)
+    ours = earlier.get("name") == name and bool(earlier.get("created"))
+    path.write_text(json.dumps({"name": name, "created": not device.attach and (ours or not _exists(name))}), "utf-8")
+
+
+def _exists(device: str) -> bool:
+    try:
+        socket.if_nametoindex(device)
+    except OSError:
+        return False
+    return True
 
 
 def _tell(stack: Stack, text: str) -> None:

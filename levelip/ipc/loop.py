@@ -6,7 +6,6 @@ While stack time is held, cores are not fed and no timer runs; control, tap bus 
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ import zmq
 from levelip import __version__
 from levelip.config import Config
 from levelip.frames.core import ControlError, Core
-from levelip.frames.seam import Answer, Store, StoreFailed
+from levelip.frames.seam import Store, StoreFailed
 from levelip.ipc.control import ControlServer
 from levelip.ipc.faults import FaultGate, Faults
 from levelip.ipc.memory import MemoryLost
@@ -31,6 +30,8 @@ from levelip.tracing import reasons
 
 _RECEIVE = 128  # frames from one port in one round
 _IDLE_MS = 250  # longest sleep: hellos, housekeeping
+_POLLIN = int(zmq.POLLIN)  # plain integers: zmq's enums cost more than the calls they are for
+_POLLOUT = int(zmq.POLLOUT)
 
 Extra = Callable[[str, dict[str, Any]], dict[str, Any] | None]
 
@@ -77,58 +78,60 @@ class Loop:
 
     def _round(self) -> None:
         ready = self._wait()
-        clock = self.runtime.clock
-        control, tap = self._control.socket, self.tap.socket
-        if tap in ready:
+        core, clock = self.core, self.runtime.clock
+        if self.tap in ready:
             self.tap.subscriptions()
-        if control in ready:
+        if self._control in ready:
             self._control.serve()
-        self.core.interest = self.tap.interest
-        if clock.held:
-            for pipe in self._pipes:
-                pipe.tick()
-            return
-        now = clock.now()
-        core = self.core
-        for port in self.ports.values():
-            if any(source in ready for source in port.readable()) or any(fd in ready for fd in port.writable()):
-                self._take(port, now)
-        for name, gate in self._inbound.items():
-            self._feed(self.ports[name], gate.due(now), now)
-        due = core.next_timer()
-        if due is not None and due <= now:
-            core.handle_timer(now)
-        self._flush(now)
+        core.interest = self.tap.interest
+        if not clock.held:
+            now = clock.now()
+            for port in self.ports.values():
+                if port in ready:
+                    self._take(port, now)
+            for name, gate in self._inbound.items():
+                self._feed(self.ports[name], gate.due(now), now)
+            due = core.next_timer()
+            if due is not None and due <= now:
+                core.handle_timer(now)
+            self._flush(now)
+            self.runtime.memory.sweep(now)
         for pipe in self._pipes:
             pipe.tick()
-        self.runtime.memory.sweep(now)
 
     def _wait(self) -> set[Any]:
-        """Sleep until something can be done; the sockets and descriptors that are ready."""
-        timeout = float(_IDLE_MS)
+        """Sleep until something can be done; the ports, control server and tap bus that something has come for."""
         held = self.runtime.clock.held
-        polled: list[tuple[Pollable, int]] = [
-            (self._control.socket, zmq.POLLIN),
-            (self.tap.socket, zmq.POLLIN),
-        ]
-        if not held:
-            deadlines = [self.core.next_timer()]
-            deadlines += [gate.next_timer() for gate in (*self._inbound.values(), *self._outbound.values())]
-            now = self.runtime.clock.now()
-            for deadline in deadlines:
-                if deadline is not None:
-                    timeout = min(timeout, max(0, math.ceil((deadline - now) / 1_000_000)))
+        owners: dict[Pollable, Any] = {self._control.socket: self._control, self.tap.socket: self.tap}
+        polled: list[tuple[Pollable, int]] = [(self._control.socket, _POLLIN), (self.tap.socket, _POLLIN)]
         for port in self.ports.values():
             if held and not isinstance(port, Pipe):
                 continue
-            polled += [(source, zmq.POLLIN) for source in port.readable()]
-            polled += [(fd, zmq.POLLOUT) for fd in port.writable()]
+            for source in port.readable():
+                owners[source] = port
+                polled.append((source, _POLLIN))
+            for source in port.writable():
+                owners[source] = port
+                polled.append((source, _POLLOUT))
         try:
-            return {source for source, _ in zmq.zmq_poll(polled, int(timeout))}
+            return {owners[source] for source, _ in zmq.zmq_poll(polled, _IDLE_MS if held else self._patience_ms())}
         except zmq.ZMQError as error:
             if error.errno == zmq.ETERM:
                 raise
             return set()
+
+    def _patience_ms(self) -> int:
+        """Until the next deadline of the core or a gate, rounded up."""
+        deadline = self.core.next_timer()
+        for gates in (self._inbound, self._outbound):
+            for gate in gates.values():
+                due = gate.next_timer()
+                if due is not None and (deadline is None or due < deadline):
+                    deadline = due
+        if deadline is None:
+            return _IDLE_MS
+        left = deadline - self.runtime.clock.now()
+        return 0 if left <= 0 else min(_IDLE_MS, -(-left // 1_000_000))
 
     def _take(self, port: Port, now: int) -> None:
         frames = port.receive(_RECEIVE, now)
@@ -154,19 +157,22 @@ class Loop:
     def _flush(self, now: int) -> None:
         ports = self.ports
         gone: set[tuple[int, int]] = set()  # slots that went on to the next process
-        for _ in range(64):
-            output = self.core.outgoing({name: port.room() for name, port in ports.items()})
-            if not output:
-                break
+        again = True
+        while again:
+            room = {name: port.room() for name, port in ports.items()}
+            again = False
             batches: dict[str, list[Any]] = {}
-            for name, frame in output:
+            for name, frame in self.core.outgoing(room):
                 if name == "memory":
-                    self._store(frame, now)
+                    again |= not self._store(frame, now)
                 elif name == "control":
-                    self._answer(frame)
+                    self._control.answer(frame.token, frame.data)
+                elif (batch := batches.get(name)) is not None:
+                    batch.append(frame)
                 else:
-                    batches.setdefault(name, []).append(frame)
+                    batches[name] = [frame]
             for name, frames in batches.items():
+                again |= room[name] <= len(frames)  # it took what there was room for; there may be more
                 self._send(ports[name], frames, now, gone)
         for name, gate in self._outbound.items():
             if frames := gate.due(now):
@@ -197,7 +203,8 @@ class Loop:
                 if type(payload) is Place:
                     gone.add((payload.base, payload.generation))
 
-    def _store(self, store: Store, now: int) -> None:
+    def _store(self, store: Store, now: int) -> bool:
+        """Copy a payload to its place; False if that failed and the core was told."""
         try:
             self.runtime.memory.store(store.place, store.payload)
         except (MemoryLost, OSError) as error:
@@ -206,9 +213,8 @@ class Loop:
             self.runtime.count(reasons.MEMORY_LOST.counter)
             self.runtime.log.warning("cannot write to region %s: %s", store.place.region, error)
             self.core.receive(StoreFailed(store.place), now)
-
-    def _answer(self, answer: Answer) -> None:
-        self._control.answer(answer.token, answer.data)
+            return False
+        return True
 
     # control
 

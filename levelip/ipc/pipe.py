@@ -32,6 +32,26 @@ _HELLO_AGAIN_NS = 200_000_000
 _MAX_MESSAGE = 64 << 20  # bytes; a batch of inline payloads stays far below
 _RECONNECT_MS = 10
 
+# As plain integers: zmq's flags are enums, whose arithmetic costs more than the calls they are for.
+_NOBLOCK = int(zmq.NOBLOCK)
+_EVENTS = int(zmq.EVENTS)
+_RCVMORE = int(zmq.RCVMORE)
+_POLLIN = int(zmq.POLLIN)
+_POLLOUT = int(zmq.POLLOUT)
+
+
+def receive_parts(socket: zmq.Socket[bytes]) -> list[bytes] | None:
+    """The parts of the next message, or None if there is none. (Asking first is cheaper than zmq's exception.)"""
+    if not int(socket.get(_EVENTS)) & _POLLIN:
+        return None
+    try:
+        parts = [socket.recv(_NOBLOCK)]
+        while socket.get(_RCVMORE):
+            parts.append(socket.recv(_NOBLOCK))
+    except zmq.Again:
+        return None
+    return parts
+
 
 class PipeHello(msgspec.Struct, array_like=True, tag=90):
     """First message on a pipe; see the module's text."""
@@ -59,6 +79,7 @@ class Pipe:
         monitored = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         self._monitor = self._push.get_monitor_socket(monitored)
         self._connect(runtime.name, neighbour)
+        self._blocked = False  # the neighbour took nothing when it was last asked
         self._sources: list[Pollable] = [self._pull, self._monitor]
         self._connected = False
         self._heard: int | None = None  # epoch of the neighbour's last hello
@@ -117,29 +138,24 @@ class Pipe:
     def readable(self) -> list[Pollable]:
         return self._sources
 
-    def writable(self) -> list[int]:
-        return []
+    def writable(self) -> list[Pollable]:
+        return [self._push] if self._blocked else []
 
     def room(self) -> int:
-        if self.up is None:
-            return 0 if self._lossless else UNLIMITED  # packets toward nobody are taken, dropped and counted
         if self._lossless:
-            return UNLIMITED
-        return UNLIMITED if int(self._push.getsockopt(zmq.EVENTS)) & zmq.POLLOUT else 0
+            return 0 if self.up is None else UNLIMITED
+        return 0 if self.full() else UNLIMITED  # packets toward nobody are taken, dropped and counted
 
     def full(self) -> bool:
         """Whether the neighbour is up and takes nothing now."""
-        return self.up is not None and not int(self._push.getsockopt(zmq.EVENTS)) & zmq.POLLOUT
+        self._blocked = self.up is not None and not int(self._push.get(_EVENTS)) & _POLLOUT
+        return self._blocked
 
     def receive(self, limit: int, now: int) -> list[Any]:
         self._watch()
         frames: list[Any] = []
         pull, decode = self._pull, self._codec.decode
-        while len(frames) < limit:
-            try:
-                parts = pull.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
+        while len(frames) < limit and (parts := receive_parts(pull)) is not None:
             try:
                 epoch, to_epoch, messages = decode(parts)
             except RefusedMessage as refusal:
@@ -176,7 +192,10 @@ class Pipe:
             if parts is None:
                 continue
             try:
-                self._push.send_multipart(parts, zmq.NOBLOCK)
+                if len(parts) == 1:
+                    self._push.send(parts[0], _NOBLOCK)
+                else:
+                    self._push.send_multipart(parts, _NOBLOCK)
             except zmq.Again:
                 self._runtime.count(reasons.PIPE_FULL.counter, len(batch))
                 self._free(batch)
@@ -220,7 +239,7 @@ class Pipe:
         self._said_at = time.monotonic_ns()
         hello = PipeHello(self._runtime.name, self._runtime.epoch, self._heard or 0)
         try:
-            self._push.send_multipart(self._codec.encode([hello], self._runtime.epoch), zmq.NOBLOCK)
+            self._push.send_multipart(self._codec.encode([hello], self._runtime.epoch), _NOBLOCK)
         except zmq.Again:
             self._runtime.log.debug("hello to %s: no room yet", self.name)
 
@@ -237,11 +256,7 @@ class Pipe:
 
     def _watch(self) -> None:
         """Take what the monitor of the outgoing socket tells."""
-        while True:
-            try:
-                message = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while (message := receive_parts(self._monitor)) is not None:
             event = parse_monitor_message(message)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected = True

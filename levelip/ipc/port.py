@@ -19,8 +19,8 @@ class Port(Protocol):
     def readable(self) -> list[Pollable]:
         """What to poll for input; empty while input is paused."""
 
-    def writable(self) -> list[int]:
-        """Descriptors to poll for output, only while something waits for them."""
+    def writable(self) -> list[Pollable]:
+        """What to poll for output, only while something waits for them."""
 
     def receive(self, limit: int, now: int) -> list[Any]:
         """Up to about `limit` frames that have come."""

@@ -134,12 +134,14 @@ _RTT = (("srtt", "srtt"), ("rttvar", "rttvar"), ("rto", "RTO"))
 
 
 def _rto(data: _Taken) -> str:
-    return f"RTO {_times(data)}" if "new" in data else ""
-
-
-def _times(data: _Taken) -> str:
-    old, new = data("old"), data("new")
-    return ms(new) if old is None else f"{ms(old)} → {ms(new)}"
+    """The retransmission timer ran out (RFC 6298 5.4-5.6)."""
+    if "rto" not in data:
+        return ""
+    attempt, flight = data("attempt"), data("flight")
+    text = "RTO expired"
+    if flight is not None:
+        text += f", {flight} bytes in flight"
+    return f"{text}, next in {ms(data('rto'))}" + (f", attempt {attempt}" if attempt else "")
 
 
 def _window(data: _Taken) -> str:

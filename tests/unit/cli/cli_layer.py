@@ -45,7 +45,9 @@ class FakeLayer:
 
     def frames(self, seam: str, direction: str, frames: Sequence[Any], stack: int = 0) -> None:
         """Publish frames, if somebody listens."""
-        self._order(lambda: self._publish(lambda tap: tap.frames and tap.publish_frames(seam, direction, frames, stack)))
+        self._order(
+            lambda: self._publish(lambda tap: tap.frames and tap.publish_frames(seam, direction, frames, stack))
+        )
 
     def events(self, *events: Event) -> None:
         """Publish events, if somebody listens."""

@@ -247,9 +247,7 @@ def test_what_was_lost_is_said(layer: Callable[..., FakeLayer], run: RunDirector
         reader.close()
 
 
-def test_a_layer_that_comes_back_is_listened_to_again(
-    layer: Callable[..., FakeLayer], run: RunDirectory
-) -> None:
+def test_a_layer_that_comes_back_is_listened_to_again(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:
     first = layer("tcp")
     reader = TapReader(run, Request({"tcp": ["ip-tcp"]}))
     reader.open()
@@ -289,4 +287,7 @@ def test_a_filter_that_means_nothing_is_refused(lvlip: Callable[..., Result], ar
 
 def test_without_a_stack_it_says_how_to_start_one(lvlip: Callable[..., Result]) -> None:
     result = lvlip("trace")
-    assert (result.exit_code, result.stderr) == (1, "lvlip: stack 't' is not running; start it with: lvlip up --name t\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "lvlip: stack 't' is not running; start it with: lvlip up --name t\n",
+    )

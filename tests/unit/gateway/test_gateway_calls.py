@@ -298,7 +298,7 @@ def test_children_inherit_options() -> None:
 
 
 def test_options_reach_tcp() -> None:
-    """What was set before connect goes along with it; what is set later goes at once; what tcp does not act on, never."""
+    """What was set before connect goes along with it; what is set later goes at once; what tcp ignores, never."""
     bench = Bench()
     app = bench.client()
     sock = app.socket()

@@ -1,0 +1,88 @@
+"""`lvlip fault`: packets lost, repeated, delayed or corrupted on purpose, at a seam."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
+from levelip.cli.faultspec import BadFault, describe, parse
+
+SEAMS = ("link", "link-ip", "ip-tcp")
+_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp")}
+"""Which processes see a seam: each applies the faults to what it takes in."""
+_COUNTS = ("packets", "lost", "duplicated", "reordered", "corrupted", "overflowed")
+
+
+@click.group(cls=StackGroup)
+def command() -> None:
+    """Lose, delay, repeat or corrupt packets on purpose.
+
+    Faults act on a seam: link (the device), link-ip or ip-tcp; with the same seed the same packets meet the same fate.
+    Super-segments are cut to wire size first.
+    """
+
+
+@command.command("set", cls=StackCommand)
+@click.argument("seam", type=click.Choice(SEAMS))
+@click.argument("words", nargs=-1, required=True, metavar="KEY=VALUE...")
+@click.pass_obj
+def set_(stack: Stack, seam: str, words: tuple[str, ...]) -> None:
+    """Set the faults of a seam, in place of those that it had.
+
+    \b
+    loss=5%  dup=1%  reorder=3%  corrupt=0.1%
+    delay=20ms±5ms (or +-)  rate=10mbit  seed=7
+    dir=up|down|both (default both; up is toward the applications)
+    frames=wire|whole (default wire)
+    """
+    try:
+        fault = parse(words)
+    except BadFault as error:
+        raise Failure(str(error)) from None
+    running = stack.need_running()
+    missing = [layer for layer in _SIDES[seam] if layer not in running]
+    if missing:
+        raise Failure(f"{' and '.join(missing)} must run for a fault on {seam}; see: lvlip status{stack.name_flag()}")
+    sides = []
+    for layer in _SIDES[seam]:
+        sides += stack.ask(layer, "fault.set", seam=seam, **fault)["sides"]
+    if stack.json:
+        stack.emit({"seam": seam, **fault, "sides": sides})
+        return
+    click.echo(f"{seam} {fault['direction']}: {describe(fault)}")
+
+
+@command.command(cls=StackCommand)
+@click.pass_obj
+def show(stack: Stack) -> None:
+    """Show the faults that are set, and what they have done."""
+    rows: list[dict[str, Any]] = []
+    for layer in stack.need_running():
+        rows += [{"process": layer, **fault} for fault in stack.ask(layer, "fault.show")["faults"]]
+    if stack.json:
+        for row in rows:
+            stack.emit(row)
+        return
+    if not rows:
+        click.echo("no faults are set")
+        return
+    table = [(row["seam"], row["direction"], *(row[name] for name in _COUNTS), describe(row)) for row in rows]
+    click.echo(columns(table, ("seam", "way", *_COUNTS, "fault"), right=range(2, 2 + len(_COUNTS))))
+
+
+@command.command(cls=StackCommand)
+@click.argument("seam", type=click.Choice(SEAMS), required=False)
+@click.pass_obj
+def clear(stack: Stack, seam: str | None) -> None:
+    """Take away the faults of SEAM, or all."""
+    cleared: list[str] = []
+    arguments: dict[str, Any] = {"seam": seam} if seam else {}
+    for layer in stack.need_running():
+        cleared += stack.ask(layer, "fault.clear", **arguments)["cleared"]
+    if stack.json:
+        stack.emit({"cleared": cleared})
+        return
+    names = list(dict.fromkeys(cleared))
+    click.echo(f"cleared: {', '.join(names)}" if names else "no faults were set")

@@ -1,0 +1,160 @@
+"""`lvlip ss`: sockets, in the habit of ss; -i shows TCP's inner figures under each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from levelip.cli.common import Stack, StackCommand, columns
+
+_STATES = {
+    "ESTABLISHED": "ESTAB",
+    "SYN_SENT": "SYN-SENT",
+    "SYN_RECEIVED": "SYN-RECV",
+    "FIN_WAIT_1": "FIN-WAIT-1",
+    "FIN_WAIT_2": "FIN-WAIT-2",
+    "TIME_WAIT": "TIME-WAIT",
+    "CLOSE_WAIT": "CLOSE-WAIT",
+    "LAST_ACK": "LAST-ACK",
+}
+"""As ss abbreviates them; the others are their own."""
+_QUIET = ("LISTEN", "TIME_WAIT", "SYN_RECEIVED", "CLOSED")
+"""What ss leaves out without -a (misc/ss.c, SS_ALL without SS_LISTEN, SS_CLOSE, SS_TIME_WAIT, SS_SYN_RECV)."""
+_OPT_TIMESTAMPS, _OPT_SACK, _OPT_WSCALE = 1, 2, 4  # TCPI_OPT_* (include/uapi/linux/tcp.h)
+_INFINITE = 1 << 28
+"""Segments: an ssthresh from here on was never lowered (Linux TCP_INFINITE_SSTHRESH is 0x7fffffff)."""
+_TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait", "persist": "persist"}
+
+
+@click.command(cls=StackCommand)
+@click.option("-t", "--tcp", is_flag=True, help="TCP sockets (all that there are, today).")
+@click.option("-i", "--info", is_flag=True, help="TCP's inner figures under each socket.")
+@click.option("-o", "--options", "timers", is_flag=True, help="Timers.")
+@click.option("-l", "--listening", is_flag=True, help="Only listening sockets.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Listening ones and those in TIME-WAIT too.")
+@click.option("-n", "--numeric", is_flag=True, help="As always: ports are numbers.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Only sockets with this local or remote port.")
+@click.pass_obj
+def command(
+    stack: Stack,
+    tcp: bool,
+    info: bool,
+    timers: bool,
+    listening: bool,
+    everything: bool,
+    numeric: bool,
+    port: int | None,
+) -> None:
+    """Show sockets and TCP's inner figures, as ss does."""
+    del tcp, numeric
+    rows = stack.ask("tcp", "ss")["sockets"]
+    rows = [row for row in rows if _shown(row, listening=listening, everything=everything, port=port)]
+    if stack.json:
+        for row in rows:
+            stack.emit(row)
+        return
+    lines = columns(
+        [
+            (
+                _STATES.get(row["state"], row["state"]),
+                row.get("recv_q", 0),
+                row.get("send_q", 0),
+                f"{_any(row['local'])}:{row['local_port']}",
+                f"{_any(row['remote'])}:{row['remote_port'] or '*'}",
+                timer_text(row) if timers else "",
+            )
+            for row in rows
+        ],
+        ("State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", ""),
+        right={1, 2},
+    ).splitlines()
+    click.echo(lines[0])
+    for line, row in zip(lines[1:], rows, strict=True):
+        click.echo(line)
+        if info and row.get("info"):
+            click.echo(f"\t {info_text(row)}")
+
+
+def _shown(row: dict[str, Any], *, listening: bool, everything: bool, port: int | None) -> bool:
+    if port is not None and port not in (row["local_port"], row["remote_port"]):
+        return False
+    if listening:
+        return bool(row["state"] == "LISTEN")
+    return everything or row["state"] not in _QUIET
+
+
+def _any(address: str) -> str:
+    return address if address and address != "0.0.0.0" else "*"
+
+
+def timer_text(row: dict[str, Any]) -> str:
+    """ "timer:(on,204ms,0)" as ss -o: kind, time left, retransmissions."""
+    left = row.get("timers") or {}
+    if not left:
+        return ""
+    name = min(left, key=left.__getitem__)
+    retransmits = (row.get("info") or {}).get("retransmits", 0)
+    return f"timer:({_TIMERS.get(name, name)},{_left(left[name])},{retransmits})"
+
+
+def _left(ns: int) -> str:
+    milliseconds = max(0, ns) // 1_000_000
+    if milliseconds < 10_000:
+        return f"{milliseconds}ms"
+    seconds = milliseconds // 1000
+    return f"{seconds}sec" if seconds < 60 else f"{seconds // 60}min{seconds % 60}sec"
+
+
+def info_text(row: dict[str, Any]) -> str:
+    """The figures by ss's names and in its order (misc/ss.c, tcp_stats_print); zeros are left out, as there."""
+    info = row["info"]
+    parts: list[str] = []
+    options = info.get("options", 0)
+    parts += [name for bit, name in ((_OPT_TIMESTAMPS, "ts"), (_OPT_SACK, "sack")) if options & bit]
+    parts.append(row.get("congestion", ""))
+    if options & _OPT_WSCALE:
+        parts.append(f"wscale:{info.get('snd_wscale', 0)},{info.get('rcv_wscale', 0)}")
+    if info.get("rto"):
+        parts.append(f"rto:{info['rto'] / 1000:g}")
+    if info.get("backoff"):
+        parts.append(f"backoff:{info['backoff']}")
+    if info.get("rtt"):
+        parts.append(f"rtt:{info['rtt'] / 1000:g}/{info.get('rttvar', 0) / 1000:g}")
+    for name, shown in (
+        ("ato", "ato"),
+        ("snd_mss", "mss"),
+        ("pmtu", "pmtu"),
+        ("rcv_mss", "rcvmss"),
+        ("advmss", "advmss"),
+    ):
+        if info.get(name):
+            parts.append(f"{shown}:{info[name]}")
+    if info.get("snd_cwnd"):
+        parts.append(f"cwnd:{info['snd_cwnd']}")
+    if 0 < info.get("snd_ssthresh", 0) < _INFINITE:
+        parts.append(f"ssthresh:{info['snd_ssthresh']}")
+    for name in ("bytes_sent", "bytes_retrans", "bytes_acked", "bytes_received"):
+        if info.get(name):
+            parts.append(f"{name}:{info[name]}")
+    for name in ("segs_out", "segs_in", "data_segs_out", "data_segs_in"):
+        if info.get(name):
+            parts.append(f"{name}:{info[name]}")
+    for name, shown in (("last_data_sent", "lastsnd"), ("last_data_recv", "lastrcv"), ("last_ack_recv", "lastack")):
+        if info.get(name):
+            parts.append(f"{shown}:{info[name]}")
+    for name, shown in (("unacked", "unacked"), ("lost", "lost"), ("sacked", "sacked")):
+        if info.get(name):
+            parts.append(f"{shown}:{info[name]}")
+    if info.get("retrans") or info.get("total_retrans"):
+        parts.append(f"retrans:{info.get('retrans', 0)}/{info.get('total_retrans', 0)}")
+    if info.get("rcv_ooopack"):
+        parts.append(f"rcv_ooopack:{info['rcv_ooopack']}")
+    for name, shown in (("rcv_space", "rcv_space"), ("rcv_ssthresh", "rcv_ssthresh"), ("notsent_bytes", "notsent")):
+        if info.get(name):
+            parts.append(f"{shown}:{info[name]}")
+    if info.get("min_rtt"):
+        parts.append(f"minrtt:{info['min_rtt'] / 1000:g}")
+    if info.get("snd_wnd"):
+        parts.append(f"snd_wnd:{info['snd_wnd']}")
+    return " ".join(part for part in parts if part)

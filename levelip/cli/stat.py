@@ -1,0 +1,54 @@
+"""`lvlip stat`: counters of all layers with what they mean, in the habit of nstat."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from levelip.cli.common import LAYERS, Stack, StackCommand, columns
+from levelip.tracing.reasons import lookup
+
+
+@click.command(cls=StackCommand)
+@click.option("--layer", "layers", multiple=True, type=click.Choice(LAYERS), help="Only this layer. May be repeated.")
+@click.option("-z", "--zeros", is_flag=True, help="Those that are zero too.")
+@click.option("--nonzero", is_flag=True, help="Only those that are not zero (the default).")
+@click.option("--drops", is_flag=True, help="Only what was discarded.")
+@click.option("-d", "--delta", metavar="SECONDS", type=click.FloatRange(min=0.01),
+              help="What was added within this time, instead of since the start.")  # fmt: skip
+@click.pass_obj
+def command(
+    stack: Stack, layers: tuple[str, ...], zeros: bool, nonzero: bool, drops: bool, delta: float | None
+) -> None:
+    """Show counters by layer; discards with their reason and its rule."""
+    del nonzero
+    running = [layer for layer in stack.need_running() if not layers or layer in layers]
+    before = {layer: _counters(stack, layer) for layer in running}
+    if delta is not None:
+        time.sleep(delta)
+    rows = []
+    for layer in running:
+        now = _counters(stack, layer) if delta is not None else before[layer]
+        old = before[layer] if delta is not None else {}
+        for name in sorted(now):
+            value = now[name] - old.get(name, 0)
+            if (value or zeros) and (not drops or name.startswith("drop.")):
+                rows.append((layer, name, value))
+    if stack.json:
+        for layer, name, value in rows:
+            stack.emit({"layer": layer, "counter": name, "value": value, "means": means(name)})
+        return
+    table = [(layer, value, name, means(name)) for layer, name, value in rows]
+    click.echo(columns(table, ("layer", "value", "counter", "means"), right={1}))
+
+
+def _counters(stack: Stack, layer: str) -> dict[str, int]:
+    counters: dict[str, int] = stack.ask(layer, "counters")["counters"]
+    return counters
+
+
+def means(name: str) -> str:
+    """The sentence of a drop's reason, with its rule; empty for others, whose names say it."""
+    reason = lookup(name.removeprefix("drop.")) if name.startswith("drop.") else None
+    return str(reason) if reason is not None else ""

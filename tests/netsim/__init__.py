@@ -1,0 +1,1 @@
+"""Two or more stacks over a simulated network, in virtual time."""

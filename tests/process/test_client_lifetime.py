@@ -1,0 +1,303 @@
+"""What outlives the program and what does not: exit right after a write, SIGKILL, Ctrl-C, fork, the helper's own end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket as std
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from clienttools import PATIENCE_S, Peer, Stack, echo, memory_stack, pattern, read_all, stack, until  # noqa: F401
+
+from levelip.client import socket
+from levelip.client.program import PROGRAM
+
+
+class Sink:
+    """A peer that reads to the end, slowly at first, and keeps what came or how it ended."""
+
+    def __init__(self, *, wait: float = 0.0) -> None:
+        self.wait = wait
+        self.got: list[bytes | str] = []
+
+    def __call__(self, connection: std.socket) -> None:
+        time.sleep(self.wait)
+        try:
+            self.got.append(read_all(connection))
+        except ConnectionResetError:
+            self.got.append("RST")
+
+
+def helpers(pid: int) -> list[int]:
+    """Helpers that were started by the program `pid`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"levelip.client.helper" in words and words[-2].endswith(b"[%d]" % pid):
+                found.append(int(entry.name))
+    return found
+
+
+EXIT_AFTER_WRITE = """
+    import os, sys
+    from levelip.client import socket
+    sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.sendall(b"x" * int(sys.argv[2]))
+    os._exit(3)
+"""
+
+
+@pytest.mark.parametrize("length", [150_000, 3_000_000])
+def test_exit_right_after_write(stack: Stack, length: int) -> None:  # noqa: F811
+    """All that was written before os._exit arrives, then a FIN, even if the peer reads late; then the helper ends."""
+    sink = Sink(wait=0.5)
+    with Peer(sink) as peer:
+        with stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), str(length)) as program:
+            out = program.communicate(timeout=PATIENCE_S)
+        assert program.returncode == 3, out
+        peer.wait()
+    assert sink.got == [b"x" * length]
+    until(lambda: not helpers(program.pid), "helper ended")
+
+
+def test_standard_error_ends_with_the_program(stack: Stack) -> None:  # noqa: F811
+    """Whoever waits for the end of the program's output is not held up by a helper that still has bytes to deliver."""
+    sink = Sink(wait=1.5)
+    begin = time.monotonic()
+    with Peer(sink) as peer:
+        with stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), "12000000") as program:
+            program.communicate(timeout=PATIENCE_S)
+        assert program.returncode == 3
+        assert time.monotonic() - begin < 1.5 or not helpers(program.pid)
+        peer.wait()
+    assert sink.got == [b"x" * 12_000_000]
+
+
+def test_sigkill_closes_like_linux(stack: Stack) -> None:  # noqa: F811
+    """SIGKILL: what was written arrives with a FIN; the listener is gone; a socket with unread bytes is reset."""
+    sink = Sink()
+    reset = Sink()
+
+    def unread(connection: std.socket) -> None:
+        connection.sendall(b"unread")
+        reset(connection)
+
+    source = """
+        import sys, time
+        from levelip.client import socket
+        one = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        one.sendall(b"y" * 100_000)
+        two = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+        two.recv(1, socket.MSG_PEEK)
+        server = socket.create_server(("127.0.0.1", 0))
+        print(server.getsockname()[1])
+        time.sleep(60)
+    """
+    with (
+        Peer(sink) as peer,
+        Peer(unread) as other,
+        stack.program(source, str(peer.address[1]), str(other.address[1])) as program,
+    ):
+        port = int(program.stdout.readline())
+        assert stack.gateway.open_sockets == 3
+        program.kill()
+        peer.wait()
+        other.wait()
+        until(lambda: stack.gateway.open_sockets == 0, "all closed")
+        with pytest.raises(ConnectionRefusedError):
+            std.create_connection(("127.0.0.1", port))
+        program.wait()
+    assert sink.got == [b"y" * 100_000]
+    assert reset.got == ["RST"]
+    until(lambda: not helpers(program.pid), "helper ended")
+
+
+def test_ctrl_c_does_not_cut_what_was_written(stack: Stack) -> None:  # noqa: F811
+    """SIGINT, SIGTERM and SIGHUP to the program's process group leave the helper at work."""
+    sink = Sink(wait=0.7)
+    source = """
+        import sys, time
+        from levelip.client import socket
+        sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        sock.sendall(b"z" * 2_000_000)
+        print("written")
+        time.sleep(60)
+    """
+    with Peer(sink) as peer:
+        with stack.program(source, str(peer.address[1])) as program:
+            assert program.stdout.readline() == "written\n"
+            (helper,) = helpers(program.pid)
+            assert os.getpgid(helper) != os.getpgid(program.pid)
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(helper, number)
+            os.killpg(program.pid, signal.SIGINT)
+            program.communicate(timeout=PATIENCE_S)
+        peer.wait()
+    assert sink.got == [b"z" * 2_000_000]
+    until(lambda: not helpers(program.pid), "helper ended")
+
+
+def test_fork(stack: Stack) -> None:  # noqa: F811
+    """A forked child uses the parent's socket and new ones of its own; the connection ends with the last holder."""
+    sink = Sink()
+    source = """
+        import os, sys, threading
+        from levelip.client import socket
+        address = ("127.0.0.1", int(sys.argv[1]))
+        echo = ("127.0.0.1", int(sys.argv[2]))
+        shared = socket.create_connection(address)
+        threading.Thread(target=lambda: socket.socket().close()).start()
+        shared.sendall(b"parent,")
+        ready, go = os.pipe()
+        if os.fork() == 0:
+            own = socket.create_connection(echo)
+            own.sendall(b"child")
+            assert own.recv(100) == b"child"
+            assert shared.getpeername() == address
+            os.read(ready, 1)
+            shared.sendall(b"child")
+            os._exit(0)
+        shared.close()
+        other = socket.create_connection(echo)
+        other.sendall(b"parent")
+        assert other.recv(100) == b"parent"
+        os.write(go, b"x")
+        assert os.wait()[1] == 0
+        print("done")
+    """
+    with Peer(sink) as peer, Peer(echo) as other:
+        with stack.program(source, str(peer.address[1]), str(other.address[1])) as program:
+            out, errors = program.communicate(timeout=PATIENCE_S)
+        assert out == "done\n", errors
+        peer.wait()
+    assert sink.got == [b"parent,child"]
+    until(lambda: stack.gateway.open_sockets == 0, "all closed")
+    until(lambda: not helpers(program.pid), "helper ended")
+
+
+def test_prefork_server(stack: Stack) -> None:  # noqa: F811
+    """Children that accept on one inherited listener serve all connections."""
+    source = """
+        import os, signal
+        from levelip.client import socket
+        server = socket.create_server(("127.0.0.1", 0))
+        children = []
+        for _ in range(3):
+            pid = os.fork()
+            if not pid:
+                while True:
+                    sock, _ = server.accept()
+                    with sock:
+                        sock.sendall(b"%d" % os.getpid())
+            children.append(pid)
+        print(server.getsockname()[1])
+        server.close()
+        input()
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+    """
+    environment = {**os.environ, "LEVELIP_RUN": str(stack.run)}
+    assert environment
+    with stack.program(source.replace("input()", "import time; time.sleep(3)")) as program:
+        port = int(program.stdout.readline())
+        served = set()
+        for _ in range(60):
+            with std.create_connection(("127.0.0.1", port)) as peer:
+                served.add(read_all(peer))
+        assert 1 <= len(served) <= 3
+        _, errors = program.communicate(timeout=PATIENCE_S)
+        assert program.returncode == 0, errors
+    until(lambda: stack.gateway.open_sockets == 0, "all closed")
+
+
+def test_subprocess_inherits_nothing(stack: Stack) -> None:  # noqa: F811
+    """A child that executes another program holds neither sockets nor helper."""
+    sink = Sink()
+    source = """
+        import subprocess, sys
+        from levelip.client import socket
+        sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        sock.sendall(b"w")
+        child = subprocess.Popen(["sleep", "30"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        print(child.pid)
+    """
+    with Peer(sink) as peer:
+        with stack.program(source, str(peer.address[1])) as program:
+            sleeper = int(program.communicate(timeout=PATIENCE_S)[0])
+        try:
+            peer.wait()
+            until(lambda: not helpers(program.pid), "helper ended")
+        finally:
+            os.kill(sleeper, signal.SIGKILL)
+    assert sink.got == [b"w"]
+
+
+def test_killed_helper(stack: Stack) -> None:  # noqa: F811
+    """The helper's death resets the program's sockets, and the next socket gets another helper."""
+    PROGRAM.leave()
+    with Peer(echo) as peer:
+        sock = socket.create_connection(peer.address)
+        (helper,) = helpers(os.getpid())
+        os.kill(helper, signal.SIGKILL)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        assert sock.recv(1) == b""
+        sock.close()
+        with socket.create_connection(peer.address) as sock:
+            sock.sendall(b"new")
+            assert sock.recv(10) == b"new"
+
+
+def test_output_can_be_captured(stack: Stack) -> None:  # noqa: F811
+    """The helper writes nothing to the program's standard streams."""
+    with Peer(echo) as peer, stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), "10") as program:
+        assert program.communicate(timeout=PATIENCE_S) == ("", "")
+    assert isinstance(program, subprocess.Popen)
+
+
+def test_many_sockets(memory_stack: Stack) -> None:  # noqa: F811
+    """A program whose own soft limit is raised has 1,100 connections at once through one helper."""
+    source = """
+        import resource, sys
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        from levelip.client import socket
+        server = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        pairs = []
+        for i in range(550):
+            one = socket.create_connection(server.getsockname())
+            two, _ = server.accept()
+            pairs.append((one, two))
+        for i, (one, two) in enumerate(pairs):
+            one.sendall(b"%d" % i * 1000)
+            two.sendall(b"%d" % -i * 1000)
+        for i, (one, two) in enumerate(pairs):
+            for sock, want in ((two, b"%d" % i * 1000), (one, b"%d" % -i * 1000)):
+                got = b""
+                while len(got) < len(want):
+                    got += sock.recv(65536)
+                assert got == want
+        print("done")
+    """
+    soft_enough = 8192
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < soft_enough:
+        pytest.skip("hard limit of descriptors too low")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with memory_stack.program(source) as program:
+            out, errors = program.communicate(timeout=60)
+        assert out == "done\n", errors
+        until(lambda: memory_stack.gateway.open_sockets == 0, "all closed")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,114 @@
+"""The gateway dies and another one comes: connections are reset at once, listeners and options survive."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket as std
+import threading
+import time
+
+import pytest
+from clienttools import PATIENCE_S, Peer, Stack, echo, memory_stack, stack, until  # noqa: F401
+
+from levelip.client import socket
+
+
+def test_listener_survives(stack: Stack) -> None:  # noqa: F811
+    """A listener, with its options, works again on the same port after the gateway was replaced, several times."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        server.setsockopt(std.SOL_SOCKET, std.SO_KEEPALIVE, 1)
+        for round_ in range(3):
+            with std.create_connection(address) as peer:
+                sock, _ = server.accept()
+                with sock:
+                    sock.sendall(b"%d" % round_)
+                    assert peer.recv(10) == b"%d" % round_
+            stack.kill()
+            stack.start()
+            until(lambda: stack.gateway.open_sockets == 1, "listener made again")
+            until(lambda: _listens(address), "listening again")
+            sock, _ = server.accept()  # the probe's
+            sock.close()
+            assert server.getsockopt(std.SOL_SOCKET, std.SO_KEEPALIVE) == 1
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        std.create_connection(address).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_blocking_accept_goes_on(stack: Stack) -> None:  # noqa: F811
+    """A thread that waits in accept() through the restart gets the next connection."""
+    got = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: got.append(server.accept()))
+        thread.start()
+        time.sleep(0.1)
+        stack.kill()
+        stack.start()
+        until(lambda: _listens(server.getsockname()), "listening again")
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+        got[0][0].close()
+
+
+def test_connections_are_reset_at_once(stack: Stack) -> None:  # noqa: F811
+    """Readers, writers and idle connections get ECONNRESET when the new gateway is there; new connections work."""
+    with Peer(echo) as peer:
+        reading = socket.create_connection(peer.address, timeout=PATIENCE_S)
+        idle = socket.create_connection(peer.address, timeout=PATIENCE_S)
+        stack.kill()
+        time.sleep(0.1)
+        begin = time.monotonic()
+        stack.start()
+        with pytest.raises(ConnectionResetError):
+            reading.recv(1)
+        assert time.monotonic() - begin < 1
+        until(lambda: bool(select.select([idle], [], [], 0)[0]), "idle one readable")
+        assert idle.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == errno.ECONNRESET
+        with pytest.raises(BrokenPipeError):
+            idle.sendall(b"x")
+        with socket.create_connection(peer.address, timeout=PATIENCE_S) as fresh:
+            fresh.sendall(b"fresh")
+            assert fresh.recv(10) == b"fresh"
+        reading.close()
+        idle.close()
+    until(lambda: stack.gateway.open_sockets == 0, "all closed")
+
+
+def test_calls_wait_for_the_new_gateway(stack: Stack) -> None:  # noqa: F811
+    """A socket made, bound and connected while no gateway is there is served by the next one."""
+    with Peer(echo) as peer, socket.socket() as early:
+        early.bind(("127.0.0.1", 0))
+        port = early.getsockname()[1]
+        stack.kill()
+        threading.Timer(0.5, stack.start).start()
+        early.connect(peer.address)
+        assert early.getsockname()[1] == port
+        early.sendall(b"kept")
+        assert early.recv(10) == b"kept"
+    until(lambda: stack.gateway is not None and stack.gateway.open_sockets == 0, "all closed")
+
+
+def test_connect_under_way_is_reset(memory_stack: Stack) -> None:  # noqa: F811
+    """A connect that the old gateway had begun fails with ECONNRESET."""
+    caught = []
+    with std.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        with std.create_connection(listener.getsockname()), socket.socket() as sock:
+            thread = threading.Thread(target=lambda: caught.append(sock.connect_ex(listener.getsockname())))
+            thread.start()
+            time.sleep(0.2)
+            memory_stack.kill()
+            memory_stack.start()
+            thread.join(PATIENCE_S)
+            assert caught == [errno.ECONNRESET]
