@@ -30,9 +30,7 @@ class Agent:
 
     def __init__(self, popen: Callable[..., subprocess.Popen[bytes]], kind: str, host: str, seed: int) -> None:
         argv = ["-m", "benchmarks.agent", kind, host, str(seed)]
-        self._process = popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
-        )
+        self._process = popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
         self._pending = b""
         self.pid = int(self.call("pid"))  # nsenter and setpriv end in exec: it is the child's
 

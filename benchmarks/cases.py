@@ -173,7 +173,7 @@ def _sample(figure: Figure, world: World, value: float) -> None:
 def memory(results: Results) -> None:
     """1,000 connections of one program: what each costs in the layers and the helper, open and after 64 KB on each."""
     idle = results.add(Figure(f"memory a connection, {OPEN} open", "KB", higher_is_better=False))
-    used = results.add(Figure(f"memory a connection, after {OPEN_EXCHANGE >> 10} KB on each", "KB", higher_is_better=False))
+    used = results.add(Figure(f"memory a connection, {OPEN_EXCHANGE >> 10} KB later", "KB", higher_is_better=False))
     shared = results.add(Figure("shared memory a connection, after that", "KB", higher_is_better=False))
     opening = results.add(Figure(f"opening {OPEN} connections", "/s"))
     for _ in results.rounds(f"{OPEN} connections"):

@@ -82,14 +82,14 @@ def paired_ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]
 
 
 def sign_test(ratios: Sequence[float]) -> float:
-    """How probable it is that chance alone makes the ratios fall on one side of 1 as unevenly as they do (two-sided)."""
+    """How probable it is that chance makes the ratios fall on one side of 1 as unevenly as they do (two-sided)."""
     above = sum(ratio > 1 for ratio in ratios)
     below = sum(ratio < 1 for ratio in ratios)
     n = above + below
     if not n:
         return 1.0
-    tail = sum(math.comb(n, k) for k in range(min(above, below) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    tail = sum(math.comb(n, k) for k in range(min(above, below) + 1))
+    return min(1.0, tail / float(2 ** (n - 1)))
 
 
 def scaled(value: float, unit: str) -> str:

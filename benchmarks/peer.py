@@ -125,7 +125,8 @@ def ping(host: str, count: int, interval: float) -> list[float]:
         for sequence in range(count):
             payload = struct.pack("!I", sequence) * 14
             body = struct.pack("!HH", ident, sequence) + payload
-            request = struct.pack("!BBH", _ECHO_REQUEST, 0, _checksum(struct.pack("!BB", _ECHO_REQUEST, 0) + body)) + body
+            checksum = _checksum(struct.pack("!BB", _ECHO_REQUEST, 0) + body)
+            request = struct.pack("!BBH", _ECHO_REQUEST, 0, checksum) + body
             start = time.perf_counter()
             raw.sendto(request, (host, 0))
             while True:
@@ -141,7 +142,7 @@ def ping(host: str, count: int, interval: float) -> list[float]:
 
 def _checksum(data: bytes) -> int:
     """RFC 1071 over `data`, whose length is even, with a checksum field of zero left out."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -10,7 +10,7 @@ _KB = 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and all its threads so far, seconds (proc(5): utime + stime, ticks of 10 ms)."""
+    """User and system time of a process, all threads, so far: seconds (proc(5): utime + stime, ticks of 10 ms)."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 

@@ -6,7 +6,6 @@ A function's own time includes the C code that its lines call; "below" includes 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +42,8 @@ def read(path: Path) -> Profile:
     facts = json.loads(path.read_text(encoding="utf-8"))
     profile = Profile(_process(facts["command"]))
     for stack, count in facts["samples"]:
+        if any(entry.startswith("<frozen importlib") for entry in stack):
+            continue  # its start
         profile.total += count
         profile.lines[_short(stack[0], line=True)] += count
         profile.own[_short(stack[0], line=False)] += count
@@ -59,7 +60,7 @@ def read_all(directory: Path) -> list[Profile]:
 def _process(command: list[str]) -> str:
     """A name for a command line: "tcp", "helper", "agent stack"."""
     if "-m" not in command:
-        return os.path.basename(command[0])
+        return Path(command[0]).name
     at = command.index("-m")
     module = command[at + 1].rpartition(".")[2]
     return f"{module} {command[at + 2]}" if module == "agent" and len(command) > at + 2 else module

@@ -112,9 +112,9 @@ class Programs:
                 goes_on = time.perf_counter() < until and done < most
                 for key, _ in ready:
                     state: list[Any] = key.data
-                    connection: Any = key.fileobj
+                    readable: Any = key.fileobj
                     index = state[0]
-                    data = state[1] + connection.recv(MESSAGE - len(state[1]))
+                    data = state[1] + readable.recv(MESSAGE - len(state[1]))
                     if len(data) < MESSAGE:
                         state[1] = data
                         continue
@@ -124,7 +124,7 @@ class Programs:
                     done += 1
                     if goes_on:
                         sent[index] += 1
-                        connection.sendall(_message(index, sent[index]))
+                        readable.sendall(_message(index, sent[index]))
                     else:
                         under_way -= 1
             return {"seconds": time.perf_counter() - start, "trips": float(done)}

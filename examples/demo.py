@@ -281,6 +281,7 @@ def perform(way: Way, size: int, *, keep: bool) -> int:
     """The demo, from here to the end; the exit status."""
     if way.name != "wire":
         loopback_up()
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(LIMIT_S)
@@ -326,7 +327,7 @@ def perform(way: Way, size: int, *, keep: bool) -> int:
     for line in trouble:
         console.print(f"   {line}", style="yellow")
     if status == 0:
-        gone = "" if way.name == "wire" else ", the namespace is gone"
+        gone = "" if way.name == "wire" else ", and the namespace goes with them"
         console.print(f"\nAll stopped{gone}. {time.monotonic() - start:.0f} s.")
     return status or (1 if trouble else 0)
 

@@ -115,34 +115,35 @@ class Door:
         self._news = []
         for _ in range(limit):
             try:
-                parts = self._next_message()
+                routing, parts = self._next_message()
             except zmq.Again:
                 self._look_for_dead(frames)
                 break
-            self._take(parts, frames)
+            self._take(routing, parts, frames)
         if self._news:
             frames, self._news = frames + self._news, []
         return frames
 
-    def _next_message(self) -> list[zmq.Frame]:
-        """One message; of a too long one only what is needed to see that it is too long. Raises zmq.Again."""
+    def _next_message(self) -> tuple[bytes, list[zmq.Frame]]:
+        """The routing id and the parts of one message; of a too long one only what shows that it is too long. Raises
+        zmq.Again."""
+        routing = self._socket.recv(zmq.NOBLOCK)
         parts: list[zmq.Frame] = []
         while True:
             part = self._socket.recv(zmq.NOBLOCK, copy=False)
-            if len(parts) < MAX_PARTS + 2:  # the routing id, and one part too many
+            if len(parts) <= MAX_PARTS:
                 parts.append(part)
             if not part.more:
-                return parts
+                return routing, parts
 
-    def _take(self, parts: list[zmq.Frame], frames: list[Any]) -> None:
-        routing: bytes = parts[0].bytes
-        credentials = _credentials(parts[-1])
+    def _take(self, routing: bytes, parts: list[zmq.Frame], frames: list[Any]) -> None:
+        credentials = _credentials(parts[0])
         if credentials is None:
             self._count(reasons.GARBAGE.name, "a message without Peer-Address")
             return
         uid, pid = credentials
         try:
-            epoch, to_epoch, messages = self._codec.decode(parts[1:])
+            epoch, to_epoch, messages = self._codec.decode(parts)
         except RefusedMessage as error:
             self._count(error.reason, f"pid {pid}: {error.detail}")
             number = errno.EPROTONOSUPPORT if error.reason == reasons.UNKNOWN_VERSION.name else errno.EBADMSG

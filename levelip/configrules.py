@@ -18,9 +18,9 @@ _FIXED = {
     "link": {"pool_slots"},
     "ip": {"address"},
     "tcp": {"send_ring", "receive_ring", "connections", "congestion"},
-    "gateway": {"door_mode"},
+    "gateway": set(),
 }
-"""By section: what decides where memory lies or who may come in, or what connections rest on. Sections that are
+"""By section: what decides where memory lies, or what connections rest on. Sections that are
 missing here concern devices and pipes, which are made once."""
 
 RUNTIME = frozenset(

@@ -301,22 +301,24 @@ class LinkCore:
         counters = self.counters
         counters["rx_bytes"] += size
         counters["rx_packets"] += pieces(head, payload, gso_size) if gso_size else 1
-        self._up.append((
-            "ip",
-            Packet(
-                self._ids.next(),
-                [frame.id],
-                frame.traced,
-                now,
-                self._config.iface,
-                head,
-                payload,
-                _VERIFIED if known_good else _UNVERIFIED,
-                gso_size,
-                b"",
-                flags,
-            ),
-        ))
+        self._up.append(
+            (
+                "ip",
+                Packet(
+                    self._ids.next(),
+                    [frame.id],
+                    frame.traced,
+                    now,
+                    self._config.iface,
+                    head,
+                    payload,
+                    _VERIFIED if known_good else _UNVERIFIED,
+                    gso_size,
+                    b"",
+                    flags,
+                ),
+            )
+        )
 
     # ARP (RFC 826), "Packet Reception", in its order
 
@@ -514,24 +516,26 @@ class LinkCore:
         if not self._ip_up:
             return
         device = self._device
-        self._up.append((
-            "ip",
-            LinkState(
-                self._config.iface,
-                device.name,
-                device.kind,
-                device.up,
-                device.mtu,
-                device.gso_max,
-                device.checksum_offload,
-                self._mac,
-            ),
-        ))
+        self._up.append(
+            (
+                "ip",
+                LinkState(
+                    self._config.iface,
+                    device.name,
+                    device.kind,
+                    device.up,
+                    device.mtu,
+                    device.gso_max,
+                    device.checksum_offload,
+                    self._mac,
+                ),
+            )
+        )
 
     # control
 
     def control(self, _token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
-        """"neigh" → {"neighbours": [...]}; "neigh.flush" (address) → {"flushed": n}; "device" → its facts."""
+        """ "neigh" → {"neighbours": [...]}; "neigh.flush" (address) → {"flushed": n}; "device" → its facts."""
         match name:
             case "neigh":
                 return {"neighbours": self._arp.show(now)}

@@ -44,7 +44,7 @@ class Ports:
                 continue
             if have.reuse_port and want.reuse_port:
                 continue
-            if have.reuse_address and want.reuse_address and not have.listening and not want.listening:
+            if have.reuse_address and want.reuse_address and not have.listening:  # as Linux inet_csk_bind_conflict
                 continue
             return True
         return False

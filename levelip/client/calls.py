@@ -425,6 +425,7 @@ class Calls:
         if not pair.unread and pair.end.getsockopt(SOL_SOCKET, SO_ERROR) == errno.ECONNRESET:
             pair.unread = True
         if not pair.unread and (pair.shut or pair.dead) and pair.inode in self._ends.alive([pair.inode]):
+            self._pump.fin(pair)
             return  # both directions are shut, yet somebody holds the socket; the last close will wake us again
         if pair.connected and not pair.unread and not pair.aside and not pair.finished and not self._aborts(pair):
             if pair.received > pair.written:
@@ -448,9 +449,11 @@ class Calls:
         self._snapping.discard(pair)
         self._baiting.discard(pair)
         self._closing.add(pair)
-        if pair.connected and not pair.unread and not self._aborts(pair) and pair.accepted < pair.sent:
-            pair.close_deadline = self._now + CLOSE_PATIENCE_S
-            return
+        if pair.connected and not pair.unread and not self._aborts(pair):
+            self._pump.fin(pair)
+            if pair.accepted < pair.sent:
+                pair.close_deadline = self._now + CLOSE_PATIENCE_S
+                return
         self._close(pair)
 
     def _part(self, pair: Pair) -> None:

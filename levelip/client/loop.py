@@ -145,9 +145,9 @@ class Loop:
             self._calls.snap(pair)
         if mask & ~select.EPOLLOUT:
             pair.readable = True
+            pair.hung_up = pair.hung_up or bool(mask & _GONE)
             self._pump.pull(pair)
-            if mask & _GONE:
-                pair.hung_up = True
+            if pair.hung_up:
                 self._calls.check(pair)
 
     def _broken(self) -> None:

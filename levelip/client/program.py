@@ -23,7 +23,7 @@ from levelip.rpc.paths import door_endpoint
 _SOURCE = str(Path(__file__).resolve().parents[2])  # the directory that holds the package
 
 
-class HelperLost(OSError):
+class HelperLost(ConnectionResetError):
     """The helper died: its sockets are reset."""
 
     def __init__(self) -> None:
@@ -155,8 +155,8 @@ class Program:
             self._door = None
 
     def leave(self) -> None:
-        """Let go of the helper; it ends once the sockets are closed. The next socket starts another helper, which looks
-        for the stack anew (LEVELIP_RUN, LEVELIP_NAME)."""
+        """Let go of the helper; it ends once the sockets, which only bytes go through from now on, are closed. The next
+        socket starts another helper, which looks for the stack anew (LEVELIP_RUN, LEVELIP_NAME)."""
         with self._lock:
             self._shut_door()
             self._local = threading.local()

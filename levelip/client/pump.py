@@ -167,10 +167,14 @@ class Pump:
             pair.sent += got
         if ring is not None and pair.sent > start:
             self._session.outbox.append(Send(pair.gid, start, pair.sent - start))
-        if pair.finished and not pair.eof_sent:
+        if not pair.hung_up:  # else it may be a close, perhaps one that resets: the caller finds out
+            self.fin(pair)
+
+    def fin(self, pair: Pair) -> None:
+        """If the program has ended its stream, say so, once."""
+        if pair.finished and pair.connected and not pair.eof_sent:
             pair.eof_sent = True
-            if not pair.unread:
-                self._session.outbox.append(Eof(pair.gid, pair.sent))
+            self._session.outbox.append(Eof(pair.gid, pair.sent))
 
     def accepted(self, pair: Pair, upto: int, limit: int) -> None:
         """The network took bytes below `upto` and grants those below `limit`; older news changes nothing."""
@@ -320,7 +324,7 @@ class Pump:
         """After a reconnect to the same gateway: say again what it may have missed. All of it is idempotent."""
         if pair.send_ring is not None and pair.sent > pair.accepted:
             self._session.outbox.append(Send(pair.gid, pair.accepted, pair.sent - pair.accepted))
-        if pair.eof_sent and not pair.unread:
+        if pair.eof_sent:
             self._session.outbox.append(Eof(pair.gid, pair.sent))
         self._session.outbox.append(Consumed(pair.gid, pair.written))
 

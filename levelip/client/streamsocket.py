@@ -249,7 +249,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            code = 0
+            code = errno.ECONNRESET  # a helper that is not its own: that one died
         self._ended = True
         if code:
             raise _error(code)

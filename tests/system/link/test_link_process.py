@@ -130,7 +130,7 @@ def test_device_survives_a_kill(start: Start, run: RunDirectory) -> None:
 
 
 def test_persistence_ends_on_request(start: Start, run: RunDirectory) -> None:
-    """"device.persist" false, for which no privilege is needed: the interface goes with the process."""
+    """ "device.persist" false, for which no privilege is needed: the interface goes with the process."""
     process = start()
     assert ask(run, "device.persist", persist=False) == {"persist": False}
     with pytest.raises(ControlError, match="true or false"):

@@ -58,6 +58,12 @@ def segment(
     )
 
 
+def whole(frame: Packet | DeviceFrame) -> bytes:
+    """The bytes of a frame that has none in shared memory."""
+    assert isinstance(frame.payload, bytes)
+    return frame.head + frame.payload
+
+
 class Host:
     """The core under test; `now` is its clock."""
 
@@ -131,7 +137,7 @@ class Host:
         """Frames for the device, whole; nothing else may have come."""
         frames = self.core.outgoing({})
         assert all(port == "device" for port, _ in frames), frames
-        return [frame.head + frame.payload for _, frame in frames]
+        return [whole(frame) for _, frame in frames]
 
     def arp_out(self) -> list[tuple[bytes, ArpPacket]]:
         """(destination MAC, packet) of what goes out, all of it ARP."""

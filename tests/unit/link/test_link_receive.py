@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from link_host import A_MAC, B_MAC, OUR_MAC, TUN, US, A, Host, segment
+from link_host import A_MAC, B_MAC, OUR_MAC, TUN, US, A, Host, segment, whole
 
 from levelip.frames.packet import BROADCAST, Checksum, DeviceFrame, Packet
 from levelip.rpc.place import Place
@@ -21,7 +21,7 @@ def test_packet_goes_up_without_ethernet(host: Host) -> None:
     data = segment(A, US, b"hello")
     frame = host.ethernet(data)
     (packet,) = host.up()
-    assert packet.head + packet.payload == data
+    assert whole(packet) == data
     assert packet.causes == [frame] and packet.id != frame
     assert (packet.checksum, packet.gso_size, packet.next_hop, packet.flags) == (Checksum.UNVERIFIED, 0, b"", 0)
     assert (packet.ingress, packet.iface) == (host.now, 1)
@@ -40,7 +40,7 @@ def test_any_split_of_bytes_is_the_same(host: Host, split: int) -> None:
     data = OUR_MAC + A_MAC + b"\x08\x00" + segment(A, US, b"hello")
     host.frame(data[:split], data[split:])
     (packet,) = host.up()
-    assert packet.head + packet.payload == data[14:]
+    assert whole(packet) == data[14:]
 
 
 @pytest.mark.parametrize("dst", [MAC_BROADCAST, bytes.fromhex("01005e000001")])
@@ -56,7 +56,7 @@ def test_padding_is_trimmed(host: Host, padding: int) -> None:
     data = segment(A, US, b"hello")
     host.ethernet(data + bytes(padding))
     (packet,) = host.up()
-    assert packet.head + packet.payload == data
+    assert whole(packet) == data
 
 
 def test_padding_behind_a_place_is_trimmed(host: Host) -> None:
@@ -225,10 +225,12 @@ _FRAMES = st.one_of(
             st.binary(max_size=80),
             st.builds(
                 lambda data, at, byte: data[:at] + bytes((byte,)) + data[at + 1 :],
-                st.sampled_from([
-                    segment(A, US, b"hello"),
-                    ArpPacket.request(sha=A_MAC, spa=A, tpa=US).serialize(),
-                ]),
+                st.sampled_from(
+                    [
+                        segment(A, US, b"hello"),
+                        ArpPacket.request(sha=A_MAC, spa=A, tpa=US).serialize(),
+                    ]
+                ),
                 st.integers(0, 44),
                 st.integers(0, 255),
             ),

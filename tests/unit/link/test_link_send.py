@@ -17,6 +17,7 @@ from link_host import (
     B,
     Host,
     segment,
+    whole,
 )
 
 from levelip.frames.core import ControlError
@@ -81,7 +82,7 @@ def test_partial_checksum(host: Host) -> None:
     assert vnet == VnetHeader(flags=NEEDS_CSUM, csum_start=34, csum_offset=16)
     total = pseudo_header_sum(US, A, Proto.TCP, 25)
     plain = segment(US, A, b"hello")
-    assert frame.head + frame.payload == TO_A + plain[:36] + total.to_bytes(2, "big") + plain[38:]
+    assert whole(frame) == TO_A + plain[:36] + total.to_bytes(2, "big") + plain[38:]
 
 
 def test_partial_udp_checksum(host: Host) -> None:
