@@ -72,7 +72,7 @@ def main() -> None:
     """Run the module that is named."""
     module = sys.argv[1]
     sys.argv[:] = sys.argv[1:]
-    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

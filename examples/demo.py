@@ -214,8 +214,12 @@ class Demo:
                 trace.terminate()
                 output, _ = trace.communicate(timeout=10)
         lines = output.decode(errors="replace").splitlines()
+        console.print("   [dim]↓ toward the network, ↑ toward the application; link-ip: the seam of link and ip[/]")
         for line in lines:
-            console.print(f"   {line}", markup=False)
+            if console.is_terminal:
+                console.print(f"   {line}", markup=False, soft_wrap=False, no_wrap=True, overflow="ellipsis")
+            else:
+                console.print(f"   {line}", markup=False)
         for seam in ("link-ip", "ip-tcp"):
             if not any(f" {seam}" in line for line in lines):
                 raise DemoError(f"the trace shows nothing on the seam {seam}")

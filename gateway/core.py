@@ -187,7 +187,8 @@ class GatewayCore:
         session = self._by_peer.get(frame.peer)
         message = frame.message
         if session is not None and (session.pid != frame.pid or session.uid != frame.uid):
-            self._sessions.end(session)  # another process has taken the name of a connection
+            # another process has taken the name of a connection
+            self._sessions.end(session, forget=type(message) is not Hello)
             session = None
         if type(message) is Hello:
             self._sessions.hello(frame, message)

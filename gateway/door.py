@@ -53,6 +53,7 @@ class Peer:
     epoch: int
     offered: str = ""  # memory of a Hello that is being answered
     memory: str = ""  # the session's memory, once it was welcomed
+    broken: bool = False  # its connection is gone; the process is watched on, until the core says ForgetClient
 
 
 @dataclass(slots=True)
@@ -70,7 +71,9 @@ class Door:
     name = "client"
     seam = "gateway-client"
 
-    def __init__(self, runtime: Runtime, endpoint: str, memory_dir: Path, memory_size: int) -> None:
+    def __init__(
+        self, runtime: Runtime, endpoint: str, memory_dir: Path, memory_size: int, *, send_mark: int = SEND_MARK
+    ) -> None:
         self._runtime = runtime
         self._memory_dir = memory_dir
         self._memory_size = memory_size
@@ -81,6 +84,7 @@ class Door:
         self._processes: dict[int, Watched] = {}
         self._by_fd: dict[int, int] = {}
         self._news: list[Any] = []  # frames for the core that did not come by the socket
+        self._unreachable: dict[bytes, None] = {}  # their connection is gone; what they sent before may be unread
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -88,7 +92,7 @@ class Door:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART)
         socket.setsockopt(zmq.RCVHWM, RECEIVE_MARK)
-        socket.setsockopt(zmq.SNDHWM, SEND_MARK)
+        socket.setsockopt(zmq.SNDHWM, send_mark)
         socket.setsockopt(zmq.LINGER, 0)
         path = Path(endpoint.removeprefix("ipc://"))
         path.unlink(missing_ok=True)  # we hold the layer's lock, so it is a dead gateway's
@@ -99,7 +103,7 @@ class Door:
         """The socket, and one descriptor for all pidfds and for news."""
         return [self._socket, self._epoll.fileno()]
 
-    def writable(self) -> list[int]:
+    def writable(self) -> list[Pollable]:
         """Nothing ever waits here."""
         return []
 
@@ -167,7 +171,7 @@ class Door:
     def _hello(self, routing: bytes, peer: Peer | None, uid: int, pid: int, epoch: int) -> Peer:
         """Know the client from now on, and watch its process."""
         if peer is not None and (peer.uid, peer.pid) == (uid, pid):
-            peer.epoch = epoch
+            peer.epoch, peer.broken = epoch, False
             return peer
         if peer is not None:
             self._forget(routing)
@@ -208,6 +212,10 @@ class Door:
                 if overdue or not self._reaches(routing, [], peer.epoch):
                     frames.append(ClientLost(routing, True))
                     self._forget(routing)
+        for routing in self._unreachable:
+            if routing in self._peers:
+                frames.append(ClientLost(routing, False))
+        self._unreachable.clear()
 
     def _check_memory(self, name: str, uid: int) -> int:
         """0, or what is wrong with the file that a client offers: it must be its own, regular, of the right size."""
@@ -275,16 +283,20 @@ class Door:
 
     def _send(self, routing: bytes, messages: Sequence[Any], to_epoch: int) -> bool:
         """Whether the client may get more; if not, the core hears of it."""
+        peer = self._peers.get(routing)
         try:
             if self._reaches(routing, messages, to_epoch):
                 return True
-            dead = False
         except zmq.Again:
             self._count(reasons.CLIENT_DEAF.name, "a client does not read; its session ends")
-            dead = True
-        if routing in self._peers:
-            self._tell_core(ClientLost(routing, dead))
-            self._forget(routing)
+            if peer is not None:
+                self._tell_core(ClientLost(routing, True))
+                self._forget(routing)
+            return False
+        if peer is not None and not peer.broken:  # the core hears of it when all is read that came before the end
+            peer.broken = True
+            self._unreachable[routing] = None
+            os.eventfd_write(self._wake, 1)
         return False
 
     def _reaches(self, routing: bytes, messages: Sequence[Any], to_epoch: int) -> bool:

@@ -27,7 +27,7 @@ class Sessions:
         self._state = work.state
         self._calls = calls
         self._relay = relay
-        self.by_peer: dict[bytes, Session] = {s.peer: s for s in work.state.sessions.values() if s.peer}
+        self.by_peer: dict[bytes, Session] = {s.known_as: s for s in work.state.sessions.values()}
 
     def hello(self, frame: FromClient, message: Hello) -> None:
         """A client says who it is: a new one, one that comes back, or one that has made its memory."""
@@ -56,8 +56,9 @@ class Sessions:
         if here is not None:
             fresh = not message.token and not here.sockets and not here.memory
             if fresh or message.token == here.token:
+                here.peer, here.deadline = frame.peer, 0
                 return here
-            self.end(here)  # it has forgotten what it had
+            self.end(here, forget=False)  # it does not know what it had
         if not message.token:
             return None
         for session in self._state.sessions.values():
@@ -70,8 +71,8 @@ class Sessions:
         self._state.sessions_made += 1
         number = self._state.sessions_made
         session = Session(
-            number=number, token=self._work.rng.randbytes(TOKEN_BYTES), peer=frame.peer, uid=frame.uid, pid=frame.pid,
-            since=self._work.now,
+            number=number, token=self._work.rng.randbytes(TOKEN_BYTES), peer=frame.peer, known_as=frame.peer,
+            uid=frame.uid, pid=frame.pid, since=self._work.now,
         )  # fmt: skip
         if not self._state.sessions:
             self._arm_probe()
@@ -83,10 +84,10 @@ class Sessions:
 
     def _move(self, session: Session, frame: FromClient) -> None:
         """The client is on a new connection: everything that it has not consumed is said again."""
-        if session.peer:
-            del self.by_peer[session.peer]
-            self._work.to_door.append(ForgetClient(session.peer))
-        session.peer, session.pid, session.deadline = frame.peer, frame.pid, 0
+        del self.by_peer[session.known_as]
+        self._work.to_door.append(ForgetClient(session.known_as))
+        session.peer = session.known_as = frame.peer
+        session.pid, session.deadline = frame.pid, 0
         self.by_peer[frame.peer] = session
         self._work.counters["rejoined"] += 1
 
@@ -142,17 +143,16 @@ class Sessions:
         if frame.dead:
             self.end(session)
             return
-        del self.by_peer[session.peer]
         session.peer = b""
         session.deadline = self._work.now + self._work.config.gateway.rejoin_ms * MS
         self._work.arm(session.deadline, "rejoin", session.number)
 
-    def end(self, session: Session) -> None:
-        """Close all that a client had, as Linux does when a process ends."""
-        peer, session.peer = session.peer, b""
-        if peer:
-            self.by_peer.pop(peer, None)
-            self._work.to_door.append(ForgetClient(peer))
+    def end(self, session: Session, *, forget: bool = True) -> None:
+        """Close all that a client had, as Linux does when a process ends. Not `forget`: its connection serves on."""
+        session.peer = b""
+        del self.by_peer[session.known_as]
+        if forget:
+            self._work.to_door.append(ForgetClient(session.known_as))
         for number in list(session.sockets):
             sock = self._state.sockets[number]
             self._calls.end(session, sock, unread=sock.received > sock.consumed)
@@ -169,8 +169,9 @@ class Sessions:
             if session is not None and session.deadline == deadline:
                 self.end(session)
         elif self._state.sessions:
-            for peer in self.by_peer:
-                self._work.to_door.append(Probe(peer))
+            for session in self._state.sessions.values():
+                if session.peer:
+                    self._work.to_door.append(Probe(session.peer))
             self._arm_probe()
 
     def _arm_probe(self) -> None:

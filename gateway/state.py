@@ -76,11 +76,13 @@ class Socket(Struct, kw_only=True):
 
 
 class Session(Struct, kw_only=True):
-    """One client. `peer` is empty while its connection is lost and it may come back with its token."""
+    """One client. `peer` is empty while its connection is lost and it may come back with its token; `known_as` is the
+    connection that it has or had."""
 
     number: int
     token: bytes
     peer: bytes
+    known_as: bytes
     uid: int
     pid: int
     software: str = ""

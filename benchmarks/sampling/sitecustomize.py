@@ -11,7 +11,6 @@ import atexit
 import json
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 from types import FrameType

@@ -296,7 +296,7 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
         flags |= PSH
     rings = conn.rings
     mss = mss or tx.mss
-    if conn.rx.ranges and mss == tx.mss and length > mss:
+    if conn.sack and conn.rx.ranges and mss == tx.mss:  # the blocks take room in the packet (RFC 6691 3)
         mss -= len(usual_options(conn, now)) - (12 if conn.timestamps else 0)
     if length > 0:
         payload: Payload = Place(rings.region, rings.send_base, rings.send_size, start, length)

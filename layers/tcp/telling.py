@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
+from layers.tcp.states import State
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Accepted, Data, Eof
 
@@ -29,7 +30,7 @@ def tell_progress(ctx: Context, conn: Connection) -> None:
     if ended and not conn.told_eof:
         conn.told_eof = True
         ctx.to_gateway.append(Eof(conn.id, end))
-    if grant_due(conn):
+    if conn.state != State.CLOSED and grant_due(conn):
         tx.limit = tx.grant()
         ctx.to_gateway.append(Accepted(conn.id, tx.snd_end, tx.limit))
 

@@ -10,8 +10,8 @@ from typing import IO, Any, BinaryIO, cast
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand
 from levelip.cli.comments import Commenter
+from levelip.cli.common import Failure, Stack, StackCommand
 from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, one_side
 from levelip.cli.trace import make_filter
 
@@ -77,8 +77,9 @@ def command(
         cast(BinaryIO, stream), chosen, ethernet=ethernet, snaplen=snaplen, count=count, filtered=bool(filter_)
     )
     try:
-        for reader in readers:
-            heard = reader.open()
+        heard = readers[0].open()
+        for reader in readers[1:]:
+            reader.open(may_be_none=True)
         click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
         stream.flush()
         _run(readers, commenter, stream, seconds)

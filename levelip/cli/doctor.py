@@ -306,8 +306,8 @@ def filters() -> Iterator[Check]:
     except FirewallError as error:
         yield Check("nftables", WARNING, f"not usable, so no `lvlip net up --nat`: {error}", "modprobe nf_tables")
         return
-    for _, table, chain in closed:
-        yield Check("nftables", WARNING, f"chain {chain} of table {table} drops what is forwarded",
+    for chain in closed:
+        yield Check("nftables", WARNING, f"chain {chain} drops what is forwarded",
                     "lvlip net up --nat IFACE, which lets the stack's packets pass there")  # fmt: skip
     if not closed:
         yield Check("nftables", OK, "usable; no chain drops what is forwarded")

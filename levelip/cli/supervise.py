@@ -157,31 +157,31 @@ def conf_text(run: RunDirectory, layers: Sequence[str]) -> str:
     installed = [Path(directory).resolve() for directory in [*site.getsitepackages(), site.getusersitepackages()]]
     if package not in installed:
         variables["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = ",".join(f'{name}="{_escape(value)}"' for name, value in variables.items())
+    environment = ",".join(f'{name}="{_plain(value)}"' for name, value in variables.items())
     text = f"""\
 ; Written by `lvlip up`; changes are lost at the next start.
 [supervisord]
-logfile={_escape(str(paths.log))}
-pidfile={_escape(str(paths.pidfile))}
-childlogdir={_escape(str(run.logs))}
-directory={_escape(str(run.path))}
-identifier={_escape(run.name)}
+logfile={_plain(str(paths.log))}
+pidfile={_plain(str(paths.pidfile))}
+childlogdir={_plain(str(run.logs))}
+directory={_plain(str(run.path))}
+identifier={_plain(run.name)}
 nodaemon=false
 
 [unix_http_server]
-file={_escape(str(paths.socket))}
+file={_plain(str(paths.socket))}
 chmod=0700
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [supervisorctl]
-serverurl=unix://{_escape(str(paths.socket))}
+serverurl=unix://{_plain(str(paths.socket))}
 """
     for layer in layers:
         text += f"""
 [program:{layer}]
-command="{_escape(sys.executable)}" -P -m {MODULES[layer]}
+command="{_plain(sys.executable)}" -P -m {MODULES[layer]}
 environment={environment}
 autorestart=true
 startsecs=0
@@ -189,18 +189,19 @@ stopasgroup=true
 killasgroup=true
 stopwaitsecs={STOP_WAIT_S}
 redirect_stderr=true
-stdout_logfile={_escape(str(run.logs / layer))}.log
+stdout_logfile={_plain(str(run.logs / layer))}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=2
 """
     return text
 
 
-def _escape(text: str) -> str:
-    """A value in supervisord's file: "%" starts an expansion, and quotes and newlines cannot be written."""
-    if '"' in text or "\n" in text:
-        raise Failure(f"{text!r}: supervisord cannot take a path with a quote or a newline; choose another --run")
-    return text.replace("%", "%%")
+def _plain(text: str) -> str:
+    """A path in supervisord's file, which expands "%" once for some keys and twice for others."""
+    if any(sign in text for sign in '"%\n'):
+        raise Failure(f"{text!r}: supervisord cannot take a path with a quote, a percent sign or a newline; "
+                      "choose another --run")  # fmt: skip
+    return text
 
 
 def check_socket(run: RunDirectory) -> None:

@@ -145,14 +145,14 @@ class TapReader:
         self._decode = msgspec.msgpack.Decoder(list[Any]).decode
         self.lost: dict[str, int] = {}
 
-    def open(self) -> list[str]:
+    def open(self, *, may_be_none: bool = False) -> list[str]:
         """Start; the processes that confirmed. ControlError if one refuses the request, or none runs."""
         for process in self._request.processes():
             if self._run.holder(process) is None:
                 self._absent[process] = 0
                 continue
             self._sources[process] = _Source(self._run, process, self._request, self._context)
-        if not self._sources:
+        if not self._sources and not may_be_none:
             raise ControlError(f"nothing of stack {self._run.name!r} that could be listened to is running")
         return list(self._sources)
 

@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import termios
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -49,7 +50,8 @@ class Calls:
         self.pairs: dict[int, Pair] = {}  # by inode of the program's end
         self.by_fd: dict[int, Pair] = {}
         self.by_gid: dict[int, Pair] = {}
-        self.pids: dict[int, None] = {}  # processes that called, for the reset trick
+        self.pids: Counter[int] = Counter()  # control connections of each process of the program
+        self._spares: dict[tuple[int, int, int], list[int]] = {}  # gateway's sockets made ahead, by kind
         self._session = session
         self._pump = pump
         self._epoll = epoll
@@ -99,7 +101,7 @@ class Calls:
                 caller.answer(Answer(call.number, code, {}))
                 return
             if fds:
-                self._lend(pair, fds.pop())
+                self._lend(pair, fds.pop(), caller.pid)
             action(caller, call, pair)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             caller.answer(Answer(call.number, errno.EINVAL, {}, str(error)))
@@ -121,16 +123,34 @@ class Calls:
         self._session.request(call.op, pair, call.args, done)
 
     def _socket(self, caller: Caller, call: Call) -> None:
+        """Give out the spare socket of that kind, if there is one, and have another made: the program need not wait."""
         kind = (int(call.args["family"]), int(call.args["type"]), int(call.args["proto"]))
+        spares = self._spares.get(kind)
+        if spares:
+            self._hand_over(caller, call.number, kind, spares.pop(), {})
+            self._spare(kind)
+            return
 
         def done(code: int, data: dict[str, Any], message: str) -> None:
             if code:
                 caller.answer(Answer(call.number, code, {}, message))
-            else:
-                self._hand_over(caller, call.number, kind, data["sock"], {})
+                return
+            self._hand_over(caller, call.number, kind, data["sock"], {})
+            if kind not in self._spares:
+                self._spares[kind] = []
+                self._spare(kind)
 
-        self.pids[caller.pid] = None
         self._session.request("socket", None, call.args, done)
+
+    def _spare(self, kind: tuple[int, int, int]) -> None:
+        """Have one more socket of that kind made, for later. Refused: the next one to ask will hear why."""
+
+        def done(code: int, data: dict[str, Any], _: str) -> None:
+            if not code and kind in self._spares:
+                self._spares[kind].append(data["sock"])
+
+        family, type_, proto = kind
+        self._session.request("socket", None, {"family": family, "type": type_, "proto": proto}, done, internal=True)
 
     def _make(self, kind: tuple[int, int, int], gid: int) -> tuple[Pair, socket.socket]:
         """A new pair and the program's end of it; raises OSError when there are no descriptors."""
@@ -208,7 +228,7 @@ class Calls:
             if not code:
                 self._establish(pair, data)
                 code = 0 if pair.connected else errno.ECONNRESET
-            if not wait or pair.lent >= 0:
+            if not wait or pair.junk:
                 self._settle_unwatched(pair, code)
             elif code and call.args["nonblocking"]:
                 self._clear_error(pair)  # this answer tells it
@@ -314,12 +334,13 @@ class Calls:
 
     # -- connecting: the program's end must not be writable
 
-    def _lend(self, pair: Pair, fd: int) -> None:
+    def _lend(self, pair: Pair, fd: int, pid: int) -> None:
         """Keep a duplicate of the program's end that came with a call."""
         if os.fstat(fd).st_ino != pair.inode or pair.lent >= 0:
             os.close(fd)
         else:
             pair.lent = fd
+            pair.lender = pid
 
     def _fill(self, pair: Pair) -> None:
         if pair.lent < 0 or pair.end is None:
@@ -337,9 +358,12 @@ class Calls:
             if pair.end is not None:
                 pair.failed = True  # closing with the junk unread gives the poll mask of a refused TCP socket
                 self._part(pair)
-        elif pair.lent >= 0:
-            with socket.socket(fileno=os.dup(pair.lent)) as theirs:
-                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        else:
+            if pair.lent < 0:  # the process that lent it is gone; another one has the socket too
+                pair.lent = self._ends.borrow({pair.inode}, self.pids).get(pair.inode, -1)
+            if pair.lent >= 0:
+                with socket.socket(fileno=os.dup(pair.lent)) as theirs:
+                    theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
         self._return(pair)
 
     def _drain(self, pair: Pair) -> None:
@@ -409,9 +433,16 @@ class Calls:
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             pair.tokens += pair.end.send(b"\0" * missing)
 
-    def recount(self) -> None:
-        """A caller went away, perhaps with a readiness byte it never redeemed: look at empty listeners again."""
+    def leave(self, pid: int) -> None:
+        """A control connection ended. Its thread may have taken a readiness byte and never redeemed it: look at empty
+        listeners again. With the last one of a process go the ends that it lent."""
+        self.pids[pid] -= 1
+        gone = self.pids[pid] <= 0
+        if gone:
+            del self.pids[pid]
         for pair in self.pairs.values():
+            if gone and pair.lent >= 0 and pair.lender == pid:
+                self._return(pair)
             if pair.listening and pair.end is not None and pair.tokens and not _unread_by_program(pair.end):
                 pair.tokens = 0
                 self._refill(pair)
@@ -577,6 +608,7 @@ class Calls:
             for call in pair.linger_calls:
                 call()
         self.by_gid.clear()
+        self._spares.clear()
         for pair in list(self.pairs.values()):
             pair.gid = 0
             pair.counted = 0

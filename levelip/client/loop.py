@@ -102,6 +102,8 @@ class Loop:
     def run(self) -> None:
         """Until nobody is left to serve."""
         timeout = 0.0
+        monitor = self._session.fds[1]
+        self._session.watch()
         while True:
             try:
                 events = self._epoll.poll(timeout, MAX_EVENTS)
@@ -112,6 +114,8 @@ class Loop:
                 pair = self._calls.by_fd.get(fd)
                 if pair is not None:
                     self._pair_event(pair, mask)
+                elif fd == monitor:
+                    self._session.watch()
                 elif fd in self._connections or (self._door is not None and fd == self._door.fileno()):
                     callers.append(fd)
             for pair in list(self._pump.busy):
@@ -176,7 +180,7 @@ class Loop:
                 del self._connections[fd]
                 self._epoll.unregister(fd)
                 connection.channel.close()
-                self._calls.recount()
+                self._calls.leave(connection.pid)
                 return
             try:
                 call = control.decode_call(message)
@@ -204,7 +208,8 @@ class Loop:
             for fd in fds:
                 channel = socket.socket(fileno=fd)
                 channel.setblocking(False)
-                self._connections[fd] = Connection(channel)
+                connection = self._connections[fd] = Connection(channel)
+                self._calls.pids[connection.pid] += 1
                 self._epoll.register(fd, select.EPOLLIN)
 
     @staticmethod

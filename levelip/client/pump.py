@@ -33,11 +33,11 @@ class Pair:
     """One socket of the program, as the helper sees it: our end of its pair, and where its streams stand."""
 
     __slots__ = (
-        "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting", "consumed",
-        "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at", "fin_done", "finished",
-        "gid", "hung_up", "inflight", "inode", "junk", "kind", "lent", "limit", "linger_calls", "lingers", "listening", "local",
-        "options", "pieces", "readable", "receive_ring", "received", "remote", "send_ring", "sent", "shut",
-        "stuck", "tokens", "unread", "written",
+        "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
+        "consumed", "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at",
+        "fin_done", "finished", "gid", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent", "limit",
+        "linger_calls", "lingers", "listening", "local", "options", "pieces", "readable", "receive_ring",
+        "received", "remote", "send_ring", "sent", "shut", "stuck", "tokens", "unread", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -61,6 +61,7 @@ class Pair:
         self.failed = False  # our end was closed after a failed connect: the next connect needs a new pair
         self.junk = 0  # bytes of no meaning in the pair, which keep it from being writable
         self.lent = -1  # while connecting: a duplicate of the program's end
+        self.lender = 0  # from this process
         self.lingers = (False, 0)  # SO_LINGER: on, seconds
         # program → network
         self.send_ring: memoryview | None = None

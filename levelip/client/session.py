@@ -19,12 +19,13 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from levelip.client.memory import SessionMemory
-from levelip.rpc.codec import MAX_MESSAGES, Codec, RefusedMessage
+from levelip.rpc.codec import MAX_PARTS, Codec, RefusedMessage
 from levelip.rpc.messages import VERSION, Hello, Refused, Reply, Request, ToClient, Welcome
 
 PATIENCE_S = 5.0  # how long a request waits for an absent gateway before ENETDOWN (a restart takes 1-2 s)
 RECONNECT_MS = 10  # DESIGN 4
 LINGER_MS = 1000  # at exit: what was flushed and not yet taken by the gateway
+FLUSH_MESSAGES = MAX_PARTS - 1  # messages in one envelope: each may bring a part
 RECEIVE_BATCH = 64  # ZeroMQ messages taken in one turn, so that pairs get theirs too
 
 Done = Callable[[int, dict[str, Any], str], None]  # errno (0: fine), data, message
@@ -171,8 +172,8 @@ class Session:
         if not self.outbox or self.state is not State.OPEN:
             return
         box, self.outbox = self.outbox, []
-        for start in range(0, len(box), MAX_MESSAGES):
-            self._post(box[start : start + MAX_MESSAGES])
+        for start in range(0, len(box), FLUSH_MESSAGES):
+            self._post(box[start : start + FLUSH_MESSAGES])
 
     def _post(self, messages: list[Any]) -> None:
         to_epoch = 0 if self.state is State.HELLO else self._gateway
@@ -182,16 +183,19 @@ class Session:
 
     def waiting(self) -> bool:
         """Whether something has come. ZMQ_FD is edge-triggered, and a send may eat its edge: ask before sleeping."""
-        return _readable(self._dealer) or _readable(self._monitor)
+        return _readable(self._dealer)
 
-    def turn(self) -> None:
-        """Take what has come, at most RECEIVE_BATCH messages."""
+    def watch(self) -> None:
+        """Take the news of the connection; to be called when the second of `fds` is readable, and once at the start."""
         while _readable(self._monitor):
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._hello()
             elif event == zmq.EVENT_DISCONNECTED:
                 self.state = State.AWAY
+
+    def turn(self) -> None:
+        """Take what has come, at most RECEIVE_BATCH messages."""
         for _ in range(RECEIVE_BATCH):
             if not _readable(self._dealer):
                 return

@@ -37,18 +37,24 @@ class FirewallError(RunError):
     """The packet filter cannot be changed; the text says what would help."""
 
 
-class Door(Struct, frozen=True):
-    """An accept rule of ours in somebody else's chain, found again by its handle."""
+class Chain(Struct, frozen=True, order=True):
+    """A chain of somebody else's table."""
 
     family: int
     table: str
-    chain: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{_FAMILIES.get(self.family, self.family)} {self.table} {self.name}"
+
+
+class Door(Struct, frozen=True):
+    """An accept rule of ours in somebody else's chain, found again by its handle."""
+
+    chain: Chain
     handle: int
     direction: str
     """"in": packets from the stack's device; "out": packets to it."""
-
-    def __str__(self) -> str:
-        return f"{_FAMILIES.get(self.family, self.family)} {self.table} {self.chain}"
 
 
 def table_name(stack: str) -> str:
@@ -105,8 +111,8 @@ def remove_table(name: str) -> bool:
     return True
 
 
-def closed_chains(own: str) -> list[tuple[int, str, str]]:
-    """(family, table, chain) of others' chains that drop what they do not accept of forwarded packets.
+def closed_chains(own: str) -> list[Chain]:
+    """Others' chains that drop what they do not accept of forwarded packets.
 
     An accept in our own table does not help against them: every table has its say, and one drop is enough.
     """
@@ -121,7 +127,7 @@ def closed_chains(own: str) -> list[tuple[int, str, str]]:
                 if hook.get_attr("NFTA_HOOK_HOOKNUM") == _HOOK_FORWARD and (
                     chain.get_attr("NFTA_CHAIN_POLICY") == _POLICY_DROP
                 ):
-                    found.append((family, table, chain.get_attr("NFTA_CHAIN_NAME")))
+                    found.append(Chain(family, table, chain.get_attr("NFTA_CHAIN_NAME")))
     return sorted(found)
 
 
@@ -131,19 +137,19 @@ def open_doors(own: str, device: str, known: list[Door]) -> list[Door]:
     The rules are those that `iptables -I FORWARD -i DEVICE -j ACCEPT` makes, so that iptables-nft shows them.
     """
     doors: list[Door] = []
-    for family, table, chain in closed_chains(own):
+    for chain in closed_chains(own):
         for direction, key in (("in", _META_IIFNAME), ("out", _META_OIFNAME)):
-            mine = [door for door in known if (door.family, door.table, door.chain) == (family, table, chain)]
-            if any(door.direction == direction and _is_there(door, device) for door in mine):
+            mine = [door for door in known if door.chain == chain and door.direction == direction]
+            if any(_is_there(door, device) for door in mine):
                 continue
-            before = _handles(family, table, chain)
-            with _tables(family) as nft:
+            before = _handles(chain)
+            with _tables(chain.family) as nft:
                 rule = (_interface(key, device), _counter(), _accept())
-                nft.rule("insert", table=table, chain=chain, expressions=rule)
-            new = sorted(_handles(family, table, chain) - before)
-            door = Door(family, table, chain, new[0] if new else 0, direction)
+                nft.rule("insert", table=chain.table, chain=chain.name, expressions=rule)
+            new = sorted(_handles(chain) - before)
+            door = Door(chain, new[0] if new else 0, direction)
             if not new or not _is_there(door, device):
-                raise FirewallError(f"chain {door} drops what is forwarded, and took no rule for {device}")
+                raise FirewallError(f"chain {chain} drops what is forwarded, and took no rule for {device}")
             doors.append(door)
     return doors
 
@@ -152,10 +158,10 @@ def close_door(door: Door, device: str) -> bool:
     """Remove our rule from somebody else's chain; False if it is not there any more."""
     if not _is_there(door, device):
         return False
-    with _tables(door.family) as nft:
-        nft.rule("del", table=door.table, chain=door.chain, handle=door.handle)
+    with _tables(door.chain.family) as nft:
+        nft.rule("del", table=door.chain.table, chain=door.chain.name, handle=door.handle)
     if _is_there(door, device):
-        raise FirewallError(f"rule {door.handle} of {door} cannot be removed")
+        raise FirewallError(f"rule {door.handle} of {door.chain} cannot be removed")
     return True
 
 
@@ -188,18 +194,18 @@ def _tables(family: int) -> Iterator[Any]:
         nft.close()
 
 
-def _handles(family: int, table: str, chain: str) -> set[int]:
-    return {rule.get_attr("NFTA_RULE_HANDLE") for rule in _rules(family, table, chain)}
+def _handles(chain: Chain) -> set[int]:
+    return {rule.get_attr("NFTA_RULE_HANDLE") for rule in _rules(chain)}
 
 
-def _rules(family: int, table: str, chain: str) -> list[Any]:
-    with _tables(family) as nft:
+def _rules(chain: Chain) -> list[Any]:
+    with _tables(chain.family) as nft:
         return [
             rule
             for rule in nft.get_rules()
-            if rule["nfgen_family"] == family
-            and rule.get_attr("NFTA_RULE_TABLE") == table
-            and rule.get_attr("NFTA_RULE_CHAIN") == chain
+            if rule["nfgen_family"] == chain.family
+            and rule.get_attr("NFTA_RULE_TABLE") == chain.table
+            and rule.get_attr("NFTA_RULE_CHAIN") == chain.name
         ]
 
 
@@ -209,7 +215,7 @@ def _is_there(door: Door, device: str) -> bool:
     return any(
         rule.get_attr("NFTA_RULE_HANDLE") == door.handle
         and _rule_text(rule.get_attr("NFTA_RULE_EXPRESSIONS") or []) == wanted
-        for rule in _rules(door.family, door.table, door.chain)
+        for rule in _rules(door.chain)
     )
 
 

@@ -167,7 +167,8 @@ def _steps(record: Record, wanted: Wanted, nat: str) -> Iterator[str]:
         yield f"nftables table {table}: forward from and to {device}{translated}"
     for door in firewall.open_doors(table, device, record.doors):
         record.doors.append(door)
-        yield f"chain {door} drops what is forwarded: {door.direction}bound packets of {device} accepted there"
+        way = "from" if door.direction == "in" else "to"
+        yield f"chain {door.chain} drops what is forwarded: packets {way} {device} are accepted now"
 
 
 def down(run: RunDirectory, *, running: bool, others: list[RunDirectory]) -> list[str]:
@@ -183,7 +184,7 @@ def down(run: RunDirectory, *, running: bool, others: list[RunDirectory]) -> lis
     done: list[str] = []
     for door in list(reversed(record.doors)):
         if firewall.close_door(door, record.device):
-            done.append(f"rule for {record.device} removed from chain {door}")
+            done.append(f"rule for {record.device} removed from chain {door.chain}")
         record.doors.remove(door)
         save(run, record)
     if record.table and firewall.remove_table(record.table):
@@ -261,10 +262,6 @@ def show(run: RunDirectory, device: str, stack: str) -> dict[str, Any]:
     }
     if os.geteuid() == 0:
         data["rules"] = firewall.rules_text(table)
-        opened = {(door.family, door.table, door.chain) for door in record.doors} if record else set()
-        data["closed_chains"] = [
-            f"{family} {name} {chain}"
-            for family, name, chain in firewall.closed_chains(table)
-            if (family, name, chain) not in opened
-        ]
+        opened = {door.chain for door in record.doors} if record else set()
+        data["closed_chains"] = [str(chain) for chain in firewall.closed_chains(table) if chain not in opened]
     return data

@@ -6,6 +6,7 @@ kernel's TCP does. It runs in a thread; `stop()` and a second one on the same en
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -65,6 +66,7 @@ class Sock:
         self.eof_out = False
         self.mask = 0
         self.closing = False
+        self.used = False  # the client has said more than socket(): it makes one ahead
 
 
 class FakeGateway:
@@ -114,8 +116,8 @@ class FakeGateway:
 
     @property
     def open_sockets(self) -> int:
-        """How many sockets clients have not closed."""
-        return sum(not sock.closing for sock in list(self._socks.values()))
+        """How many sockets clients have used and not closed."""
+        return sum(sock.used and not sock.closing for sock in list(self._socks.values()))
 
     # -- the thread
 
@@ -204,6 +206,8 @@ class FakeGateway:
         if request.op != "socket" and (sock is None or sock.client is not client or sock.closing):
             self._tell(client, Reply(request.request, errno.EBADF))
             return
+        if sock is not None:
+            sock.used = True
         try:
             data = getattr(self, f"_op_{request.op}")(client, sock, request)
         except OSError as error:
@@ -257,6 +261,7 @@ class FakeGateway:
         if not sock.queue:
             raise OSError(errno.EAGAIN, "")
         new = self._new(client, sock.queue.popleft())
+        new.used = True
         self._tell(client, Pending(sock.number, len(sock.queue)))
         return {"sock": new.number, **self._establish(new)}
 
@@ -381,10 +386,8 @@ class FakeGateway:
             if sock.closing:
                 self._drop(sock)
                 return
-            try:
+            with contextlib.suppress(OSError):
                 sock.kernel.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
         self._watch(sock)
 
     def _read(self, sock: Sock) -> None:

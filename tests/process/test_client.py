@@ -27,13 +27,11 @@ BULK = 50 * 1000 * 1000
 @pytest.fixture
 def full_listener():
     """(listener, address) whose backlog is full, so that a connect to it hangs until somebody accepts."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(std.socket())
+    with std.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        filler = stack.enter_context(std.create_connection(listener.getsockname()))
-        assert filler
-        yield listener, listener.getsockname()
+        with std.create_connection(listener.getsockname()):
+            yield listener, listener.getsockname()
 
 
 def test_echo_and_names(stack: Stack) -> None:  # noqa: F811

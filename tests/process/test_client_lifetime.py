@@ -1,4 +1,4 @@
-"""What outlives the program and what does not: exit right after a write, SIGKILL, Ctrl-C, fork, the helper's own end."""
+"""What outlives the program and what does not: exit after a write, SIGKILL, Ctrl-C, fork, the helper's own end."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_exit_right_after_write(stack: Stack, length: int) -> None:  # noqa: F81
 
 def test_standard_error_ends_with_the_program(stack: Stack) -> None:  # noqa: F811
     """Whoever waits for the end of the program's output is not held up by a helper that still has bytes to deliver."""
-    sink = Sink(wait=1.5)
+    sink = Sink(wait=4.0)
     begin = time.monotonic()
     with Peer(sink) as peer:
         with stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), "1500000") as program:
             program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 3
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 4
         assert helpers(program.pid), "it delivers still"
         peer.wait()
     assert sink.got == [b"x" * 1_500_000]
@@ -142,6 +142,30 @@ def test_ctrl_c_does_not_cut_what_was_written(stack: Stack) -> None:  # noqa: F8
             program.communicate(timeout=PATIENCE_S)
         peer.wait()
     assert sink.got == [b"z" * 2_000_000]
+    until(lambda: not helpers(program.pid), "helper ended")
+
+
+def test_sigkill_while_connecting(stack: Stack) -> None:  # noqa: F811
+    """A program killed while its non-blocking connect is under way: the connect is given up, the helper ends."""
+    source = """
+        import sys, time
+        from levelip.client import socket
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", int(sys.argv[1])))
+        print("trying")
+        time.sleep(60)
+    """
+    with std.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        with std.create_connection(("127.0.0.1", port)), stack.program(source, str(port)) as program:
+            assert program.stdout.readline() == "trying\n"
+            assert stack.gateway.open_sockets == 1
+            program.kill()
+            until(lambda: stack.gateway.open_sockets == 0, "given up")
+            program.wait()
     until(lambda: not helpers(program.pid), "helper ended")
 
 

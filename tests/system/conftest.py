@@ -60,6 +60,24 @@ def stack(request: pytest.FixtureRequest, make_stack: Callable[..., Stack], name
     return make_stack(namespace, **getattr(request, "param", {}))
 
 
+@pytest.fixture(scope="module")
+def _shared(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    if missing := lack():
+        pytest.skip(f"not to be had here: {missing}")
+    with Namespace() as namespace, Stack(namespace, **getattr(request, "param", {})) as stack:
+        yield stack
+
+
+@pytest.fixture
+def shared_stack(request: pytest.FixtureRequest, _shared: Stack) -> Stack:
+    """A stack in a namespace that the tests of a module use one after the other, for those that leave it whole.
+
+    Parametrize `_shared` (indirectly, scope="module") as `stack` is. Each test leaves no fault set and no port taken.
+    """
+    request.node.stash.setdefault(STACKS, []).append(_shared)
+    return _shared
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -310,7 +310,7 @@ class Stack:
         """
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(8, mp_context=spawn, initializer=os.environ.update, initargs=(self.env,))
+            self._pool = ProcessPoolExecutor(8, mp_context=spawn, initializer=_become, initargs=(self.env,))
         return self._pool.submit(function, *args)
 
     def lvlip(self, *argv: str, check: bool = True, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
@@ -331,6 +331,11 @@ class Stack:
         if check and done.returncode:
             raise AssertionError(f"lvlip {' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+
+def _become(variables: Mapping[str, str]) -> None:
+    """Make this process an application of the stack that the variables name."""
+    os.environ.update(variables)
 
 
 def _toml(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`lvlip net up` and `down`: the host's side is made once, carries packets out through NAT, and is taken back exactly."""
+"""`lvlip net up` and `down`: the host's side is made once, carries packets out by NAT, and is taken back exactly."""
 
 from __future__ import annotations
 
@@ -17,24 +17,20 @@ import pytest
 from tests.system.namespace import Namespace
 
 ROOT = Path(__file__).parents[2]
-FORWARDING = """
-import pathlib, json
+STATE = """
+import json, pathlib
+from pyroute2.nftables.main import NFTables
 net = pathlib.Path("/proc/sys/net/ipv4")
 paths = [net / "ip_forward", *net.glob("conf/*/forwarding"), *net.glob("conf/*/accept_redirects")]
-print(json.dumps({str(path): path.read_text().strip() for path in sorted(paths)}))
-"""
-FILTERS = """
-import json
-from pyroute2.nftables.main import NFTables
-found = []
+filters = []
 for family in (1, 2):
     nft = NFTables(nfgen_family=family)
     for kind in (nft.get_tables, nft.get_chains, nft.get_rules):
         for each in kind():
-            found.append([family, sorted((name, repr(value)) for name, value in each["attrs"]
-                                         if name not in ("NFTA_TABLE_USE", "NFTA_CHAIN_USE"))])
+            filters.append([family, sorted((name, repr(value)) for name, value in each["attrs"]
+                                           if name not in ("NFTA_TABLE_USE", "NFTA_CHAIN_USE"))])
     nft.close()
-print(json.dumps(sorted(found)))
+print(json.dumps([{str(path): path.read_text().strip() for path in sorted(paths)}, sorted(filters)]))
 """
 CLOSED = """
 from pyroute2.nftables.main import NFTables
@@ -80,7 +76,7 @@ class Host:
                 address.pop("valid_life_time", None)
                 address.pop("preferred_life_time", None)
         routes = self.namespace.run(["ip", "route"]).stdout
-        return devices, routes, self.python(FORWARDING), self.python(FILTERS)
+        return devices, routes, *self.python(STATE)
 
 
 @pytest.fixture
@@ -189,18 +185,30 @@ def test_chains_of_others_that_drop(host: Host) -> None:
     assert host.state() == before
 
 
+def test_mistakes_change_nothing(host: Host) -> None:
+    """An interface that is not there, or of the wrong kind: one line that says so, and everything as it was."""
+    before = host.state()
+    failed = host.lvlip("net", "up", "--nat", "nowhere0", check=False)
+    assert failed.returncode == 1 and "there are far0, out0" in failed.stderr
+    failed = host.lvlip("net", "up", "--set", "device.name=far0", check=False)
+    assert failed.returncode == 1 and "far0 is a veth device, not a tap device" in failed.stderr
+    failed = host.lvlip("net", "up", "--nat", "auto", check=False)
+    assert failed.returncode == 1 and "no default route" in failed.stderr
+    assert host.changed("down") == []
+    assert host.state() == before
+
+
 def test_interrupted_up_is_taken_back(host: Host) -> None:
     """An `up` that fails in the middle leaves a record by which `down` finds all that was done."""
     before = host.state()
-    long = ["--set", "device.host_address=198.51.100.1/24"]  # taken by out0: the kernel allows that, so fail later
-    failed = host.lvlip("net", "up", "--nat", "nowhere0", *long, check=False)
-    assert failed.returncode == 1 and "there are far0, out0" in failed.stderr
-    assert host.state() == before
-    host.namespace.run(["ip", "link", "add", "lvl0", "type", "dummy"])
-    failed = host.lvlip("net", "up", check=False)
-    assert failed.returncode == 1 and "lvl0 is a dummy device, not a tap device" in failed.stderr
-    host.namespace.run(["ip", "link", "del", "lvl0"])
-    assert host.changed("down") == []
+    mount = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys || exit 77; exec "
+    command = f"{mount} {sys.executable} -m levelip.cli net up"
+    failed = host.namespace.run(["unshare", "--mount", "sh", "-c", command], env=host.env, check=False)
+    if failed.returncode == 77:
+        pytest.skip("/proc/sys cannot be made read-only here")
+    assert failed.returncode == 1 and "sysctl -w net.ipv4.ip_forward=1" in failed.stderr
+    assert any(device["ifname"] == "lvl0" for device in host.state()[0])
+    assert host.changed("down") == ["device lvl0 removed"]
     assert host.state() == before
 
 
@@ -253,7 +261,7 @@ from levelip.wire.addr import parse_ipv4
 request = IcmpMessage.echo_request(ident=7, sequence=1, payload=b"hello").serialize(fill_checksum=True)
 src, dst = parse_ipv4("10.0.0.2"), parse_ipv4(sys.argv[2])
 head = Ipv4Header.build(src, dst, proto=1, payload_length=len(request)).serialize(fill_checksum=True)
-for _ in range(20):
+for _ in range(6):
     os.write(fd, head + request)
     while select.select([fd], [], [], 0.25)[0]:
         data = os.read(fd, 2048)

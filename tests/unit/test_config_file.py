@@ -161,7 +161,10 @@ def test_settings_that_do_not_fit_each_other_are_refused(settings: tuple[str, ..
 
 def test_a_tcp_endpoint_needs_keys_and_a_list_of_who_may_connect() -> None:
     """DESIGN 1: CURVE alone admits any key."""
-    here = ("stack.layers=tcp,gateway", 'ipc.endpoints={ "ip-tcp" = "tcp://192.0.2.1:1", "tcp-ip" = "tcp://192.0.2.2:1" }')
+    here = (
+        "stack.layers=tcp,gateway",
+        'ipc.endpoints={ "ip-tcp" = "tcp://192.0.2.1:1", "tcp-ip" = "tcp://192.0.2.2:1" }',
+    )
     told = mistakes(settings=here)
     assert told == [
         'default: ipc.secret_key_file = "": must name a key file (lvlip keygen), as ip-tcp, tcp-ip is a tcp:// endpoint',
@@ -192,7 +195,9 @@ def test_what_lvlip_set_changed_holds_for_the_children_of_that_supervisor_alone(
 def test_what_can_change_at_run_time_is_what_the_cores_take() -> None:
     assert {key for key in RUNTIME if key.startswith("link.")} == {f"link.{name}" for name in TUNABLES}
     fixed = {f"tcp.{name}" for name in FIXED}
-    assert {key for key in RUNTIME if key.startswith("tcp.")} == {f"tcp.{n}" for n in TcpConfig.__struct_fields__} - fixed
+    assert {key for key in RUNTIME if key.startswith("tcp.")} == {
+        f"tcp.{n}" for n in TcpConfig.__struct_fields__
+    } - fixed
 
 
 def test_every_key_has_a_sentence_and_a_range_that_its_default_keeps() -> None:
@@ -218,7 +223,9 @@ def test_literal_writes_what_toml_reads(value: Any) -> None:
     assert tomllib.loads(f"x = {literal(value)}")["x"] == value
 
 
-@given(st.dictionaries(st.text(), st.dictionaries(st.text(), st.booleans() | st.integers() | st.text()) | st.integers()))
+@given(
+    st.dictionaries(st.text(), st.dictionaries(st.text(), st.booleans() | st.integers() | st.text()) | st.integers())
+)
 def test_any_toml_is_used_or_refused_and_never_raises_anything_else(data: dict[str, Any]) -> None:
     tree = configfile.literal
     text = "".join(

@@ -59,10 +59,10 @@ class FakeLayer:
 
     def wait_for_listener(self) -> None:
         """Until a tool's subscription is there."""
+        found: list[bool] = []
         for _ in range(1000):
-            found: list[bool] = []
             self.order(lambda tap: found.append(tap.frames or tap.interest))
-            if found[0]:
+            if found[-1]:
                 return
             threading.Event().wait(0.005)
         raise AssertionError("nobody listens")
@@ -83,8 +83,8 @@ class FakeLayer:
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
         return {
-            "process": self.name, "pid": 4242, "version": "0.1.0", "epoch": 7, "uptime_ns": 61_000_000_000, "ready": True,
-            "waiting_for": [], "neighbours": {}, "held": False,
+            "process": self.name, "pid": 4242, "version": "0.1.0", "epoch": 7, "uptime_ns": 61_000_000_000,
+            "ready": True, "waiting_for": [], "neighbours": {}, "held": False,
         }  # fmt: skip
 
     def _serve(self) -> None:

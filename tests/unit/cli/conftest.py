@@ -59,7 +59,7 @@ def layer(run: RunDirectory) -> Iterator[Callable[..., FakeLayer]]:
 def lvlip(run: RunDirectory) -> Callable[..., Result]:
     """Calls `lvlip` for the stack in `run`."""
 
-    def call(*args: str, input: str | None = None) -> Result:  # noqa: A002 - as CliRunner calls it
+    def call(*args: str, input: str | None = None) -> Result:
         return CliRunner().invoke(cli, ["--name", run.name, "--run", str(run.root), *args], input=input)
 
     return call

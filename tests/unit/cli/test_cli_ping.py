@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from click.testing import Result
 from cli_layer import FakeLayer
+from click.testing import Result
 
 from levelip.cli.ping import time_text
 from levelip.frames.core import ControlError

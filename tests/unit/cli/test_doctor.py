@@ -92,9 +92,9 @@ def test_offload(result: int, state: str) -> None:
 
 def test_offload_is_really_tried() -> None:
     """The attempt has one of three results and leaves no device behind."""
-    before = set(os.listdir("/sys/class/net"))
+    before = set(Path("/sys/class/net").iterdir())
     assert doctor._try_offload() in (0, 1, 2)
-    assert set(os.listdir("/sys/class/net")) == before
+    assert set(Path("/sys/class/net").iterdir()) == before
 
 
 def test_run_directory(tmp_path: Path) -> None:

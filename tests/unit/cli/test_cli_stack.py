@@ -1,0 +1,345 @@
+"""The commands around a stack: help and exit codes, settings, status, logs, supervisord's configuration."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from cli_layer import FakeLayer
+from click.testing import CliRunner, Result
+from supervisor.options import ServerOptions
+
+from levelip.cli import supervise, teardown
+from levelip.cli.common import Failure, columns
+from levelip.cli.main import COMMANDS, cli, main
+from levelip.cli.status import duration
+from levelip.cli.up import choose_file, ordered
+from levelip.config import Config, TcpConfig
+from levelip.configfile import literal, to_toml
+from levelip.ipc.rundir import RunDirectory
+
+ROOT = Path(__file__).parents[3]
+ALL = [name for section in COMMANDS.values() for name in section]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_is_there_and_explains_itself(name: str) -> None:
+    """Each takes --name, --run and --json, and its help's first line is what `lvlip --help` says or better."""
+    module = next(section[name][0] for section in COMMANDS.values() if name in section)
+    found = importlib.import_module(f"levelip.cli.{module}").command
+    assert isinstance(found, click.Command)
+    assert found.help
+    assert {"name", "run", "json"} <= {option for p in found.params for option in [(p.name or "")]}
+    assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+
+
+def test_help_lists_all_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from levelip.cli.main import main; main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    for name in ALL:
+        assert f"\n  {name} " in done.stdout
+    for module in ("zmq", "rich", "msgspec", "pyroute2", "supervisor"):
+        assert f"'{module}'" not in done.stderr
+
+
+def test_exit_codes(run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert main(["nonsense"]) == 2
+    assert "Did you mean 'trace'?" in (main(["trac"]), capsys.readouterr().err)[1]
+    where = ["--name", "t", "--run", str(run.root)]
+    assert main([*where, "get"]) == 1
+    assert capsys.readouterr().err == "lvlip: stack 't' is not running; start it with: lvlip up --name t\n"
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("levelip.cli.common.Stack.need_running", interrupted)
+    assert main([*where, "get"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_name_that_cannot_be_a_file_is_refused(lvlip: Callable[..., Result]) -> None:
+    result = lvlip("status", "--name", "a/b")
+    assert result.exit_code == 2
+    assert "stack name 'a/b': letters, digits" in result.stderr
+
+
+def test_name_before_and_after_the_command_mean_the_same(run: RunDirectory) -> None:
+    for args in (["--name", "x", "down"], ["down", "--name", "x"], ["--name", "y", "down", "--name", "x"]):
+        result = CliRunner().invoke(cli, [*args, "--run", str(run.root)])
+        assert result.stdout == "stack 'x' was not running\n"
+
+
+# settings
+
+
+def config_answers(section: str) -> dict[str, Any]:
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        assert args == {"section": section}
+        values = getattr(Config(), section)
+        return {"values": {name: getattr(values, name) for name in values.__struct_fields__}}
+
+    return {"get": get}
+
+
+def test_get_shows_what_a_running_layer_uses(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    layer("tcp", get=lambda _: {"values": {"retries": 3, "nagle": True}})
+    assert lvlip("get", "tcp.retries", "tcp.nagle").stdout == "tcp.retries = 3  # default 15\ntcp.nagle = true\n"
+    assert json.loads(lvlip("get", "tcp.retries", "--json").stdout) == {
+        "key": "tcp.retries", "value": 3, "default": 15, "runtime": True,
+    }  # fmt: skip
+    assert lvlip("get", "tcp.retrys").stderr == "lvlip: there is no setting 'tcp.retrys'; did you mean tcp.retries?\n"
+
+
+def test_get_of_everything_says_what_it_cannot_ask(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        section = getattr(Config(), args["section"])
+        return {"values": {name: getattr(section, name) for name in section.__struct_fields__}}
+
+    layer("tcp", get=get)
+    result = lvlip("get")
+    assert result.exit_code == 0
+    assert "lvlip: ip is not running; [ip] is left out" in result.stderr
+    assert len([line for line in result.stdout.splitlines() if line.startswith("tcp.")]) == len(
+        TcpConfig.__struct_fields__
+    )
+
+
+def test_set_tells_the_layer_and_shows_old_and_new(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    tcp = layer("tcp", set=lambda args: {"old": 40, "new": args["value"]})
+    result = lvlip("set", "tcp.delayed_ack_ms=0")
+    assert result.stdout == "tcp.delayed_ack_ms 40 → 0, until the layer is restarted (no supervisord)\n"
+    assert tcp.asked[-1] == ("set", {"section": "tcp", "key": "delayed_ack_ms", "value": 0})
+
+
+def test_set_refuses_what_means_nothing_before_anything_changes(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    tcp = layer("tcp")
+    result = lvlip("set", "tcp.retries=3", "tcp.delayed_ack_ms=900")
+    assert result.exit_code == 1
+    assert result.stderr == 'lvlip: --set: tcp.delayed_ack_ms = "900": must be an integer from 0 to 500\n'
+    assert [name for name, _ in tcp.asked] == []
+
+
+def test_set_says_what_needs_a_restart(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    layer("tcp", get=lambda _: {"values": {"connections": 4096}})
+    assert lvlip("set", "tcp.connections=10").stdout == (
+        "tcp.connections 4096 → 10, not changed: it needs a restart, and this stack has no supervisord; "
+        "use the configuration file\n"
+    )
+
+
+def test_config_prints_what_up_would_use(lvlip: Callable[..., Result], tmp_path: Path) -> None:
+    assert lvlip("config", "--defaults").stdout == to_toml()
+    (tmp_path / "level-ip.toml").write_text("[tcp]\nretries = 3\n")
+    assert "\nretries = 3\n" in lvlip("config").stdout
+    assert lvlip("config", "--check").stdout == f"{tmp_path}/level-ip.toml: fine\n"
+    row = json.loads(lvlip("config", "--json").stdout.splitlines()[0])
+    assert row["key"] == "stack.seed"
+    assert row["variable"] == "LEVELIP_STACK_SEED"
+    written = tmp_path / "new.toml"
+    assert lvlip("config", "--write", str(written)).exit_code == 0
+    assert "retries = 3" in written.read_text()
+    again = lvlip("config", "--write", str(written))
+    assert again.stderr == f"lvlip: {written} exists already; remove it first, or choose another name\n"
+
+
+def test_the_file_is_chosen_by_flag_variable_and_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_file(None) is None or choose_file(None) == Path("/etc/level-ip.toml")
+    here = tmp_path / "level-ip.toml"
+    here.touch()
+    assert choose_file(None) == here
+    monkeypatch.setenv("LEVELIP_CONFIG", "/elsewhere.toml")
+    assert choose_file(None) == Path("/elsewhere.toml")
+    assert choose_file("x.toml") == tmp_path / "x.toml"
+
+
+# up, down, status
+
+
+def test_a_wrong_configuration_is_told_before_anything_starts(lvlip: Callable[..., Result], run: RunDirectory) -> None:
+    result = lvlip("up", "--set", "ip.ttl=0", "--set", "device.kind=tup")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        'lvlip: --set: ip.ttl = "0": must be an integer from 1 to 255\n'
+        '--set: device.kind = "tup": must be one of tap, tun, wire\n'
+    )
+    assert not (run.path / "supervisord.conf").exists()
+
+
+def test_up_refuses_a_layer_that_was_started_by_hand(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    layer("ip")
+    result = lvlip("up", "--set", "stack.layers=ip")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"lvlip: ip of stack 't' is running already (pid {os.getpid()}), started by hand; end it first, or use another "
+        "--name\n"
+    )
+
+
+def test_down_leaves_a_layer_that_was_started_by_hand(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    layer("ip")
+    assert f"ip (pid {os.getpid()}) was started by hand and goes on running" in lvlip("down").stdout
+
+
+def test_status_of_a_stack_without_supervisor(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
+) -> None:
+    layer("ip")
+    waiting = {
+        "process": "tcp", "pid": 7, "version": "0", "epoch": 3, "uptime_ns": 500_000_000, "ready": False,
+        "waiting_for": ["gateway"], "neighbours": {}, "held": False,
+    }  # fmt: skip
+    layer("tcp", status=waiting)
+    result = lvlip("status")
+    assert result.exit_code == 1
+    assert result.stdout == (
+        f"stack 't', no supervisord, {run.path}\n"
+        "layer    state     pid  up\n"
+        "link     stopped\n"
+        "ip       ready    4242  1 min  started by hand\n"
+        "tcp      waits       7  0.5 s  waits for gateway\n"
+        "gateway  stopped\n"
+    )
+    data = json.loads(lvlip("status", "--json").stdout)
+    assert [row["state"] for row in data["layers"]] == ["stopped", "ready", "waits", "stopped"]
+
+
+def test_list_shows_the_stacks_below_a_directory(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
+) -> None:
+    layer("ip")
+    RunDirectory("other", run.root).create()
+    assert lvlip("list").stdout == (
+        "name   state    address  running  run directory\n"
+        f"other  stopped                    {run.root}/other\n"
+        f"t      partly            ip       {run.root}/t\n"
+    )
+
+
+def test_logs_show_the_end_of_a_file(lvlip: Callable[..., Result], run: RunDirectory) -> None:
+    missing = lvlip("logs", "tcp")
+    assert missing.stderr == f"lvlip: {run.logs}/tcp.log does not exist; tcp has not run in stack 't'\n"
+    (run.logs / "tcp.log").write_text("one\ntwo\nthree\n")
+    assert lvlip("logs", "tcp", "-n", "2").stdout == "two\nthree\n"
+    assert json.loads(lvlip("logs", "tcp", "-n", "1", "--json").stdout) == {"layer": "tcp", "line": "three"}
+
+
+def test_supervisord_reads_the_configuration_that_up_writes(tmp_path: Path) -> None:
+    """Also below a directory whose name has a blank and a comma."""
+    run = RunDirectory("s", tmp_path / "a b,c")
+    run.create()
+    paths = supervise.Paths.of(run)
+    paths.conf.write_text(supervise.conf_text(run, ["link", "gateway"]))
+    options = _parse(paths.conf)
+    programs = {group.name: group.process_configs[0] for group in options.process_group_configs}
+    assert sorted(programs) == ["gateway", "link"]
+    link = programs["link"]
+    assert link.command == f'"{sys.executable}" -P -m layers.link'
+    assert link.environment["LEVELIP_RUN"] == str(run.root)
+    assert link.environment["LEVELIP_CONFIG"] == str(paths.config)
+    assert (link.startsecs, link.stopasgroup, link.killasgroup, link.uid) == (0, True, True, None)
+    assert link.stdout_logfile == str(run.logs / "link.log")
+
+
+def test_supervisord_reads_the_configuration_of_the_checkout() -> None:
+    """Everything lies below run/, no user is set, all four layers are there."""
+    options = _parse(ROOT / "supervisord.conf")
+    assert options.user is None
+    programs = {group.name: group.process_configs[0] for group in options.process_group_configs}
+    assert sorted(programs) == ["gateway", "ip", "link", "tcp"]
+    for layer, program in programs.items():
+        assert program.command == f"{ROOT}/.venv/bin/python -m {supervise.MODULES[layer]}"
+        assert program.environment["LEVELIP_RUN"] == f"{ROOT}/run"
+        assert {name: program.environment[name] for name in supervise.MALLOC} == supervise.MALLOC
+        assert program.stdout_logfile == f"{ROOT}/run/{layer}.log"
+        assert (program.startsecs, program.stopasgroup, program.killasgroup, program.uid) == (0, True, True, None)
+
+
+def _parse(path: Path) -> ServerOptions:
+    options = ServerOptions()
+    options.realize(["-c", str(path)])
+    return options
+
+
+def test_a_run_directory_that_is_too_long_for_a_socket_is_refused() -> None:
+    run = RunDirectory("n", "/tmp/" + "x" * 80)
+    with pytest.raises(Failure, match="107 are allowed; choose a shorter directory"):
+        supervise.check_socket(run)
+
+
+@pytest.mark.parametrize("sign", ['"', "%", "\n"])
+def test_a_path_that_supervisord_cannot_take_is_refused(sign: str) -> None:
+    with pytest.raises(Failure, match="cannot take a path with a quote"):
+        supervise.conf_text(RunDirectory("n", f"/tmp/a{sign}b"), ["ip"])
+
+
+def test_overrides_are_known_from_other_variables() -> None:
+    assert supervise.is_override("LEVELIP_TCP_RETRIES")
+    assert not supervise.is_override("LEVELIP_NAME")
+
+
+def test_layers_start_from_the_lowest() -> None:
+    assert ordered(["gateway", "link"]) == ["link", "gateway"]
+
+
+def test_a_device_that_was_there_before_stays(run: RunDirectory) -> None:
+    note = run.path / teardown.DEVICE_FILE
+    note.write_text('{"name": "lvlnone0", "created": false}')
+    assert teardown._remove_device(run) == ["device lvlnone0 stays, as it was there before"]
+    assert not note.exists()
+    note.write_text('{"name": "lvlnone0", "created": true}')
+    (run.path / teardown.NET_FILE).touch()
+    assert teardown._remove_device(run) == [
+        "device lvlnone0 stays, as `lvlip net up` asked; `lvlip net down` removes it"
+    ]
+
+
+def test_keygen_writes_a_pair_for_its_owner_alone(lvlip: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    result = lvlip("keygen", str(path))
+    assert result.exit_code == 0
+    public = result.stdout.strip()
+    assert len(public) == 40
+    assert public in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "exists already" in lvlip("keygen", str(path)).stderr
+
+
+def test_durations_read_well() -> None:
+    spans = [0.5, 59.96, 61, 3_700, 90_000]
+    assert [duration(round(span * 1e9)) for span in spans] == ["0.5 s", "60.0 s", "1 min", "1 h 1 min", "1 d 1 h"]
+    assert duration(None) == ""
+
+
+def test_columns_align() -> None:
+    assert columns([("a", 1), ("bbb", 22)], ("x", "n"), right={1}) == "x     n\na     1\nbbb  22"
+
+
+def test_wait_for_gives_up_in_time() -> None:
+    start = time.monotonic()
+    assert not supervise.wait_for(lambda: False, 0.05, every=0.01)
+    assert time.monotonic() - start < 5
+    assert literal("x") == '"x"'

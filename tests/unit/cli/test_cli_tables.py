@@ -1,0 +1,150 @@
+"""ss, neigh, route, stat, explain: what layers answer, as the lines that Linux's tools would print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cli_layer import FakeLayer
+from click.testing import Result
+
+INFO = {
+    "state": 1, "retransmits": 0, "backoff": 0, "options": 7, "snd_wscale": 7, "rcv_wscale": 7, "rto": 204_000,
+    "ato": 0, "snd_mss": 1448, "rcv_mss": 1448, "advmss": 1448, "pmtu": 1500, "unacked": 3, "lost": 0, "sacked": 0,
+    "retrans": 1, "total_retrans": 2, "rtt": 412, "rttvar": 100, "snd_ssthresh": 1 << 30, "snd_cwnd": 10,
+    "bytes_sent": 5000, "bytes_acked": 4000, "bytes_received": 10, "segs_out": 7, "segs_in": 6, "data_segs_out": 5,
+    "data_segs_in": 1, "last_data_sent": 4, "last_data_recv": 0, "last_ack_recv": 0, "rcv_space": 65_535,
+    "rcv_ssthresh": 65_535, "notsent_bytes": 0, "min_rtt": 300, "snd_wnd": 64_240, "rcv_ooopack": 0,
+}  # fmt: skip
+
+
+def socket(state: str, port: int, remote: str = "10.0.0.1", remote_port: int = 4711, **more: Any) -> dict[str, Any]:
+    return {
+        "sock": port, "state": state, "local": "10.0.0.2", "local_port": port, "remote": remote,
+        "remote_port": remote_port, "recv_q": 0, "send_q": 0, "timers": {}, "info": {}, **more,
+    }  # fmt: skip
+
+
+SOCKETS = {
+    "sockets": [
+        socket("LISTEN", 80, "0.0.0.0", 0, local="0.0.0.0", send_q=128),
+        socket("ESTABLISHED", 80, send_q=1000, congestion="newreno", info=INFO,
+               timers={"retransmit": 204_400_000, "keepalive": 7_200_000_000_000}),
+        socket("TIME_WAIT", 81, timers={"time_wait": 59_000_000_000}),
+    ]
+}  # fmt: skip
+
+
+def test_ss_shows_what_is_connected(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    layer("tcp", ss=SOCKETS)
+    assert lvlip("ss", "-t").stdout == (
+        "State  Recv-Q  Send-Q  Local Address:Port  Peer Address:Port\n"
+        "ESTAB       0    1000  10.0.0.2:80         10.0.0.1:4711\n"
+    )
+
+
+def test_ss_shows_listening_and_all(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    layer("tcp", ss=SOCKETS)
+    assert lvlip("ss", "-l").stdout == (
+        "State   Recv-Q  Send-Q  Local Address:Port  Peer Address:Port\n"
+        "LISTEN       0     128  *:80                *:*\n"
+    )
+    assert [line.split()[0] for line in lvlip("ss", "-a").stdout.splitlines()[1:]] == ["LISTEN", "ESTAB", "TIME-WAIT"]
+    assert [line.split()[0] for line in lvlip("ss", "-a", "--port", "81").stdout.splitlines()[1:]] == ["TIME-WAIT"]
+
+
+def test_ss_shows_inner_figures_by_the_names_of_ss(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    layer("tcp", ss=SOCKETS)
+    assert lvlip("ss", "-tio").stdout.splitlines()[1:] == [
+        "ESTAB       0    1000  10.0.0.2:80         10.0.0.1:4711      timer:(on,204ms,0)",
+        "\t ts sack newreno wscale:7,7 rto:204 rtt:0.412/0.1 mss:1448 pmtu:1500 rcvmss:1448 advmss:1448 cwnd:10 "
+        "bytes_sent:5000 bytes_acked:4000 bytes_received:10 segs_out:7 segs_in:6 data_segs_out:5 data_segs_in:1 "
+        "lastsnd:4 unacked:3 retrans:1/2 rcv_space:65535 rcv_ssthresh:65535 minrtt:0.3 snd_wnd:64240",
+    ]
+
+
+def test_ss_as_json_gives_what_tcp_said(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    layer("tcp", ss=SOCKETS)
+    rows = [json.loads(line) for line in lvlip("ss", "-a", "--json").stdout.splitlines()]
+    assert rows == SOCKETS["sockets"]
+
+
+def test_neigh(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    known = {"address": "10.0.0.1", "mac": "02:00:00:00:00:01", "state": "reachable", "confirmed_ms": 1200, "used_ms": 5,
+             "asked": 0, "queued": 0}  # fmt: skip
+    asked = {"address": "10.0.0.9", "mac": "", "state": "incomplete", "confirmed_ms": -1, "used_ms": 5, "asked": 2,
+             "queued": 3}  # fmt: skip
+    layer("link", neigh={"neighbours": [known, asked]}, device={"name": "lvl0"}, neigh_flush={"flushed": 2})
+    assert lvlip("neigh").stdout == (
+        "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 REACHABLE, answered 1.2 s ago\n"
+        "10.0.0.9 dev lvl0 INCOMPLETE, asked 2 times, 3 packets wait\n"
+    )
+    assert json.loads(lvlip("neigh", "--json").stdout.splitlines()[1])["queued"] == 3
+    assert lvlip("neigh", "--flush").stdout == "2 entries forgotten\n"
+
+
+def test_route(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    def row(prefix: str, kind: str, via: str = "", device: str = "lvl0", up: bool = True) -> dict[str, Any]:
+        return {
+            "prefix": prefix,
+            "kind": kind,
+            "via": via,
+            "source": "10.0.0.2",
+            "device": device,
+            "mtu": 1500,
+            "up": up,
+        }
+
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        if args["dst"] == "8.8.8.8":
+            return {**row("default", "gateway", "10.0.0.1"), "dst": "8.8.8.8", "next_hop": "10.0.0.1", "group": False}
+        return {"dst": args["dst"], "error": "Network is unreachable"}
+
+    rows = [row("10.0.0.2/32", "local", device="lo"), row("10.0.0.0/24", "direct"),
+            row("default", "gateway", "10.0.0.1", up=False)]  # fmt: skip
+    layer("ip", route={"routes": rows}, route_get=get)
+    assert lvlip("route").stdout == (
+        "10.0.0.0/24 dev lvl0 src 10.0.0.2 mtu 1500\ndefault via 10.0.0.1 dev lvl0 src 10.0.0.2 mtu 1500 down\n"
+    )
+    assert lvlip("route", "-a").stdout.startswith("local 10.0.0.2/32 dev lo src 10.0.0.2 mtu 1500\n")
+    assert lvlip("route", "8.8.8.8").stdout == "8.8.8.8 via 10.0.0.1 dev lvl0 src 10.0.0.2, by default\n"
+    missing = lvlip("route", "1.1.1.1")
+    assert (missing.exit_code, missing.stderr) == (1, "lvlip: 1.1.1.1: Network is unreachable\n")
+
+
+def test_stat_tells_what_discards_mean(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    layer("link", counters={"counters": {"rx_frames": 5, "drop.runt": 2, "tx_frames": 0}})
+    assert lvlip("stat").stdout == (
+        "layer  value  counter    means\n"
+        "link       2  drop.runt  frame shorter than its link header, IEEE 802.3 3.2\n"
+        "link       5  rx_frames\n"
+    )
+    assert "tx_frames" in lvlip("stat", "-z").stdout
+    assert "rx_frames" not in lvlip("stat", "--drops").stdout
+    assert json.loads(lvlip("stat", "--drops", "--json").stdout) == {
+        "layer": "link", "counter": "drop.runt", "value": 2, "means": "frame shorter than its link header, IEEE 802.3 3.2",
+    }  # fmt: skip
+
+
+def test_stat_of_an_interval_shows_what_was_added(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    calls = iter([{"a": 5, "b": 1}, {"a": 7, "b": 1, "c": 1}])
+    layer("link", counters=lambda _: {"counters": next(calls)})
+    assert lvlip("stat", "-d", "0.01").stdout == "layer  value  counter  means\nlink       2  a\nlink       1  c\n"
+
+
+def test_explain(lvlip: Callable[..., Result]) -> None:
+    assert lvlip("explain", "drop.martian_source").stdout == (
+        "ip: a source that no host may use on a network\n"
+        "rule      RFC 1122 3.2.1.3\n"
+        "severity  error\n"
+        "counter   drop.martian_source\n"
+    )
+    unknown = lvlip("explain", "martian")
+    assert unknown.exit_code == 1
+    assert unknown.stderr == "lvlip: there is no reason 'martian'; did you mean martian_source?\n"
+    assert len(lvlip("explain", "--json").stdout.splitlines()) > 20

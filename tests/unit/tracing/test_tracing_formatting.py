@@ -1,0 +1,81 @@
+"""Each kind of event as its sentence, word for word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from levelip.tracing.events import Event
+from levelip.tracing.formatting import event_line, ms, sentence
+from levelip.tracing.reasons import all_reasons
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "text"),
+    [
+        ("state", {"old": "ESTABLISHED", "new": "CLOSE_WAIT", "input": "FIN"}, "ESTABLISHED → CLOSE_WAIT, fin"),
+        ("state", {"old": "ESTABLISHED", "new": "CLOSE_WAIT"}, "ESTABLISHED → CLOSE_WAIT"),
+        ("cwnd", {"old": 14_480, "new": 15_928, "mss": 1448, "ssthresh": 1 << 40, "why": "ack"}, "cwnd 10 → 11, ack"),
+        ("cwnd", {"old": 14_480, "new": 7_964, "mss": 1448, "ssthresh": 7240, "why": "FAST_RETRANSMIT"},
+         "cwnd 10 → 5.5, ssthresh 5, fast retransmit"),
+        ("cwnd", {"old": 100, "new": 200}, "cwnd 100 → 200"),
+        ("retransmit", {"why": "fast", "offset": 0, "length": 1448, "attempt": 0},
+         "retransmit, fast, RFC 5681 3.2, bytes 0:1448"),
+        ("retransmit", {"why": "rto", "offset": 10, "length": 5, "attempt": 2}, "retransmit, RTO, bytes 10:15, attempt 2"),
+        ("rto", {"attempt": 1, "rto": 400_000_000, "flight": 1448},
+         "RTO expired, 1448 bytes in flight, next in 400 ms, attempt 1"),
+        ("rtt", {"rtt": 412_000, "srtt": 500_000, "rttvar": 250_000, "rto": 200_000_000},
+         "RTT 0.412 ms, srtt 0.5 ms, rttvar 0.25 ms, RTO 200 ms"),
+        ("window", {"old": 65_535, "new": 0}, "window 65535 → 0, closed"),
+        ("window", {"old": 0, "new": 65_535}, "window 0 → 65535, open again"),
+        ("window", {"old": 1, "new": 2}, "window 1 → 2"),
+        ("timer", {"name": "persist", "deadline": 99, "window": 0}, "persist timer armed (window 0)"),
+        ("reset", {"sent": True}, "reset sent"),
+        ("reset", {"sent": False}, "reset received"),
+        ("listen", {"sock": 3, "port": 80, "backlog": 128}, "listening on port 80, backlog 128 (sock 3)"),
+        ("device", {"name": "lvl0", "up": True, "mtu": 1500, "gso_max": 0}, "device lvl0 is up, MTU 1500 (gso_max 0)"),
+        ("link", {"name": "lvl0", "up": False, "mtu": 1500}, "device lvl0 is down, MTU 1500"),
+        ("arp", {"address": "10.0.0.1", "mac": "02:00:00:00:00:01", "old": "", "new": "reachable"},
+         "ARP 10.0.0.1 at 02:00:00:00:00:01, reachable"),
+        ("arp", {"address": "10.0.0.1", "mac": "00:00:00:00:00:00", "old": "reachable", "new": "incomplete"},
+         "ARP 10.0.0.1, reachable → incomplete"),
+        ("route", {"routes": 3}, "the transports know 3 routes"),
+        ("icmp", {"name": "host unreachable", "src": "10.0.0.1"}, "ICMP host unreachable (src 10.0.0.1)"),
+        ("client", {"what": "opened", "pid": 12, "uid": 0}, "client pid 12 opened (uid 0)"),
+        ("socket", {"sock": 4, "before": "new", "after": "bound"}, "socket 4 new → bound"),
+        ("call", {"op": "connect", "sock": 4, "errno": 111, "pid": 12}, "connect(4) of pid 12: ECONNREFUSED"),
+        ("call", {"op": "bind", "sock": 4, "errno": 0, "pid": 12}, "bind(4) of pid 12"),
+        ("never_heard_of", {"a": 1, "b": b"\1", "c": [1, 2], "d": True}, "never heard of (a 1, b 0x01, c 1:2, d yes)"),
+        ("state", {}, "state"),
+        ("cwnd", {"odd": 1}, "cwnd (odd 1)"),
+    ],
+)  # fmt: skip
+def test_an_event_as_a_sentence(kind: str, data: dict[str, Any], text: str) -> None:
+    assert sentence(Event(0, kind, data=data)) == text
+
+
+def test_a_drop_names_its_reason_its_rule_and_what_it_knows() -> None:
+    event = Event(0, "drop", "martian_source", 0, "10.0.0.2:80>10.0.0.1:4711", {"src": "127.0.0.1"})
+    assert event_line("ip", event) == (
+        "ip: drop, a source that no host may use on a network, RFC 1122 3.2.1.3 (src 127.0.0.1) [10.0.0.2:80 > 10.0.0.1:4711]"
+    )
+
+
+def test_a_drop_of_an_unknown_reason_is_shown_all_the_same() -> None:
+    assert sentence(Event(0, "drop", "of_next_year")) == "drop, of next year"
+    assert sentence(Event(0, "drop")) == "drop, no reason given"
+
+
+def test_every_reason_makes_a_sentence() -> None:
+    for reason in all_reasons():
+        text = sentence(Event(0, "drop", reason.name))
+        assert text == f"drop, {reason.sentence}" + (f", {reason.rule}" if reason.rule else "")
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0, "0 ms"), (412_345, "0.412 ms"), (1_500_000, "1.5 ms"), (215_400_000, "215 ms"), (12_000_000_000, "12 s")],
+)
+def test_times_are_short(ns: int, text: str) -> None:
+    assert ms(ns) == text
