@@ -30,6 +30,7 @@ from levelip.wire.tcp import ACK, PSH, pack_tcp
 
 A, B = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 TIMESTAMPS = bytes.fromhex("0101080a0000000100000002")
+MASK = 0xFFFFFFFF
 BATCH = 10
 REPEATS = 20
 HORIZON_S = 60.0
@@ -57,7 +58,7 @@ def publish(run: RunDirectory, ready: int) -> None:
         frames = [
             Segment(
                 1, [], False, 0, 1, A, B, 6, 64, 0,
-                pack_tcp(4711, 80, seq=(sent + i) * 1448 & 0xFFFFFFFF, ack=1, flags=ACK | PSH, window=502, options=TIMESTAMPS),
+                pack_tcp(4711, 80, seq=(sent + i) * 1448 & MASK, ack=1, flags=ACK | PSH, window=502, options=TIMESTAMPS),
                 b"x" * 1448, 2, 0,
             )
             for i in range(BATCH)
@@ -67,6 +68,7 @@ def publish(run: RunDirectory, ready: int) -> None:
                 record = tap._record(frame, "ip-tcp", "in", 0, time.monotonic_ns(), listener.limit)
                 for _ in range(REPEATS):
                     tap._send(listener, record)
+        tap.flush()
         sent += BATCH
         time.sleep(0.0001)
     os.close(lock)

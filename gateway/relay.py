@@ -108,6 +108,7 @@ class Relay:
             self._work.drop(WRONG_STATE, sock=sock.id, state=sock.state.value)
         else:
             self._work.to_tcp.append(Reset(sock.id, 0))
+            sock.in_tcp = False
             self._work.move(sock, Input.GONE)
             sock.received = sock.relayed  # nobody wants the rest
 
@@ -148,6 +149,7 @@ class Relay:
         elif end > sock.received:
             self._work.drop(BAD_STREAM, sock=sock.id, detail=f"Data at {offset}, {sock.received} was due")
             self._work.to_tcp.append(Reset(sock.id, 0))
+            sock.in_tcp = False
             self.gone(sock, errno.ECONNRESET)
 
     def pump(self, sock: Socket) -> None:

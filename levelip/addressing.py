@@ -55,15 +55,15 @@ def _host_address(key: str, text: str) -> bytes:
     try:
         address = parse_ipv4(text)
     except ValueError:
-        raise BadSetting(key, text, "an IPv4 address such as 10.0.0.1 is needed") from None
+        raise BadSetting(key, text, "must be an IPv4 address, as 10.0.0.1") from None
     if address[0] in (0, 127) or is_multicast(address) or address == b"\xff\xff\xff\xff":
-        raise BadSetting(key, text, "not in 0/8, 127/8 or 224/4 and not 255.255.255.255, which no single host can have")
+        raise BadSetting(key, text, "must be a single host's: not in 0/8, 127/8 or 224/4, and not 255.255.255.255")
     return address
 
 
 def _static_route(text: str) -> StaticRoute:
     words = text.split()
-    allowed = '"PREFIX via GATEWAY" or "PREFIX dev", such as "10.9.0.0/16 via 10.0.0.254"'
+    allowed = 'must be "PREFIX via GATEWAY" or "PREFIX dev", as "10.9.0.0/16 via 10.0.0.254"'
     try:
         match words:
             case [prefix, "via", gateway]:
@@ -75,9 +75,9 @@ def _static_route(text: str) -> StaticRoute:
     except BadSetting:
         raise
     except ValueError as error:
-        raise BadSetting("ip.routes", text, f"{error}; {allowed}") from None
+        raise BadSetting("ip.routes", text, f"{allowed} ({error})") from None
     if len(route.prefix.network) != 4:
-        raise BadSetting("ip.routes", text, "IPv4 only")
+        raise BadSetting("ip.routes", text, "must be of IPv4")
     return route
 
 
@@ -86,12 +86,16 @@ def addressing(config: IpConfig) -> Addressing:
     try:
         address, network = parse_interface(config.address)
     except ValueError as error:
-        raise BadSetting("ip.address", config.address, f"{error}; 10.0.0.2/24 would be right") from None
+        raise BadSetting(
+            "ip.address", config.address, f"must be an IPv4 address with prefix length, as 10.0.0.2/24 ({error})"
+        ) from None
     if len(address) != 4:
-        raise BadSetting("ip.address", config.address, "IPv4 only")
+        raise BadSetting("ip.address", config.address, "must be of IPv4")
     _host_address("ip.address", format_ipv4(address))
     if network.broadcast is not None and address in (network.broadcast, network.network):
-        raise BadSetting("ip.address", config.address, f"the first and the last address of {network} are no host's")
+        raise BadSetting(
+            "ip.address", config.address, f"must not be the first or the last address of {network}, which are no host's"
+        )
 
     routes = [_static_route(text) for text in config.routes]
     if config.gateway:
@@ -102,8 +106,8 @@ def addressing(config: IpConfig) -> Addressing:
             continue
         key = "ip.gateway" if route.prefix.length == 0 and config.gateway else "ip.routes"
         if route.gateway == address:
-            raise BadSetting(key, format_ipv4(route.gateway), "a gateway other than our own address is needed")
+            raise BadSetting(key, format_ipv4(route.gateway), "must not be our own address")
         if not result.on_link(route.gateway):
-            allowed = f'a gateway within {network}, or with a route "PREFIX dev" of its own, is needed'
+            allowed = f'must lie in {network}, or have a route "PREFIX dev" of its own'
             raise BadSetting(key, format_ipv4(route.gateway), allowed)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from levelip.addressing import BadSetting, addressing
 from levelip.config import Config
 from levelip.wire.addr import parse_interface, parse_ipv4, parse_mac, parse_prefix
 
@@ -76,6 +77,16 @@ def _device(config: Config) -> Problems:
 
 
 def _ip(config: Config) -> Problems:
+    problems = list(_ip_texts(config))
+    yield from problems
+    if not problems:
+        try:
+            addressing(config.ip)
+        except BadSetting as error:
+            yield error.key, error.allowed
+
+
+def _ip_texts(config: Config) -> Problems:
     if not _interface(config.ip.address):
         yield "ip.address", "must be an IPv4 address with prefix length, as 10.0.0.2/24"
     elif _interface(config.device.host_address) and config.device.kind != "wire":
@@ -88,7 +99,8 @@ def _ip(config: Config) -> Problems:
         yield "ip.gateway", "must be an IPv4 address, or empty"
     elif config.ip.gateway and _interface(config.ip.address):
         _, prefix = parse_interface(config.ip.address)
-        if not prefix.contains(parse_ipv4(config.ip.gateway)):
+        beyond = any(route.endswith(" dev") for route in config.ip.routes)  # then `addressing` judges
+        if not beyond and not prefix.contains(parse_ipv4(config.ip.gateway)):
             yield "ip.gateway", f"must lie in {prefix}, the network of ip.address, or be empty"
     for route in config.ip.routes:
         words = route.split()

@@ -17,6 +17,7 @@ from layers.ip import commands
 from layers.ip import icmp as host_icmp
 from layers.ip.commands import LOOPBACK_MTU
 from layers.ip.config import IpCoreConfig
+from layers.ip.header import HeaderWriter
 from layers.ip.icmp import Action, Quoted, TokenBucket
 from layers.ip.ping import Pings, Waiting, echo_data
 from layers.ip.routing import Kind, RoutingTable, Row
@@ -103,6 +104,7 @@ class Core:
         self._link: LinkState | None = None
         self._bucket = TokenBucket(config.ip.icmp_rate_per_s, config.ip.icmp_burst, now)
         self._pings = Pings()
+        self._headers = HeaderWriter()
         self._out: deque[tuple[str, Outgoing]] = deque()
         self._queued = 0  # packets for link in _out
         self._events: list[Event] = []
@@ -260,7 +262,7 @@ class Core:
                 return
             head += payload
             payload = b""
-        length = payload.length if isinstance(payload, Place) else len(payload)
+        length = payload.length if type(payload) is Place else len(payload)
         size = len(head) + length
         counters = self.counters
         counters["in.packets"] += 1
@@ -273,7 +275,7 @@ class Core:
         src = header.src
         dst = header.dst
         if reason := check_addresses(header, packet.flags, self._own, self._broadcasts):
-            self._drop(reason, packet.id, src=src, dst=dst, proto=header.proto)
+            self._drop(reason, packet.id, src=src, dst=dst, proto=_proto(header.proto))
             return
         if size > header.total_length:  # Ethernet's padding (RFC 894)
             if header.total_length <= len(head):
@@ -333,13 +335,13 @@ class Core:
             return
         if proto == Proto.ICMP:
             if isinstance(payload, Place):
-                self._drop(reasons.IP_NOT_INLINE, packet.id, src=header.src, dst=header.dst, proto=proto)
+                self._drop(reasons.IP_NOT_INLINE, packet.id, src=header.src, dst=header.dst, proto=_proto(proto))
                 return
             cause = Cause(packet.id, packet.traced, packet.ingress)
             self._icmp(header.src, header.dst, header.ttl, header.tos, head + payload, group, cause, now)
             return
         # RFC 1122 3.2.2.1: a host SHOULD generate protocol unreachable
-        self._drop(reasons.NO_PROTOCOL, packet.id, src=header.src, dst=header.dst, proto=proto_name(proto))
+        self._drop(reasons.NO_PROTOCOL, packet.id, src=header.src, dst=header.dst, proto=_proto(proto))
         self._report(datagram, lambda quoted: IcmpMessage.dest_unreachable(icmp.PROT_UNREACH, quoted))
 
     def _link_state(self, state: LinkState, now: int) -> None:
@@ -423,7 +425,7 @@ class Core:
             return
         head = segment.head
         payload = segment.payload
-        length = len(head) + (payload.length if isinstance(payload, Place) else len(payload))
+        length = len(head) + (payload.length if type(payload) is Place else len(payload))
         if hop.local:
             self._loop_back(segment, src, length, now)
             return
@@ -452,16 +454,8 @@ class Core:
         # One number a packet on the wire, also where link or the device makes several of it. With DF set any would do
         # (RFC 6864 4.1); without it, not repeating within a packet's lifetime is what counts (4.2).
         self._ident = (ident + (-(-(length - len(head)) // gso_size) if gso_size else 1)) & 0xFFFF
-        header = Ipv4Header.build(
-            src,
-            dst,
-            proto=segment.proto,
-            payload_length=length,
-            ident=ident,
-            ttl=segment.ttl or self.config.ip.ttl,
-            tos=segment.tos,
-            flags=flags,
-        ).serialize(fill_checksum=True)
+        ttl = segment.ttl or self.config.ip.ttl
+        header = self._headers.write(src, dst, segment.proto, ttl, segment.tos, flags, total, ident)
         counters = self.counters
         counters["out.packets"] += 1
         counters["out.bytes"] += total
@@ -539,7 +533,7 @@ class Core:
             message = segment.head + segment.payload
             self._icmp(src, segment.dst, ttl, segment.tos, message, False, cause, now)
         else:
-            self._drop(reasons.NO_PROTOCOL, segment.id, src=src, dst=segment.dst, proto=proto_name(proto))
+            self._drop(reasons.NO_PROTOCOL, segment.id, src=src, dst=segment.dst, proto=_proto(proto))
 
     # --- ICMP
 
@@ -563,7 +557,8 @@ class Core:
         elif verdict is Action.REPLY:
             # RFC 1122 3.2.2.6: from the address that was asked; 3.2.2: with the request's TOS. Options are not
             # returned: we skip them on arrival (Linux returns them).
-            self._emit("icmp", frame, name=message.name, src=src, dst=dst)
+            if self.interest:
+                self._emit("icmp", frame, name=message.name, src=src, dst=dst)
             self._send_icmp(IcmpMessage.echo_reply(message), dst, src, cause, now, tos=tos)
         elif verdict is Action.PING:
             found = self._pings.reply(message, src, ttl, now)
@@ -584,7 +579,7 @@ class Core:
         if not self._is_local(quoted.src):
             self._drop(reasons.ICMP_NOT_OURS, frame, src=src, dst=dst, quoted=quoted.src)
             return
-        self._emit("icmp", frame, name=message.name, src=src, dst=quoted.dst, proto=proto_name(quoted.proto))
+        self._emit("icmp", frame, name=message.name, src=src, dst=quoted.dst, proto=_proto(quoted.proto))
         needs_mtu = message.type == icmp.DEST_UNREACH and message.code == icmp.FRAG_NEEDED
         mtu = message.mtu if needs_mtu else 0
         self._tell(message.type, message.code, quoted, reporter=src, causes=[frame] if frame else [], mtu=mtu)
@@ -606,7 +601,7 @@ class Core:
                 self._answer(*found)
                 return
         frame = causes[0] if causes else 0
-        self._drop(reasons.ICMP_NO_TRANSPORT, frame, dst=dst, proto=proto_name(proto), error=icmp_name(icmp_type, code))
+        self._drop(reasons.ICMP_NO_TRANSPORT, frame, dst=dst, proto=_proto(proto), error=icmp_name(icmp_type, code))
 
     def _report(self, datagram: Datagram, make: Any) -> None:
         """Send the ICMP error `make(quote)` to a datagram's sender, if that is allowed and not too often."""
@@ -694,6 +689,12 @@ class Core:
 
 def _causes(segment: Segment) -> list[int]:
     return [segment.id] if segment.id else []
+
+
+def _proto(number: int) -> str | int:
+    """For events: the protocol's name where it has a well-known one."""
+    name = proto_name(number)
+    return number if name.startswith("proto ") else name
 
 
 def _address_text(address: bytes) -> str:

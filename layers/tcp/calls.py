@@ -286,9 +286,6 @@ def close_connection(ctx: Context, conn: Connection, aborting: bool, now: int) -
     unread = data_end > rx.consumed and data_end > 0
     torn = tx.eof > tx.snd_end  # bytes that were promised never came: no FIN may hide that
     if state in (State.CLOSED, State.TIME_WAIT):
-        if aborting and state == State.TIME_WAIT:
-            abort(ctx, conn, now)
-            return
         conn.orphan = True
         release(ctx, conn)
         forget(ctx, conn)

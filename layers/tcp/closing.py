@@ -75,18 +75,14 @@ def gone(ctx: Context, conn: Connection, errno: int, frame: int = 0) -> None:
 
 
 def abort(ctx: Context, conn: Connection, now: int) -> None:
-    """RST, and the end; for an application that has closed. RFC 9293 3.10.5."""
-    if conn.state not in (State.CLOSED, State.TIME_WAIT, State.SYN_SENT):
-        send_reset(ctx, conn, now)
-    if conn.state == State.TIME_WAIT:
-        key = ctx.timewait_ids.pop(conn.id, None)
-        if key is not None:
-            del ctx.timewaits[key]
+    """RST, and the end; for an application that has closed. RFC 9293 3.10.5. A TIME-WAIT record stays."""
     conn.orphan = True
     leave_listener(ctx, conn)
-    if conn.state != State.CLOSED:
+    if conn.state not in (State.CLOSED, State.TIME_WAIT):
+        if conn.state != State.SYN_SENT:
+            send_reset(ctx, conn, now)
         ctx.change_state(conn, Input.ABORT)
-    detach(ctx, conn)
+        detach(ctx, conn)
     release(ctx, conn)
     forget(ctx, conn)
 

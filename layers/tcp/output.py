@@ -164,15 +164,15 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
     index = tx.next_lost()
     row = tx.queue[index]
     allowed = conn.congestion.cwnd - tx.in_flight()
-    if allowed < tx.mss:
+    size = row.end - row.start
+    if allowed < size and allowed < tx.mss:
         if index:
             conn.cwnd_limited = True
             return None
         allowed = tx.mss
-    size = row.end - row.start
-    most = min(tx.most, allowed - allowed % tx.mss)
-    if size > most and not (row.end - 1 == tx.fin_at and size - 1 <= most):
-        tx.split(index, row.start + most)
+    most = tx.most + 1 if row.end - 1 == tx.fin_at else tx.most  # a FIN takes no room in the packet
+    if size > allowed or size > most:
+        tx.split(index, row.start + min(allowed - allowed % tx.mss, tx.most))
         row = tx.queue[index]
     tx.resend(index, now)
     _note_retransmission(ctx, conn, row.start, row.end - row.start)

@@ -109,8 +109,6 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
             _S.CLOSE_WAIT,
             _S.CLOSING,
             _S.LAST_ACK,
-            _S.TIME_WAIT,
-            _S.LISTEN,
         )
     },
 }

@@ -194,7 +194,7 @@ def rights(net_admin: bool, can_unshare: Callable[[], bool]) -> Check:
         )
         if path.exists() and (path.read_text().strip() == "0") == (wanted != "0")
     ]
-    cure = " && ".join(cures) + "   (as root)" if cures else "run it as root, or with device.kind = \"wire\""
+    cure = " && ".join(cures) + "   (as root)" if cures else 'run it as root, or with device.kind = "wire"'
     return Check("privileges", MISSING, "neither CAP_NET_ADMIN nor user namespaces", cure)
 
 

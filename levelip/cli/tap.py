@@ -20,7 +20,7 @@ from levelip.ipc.control import ControlClient, ControlError
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
 
-SETTLE_NS = 10_000_000
+SETTLE_NS = 30_000_000
 """How long a record waits for earlier ones of other processes: their clocks are one, but their pipes are not."""
 CONFIRM_S = 2.0
 RETRY_NS = 100_000_000
@@ -86,6 +86,7 @@ class _Source:
     def __init__(self, run: RunDirectory, process: str, request: Request, context: zmq.Context[Any]) -> None:
         self.process = process
         self.next = 1
+        self.behind = 0  # time of the last record taken, where more wait to be taken; else 0
         control = ControlClient(run, process, timeout=1.0)
         try:
             answer = control.request(
@@ -142,7 +143,7 @@ class TapReader:
         self._absent: dict[str, int] = {}  # process → when to look again
         self._waiting: list[tuple[int, int, Any]] = []
         self._number = 0
-        self._decode = msgspec.msgpack.Decoder(list[Any]).decode
+        self._decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
         self.lost: dict[str, int] = {}
 
     def open(self, *, may_be_none: bool = False) -> list[str]:
@@ -170,7 +171,8 @@ class TapReader:
             elif left:
                 time.sleep(min(left, RETRY_NS / 1e9))
             taken = sum([self._take(source) for source in self._sources.values()])
-            ready = self._settled(time.monotonic_ns() - SETTLE_NS)
+            until = time.monotonic_ns() - SETTLE_NS
+            ready = self._settled(min([until, *[one.behind for one in self._sources.values() if one.behind]]))
             if ready or time.monotonic() >= deadline:
                 return ready
             if 0 < taken < _FEW:
@@ -184,25 +186,30 @@ class TapReader:
         return self._settled(time.monotonic_ns())
 
     def _take(self, source: _Source) -> int:
+        """Take what has come from one process, bounded; how many records."""
         receive, decode, waiting = source.socket.recv_multipart, self._decode, self._waiting
-        number = self._number
-        taken = 0
+        number = before = self._number
+        source.behind = 0
         try:
-            for taken in range(_BATCH):  # noqa: B007 - how many were taken when Again ends it
-                record = decode(receive(zmq.NOBLOCK)[1])
-                number += 1
-                seq = record[0]
-                if seq != source.next:
-                    self.lost[source.process] = self.lost.get(source.process, 0) + seq - source.next
-                    left_out = f"{source.process}: {seq - source.next} left out"
-                    waiting.append((_mono(record), number, Notice(_mono(record), left_out)))
+            while True:
+                for record in decode(receive(zmq.NOBLOCK)[1]):
                     number += 1
-                source.next = seq + 1
-                waiting.append((record[MONO] if record[KIND] == "f" else record[EVENT_MONO], number, record))
+                    mono = record[MONO] if record[KIND] == "f" else record[EVENT_MONO]
+                    seq = record[0]
+                    if seq != source.next:
+                        missing = seq - source.next
+                        self.lost[source.process] = self.lost.get(source.process, 0) + missing
+                        waiting.append((mono, number, Notice(mono, f"{source.process}: {missing} left out")))
+                        number += 1
+                    source.next = seq + 1
+                    waiting.append((mono, number, record))
+                if number - before > _BATCH:
+                    source.behind = mono
+                    break
         except zmq.Again:
             pass
         self._number = number
-        return taken
+        return number - before
 
     def _settled(self, until: int) -> list[Record | Notice]:
         waiting = self._waiting
@@ -254,10 +261,6 @@ class TapReader:
             source.close()
         self._sources.clear()
         self._context.destroy(linger=0)
-
-
-def _mono(record: Record) -> int:
-    return int(record[MONO] if record[KIND] == "f" else record[EVENT_MONO])
 
 
 def event_of(record: Record) -> Event:

@@ -224,8 +224,8 @@ class Loop:
     def _over(self, now: float) -> bool:
         if self._door is not None or self._connections:
             return False
-        if self._calls.idle and (self._session.idle or self._session.state is not State.OPEN):
-            return True
+        if self._calls.idle and not (self._session.outbox and self._session.state is State.OPEN):
+            return True  # every close was answered; nobody waits for other answers
         if self._session.state is State.OPEN:
             self._lonely_since = 0.0
             return False

@@ -143,11 +143,6 @@ class Session:
         for request in held:
             self._issue(request)
 
-    @property
-    def idle(self) -> bool:
-        """Nothing waits for the gateway."""
-        return not self._sent and not self._held and not self.outbox
-
     def next_deadline(self) -> float | None:
         """When the oldest held request is given up (time.monotonic)."""
         return min((request.deadline for request in self._held), default=None)

@@ -62,6 +62,7 @@ class Loop:
             with runtime.signals():
                 while not runtime.stopping:
                     self._round()
+                    self.tap.flush()
         finally:
             log.info("%s stops", runtime.name)
             self.close()

@@ -2,12 +2,14 @@
 
 A tool asks by the control socket ("tap.listen") and gets a topic of its own; it subscribes to it and asks once more
 ("tap.confirm") until the bus has seen the subscription. Filters run here. Messages to one listener are numbered, so
-that it can say how many it lost. While nobody listens, nothing is made.
+that it can say how many it lost. While nobody listens, nothing is made. The records of one round of the loop travel in
+one message, an array of records, sent by `flush`: a message each would cost more in wake-ups than it holds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import struct
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -22,9 +24,12 @@ from levelip.rpc.place import Place
 from levelip.tracing.events import Event
 
 DETAIL = {"headers": 0, "first128": 128, "full": 1 << 20}  # bytes of payload that a record holds
-_HWM = 100_000  # messages that wait for one slow listener
+_HWM = 20_000  # messages (a round's records) that wait for one slow listener
+_FLUSH_BYTES = 1 << 20  # a message of records that reaches this is sent before the round's end
 _HEAD_FIELDS = frozenset({"id", "causes", "head", "payload", "checksum", "gso_size", "traced"})
 _ICMP, _TCP, _UDP = 1, 6, 17
+_FIELDS: dict[type, list[str]] = {}  # fields of a type of frame that are told under their names
+_ARRAY = struct.Struct(">BI")  # msgpack's array 32
 _UNCONFIRMED_NS = 30_000_000_000
 
 
@@ -54,7 +59,7 @@ class _Listen(msgspec.Struct, forbid_unknown_fields=True):
 class _Listener:
     """One tool."""
 
-    __slots__ = ("confirmed", "limit", "seq", "since", "topic", "wants")
+    __slots__ = ("confirmed", "limit", "pending", "seq", "since", "size", "topic", "wants")
 
     def __init__(self, topic: bytes, wants: _Listen) -> None:
         self.topic = topic
@@ -63,6 +68,8 @@ class _Listener:
         self.seq = 0
         self.confirmed = False
         self.since = time.monotonic_ns()
+        self.pending: list[bytes] = []  # encoded records of this round
+        self.size = 0  # their bytes
 
 
 class Tap:
@@ -167,11 +174,10 @@ class Tap:
                 data = self._memory.read(payload.slice(0, limit)) if isinstance(payload, Place) else payload[:limit]
             except MemoryLost:
                 data = b""
-        fields = {
-            name: msgspec.to_builtins(getattr(inner, name), builtin_types=(bytes,))
-            for name in inner.__struct_fields__
-            if name not in _HEAD_FIELDS
-        }
+        names = _FIELDS.get(type(inner))
+        if names is None:
+            names = _FIELDS[type(inner)] = [name for name in inner.__struct_fields__ if name not in _HEAD_FIELDS]
+        fields = {name: getattr(inner, name) for name in names}  # the encoder turns Structs into arrays
         if inner is not frame:
             fields["peer"] = frame.peer
         return [
@@ -183,8 +189,23 @@ class Tap:
     def _send(self, listener: _Listener, record: list[Any]) -> None:
         listener.seq += 1
         record[0] = listener.seq
+        data = self._encoder.encode(record)
+        listener.pending.append(data)
+        listener.size += len(data)
+        if listener.size > _FLUSH_BYTES:
+            self._flush(listener)
+
+    def flush(self) -> None:
+        """Send what was published since the last call; the loop calls it after each round."""
+        for listener in self._active:
+            if listener.pending:
+                self._flush(listener)
+
+    def _flush(self, listener: _Listener) -> None:
+        records, listener.pending, listener.size = listener.pending, [], 0
+        body = _ARRAY.pack(0xDD, len(records)) + b"".join(records)
         with contextlib.suppress(zmq.Again):  # the gap in the numbers tells
-            self.socket.send_multipart([listener.topic, self._encoder.encode(record)], zmq.NOBLOCK)
+            self.socket.send_multipart([listener.topic, body], zmq.NOBLOCK)
 
     def close(self) -> None:
         """Close the socket."""

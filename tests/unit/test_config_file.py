@@ -1,5 +1,6 @@
 """The configuration file: what it says is used, later sources win, and every mistake is told with where it is."""
 
+# ruff: noqa: E501 - expected lines stand as they are printed
 from __future__ import annotations
 
 import os

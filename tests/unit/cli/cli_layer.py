@@ -70,6 +70,7 @@ class FakeLayer:
     def _publish(self, what: Callable[[Tap], Any]) -> None:
         assert self._tap is not None
         what(self._tap)
+        self._tap.flush()
 
     def _order(self, what: Callable[[], None]) -> None:
         done = threading.Event()

@@ -1,5 +1,6 @@
 """ss, neigh, route, stat, explain: what layers answer, as the lines that Linux's tools would print."""
 
+# ruff: noqa: E501 - expected lines stand as they are printed
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 """`lvlip trace`: lines from records, the order of several publishers, filters, losses, restarts."""
 
+# ruff: noqa: E501 - expected lines stand as they are printed
 from __future__ import annotations
 
 import json

@@ -12,6 +12,7 @@ from ip_host import FAR, LOOPBACK, OWN, PEER, Host, link_state
 from layers.ip.routing import CACHE_LIMIT, RoutingTable
 from levelip.addressing import Addressing, BadSetting, StaticRoute, addressing
 from levelip.config import IpConfig
+from levelip.configfile import ConfigError, load
 from levelip.frames.core import ControlError
 from levelip.frames.packet import Route, Routes
 from levelip.frames.seam import NeighbourDown, NeighbourUp
@@ -259,3 +260,23 @@ def test_a_mistake_changes_nothing(host: Host) -> None:
 
 
 FARTEXT = ".".join(map(str, FAR))
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("ip.address=127.0.0.1/8", "ip.address"),
+        ("ip.gateway=10.0.0.2", "ip.gateway"),
+        ("ip.routes=192.0.2.0/24 via 203.0.113.1", "ip.routes"),
+    ],
+)
+def test_mistakes_stop_before_anything_starts(setting: str, key: str) -> None:
+    """What the core would refuse is refused when the configuration is read."""
+    with pytest.raises(ConfigError, match=key):
+        load(None, environ={}, settings=(setting,))
+
+
+def test_a_gateway_beyond_the_network_with_a_route_of_its_own() -> None:
+    """The configuration's rules allow what the core can use."""
+    settings = ("ip.address=192.0.2.1/32", "ip.gateway=203.0.113.1", "ip.routes=203.0.113.1 dev")
+    assert addressing(load(None, environ={}, settings=settings).ip).routes[-1].gateway == parse_ipv4("203.0.113.1")

@@ -34,6 +34,7 @@ class _Tool:
 
     def __init__(self, tap: Tap, context: zmq.Context[Any], **wants: Any) -> None:
         facts = tap.listen(wants)
+        self._tap = tap
         self._socket = context.socket(zmq.SUB)
         self._socket.linger = 0
         self._socket.connect(facts["endpoint"])
@@ -44,9 +45,10 @@ class _Tool:
             time.sleep(0.005)
 
     def take(self, count: int) -> list[list[Any]]:
-        out = []
+        self._tap.flush()
+        out: list[list[Any]] = []
         while len(out) < count and self._socket.poll(2000):
-            out.append(msgspec.msgpack.decode(self._socket.recv_multipart()[1]))
+            out += msgspec.msgpack.decode(self._socket.recv_multipart()[1])
         assert not self._socket.poll(30)
         return out
 

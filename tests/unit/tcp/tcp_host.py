@@ -20,7 +20,7 @@ from layers.tcp.config import TcpCoreConfig
 from layers.tcp.core import TcpCore
 from levelip.config import TcpConfig
 from levelip.frames.packet import Checksum, IcmpError, Route, Routes, Segment
-from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, NeighbourUp, Result
+from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, NeighbourUp, Result, Taken
 from levelip.rpc.place import Rings
 from levelip.rpc.stream import Consumed, Eof, Send
 from levelip.wire.options import TcpOptions, parse_options
@@ -333,6 +333,7 @@ def established(**how: Any) -> Host:
     host.inject("A", seq=1, ack=1)
     told = host.message(Incoming)
     host.sock, host.rings, host.limit = told.sock, told.rings, told.limit
+    host.call(Taken(50, told.sock))
     host.expect_nothing()
     return host
 

@@ -331,13 +331,11 @@ def test_a_lost_fin_is_sent_again(isn: ISN) -> None:
 
 
 def test_text_and_fin_are_sent_again_together(isn: ISN) -> None:
-    """As they were sent."""
+    """As they were sent: two segments, both within the loss window of one full segment."""
     c = established(**isn)
     c.write(b"last")
     c.shut()
     c.quiet()
     c.advance(201)
-    got = c.expect("PA", seq=1, data=b"last")
-    assert got.len == 4
-    c.inject("A", seq=1, ack=5)
+    c.expect("PA", seq=1, data=b"last")
     c.expect("FA", seq=5)

@@ -1,5 +1,6 @@
 """Each kind of event as its sentence, word for word."""
 
+# ruff: noqa: E501 - expected lines stand as they are printed
 from __future__ import annotations
 
 from typing import Any

@@ -1,0 +1,231 @@
+"""A whole stack on a wire device, without root, by `lvlip`: start, restart, crash, settings, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levelip.cli.common import LAYERS, alive
+from levelip.ipc.rundir import RunDirectory
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 40.0
+Lvlip = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVELIP_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+@pytest.fixture
+def run() -> Iterator[RunDirectory]:
+    root = tempfile.mkdtemp(prefix="lv", dir="/tmp")
+    made = RunDirectory("t", root)
+    yield made
+    for layer in LAYERS:
+        pid = made.holder(layer)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(made.memory, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def lvlip(run: RunDirectory) -> Iterator[Lvlip]:
+    """Calls `lvlip` for this stack; it is down at the end."""
+
+    def call(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "levelip.cli", "--name", "t", "--run", str(run.root), *args]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment(**more), cwd="/", timeout=LIMIT_S, check=False
+        )
+
+    yield call
+    call("down")
+
+
+def up(lvlip: Lvlip, *args: str, **more: str) -> None:
+    done = lvlip("up", "--set", "device.kind=wire", *args, **more)
+    assert done.returncode == 0, done.stderr
+
+
+def status(lvlip: Lvlip) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(lvlip("status", "--json").stdout)
+    return data
+
+
+def pids(lvlip: Lvlip) -> dict[str, int]:
+    return {row["layer"]: row["pid"] for row in status(lvlip)["layers"]}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_a_stack_comes_up_and_goes_down(lvlip: Lvlip, run: RunDirectory) -> None:
+    up(lvlip)
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    shown = lvlip("status")
+    assert shown.returncode == 0
+    assert [line.split()[:2] for line in shown.stdout.splitlines()[2:]] == [[layer, "ready"] for layer in LAYERS]
+    second = lvlip("up", "--set", "device.kind=wire")
+    assert second.returncode == 1
+    assert "is running already (supervisord pid" in second.stderr
+    assert json.loads(lvlip("list", "--json").stdout)["state"] == "ready"
+    running = pids(lvlip)
+    down = lvlip("down")
+    assert down.returncode == 0
+    assert down.stdout.splitlines()[-1] == "stack 't' is down"
+    assert not any(alive(pid) for pid in running.values())
+    assert not run.memory.exists()
+    assert sorted(path.name for path in run.path.iterdir() if path.is_socket()) == []
+    assert lvlip("down").stdout == "stack 't' was not running\n"
+
+
+def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None:
+    up(lvlip)
+    before = pids(lvlip)
+    done = lvlip("restart", "tcp")
+    assert done.returncode == 0, done.stderr
+    after = pids(lvlip)
+    assert done.stdout.startswith(f"tcp ready, pid {before['tcp']} → {after['tcp']}, after ")
+    assert {layer for layer in LAYERS if before[layer] != after[layer]} == {"tcp"}
+    os.kill(after["ip"], signal.SIGKILL)
+    until(lambda: pids(lvlip)["ip"] not in (0, after["ip"]) and status(lvlip)["ready"])
+
+
+def test_what_was_set_outlives_a_restart_but_not_the_stack(lvlip: Lvlip) -> None:
+    """Also where the environment says otherwise: `up` has settled that."""
+    up(lvlip, "--set", "tcp.retries=5", LEVELIP_TCP_RETRIES="4")
+    assert lvlip("get", "tcp.retries").stdout == "tcp.retries = 5  # default 15\n"
+    assert lvlip("set", "tcp.retries=3", "tcp.connections=100").stdout == (
+        "tcp.retries 5 → 3\ntcp.connections 4096 → 100, after a restart: lvlip restart tcp --name t\n"
+    )
+    assert lvlip("restart", "tcp").returncode == 0
+    assert lvlip("get", "tcp.retries", "tcp.connections").stdout == (
+        "tcp.retries = 3  # default 15\ntcp.connections = 100  # default 4096\n"
+    )
+    lvlip("down")
+    up(lvlip)
+    assert lvlip("get", "tcp.retries").stdout == "tcp.retries = 15\n"
+
+
+def test_what_a_crashed_supervisor_left_is_cleared_by_the_next_start(lvlip: Lvlip, run: RunDirectory) -> None:
+    up(lvlip)
+    old = pids(lvlip)
+    os.kill(int((run.path / "supervisord.pid").read_text()), signal.SIGKILL)
+    shown = status(lvlip)
+    assert shown["supervisor"] is None
+    assert [row["state"] for row in shown["layers"]] == ["ready"] * 4
+    done = lvlip("up", "--set", "device.kind=wire")
+    assert done.returncode == 0, done.stderr
+    for layer in LAYERS:
+        assert f"{layer} (pid {old[layer]}) is left from a supervisord that crashed; ending it" in done.stderr
+        assert not alive(old[layer])
+
+
+def test_a_crashed_supervisor_does_not_hinder_down(lvlip: Lvlip, run: RunDirectory) -> None:
+    up(lvlip)
+    old = pids(lvlip)
+    os.kill(int((run.path / "supervisord.pid").read_text()), signal.SIGKILL)
+    assert lvlip("down").returncode == 0
+    assert not any(alive(pid) for pid in old.values())
+
+
+def test_a_stack_that_does_not_get_ready_says_why_and_leaves_nothing_behind(lvlip: Lvlip, run: RunDirectory) -> None:
+    done = lvlip(
+        "up", "--timeout", "4", "--set", "device.attach=true", "--set", "device.name=lvlnone0"
+    )
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert "lvlip: stack 't' is not ready after 4 s" in told
+    assert "  link does not answer" in told
+    assert "  ip waits for link" in told
+    assert f"the end of {run.logs}/link.log:" in told
+    assert any("lvlnone0" in line for line in told[told.index(f"the end of {run.logs}/link.log:") :])
+    assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+    assert not (run.path / "supervisor.sock").exists()
+
+
+def test_layers_of_another_host_are_not_waited_for(lvlip: Lvlip) -> None:
+    up(lvlip, "--set", "stack.layers=tcp,gateway")
+    rows = {row["layer"]: row for row in status(lvlip)["layers"]}
+    assert set(rows) == {"tcp", "gateway"}
+    assert rows["tcp"]["state"] == "ready"
+    assert rows["tcp"]["waiting_for"] == ["ip"]
+
+
+def test_in_the_foreground_the_stack_ends_with_the_command(lvlip: Lvlip, run: RunDirectory) -> None:
+    command = [sys.executable, "-m", "levelip.cli", "--name", "t", "--run", str(run.root), "up", "--foreground",
+               "--set", "device.kind=wire"]  # fmt: skip
+    process = subprocess.Popen(command, env=environment(), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"stack 't' is up")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 130
+        assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_the_checkouts_supervisord_conf(tmp_path: Path) -> None:
+    """supervisord -c supervisord.conf, supervisorctl restart tcp, and `lvlip --run run` that finds it all."""
+    here = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
+    shutil.copy(ROOT / "supervisord.conf", here)
+    (here / "level-ip.toml").write_text('[device]\nkind = "wire"\n')
+    (here / "run").mkdir()
+    (here / ".venv" / "bin").mkdir(parents=True)
+    (here / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (here / ".venv" / "bin" / "python").chmod(0o755)
+    run = RunDirectory("level-ip", here / "run")
+
+    def do(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, cwd=here, env=environment(),
+            timeout=LIMIT_S, check=False,
+        )  # fmt: skip
+
+    def lvlip(*args: str) -> subprocess.CompletedProcess[str]:
+        return do("levelip.cli", "--run", str(here / "run"), *args)
+
+    try:
+        started = do("supervisor.supervisord", "-c", "supervisord.conf")
+        assert started.returncode == 0, started.stdout + started.stderr
+        until(lambda: lvlip("status").returncode == 0)
+        before = pids(lvlip)
+        control = do("supervisor.supervisorctl", "-c", "supervisord.conf", "restart", "tcp")
+        assert control.stdout == "tcp: stopped\ntcp: started\n"
+        until(lambda: lvlip("status").returncode == 0)
+        assert {layer for layer, pid in pids(lvlip).items() if pid != before[layer]} == {"tcp"}
+        assert lvlip("restart", "ip").returncode == 0
+        assert "starts, pid" in lvlip("logs", "ip").stdout
+        assert lvlip("set", "ip.ttl=9").stdout == "ip.ttl 64 → 9\n"
+        assert lvlip("restart", "ip").returncode == 0
+        assert lvlip("get", "ip.ttl").stdout.startswith("ip.ttl = 9")
+        outside = [path.name for path in here.iterdir()]
+        assert sorted(outside) == [".venv", "level-ip.toml", "run", "supervisord.conf"]
+        assert "stack 'level-ip' is down" in lvlip("down").stdout
+        assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+    finally:
+        lvlip("down")
+        shutil.rmtree(run.memory, ignore_errors=True)
+        shutil.rmtree(here, ignore_errors=True)
