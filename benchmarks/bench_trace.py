@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -98,10 +99,18 @@ def main() -> int:
             time.sleep(seconds)
             after, took = target.stat().st_size, time.monotonic() - start
             tool.send_signal(signal.SIGTERM)
+            before_cpu = resource.getrusage(resource.RUSAGE_CHILDREN)
             _, said = tool.communicate(timeout=20)
+            cpu = resource.getrusage(resource.RUSAGE_CHILDREN)
         lines = target.read_bytes().count(b"\n")
         rate = lines * (after - before) / target.stat().st_size / took
-        figures = {"trace_lines_per_s": round(rate), "lines": lines, "said": said.decode().splitlines()[-1]}
+        spent = cpu.ru_utime + cpu.ru_stime - before_cpu.ru_utime - before_cpu.ru_stime
+        figures = {
+            "trace_lines_per_s": round(rate),
+            "trace_cpu_us_per_line": round(spent / lines * 1e6, 1),
+            "lines": lines,
+            "said": " ".join(said.decode().split()),
+        }
         print(json.dumps(figures))
         if name := os.environ.get("BENCH_JSON"):
             with Path(name).open("a") as file:

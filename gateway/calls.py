@@ -52,8 +52,11 @@ SOCK_FLAGS = 0o4000 | 0o2000000  # SOCK_NONBLOCK and SOCK_CLOEXEC, which are the
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
 LOOPBACK = b"\x7f\0\0\1"
 WAITING_CALLS = 16  # calls that wait for another one on the same socket
-RETRY_NS = 200_000_000  # between attempts to get a port back from a new tcp
 MS = 1_000_000  # ns
+RETRY_NS = 200 * MS  # between attempts to get a port back from a new tcp
+YOUNG_NS = 1000 * MS  # so long a tcp that has just come up may not have heard from ip which addresses are ours
+YOUNG_RETRY_NS = 10 * MS  # between attempts in that time
+UNROUTED = (errno.ENETUNREACH, errno.EADDRNOTAVAIL)  # what a tcp without routes says
 
 
 class Calls:
@@ -360,12 +363,22 @@ class Calls:
     def _step_failed(self, sock: Socket, call: Call, error: int) -> None:
         if call.op == "restore":  # somebody else has the port for now: try again, quietly
             self._work.counters["restore_retries"] += 1
-            call.step = ""
-            self._work.arm(self._work.now + RETRY_NS, "restore", sock.id)
+            self._again(sock, call)
+        elif self._young() and error in UNROUTED:
+            self._again(sock, call)
         elif call.op == "connect":
             self.connect_failed(sock, error)
         else:
             self._finish(sock, error)
+
+    def _young(self) -> bool:
+        """Whether tcp came up a moment ago."""
+        return self._state.tcp_up and self._work.now < self._state.tcp_since + YOUNG_NS
+
+    def _again(self, sock: Socket, call: Call) -> None:
+        """Ask tcp once more in a while."""
+        call.step = ""
+        self._work.arm(self._work.now + (YOUNG_RETRY_NS if self._young() else RETRY_NS), "again", sock.id)
 
     def _figures(self, asked: Asked, frame: Result) -> None:
         figures = frame.data if not frame.errno else {"state": info.TCP_CLOSE}
@@ -389,6 +402,15 @@ class Calls:
         self._work.move(sock, Input.CONNECTED)
         sock.unreported = sock.call.nonblocking is True
         self._finish(sock, 0, self._connection(sock))
+
+    def connect_refused(self, sock: Socket, error: int) -> None:
+        """tcp says that a connect came to nothing."""
+        call = sock.call
+        if call is not None and call.step == "connect" and self._young() and error in UNROUTED:
+            sock.in_tcp = bool(sock.bound_port)
+            self._again(sock, call)
+        else:
+            self.connect_failed(sock, error)
 
     def connect_failed(self, sock: Socket, error: int, *, shut: bool = False) -> None:
         """A connect came to nothing. `shut`: by shutdown(), after which even a non-blocking one may be tried anew."""
@@ -622,6 +644,7 @@ class Calls:
 
     def tcp_found(self, *, same: bool) -> None:
         """tcp is up. `same`: it is the one of before, which still holds what we gave up when its pipe broke."""
+        self._state.tcp_since = self._work.now
         if same:
             for number in self._state.zombies:
                 self._work.to_tcp.append(Close(number, True))
@@ -646,7 +669,7 @@ class Calls:
         call = sock.call if sock is not None else None
         if sock is None or call is None or call.step:
             return
-        if kind == "restore" and call.op == "restore":
+        if kind == "again":
             self.advance(sock)
         elif kind == "call" and call.deadline == deadline:
             if call.op == "connect":

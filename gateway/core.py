@@ -202,7 +202,7 @@ class GatewayCore:
         """A connection is over, or a connect failed."""
         sock = self._state.sockets.get(frame.sock)
         if sock is not None and sock.state is State.CONNECTING:
-            self._calls.connect_failed(sock, frame.errno or errno.ECONNRESET)
+            self._calls.connect_refused(sock, frame.errno or errno.ECONNRESET)
         elif sock is not None and sock.state is State.CONNECTED:
             self._relay.gone(sock, frame.errno or errno.ECONNRESET)
         else:

@@ -124,6 +124,7 @@ class GatewayState(Struct, kw_only=True):
     zombies: list[int] = field(default_factory=list)  # ids that tcp held when its pipe broke
     tcp_epoch: int = 0  # of the last tcp that was up
     tcp_up: bool = False
+    tcp_since: int = 0  # when it came up
     sessions_made: int = 0
     sockets_made: int = 0
     requests_made: int = 0

@@ -28,18 +28,19 @@ command -v unshare >/dev/null && command -v nsenter >/dev/null && command -v set
 command -v ip >/dev/null || [ -x /sbin/ip ] || useful+=(iproute2)
 command -v curl >/dev/null || useful+=(curl)
 
-if [ ${#needed[@]} -gt 0 ] || [ ${#useful[@]} -gt 0 ]; then
-    install="apt-get install -y ${needed[*]} ${useful[*]}"
+missing=(${needed[@]+"${needed[@]}"} ${useful[@]+"${useful[@]}"})
+if [ ${#missing[@]} -gt 0 ]; then
+    install="apt-get install -y ${missing[*]}"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing ${needed[*]} ${useful[*]}"
+        say "installing ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
         # shellcheck disable=SC2086  # several words
         { $install -qq || { apt-get update -qq && $install -qq; }; } >/dev/null ||
             [ ${#needed[@]} -eq 0 ] || die "that failed; try: $install"
     elif [ ${#needed[@]} -gt 0 ]; then
-        die "missing: ${needed[*]} ${useful[*]}; as root: $install"
+        die "missing: ${missing[*]}; as root: $install"
     else
-        say "missing, which leaves something out: ${useful[*]}; as root: $install"
+        say "missing, which leaves something out: ${missing[*]}; as root: $install"
     fi
 fi
 

@@ -13,6 +13,7 @@ class TcpCoreConfig(Struct, kw_only=True):
     `epoch` is the process's; socket ids of children derive from it. `own_region` names the shared memory in which
     connections of sessions without memory have their rings. The secrets key ISNs (RFC 6528) and ports (RFC 6056).
     `fixed_isn` gives every connection that ISN (packet scripts and tests near the wrap-around); -1: RFC 6528.
+    Without `header_prediction` every segment takes the whole path of RFC 9293 3.10.7.4; what comes out is the same.
     """
 
     tcp: TcpConfig = field(default_factory=TcpConfig)
@@ -21,3 +22,4 @@ class TcpCoreConfig(Struct, kw_only=True):
     isn_secret: bytes = bytes(32)
     port_secret: bytes = bytes(32)
     fixed_isn: int = -1
+    header_prediction: bool = True

@@ -65,6 +65,7 @@ class TcpCore:
     def _attach(self, ctx: Context) -> None:
         self._ctx = ctx
         self.counters = ctx.counters  # what happened how often
+        self._predict = ctx.config.header_prediction
         self._handlers: dict[type, Callable[[Any, int], None]] = {
             Segment: self._segment,
             Routes: self._routes,
@@ -205,6 +206,7 @@ class TcpCore:
             return
         if (
             word & _COMMON_MASK == _COMMON
+            and self._predict
             and conn.state == ESTABLISHED
             and predicted(ctx, conn, segment, seq, ack, window, payload, now)
         ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
@@ -66,6 +66,10 @@ class _Held:
         self.comments: list[str] = []
 
 
+def _when(held: _Held) -> int:
+    return held.mono
+
+
 class Commenter:
     """Takes records, writes packets. An event is noted on the captured packet that it names; if that one was not
     captured, on the one from which it came; one without a packet (a timer's) on the next packet captured after it.
@@ -91,7 +95,7 @@ class Commenter:
         self._count = count
         self._filtered = filtered
         self._clock = clock or WallClock()
-        self._held: deque[_Held] = deque()
+        self._held: list[_Held] = []
         self._by_id: dict[int, _Held] = {}
         self._causes: dict[int, list[int]] = {}
         self._loose: list[str] = []
@@ -158,7 +162,10 @@ class Commenter:
             held.comments += self._loose
             self.events += len(self._loose)
             self._loose = []
-        self._held.append(held)
+        if self._held and held.mono < self._held[-1].mono:  # came late, from a process that was slow to tell
+            bisect.insort(self._held, held, key=_when)
+        else:
+            self._held.append(held)
         self._by_id[record[ID]] = held
         self._taken += 1
 
@@ -189,10 +196,8 @@ class Commenter:
         return None
 
     def _write_until(self, until: int | None) -> int:
-        written = 0
-        held = self._held
-        while held and (until is None or held[0].mono <= until):
-            one = held.popleft()
+        written = len(self._held) if until is None else bisect.bisect_right(self._held, until, key=_when)
+        for one in self._held[:written]:
             self._writer.packet(
                 one.interface,
                 self._clock.ns(one.mono),
@@ -201,9 +206,9 @@ class Commenter:
                 direction=one.direction,
                 comments=one.comments,
             )
-            written += 1
         if written:
+            del self._held[:written]
             self.packets += written
-            left = set(map(id, held))
+            left = set(map(id, self._held))
             self._by_id = {number: one for number, one in self._by_id.items() if id(one) in left}
         return written

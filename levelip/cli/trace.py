@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from typing import Any
 
 import click
@@ -14,7 +15,8 @@ from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 
 READ_S = 0.2
 BUFFER = 1 << 18
-"""Bytes of output held for a target that is no terminal."""
+HOLD_S = 0.25
+"""Output to a target that is no terminal is held until there is so much of it, or for so long."""
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 
 
@@ -151,7 +153,7 @@ def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None
     before = signal.signal(signal.SIGTERM, interrupt)
     out = sys.stdout
     pending: list[str] = []
-    size = 0
+    size, written = 0, time.monotonic()
     left = count if count is not None else -1
     try:
         while left:
@@ -165,9 +167,10 @@ def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None
                 left -= 1
                 if not left:
                     break
-            if pending and (not buffered or size >= BUFFER or len(records) == 0 or not left):
+            now = time.monotonic()
+            if pending and (not buffered or size >= BUFFER or now - written > HOLD_S or not left):
                 _write(out, pending)
-                pending, size = [], 0
+                pending, size, written = [], 0, now
     finally:
         if pending:
             _write(out, pending)

@@ -601,6 +601,11 @@ class Calls:
 
     # -- the gateway is new
 
+    def reset_all(self) -> None:
+        """The gateway died, and with it every connection."""
+        for pair in list(self.pairs.values()):
+            self.reset(pair, errno.ECONNRESET)
+
     def renew_all(self) -> None:
         """A new gateway: connections are gone, everything else is made again (docs/rpc.md, coming back)."""
         for pair in list(self._closing):

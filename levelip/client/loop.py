@@ -84,6 +84,10 @@ class Loop:
         elif kind is Pending:
             self._calls.pending(pair, message.count)
 
+    def deserted(self) -> None:
+        """The gateway is dead: nobody has to wait for the next one to learn that the connections are gone."""
+        self._calls.reset_all()
+
     def opened(self, fresh: bool) -> None:
         """The session is open."""
         if fresh:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -26,6 +27,7 @@ PATIENCE_S = 5.0  # how long a request waits for an absent gateway before ENETDO
 RECONNECT_MS = 10  # DESIGN 4
 LINGER_MS = 1000  # at exit: what was flushed and not yet taken by the gateway
 FLUSH_MESSAGES = MAX_PARTS - 1  # messages in one envelope: each may bring a part
+DESERTED_S = 0.01  # between looks at the door of a gateway whose connection broke
 RECEIVE_BATCH = 64  # ZeroMQ messages taken in one turn, so that pairs get theirs too
 
 Done = Callable[[int, dict[str, Any], str], None]  # errno (0: fine), data, message
@@ -69,6 +71,9 @@ class Owner(Protocol):
     def deliver(self, message: Any) -> None:
         """A stream message or Pending of the current epoch."""
 
+    def deserted(self) -> None:
+        """The gateway died: its connections are gone, though no other gateway is there yet."""
+
     def opened(self, fresh: bool) -> None:
         """The session is open. `fresh`: the gateway knows none of our sockets (first time, or a new epoch)."""
 
@@ -95,6 +100,7 @@ class Session:
         self._number = 0
         self._sent: dict[int, Outstanding] = {}
         self._held: list[Outstanding] = []
+        self._look_at: float | None = None  # when to see whether anybody is behind the door
         self._context = zmq.Context(io_threads=1)
         self._dealer = self._context.socket(zmq.DEALER)
         for option, value in (
@@ -144,16 +150,31 @@ class Session:
             self._issue(request)
 
     def next_deadline(self) -> float | None:
-        """When the oldest held request is given up (time.monotonic)."""
-        return min((request.deadline for request in self._held), default=None)
+        """When `expire` has something to do (time.monotonic)."""
+        deadlines = [request.deadline for request in self._held]
+        if self._look_at is not None:
+            deadlines.append(self._look_at)
+        return min(deadlines, default=None)
 
     def expire(self, now: float) -> None:
-        """Give up what was held too long."""
+        """Give up what was held too long; see whether a gateway whose connection broke is dead."""
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at = now + DESERTED_S if self.state is State.AWAY else None
+            if self._look_at is not None and self._is_deserted():
+                self._look_at = None
+                self._owner.deserted()
         late = [request for request in self._held if request.deadline <= now]
         if late:
             self._held = [request for request in self._held if request.deadline > now]
             for request in late:
                 request.done(errno.ENETDOWN, {}, self.complaint())
+
+    def _is_deserted(self) -> bool:
+        """Whether nobody listens at the door: the gateway did not only break the connection, it is dead."""
+        if not self._gateway or not self.endpoint.startswith("ipc://"):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            return probe.connect_ex(self.endpoint.removeprefix("ipc://")) in (errno.ECONNREFUSED, errno.ENOENT)
 
     def complaint(self) -> str:
         """The sentence for ENETDOWN."""
@@ -188,6 +209,7 @@ class Session:
                 self._hello()
             elif event == zmq.EVENT_DISCONNECTED:
                 self.state = State.AWAY
+                self._look_at = 0.0
 
     def turn(self) -> None:
         """Take what has come, at most RECEIVE_BATCH messages."""

@@ -1,9 +1,9 @@
 """A network in virtual time: cores wired to each other, a memory that stores bytes, links that lose them.
 
-A `Node` is one host: cores by name, and where each core's ports lead. Output on "memory" is carried out on the network's
-memory, all else goes to the function that `wire` named for (core, port). A `Net` has the clock: it delivers what is
-due, runs timers, flushes, until a condition holds or the time is up. `Link` carries Segments between two tcp cores;
-whoever has ip or link cores wires them between and writes a link for their frames in the same way (`Impairment`).
+A `Node` is one host: cores by name, and where each core's ports lead. Output on "memory" is carried out on the
+network's memory, all else goes to the function that `wire` named for (core, port). A `Net` has the clock: it
+delivers what is due, runs timers, flushes, until a condition holds or the time is up. `Link` carries Segments between
+two tcp cores; whoever has ip or link cores wires them between and writes a link for their frames in the same way.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Net:
 
     def next_event(self) -> int | None:
         """When something happens next."""
-        times = [timer for node in self.nodes for core in node.cores.values() if (timer := core.next_timer()) is not None]
+        cores = [core for node in self.nodes for core in node.cores.values()]
+        times = [timer for core in cores if (timer := core.next_timer()) is not None]
         if self._under_way:
             times.append(self._under_way[0][0])
         return min(times, default=None)

@@ -86,14 +86,15 @@ class TcpHost:
     """A node with a tcp core and applications that connect, accept everything, and keep what they receive."""
 
     def __init__(self, net: Net, name: str, address: bytes, config: TcpConfig, *, seed: int = 1, mtu: int = 1500,
-                 gso_max: int = 65_535, fixed_isn: int = -1, inline: bool = False, core_type: Any = TcpCore) -> None:  # fmt: skip
+                 gso_max: int = 65_535, fixed_isn: int = -1, inline: bool = False, core_type: Any = TcpCore,
+                 header_prediction: bool = True) -> None:  # fmt: skip
         self.net = net
         self.address = address
         self.inline = inline
         self.node: Node = net.add(name)
         core_config = TcpCoreConfig(
             tcp=config, epoch=seed, own_region=f"own-{name}", isn_secret=bytes([seed] * 32), port_secret=bytes(32),
-            fixed_isn=fixed_isn,
+            fixed_isn=fixed_isn, header_prediction=header_prediction,
         )  # fmt: skip
         self.config = core_config
         self.core = core_type(core_config, random.Random(seed), net.now)
@@ -152,10 +153,10 @@ class TcpHost:
         self.next_id += 1
         return self.next_id
 
-    def listen(self, port: int, *, backlog: int = 128, address: bytes = b"", options: dict[str, int] | None = None) -> int:
+    def listen(self, port: int, *, backlog: int = 128, options: dict[str, int] | None = None) -> int:
         """A listening socket."""
         sock = self.new_id()
-        self.core.receive(Bind(sock, sock, address, port, True), self.net.now)
+        self.core.receive(Bind(sock, sock, b"", port, True), self.net.now)
         self.core.receive(Listen(sock, sock, f"own-{self.node.name}", backlog, options or {}), self.net.now)
         return sock
 

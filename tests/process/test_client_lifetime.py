@@ -162,7 +162,7 @@ def test_sigkill_while_connecting(stack: Stack) -> None:  # noqa: F811
         port = listener.getsockname()[1]
         with std.create_connection(("127.0.0.1", port)), stack.program(source, str(port)) as program:
             assert program.stdout.readline() == "trying\n"
-            assert stack.gateway.open_sockets == 1
+            until(lambda: stack.gateway.open_sockets == 1, "begun")
             program.kill()
             until(lambda: stack.gateway.open_sockets == 0, "given up")
             program.wait()

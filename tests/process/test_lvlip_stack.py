@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import pytest
 
 from levelip.cli.common import LAYERS, alive
 from levelip.ipc.rundir import RunDirectory
+from levelip.wire.arp import ArpPacket
+from levelip.wire.ethernet import EthernetHeader, EtherType
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 40.0
@@ -107,6 +110,57 @@ def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None
     assert {layer for layer in LAYERS if before[layer] != after[layer]} == {"tcp"}
     os.kill(after["ip"], signal.SIGKILL)
     until(lambda: pids(lvlip)["ip"] not in (0, after["ip"]) and status(lvlip)["ready"])
+
+
+def test_a_log_can_be_followed_across_a_restart(lvlip: Lvlip, run: RunDirectory) -> None:
+    up(lvlip)
+    command = [sys.executable, "-m", "levelip.cli", "--name", "t", "--run", str(run.root), "logs", "ip", "-f", "-n", "1"]
+    process = subprocess.Popen(command, env=environment(), cwd="/", stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        assert lvlip("restart", "ip").returncode == 0
+        seen = []
+        while not (seen and "starts, pid" in seen[-1]):
+            seen.append(process.stdout.readline())
+            assert seen[-1]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 130
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_trace_sees_packets_that_come_by_the_wire(lvlip: Lvlip, run: RunDirectory) -> None:
+    """An ARP request on the wire device: asked, answered and decided, a line each; SIGTERM ends it with all written."""
+    up(lvlip)
+    out = run.root / "trace"
+    command = [sys.executable, "-m", "levelip.cli", "--name", "t", "--run", str(run.root), "trace"]
+    with out.open("w") as file:
+        process = subprocess.Popen(command, env=environment(), cwd="/", stdout=file, stderr=subprocess.PIPE, text=True)
+    wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "listening to link, ip, tcp, gateway; end with Ctrl-C\n"
+        wire.bind(str(run.root / "peer"))
+        mac = bytes.fromhex("020000000001")
+        request = ArpPacket.request(sha=mac, spa=bytes((10, 0, 0, 1)), tpa=bytes((10, 0, 0, 2)))
+        frame = EthernetHeader(b"\xff" * 6, mac, EtherType.ARP).serialize() + request.serialize()
+        wire.sendto(frame, str(run.path / "wire.sock"))
+        until(lambda: "Reply" in out.read_text())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT_S)
+        shown = [line[16:] for line in out.read_text().splitlines() if "Announcement" not in line]
+        assert shown[0] == "link           ↑ ARP, Request who-has 10.0.0.2 tell 10.0.0.1, length 28"
+        assert shown[1].startswith("link           ↓ ARP, Reply 10.0.0.2 is-at ")
+        assert "link: ARP 10.0.0.1 at 02:00:00:00:00:01, " in shown[2]
+    finally:
+        wire.close()
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def test_what_was_set_outlives_a_restart_but_not_the_stack(lvlip: Lvlip) -> None:

@@ -115,7 +115,12 @@ class Stack:
             for layer in self.layers:
                 self.start_layer(layer)
         self.wait_ready()
+        if self.supervised:  # `lvlip up` ends the stack again if a layer is killed before it has seen all of them
+            self.wait_until(lambda: "is up: " in self._up_log(), "lvlip up is done", timeout=READY_S)
         return self
+
+    def _up_log(self) -> str:
+        return (self.directory / "up.log").read_text(errors="replace")
 
     def start_layer(self, layer: str) -> None:
         """Start one layer by hand; AssertionError if the last one that was started so still runs."""
@@ -276,8 +281,7 @@ class Stack:
                 parts.append(f"== {layer}: {error}")
             parts += [f"   | {line}" for line in self.log(layer).splitlines()[-_TAIL:]]
         if self._supervisor is not None:
-            text = (self.directory / "up.log").read_text(errors="replace")
-            parts += ["== lvlip up", *(f"   | {line}" for line in text.splitlines()[-_TAIL:])]
+            parts += ["== lvlip up", *(f"   | {line}" for line in self._up_log().splitlines()[-_TAIL:])]
         return "\n".join(parts)
 
     # programs

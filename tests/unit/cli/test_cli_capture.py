@@ -176,3 +176,12 @@ def test_a_seam_without_packets_cannot_be_captured(lvlip: Callable[..., Result])
     result = lvlip("capture", "-w", "x", "--at", "tcp-gateway")
     assert result.exit_code == 2
     assert "'tcp-gateway' is not one of 'link', 'link-ip', 'ip-tcp'" in result.stderr
+
+
+def test_a_packet_that_came_late_is_written_where_it_belongs() -> None:
+    out = io.BytesIO()
+    held = commenter(out)
+    held.take([packet(1, 11), packet(3, 13), packet(2, 12)], captured=True)
+    held.finish()
+    times = [block.timestamp_high << 32 | block.timestamp_low for block in packets(out)]
+    assert times == sorted(times)

@@ -144,7 +144,7 @@ class Bench:
         self.info: dict[str, Any] = {"state": "ESTABLISHED", "snd_mss": 1448, "rtt": 1234}
         self.tcp_epoch = 100
         if tcp_up:
-            self.tcp_up()
+            self.tcp_up(settled=True)
 
     def client(self, *, uid: int = 1000, pid: int = 0, hello: bool = True) -> Client:
         """A new client, with a session."""
@@ -207,12 +207,14 @@ class Bench:
 
     # tcp
 
-    def tcp_up(self, *, same: bool = False) -> None:
+    def tcp_up(self, *, same: bool = False, settled: bool = False) -> None:
         """tcp says hello; a new one, unless `same`."""
         if not same:
             self.tcp_epoch += 1
             self.ports.clear()
         self.feed(NeighbourUp("tcp", self.tcp_epoch))
+        if settled:
+            self.advance(1000)  # tcp has heard of routes long since
 
     def tcp_down(self) -> None:
         """tcp is killed."""

@@ -68,13 +68,55 @@ def test_a_port_that_is_taken_for_now_is_tried_again() -> None:
     bench.tcp_up()
     bench.feed(Result(bench.to_tcp()[0].request, errno.EADDRINUSE))
     bench.answering = True
-    bench.advance(199)
+    bench.advance(9)
     assert bench.to_tcp() == []
     bench.advance(1)
     assert [type(message) for message in bench.to_tcp()] == [Bind, Listen]
     assert bench.core.counters["restore_retries"] == 1
     bench.incoming(listener)
     app.ok("accept", listener)
+
+
+def test_a_port_that_stays_taken_is_tried_more_slowly() -> None:
+    """After its first second, tcp is asked for a port five times a second."""
+    bench = Bench()
+    bench.client().listening(port=80)
+    bench.tcp_down()
+    bench.answering = False
+    bench.tcp_up()
+    for _ in range(100):
+        bench.feed(Result(bench.to_tcp()[0].request, errno.EADDRINUSE))
+        bench.advance(10)
+    bench.feed(Result(bench.to_tcp()[0].request, errno.EADDRINUSE))
+    bench.advance(199)
+    assert bench.to_tcp() == []
+    bench.advance(1)
+    assert [type(message) for message in bench.to_tcp()] == [Bind]
+
+
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_a_young_tcp_knows_no_routes_yet(seconds: int) -> None:
+    """In its first second "unreachable" and "no such address" may only mean that ip has not spoken yet: bind() and
+    connect() are tried again for so long; later they are errors at once."""
+    bench = Bench(tcp_up=False)
+    app = bench.client()
+    bench.answering = False
+    bench.tcp_up()
+    bench.advance(seconds * 1000)
+    bound, sock = app.socket(), app.socket()
+    bind = app.ask("bind", bound, address=LOCAL, port=80)
+    connect = app.ask("connect", sock, address=REMOTE, port=OPEN)
+    bench.feed(Result(bench.to_tcp()[0].request, errno.EADDRNOTAVAIL))
+    bench.feed(Reset(sock, errno.ENETUNREACH))
+    replies = [app.reply(bind), app.reply(connect)]
+    if seconds:
+        assert [reply.errno for reply in replies if reply] == [errno.EADDRNOTAVAIL, errno.ENETUNREACH]
+        return
+    assert replies == [None, None]
+    bench.answering = True
+    bench.advance(10)
+    assert [type(message) for message in bench.to_tcp()] == [Bind, Connect]
+    assert [reply.errno for reply in (app.reply(bind), app.reply(connect)) if reply] == [0, 0]
 
 
 def test_calls_wait_for_tcp_but_not_for_ever() -> None:

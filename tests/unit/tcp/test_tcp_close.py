@@ -1,4 +1,4 @@
-"""How connections end: FIN, RST, TIME-WAIT, orphans. RFC 9293 3.6, 3.10.4, 3.10.5, 3.10.7.4; RFC 2525 2.17; RFC 6191."""
+"""How connections end: FIN, RST, TIME-WAIT, orphans. RFC 9293 3.6, 3.10.4, 3.10.5, 3.10.7.4; RFC 2525, 6191."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_abort(isn: ISN) -> None:
     c.close(abort=True)
     c.expect("RA", seq=1, ack=1)
     c.message(Released)
-    assert c.row() is None and c.core.next_timer() is None or c.core.handle_timer(c.now) is None
+    assert (c.row() is None and c.core.next_timer() is None) or c.core.handle_timer(c.now) is None
     c.inject("A", seq=1, ack=1)
     c.expect("R", seq=1)
 

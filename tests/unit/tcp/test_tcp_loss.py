@@ -134,8 +134,12 @@ def test_recovery_decisions() -> None:
     r = NewRenoRecovery()
     seen = [r.duplicate_ack(0, 9000, 0) for _ in range(5)]
     assert seen == [
-        Decision.LIMITED_TRANSMIT, Decision.LIMITED_TRANSMIT, Decision.FAST_RETRANSMIT, Decision.INFLATE, Decision.INFLATE,
-    ]  # fmt: skip
+        Decision.LIMITED_TRANSMIT,
+        Decision.LIMITED_TRANSMIT,
+        Decision.FAST_RETRANSMIT,
+        Decision.INFLATE,
+        Decision.INFLATE,
+    ]
     assert r.new_ack(3000) == Decision.PARTIAL
     assert r.new_ack(9000) == Decision.EXIT
     assert r.new_ack(9500) == Decision.NOTHING
@@ -232,7 +236,7 @@ def test_rttm_by_timestamps(isn: ISN) -> None:
 
 
 def test_fast_retransmit(isn: ISN) -> None:
-    """The third duplicate resends the first segment, not waiting for the timer; each of the first two lets a new one go.
+    """The third duplicate resends the first segment at once; each of the first two lets a new one go.
 
     RFC 5681 3.2, RFC 3042. Flight 12 then: ssthresh 6, cwnd 9."""
     c = bulk(20, **isn)

@@ -44,6 +44,8 @@ NUMBERS = {
     "TIME_WAIT": (2, 2),
 }  # fmt: skip
 
+WITH_TCB = [name for name in STATES if name not in ("CLOSED", "LISTEN", "SYN_SENT", "TIME_WAIT")]
+
 MATRIX: dict[tuple[str, str], tuple[str, str]] = {
     # RST: RFC 9293 3.10.7.1-4 second step
     ("CLOSED", "R"): ("", "CLOSED"),
@@ -108,7 +110,7 @@ MATRIX: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("state", "flags"), MATRIX, ids=lambda part: str(part))
+@pytest.mark.parametrize(("state", "flags"), MATRIX, ids=str)
 def test_matrix(isn: ISN, state: str, flags: str) -> None:
     """What a segment at RCV.NXT brings forth, and where it leads."""
     answer, after = MATRIX[state, flags]
@@ -121,7 +123,7 @@ def test_matrix(isn: ISN, state: str, flags: str) -> None:
     assert c.state == after
 
 
-@pytest.mark.parametrize("state", [name for name in STATES if name not in ("CLOSED", "LISTEN", "SYN_SENT", "TIME_WAIT")])
+@pytest.mark.parametrize("state", WITH_TCB)
 @pytest.mark.parametrize("where", [5, 30_000])
 def test_reset_inside_the_window_is_challenged(isn: ISN, state: str, where: int) -> None:
     """Only the exact number resets. RFC 5961 3.2."""
@@ -132,7 +134,7 @@ def test_reset_inside_the_window_is_challenged(isn: ISN, state: str, where: int)
     assert c.dropped("tcp_rst_guessed") == 1
 
 
-@pytest.mark.parametrize("state", [name for name in STATES if name not in ("CLOSED", "LISTEN", "SYN_SENT", "TIME_WAIT")])
+@pytest.mark.parametrize("state", WITH_TCB)
 @pytest.mark.parametrize("where", [-1000, 1_000_000])
 def test_reset_outside_the_window_is_ignored(isn: ISN, state: str, where: int) -> None:
     """Without an answer. RFC 9293 3.10.7.4 first step."""
