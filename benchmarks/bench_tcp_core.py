@@ -1,6 +1,6 @@
-"""What the tcp core costs by itself, in µs: one connection in ESTABLISHED, no pipes, no memory, nobody listening.
+"""What the tcp core costs by itself, in µs of CPU: one connection in ESTABLISHED, no pipes, nobody listening.
 
-    .venv/bin/python benchmarks/bench_tcp_core.py [--json]
+    .venv/bin/python -m benchmarks.bench_tcp_core [--json]
 
 in-order: a 64 KB super-segment comes, is stored and told, its ACK goes out. sent: the application hands over 64 KB, one
 super-segment goes out. bare ACK: it is acknowledged. small: 64 bytes come and 64 bytes go back.

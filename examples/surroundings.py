@@ -37,6 +37,9 @@ READY_S = 20.0
 STOP_S = 15.0
 """supervisord gives each layer 5 s before SIGKILL (stopwaitsecs)."""
 _LONGEST_BELOW = len("/run/level-ip/gateway-gateway") + 8  # bytes; supervisord appends a pid to its socket's name
+_STARTS = 3
+"""A layer that failed so often in the same way fails for good."""
+_DATED = re.compile(r"^[\d-]+ [\d:,]+ ")
 _SHARED = (CONF, "level-ip.toml", "layers", "gateway", "levelip")
 _UNSHARE = {"root": ["unshare", "--net"], "user": ["unshare", "--user", "--map-root-user", "--net"]}
 # linux/if_tun.h, linux/sockios.h, linux/if.h
@@ -192,6 +195,8 @@ class DemoStack:
         while waiting := [layer for layer in LAYERS if not self._is_ready(layer)]:
             if self._supervisor.poll() is not None:
                 raise DemoError(f"supervisord ended with status {self._supervisor.returncode}")
+            if failing := [layer for layer in waiting if self._fails_repeatedly(layer)]:
+                raise DemoError(f"ends as soon as it is started: {', '.join(failing)}")
             if time.monotonic() - start > READY_S:
                 raise DemoError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}")
             time.sleep(0.05)
@@ -243,15 +248,26 @@ class DemoStack:
         self._children.append(child)
         return child
 
+    def _log(self, name: str) -> list[str]:
+        """What this run wrote into a log; an earlier run's lines do not matter."""
+        path = self.here / "run" / f"{name}.log"
+        try:
+            return path.read_bytes()[self._old_logs.get(path, 0) :].decode(errors="replace").splitlines()
+        except OSError:
+            return []
+
+    def _fails_repeatedly(self, layer: str) -> bool:
+        """Whether the log says the same failure at each of several starts."""
+        said = [_DATED.sub("", line) for line in self._log(layer) if " INFO " not in line]
+        return bool(said) and said.count(said[-1]) >= _STARTS
+
     def logs(self, lines: int = 12) -> list[str]:
         """What of the logs matters: each layer's last lines that are more than information, or the last ones."""
         said: list[str] = []
-        for path in [self.here / "run" / f"{layer}.log" for layer in LAYERS] + [self.here / "run" / "demo.log"]:
-            with contextlib.suppress(OSError):
-                new = path.read_bytes()[self._old_logs.get(path, 0) :]  # an earlier run's lines do not matter
-                text = new.decode(errors="replace").splitlines()
-                serious = [line for line in text if " INFO " not in line]
-                said += [f"{path.name}: {line}" for line in (serious or text[-3:])[-lines:]]
+        for name in (*LAYERS, "demo"):
+            text = self._log(name)
+            serious = list(dict.fromkeys(line for line in text if " INFO " not in line))
+            said += [f"{name}.log: {line}" for line in (serious or text[-3:])[-lines:]]
         return said
 
     def stop(self) -> list[str]:

@@ -29,8 +29,6 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
         ticks = (conn.ts_now(now) - echo) & MASK
         if ticks < HALF:
             rto.sample(max(ticks, 1) * MS)
-    else:
-        rto.progress()
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0

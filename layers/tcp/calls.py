@@ -264,7 +264,8 @@ def close(ctx: Context, call: Close, now: int) -> None:
         return
     conn = ctx.sockets.get(sock)
     if conn is None:
-        ctx.ports.release(sock) if sock not in ctx.timewait_ids else None
+        if sock not in ctx.timewait_ids:
+            ctx.ports.release(sock)
         ctx.to_gateway.append(Released(sock))
         return
     if conn.orphan:

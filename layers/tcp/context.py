@@ -116,13 +116,16 @@ class Context:
 
     # tables
 
-    def find_listener(self, address: bytes, port: int) -> Listener | None:
-        """The listener for a destination: a specific address wins over any."""
+    def find_listener(self, address: bytes, port: int, remote_port: int) -> Listener | None:
+        """The listener for a destination: a specific address wins over any.
+
+        Of several with SO_REUSEPORT the remote port chooses, so that a repeated SYN meets the same one.
+        """
         where = port.to_bytes(2, "big")
         for candidate in (address, bytes(len(address)), b""):
             ids = self.listening.get(candidate + where)
             if ids:
-                return self.listeners[ids[0]]
+                return self.listeners[ids[remote_port % len(ids)]]
         return None
 
 

@@ -7,6 +7,7 @@ import struct
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.routes import ip_header
+from layers.tcp.send_space import Sent
 from layers.tcp.states import State
 from layers.tcp.timers import DELAYED_ACK, OFF, PERSIST, RETRANSMIT
 from levelip.frames.packet import Checksum, Segment
@@ -126,7 +127,7 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
         tx.record(0, now)
     elif tx.lost_bytes:
         tx.resend(0, now)
-        _note_retransmission(ctx, conn, -1, 1)
+        _note_retransmission(ctx, conn, tx.queue[0])
     elif conn.ack_now and conn.state == SYN_RECEIVED:
         return ack_segment(ctx, conn, now)
     else:
@@ -175,17 +176,18 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
         tx.split(index, row.start + min(allowed - allowed % tx.mss, tx.most))
         row = tx.queue[index]
     tx.resend(index, now)
-    _note_retransmission(ctx, conn, row.start, row.end - row.start)
+    _note_retransmission(ctx, conn, row)
     return _data(ctx, conn, row.start, row.end, now)
 
 
-def _note_retransmission(ctx: Context, conn: Connection, start: int, size: int) -> None:
+def _note_retransmission(ctx: Context, conn: Connection, row: Sent) -> None:
     ctx.counters["retransmissions"] += 1
     if ctx.interest:
         why = "rto" if conn.retransmits or not conn.recovery.active else "fast"
         if why == "fast" and conn.recovery.partials:
             why = "partial"
-        ctx.emit("retransmit", conn, frame=conn.ack_causes, why=why, offset=start, length=size)
+        size, again = row.end - row.start, row.times - 1
+        ctx.emit("retransmit", conn, frame=conn.ack_causes, why=why, offset=row.start, length=size, attempt=again)
 
 
 def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:

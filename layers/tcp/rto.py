@@ -51,22 +51,12 @@ class Rto:
         self.rto = rto if rto < self.ceiling else self.ceiling
 
     def back_off(self) -> None:
-        """The timer fired: RFC 6298 5.5."""
+        """The timer fired: RFC 6298 5.5. The doubled RTO stands until the next valid sample (Karn)."""
         self.backoffs += 1
         self.rto = min(self.rto * 2, self.ceiling)
-
-    def progress(self) -> None:
-        """New data was acknowledged without a valid sample: leave the backoff behind, as Linux (tcp_ack) does.
-
-        RFC 6298 3 lets the backed-off RTO stand until the next sample; with SRTT known we return to its value.
-        """
-        if self.backoffs:
-            self.backoffs = 0
-            if self.srtt:
-                self._compute()
 
     def after_syn_loss(self) -> None:
         """RFC 6298 5.7: the SYN was sent more than once, so its RTT is unknown; be careful with the first data."""
         self.backoffs = 0
         if not self.srtt:
-            self.rto = min(max(self.rto, AFTER_SYN_LOSS), self.ceiling) if self.rto < AFTER_SYN_LOSS else AFTER_SYN_LOSS
+            self.rto = min(AFTER_SYN_LOSS, self.ceiling)

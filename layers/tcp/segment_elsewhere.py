@@ -32,7 +32,7 @@ def segment_elsewhere(
     record = ctx.timewaits.get(key)
     if record is not None and not _time_wait(ctx, record, segment, seq, flags, length, now):
         return
-    listener = ctx.find_listener(segment.dst, local_port)
+    listener = ctx.find_listener(segment.dst, local_port, remote_port)
     if listener is not None:
         _listen(ctx, listener, segment, seq, ack, flags, window, payload, local_port, remote_port, now)
         return
@@ -131,7 +131,7 @@ def _time_wait(
         ack=bool(flags & ACK), value=value,
     )  # fmt: skip
     if verdict == TimeWaitVerdict.NEW_CONNECTION:
-        if ctx.find_listener(record.local, record.local_port) is None:
+        if ctx.find_listener(record.local, record.local_port, record.remote_port) is None:
             verdict = TimeWaitVerdict.ACKNOWLEDGE
         else:
             ctx.counters["time_wait_reused"] += 1

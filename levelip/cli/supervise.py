@@ -220,7 +220,10 @@ def spawn(run: RunDirectory, *, foreground: bool = False) -> subprocess.Popen[by
     command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(paths.conf)]
     environ = {name: value for name, value in os.environ.items() if not is_override(name)}
     if foreground:
-        return subprocess.Popen([*command, "-n", "-s"], env=environ, stdin=subprocess.DEVNULL)
+        nothing = subprocess.DEVNULL  # what it says is in its log; a Ctrl-C is ours to pass on
+        return subprocess.Popen(
+            [*command, "-n", "-s"], env=environ, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+        )
     done = subprocess.run(
         command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )

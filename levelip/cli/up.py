@@ -23,6 +23,7 @@ from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
 from levelip.ipc.control import ControlClient, ControlError
 
 POLL_S = 0.05
+ASK_S = 0.5
 LOG_LINES = 10
 SYSTEM_FILE = Path("/etc") / FILE_NAME
 
@@ -31,7 +32,7 @@ SYSTEM_FILE = Path("/etc") / FILE_NAME
 @click.option("--config", "config_file", metavar="FILE", help="Configuration (LEVELIP_CONFIG; else ./level-ip.toml).")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting; may be repeated.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground and stop the stack on Ctrl-C.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
               help="How long the layers may take to get ready.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], foreground: bool, timeout: float) -> None:
@@ -40,6 +41,7 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     The configuration is checked first; nothing starts if it has a mistake. If a layer does not get ready in time,
     its log is shown and the stack is stopped again.
     """
+    signal.signal(signal.SIGTERM, _interrupt)  # from here on: an end by Ctrl-C or SIGTERM leaves nothing behind
     path = choose_file(config_file)
     config = load(path, settings=settings)
     run = stack.run
@@ -55,15 +57,22 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     paths.config.write_text(to_toml(config, comments=False), encoding="utf-8")
     paths.conf.write_text(supervise.conf_text(run, layers), encoding="utf-8")
     _note_device(stack, config)
-    child = supervise.spawn(run, foreground=foreground)
+    child = None
     try:
+        child = supervise.spawn(run, foreground=foreground)
         _wait_ready(stack, layers, timeout, config, child)
+        if child is not None:
+            _say_ready(stack, layers, config, path)
+            code = child.wait()
+            raise Failure(f"supervisord ended with code {code}; see {paths.log}")
     except BaseException:
         _stop_again(stack, child)
         raise
     _say_ready(stack, layers, config, path)
-    if child is not None:
-        _stay(stack, child)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def choose_file(given: str | None) -> Path | None:
@@ -120,19 +129,17 @@ def _tell(stack: Stack, text: str) -> None:
         click.echo(text, err=True)
 
 
-def layer_status(stack: Stack, layer: str, client: ControlClient | None = None) -> dict[str, Any] | None:
-    """A layer's own account of itself, or None while it does not answer."""
+def layer_status(stack: Stack, layer: str, *, timeout: float = 2.0) -> dict[str, Any] | None:
+    """A layer's own account of itself, or None if it does not answer within `timeout` seconds."""
     if stack.run.holder(layer) is None:
         return None
-    own = client is None
-    client = client or ControlClient(stack.run, layer, timeout=0.5)
+    client = ControlClient(stack.run, layer, timeout=timeout)
     try:
         return client.request("status")
     except ControlError:
         return None
     finally:
-        if own:
-            client.close()
+        client.close()
 
 
 def _wait_ready(
@@ -150,7 +157,9 @@ def _wait_ready(
             for layer in layers:
                 if layer in ready:
                     continue
-                last[layer] = status = layer_status(stack, layer)
+                status = layer_status(stack, layer, timeout=ASK_S)
+                if status is not None or stack.run.holder(layer) is None:
+                    last[layer] = status  # a busy one is not silent: what it said last holds
                 if status is not None and not set(status["waiting_for"]) - elsewhere:
                     ready[layer] = status
             for layer in [name for name in layers if name in ready and name not in shown]:
@@ -221,9 +230,12 @@ def _why_not(stack: Stack, left: dict[str, dict[str, Any] | None], timeout: floa
 
 
 def _stop_again(stack: Stack, child: subprocess.Popen[bytes] | None) -> None:
-    """Leave nothing half started behind."""
+    """Leave nothing behind, neither of a stack half started nor of one in the foreground; a second Ctrl-C is too late."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        bring_down(stack)
+        for line in bring_down(stack):
+            _tell(stack, line)
     except Failure as failure:
         _tell(stack, f"and could not be stopped: {failure.format_message()}")
     if child is not None:
@@ -245,22 +257,3 @@ def _say_ready(stack: Stack, layers: Sequence[str], config: Config, path: Path |
         return
     source = f"from {path}" if path else "defaults"
     click.echo(f"stack {stack.run.name!r} is up: {config.ip.address} ({source}), run directory {stack.run.path}")
-
-
-def _stay(stack: Stack, child: subprocess.Popen[bytes]) -> None:
-    """Until Ctrl-C, SIGTERM, or the supervisor's end."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        code = child.wait()
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for line in bring_down(stack):
-            _tell(stack, line)
-        child.wait()
-        raise
-    raise Failure(f"supervisord ended with code {code}; see {supervise.Paths.of(stack.run).log}")

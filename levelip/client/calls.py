@@ -216,6 +216,9 @@ class Calls:
         """`wait`: the answer comes when the connect is settled; else at once, and the descriptor tells."""
         number = call.number
         wait = bool(call.args.pop("wait"))
+        if pair.failed and not pair.told:
+            self._tell_failure(caller, call, pair)
+            return
         if pair.failed:
             self._renew(caller, number, pair)
             return
@@ -241,11 +244,27 @@ class Calls:
             caller.answer(Answer(number, errno.EINPROGRESS, {}))
         self._session.request("connect", pair, call.args, done)
 
+    def _tell_failure(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The first connect() after one that failed unwatched tells its error, or ECONNABORTED if SO_ERROR has told it
+        (Linux); only the one after that tries again. The gateway knows which."""
+
+        def done(code: int, _: dict[str, Any], message: str) -> None:
+            pair.told = True
+            pair.error = 0
+            if not code:  # never: it does not connect in that state
+                self._session.outbox.append(Reset(pair.gid, 0))
+            caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
+
+        self._session.request("connect", pair, call.args, done)
+
     def _shutdown(self, caller: Caller, call: Call, pair: Pair) -> None:
         how = int(call.args["how"])
 
         def noted(_: dict[str, Any]) -> None:
-            pair.shut |= _BITS.get(how, 0)
+            if pair.connected:
+                pair.shut |= _BITS.get(how, 0)
+            elif pair.connecting or pair.failed:
+                pair.told = True  # it may be tried anew at once (Linux)
 
         self._forward(caller, call, pair, noted)
 
@@ -314,7 +333,7 @@ class Calls:
         caller.answer(Answer(call.number, 0, {}))
 
     def _linger(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """SO_LINGER: answer once the gateway has answered the close, unless somebody else holds the socket."""
+        """A listener or SO_LINGER: answer once the gateway has answered the close, unless others hold the socket."""
 
         def closed() -> None:
             caller.answer(Answer(call.number, 0, {}))
@@ -356,8 +375,8 @@ class Calls:
         if code:
             pair.error = code
             if pair.end is not None:
-                pair.failed = True  # closing with the junk unread gives the poll mask of a refused TCP socket
-                self._part(pair)
+                pair.failed = True
+                self._part(pair)  # with the junk unread, which gives the poll mask of a refused TCP socket
         else:
             if pair.lent < 0:  # the process that lent it is gone; another one has the socket too
                 pair.lent = self._ends.borrow({pair.inode}, self.pids).get(pair.inode, -1)
@@ -407,7 +426,7 @@ class Calls:
         self._orphaned.discard(pair)
         del self.pairs[pair.inode]
         pair.junk = 0
-        pair.failed = False
+        pair.failed = pair.told = False
         pair.error = 0  # the gateway tells it, if nobody has asked
         pair.hung_up = pair.finished = pair.eof_sent = pair.unread = False
         pair.end = ours
@@ -617,6 +636,7 @@ class Calls:
         for pair in list(self.pairs.values()):
             pair.gid = 0
             pair.counted = 0
+            pair.told = True  # the new one knows of no failure
             if pair.connected:
                 self.reset(pair, errno.ECONNRESET)
             if not pair.closing:

@@ -37,7 +37,7 @@ class Pair:
         "consumed", "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at",
         "fin_done", "finished", "gid", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent", "limit",
         "linger_calls", "lingers", "listening", "local", "options", "pieces", "readable", "receive_ring",
-        "received", "remote", "send_ring", "sent", "shut", "stuck", "tokens", "unread", "written",
+        "received", "remote", "send_ring", "sent", "shut", "stuck", "tokens", "told", "unread", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -58,7 +58,8 @@ class Pair:
         self.local: tuple[bytes, int] | None = None
         self.remote: tuple[bytes, int] | None = None
         self.error = 0  # errno that the program has not been told
-        self.failed = False  # our end was closed after a failed connect: the next connect needs a new pair
+        self.failed = False  # our end was closed after a failed connect: the next attempt needs a new pair
+        self.told = False  # that failure was told by connect()
         self.junk = 0  # bytes of no meaning in the pair, which keep it from being writable
         self.lent = -1  # while connecting: a duplicate of the program's end
         self.lender = 0  # from this process

@@ -294,11 +294,11 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         return got
 
     def _at_reset(self, error: OSError) -> bytes:
-        """The descriptor says ECONNRESET: raise what the stack says, or the end of the stream if it was told before."""
-        ended = self._ended
+        """The descriptor says ECONNRESET: raise what the stack says, or the end of the stream if it was told before,
+        by a call or by SO_ERROR."""
         better = self._broken(error)
-        if better is not error or not ended:
-            raise better
+        if better is not error:
+            raise better from None
         return b""
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
@@ -364,7 +364,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
 
     def _real_close(self, *args: Any) -> None:
         fd = self.fileno()
-        if fd < 0 or not (self._trying or self._lingers):
+        if fd < 0 or not (self._trying or self._lingers or self._listening):
             super()._real_close(*args)  # type: ignore[misc]
             return
         inode = os.fstat(fd).st_ino
@@ -372,7 +372,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
             with contextlib.suppress(OSError):
                 PROGRAM.call("release", inode)
         super()._real_close(*args)  # type: ignore[misc]
-        if self._lingers:
+        if self._lingers or self._listening:  # a listener's close is over when close() returns, as on Linux
             with contextlib.suppress(OSError):
                 PROGRAM.call("linger", inode)
 

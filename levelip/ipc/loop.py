@@ -22,6 +22,7 @@ from levelip.ipc.control import ControlServer
 from levelip.ipc.faults import FaultGate, Faults
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.pipe import Pipe
+from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.tap import Tap
@@ -30,8 +31,7 @@ from levelip.tracing import reasons
 
 _RECEIVE = 128  # frames from one port in one round
 _IDLE_MS = 250  # longest sleep: hellos, housekeeping
-_POLLIN = int(zmq.POLLIN)  # plain integers: zmq's enums cost more than the calls they are for
-_POLLOUT = int(zmq.POLLOUT)
+_HELD_MS = 20  # longest sleep while stack time stands: how late its going on may be noticed
 
 Extra = Callable[[str, dict[str, Any]], dict[str, Any] | None]
 
@@ -53,6 +53,14 @@ class Loop:
         self._inbound: dict[str, FaultGate] = {}
         self._outbound: dict[str, FaultGate] = {}
         self._pooled: list[Place] = []  # slots that came with this round's frames
+        self._poller = Poller()
+        self._sources: list[list[Pollable]] | None = None  # what the poller sleeps on
+        self._doors: list[tuple[zmq.Socket[Any], Any, bool]] = []  # ports' sockets that are sent on, too
+        self._everything: set[Any] = {*self.ports.values(), *(pipe.monitor for pipe in self._pipes)}
+        # what may hold more than was taken of it; at first everything: a ZeroMQ socket tells nothing until it was asked
+        self._again = set(self._everything)
+        self._asked = True  # the control socket was used since it was last seen to be empty
+        self._interest = False
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -84,7 +92,9 @@ class Loop:
             self.tap.subscriptions()
         if self._control in ready:
             self._control.serve()
-        core.interest = self.tap.interest
+            self._asked = True
+        if self.tap.interest is not self._interest:
+            core.interest = self._interest = self.tap.interest
         if not clock.held:
             now = clock.now()
             for port in self.ports.values():
@@ -103,23 +113,46 @@ class Loop:
     def _wait(self) -> set[Any]:
         """Sleep until something can be done; the ports, control server and tap bus that something has come for."""
         held = self.runtime.clock.held
-        owners: dict[Pollable, Any] = {self._control.socket: self._control, self.tap.socket: self.tap}
-        polled: list[tuple[Pollable, int]] = [(self._control.socket, _POLLIN), (self.tap.socket, _POLLIN)]
-        for port in self.ports.values():
-            if held and not isinstance(port, Pipe):
-                continue
-            for source in port.readable():
-                owners[source] = port
-                polled.append((source, _POLLIN))
-            for source in port.writable():
-                owners[source] = port
-                polled.append((source, _POLLOUT))
-        try:
-            return {owners[source] for source, _ in zmq.zmq_poll(polled, _IDLE_MS if held else self._patience_ms())}
-        except zmq.ZMQError as error:
-            if error.errno == zmq.ETERM:
-                raise
-            return set()
+        sources: list[list[Pollable]] = []
+        if not held:
+            for port in self.ports.values():
+                sources += (port.readable(), port.writable())
+        if sources != self._sources:
+            self._sources = sources
+            self._watch(sources)
+        unsure = self._doors
+        if self._asked or self.tap.interest or self.tap.frames:
+            self._asked = False
+            unsure = [*unsure, (self._control.socket, self._control, False), (self.tap.socket, self.tap, False)]
+        ready = sure(unsure) if unsure else set()
+        if not held and self._again:
+            ready |= self._again
+            self._again.clear()
+        patience = 0 if ready else _HELD_MS if held else self._patience_ms()
+        ready |= self._poller.wait(patience)
+        if not ready and patience == _IDLE_MS:
+            self._again = set(self._everything)  # were news ever missed, this would be how late they come
+        for pipe in self._pipes:
+            pipe.alarmed = pipe.monitor in ready
+            if pipe.alarmed:
+                ready.add(pipe)
+        return ready
+
+    def _watch(self, sources: list[list[Pollable]]) -> None:
+        """Sleep on what the ports name now."""
+        wanted: Wanted = [(self._control.socket, self._control, False), (self.tap.socket, self.tap, False)]
+        self._doors = []
+        for port, readable, writable in zip(self.ports.values(), sources[::2], sources[1::2], strict=False):
+            monitor = port.monitor if isinstance(port, Pipe) else None
+            for source in readable:
+                wanted.append((source, source if source is monitor else port, False))
+                if not isinstance(source, int) and monitor is None:
+                    self._doors.append((source, port, False))
+            for source in writable:
+                wanted.append((source, port, True))
+                if not isinstance(source, int):
+                    self._doors.append((source, port, True))
+        self._poller.watch(wanted)
 
     def _patience_ms(self) -> int:
         """Until the next deadline of the core or a gate, rounded up."""
@@ -138,6 +171,8 @@ class Loop:
         frames = port.receive(_RECEIVE, now)
         if not frames:
             return
+        if len(frames) >= _RECEIVE:
+            self._again.add(port)
         gate = self._inbound.get(port.name)
         if gate is not None:
             frames = gate.push(frames, now)
@@ -168,6 +203,7 @@ class Loop:
                     again |= not self._store(frame, now)
                 elif name == "control":
                     self._control.answer(frame.token, frame.data)
+                    self._asked = True
                 elif (batch := batches.get(name)) is not None:
                     batch.append(frame)
                 else:

@@ -216,15 +216,19 @@ class Pool:
 
     def slot(self) -> tuple[int, memoryview] | None:
         """A free slot, (number, view), or None when all are in use. It stays free until `place` names it."""
-        if not self._free and not self._collect():
+        words, leased = self._words, self._leased_at
+        if leased and not words[oldest := next(iter(leased))] >> 32:  # use it again while it is in the CPU's cache
+            del leased[oldest]
+            self._free.append(oldest)
+        elif not self._free and not self._collect():
             return None
-        index = self._free[0]
+        index = self._free[-1]
         at = self._header + index * SLOT
         return index, self._view[at : at + SLOT]
 
     def place(self, index: int, start: int, length: int) -> Place:
         """Lease the slot that `slot` offered: its bytes `start` to `start + length` go out as a Place."""
-        self._free.popleft()
+        self._free.pop()
         generation = (_WORD.unpack_from(self._map, index * 8)[0] + 1) & 0xFFFF_FFFF
         _WORD.pack_into(self._map, index * 8, generation, 1)
         self._leased_at[index] = time.monotonic_ns()

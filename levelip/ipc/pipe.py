@@ -77,10 +77,12 @@ class Pipe:
         self._push = self._socket(zmq.PUSH)
         self._bind(neighbour, runtime.name)
         monitored = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        self._monitor = self._push.get_monitor_socket(monitored)
+        self.monitor = self._push.get_monitor_socket(monitored)
+        self.alarmed = True  # the monitor may have something to tell; a loop that sleeps on it sets this
         self._connect(runtime.name, neighbour)
-        self._blocked = False  # the neighbour took nothing when it was last asked
-        self._sources: list[Pollable] = [self._pull, self._monitor]
+        # the batch that a packet pipe did not take, as parts and as frames: until it does, there is no room
+        self._waiting: tuple[list[bytes], list[Any]] | None = None
+        self._sources: list[Pollable] = [self._pull, self.monitor]
         self._connected = False
         self._heard: int | None = None  # epoch of the neighbour's last hello
         self.up: int | None = None  # epoch that the core was told of
@@ -139,7 +141,7 @@ class Pipe:
         return self._sources
 
     def writable(self) -> list[Pollable]:
-        return [self._push] if self._blocked else []
+        return [self._push] if self._waiting is not None else []
 
     def room(self) -> int:
         if self._lossless:
@@ -147,12 +149,14 @@ class Pipe:
         return 0 if self.full() else UNLIMITED  # packets toward nobody are taken, dropped and counted
 
     def full(self) -> bool:
-        """Whether the neighbour is up and takes nothing now."""
-        self._blocked = self.up is not None and not int(self._push.get(_EVENTS)) & _POLLOUT
-        return self._blocked
+        """Whether the neighbour is up and takes nothing now. (Learned by sending: to ask costs more than to send.)"""
+        if self._waiting is not None:
+            self._retry()
+        return self._waiting is not None
 
     def receive(self, limit: int, now: int) -> list[Any]:
-        self._watch()
+        if self.alarmed:
+            self._watch()
         frames: list[Any] = []
         pull, decode = self._pull, self._codec.decode
         while len(frames) < limit and (parts := receive_parts(pull)) is not None:
@@ -191,14 +195,35 @@ class Pipe:
             parts = self._encode(batch, to_epoch)
             if parts is None:
                 continue
-            try:
-                if len(parts) == 1:
-                    self._push.send(parts[0], _NOBLOCK)
-                else:
-                    self._push.send_multipart(parts, _NOBLOCK)
-            except zmq.Again:
+            if self._waiting is None and self._push_parts(parts):
+                continue
+            if self._waiting is None and not self._lossless:
+                self._waiting = parts, batch
+            else:  # a stream pipe takes nothing only while its connection is being lost
                 self._runtime.count(reasons.PIPE_FULL.counter, len(batch))
                 self._free(batch)
+
+    def _push_parts(self, parts: list[bytes]) -> bool:
+        """Whether the pipe took a message."""
+        try:
+            if len(parts) == 1:
+                self._push.send(parts[0], _NOBLOCK)
+            else:
+                self._push.send_multipart(parts, _NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _retry(self) -> None:
+        """Send what waits, or drop it if the neighbour is gone."""
+        assert self._waiting is not None
+        parts, batch = self._waiting
+        if self.up is None:
+            self._runtime.count(reasons.NEIGHBOUR_DOWN.counter, len(batch))
+            self._free(batch)
+        elif not self._push_parts(parts):
+            return
+        self._waiting = None
 
     def _encode(self, batch: list[Any], to_epoch: int) -> list[bytes] | None:
         """The parts of one message; frames whose memory is gone are left out and counted."""
@@ -256,7 +281,7 @@ class Pipe:
 
     def _watch(self) -> None:
         """Take what the monitor of the outgoing socket tells."""
-        while (message := receive_parts(self._monitor)) is not None:
+        while (message := receive_parts(self.monitor)) is not None:
             event = parse_monitor_message(message)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected = True
@@ -282,5 +307,5 @@ class Pipe:
 
     def close(self) -> None:
         self._push.disable_monitor()
-        for socket in (self._pull, self._push, self._monitor):
+        for socket in (self._pull, self._push, self.monitor):
             socket.close()

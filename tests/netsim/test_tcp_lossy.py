@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.netsim.net import MS, Impairment
-from tests.netsim.tcp_apps import pair, pattern, small_config
+from tests.netsim.net import MS, Impairment, Net
+from tests.netsim.tcp_apps import TcpHost, pair, pattern, small_config
 
 
 def exchange(how: Impairment, size: int, seed: int, *, back: Impairment | None = None, **more: Any) -> tuple[Any, ...]:
@@ -156,6 +156,20 @@ def test_simultaneous_open_over_the_network() -> None:
     two = b.connect(a.address, 1111, b"from b", eof=True)
     assert net.run(lambda: one.eof and two.eof)
     assert bytes(one.received) == b"from b" and bytes(two.received) == b"from a"
+
+
+def test_loopback_inside_one_core() -> None:
+    """ip gives our segments back to us: both ends of the connection live in one core."""
+    net = Net()
+    host = TcpHost(net, "alone", b"\x7f\0\0\x01", small_config())
+    host.node.wire("tcp", "ip", host.core.receive)
+    host.listen(80)
+    host.reply = pattern(1, 400_000)
+    sock = host.connect(host.address, 80, pattern(2, 400_000), eof=True)
+    assert net.run(lambda: sock.eof and bool(host.accepted) and host.accepted[0].eof, seconds=5)
+    assert bytes(sock.received) == host.reply
+    assert bytes(host.accepted[0].received) == sock.to_send
+    assert not host.core.counters["retransmissions"]
 
 
 def test_a_dead_network() -> None:

@@ -268,7 +268,8 @@ class FakeGateway:
     def _op_connect(self, _: Client, sock: Sock, request: Request) -> dict[str, Any] | None:
         where = (socket.inet_ntoa(request.args["address"]), request.args["port"])
         code = sock.kernel.connect_ex(where)
-        if code == errno.ECONNABORTED:  # Linux tells that the last attempt, which we answered, has failed
+        if code == errno.ECONNABORTED and not request.args.get("nonblocking"):
+            # the last attempt failed as well: Linux tells it, as our kernel socket is non-blocking; the client's is not
             code = sock.kernel.connect_ex(where)
         if code == errno.EINPROGRESS:
             sock.connecting = request.request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tcp_host import PORT, Host, close_wait, established, listening, syn_received, syn_sent, time_wait
@@ -432,9 +433,9 @@ def test_no_connection_with_broadcast_gets_no_reset() -> None:
     c.expect_nothing()
 
 
-def test_reset_for_a_segment_with_and_without_ack() -> None:
+def test_reset_for_a_segment_with_and_without_ack(isn: dict[str, Any]) -> None:
     """RFC 9293 3.10.7.1: SEQ = SEG.ACK; or SEQ = 0, ACK = SEG.SEQ + SEG.LEN."""
-    c = Host()
+    c = Host(**isn)
     c.inject("PA", seq=10, ack=77, data=b"abc")
     got = c.expect("R", seq=77)
     assert got.raw_ack == 0

@@ -211,12 +211,19 @@ def test_slow_start_after_timeout(isn: ISN) -> None:
 
 
 def test_karn(isn: ISN) -> None:
-    """Without timestamps a segment sent twice gives no sample. RFC 6298 3."""
+    """Without timestamps a segment sent twice gives no sample, and the doubled RTO stands. RFC 6298 3, 5.5.
+
+    One timeout: 200 → 400 ms. The next segment, sent once, gives RTT 0 again: 200 ms."""
     c = bulk(1, ts=False, mss=1448, **isn)
     before = c.tcb()["rto"]["samples"]
     c.advance(250)
     c.inject("A", seq=1, ack=1 + MSS)
     assert c.tcb()["rto"]["samples"] == before
+    assert c.tcb()["rto"]["rto"] // MS == 400
+    c.write(b"x")
+    c.inject("A", seq=1, ack=2 + MSS)
+    assert c.tcb()["rto"]["samples"] == before + 1
+    assert c.tcb()["rto"]["rto"] // MS == 200
 
 
 def test_rttm_by_timestamps(isn: ISN) -> None:

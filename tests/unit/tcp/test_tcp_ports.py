@@ -290,6 +290,17 @@ def test_a_specific_listener_wins() -> None:
     assert c.message(Incoming).listener == 50
 
 
+def test_listeners_with_reuseport_share_the_load() -> None:
+    """Both listen on one port; the remote port decides whose a connection is."""
+    c = Host()
+    for sock in (50, 51):
+        assert result(c, Bind(1, sock, b"", 80, False, True)).errno == 0
+        assert result(c, Listen(2, sock, "", 5)).errno == 0
+    for port in (10, 11, 12):
+        knock(c, port, finish=True)
+    assert [c.message(Incoming).listener for _ in range(3)] == [50, 51, 50]
+
+
 def test_backlog_is_bounded() -> None:
     """tcp.backlog_max, Linux somaxconn."""
     c = Host(backlog_max=3)
