@@ -22,7 +22,7 @@ test-all: $(VENV)/.dev ## all tests, large matrices whole
 	@$(BIN)/python scripts/test.py --all $(ARGS)
 
 bench: $(VENV)/.dev ## measure; BENCH_JSON=FILE writes every figure
-	@$(BIN)/python benchmarks/bench.py $(ARGS)
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
@@ -30,19 +30,19 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports
 
 wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
-	@scripts/try-wheel.sh
+	@bash scripts/try-wheel.sh
 
 # Stamps: installed again when what is needed may have changed. Without network this works once all is installed.
 $(VENV)/.demo: pyproject.toml
-	@PYTHON="$(PYTHON)" scripts/setup.sh demo
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh demo
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
-	@PYTHON="$(PYTHON)" scripts/setup.sh dev
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh dev
 	@touch $@ $(VENV)/.demo
 
 clean: ## remove what was built and written, but .venv
-	@scripts/clean.sh
+	@bash scripts/clean.sh
 
 distclean: clean ## and .venv
 	@rm -rf $(VENV)

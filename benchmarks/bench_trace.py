@@ -59,7 +59,7 @@ def publish(run: RunDirectory, ready: int) -> None:
         frames = [
             Segment(
                 1, [], False, 0, 1, A, B, 6, 64, 0,
-                pack_tcp(4711, 80, seq=(sent + i) * 1448 & MASK, ack=1, flags=ACK | PSH, window=502, options=TIMESTAMPS),
+                pack_tcp(4711, 80, seq=(sent + i) * 1448 & MASK, ack=1, flags=ACK | PSH, window=9, options=TIMESTAMPS),
                 b"x" * 1448, 2, 0,
             )
             for i in range(BATCH)

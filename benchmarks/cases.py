@@ -27,6 +27,7 @@ World = StackWorld | VethWorld
 SEED = 20_240_817
 CASE_LIMIT_S = 150.0  # a case that takes longer stops with the runs that it has
 BULK_S = 2.2  # length of a bulk run
+PAIRS, PAIR_S = 3, 0.8  # short runs, so that what disturbs one disturbs its partner: how many for one usual run
 CHATTER_S = 1.0  # length of a ping-pong or connect run
 MOST_CONNECTS = 2000  # in one run: ports in TIME_WAIT must not run out
 MOST_TRIPS = 1_000_000
@@ -54,14 +55,15 @@ class Results:
         self.figures.append(figure)
         return figure
 
-    def rounds(self, what: str) -> Iterator[int]:
-        """The numbers of the runs to make; fewer where time runs out, with a note."""
+    def rounds(self, what: str, times: int = 1) -> Iterator[int]:
+        """The numbers of the runs to make, `times` as many as usual; fewer where time runs out, with a note."""
         until = time.monotonic() + CASE_LIMIT_S
-        for number in range(self.runs):
-            if number >= min(_LEAST_RUNS, self.runs) and time.monotonic() > until:
+        runs = self.runs * times
+        for number in range(runs):
+            if number >= min(_LEAST_RUNS, runs) and time.monotonic() > until:
                 self.notes.append(f"{what}: only {number} runs, then its time of {CASE_LIMIT_S:g} s was over")
                 return
-            self.say(f"{what}, run {number + 1} of {self.runs}")
+            self.say(f"{what}, run {number + 1} of {runs}")
             yield number
 
 
@@ -204,22 +206,23 @@ def _pss(pids: dict[str, int]) -> dict[str, int]:
 
 
 def tracing_idle(results: Results) -> None:
-    """Nobody subscribed, against the same stack with tracing cut out of its source; runs in turn, paired."""
+    """Nobody subscribed, against the same stack with tracing cut out of its source; short runs in turn, paired."""
     for direction in ("receive", "send"):
         name = f"tracing, nobody listens, {direction}"
         figure = results.add(Figure(name, "of without", target=0.98))
-        as_is: list[float] = []
-        without: list[float] = []
+        cost = results.add(Figure(f"{name}, CPU", "of without", higher_is_better=False))
         with StackWorld(seed=SEED) as whole, StackWorld(seed=SEED, cut=True) as cut:
-            results.say(f"{name}: how much takes {BULK_S:g} s")
-            size = measure.size_for(whole, direction, BULK_S)
-            measure.run(cut, direction, size // 4)  # warm up
-            for number in results.rounds(name):
+            results.say(f"{name}: how much takes {PAIR_S:g} s")
+            size = measure.size_for(whole, direction, PAIR_S)
+            measure.run(cut, direction, size)  # warm up
+            runs: dict[StackWorld, list[measure.Bulk]] = {whole: [], cut: []}
+            for number in results.rounds(name, PAIRS):
                 for world in (whole, cut) if number % 2 else (cut, whole):
-                    gbit = measure.run(world, direction, size).gbit
-                    (as_is if world is whole else without).append(gbit)
-        figure.samples = paired_ratios(as_is, without)
-        figure.note = f"chance of this by noise alone: {100 * sign_test(figure.samples):.0f} %"
+                    runs[world].append(measure.run(world, direction, size))
+        figure.samples = paired_ratios([one.gbit for one in runs[whole]], [one.gbit for one in runs[cut]])
+        figure.note = f"{len(figure.samples)} pairs; by chance alone {100 * sign_test(figure.samples):.0f} %"
+        cost.samples = paired_ratios([one.cpu_s for one in runs[whole]], [one.cpu_s for one in runs[cut]])
+        cost.note = f"by chance alone {100 * sign_test(cost.samples):.0f} %"
 
 
 def tracing_on(results: Results) -> None:
@@ -239,7 +242,7 @@ def tracing_on(results: Results) -> None:
                 lines += told["lines"]
                 left_out += told["left_out"]
             figure.samples = paired_ratios(traced, alone)
-            figure.note = f"{lines:,} lines written, {left_out:,} left out"
+            figure.note = f"{lines:,} lines written, said to be left out: {left_out:,}"
 
 
 @contextlib.contextmanager

@@ -36,6 +36,11 @@ class Bulk:
         """Gbit/s of payload."""
         return self.size * 8 / self.seconds / GIGA
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes of both sides."""
+        return sum(self.cpu.values())
+
     def plain(self) -> dict[str, Any]:
         """As JSON takes it."""
         return {

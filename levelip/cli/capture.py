@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import IO, Any, BinaryIO, cast
 import click
 
 from levelip.cli.comments import Commenter
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Stack, StackCommand, interruptible
 from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, one_side
 from levelip.cli.trace import make_filter
 
@@ -82,7 +81,8 @@ def command(
             reader.open(may_be_none=True)
         click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
         stream.flush()
-        _run(readers, commenter, stream, seconds)
+        with interruptible():
+            _run(readers, commenter, stream, seconds)
     finally:
         for reader in readers:
             reader.close()
@@ -117,10 +117,6 @@ def _open(target: str) -> IO[bytes]:
 def _run(readers: list[TapReader], commenter: Commenter, stream: IO[bytes], seconds: float | None) -> None:
     """Until Ctrl-C, SIGTERM, --seconds or --count; what came before the end is written in any case."""
 
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     try:
         while not commenter.full and time.monotonic() < deadline:
@@ -131,7 +127,6 @@ def _run(readers: list[TapReader], commenter: Commenter, stream: IO[bytes], seco
             if commenter.write(time.monotonic_ns()):
                 stream.flush()
     finally:
-        signal.signal(signal.SIGTERM, before)
         for reader in readers:
             commenter.take(reader.drain(), captured=reader is readers[0])
 

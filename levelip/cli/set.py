@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from levelip.cli import supervise
-from levelip.cli.common import Stack, StackCommand
+from levelip.cli.common import Failure, Stack, StackCommand
 from levelip.cli.get import OWNERS, owner_layers
-from levelip.configfile import Key, Overlay, literal, load, parse_setting
+from levelip.configfile import Key, Overlay, keys, literal, load, parse_setting
 
 
 @click.command(cls=StackCommand)
@@ -27,8 +27,14 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
     running = stack.need_running()
     overlay, path = _overlay(stack)
     if overlay is not None:  # all of it, together, must make sense before anything changes
-        load(supervise.Paths.of(stack.run).config if _ours(stack) else None, environ={}, settings=settings,
-             overlay=overlay.settings)  # fmt: skip
+        load(environ={}, settings=settings, overlay={**_live(stack, running), **overlay.settings})
+    else:
+        for key, _ in parsed:
+            if not key.runtime:
+                raise Failure(
+                    f"{key.dotted} needs a restart, and this stack has no supervisord that could remember it; "
+                    "put it into the configuration file"
+                )
     for key, value in parsed:
         old = _change(stack, key, value, running) if key.runtime else _current(stack, key, running)
         if overlay is not None:
@@ -37,8 +43,15 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
         _say(stack, key, old, value, kept=overlay is not None)
 
 
-def _ours(stack: Stack) -> bool:
-    return supervise.Paths.of(stack.run).config.exists()
+def _live(stack: Stack, running: list[str]) -> dict[str, Any]:
+    """What the running layers use now, dotted key → value."""
+    found: dict[str, Any] = {}
+    for section in dict.fromkeys(key.section for key in keys().values()):
+        owner = OWNERS.get(section, running[0])
+        if owner in running:
+            values = stack.ask(owner, "get", section=section)["values"]
+            found.update({f"{section}.{name}": value for name, value in values.items()})
+    return found
 
 
 def _overlay(stack: Stack) -> tuple[Overlay | None, Path]:
@@ -74,10 +87,7 @@ def _say(stack: Stack, key: Key, old: Any, new: Any, *, kept: bool) -> None:
         return
     line = f"{key.dotted} {literal(old)} → {literal(new)}"
     if not key.runtime:
-        if kept:
-            line += f", after a restart: lvlip restart {owner or 'all'}{stack.name_flag()}"
-        else:
-            line += ", not changed: it needs a restart, and this stack has no supervisord; use the configuration file"
+        line += f", after a restart: lvlip restart {owner or 'all'}{stack.name_flag()}"
     elif not kept:
         line += ", until the layer is restarted (no supervisord)"
     click.echo(line)

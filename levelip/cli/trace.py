@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
 from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 
@@ -96,7 +95,8 @@ def command(
     try:
         heard = reader.open()
         click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
-        _stream(reader, chooser, lines, count, buffered=not sys.stdout.isatty())
+        with interruptible():
+            _stream(reader, chooser, lines, count, buffered=not sys.stdout.isatty())
     finally:
         reader.close()
         if reader.lost:
@@ -145,12 +145,7 @@ def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, l
 
 
 def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, *, buffered: bool) -> None:
-    """Until Ctrl-C, SIGTERM or `count` lines; what is buffered is written in any case."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    """Until Ctrl-C, SIGTERM or `count` lines; what has come by then is written in any case."""
     out = sys.stdout
     pending: list[str] = []
     size, written = 0, time.monotonic()
@@ -171,12 +166,16 @@ def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None
             if pending and (not buffered or size >= BUFFER or now - written > HOLD_S or not left):
                 _write(out, pending)
                 pending, size, written = [], 0, now
+    except KeyboardInterrupt:
+        pending += [lines.line(record) for record in reader.drain() if chooser.wants(record)]
+        raise
     finally:
         if pending:
             _write(out, pending)
-        signal.signal(signal.SIGTERM, before)
 
 
 def _write(out: Any, pending: list[str]) -> None:
-    out.write("\n".join(pending) + "\n")
-    out.flush()
+    with undisturbed():
+        out.write("\n".join(pending) + "\n")
+        out.flush()
+        pending.clear()

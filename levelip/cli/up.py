@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from levelip.cli import supervise
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Stack, StackCommand, interruptible
 from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
@@ -41,7 +41,6 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     The configuration is checked first; nothing starts if it has a mistake. If a layer does not get ready in time,
     its log is shown and the stack is stopped again.
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # from here on: an end by Ctrl-C or SIGTERM leaves nothing behind
     path = choose_file(config_file)
     config = load(path, settings=settings)
     run = stack.run
@@ -58,21 +57,18 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     paths.conf.write_text(supervise.conf_text(run, layers), encoding="utf-8")
     _note_device(stack, config)
     child = None
-    try:
-        child = supervise.spawn(run, foreground=foreground)
-        _wait_ready(stack, layers, timeout, config, child)
-        if child is not None:
-            _say_ready(stack, layers, config, path)
-            code = child.wait()
-            raise Failure(f"supervisord ended with code {code}; see {paths.log}")
-    except BaseException:
-        _stop_again(stack, child)
-        raise
+    with interruptible():
+        try:
+            child = supervise.spawn(run, foreground=foreground)
+            _wait_ready(stack, layers, timeout, config, child)
+            if child is not None:
+                _say_ready(stack, layers, config, path)
+                code = child.wait()
+                raise Failure(f"supervisord ended with code {code}; see {paths.log}")
+        except BaseException:
+            _stop_again(stack, child)
+            raise
     _say_ready(stack, layers, config, path)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def choose_file(given: str | None) -> Path | None:
@@ -230,7 +226,7 @@ def _why_not(stack: Stack, left: dict[str, dict[str, Any] | None], timeout: floa
 
 
 def _stop_again(stack: Stack, child: subprocess.Popen[bytes] | None) -> None:
-    """Leave nothing behind, neither of a stack half started nor of one in the foreground; a second Ctrl-C is too late."""
+    """Leave nothing behind of a stack half started, or of one in the foreground; a second Ctrl-C comes too late."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

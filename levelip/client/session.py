@@ -29,6 +29,7 @@ LINGER_MS = 1000  # at exit: what was flushed and not yet taken by the gateway
 FLUSH_MESSAGES = MAX_PARTS - 1  # messages in one envelope: each may bring a part
 DESERTED_S = 0.01  # between looks at the door of a gateway whose connection broke
 RECEIVE_BATCH = 64  # ZeroMQ messages taken in one turn, so that pairs get theirs too
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # plain integers: zmq's enums cost more than the call
 
 Done = Callable[[int, dict[str, Any], str], None]  # errno (0: fine), data, message
 
@@ -305,4 +306,4 @@ class Session:
 
 
 def _readable(socket: zmq.Socket[bytes]) -> bool:
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.get(_EVENTS)) & _POLLIN)

@@ -153,6 +153,18 @@ def _window(data: _Taken) -> str:
     return f"window {old} → {new}" + (", open again" if old == 0 else "")
 
 
+def _pmtu(data: _Taken) -> str:
+    return f"path MTU {_change(data)}, RFC 1191" if "new" in data else ""
+
+
+def _probe(data: _Taken) -> str:
+    if "number" not in data:
+        return ""
+    kind = {"window": "zero-window probe", "keepalive": "keep-alive"}.get(data("why", ""), "probe")
+    text = f"{kind} {data('number')}"
+    return f"{text}, next in {ms(data('next'))}" if "next" in data else text
+
+
 def _timer(data: _Taken) -> str:
     data("deadline")  # an instant of stack time, which says nothing to people
     return f"{data('name', '')} timer armed"
@@ -219,6 +231,8 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "icmp": _icmp,
     "link": _device,
     "listen": _listen,
+    "pmtu": _pmtu,
+    "probe": _probe,
     "reset": _reset,
     "retransmit": _retransmit,
     "route": _route,

@@ -114,7 +114,20 @@ def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None
 
 def test_a_log_can_be_followed_across_a_restart(lvlip: Lvlip, run: RunDirectory) -> None:
     up(lvlip)
-    command = [sys.executable, "-m", "levelip.cli", "--name", "t", "--run", str(run.root), "logs", "ip", "-f", "-n", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "levelip.cli",
+        "--name",
+        "t",
+        "--run",
+        str(run.root),
+        "logs",
+        "ip",
+        "-f",
+        "-n",
+        "1",
+    ]
     process = subprocess.Popen(command, env=environment(), cwd="/", stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -139,12 +139,15 @@ def test_set_refuses_what_means_nothing_before_anything_changes(
     assert [name for name, _ in tcp.asked] == []
 
 
-def test_set_says_what_needs_a_restart(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
-    layer("tcp", get=lambda _: {"values": {"connections": 4096}})
-    assert lvlip("set", "tcp.connections=10").stdout == (
-        "tcp.connections 4096 → 10, not changed: it needs a restart, and this stack has no supervisord; "
-        "use the configuration file\n"
+def test_set_refuses_what_nothing_would_remember(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    tcp = layer("tcp", get=lambda _: {"values": {"connections": 4096}})
+    result = lvlip("set", "tcp.retries=3", "tcp.connections=10")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "lvlip: tcp.connections needs a restart, and this stack has no supervisord that could remember it; "
+        "put it into the configuration file\n"
     )
+    assert tcp.asked == []
 
 
 def test_config_prints_what_up_would_use(lvlip: Callable[..., Result], tmp_path: Path) -> None:

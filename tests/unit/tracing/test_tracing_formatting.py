@@ -3,12 +3,14 @@
 # ruff: noqa: E501 - expected lines stand as they are printed
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from levelip.tracing.events import Event
-from levelip.tracing.formatting import event_line, ms, sentence
+from levelip.tracing.formatting import _KINDS, event_line, ms, sentence
 from levelip.tracing.reasons import all_reasons
 
 
@@ -32,6 +34,9 @@ from levelip.tracing.reasons import all_reasons
         ("window", {"old": 0, "new": 65_535}, "window 0 → 65535, open again"),
         ("window", {"old": 1, "new": 2}, "window 1 → 2"),
         ("timer", {"name": "persist", "deadline": 99, "window": 0}, "persist timer armed (window 0)"),
+        ("pmtu", {"old": 1500, "new": 1400}, "path MTU 1500 → 1400, RFC 1191"),
+        ("probe", {"why": "window", "number": 2, "next": 400_000_000}, "zero-window probe 2, next in 400 ms"),
+        ("probe", {"why": "keepalive", "number": 1, "next": 75_000_000_000}, "keep-alive 1, next in 75 s"),
         ("reset", {"sent": True}, "reset sent"),
         ("reset", {"sent": False}, "reset received"),
         ("listen", {"sock": 3, "port": 80, "backlog": 128}, "listening on port 80, backlog 128 (sock 3)"),
@@ -66,6 +71,16 @@ def test_a_drop_names_its_reason_its_rule_and_what_it_knows() -> None:
 def test_a_drop_of_an_unknown_reason_is_shown_all_the_same() -> None:
     assert sentence(Event(0, "drop", "of_next_year")) == "drop, of next year"
     assert sentence(Event(0, "drop")) == "drop, no reason given"
+
+
+def test_every_kind_that_a_core_emits_has_its_sentence() -> None:
+    """Others would be printed too, as name and value; but a core's author should say what is meant."""
+    root = Path(__file__).parents[3]
+    kinds = set()
+    for path in [*(root / "layers").rglob("*.py"), *(root / "gateway").rglob("*.py")]:
+        kinds |= set(re.findall(r"(?:emit\(|Event\([^,\n]+,) ?\"([a-z_]+)\"", path.read_text(encoding="utf-8")))
+    assert kinds - {"drop"} <= set(_KINDS)
+    assert len(kinds) > 10
 
 
 def test_every_reason_makes_a_sentence() -> None:
