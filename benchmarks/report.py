@@ -1,4 +1,4 @@
-"""The table at the end, and the JSON file."""
+"""The table at the end, and the JSON file. `python -m benchmarks.report FILE` prints that as Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,7 @@ def markdown(data: dict[str, Any]) -> str:
             total = sum(row["cpu_s_per_gb"] for row in rows.values())
             lines.append(f"| {name} | {' | '.join(cells)} | {total:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), end="")

@@ -160,6 +160,6 @@ def _keys_for(config: Config, remote: list[str]) -> Problems:
     for pipe in remote:
         sender, _, receiver = pipe.partition("-")
         if receiver in here and sender not in here and not ipc.allowed_keys:
-            yield "ipc.allowed_keys", f"must list the public keys that may connect to {pipe}"
+            yield "ipc.allowed_keys", f"must list the public keys (lvlip keygen) that may connect to {pipe}"
         if sender in here and receiver not in here and pipe not in ipc.server_keys:
-            yield "ipc.server_keys", f'must hold the public key of the process that binds "{pipe}"'
+            yield "ipc.server_keys", f'must hold the public key (lvlip keygen) of the process that binds "{pipe}"'

@@ -10,7 +10,7 @@ from typing import IO, Any, BinaryIO, cast
 import click
 
 from levelip.cli.comments import Commenter
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Stack, StackCommand, interruptible, undisturbed
 from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, one_side
 from levelip.cli.trace import make_filter
 
@@ -124,8 +124,9 @@ def _run(readers: list[TapReader], commenter: Commenter, stream: IO[bytes], seco
             commenter.take(readers[0].read(wait if len(readers) == 1 else 0.02), captured=True)
             for reader in readers[1:]:
                 commenter.take(reader.read(0), captured=False)
-            if commenter.write(time.monotonic_ns()):
-                stream.flush()
+            with undisturbed():
+                if commenter.write(time.monotonic_ns()):
+                    stream.flush()
     finally:
         for reader in readers:
             commenter.take(reader.drain(), captured=reader is readers[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import site
@@ -30,6 +31,7 @@ MALLOC = {
 MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "gateway": "gateway"}
 STOP_WAIT_S = 5
 """How long a process may take to end after SIGTERM before SIGKILL."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PID_DIGITS = 8
 """supervisord binds SOCKET.PID first; pids go up to 4194304."""
 _RPC_ERRORS = (OSError, HTTPException, xmlrpc.client.Error)
@@ -221,8 +223,15 @@ def spawn(run: RunDirectory, *, foreground: bool = False) -> subprocess.Popen[by
     environ = {name: value for name, value in os.environ.items() if not is_override(name)}
     if foreground:
         nothing = subprocess.DEVNULL  # what it says is in its log; a Ctrl-C is ours to pass on
+        parent, libc = os.getpid(), ctypes.CDLL(None)
         return subprocess.Popen(
-            [*command, "-n", "-s"], env=environ, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+            [*command, "-n", "-s"],
+            env=environ,
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+            start_new_session=True,
+            preexec_fn=lambda: _end_with(parent, libc),  # noqa: PLW1509 - nothing has made a thread yet
         )
     done = subprocess.run(
         command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
@@ -230,6 +239,13 @@ def spawn(run: RunDirectory, *, foreground: bool = False) -> subprocess.Popen[by
     if done.returncode:
         raise Failure(f"supervisord does not start: {done.stdout.decode(errors='replace').strip()}")
     return None
+
+
+def _end_with(parent: int, libc: ctypes.CDLL) -> None:
+    """In a child: SIGTERM when its parent ends, however that ends, so that no stack is left behind (prctl(2))."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def is_override(variable: str) -> bool:

@@ -6,14 +6,11 @@ while connecting and on listeners, the outcome of a connect that nobody waited f
 
 from __future__ import annotations
 
-import array
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import socket
-import termios
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,7 +19,7 @@ import msgspec
 
 from levelip.client import control
 from levelip.client.control import Answer, Call
-from levelip.client.ends import Ends
+from levelip.client.ends import Ends, unread
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Outstanding, Session
 from levelip.rpc.stream import Reset
@@ -462,7 +459,7 @@ class Calls:
         for pair in self.pairs.values():
             if gone and pair.lent >= 0 and pair.lender == pid:
                 self._return(pair)
-            if pair.listening and pair.end is not None and pair.tokens and not _unread_by_program(pair.end):
+            if pair.listening and pair.end is not None and pair.tokens and not unread(pair.end):
                 pair.tokens = 0
                 self._refill(pair)
 
@@ -704,10 +701,3 @@ class _Gid:
 
 def _ignore(_: int, __: dict[str, Any], ___: str) -> None:
     """An answer that changes nothing."""
-
-
-def _unread_by_program(end: socket.socket) -> bool:
-    """Whether anything that we wrote still lies in the pair."""
-    value = array.array("i", [0])
-    fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, value)  # SIOCOUTQ: memory of what the other side has not read
-    return bool(value[0])

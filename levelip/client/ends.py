@@ -8,12 +8,15 @@ it must lie unread in ours when we close, so the end is borrowed for an instant 
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
+import termios
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +28,13 @@ SYS_PIDFD_GETFD = 438  # the same number on every architecture (since Linux 5.6)
 _NLMSGHDR = struct.Struct("=IHHII")
 _UNIX_DIAG_REQ = struct.Struct("=BBHIIIII")  # linux/unix_diag.h
 _NO_COOKIE = 0xFFFFFFFF
+
+
+def unread(end: socket.socket) -> bool:
+    """Whether anything that was written into our end still lies in the pair."""
+    value = array.array("i", [0])
+    fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, value)  # SIOCOUTQ: memory of what the other side has not read
+    return bool(value[0])
 
 
 class Ends:

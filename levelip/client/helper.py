@@ -30,9 +30,7 @@ def main() -> None:
 
     from levelip.client.loop import Loop
 
-    loop = Loop(
-        endpoint, socket.socket(fileno=door_fd), software, share=os.environ.get("LEVELIP_SHARE", "1") != "0"
-    )
+    loop = Loop(endpoint, socket.socket(fileno=door_fd), software, share=os.environ.get("LEVELIP_SHARE", "1") != "0")
     loop.run()
     loop.close()
 

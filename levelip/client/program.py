@@ -29,6 +29,10 @@ class HelperLost(ConnectionResetError):
     def __init__(self) -> None:
         super().__init__(errno.ECONNRESET, "Connection reset: the socket helper is gone")
 
+    def __reduce__(self) -> tuple[type[HelperLost], tuple[()]]:
+        """Made without arguments, so pickled without (concurrent.futures carries it to another process)."""
+        return HelperLost, ()
+
 
 class _Connection:
     """A thread's connection."""
@@ -175,9 +179,7 @@ class Program:
         self.endpoint = door_endpoint()
         path = Path(self.endpoint.removeprefix("ipc://"))
         if not path.exists():
-            raise OSError(
-                errno.ENETDOWN, f"Network is down: no Level-IP stack at {path} (start one with: lvlip up)"
-            )
+            raise OSError(errno.ENETDOWN, f"Network is down: no Level-IP stack at {path} (start one with: lvlip up)")
         if not self._hooked:
             self._hooked = True
             os.register_at_fork(after_in_child=self._forked)

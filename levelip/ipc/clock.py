@@ -43,6 +43,14 @@ class StackClock:
         _, held, offset = _PAGE.unpack_from(self._page)
         return int(held or time.monotonic_ns()) - int(offset)
 
+    def running(self) -> int | None:
+        """Stack time in ns, None while it stands: `now` and `held` in one look."""
+        page = self._page
+        generation, held, offset = _PAGE.unpack_from(page)
+        if generation & 1 or _PAGE.unpack_from(page)[0] != generation:
+            held, offset = self.read()
+        return None if held else time.monotonic_ns() - int(offset)
+
     @property
     def held(self) -> bool:
         """Whether stack time stands."""

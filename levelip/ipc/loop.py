@@ -61,6 +61,7 @@ class Loop:
         self._again = set(self._everything)
         self._asked = True  # the control socket was used since it was last seen to be empty
         self._interest = False
+        self._held = False  # stack time stood when it was last looked at
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -95,8 +96,9 @@ class Loop:
             self._asked = True
         if self.tap.interest is not self._interest:
             core.interest = self._interest = self.tap.interest
-        if not clock.held:
-            now = clock.now()
+        now = clock.running()
+        self._held = now is None
+        if now is not None:
             for port in self.ports.values():
                 if port in ready:
                     self._take(port, now)
@@ -112,7 +114,7 @@ class Loop:
 
     def _wait(self) -> set[Any]:
         """Sleep until something can be done; the ports, control server and tap bus that something has come for."""
-        held = self.runtime.clock.held
+        held = self._held
         sources: list[list[Pollable]] = []
         if not held:
             for port in self.ports.values():
@@ -134,7 +136,8 @@ class Loop:
             self._again = set(self._everything)  # were news ever missed, this would be how late they come
         for pipe in self._pipes:
             pipe.alarmed = pipe.monitor in ready
-            if pipe.alarmed:
+            pipe.expected = pipe.pull in ready
+            if pipe.alarmed or pipe.expected:
                 ready.add(pipe)
         return ready
 
@@ -143,10 +146,10 @@ class Loop:
         wanted: Wanted = [(self._control.socket, self._control, False), (self.tap.socket, self.tap, False)]
         self._doors = []
         for port, readable, writable in zip(self.ports.values(), sources[::2], sources[1::2], strict=False):
-            monitor = port.monitor if isinstance(port, Pipe) else None
+            pipe = isinstance(port, Pipe)
             for source in readable:
-                wanted.append((source, source if source is monitor else port, False))
-                if not isinstance(source, int) and monitor is None:
+                wanted.append((source, source if pipe else port, False))
+                if not isinstance(source, int) and not pipe:
                     self._doors.append((source, port, False))
             for source in writable:
                 wanted.append((source, port, True))

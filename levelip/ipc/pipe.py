@@ -37,12 +37,12 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _EVENTS = int(zmq.EVENTS)
 _RCVMORE = int(zmq.RCVMORE)
 _POLLIN = int(zmq.POLLIN)
-_POLLOUT = int(zmq.POLLOUT)
 
 
-def receive_parts(socket: zmq.Socket[bytes]) -> list[bytes] | None:
-    """The parts of the next message, or None if there is none. (Asking first is cheaper than zmq's exception.)"""
-    if not int(socket.get(_EVENTS)) & _POLLIN:
+def receive_parts(socket: zmq.Socket[bytes], *, expected: bool = False) -> list[bytes] | None:
+    """The parts of the next message, or None if there is none. Asking costs less than zmq's exception, but more than
+    to receive what is `expected` to be there."""
+    if not expected and not int(socket.get(_EVENTS)) & _POLLIN:
         return None
     try:
         parts = [socket.recv(_NOBLOCK)]
@@ -73,16 +73,18 @@ class Pipe:
         remote = self._endpoint_is_remote(runtime.name, neighbour)
         self._codec: Codec[Any] = Codec(kinds | PipeHello, read=runtime.memory.read, share=not remote)
         self._batch = self._config.batch
-        self._pull = self._socket(zmq.PULL)
+        self.pull = self._socket(zmq.PULL)
         self._push = self._socket(zmq.PUSH)
         self._bind(neighbour, runtime.name)
         monitored = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         self.monitor = self._push.get_monitor_socket(monitored)
-        self.alarmed = True  # the monitor may have something to tell; a loop that sleeps on it sets this
+        # set by a loop that sleeps on them: the monitor may have something to tell, the neighbour has probably sent
+        self.alarmed = True
+        self.expected = False
         self._connect(runtime.name, neighbour)
         # the batch that a packet pipe did not take, as parts and as frames: until it does, there is no room
         self._waiting: tuple[list[bytes], list[Any]] | None = None
-        self._sources: list[Pollable] = [self._pull, self.monitor]
+        self._sources: list[Pollable] = [self.pull, self.monitor]
         self._connected = False
         self._heard: int | None = None  # epoch of the neighbour's last hello
         self.up: int | None = None  # epoch that the core was told of
@@ -119,10 +121,10 @@ class Pipe:
 
     def _bind(self, sender: str, receiver: str) -> None:
         endpoint = self._endpoint(sender, receiver)
-        if self._secure(self._pull, endpoint):
+        if self._secure(self.pull, endpoint):
             self._runtime.authenticate()
-            self._pull.curve_server = True
-        self._pull.bind(endpoint)
+            self.pull.curve_server = True
+        self.pull.bind(endpoint)
 
     def _connect(self, sender: str, receiver: str) -> None:
         endpoint = self._endpoint(sender, receiver)
@@ -158,8 +160,10 @@ class Pipe:
         if self.alarmed:
             self._watch()
         frames: list[Any] = []
-        pull, decode = self._pull, self._codec.decode
-        while len(frames) < limit and (parts := receive_parts(pull)) is not None:
+        pull, decode = self.pull, self._codec.decode
+        expected, self.expected = self.expected, False
+        while len(frames) < limit and (parts := receive_parts(pull, expected=expected)) is not None:
+            expected = False
             try:
                 epoch, to_epoch, messages = decode(parts)
             except RefusedMessage as refusal:
@@ -307,5 +311,5 @@ class Pipe:
 
     def close(self) -> None:
         self._push.disable_monitor()
-        for socket in (self._pull, self._push, self.monitor):
+        for socket in (self.pull, self._push, self.monitor):
             socket.close()

@@ -252,6 +252,19 @@ def test_in_the_foreground_the_stack_ends_with_the_command(lvlip: Lvlip, run: Ru
         process.communicate()
 
 
+def test_a_foreground_that_is_killed_leaves_no_stack_behind(lvlip: Lvlip, run: RunDirectory) -> None:
+    command = [sys.executable, "-m", "levelip.cli", "--name", "t", "--run", str(run.root), "up", "--foreground",
+               "--set", "device.kind=wire"]  # fmt: skip
+    process = subprocess.Popen(command, env=environment(), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"stack 't' is up")
+    supervisor = int((run.path / "supervisord.pid").read_text())
+    process.kill()
+    process.communicate(timeout=LIMIT_S)
+    until(lambda: not alive(supervisor))
+    assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+
+
 def test_the_checkouts_supervisord_conf(tmp_path: Path) -> None:
     """supervisord -c supervisord.conf, supervisorctl restart tcp, and `lvlip --run run` that finds it all."""
     here = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))

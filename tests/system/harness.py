@@ -52,7 +52,7 @@ class Stack:
 
     `namespace` None starts the layers where the test runs, which only the wire device allows. `supervised` has
     `lvlip up` start them, under supervisord, so that a killed layer comes back by itself; else a killed layer stays
-    away until `start_layer`. `layers`: those that run here. Not safe for use by several threads at once.
+    away until `start_layer`. `layers`: those that run here. `variables` go into every environment. Not safe for use by several threads at once.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Stack:
         settings: Mapping[str, Any] | None = None,
         layers: Sequence[str] = LAYERS,
         supervised: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         if namespace is None and device != "wire":
             raise ValueError(f"a {device} device needs a namespace")
@@ -77,7 +78,7 @@ class Stack:
         self.address = address.partition("/")[0]
         self.host = host.partition("/")[0]
         self.directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
-        self.env = {"LEVELIP_RUN": str(self.directory), "LEVELIP_NAME": name}
+        self.env = {"LEVELIP_RUN": str(self.directory), "LEVELIP_NAME": name, **(variables or {})}
         self.run_directory = RunDirectory(name, self.directory)
         self.settings: dict[str, Any] = {
             "stack.layers": list(layers),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from levelip.client import control
 from levelip.client.control import Answer, Call
-from levelip.client.ends import Ends
+from levelip.client.ends import Ends, unread
 
 NUMBERS = st.integers(0, (1 << 63) - 1)
 INTS = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -88,3 +88,15 @@ def test_borrow() -> None:
     assert ours.recv(1) == b"x"
     ours.close()
     theirs.close()
+
+
+def test_unread() -> None:
+    """What we wrote counts as unread until the other side has read all of it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not unread(ours)
+        ours.send(b"ab")
+        assert theirs.recv(1) == b"a"
+        assert unread(ours)
+        assert theirs.recv(1) == b"b"
+        assert not unread(ours)

@@ -20,13 +20,14 @@ def test_stack_time_is_monotonic_time_less_the_time_held(tmp_path: Path, monkeyp
     assert one.hold()
     assert not other.hold()
     assert other.held
+    assert other.running() is None
     at = 115
     assert one.now() == other.now() == 110
     assert other.resume()
     assert not one.resume()
     assert not one.held
     at = 116
-    assert one.now() == other.now() == 111
+    assert one.now() == other.now() == one.running() == 111
     assert one.read() == (0, 5)
     assert one.hold()
     at = 120

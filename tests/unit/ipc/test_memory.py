@@ -103,6 +103,19 @@ def test_a_slot_goes_out_and_comes_back(memory: Memory, tmp_path: Path) -> None:
     assert other.read(places[1]) == b"second"
 
 
+def test_the_slot_that_came_back_last_is_used_next(memory: Memory, tmp_path: Path) -> None:
+    """A frame at a time needs one slot of the pool, which stays in the CPU's cache, and not all in turn."""
+    pool = Pool(memory, tmp_path, "pool-1", 8)
+    used = set()
+    for _ in range(20):
+        slot = pool.slot()
+        assert slot is not None
+        used.add(slot[0])
+        memory.free(pool.place(slot[0], 0, 3000))
+    assert len(used) <= 2
+    pool.close()
+
+
 def test_a_reused_slot_is_noticed_by_its_generation(memory: Memory, tmp_path: Path) -> None:
     """A late reader of a slot that was given back and used again gets MemoryLost, never the other frame's bytes."""
     pool = Pool(memory, tmp_path, "pool-1", 1)

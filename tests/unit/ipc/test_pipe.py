@@ -149,3 +149,46 @@ def test_a_second_start_is_refused_with_the_holders_pid(runtime: Make) -> None:
 @pytest.fixture(autouse=True)
 def _no_descriptor_is_left(run: RunDirectory) -> None:
     assert run.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_packet_pipe_keeps_one_batch_and_says_that_it_is_full(runtime: Make) -> None:
+    """What the neighbour does not take waits, in order; only what is sent in spite of `room` is dropped and counted."""
+    ip, tcp = runtime("ip"), runtime("tcp")
+    at_ip, at_tcp = pair(ip, tcp)
+    until([at_ip, at_tcp], lambda: at_ip.up is not None and at_tcp.up is not None)
+    assert at_ip.room() > 0
+    assert at_ip.writable() == []
+    sent = 0
+    deadline = time.monotonic() + 60
+    while at_ip.room() and time.monotonic() < deadline:  # 4,096 messages here, 4,096 there, and the kernel's buffers
+        at_ip.send([segment(b"%06d" % sent + bytes(1500))], 0)
+        sent += 1
+    assert at_ip.full()
+    assert at_ip.writable() != []
+    assert reasons.PIPE_FULL.counter not in ip.counters
+    at_ip.send([segment(b"too much")] * 3, 0)
+    assert ip.counters[reasons.PIPE_FULL.counter] == 3
+    got: list[bytes] = []
+    while len(got) < sent and time.monotonic() < deadline:
+        got += [frame.payload[:6] for frame in at_tcp.receive(1000, 0) if isinstance(frame, Segment)]
+        at_ip.room()
+    assert got == [b"%06d" % number for number in range(sent)]
+    assert at_ip.room() > 0
+    at_ip.close()
+    at_tcp.close()
+
+
+def test_what_waits_for_a_neighbour_that_dies_is_dropped_and_counted(runtime: Make) -> None:
+    """The batch that a full pipe kept does not go to the next process of that name."""
+    ip, tcp = runtime("ip"), runtime("tcp")
+    at_ip, at_tcp = pair(ip, tcp)
+    until([at_ip, at_tcp], lambda: at_ip.up is not None and at_tcp.up is not None)
+    deadline = time.monotonic() + 60
+    while at_ip.room() and time.monotonic() < deadline:
+        at_ip.send([segment(bytes(1500))], 0)
+    assert at_ip.full()
+    at_tcp.close()
+    until([at_ip], lambda: at_ip.up is None)
+    assert at_ip.room() > 0
+    assert ip.counters[reasons.NEIGHBOUR_DOWN.counter] == 1
+    at_ip.close()

@@ -1,0 +1,192 @@
+"""One stack on two hosts, as docs/two-hosts.md says and with its files: link and ip here, tcp and gateway there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from levelip.ipc.keys import write_key_pair
+from tests.system import streams
+from tests.system.harness import ROOT, Stack
+from tests.system.namespace import Namespace
+from tests.system.streams import KernelServer, digest, kernel_connect, stream
+
+SIZE = 10_000_000
+LIMIT_S = 60.0
+MAKE = "10.99.0"  # the cable between the hosts
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class TwoHosts:
+    """Host a with link and ip, and the kernel on the other side of their tap; host b with tcp and gateway."""
+
+    def __init__(
+        self, make_namespace: Callable[..., Namespace], make_stack: Callable[..., Stack], directory: Path
+    ) -> None:
+        self.near, self.far = make_namespace(), make_namespace()
+        self.near.connect(self.far, ("cable0", f"{MAKE}.1/24"), ("cable1", f"{MAKE}.2/24"))
+        self.public = {}
+        for host in "AB":
+            self.public[host] = write_key_pair(directory / f"{host}.key")
+        blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "two-hosts.md").read_text(), re.DOTALL)
+        assert len(blocks) == 2
+        self.files = {}
+        for host, text in zip("AB", blocks, strict=True):
+            text = text.replace("/etc/level-ip.key", str(directory / f"{host}.key")).replace("192.0.2", MAKE)
+            for other in "AB":
+                text = text.replace(f"PUBLIC-KEY-OF-{other}", self.public[other])
+            self.files[host] = directory / f"{host}.toml"
+            self.files[host].write_text(text)
+        self._make_stack = make_stack
+
+    def start(self) -> tuple[Stack, Stack]:
+        """Both by `lvlip up`, and until they have found each other."""
+        a = self._up("A", self.near, ["link", "ip"])
+        b = self._up("B", self.far, ["tcp", "gateway"])
+        b.wait_until(lambda: all(stack.ask(layer, "status")["ready"] for stack, layer in ((a, "ip"), (b, "tcp"))),
+                     f"the hosts find each other\n{a.report()}")  # fmt: skip
+        return a, b
+
+    def _up(self, host: str, namespace: Namespace, layers: list[str]) -> Stack:
+        return self._make_stack(
+            namespace, name=host.lower(), layers=layers, supervised=True, variables={"LEVELIP_CONFIG": str(self.files[host])}
+        )
+
+
+@pytest.fixture
+def hosts(
+    make_namespace: Callable[..., Namespace], make_stack: Callable[..., Stack], tmp_path: Path
+) -> TwoHosts:
+    return TwoHosts(make_namespace, make_stack, tmp_path)
+
+
+def test_a_stack_on_two_hosts(hosts: TwoHosts) -> None:
+    """`lvlip up` on each host starts the layers of that host alone; 10 MB pass in each direction, with the kernel next
+    to host A and programs on host B; and link, killed in between, comes back as on one host."""
+    a, b = hosts.start()
+    assert set(a.run_directory.path.glob("*.lock")) == {a.run_directory.path / f"{name}.lock" for name in ("link", "ip")}
+    assert set(b.run_directory.path.glob("*.lock")) == {b.run_directory.path / f"{name}.lock" for name in ("tcp", "gateway")}
+    with KernelServer(hosts.near, a.host, streams.sends(1, SIZE)) as server:
+        assert b.submit(streams.app_download, a.host, server.port).result(LIMIT_S) == digest(stream(1, SIZE))
+    with KernelServer(hosts.near, a.host, streams.answers_digest) as server:
+        assert b.submit(streams.app_upload, a.host, server.port, 2, SIZE).result(LIMIT_S) == digest(stream(2, SIZE))
+    served = b.submit(streams.app_serve, 8000, 1, 3, SIZE)
+    got: list[str] = []
+    with kernel_connect(hosts.near, a.address, 8000) as sock:
+        exchange = threading.Thread(target=lambda: got.append(streams.both_ways(sock, 4, SIZE)))
+        exchange.start()
+        a.restart("ip")
+        exchange.join(LIMIT_S)
+    assert got == [digest(stream(3, SIZE))]
+    assert served.result(LIMIT_S) == [digest(stream(4, SIZE))]
+
+
+def test_what_crosses_the_cable_is_encrypted(hosts: TwoHosts) -> None:
+    """Nothing of the payload, nor of the names in our messages, can be read between the hosts."""
+    a, b = hosts.start()
+    with hosts.near.socket(17, 3, 0x0008) as sniffer:  # AF_PACKET, SOCK_RAW, ETH_P_IP in network order
+        sniffer.bind(("cable0", 0x0800))
+        sniffer.settimeout(1.0)
+        secret = b"the quick brown fox jumps over the lazy dog " * 200
+        with KernelServer(hosts.near, a.host, lambda sock: sock.sendall(secret)) as server:
+            assert b.submit(streams.app_download, a.host, server.port).result(LIMIT_S) == digest(secret)
+        seen = b""
+        try:
+            while True:
+                seen += sniffer.recv(65_535)
+        except TimeoutError:
+            pass
+        except OSError:
+            pass
+    assert len(seen) > len(secret)
+    assert b"quick brown" not in seen
+
+
+STRANGER = """
+import sys, time, zmq, msgspec
+endpoint, server_key = sys.argv[1], sys.argv[2].encode()
+context = zmq.Context()
+push = context.socket(zmq.PUSH)
+push.linger = 0
+if server_key:
+    push.curve_publickey, push.curve_secretkey = zmq.curve_keypair()
+    push.curve_serverkey = server_key
+monitor = push.get_monitor_socket()
+push.connect(endpoint)
+hello = [90, sys.argv[3], 4711, 0]
+segment = [2, 1, [], False, 0, 1, b"\\n\\0\\0\\1", b"\\n\\0\\0\\2", 6, 64, 0, bytes(20), b"", 2, 0, True, 0]
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    for item in (hello, segment):
+        try:
+            push.send(msgspec.msgpack.encode([1, 4711, 0, [item]]), zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+    time.sleep(0.01)
+from zmq.utils.monitor import recv_monitor_message
+events = set()
+while monitor.poll(0):
+    events.add(recv_monitor_message(monitor)["event"])
+print("in" if zmq.EVENT_HANDSHAKE_SUCCEEDED in events else "out")
+"""
+
+
+def test_a_stranger_stays_outside(hosts: TwoHosts) -> None:
+    """With a key of his own, and without any: no message of his reaches tcp or ip, and traffic goes on."""
+    a, b = hosts.start()
+    before = {layer: stack.counters(layer) for stack, layer in ((b, "tcp"), (a, "ip"))}
+    for endpoint, key, name in (
+        (f"tcp://{MAKE}.2:7001", hosts.public["B"], "ip"),
+        (f"tcp://{MAKE}.1:7002", hosts.public["A"], "tcp"),
+        (f"tcp://{MAKE}.2:7001", "", "ip"),
+    ):
+        tried = hosts.near.run([sys.executable, "-c", STRANGER, endpoint, key, name], env={"PYTHONPATH": str(ROOT)})
+        assert tried.stdout == "out\n", (endpoint, bool(key))
+    for stack, layer in ((b, "tcp"), (a, "ip")):
+        assert stack.ask(layer, "status")["ready"], layer
+        after = stack.counters(layer)
+        for reason in ("drop.stale_epoch", "drop.bad_message", "drop.garbage", "drop.tcp_no_connection"):
+            assert after.get(reason, 0) == before[layer].get(reason, 0), reason
+        assert "DENIED" in stack.log(layer), stack.log(layer)
+    with KernelServer(hosts.near, a.host, streams.sends(1, 100_000)) as server:
+        assert b.submit(streams.app_download, a.host, server.port).result(LIMIT_S) == digest(stream(1, 100_000))
+
+
+MISTAKES = {
+    "no-secret": (r"secret_key_file = .*\n", "", "ipc.secret_key_file"),
+    "no-allowed": (r"allowed_keys = .*\n", "", "ipc.allowed_keys"),
+    "no-server-key": (r"server_keys = .*\n", "", "ipc.server_keys"),
+    "missing-file": (r'secret_key_file = ".*"', 'secret_key_file = "/nowhere/level-ip.key"', "/nowhere/level-ip.key"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_without_keys_nothing_starts(hosts: TwoHosts, mistake: str) -> None:
+    """Each key that is missing is named; the layer does not run."""
+    pattern, instead, named = MISTAKES[mistake]
+    file = hosts.files["B"]
+    text, changes = re.subn(pattern, instead, file.read_text())
+    assert changes == 1
+    file.write_text(text)
+    done = refused(hosts, file)
+    assert named in done.stderr and "lvlip keygen" in done.stderr, done.stderr
+
+
+def test_a_key_file_that_others_can_read_is_refused(hosts: TwoHosts, tmp_path: Path) -> None:
+    """The message says which file, and the command that cures it."""
+    (tmp_path / "B.key").chmod(0o644)
+    assert f"chmod 600 {tmp_path / 'B.key'}" in refused(hosts, hosts.files["B"]).stderr
+
+
+def refused(hosts: TwoHosts, file: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "layers.tcp", "--run", str(file.parent / "r"), "--name", "b", "--config", str(file)]
+    done = hosts.far.run(command, check=False, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode in (1, 2), done
+    return done
