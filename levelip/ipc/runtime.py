@@ -18,6 +18,10 @@ from levelip.config import Config
 from levelip.ipc.clock import StackClock
 from levelip.ipc.memory import Memory
 from levelip.ipc.rundir import RunDirectory
+from levelip.tracing import reasons
+
+_STRANGERS_TOLD = 100
+"""Unknown keys that are logged; all are counted."""
 
 
 class Runtime:
@@ -59,7 +63,7 @@ class Runtime:
             return
         self._authenticator = ThreadAuthenticator(self.context, log=logging.getLogger("zap"))
         self._authenticator.start()
-        self._authenticator.configure_curve_callback("*", _AllowedKeys(self.config.ipc.allowed_keys))
+        self._authenticator.configure_curve_callback("*", _AllowedKeys(self))
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -85,13 +89,23 @@ class Runtime:
 
 
 class _AllowedKeys:
-    """ZAP's question for each connection: is this public key (32 bytes, Z85-encoded in the list) one of ours?"""
+    """ZAP's question for each connection: is this public key (Z85) one of ipc.allowed_keys? Asked in a thread of its
+    own; of each stranger the first attempt is logged."""
 
-    def __init__(self, keys: list[str]) -> None:
-        self._keys = {key.encode("ascii") for key in keys}
+    def __init__(self, runtime: Runtime) -> None:
+        self._keys = {key.encode("ascii") for key in runtime.config.ipc.allowed_keys}
+        self._runtime = runtime
+        self._told: set[bytes] = set()
+        runtime.counters.setdefault(reasons.UNKNOWN_KEY.counter, 0)  # so that counting adds no key while others read
 
     def callback(self, _domain: str, key: bytes) -> bool:
-        return key in self._keys
+        if key in self._keys:
+            return True
+        self._runtime.count(reasons.UNKNOWN_KEY.counter)
+        if key not in self._told and len(self._told) < _STRANGERS_TOLD:
+            self._told.add(key)
+            self._runtime.log.warning("a connection with the unknown public key %s was refused", key.decode("ascii"))
+        return False
 
 
 def start_logging(level: str) -> None:

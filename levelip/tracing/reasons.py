@@ -72,6 +72,7 @@ BAD_PART         = _reason("bad_part", "ipc", E, "a payload names a part that is
 BAD_PLACE        = _reason("bad_place", "ipc", E, "a payload names an impossible place in memory")
 TOO_MANY         = _reason("too_many", "ipc", E, "too many messages in one envelope")
 MEMORY_LOST      = _reason("memory_lost", "ipc", O, "the shared memory that holds the payload is gone or was reused")
+UNKNOWN_KEY      = _reason("unknown_key", "ipc", E, "a connection to a tcp:// endpoint with a key that is not in ipc.allowed_keys")
 FAULT_LOSS       = _reason("fault_loss", "ipc", N, "lost on purpose (lvlip fault)")
 # --- ip: what came in (layers.ip.validate)
 IP_TRUNCATED       = _reason("ip_truncated", "ip", E, "shorter than its IPv4 header", "RFC 791 3.1")

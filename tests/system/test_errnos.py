@@ -403,9 +403,8 @@ def test_a_reset_in_the_middle_of_a_transfer(shared_stack: Stack) -> None:
         read_exactly(sock, 2_000_000)
         reset(sock)
 
-    with KernelServer(namespace, stack.host, cut) as server:
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            stack.submit(streams.app_upload, stack.host, server.port, 1, 50_000_000).result(LIMIT_S)
+    with KernelServer(namespace, stack.host, cut) as server, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        stack.submit(streams.app_upload, stack.host, server.port, 1, 50_000_000).result(LIMIT_S)
     with KernelServer(namespace, stack.host, streams.answers_digest) as server:
         got = stack.submit(streams.app_upload, stack.host, server.port, 1, MUCH)
         assert got.result(LIMIT_S) == digest(stream(1, MUCH))

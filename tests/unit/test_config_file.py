@@ -169,8 +169,8 @@ def test_a_tcp_endpoint_needs_keys_and_a_list_of_who_may_connect() -> None:
     told = mistakes(settings=here)
     assert told == [
         'default: ipc.secret_key_file = "": must name a key file (lvlip keygen), as ip-tcp, tcp-ip is a tcp:// endpoint',
-        "default: ipc.allowed_keys = []: must list the public keys that may connect to ip-tcp",
-        'default: ipc.server_keys = {}: must hold the public key of the process that binds "tcp-ip"',
+        "default: ipc.allowed_keys = []: must list the public keys (lvlip keygen) that may connect to ip-tcp",
+        'default: ipc.server_keys = {}: must hold the public key (lvlip keygen) of the process that binds "tcp-ip"',
     ]
     key = "k" * 40
     load(
