@@ -80,15 +80,13 @@ def bulk(results: Results, *, offload: bool) -> None:
             results.say(f"{name}: how much takes {BULK_S:g} s")
             sizes = {world: measure.size_for(world, direction, BULK_S) for world in (veth, stack)}
             figure = results.add(Figure(name, "Gbit/s", target=target[direction]))
-            runs: dict[World, list[measure.Bulk]] = {veth: [], stack: []}
-            for _ in results.rounds(name):
-                for world, size in sizes.items():
-                    runs[world].append(measure.run(world, direction, size))
-            figure.samples = [one.gbit for one in runs[stack]]
-            figure.baseline = [one.gbit for one in runs[veth]]
             figure.note = f"{sizes[stack] >> 20:,} MB a run"
-            results.bulk[name] = runs[stack]
-            results.bulk[f"{name}, kernel alone"] = runs[veth]
+            ours = results.bulk[name] = []
+            theirs = results.bulk[f"{name}, kernel alone"] = []
+            for _ in results.rounds(name):
+                for world, runs in ((veth, theirs), (stack, ours)):
+                    runs.append(measure.run(world, direction, sizes[world]))
+                    _sample(figure, world, runs[-1].gbit)
 
 
 # many small things
