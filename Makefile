@@ -1,7 +1,7 @@
 # make demo | test | test-all | bench | lint | clean: see `make help`. Everything is installed into .venv.
 # PYTHON=python3.12 chooses the interpreter (3.11 or newer), ARGS="-k arp" goes to the program behind a target.
 
-PYTHON ?= python3
+PYTHON ?=
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin

@@ -52,7 +52,8 @@ class Stack:
 
     `namespace` None starts the layers where the test runs, which only the wire device allows. `supervised` has
     `lvlip up` start them, under supervisord, so that a killed layer comes back by itself; else a killed layer stays
-    away until `start_layer`. `layers`: those that run here. `variables` go into every environment. Not safe for use by several threads at once.
+    away until `start_layer`. `layers`: those that run here. `variables` go into every environment. Not safe for use
+    by several threads at once.
     """
 
     def __init__(

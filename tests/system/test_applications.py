@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import select
@@ -69,7 +70,9 @@ def test_many_programs_at_once(shared_stack: Stack, host: Namespace) -> None:
     stack.wait_until(lambda: not stack.snapshot("gateway")["state"]["sessions"], "all sessions have ended")
 
 
-@pytest.mark.parametrize("end", ["return", "os._exit(0)", "os.kill(os.getpid(), 9)"], ids=["return", "_exit", "SIGKILL"])
+@pytest.mark.parametrize(
+    "end", ["return", "os._exit(0)", "os.kill(os.getpid(), 9)"], ids=["return", "_exit", "SIGKILL"]
+)
 def test_what_was_written_is_delivered(shared_stack: Stack, host: Namespace, end: str) -> None:
     """A program writes 150,000 bytes and ends at once, without close, in one of three ways: all of it arrives,
     followed by FIN, as Linux does it."""
@@ -168,7 +171,10 @@ def test_ctrl_c_in_a_program_delivers_what_it_wrote(shared_stack: Stack, host: N
     got: list[str] = []
     with KernelServer(host, stack.host, lambda sock: got.append(read_all(sock))) as server:
         app = stack.popen(
-            ["-c", program, stack.host, str(server.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+            ["-c", program, stack.host, str(server.port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
         )
         assert app.stdout is not None and app.stdout.readline() == b"written\n"
         os.killpg(app.pid, signal.SIGINT)
@@ -199,10 +205,8 @@ def app_multiplex(how: str, host: str, port: int, count: int, size: int) -> list
             sock = socks[fd][1]
             if writable and unsent[fd]:
                 assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == 0
-                try:
+                with contextlib.suppress(BlockingIOError):
                     unsent[fd] = unsent[fd][sock.send(unsent[fd][:CHUNK]) :]
-                except BlockingIOError:
-                    pass
             if readable:
                 try:
                     part = sock.recv(CHUNK)

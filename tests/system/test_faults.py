@@ -1,4 +1,4 @@
-"""Bytes arrive whole over a bad network: losses, repetitions, changed order and broken bits, on each seam, both ways."""
+"""Bytes arrive whole over a bad network: packets lost, repeated, out of order, broken; on each seam, both ways."""
 
 from __future__ import annotations
 

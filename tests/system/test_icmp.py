@@ -62,7 +62,9 @@ def test_a_wrong_checksum_is_not_answered(shared_stack: Stack, raw: std.socket) 
     spoiled = bytearray(echo_request(78, 1, b"data"))
     spoiled[-1] ^= 1
     raw.sendto(bytes(spoiled), (shared_stack.address, 0))
-    shared_stack.wait_until(lambda: shared_stack.counters("ip").get("drop.icmp_bad_checksum", 0) == before + 1, "the drop")
+    shared_stack.wait_until(
+        lambda: shared_stack.counters("ip").get("drop.icmp_bad_checksum", 0) == before + 1, "the drop"
+    )
     raw.settimeout(0.2)
     with pytest.raises(TimeoutError):
         while True:

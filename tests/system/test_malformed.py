@@ -1,4 +1,4 @@
-"""Whatever arrives from the network or at the gateway's door: counted with a reason, and a transfer goes on beside it."""
+"""Whatever comes from the network or to the gateway's door: counted with a reason, and a transfer goes on."""
 
 from __future__ import annotations
 
@@ -216,7 +216,9 @@ class Frames:
         rng = self._rng
         if rng.random() < 0.3:
             return self.ethernet(rng.choice((0x86DD, 0x8100, 0x88CC, 0x0005)), rng.randbytes(60))
-        return self.ip(rng.choice((0, 2, 17, 41, 47, 255)), rng.randbytes(40), options=b"\x07\x04\x04\0"[: rng.choice((0, 4))])
+        return self.ip(
+            rng.choice((0, 2, 17, 41, 47, 255)), rng.randbytes(40), options=b"\x07\x04\x04\0"[: rng.choice((0, 4))]
+        )
 
 
 def test_twenty_thousand_bad_frames(shared_stack: Stack, host: Namespace) -> None:
@@ -268,7 +270,9 @@ def test_a_flood_of_syns_leaves_the_transfer_alone(shared_stack: Stack, host: Na
     with Transfer(stack, host), host.socket(std.AF_INET, std.SOCK_RAW, std.IPPROTO_RAW) as sock:
         for number in range(5000):
             src = bytes((10, 0, number >> 8 & 255, number & 255 or 1))
-            head = struct.pack("!HHIIBBHHH", 1024 + number, 7300 if number % 10 == 0 else 9, number, 0, 0x50, 2, 1000, 0, 0)
+            head = struct.pack(
+                "!HHIIBBHHH", 1024 + number, 7300 if number % 10 == 0 else 9, number, 0, 0x50, 2, 1000, 0, 0
+            )
             total = pseudo_header_sum(src, b"\x0a\0\0\2", 6, len(head))
             head = head[:16] + internet_checksum(head, total).to_bytes(2, "big") + head[18:]
             packet = struct.pack("!BBHHHBBH", 0x45, 0, 40, number, 0, 64, 6, 0) + src + b"\x0a\0\0\2" + head

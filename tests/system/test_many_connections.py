@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import selectors
 import socket as std
@@ -90,10 +91,8 @@ class Echo:
                 return
             waiting += data
         if waiting:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 del waiting[: sock.send(waiting)]
-            except BlockingIOError:
-                pass
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0)
         self._selector.modify(sock, events, waiting)
 

@@ -10,6 +10,7 @@ import socket as std
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,8 +235,7 @@ def _started(stack: Stack, layer: str, limit: float) -> float:
     while not (pid := stack.run_directory.holder(layer)):
         assert time.monotonic() < limit, f"{layer} does not come back\n{stack.report()}"
         time.sleep(0.005)
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        ticks = int(file.read().rpartition(")")[2].split()[19])
+    ticks = int(Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[19])
     return ticks / os.sysconf("SC_CLK_TCK") - time.clock_gettime(time.CLOCK_BOOTTIME) + time.monotonic()
 
 

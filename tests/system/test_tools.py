@@ -1,4 +1,4 @@
-"""The debugging commands against a stack that carries traffic: trace, capture, ss, stat, fault, neigh, route, get, set."""
+"""The commands for debugging with a stack that carries traffic: trace, capture, ss, stat, fault, neigh, route, set."""
 
 from __future__ import annotations
 

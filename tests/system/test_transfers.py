@@ -56,16 +56,27 @@ def _host(stack: Stack) -> Namespace:
     return stack.namespace
 
 
-def test_two_stacks_over_a_wire(make_stack: Callable[..., Stack]) -> None:
+@pytest.mark.parametrize("carries", ["ethernet", "ip"])
+def test_two_stacks_over_a_wire(make_stack: Callable[..., Stack], carries: str) -> None:
     """Without the kernel's TCP: a client on one stack, a server on another, a socket between them; both ways."""
     size = SIZE // 4
-    there = make_stack(device="wire", name="there", address="10.0.0.2/24", host="10.0.0.1/24")
+    there = make_stack(
+        device="wire",
+        name="there",
+        address="10.0.0.2/24",
+        host="10.0.0.1/24",
+        settings={"device.wire_carries": carries},
+    )
     wire = str(there.run_directory.path / "wire.sock")
     here = make_stack(
-        device="wire", name="here", address="10.0.0.1/24", host="10.0.0.2/24", settings={"device.wire_peer": wire}
+        device="wire",
+        name="here",
+        address="10.0.0.1/24",
+        host="10.0.0.2/24",
+        settings={"device.wire_peer": wire, "device.wire_carries": carries},
     )
     served = there.submit(streams.app_serve, 8000, 1, 5, size)
-    here.wait_until(lambda: there.snapshot("tcp")["listeners"] != {}, "the server listens")
+    here.wait_until(lambda: bool(there.ask("tcp", "ss")["sockets"]), "the server listens")
     got = here.submit(streams.app_both_ways, there.address, 8000, 6, size)
     assert got.result(LIMIT_S) == digest(stream(5, size))
     assert served.result(LIMIT_S) == [digest(stream(6, size))]

@@ -1,4 +1,4 @@
-"""An ordinary user has a stack on a tap of its own, in a user namespace; and tests that cannot run say what is lacking."""
+"""An ordinary user has a stack on a tap, in a user namespace; tests that cannot run there say what is lacking."""
 
 from __future__ import annotations
 

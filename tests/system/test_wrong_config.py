@@ -1,4 +1,4 @@
-"""A wrong configuration is refused before anything starts, and the message names file, key, value and what is allowed."""
+"""A wrong configuration is refused before anything starts; the message names file, key, value and what is allowed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ MISTAKES = {
     "together": ('[ip]\ngateway = "192.0.2.1"\n', 2, ["ip.gateway", '"192.0.2.1"', "10.0.0.0/24"]),
     "same-address": ('[ip]\naddress = "10.0.0.1/24"\n', 2, ["ip.address", '"10.0.0.1/24"', "device.host_address"]),
     "buffer": ("[tcp]\nsend_buffer = 8000000\n", 2, ["tcp.send_buffer", "8000000", "tcp.send_ring (4194304)"]),
-    "pipe": ('[ipc]\nendpoints = { "tcp-app" = "ipc:///x" }\n', 2, ["ipc.endpoints", '"tcp-app" is no pipe', "gateway-tcp"]),
+    "pipe": ('[ipc]\nendpoints = { "tcp-app" = "ipc:///x" }\n', 2,
+             ["ipc.endpoints", '"tcp-app" is no pipe', "gateway-tcp"]),
     "layer": ('[stack]\nlayers = ["link", "udp"]\n', 2, ["stack.layers", "'udp'", "link, ip, tcp, gateway"]),
     "no-keys": ('[ipc]\nendpoints = { "ip-tcp" = "tcp://127.0.0.1:7001" }\n', None,
                 ["ipc.secret_key_file", "lvlip keygen", "ip-tcp"]),
@@ -47,7 +48,13 @@ def run(directory: Path, *argv: str, **variables: str) -> subprocess.CompletedPr
     """A command that uses the file, which must refuse it and start nothing."""
     env = environment({"LEVELIP_RUN": str(directory / "run"), "PYTHONPATH": str(ROOT), **variables})
     done = subprocess.run(
-        [sys.executable, "-m", *argv], capture_output=True, text=True, timeout=LIMIT_S, env=env, cwd=directory, check=False
+        [sys.executable, "-m", *argv],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env=env,
+        cwd=directory,
+        check=False,
     )
     assert done.returncode not in (0, None), done.stdout
     assert "Traceback" not in done.stderr, done.stderr
@@ -91,5 +98,3 @@ def test_a_file_that_is_not_there(directory: Path) -> None:
     """A file that was named must exist."""
     done = run(directory, "levelip.cli", "up", "--config", str(directory / "nothing.toml"))
     assert f"{directory / 'nothing.toml'}: cannot be read: No such file" in done.stderr
-
-
