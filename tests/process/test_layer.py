@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -170,4 +169,4 @@ def test_a_run_directory_that_is_too_long_is_refused(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert result.returncode == 1
     assert "107 are allowed" in result.stderr
-    assert not os.path.exists(long)
+    assert not long.exists()
