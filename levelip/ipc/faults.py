@@ -236,8 +236,6 @@ def split_frame(frame: Any) -> list[Any]:
         pieces = split_tcp(head, payload, size, complete=True)
         return [_back(frame, prefix, part, bytes(data), vnet=_VNET_VALID) for part, data in pieces]
     pieces = split_tcp(head, payload, size, complete=frame.checksum == Checksum.VERIFIED)
-    if frame.checksum == Checksum.PARTIAL:
-        return [_back(frame, prefix, part, bytes(data), gso_size=0) for part, data in pieces]
     return [_back(frame, prefix, part, bytes(data), gso_size=0) for part, data in pieces]
 
 
