@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,17 +26,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("LEVELIP_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run() -> Iterator[RunDirectory]:
-    """A run directory whose paths are short enough for sockets."""
-    root = tempfile.mkdtemp(prefix="lv", dir="/tmp")
-    made = RunDirectory("t", root)
-    made.create()
-    yield made
-    shutil.rmtree(made.memory, ignore_errors=True)
-    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture

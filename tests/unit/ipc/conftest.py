@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,17 +9,6 @@ import pytest
 from levelip.config import Config
 from levelip.ipc.rundir import RunDirectory
 from levelip.ipc.runtime import Runtime
-
-
-@pytest.fixture
-def run() -> Iterator[RunDirectory]:
-    """A run directory whose paths are short enough for sockets."""
-    root = tempfile.mkdtemp(prefix="lv", dir="/tmp")
-    made = RunDirectory("t", root)
-    made.create()
-    yield made
-    shutil.rmtree(made.memory, ignore_errors=True)
-    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture
