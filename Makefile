@@ -3,11 +3,12 @@
 
 PYTHON ?=
 ARGS ?=
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench compliance lint wheel clean distclean
+.PHONY: help demo test test-all bench compliance fuzz fuzz-night lint wheel clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -28,6 +29,12 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: $(VENV)/.dev ## fuzz every core, SECONDS=60 together
+	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
+
+fuzz-night: $(VENV)/.dev ## the same for eight hours, and keep what reaches new code
+	@$(BIN)/python -m tests.fuzz.run --seconds 28800 --keep $(ARGS)
 
 compliance: $(VENV)/.dev ## write docs/rfc-compliance.md from the marks of the tests
 	@$(BIN)/python -m tests.rfc.compliance $(ARGS)

@@ -8,6 +8,7 @@ from levelip.frames.packet import Route, Routes
 
 TCP_HEADER = 20  # bytes, RFC 9293 3.1
 MAX_PACKET = 65_535  # bytes: the total length field of IPv4 (RFC 791 3.1)
+MIN_MTU = 68  # bytes: what every link carries, RFC 791 3.2; less is a mistake of whoever told us
 MAX_TCP_HEADER = 60  # bytes: a data offset of 15 words
 MAX_PIECES = 44  # MTU-sized pieces of a super-segment: 44 × 1460 and headers stay below 65,535
 _CACHE = 4096  # destinations
@@ -20,7 +21,7 @@ def ip_header(address: bytes) -> int:
 
 def mss_of(mtu: int, address: bytes) -> int:
     """The MSS that an MTU allows: RFC 9293 3.7.1 (fixed headers only; options are counted by the sender, RFC 6691)."""
-    return mtu - ip_header(address) - TCP_HEADER
+    return min(max(mtu, MIN_MTU), MAX_PACKET) - ip_header(address) - TCP_HEADER
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ import socket
 import time
 from typing import Any
 
-import msgspec
 
 from levelip.client import control
 from levelip.client.calls import Calls
@@ -188,7 +187,7 @@ class Loop:
                 return
             try:
                 call = control.decode_call(message)
-            except msgspec.DecodeError:
+            except (ValueError, RecursionError):  # msgspec's DecodeError is one; text that is no UTF-8 another
                 control.close_all(fds)
                 continue
             self._calls.call(connection, call, fds)

@@ -34,11 +34,11 @@ def test_answer_round_trip(number: int, code: int, data: dict[str, object], mess
 
 
 @given(st.binary(max_size=60))
-def test_garbage_is_a_decode_error(data: bytes) -> None:
-    """Nothing but msgspec's own error comes out of a message that is none."""
+def test_garbage_is_a_value_error(data: bytes) -> None:
+    """Nothing but a ValueError (msgspec's own error is one) comes out of a message that is none."""
     try:
         control.decode_call(data)
-    except msgspec.DecodeError:
+    except ValueError:
         return
 
 
