@@ -5,6 +5,7 @@ Whether the acknowledgment is acceptable was decided before.
 
 from __future__ import annotations
 
+from layers.tcp.congestion.base import AckSample
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.recovery.newreno import Decision
@@ -28,7 +29,8 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     elif echo > 0:  # RTTM, RFC 7323 4: it tells which transmission is meant, so retransmitted data counts too
         ticks = (conn.ts_now(now) - echo) & MASK
         if ticks < HALF:
-            rto.sample(max(ticks, 1) * MS)
+            rtt = max(ticks, 1) * MS
+            rto.sample(rtt)
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0
@@ -36,12 +38,17 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     decision = conn.recovery.new_ack(ack)
     if decision == Decision.NOTHING:
         limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
-        congestion.acked(ack - before, limited)
-    elif decision == Decision.PARTIAL:
-        congestion.partial_ack(ack - before)
-        tx.lose_head(tx.mss)
+        sample = AckSample(ack - before, ack, tx.snd_nxt, flight, limited, rtt, rto.srtt, rto.min_rtt, now)
+        congestion.acked(sample)
     else:
-        congestion.exit_recovery(tx.in_flight())
+        if decision == Decision.EXIT:
+            congestion.exit_recovery(now)
+        acked = ack - before
+        congestion.set_window(
+            conn.recovery.window(decision, congestion.cwnd, congestion.ssthresh, acked, tx.in_flight(), tx.mss)
+        )
+        if decision == Decision.PARTIAL:
+            tx.lose_head(tx.mss)
     if ctx.interest and congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, decision.name.lower() if decision else "ack")
     if ack == tx.snd_nxt:
@@ -61,10 +68,10 @@ def duplicate_ack(ctx: Context, conn: Connection, highest_sacked: int, now: int)
     decision = conn.recovery.duplicate_ack(tx.snd_una, tx.snd_nxt, highest_sacked)
     if decision == Decision.FAST_RETRANSMIT:
         ctx.counters["fast_retransmits"] += 1
-        congestion.enter_recovery(tx.snd_nxt - tx.snd_una)
+        congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
         tx.lose_head(tx.mss)
-    elif decision == Decision.INFLATE:
-        congestion.duplicate_ack()
+    if decision in (Decision.FAST_RETRANSMIT, Decision.INFLATE):
+        congestion.set_window(conn.recovery.window(decision, old, congestion.ssthresh, 0, tx.in_flight(), tx.mss))
     if ctx.interest and congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, decision.name.lower())
     ctx.want_output(conn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from layers.tcp.congestion.base import Strategy
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.receive_space import ReceiveSpace
 from layers.tcp.recovery.newreno import NewRenoRecovery
@@ -82,7 +83,7 @@ class Connection:
     rto: Rto
     options: Options
     state: State = State.CLOSED
-    congestion: NewReno = field(default_factory=NewReno)
+    congestion: Strategy = field(default_factory=NewReno)
     recovery: NewRenoRecovery = field(default_factory=NewRenoRecovery)
     opened_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open

@@ -90,7 +90,7 @@ def ss_row(conn: Connection, now: int) -> dict[str, Any]:
         "send_q": max(tx.snd_end - max(tx.snd_una, 0), 0),
         "orphan": conn.orphan,
         "listener": conn.listener,
-        "congestion": "newreno",
+        "congestion": conn.congestion.name,
         "cwnd_bytes": conn.congestion.cwnd,
         "timers": {
             NAMES[kind]: deadline - now for kind, deadline in enumerate(conn.deadlines) if deadline >= 0

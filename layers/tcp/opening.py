@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layers.tcp.congestion import make
 from layers.tcp.connection import Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
@@ -47,6 +48,7 @@ def new_connection(
         tx=SendSpace(send),
         rto=Rto(floor=tcp.rto_min_ms * MS, ceiling=tcp.rto_max_ms * MS, rto=tcp.rto_initial_ms * MS),
         options=options,
+        congestion=make(tcp.congestion),
         recovery=NewRenoRecovery(),
         opened_at=now,
     )
@@ -107,7 +109,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.deadlines[RETRANSMIT] = OFF
-    conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window)
+    conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)
     ctx.change_state(conn, event, frame)
     ctx.counters["connections_established"] += 1
     arm_keepalive(ctx, conn, now)

@@ -202,7 +202,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if conn.rx.ranges and conn.sack:  # the blocks take room in the packet (RFC 6691 3)
         mss -= len(usual_options(conn, now)) - (12 if conn.timestamps else 0)
     if not flight and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
-        congestion.idle(ctx.tcp.initial_window)
+        congestion.idle(now - conn.last_data_sent_at, conn.rto.rto, now)
         conn.last_data_sent_at = now
     size = waiting
     if waiting:

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from layers.tcp.config import TcpCoreConfig
+from layers.tcp.congestion import STRATEGIES
+from layers.tcp.congestion.base import Strategy
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
 from layers.tcp.listener import Listener
@@ -83,12 +85,22 @@ def take(ctx: Context) -> dict[str, Any]:
         gateway_epoch=ctx.gateway_epoch,
     )
     plain: dict[str, Any] = msgspec.to_builtins(state, builtin_types=(bytes,))
+    for row, conn in zip(plain["connections"], state.connections, strict=True):
+        row["congestion"]["name"] = conn.congestion.name
     return plain
+
+
+def _strategy(kind: type, data: dict[str, Any]) -> Any:
+    """A strategy is one of several kinds: its name says which."""
+    if kind is not Strategy:
+        raise NotImplementedError(kind)
+    fields = dict(data)
+    return msgspec.convert(fields, STRATEGIES[fields.pop("name")])
 
 
 def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     """A context with the same future as the one that `take` was given."""
-    state = msgspec.convert(data, TcpState)
+    state = msgspec.convert(data, TcpState, dec_hook=_strategy)
     rng = random.Random()
     version, numbers, gauss = state.rng
     rng.setstate((version, tuple(numbers), gauss))

@@ -82,7 +82,7 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     ctx.counters["rto_timeouts"] += 1
     if not opening:
         old = conn.congestion.cwnd
-        conn.congestion.timeout(tx.in_flight(), first)
+        conn.congestion.timeout(flight, first, now)
         conn.recovery.timeout(tx.snd_nxt)
         if ctx.interest and old != conn.congestion.cwnd:
             tell_cwnd(ctx, conn, old, "rto")

@@ -7,22 +7,29 @@ acknowledge up to 64 KB at once behind segmentation offload, and with a limit sl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from layers.tcp.congestion.base import INFINITE_SSTHRESH
+from layers.tcp.congestion.base import INFINITE_SSTHRESH, AckSample
 
 
 @dataclass(slots=True)
 class NewReno:
     """The strategy "newreno"."""
 
+    name: ClassVar[str] = "newreno"
+
     mss: int = 536
     cwnd: int = 536
     ssthresh: int = INFINITE_SSTHRESH
+    initial: int = 10  # segments: the initial window, and the restart window (RFC 5681 4.1)
     bytes_acked: int = 0  # since cwnd grew last, in congestion avoidance
+    prior_cwnd: int = 0  # before the last reduction; 0: nothing to undo
+    prior_ssthresh: int = 0
 
-    def start(self, mss: int, segments: int) -> None:
+    def start(self, mss: int, segments: int, now: int) -> None:
         """RFC 6928 2: ten segments (the configuration's initial_window); one after a lost SYN (RFC 5681 3.1)."""
         self.mss = mss
+        self.initial = segments
         self.cwnd = mss * segments
 
     def set_mss(self, mss: int) -> None:
@@ -30,10 +37,11 @@ class NewReno:
         self.mss = mss
         self.cwnd = max(self.cwnd, 2 * mss)
 
-    def acked(self, acked: int, limited: bool) -> None:
+    def acked(self, sample: AckSample) -> None:
         """RFC 5681 3.1; cwnd grows only while it is what limits us (RFC 7661, Linux tcp_is_cwnd_limited)."""
-        if not limited:
+        if not sample.limited:
             return
+        acked = sample.acked
         cwnd = self.cwnd
         if cwnd < self.ssthresh:  # slow start
             grown = cwnd + acked
@@ -48,33 +56,47 @@ class NewReno:
             cwnd += self.mss
         self.cwnd = cwnd
 
-    def enter_recovery(self, flight: int) -> None:
-        """RFC 6582 3.2 step 2, RFC 5681 3.2 steps 2 and 3."""
-        self.ssthresh = max(flight // 2, 2 * self.mss)
-        self.cwnd = self.ssthresh + 3 * self.mss
+    def _reduce(self, flight: int) -> None:
+        """RFC 5681 3.1 equation 4: ssthresh = max(FlightSize / 2, 2 SMSS).
+
+        What limited transmit sent beyond cwnd does not count (3.2 step 2), nor what SACK has delivered, so flight
+        counts up to cwnd. Linux (tcp_reno_ssthresh) halves cwnd, which is more where the application was slower.
+        """
+        self.prior_cwnd = self.cwnd
+        self.prior_ssthresh = self.ssthresh
+        self.ssthresh = max(min(flight, self.cwnd) // 2, 2 * self.mss)
         self.bytes_acked = 0
 
-    def duplicate_ack(self) -> None:
-        """RFC 5681 3.2 step 4."""
-        self.cwnd += self.mss
+    def enter_recovery(self, flight: int, now: int) -> None:
+        """RFC 5681 3.2 step 2, RFC 6675 5 step 4.2."""
+        self._reduce(flight)
 
-    def partial_ack(self, acked: int) -> None:
-        """RFC 6582 3.2 step 3, partial acknowledgment: deflate by what was acknowledged, add back one segment."""
-        self.cwnd = max(self.cwnd - acked, self.mss)
-        if acked >= self.mss:
-            self.cwnd += self.mss
+    def congestion_experienced(self, flight: int, now: int) -> None:
+        """RFC 3168 6.1.2: as for a lost packet."""
+        self._reduce(flight)
 
-    def exit_recovery(self, flight: int) -> None:
-        """RFC 6582 3.2 step 3, full acknowledgment, option 1, so that no burst follows."""
-        self.cwnd = min(self.ssthresh, max(flight, self.mss) + self.mss)
+    def set_window(self, cwnd: int) -> None:
+        """As recovery says."""
+        self.cwnd = cwnd
 
-    def timeout(self, flight: int, first: bool) -> None:
+    def exit_recovery(self, now: int) -> None:
+        """RFC 6582 3.2 step 3, full acknowledgment; RFC 9937 5."""
+        self.cwnd = self.ssthresh
+
+    def timeout(self, flight: int, first: bool, now: int) -> None:
         """RFC 5681 3.1 equation 4 and the loss window; ssthresh stays on repeated timeouts of the same data."""
         if first:
-            self.ssthresh = max(flight // 2, 2 * self.mss)
+            self._reduce(flight)
         self.cwnd = self.mss
         self.bytes_acked = 0
 
-    def idle(self, segments: int) -> None:
+    def undo(self, now: int) -> None:
+        """RFC 4015 3.2, as Linux tcp_undo_cwnd_reduction: neither falls below what it is now."""
+        if self.prior_cwnd:
+            self.cwnd = max(self.cwnd, self.prior_cwnd)
+            self.ssthresh = max(self.ssthresh, self.prior_ssthresh)
+            self.prior_cwnd = 0
+
+    def idle(self, idle_for: int, rto: int, now: int) -> None:
         """RFC 5681 4.1: no more than the restart window."""
-        self.cwnd = min(self.cwnd, self.mss * segments)
+        self.cwnd = min(self.cwnd, self.mss * self.initial)

@@ -71,3 +71,15 @@ class NewRenoRecovery:
     def allowance(self, mss: int) -> int:
         """Bytes beyond cwnd that limited transmit grants now (RFC 3042 2)."""
         return 0 if self.active or self.duplicates >= DUP_THRESH else self.duplicates * mss
+
+    def window(self, decision: Decision, cwnd: int, ssthresh: int, acked: int, flight: int, mss: int) -> int:
+        """cwnd after `decision`, which `acked` bytes led to, with `flight` in flight."""
+        if decision == Decision.FAST_RETRANSMIT:  # RFC 5681 3.2 step 3
+            return ssthresh + DUP_THRESH * mss
+        if decision == Decision.INFLATE:  # RFC 5681 3.2 step 4
+            return cwnd + mss
+        if decision == Decision.PARTIAL:  # RFC 6582 3.2 step 3: deflate by what was acknowledged, add a segment back
+            return max(cwnd - acked, mss) + (mss if acked >= mss else 0)
+        if decision == Decision.EXIT:  # RFC 6582 3.2 step 3, full acknowledgment, option 1: no burst follows
+            return min(ssthresh, max(flight, mss) + mss)
+        return cwnd

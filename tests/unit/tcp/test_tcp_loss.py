@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tcp_host import MSS, Host, established
 
-from layers.tcp.congestion.base import INFINITE_SSTHRESH
+from layers.tcp.congestion import STRATEGIES, make
+from layers.tcp.congestion.base import INFINITE_SSTHRESH, AckSample, Strategy
 from layers.tcp.congestion.newreno import NewReno
+from layers.tcp.core import TcpCore
 from layers.tcp.recovery.newreno import Decision, NewRenoRecovery
 from layers.tcp.rto import MS, Rto
 from levelip.frames.seam import SetOption
@@ -72,60 +74,93 @@ def test_a_sample_ends_the_backoff() -> None:
     assert r.rto == 300 * MS
 
 
+def sample(acked: int, *, limited: bool = True) -> AckSample:
+    """An ACK of `acked` bytes."""
+    return AckSample(acked, acked, acked, acked, limited, -1, 0, 0, 0)
+
+
 def test_slow_start_and_avoidance() -> None:
     """cwnd 10 → 20 by ten segments; above ssthresh one segment a window. RFC 5681 3.1."""
     cc = NewReno()
-    cc.start(1000, 10)
+    cc.start(1000, 10, 0)
     assert (cc.cwnd, cc.ssthresh) == (10_000, INFINITE_SSTHRESH)
-    cc.acked(10_000, True)
+    cc.acked(sample(10_000))
     assert cc.cwnd == 20_000
     cc.ssthresh = 20_000
-    cc.acked(19_999, True)
+    cc.acked(sample(19_999))
     assert cc.cwnd == 20_000
-    cc.acked(1, True)
+    cc.acked(sample(1))
     assert cc.cwnd == 21_000
 
 
 def test_slow_start_ends_at_ssthresh() -> None:
     """What an ACK takes beyond ssthresh counts for congestion avoidance."""
     cc = NewReno()
-    cc.start(1000, 10)
+    cc.start(1000, 10, 0)
     cc.ssthresh = 12_000
-    cc.acked(5000, True)
+    cc.acked(sample(5000))
     assert cc.cwnd == 12_000 and cc.bytes_acked == 3000
 
 
 def test_one_ack_of_64_kb_in_slow_start() -> None:
     """It opens the window by all of it: no limit of two segments an ACK."""
     cc = NewReno()
-    cc.start(1448, 44)
-    cc.acked(44 * 1448, True)
+    cc.start(1448, 44, 0)
+    cc.acked(sample(44 * 1448))
     assert cc.cwnd == 88 * 1448
 
 
 def test_halving() -> None:
-    """Flight of 20 segments: ssthresh 10, cwnd 13; on exit min(ssthresh, flight + 1). RFC 5681 3.2, RFC 6582 3.2."""
+    """Flight of 20 segments: ssthresh 10, cwnd left to recovery; on exit ssthresh. RFC 5681 3.2, RFC 6582 3.2."""
     cc = NewReno()
-    cc.start(1000, 20)
-    cc.enter_recovery(20_000)
-    assert (cc.ssthresh, cc.cwnd) == (10_000, 13_000)
-    cc.duplicate_ack()
-    assert cc.cwnd == 14_000
-    cc.partial_ack(3000)
-    assert cc.cwnd == 12_000  # 14 - 3 + 1
-    cc.exit_recovery(4000)
+    cc.start(1000, 20, 0)
+    cc.enter_recovery(20_000, 0)
+    assert (cc.ssthresh, cc.cwnd) == (10_000, 20_000)
+    cc.set_window(13_000)
+    cc.exit_recovery(0)
+    assert cc.cwnd == 10_000
+
+
+def test_limited_transmit_does_not_count() -> None:
+    """Flight of 22 over a cwnd of 20: ssthresh 10. RFC 5681 3.2 step 2. With ECN likewise."""
+    for reduce in ("enter_recovery", "congestion_experienced"):
+        cc = NewReno()
+        cc.start(1000, 20, 0)
+        getattr(cc, reduce)(22_000, 0)
+        assert cc.ssthresh == 10_000
+
+
+def test_undo() -> None:
+    """Back to cwnd 20 and no ssthresh; a second undo changes nothing. RFC 4015 3.2."""
+    cc = NewReno()
+    cc.start(1000, 20, 0)
+    cc.timeout(20_000, True, 0)
+    cc.timeout(1000, False, 0)
+    cc.undo(0)
+    assert (cc.cwnd, cc.ssthresh) == (20_000, INFINITE_SSTHRESH)
+    cc.set_window(5000)
+    cc.undo(0)
     assert cc.cwnd == 5000
+
+
+def test_newreno_window() -> None:
+    """ssthresh 10: 13 first, 14 by a duplicate, a partial ACK of 3 leaves 12; at the end flight + 1. RFC 6582 3.2."""
+    r = NewRenoRecovery()
+    assert r.window(Decision.FAST_RETRANSMIT, 20_000, 10_000, 0, 19_000, 1000) == 13_000
+    assert r.window(Decision.INFLATE, 13_000, 10_000, 0, 19_000, 1000) == 14_000
+    assert r.window(Decision.PARTIAL, 14_000, 10_000, 3000, 15_000, 1000) == 12_000
+    assert r.window(Decision.EXIT, 10_000, 10_000, 3000, 4000, 1000) == 5000
 
 
 def test_timeout_window() -> None:
     """cwnd one segment, ssthresh half of the flight, at least two; unchanged on the second timeout. RFC 5681 3.1."""
     cc = NewReno()
-    cc.start(1000, 20)
-    cc.timeout(20_000, True)
+    cc.start(1000, 20, 0)
+    cc.timeout(20_000, True, 0)
     assert (cc.cwnd, cc.ssthresh) == (1000, 10_000)
-    cc.timeout(1000, False)
+    cc.timeout(1000, False, 0)
     assert cc.ssthresh == 10_000
-    cc.timeout(1000, True)
+    cc.timeout(1000, True, 0)
     assert cc.ssthresh == 2000
 
 
@@ -245,7 +280,7 @@ def test_rttm_by_timestamps(isn: ISN) -> None:
 def test_fast_retransmit(isn: ISN) -> None:
     """The third duplicate resends the first segment at once; each of the first two lets a new one go.
 
-    RFC 5681 3.2, RFC 3042. Flight 12 then: ssthresh 6, cwnd 9."""
+    RFC 5681 3.2, RFC 3042. cwnd 10 then: ssthresh 5, cwnd 8."""
     c = bulk(20, **isn)
     c.quiet()
     c.inject("A", seq=1, ack=1, sack=[(1 + MSS, 1 + 2 * MSS)])
@@ -257,7 +292,7 @@ def test_fast_retransmit(isn: ISN) -> None:
     c.expect("A", seq=1, len=MSS)
     c.expect_nothing()
     info = c.row()["info"]  # type: ignore[index]
-    assert (info["snd_ssthresh"], info["snd_cwnd"], info["ca_state"]) == (6, 9, 3)
+    assert (info["snd_ssthresh"], info["snd_cwnd"], info["ca_state"]) == (5, 8, 3)
     assert c.core.counters["fast_retransmits"] == 1
 
 
@@ -350,3 +385,22 @@ def test_text_and_fin_are_sent_again_together(isn: ISN) -> None:
     c.advance(201)
     c.expect("PA", seq=1, data=b"last")
     c.expect("FA", seq=5)
+
+
+def test_a_strategy_survives_a_snapshot() -> None:
+    """Fields and name; the core goes on with the one it had."""
+    c = bulk()
+    c.inject("A", seq=1, ack=1 + 3 * MSS)
+    data = c.core.snapshot()
+    again = TcpCore.restore(c.config, data)
+    assert again.snapshot() == data
+    kept = data["connections"][0]["congestion"]
+    assert kept["name"] == "newreno" and kept["cwnd"] == 13 * MSS
+
+
+def test_strategies_by_name() -> None:
+    """A fresh one each time; a name that is not in the table is the caller's fault."""
+    assert make("newreno") == NewReno() and make("newreno") is not make("newreno")
+    assert all(kind.name == name and isinstance(kind(), Strategy) for name, kind in STRATEGIES.items())
+    with pytest.raises(KeyError):
+        make("vegas")
