@@ -13,7 +13,6 @@ import socket
 import time
 from typing import Any
 
-
 from levelip.client import control
 from levelip.client.calls import Calls
 from levelip.client.control import Answer
