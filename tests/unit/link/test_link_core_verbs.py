@@ -17,12 +17,18 @@ from levelip.wire.arp import ArpPacket
 
 def busy() -> Host:
     """A core in the midst of everything: announcing, asking, polling, queues both ways."""
-    host = Host(announced=False, arp_reachable_ms=3000, arp_queue=2)
+    host = Host(announced=False, arp_reachable_ms=2000, arp_delay_ms=1000, arp_queue=2, arp_entries=16)
     host.ip_up()
     host.pass_time(SECOND)
-    host.learn()
+    host.confirm()
     host.pass_time(3 * SECOND)
-    host.send(segment(US, A))  # a poll
+    host.send(segment(US, A))  # it is stale: first a delay,
+    host.pass_time(1000 * MS)  # then a poll
+    for last in (20, 21, 22, 23):  # one too many questions
+        host.send(segment(US, bytes((10, 0, 0, last))), hop=bytes((10, 0, 0, last)))
+    for last in (30, 31):  # strangers
+        host.learn(bytes((10, 0, 0, last)), B_MAC)
+    host.confirm(bytes((10, 0, 0, 40)), B_MAC)
     host.pass_time(300 * MS)
     for number in range(3):  # a question, its queue overflown
         host.send(segment(US, B, ident=number), hop=B)
@@ -43,6 +49,9 @@ def future(core: LinkCore, now: int) -> list[Any]:
         host.pass_time(400 * MS)
         if step == 2:
             host.arp(ArpPacket(2, B_MAC, B, OUR_MAC, US))
+        if step == 3:
+            host.arp(ArpPacket.request(sha=B_MAC, spa=bytes((10, 0, 0, 40)), tpa=US))
+            host.arp(ArpPacket.request(sha=A_MAC, spa=bytes((10, 0, 0, 40)), tpa=US))
         if step == 4:
             host.send(segment(US, A))
             host.send(segment(US, bytes((10, 0, 0, 77))), hop=bytes((10, 0, 0, 77)))
