@@ -50,6 +50,7 @@ class Socket:
     inline: bool = False
     chunk: int = CHUNK
     peer: tuple[bytes, int] = (b"", 0)
+    port: int = 0  # ours, once connected
 
     def pump(self, now: int) -> None:
         """Hand over what credit allows."""
@@ -130,6 +131,7 @@ class TcpHost:
             return
         if kind is Connected:
             sock.rings, sock.limit = frame.rings, frame.limit
+            sock.port = frame.local_port
             sock.pump(now)
         elif kind is Accepted:
             sock.limit = max(sock.limit, frame.limit)
