@@ -63,9 +63,12 @@ class TwoStacks(RuleBasedStateMachine):
         self.epochs = 100
         self.written = 0
 
-    def pick(self, number: int) -> Conversation | None:
-        """One of the conversations that are open."""
-        return self.talks[number % len(self.talks)] if self.talks else None
+    def pick(self, number: int, side: bool) -> tuple[Conversation | None, Socket | None]:
+        """One of the conversations, and one of its ends if that is there."""
+        if not self.talks:
+            return None, None
+        talk = self.talks[number % len(self.talks)]
+        return talk, talk.client if side else talk.server
 
     def ready(self) -> bool:
         """Something can be opened."""
@@ -83,8 +86,7 @@ class TwoStacks(RuleBasedStateMachine):
     @rule(place=PLACES, side=SIDES, size=SIZES)
     def write(self, place: int, side: bool, size: int) -> None:
         """More of it, from either end."""
-        talk = self.pick(place)
-        sock = talk and (talk.client if side else talk.server)
+        _, sock = self.pick(place, side)
         if sock is not None and not sock.then_eof and sock.error is None:
             self.written += 1
             sock.write(pattern(self.written, size), self.net.now)
@@ -92,8 +94,7 @@ class TwoStacks(RuleBasedStateMachine):
     @rule(place=PLACES, side=SIDES)
     def finish(self, place: int, side: bool) -> None:
         """shutdown(SHUT_WR) behind all that was written."""
-        talk = self.pick(place)
-        sock = talk and (talk.client if side else talk.server)
+        _, sock = self.pick(place, side)
         if sock is not None:
             sock.then_eof = True
             sock.pump(self.net.now)
@@ -101,8 +102,7 @@ class TwoStacks(RuleBasedStateMachine):
     @rule(place=PLACES, side=SIDES)
     def pause(self, place: int, side: bool) -> None:
         """The application does not read for a while, or reads again."""
-        talk = self.pick(place)
-        sock = talk and (talk.client if side else talk.server)
+        _, sock = self.pick(place, side)
         if sock is not None:
             sock.reading = not sock.reading
             if sock.reading:
@@ -111,8 +111,7 @@ class TwoStacks(RuleBasedStateMachine):
     @rule(place=PLACES, side=SIDES, abort=st.booleans())
     def close(self, place: int, side: bool, abort: bool) -> None:
         """close(), or a reset."""
-        talk = self.pick(place)
-        sock = talk and (talk.client if side else talk.server)
+        talk, sock = self.pick(place, side)
         if talk is not None and sock is not None:
             talk.broken = sock.then_eof = True
             sock.error = sock.error or -1
