@@ -100,6 +100,18 @@ class LinkConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = 3
     arp_entries: Annotated[int, _count(ge=1, description="largest ARP cache")] = 1024
     arp_queue: Annotated[int, _count(ge=1, description="packets that wait for one ARP answer")] = 64
+    acd_probes: Annotated[
+        int, _count(le=10, description="ARP probes before our address is used (RFC 5227 has 3); 0: none, as Linux")
+    ] = 0
+    acd_probe_wait_ms: Annotated[int, _ms(description="the first probe is sent after at most this, at random")] = 1000
+    acd_probe_min_ms: Annotated[int, _ms(description="time between two probes, at least")] = 1000
+    acd_probe_max_ms: Annotated[int, _ms(description="time between two probes, at most")] = 2000
+    acd_announce_wait_ms: Annotated[int, _ms(description="time from the last probe to the first announcement")] = 2000
+    acd_announcements: Annotated[int, _count(le=10, description="ARP announcements of our address")] = 2
+    acd_announce_interval_ms: Annotated[int, _ms(description="time between two announcements")] = 2000
+    acd_defend_interval_ms: Annotated[
+        int, _ms(description="our address is not defended against a conflict that comes less than this after another")
+    ] = 10_000
     device_queue: Annotated[int, _count(ge=1, description="frames that wait for the device")] = 1024
     pool_slots: Annotated[int, _count(ge=16, le=65_536, description="slots of 64 KB in the device pool")] = 512
 

@@ -367,13 +367,14 @@ class ArpCache:
         return "stale" if entry.state == "reachable" and now >= entry.fresh_until else entry.state
 
     def show(self, now: int) -> list[dict[str, str | int]]:
-        """The entries for `lvlip neigh`: ages in ms of stack time, -1 where there was never an answer, or a use."""
+        """The entries for `lvlip neigh`: ages in ms of stack time, -1 where there is none."""
         return [
             {
                 "address": format_ipv4(entry.address),
                 "mac": format_mac(entry.mac) if entry.mac else "",
                 "state": self._shown(entry, now),
                 "confirmed_ms": (now - entry.confirmed) // MS if entry.mac and entry.confirmed != NEVER else -1,
+                "updated_ms": (now - entry.updated) // MS if entry.updated != NEVER else -1,
                 "used_ms": (now - entry.used) // MS if entry.used != NEVER else -1,
                 "asked": entry.asked,
                 "queued": len(entry.queue),

@@ -16,6 +16,14 @@ TUNABLES = (
     "arp_retries",
     "arp_entries",
     "arp_queue",
+    "acd_probes",
+    "acd_probe_wait_ms",
+    "acd_probe_min_ms",
+    "acd_probe_max_ms",
+    "acd_announce_wait_ms",
+    "acd_announcements",
+    "acd_announce_interval_ms",
+    "acd_defend_interval_ms",
     "device_queue",
 )
 """Keys of [link] that a running core takes; the others concern the shell."""

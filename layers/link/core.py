@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from layers.link.arp import ArpCache, Ask, Changed, GiveUp, Neighbour, Overflow, Step, Transmit
+from layers.link.claim import Claim
 from layers.link.config import TUNABLES, LinkCoreConfig
 from layers.link.offload import Unfit, pieces, prepare, received
 from levelip.config import LinkConfig
@@ -56,10 +57,6 @@ from levelip.wire.ethernet import EthernetHeader, EtherType, ethertype_name
 SNAPSHOT_VERSION = 2
 UNLIMITED = 1 << 62
 
-ANNOUNCE_NUM = 2  # RFC 5227 1.1
-ANNOUNCE_INTERVAL_NS = 2_000_000_000  # RFC 5227 1.1
-DEFEND_INTERVAL_NS = 10_000_000_000  # RFC 5227 1.1
-
 _ETHERNET_LEN = 14
 _IP_LEN = 20
 _TYPE_IPV4 = EtherType.IPV4.to_bytes(2, "big")
@@ -80,9 +77,7 @@ class _Saved(msgspec.Struct):
     ids: FrameIds
     neighbours: list[Neighbour]
     ip_up: bool
-    announcements: int
-    announce_at: int
-    defended_at: int
+    claim: Claim
     up: list[Packet | LinkState | Unreachable]
     down: list[DeviceFrame]
     counters: dict[str, int]
@@ -111,9 +106,8 @@ class LinkCore:
         self._from_ipv4 = config.mac + _TYPE_IPV4  # the rest of an Ethernet header, behind the destination
         self._arp = ArpCache(self._link, rng)
         self._ip_up = False
-        self._announcements = 0  # left to send
-        self._announce_at = 0
-        self._defended_at = now - DEFEND_INTERVAL_NS
+        self._claim = Claim()
+        self._usable = False  # the device is up, and our addresses are ours
         self._up: Output = []
         self._down: Output = []
         self._events: list[Event] = []
@@ -125,7 +119,7 @@ class LinkCore:
             NeighbourDown: self._neighbour_down,
         }
         if self._device.up:
-            self._start_announcing(now)
+            self._start_claim(now)
 
     # the verbs
 
@@ -140,16 +134,17 @@ class LinkCore:
     def handle_timer(self, now: int) -> None:
         """Announce, ask again, give up."""
         self._now = now
-        if self._announcements and self._announce_at <= now:
-            self._announce(now)
+        due = self._claim.next_timer()
+        if due is not None and due <= now:
+            self._claim_step(now)
         self._do(self._arp.handle_timer(now), now)
 
     def next_timer(self) -> int | None:
-        """The earliest of the announcement's and the cache's deadlines, ns of stack time."""
-        deadline = self._arp.next_timer()
-        if self._announcements:
-            return self._announce_at if deadline is None else min(deadline, self._announce_at)
-        return deadline
+        """The earliest of the claim's and the cache's deadlines, ns of stack time."""
+        deadline, claim = self._arp.next_timer(), self._claim.next_timer()
+        if claim is None or deadline is None:
+            return claim if deadline is None else deadline
+        return min(deadline, claim)
 
     def outgoing(self, room: Room) -> Output:
         """Take what fits. Packets that ip has no room for are dropped: their slots in the pool cannot wait."""
@@ -200,9 +195,7 @@ class LinkCore:
             self._ids,
             self._arp.entries,
             self._ip_up,
-            self._announcements,
-            self._announce_at,
-            self._defended_at,
+            self._claim,
             [frame for _, frame in self._up],
             [frame for _, frame in self._down],
             dict(sorted(self.counters.items())),
@@ -218,16 +211,16 @@ class LinkCore:
         if saved.version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot of version {saved.version}, not {SNAPSHOT_VERSION}")
         rng = random.Random()
-        version, internal, gauss = saved.rng
-        rng.setstate((version, tuple(internal), gauss))
         core = cls(config, rng, saved.now)
+        version, internal, gauss = saved.rng
+        rng.setstate((version, tuple(internal), gauss))  # after the start, which draws from it
         core._link = saved.link
         core._device = saved.device
         core._ids = saved.ids
         core._arp = ArpCache(saved.link, rng, saved.neighbours)
         core._ip_up = saved.ip_up
-        core._announcements, core._announce_at = saved.announcements, saved.announce_at
-        core._defended_at = saved.defended_at
+        core._claim = saved.claim
+        core._see_usable()
         core._up = [("ip", frame) for frame in saved.up]
         core._down = [("device", frame) for frame in saved.down]
         core.counters = defaultdict(int, saved.counters)
@@ -333,11 +326,11 @@ class LinkCore:
             self._drop(reasons.ARP_BAD_OP, frame.id, detail=str(arp.oper))
             return
         sender, mac = arp.spa, arp.sha
+        if mac == self._mac:
+            self._drop(reasons.ARP_OWN, frame.id)
+            return
         if sender in self._addresses:
-            if mac == self._mac:
-                self._drop(reasons.ARP_OWN, frame.id)
-            else:
-                self._conflict(arp, frame.id, now)
+            self._conflict(arp, sender, frame.id, now)
             return
         probe = is_unspecified(sender)  # RFC 5227 2.1.1: "may I have it?"; there is nothing to learn from it
         if (
@@ -351,6 +344,12 @@ class LinkCore:
             self._drop(reasons.ARP_BAD_SENDER, frame.id, detail=f"{format_ipv4(sender)} at {format_mac(mac)}")
             return
         ours = arp.tpa in self._addresses
+        if not self._usable:  # nothing is ours yet: we neither answer nor learn (RFC 5227 2.1)
+            if probe and ours and arp.oper == REQUEST:  # RFC 5227 2.1.1: another host wants the address as well
+                self._conflict(arp, arp.tpa, frame.id, now)
+            else:
+                self._drop(reasons.ARP_NOT_FOR_US, frame.id)
+            return
         answer = arp.oper == REPLY and ours and head[:6] == self._mac
         merged = None if probe else self._arp.merge(sender, mac, now, answer=answer)
         if merged is not None:
@@ -370,25 +369,57 @@ class LinkCore:
             self.counters["arp_replies_sent"] += 1
             self._send_arp(ArpPacket.reply_to(arp, sha=self._mac), mac, [frame.id])
 
-    def _conflict(self, arp: ArpPacket, frame: int, now: int) -> None:
-        """RFC 5227 2.4 (b): say once that the address is ours, and then hold still for a while."""
-        self._drop(reasons.ARP_CONFLICT, frame, detail=f"{format_ipv4(arp.spa)} at {format_mac(arp.sha)}")
-        if now - self._defended_at >= DEFEND_INTERVAL_NS:
-            self._defended_at = now
-            self.counters["arp_announcements_sent"] += 1
-            self._send_arp(ArpPacket.announcement(sha=self._mac, spa=arp.spa), MAC_BROADCAST, [frame])
+    def _conflict(self, arp: ArpPacket, address: bytes, frame: int, now: int) -> None:
+        """Another host has our address (RFC 5227 2.4), or wants it while we only probe for it (2.1.1)."""
+        self._drop(reasons.ARP_CONFLICT, frame, detail=f"{format_ipv4(address)} at {format_mac(arp.sha)}")
+        old = self._claim.phase
+        defend = self._claim.contested(self._link, address, now)
+        if self.interest:
+            data = {"address": format_ipv4(address), "mac": format_mac(arp.sha), "defended": defend}
+            self._events.append(Event(now, "conflict", frame=frame, data=data))
+        self._tell_claim(old, now)
+        if defend:
+            self._announce(address, [frame])
 
-    def _start_announcing(self, now: int) -> None:
-        """RFC 5227 2.3, so that neighbours forget whoever had the address before; without its probes of 2.1."""
+    def _start_claim(self, now: int) -> None:
+        """The device is up: find out whether our addresses are free, if so configured, and announce them."""
+        old = self._claim.phase
         if self._ethernet and self._addresses:
-            self._announcements, self._announce_at = ANNOUNCE_NUM, now
+            self._claim.start(self._link, self._rng, now)
+        else:
+            self._claim.phase = "owned"
+        self._see_usable()
+        self._claim_event(old, now)
 
-    def _announce(self, now: int) -> None:
-        self._announcements -= 1
-        self._announce_at = now + ANNOUNCE_INTERVAL_NS
-        for address in sorted(self._addresses):
-            self.counters["arp_announcements_sent"] += 1
-            self._send_arp(ArpPacket.announcement(sha=self._mac, spa=address), MAC_BROADCAST, [])
+    def _claim_step(self, now: int) -> None:
+        old = self._claim.phase
+        send = self._claim.step(self._link, self._rng, now)
+        for address in sorted(self._addresses) if send else ():
+            if send == "announce":
+                self._announce(address, [])
+            else:
+                self.counters["arp_probes_sent"] += 1
+                self._send_arp(ArpPacket.probe(sha=self._mac, tpa=address), MAC_BROADCAST, [])
+        self._tell_claim(old, now)
+
+    def _tell_claim(self, old: str, now: int) -> None:
+        """Tell ip if our addresses became ours or no longer are, and whoever listens if the phase is not `old`."""
+        was = self._usable
+        self._see_usable()
+        self._claim_event(old, now)
+        if was != self._usable:
+            self._tell_ip()
+
+    def _claim_event(self, old: str, now: int) -> None:
+        if self.interest and self._claim.phase != old:
+            self._events.append(Event(now, "claim", data={"old": old, "new": self._claim.phase}))
+
+    def _see_usable(self) -> None:
+        self._usable = self._device.up and self._claim.owned
+
+    def _announce(self, address: bytes, causes: list[int]) -> None:
+        self.counters["arp_announcements_sent"] += 1
+        self._send_arp(ArpPacket.announcement(sha=self._mac, spa=address), MAC_BROADCAST, causes)
 
     def _ask(self, ask: Ask) -> None:
         self.counters["arp_requests_sent"] += 1
@@ -441,8 +472,8 @@ class LinkCore:
         elif is_multicast(hop):
             low = bytes((hop[1] & 0x7F, hop[2], hop[3]))  # the low 23 bits (RFC 1112 6.4)
             self._transmit(packet, _MULTICAST_PREFIX + low + self._from_ipv4)
-        elif not self._device.up:
-            self._drop(reasons.DEVICE_DOWN, packet.id)
+        elif not self._usable:
+            self._drop(reasons.DEVICE_DOWN if not self._device.up else reasons.ARP_UNCLAIMED, packet.id)
         else:
             self._do(self._arp.send(packet, now), now)
 
@@ -465,8 +496,8 @@ class LinkCore:
         if size > self._device.mtu and not (gso_size and self._pieces_fit(head, gso_size)):
             self._drop(reasons.OVER_DEVICE_MTU, packet.id, detail=f"{size} bytes")
             return
-        if not self._device.up:
-            self._drop(reasons.DEVICE_DOWN, packet.id)
+        if not self._usable:
+            self._drop(reasons.DEVICE_DOWN if not self._device.up else reasons.ARP_UNCLAIMED, packet.id)
             return
         frame = DeviceFrame(self._ids.next(), [packet.id], link_head + head, payload, vnet, packet.traced)
         counters = self.counters
@@ -499,9 +530,10 @@ class LinkCore:
             self._events.append(Event(now, "device", data=data))
         if state.up and not was_up:
             self._arp.expire()
-            self._start_announcing(now)
+            self._start_claim(now)
         elif was_up and not state.up:
-            self._announcements = 0
+            self._claim.stop()
+            self._see_usable()
             for _, frame in self._down:
                 self._drop(reasons.DEVICE_DOWN, frame.id)
             self._down = []
@@ -527,7 +559,7 @@ class LinkCore:
                     self._config.iface,
                     device.name,
                     device.kind,
-                    device.up,
+                    self._usable,
                     device.mtu,
                     device.gso_max,
                     device.checksum_offload,
@@ -573,6 +605,8 @@ class LinkCore:
             "checksum_offload": device.checksum_offload,
             "gso_max": device.gso_max,
             "waiting": len(self._down),
+            "claim": self._claim.phase,
+            "conflicts": self._claim.conflicts,
         }
 
     def set(self, key: str, value: Any, now: int) -> None:

@@ -10,11 +10,16 @@ from levelip.cli.common import Stack, StackCommand
 
 
 @click.command(cls=StackCommand)
+@click.option("-s", "--statistics", is_flag=True, help="With ages and counts, as ip -s neigh.")
 @click.option("--flush", is_flag=True, help="Forget all entries, or that of --address.")
 @click.option("--address", metavar="ADDRESS", help="With --flush: only this one.")
 @click.pass_obj
-def command(stack: Stack, flush: bool, address: str | None) -> None:
-    """Show the ARP cache: address, MAC, state, age of the last answer."""
+def command(stack: Stack, statistics: bool, flush: bool, address: str | None) -> None:
+    """Show the ARP cache: address, MAC, state.
+
+    REACHABLE answered us not long ago. STALE is used, and will be asked; DELAY is used now and asked in a few seconds;
+    PROBE is being asked, alone. INCOMPLETE: everybody is asked. FAILED: nobody answered.
+    """
     if flush:
         arguments: dict[str, Any] = {"address": address} if address else {}
         answer = stack.ask("link", "neigh.flush", **arguments)
@@ -28,19 +33,23 @@ def command(stack: Stack, flush: bool, address: str | None) -> None:
         if stack.json:
             stack.emit({**row, "device": device})
         else:
-            click.echo(line(row, device))
+            click.echo(line(row, device, statistics=statistics))
 
 
-def line(row: dict[str, Any], device: str) -> str:
-    """ "10.0.0.1 dev lvlip0 lladdr 02:00:00:00:00:01 REACHABLE, answered 1.2 s ago"."""
+def line(row: dict[str, Any], device: str, *, statistics: bool = False) -> str:
+    """ "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 REACHABLE", as ip neigh prints it.
+
+    With statistics " used USED/CONFIRMED/UPDATED probes N" before the state, seconds ago, "-" for never; and last, what
+    ip has no word for: packets that wait.
+    """
     text = f"{row['address']} dev {device}"
     if row["mac"]:
         text += f" lladdr {row['mac']}"
+    if statistics:
+        ages = (row["used_ms"], row["confirmed_ms"], row["updated_ms"])
+        text += " used " + "/".join("-" if age < 0 else str(age // 1000) for age in ages)
+        text += f" probes {row['asked']}"
     text += f" {row['state'].upper()}"
-    if row["confirmed_ms"] >= 0:
-        text += f", answered {row['confirmed_ms'] / 1000:.1f} s ago"
-    if row["asked"]:
-        text += f", asked {row['asked']} times"
-    if row["queued"]:
-        text += f", {row['queued']} packets wait"
+    if statistics and row["queued"]:
+        text += f" ({row['queued']} packets wait)"
     return text

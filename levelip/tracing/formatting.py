@@ -192,6 +192,17 @@ def _arp(data: _Taken) -> str:
     return f"ARP {address}{where}, {_change(data)}" if "new" in data else f"ARP {address}{where}"
 
 
+def _conflict(data: _Taken) -> str:
+    address, mac = data("address"), data("mac")
+    if address is None:
+        return ""
+    return f"{mac} claims our address {address}, {'defended' if data('defended') else 'not defended'}"
+
+
+def _claim(data: _Taken) -> str:
+    return f"our addresses: {_change(data)}" if "new" in data else ""
+
+
 def _route(data: _Taken) -> str:
     return f"the transports know {data('routes')} routes" if "routes" in data else ""
 
@@ -225,7 +236,9 @@ def _words(name: str) -> str:
 _KINDS: dict[str, Callable[[_Taken], str]] = {
     "arp": _arp,
     "call": _call,
+    "claim": _claim,
     "client": _client,
+    "conflict": _conflict,
     "cwnd": _cwnd,
     "device": _device,
     "icmp": _icmp,

@@ -131,6 +131,7 @@ ARP_CONFLICT     = _reason("arp_conflict", "link", E, "another host claims our a
 ARP_NOT_FOR_US   = _reason("arp_not_for_us", "link", N, "ARP packet about others, of no use to us", "RFC 826")
 ARP_UNSOLICITED  = _reason("arp_unsolicited", "link", O, "ARP reply that nobody asked for", "RFC 826, as Linux arp_accept=0")
 ARP_CONTRADICTS  = _reason("arp_contradicts", "link", O, "another MAC for a neighbour in use: the known one is asked first", "RFC 4861 7.2.5")
+ARP_UNCLAIMED    = _reason("arp_unclaimed", "link", O, "our address is still being probed for, or another host has it", "RFC 5227 2.1")
 ARP_QUEUE_FULL   = _reason("arp_queue_full", "link", O, "too many packets wait for one ARP answer", "RFC 1122 2.3.2.2")
 ARP_CACHE_FULL   = _reason("arp_cache_full", "link", O, "too many ARP questions at once", "RFC 1122 2.3.2.1")
 ARP_UNANSWERED   = _reason("arp_unanswered", "link", O, "the next hop does not answer ARP", "RFC 1122 3.3.1.5")

@@ -106,6 +106,11 @@ class ArpPacket:
         return cls(REQUEST, sha, spa, MAC_ZERO, tpa)
 
     @classmethod
+    def probe(cls, *, sha: bytes, tpa: bytes) -> ArpPacket:
+        """ "Does anybody have `tpa`?", from nobody, to be broadcast (RFC 5227 2.1.1)."""
+        return cls(REQUEST, sha, bytes(4), MAC_ZERO, tpa)
+
+    @classmethod
     def announcement(cls, *, sha: bytes, spa: bytes) -> ArpPacket:
         """ "`spa` is at `sha`", unasked: a request for our own address, to be broadcast (RFC 5227 2.3)."""
         return cls(REQUEST, sha, spa, MAC_ZERO, spa)
@@ -123,6 +128,8 @@ class ArpPacket:
     def __str__(self) -> str:
         if self.oper == REQUEST and self.is_announcement:
             return f"arp announcement {format_ipv4(self.spa)} is-at {format_mac(self.sha)}"
+        if self.oper == REQUEST and not any(self.spa):
+            return f"arp probe who-has {format_ipv4(self.tpa)}"
         if self.oper == REQUEST:
             return f"arp request who-has {format_ipv4(self.tpa)} tell {format_ipv4(self.spa)}"
         if self.oper == REPLY:

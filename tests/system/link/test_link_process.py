@@ -210,3 +210,58 @@ def test_noise_does_not_stop_it(start: Start, run: RunDirectory) -> None:
     assert isinstance(counters, dict)
     assert counters["drop.vlan_tag"] > 0 and counters["drop.wrong_mac"] > 0 and counters["drop.arp_malformed"] > 0
     assert process.poll() is None
+
+
+# ARP against the kernel
+
+
+def counted(run: RunDirectory, name: str) -> int:
+    counters = ask(run, "counters")["counters"]
+    assert isinstance(counters, dict)
+    return int(counters.get(name, 0))
+
+
+@pytest.mark.rfc("RFC 5227 2.1.1")
+def test_an_address_that_the_kernel_has_is_left_to_it(start: Start, run: RunDirectory) -> None:
+    """The kernel has 10.0.0.2 on the device and answers the probe: the address is not used, ARP for it not answered."""
+    start("link.acd_probes=3")
+    assert ask(run, "device")["claim"] == "probing"
+    subprocess.run(["ip", "address", "add", "10.0.0.2/24", "dev", DEVICE], check=True)
+    until(lambda: ask(run, "device")["claim"] == "conflict")
+    told = ask(run, "device")
+    assert told["conflicts"] == 1 and told["up"] is True
+    assert counted(run, "drop.arp_conflict") == 1 and counted(run, "arp_announcements_sent") == 0
+
+
+@pytest.mark.rfc("RFC 5227 2.1.1")
+def test_an_address_that_is_free_is_taken(start: Start, run: RunDirectory) -> None:
+    """Nobody answers three probes: it is announced, and ARP for it is answered."""
+    fast = ("probe_wait", "probe_min", "probe_max", "announce_wait")
+    start("link.acd_probes=3", *(f"link.acd_{name}_ms=100" for name in fast))
+    until(lambda: ask(run, "device")["claim"] == "owned")
+    assert counted(run, "arp_probes_sent") == 3
+    answers_arp()
+
+
+def send_arp(kind: int, mac: bytes, sender: bytes, target: bytes, dst: bytes) -> None:
+    """An ARP packet from the host's side of the device."""
+    body = bytes.fromhex("000108000604") + kind.to_bytes(2, "big") + mac + sender + bytes(6) + target
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((DEVICE, 0))
+        sock.send(dst + mac + b"\x08\x06" + body)
+
+
+@pytest.mark.rfc("RFC 5227 2.4")
+def test_a_conflict_is_defended_against(start: Start, run: RunDirectory) -> None:
+    """Somebody claims 10.0.0.2: one announcement, which the kernel's table follows."""
+    start()
+    answers_arp()
+    until(lambda: counted(run, "arp_announcements_sent") == 2)
+    other = bytes.fromhex("02aabbccddee")
+    ours = bytes((10, 0, 0, 2))
+    for _ in range(3):
+        send_arp(1, other, ours, ours, b"\xff" * 6)
+    until(lambda: counted(run, "drop.arp_conflict") == 3)
+    assert counted(run, "arp_announcements_sent") == 3
+    assert ask(run, "device")["conflicts"] == 3
+    answers_arp()

@@ -75,13 +75,17 @@ def test_ss_as_json_gives_what_tcp_said(layer: Callable[..., FakeLayer], lvlip: 
 
 def test_neigh(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
     known = {"address": "10.0.0.1", "mac": "02:00:00:00:00:01", "state": "reachable", "confirmed_ms": 1200, "used_ms": 5,
-             "asked": 0, "queued": 0}  # fmt: skip
+             "updated_ms": 61_000, "asked": 0, "queued": 0}  # fmt: skip
     asked = {"address": "10.0.0.9", "mac": "", "state": "incomplete", "confirmed_ms": -1, "used_ms": 5, "asked": 2,
-             "queued": 3}  # fmt: skip
+             "updated_ms": -1, "queued": 3}  # fmt: skip
     layer("link", neigh={"neighbours": [known, asked]}, device={"name": "lvl0"}, neigh_flush={"flushed": 2})
     assert lvlip("neigh").stdout == (
-        "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 REACHABLE, answered 1.2 s ago\n"
-        "10.0.0.9 dev lvl0 INCOMPLETE, asked 2 times, 3 packets wait\n"
+        "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 REACHABLE\n"
+        "10.0.0.9 dev lvl0 INCOMPLETE\n"
+    )
+    assert lvlip("neigh", "-s").stdout == (
+        "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 used 0/1/61 probes 0 REACHABLE\n"
+        "10.0.0.9 dev lvl0 used 0/-/- probes 2 INCOMPLETE (3 packets wait)\n"
     )
     assert json.loads(lvlip("neigh", "--json").stdout.splitlines()[1])["queued"] == 3
     assert lvlip("neigh", "--flush").stdout == "2 entries forgotten\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from link_host import A_MAC, B_MAC, MS, NET_BROADCAST, OUR_MAC, SECOND, START, TUN, US, A, B, Host, segment
+from link_host import A_MAC, B_MAC, NET_BROADCAST, OUR_MAC, SECOND, TUN, US, A, B, Host, segment
 
-from levelip.frames.packet import DeviceState, Unreachable
+from levelip.frames.packet import Unreachable
 from levelip.tracing import reasons
 from levelip.wire.addr import MAC_BROADCAST, MAC_ZERO
 from levelip.wire.arp import REPLY, ArpPacket
@@ -28,6 +28,8 @@ def reply(spa: bytes = A, sha: bytes = A_MAC, tpa: bytes = US, tha: bytes = OUR_
 # Packet Reception
 
 
+@pytest.mark.rfc("RFC 5227 2.1.1")
+@pytest.mark.rfc("RFC 826")
 def test_request_for_us_is_answered(host: Host) -> None:
     """A request for our address is answered to the sender alone, and the sender is learned (RFC 826)."""
     host.arp(request())
@@ -44,12 +46,14 @@ def test_probe_is_answered_and_teaches_nothing(host: Host) -> None:
     assert len(host.core.control(1, "neigh", {}, host.now)["neighbours"]) == 0
 
 
+@pytest.mark.rfc("RFC 826")
 def test_request_for_another_teaches_nothing_new(host: Host) -> None:
     """Merge_flag false and not the target: not for us."""
     host.assert_dropped(reasons.ARP_NOT_FOR_US, host.arp(request(tpa=B)))
     assert host.state() == ""
 
 
+@pytest.mark.rfc("RFC 826")
 @pytest.mark.parametrize("packet", [request(sha=B_MAC, tpa=B), reply(sha=B_MAC, tpa=B), request(sha=B_MAC)])
 def test_known_sender_is_merged_first(host: Host, packet: ArpPacket) -> None:
     """The sender's pair is in the table and nobody uses it: its MAC address is updated, whoever is asked (RFC 826,
@@ -69,6 +73,8 @@ def test_unsolicited_reply_makes_no_entry(host: Host) -> None:
     assert host.state() == ""
 
 
+@pytest.mark.rfc("RFC 1122 2.3.2.1")
+@pytest.mark.rfc("RFC 826", "RFC 5227 2.3")
 def test_announcement_updates_and_does_not_create(host: Host) -> None:
     """A gratuitous ARP renews an entry (RFC 5227 3), and makes none."""
     announcement = ArpPacket.announcement(sha=A_MAC, spa=A)
@@ -86,6 +92,7 @@ def test_request_by_unicast_is_answered(host: Host) -> None:
     assert len(host.arp_out()) == 1
 
 
+@pytest.mark.rfc("RFC 826")
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
@@ -112,6 +119,7 @@ def test_truncated(size: int) -> None:
     host.assert_dropped(reasons.ARP_MALFORMED, frame)
 
 
+@pytest.mark.rfc("RFC 826")
 @pytest.mark.parametrize("oper", [0, 3, 8, 65535])
 def test_other_operation(oper: int) -> None:
     """Neither request nor reply (RARP, InARP, ...)."""
@@ -123,6 +131,7 @@ def test_other_operation(oper: int) -> None:
     assert host.down()[0][:6] == A_MAC
 
 
+@pytest.mark.rfc("RFC 1122 3.2.1.3")
 @pytest.mark.parametrize(
     "packet",
     [
@@ -149,24 +158,11 @@ def test_our_own_packet_come_back(host: Host) -> None:
     host.assert_dropped(reasons.ARP_OWN, host.arp(packet))
 
 
-def test_conflict_is_answered_once_in_ten_seconds(host: Host) -> None:
-    """Another host with our address: we defend it by one announcement each DEFEND_INTERVAL (RFC 5227 2.4 (b))."""
-    theirs = ArpPacket.announcement(sha=B_MAC, spa=US)
-    frame = host.arp(theirs)
-    assert host.drops() == [("arp_conflict", frame)]
-    assert host.arp_out() == [(MAC_BROADCAST, ArpPacket.announcement(sha=OUR_MAC, spa=US))]
-    host.pass_time(10 * SECOND - 1)
-    host.arp(theirs)
-    assert host.arp_out() == []
-    host.pass_time(1)
-    host.arp(theirs)
-    assert len(host.arp_out()) == 1
-    assert host.state(US) == ""
-
-
 # resolution
 
 
+@pytest.mark.rfc("RFC 1122 2.3.2.2")
+@pytest.mark.rfc("RFC 826", "RFC 4861 7.2.2")
 def test_unknown_neighbour_is_asked_for(host: Host) -> None:
     """The packet waits, everybody is asked, and at the answer the packet goes."""
     host.send(segment(US, A))
@@ -195,6 +191,7 @@ def test_request_of_the_neighbour_answers_too(host: Host) -> None:
     assert TO_A + segment(US, A) in frames and len(frames) == 2
 
 
+@pytest.mark.rfc("RFC 1122 2.3.2.1", "RFC 4861 7.2.2", "RFC 1122 2.4")
 def test_asked_again_then_unreachable() -> None:
     """arp_retries questions arp_retry_ms apart; then each waiting packet is given up and ip told of each."""
     host = Host(arp_retries=3, arp_retry_ms=1000)
@@ -224,6 +221,8 @@ def test_unreachable_quotes_bytes_wherever_they_are(host: Host) -> None:
     assert [news.head for news in host.told() if isinstance(news, Unreachable)] == [data[:28]]
 
 
+@pytest.mark.rfc("RFC 1122 2.3.2.2")
+@pytest.mark.rfc("RFC 4861 7.3.3")
 def test_failed_neighbour_is_asked_anew(host: Host) -> None:
     """A later packet starts over: the next hop may be back."""
     host.send(segment(US, A))
@@ -260,36 +259,6 @@ def test_timers_due_together_fire_in_order() -> None:
     assert [arp.tpa[3] for _, arp in host.arp_out()] == [2, 5, 7, 9]
 
 
-# announcements
-
-
-def test_announces_at_start() -> None:
-    """ANNOUNCE_NUM (2) announcements ANNOUNCE_INTERVAL (2 s) apart (RFC 5227 2.3)."""
-    host = Host(announced=False)
-    sent = []
-    for _ in range(20):
-        sent += [(host.now - START, dst, arp) for dst, arp in host.arp_out()]
-        host.pass_time(500 * MS)
-    announcement = ArpPacket.announcement(sha=OUR_MAC, spa=US)
-    assert sent == [(500 * MS, MAC_BROADCAST, announcement), (2000 * MS, MAC_BROADCAST, announcement)]
-    assert host.core.next_timer() is None
-
-
-def test_announces_and_distrusts_when_the_device_comes_up(host: Host) -> None:
-    """After down and up the cable may lead elsewhere: announce again, and poll before trusting."""
-    host.learn()
-    up = host.config.device
-    down = DeviceState(up.name, up.kind, True, False, up.mtu, True, up.gso_max)
-    host.core.receive(down, host.now)
-    frame = host.send(segment(US, B), hop=B)
-    assert host.drops() == [("device_down", frame)] and host.out() == []
-    assert host.core.next_timer() is None
-    host.core.receive(up, host.now)
-    assert host.state() == "stale"
-    host.pass_time(0)
-    assert [arp.is_announcement for _, arp in host.arp_out()] == [True]
-
-
 def test_no_arp_without_ethernet() -> None:
     """A tun announces nothing and asks nobody."""
     host = Host(TUN, announced=False)
@@ -311,11 +280,11 @@ def test_neigh_and_flush(host: Host) -> None:
     assert rows == [
         {
             "address": "10.0.0.1", "mac": "02:00:00:00:00:01", "state": "reachable",
-            "confirmed_ms": 3000, "used_ms": 3000, "asked": 0, "queued": 0,
+            "confirmed_ms": 3000, "updated_ms": 3000, "used_ms": 3000, "asked": 0, "queued": 0,
         },
         {
             "address": "10.0.0.3", "mac": "", "state": "incomplete",
-            "confirmed_ms": -1, "used_ms": 0, "asked": 1, "queued": 1,
+            "confirmed_ms": -1, "updated_ms": -1, "used_ms": 0, "asked": 1, "queued": 1,
         },
     ]  # fmt: skip
     assert host.core.control(1, "neigh.flush", {"address": "10.0.0.9"}, host.now) == {"flushed": 0}

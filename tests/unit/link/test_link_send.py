@@ -212,6 +212,7 @@ def test_ip_is_told_of_the_device(host: Host) -> None:
     assert host.core.control(1, "device", {}, host.now) == {
         "name": "lvl0", "kind": "tap", "ethernet": True, "up": True, "mtu": 1400, "mac": "02:00:00:00:00:02",
         "addresses": ["10.0.0.2"], "checksum_offload": False, "gso_max": 0, "waiting": 0,
+        "claim": "owned", "conflicts": 0,
     }  # fmt: skip
 
 

@@ -58,6 +58,9 @@ def test_request_on_the_wire() -> None:
     packet = ArpPacket.request(sha=OURS, spa=A, tpa=B)
     assert packet.serialize().hex(" ", 2) == ("0001 0800 0604 0001 0200 0000 00a1 0a00 0001 0000 0000 0000 0a00 0002")
     assert str(packet) == "arp request who-has 10.0.0.2 tell 10.0.0.1"
+    probe = ArpPacket.probe(sha=packet.sha, tpa=packet.tpa)
+    assert (probe.oper, probe.spa, probe.tha) == (1, bytes(4), bytes(6))
+    assert str(probe) == "arp probe who-has 10.0.0.2"
 
 
 def test_reply_goes_back() -> None:
