@@ -153,6 +153,8 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     timestamps: Annotated[bool, Meta(description="offer timestamps (RFC 7323)")] = True
     window_scaling: Annotated[bool, Meta(description="offer window scaling (RFC 7323)")] = True
     sack: Annotated[bool, Meta(description="offer selective acknowledgement (RFC 2018)")] = True
+    tlp: Annotated[bool, Meta(description="tail loss probes (RFC 8985 7; Linux tcp_early_retrans)")] = True
+    frto: Annotated[bool, Meta(description="find spurious retransmission timeouts (RFC 5682; Linux tcp_frto)")] = True
     congestion: Annotated[Literal["newreno"], Meta(description="congestion control strategy")] = "newreno"
     initial_window: Annotated[
         int, _count(ge=1, le=64, description="initial congestion window, segments (RFC 6928: 10)")

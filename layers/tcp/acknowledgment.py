@@ -1,23 +1,34 @@
 """The peer acknowledges: RTT, timers, congestion window, loss recovery. RFC 9293 3.10.7.4 fifth step, RFC 5681, 6298.
 
-Whether the acknowledgment is acceptable was decided before.
+Whether the acknowledgment is acceptable was decided before. `new_ack` is for the common case: nothing is lost, nothing
+named by SACK, no recovery under way. All else goes through `take_ack`: what arrived (`scoreboard`), what that means for
+the state of recovery (Linux tcp_fastretrans_alert, in its order), then window and timers.
 """
 
 from __future__ import annotations
 
+from layers.tcp import loss, scoreboard
 from layers.tcp.congestion.base import AckSample
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.recovery.newreno import Decision
+from layers.tcp.loss import tell_cwnd
+from layers.tcp.recovery import newreno
+from layers.tcp.recovery.state import CaState
+from layers.tcp.scoreboard import News
 from layers.tcp.telling import grant_due
-from layers.tcp.timers import OFF, PERSIST, RETRANSMIT
+from layers.tcp.timers import LOSS_PROBE, OFF, PERSIST, REORDER, RETRANSMIT
+from levelip.tracing import reasons
 
 HALF = 0x8000_0000
 MASK = 0xFFFF_FFFF
+RENEGING_WAIT = 10 * MS  # ns: how long a peer that seems to have reneged may still turn out not to (Linux)
+
+Blocks = tuple[tuple[int, int], ...]
+OPEN, DISORDER, CWR, RECOVERY, LOSS = CaState
 
 
 def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> None:
-    """SND.UNA moves up to `ack`; `echo` is TSecr, or -1 without timestamps."""
+    """SND.UNA moves up to `ack` in OPEN, with no probe under way; `echo` is TSecr, or -1 without timestamps."""
     tx, rto, congestion = conn.tx, conn.rto, conn.congestion
     before = tx.snd_una
     flight = tx.snd_nxt - before
@@ -35,46 +46,322 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     conn.first_timeout_at = OFF
     conn.probes = 0
     old = congestion.cwnd
-    decision = conn.recovery.new_ack(ack)
-    if decision == Decision.NOTHING:
-        limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
-        sample = AckSample(ack - before, ack, tx.snd_nxt, flight, limited, rtt, rto.srtt, rto.min_rtt, now)
-        congestion.acked(sample)
-    else:
-        if decision == Decision.EXIT:
-            congestion.exit_recovery(now)
-        acked = ack - before
-        congestion.set_window(
-            conn.recovery.window(decision, congestion.cwnd, congestion.ssthresh, acked, tx.in_flight(), tx.mss)
-        )
-        if decision == Decision.PARTIAL:
-            tx.lose_head(tx.mss)
+    limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
+    congestion.acked(AckSample(ack - before, ack, tx.snd_nxt, flight, limited, rtt, rto.srtt, rto.min_rtt, now))
     if ctx.interest and congestion.cwnd != old:
-        tell_cwnd(ctx, conn, old, decision.name.lower() if decision else "ack")
+        tell_cwnd(ctx, conn, old, "ack")
+    if conn.sack:
+        rack = conn.rack
+        if tx.newest_at >= rack.sent_at and (tx.newest_times == 1 or now - tx.newest_at >= rto.min_rtt):
+            rack.sent_at = tx.newest_at  # RFC 8985 6.2 step 2
+            rack.end = tx.newest_end
+            rack.rtt = now - tx.newest_at
+        if ack == tx.snd_nxt:
+            conn.deadlines[LOSS_PROBE] = OFF
     if ack == tx.snd_nxt:
         conn.deadlines[RETRANSMIT] = OFF  # RFC 6298 5.2
-    elif decision != Decision.PARTIAL or conn.recovery.partials == 1:  # RFC 6582 3.2 step 3: impatient
+    else:
         ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)  # RFC 6298 5.3
+        if conn.sack:
+            loss.arm_probe(ctx, conn, now)
     if not conn.orphan and grant_due(conn) and not conn.dirty:
         ctx.mark_dirty(conn)
 
 
-def duplicate_ack(ctx: Context, conn: Connection, highest_sacked: int, now: int) -> None:
-    """A duplicate in the sense of RFC 5681 2."""
-    tx, congestion = conn.tx, conn.congestion
-    conn.duplicate_acks_in += 1
-    ctx.counters["duplicate_acks_in"] += 1
-    old = congestion.cwnd
-    decision = conn.recovery.duplicate_ack(tx.snd_una, tx.snd_nxt, highest_sacked)
-    if decision == Decision.FAST_RETRANSMIT:
-        ctx.counters["fast_retransmits"] += 1
-        congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
-        tx.lose_head(tx.mss)
-    if decision in (Decision.FAST_RETRANSMIT, Decision.INFLATE):
-        congestion.set_window(conn.recovery.window(decision, old, congestion.ssthresh, 0, tx.in_flight(), tx.mss))
-    if ctx.interest and congestion.cwnd != old:
-        tell_cwnd(ctx, conn, old, decision.name.lower())
+def take_ack(
+    ctx: Context, conn: Connection, ack: int, echo: int, blocks: Blocks, frame: int, now: int, *, duplicate: bool
+) -> None:
+    """An ACK at or beyond SND.UNA with its SACK blocks; `duplicate` in the sense of RFC 5681 2."""
+    tx, recovery, rto = conn.tx, conn.recovery, conn.rto
+    if not conn.sack:
+        blocks = ()
+    before = tx.snd_una
+    advanced = ack > before
+    if not (recovery.state or blocks or tx.lost_bytes or recovery.probe_end >= 0):
+        if advanced:
+            new_ack(ctx, conn, ack, echo, now)
+            return
+        if not duplicate:
+            return
+    if duplicate:
+        conn.duplicate_acks_in += 1
+        ctx.counters["duplicate_acks_in"] += 1
+    ticks = (conn.ts_now(now) - echo) & MASK if echo > 0 else HALF
+    echoed = now // MS - ticks if ticks < HALF else -1
+    news = News(recovery.recover, echoed, rto.min_rtt, now)
+    outstanding, flight, sacked, old = tx.snd_nxt - before, tx.in_flight(), tx.sacked_bytes, conn.congestion.cwnd
+    if blocks:
+        good = scoreboard.judge_blocks(tx, blocks, ack, news)
+    if advanced:
+        scoreboard.acknowledge(tx, conn.rack, ack, news)
+        conn.retransmits = 0
+        conn.first_timeout_at = OFF
+        conn.probes = 0
+    if blocks:
+        for left, right in good:
+            scoreboard.mark_sacked(tx, conn.rack, left, right, news)
+        for left, right in news.invalid:
+            ctx.drop(reasons.TCP_SACK_INVALID, frame, conn, left=left, right=right)
+    rtt = _measure(ctx, conn, news, advanced, now)
+    _reordering(ctx, conn, news)
+    if news.newest_at >= 0:
+        conn.rack.update(news.newest_at, news.newest_end, now)
+    recovery.frto_new = False
+    twice = _dsack(ctx, conn, news, ack) if news.dsack is not None else False
+    if recovery.probe_end >= 0:
+        _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
+    recover_fs = outstanding - sacked
+    reducing = recovery.state in (CWR, RECOVERY)
+    if conn.sack:
+        lost = _with_sack(ctx, conn, news, recover_fs, advanced, duplicate, now)
+    else:
+        lost = 0
+        _without_sack(ctx, conn, news, ack - before, recover_fs, advanced, duplicate, now)
+    _window(conn, AckSample(
+        news.acked + news.sacked, ack, tx.snd_nxt, flight, _limited(conn, old, outstanding), rtt, rto.srtt,
+        rto.min_rtt, now,
+    ), advanced, reducing, lost)  # fmt: skip
+    if ctx.interest and conn.congestion.cwnd != old:
+        tell_cwnd(ctx, conn, old, recovery.state.name.lower() if recovery.state else "ack")
+    _timers(ctx, conn, advanced, now)
+    if advanced and not conn.orphan and grant_due(conn):
+        ctx.mark_dirty(conn)
     ctx.want_output(conn)
+
+
+def _limited(conn: Connection, cwnd: int, outstanding: int) -> bool:
+    """cwnd was what held us back: Linux tcp_is_cwnd_limited."""
+    return cwnd < 2 * outstanding if cwnd < conn.congestion.ssthresh else conn.cwnd_limited
+
+
+# what the ACK tells
+
+
+def _measure(ctx: Context, conn: Connection, news: News, advanced: bool, now: int) -> int:
+    """An RTT, of what was sent once, else by timestamps (Linux tcp_ack_update_rtt). Not where something sent again
+    is acknowledged along: what was sent once may have waited behind that hole for long (Karn, RFC 6298 3)."""
+    rto = conn.rto
+    if news.first_at >= 0 and not news.again:
+        rtt = now - news.first_at
+    elif news.sacked_at >= 0:
+        rtt = now - news.sacked_at
+    elif advanced and news.echoed >= 0:
+        rtt = max(now // MS - news.echoed, 1) * MS
+    else:
+        return -1
+    rto.sample(rtt)
+    if ctx.interest:
+        ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
+    return rtt
+
+
+def _reordering(ctx: Context, conn: Connection, news: News) -> None:
+    """RFC 8985 6.2 step 3."""
+    if news.low >= 0 and conn.sack:
+        loss.overtaken(ctx, conn, news.low, "sack")
+
+
+def _dsack(ctx: Context, conn: Connection, news: News, ack: int) -> bool:
+    """The peer has something twice (RFC 2883). True if that is the loss probe."""
+    recovery, rack = conn.recovery, conn.rack
+    assert news.dsack is not None
+    left, right = news.dsack
+    rack.dsacks += 1
+    ctx.counters["dsacks_in"] += 1
+    if ctx.interest:
+        ctx.emit("dsack", conn, frame=conn.ack_causes, left=left, right=right)
+    if recovery.undo_marker >= 0 and right > recovery.undo_marker:
+        recovery.undo_bytes -= right - left
+    if recovery.probe_again and right == recovery.probe_end:
+        return True
+    rack.dsack(ack, conn.tx.snd_nxt)
+    return False
+
+
+def _probe_answered(
+    ctx: Context, conn: Connection, ack: int, news: News, advanced: bool, duplicate: bool, twice: bool, now: int
+) -> None:
+    """RFC 8985 7.4: did the probe repair a loss that nobody would hear of else? Linux tcp_process_tlp_ack."""
+    recovery, tx, congestion = conn.recovery, conn.tx, conn.congestion
+    if ack < recovery.probe_end:
+        return
+    if not recovery.probe_again or twice:
+        recovery.probe_end = -1  # new data was acknowledged; or both copies arrived: nothing was lost
+    elif ack > recovery.probe_end:
+        # the probe's own segment was acknowledged without a D-SACK before: it repaired a loss
+        ctx.counters["loss_probe_recoveries"] += 1
+        recovery.probe_end = -1
+        if recovery.state <= DISORDER:
+            old = congestion.cwnd
+            congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
+            congestion.exit_recovery(now)
+            if ctx.interest:
+                loss.tell_loss(ctx, conn, "tlp", tx.mss)
+                tell_cwnd(ctx, conn, old, "tlp")
+    elif not advanced and not news.sacked and duplicate:
+        recovery.probe_end = -1  # a pure duplicate ACK: both copies arrived
+
+
+# state
+
+
+def _with_sack(
+    ctx: Context, conn: Connection, news: News, recover_fs: int, advanced: bool, duplicate: bool, now: int
+) -> int:
+    """Recovery by RACK (RFC 8985), entered and left as RFC 6675 5 does. Returns the bytes that are newly lost."""
+    recovery, tx, congestion, rack = conn.recovery, conn.tx, conn.congestion, conn.rack
+    if advanced and tx.queue and tx.queue[0].sacked:
+        # it stops just where the peer said that it has more: has it thrown that away? Linux tcp_check_sack_reneging
+        wait = max(conn.rto.srtt // 16, RENEGING_WAIT)
+        conn.deadlines[RETRANSMIT] = OFF
+        ctx.timers.arm(conn, RETRANSMIT, now + wait)
+        if ctx.interest:
+            ctx.emit("timer", conn, frame=conn.ack_causes, name="reneging", deadline=now + wait)
+        return 0
+    una = tx.snd_una
+    if recovery.state == CWR and una > recovery.recover:
+        congestion.exit_recovery(now)
+        loss.settle(ctx, conn, "acknowledged")
+    elif recovery.state == RECOVERY and una >= recovery.recover:
+        rack.recovered()
+        if not _undo_if_spurious(ctx, conn, news, now, advanced=advanced):
+            congestion.exit_recovery(now)
+        loss.settle(ctx, conn, "acknowledged")
+    if recovery.state == RECOVERY:
+        if advanced and recovery.delayed(news.echoed):
+            loss.overtaken(ctx, conn, una, "timestamp")
+            if tx.retrans_out:
+                return 0  # a delayed original filled the hole: wait what becomes of the retransmissions
+            loss.undo(ctx, conn, "timestamp", now, found=True)
+            loss.settle(ctx, conn, "undo")
+        elif recovery.all_twice():
+            loss.undo(ctx, conn, "dsack", now)
+            loss.settle(ctx, conn, "undo")
+    elif recovery.state == LOSS:
+        _in_loss(ctx, conn, news, advanced, duplicate, now)
+    elif recovery.state <= DISORDER and recovery.all_twice():
+        loss.undo(ctx, conn, "dsack", now)
+    state = recovery.state
+    lost, again = loss.find_lost(ctx, conn, "rack" if rack.reordering_seen else "dupack", now)
+    if state == LOSS and not again:
+        return lost
+    if tx.lost_bytes and state != RECOVERY:
+        loss.enter_recovery(ctx, conn, recover_fs, "rack" if rack.reordering_seen else "dupack", now)
+    elif state <= DISORDER:
+        loss.settle(ctx, conn, "sack")
+    return lost
+
+
+def _without_sack(
+    ctx: Context, conn: Connection, news: News, acked: int, recover_fs: int, advanced: bool, duplicate: bool, now: int
+) -> None:  # fmt: skip
+    """NewReno, RFC 6582, with limited transmit, RFC 3042."""
+    recovery, tx, congestion = conn.recovery, conn.tx, conn.congestion
+    if advanced:
+        recovery.duplicates = 0
+    elif duplicate:
+        recovery.duplicates += 1
+    state = recovery.state
+    if state == RECOVERY:
+        if not advanced:
+            if duplicate:
+                congestion.set_window(congestion.cwnd + tx.mss)  # RFC 5681 3.2 step 4
+        elif tx.snd_una >= recovery.recover:
+            if not _undo_if_spurious(ctx, conn, news, now, advanced=True):
+                congestion.exit_recovery(now)
+                congestion.set_window(newreno.at_exit(congestion.ssthresh, tx.in_flight(), tx.mss))
+            loss.settle(ctx, conn, "acknowledged")
+        elif recovery.delayed(news.echoed) and not tx.retrans_out:
+            loss.undo(ctx, conn, "timestamp", now, found=True)
+            loss.settle(ctx, conn, "undo")
+        else:
+            recovery.partials += 1
+            congestion.set_window(newreno.after_partial(congestion.cwnd, acked, tx.mss))
+            tx.lose_head(tx.mss)
+        return
+    if state == CWR and advanced and tx.snd_una > recovery.recover:
+        congestion.exit_recovery(now)
+        loss.settle(ctx, conn, "acknowledged")
+    elif state == LOSS:
+        _in_loss(ctx, conn, news, advanced, duplicate, now)
+    if newreno.third_duplicate(recovery, tx.snd_una):
+        loss.enter_recovery(ctx, conn, recover_fs, "dupack", now)
+    elif recovery.state <= DISORDER:
+        loss.settle(ctx, conn, "dupack")
+
+
+def _undo_if_spurious(ctx: Context, conn: Connection, news: News, now: int, *, advanced: bool) -> bool:
+    """Linux tcp_may_undo: by timestamps (RFC 3522) or D-SACK (RFC 3708)."""
+    recovery = conn.recovery
+    if advanced and recovery.delayed(news.echoed):
+        loss.undo(ctx, conn, "timestamp", now, found=True)
+        return True
+    if recovery.all_twice():
+        loss.undo(ctx, conn, "dsack", now, found=True)
+        return True
+    return False
+
+
+def _in_loss(ctx: Context, conn: Connection, news: News, advanced: bool, duplicate: bool, now: int) -> None:
+    """After a timeout: F-RTO (RFC 5682 2.1; with SACK 3.1), undo, the end; Linux tcp_process_loss."""
+    recovery, tx = conn.recovery, conn.tx
+    recovered = tx.snd_una >= recovery.recover
+    if advanced and _undo_if_spurious(ctx, conn, news, now, advanced=True):
+        loss.settle(ctx, conn, "undo")
+        return
+    if recovery.frto:
+        # 3.b: something sent once, before the timeout, arrived. Without SACK nobody knows that of an ACK which also
+        # acknowledges a retransmission; and an ACK of everything proves nothing (2.a).
+        if news.original and not recovered and (conn.sack or not news.again):
+            ctx.counters["spurious_rtos"] += 1
+            loss.undo(ctx, conn, "frto", now, found=True)
+            loss.settle(ctx, conn, "undo")
+            return
+        if tx.snd_nxt > recovery.recover:  # 3.a: new data went out, and only it arrives: the loss was real
+            if news.sacked or duplicate:
+                recovery.frto = False
+        elif advanced and not recovered:  # 2.b: new data shall tell
+            recovery.recover = tx.snd_nxt
+            if tx.unsent() and tx.snd_una + tx.snd_wnd > tx.snd_nxt:
+                recovery.frto_new = True
+                return
+            recovery.frto = False
+    if recovered:
+        if conn.sack:
+            conn.rack.recovered()
+        loss.settle(ctx, conn, "acknowledged")
+
+
+# what follows
+
+
+def _window(conn: Connection, sample: AckSample, advanced: bool, reducing: bool, lost: int) -> None:
+    """cwnd: by PRR while a reduction is under way, by the strategy else (Linux tcp_cong_control), but not by the ACK
+    that ends the reduction (`reducing`: it was under way before)."""
+    recovery, congestion, tx = conn.recovery, conn.congestion, conn.tx
+    state = recovery.state
+    if state == CWR or (state == RECOVERY and conn.sack):
+        if sample.acked > 0:
+            safe = advanced and not lost
+            cwnd = recovery.prr.window(sample.acked, safe, tx.in_flight(), congestion.ssthresh, tx.mss)
+            congestion.set_window(cwnd)
+    elif state != RECOVERY and not reducing and (advanced or (conn.rack.reordering_seen and sample.acked)):
+        congestion.acked(sample)  # Linux tcp_may_raise_cwnd
+
+
+def _timers(ctx: Context, conn: Connection, advanced: bool, now: int) -> None:
+    """RFC 6298 5.2, 5.3; RFC 6582 3.2 step 3: in NewReno's recovery the first partial ACK alone (impatient)."""
+    tx, recovery, rto = conn.tx, conn.recovery, conn.rto
+    if tx.snd_una == tx.snd_nxt:
+        conn.deadlines[RETRANSMIT] = conn.deadlines[REORDER] = OFF
+    elif advanced and not (conn.sack and tx.queue[0].sacked):
+        if conn.sack or recovery.state != RECOVERY or recovery.partials == 1:
+            ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+    if conn.sack:
+        if tx.snd_una == tx.snd_nxt:
+            conn.deadlines[LOSS_PROBE] = OFF
+        else:
+            loss.arm_probe(ctx, conn, now)
 
 
 def window_update(ctx: Context, conn: Connection, offset: int, ack: int, window: int) -> bool:
@@ -87,9 +374,3 @@ def window_update(ctx: Context, conn: Connection, offset: int, ack: int, window:
     if changed and ctx.interest and (old == 0 or window == 0):
         ctx.emit("window", conn, frame=conn.ack_causes, old=old, new=window)
     return changed
-
-
-def tell_cwnd(ctx: Context, conn: Connection, old: int, why: str) -> None:
-    """The event "cwnd"; callers ask `interest` first."""
-    now, mss = conn.congestion, conn.tx.mss
-    ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=now.cwnd, mss=mss, ssthresh=now.ssthresh, why=why)

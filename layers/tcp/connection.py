@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from layers.tcp.congestion.base import Strategy
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.receive_space import ReceiveSpace
-from layers.tcp.recovery.newreno import NewRenoRecovery
+from layers.tcp.recovery.rack import Rack
+from layers.tcp.recovery.state import Recovery
 from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import State
@@ -84,7 +85,8 @@ class Connection:
     options: Options
     state: State = State.CLOSED
     congestion: Strategy = field(default_factory=NewReno)
-    recovery: NewRenoRecovery = field(default_factory=NewRenoRecovery)
+    recovery: Recovery = field(default_factory=Recovery)
+    rack: Rack = field(default_factory=Rack)
     opened_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open
     untaken: bool = False  # counts in its listener's backlog

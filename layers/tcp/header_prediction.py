@@ -33,7 +33,7 @@ def predicted(
     The caller has seen: ESTABLISHED, a header of 8 words, flags ACK or ACK PSH.
     """
     rx, tx, recovery = conn.rx, conn.tx, conn.recovery
-    if not conn.timestamps or rx.ranges or rx.fin_at >= 0 or recovery.active or recovery.duplicates or tx.lost_bytes:
+    if not conn.timestamps or rx.ranges or rx.fin_at >= 0 or recovery.state or recovery.probe_end >= 0:
         return False
     word, value, echo = _STAMPS.unpack_from(segment.head, 20)
     nxt = rx.rcv_nxt

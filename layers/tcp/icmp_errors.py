@@ -8,6 +8,7 @@ import struct
 from layers.tcp.closing import gone
 from layers.tcp.connection import Connection, connection_key
 from layers.tcp.context import Context
+from layers.tcp.loss import resegment
 from layers.tcp.output import fixed_headers
 from layers.tcp.states import State
 from levelip.frames.packet import IcmpError
@@ -87,5 +88,5 @@ def _too_big(ctx: Context, conn: Connection, error: IcmpError) -> None:
     if conn.state in (State.SYN_SENT, State.SYN_RECEIVED):
         return
     conn.set_mss(fixed_headers(conn))
-    conn.tx.lose_all()
+    resegment(ctx, conn)
     ctx.want_output(conn)

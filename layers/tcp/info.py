@@ -6,33 +6,26 @@ from typing import Any
 
 from layers.tcp.congestion.base import INFINITE_SSTHRESH
 from layers.tcp.connection import Connection
+from layers.tcp.recovery.state import CaState
 from layers.tcp.timers import NAMES
 from levelip.wire.addr import format_address
 
 MS = 1_000_000
 US = 1_000
 OPT_TIMESTAMPS, OPT_SACK, OPT_WSCALE = 1, 2, 4  # TCPI_OPT_* (include/uapi/linux/tcp.h)
-CA_OPEN, CA_DISORDER, CA_RECOVERY, CA_LOSS = 0, 1, 3, 4  # enum tcp_ca_state
-
-
-def _packets(size: int, mss: int) -> int:
-    return -(-size // mss) if size > 0 else 0
 
 
 def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
     """The fields of struct tcp_info; times in µs or ms as there, windows in segments as there."""
     rx, tx, rto, congestion, recovery = conn.rx, conn.tx, conn.rto, conn.congestion, conn.recovery
+    rack = conn.rack
     mss = max(tx.mss, 1)
-    if recovery.active:
-        ca_state = CA_RECOVERY
-    elif conn.retransmits or tx.lost_bytes:
-        ca_state = CA_LOSS
-    else:
-        ca_state = CA_DISORDER if recovery.duplicates else CA_OPEN
+    repaired = recovery.state >= CaState.RECOVERY  # then what was sent again is lost_out too, as in Linux
+    lost = sum(row.packets for row in tx.queue if row.lost or (repaired and row.times > 1 and not row.sacked))
     in_ssthresh = congestion.ssthresh if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss
     return {
         "state": int(conn.state),
-        "ca_state": ca_state,
+        "ca_state": int(recovery.state),
         "retransmits": conn.retransmits,
         "probes": conn.probes,
         "backoff": rto.backoffs,
@@ -43,10 +36,10 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "ato": 0,
         "snd_mss": mss,
         "rcv_mss": rx.mss,
-        "unacked": _packets(tx.snd_nxt - tx.snd_una, mss),
-        "sacked": 0,
-        "lost": _packets(tx.lost_bytes, mss),
-        "retrans": sum(1 for row in tx.queue if row.times > 1 and not row.lost),
+        "unacked": sum(row.packets for row in tx.queue),
+        "sacked": tx.sacked_packets if conn.sack else recovery.duplicates,
+        "lost": lost,
+        "retrans": sum(row.packets for row in tx.queue if row.times > 1 and not row.lost and not row.sacked),
         "last_data_sent": (now - conn.last_data_sent_at) // MS if conn.last_data_sent_at else 0,
         "last_data_recv": (now - conn.last_data_received_at) // MS if conn.last_data_received_at else 0,
         "last_ack_recv": (now - conn.last_received_at) // MS if conn.last_received_at else 0,
@@ -57,7 +50,7 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "snd_ssthresh": in_ssthresh,
         "snd_cwnd": max(congestion.cwnd // mss, 1),
         "advmss": conn.advertised_mss - (12 if conn.timestamps else 0),
-        "reordering": 3,
+        "reordering": rack.reordering,
         "rcv_space": rx.buffer,
         "total_retrans": tx.retransmits,
         "bytes_acked": max(tx.snd_una - (1 if 0 <= tx.fin_at < tx.snd_una else 0), 0),
@@ -70,6 +63,9 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "data_segs_out": conn.data_segments_out,
         "bytes_sent": tx.sent_bytes,
         "bytes_retrans": tx.retransmitted,
+        "delivered": tx.delivered,
+        "dsack_dups": rack.dsacks,
+        "reord_seen": rack.reorders,
         "rcv_ooopack": rx.out_of_order,
         "snd_wnd": tx.snd_wnd,
     }

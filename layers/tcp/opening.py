@@ -8,7 +8,6 @@ from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
 from layers.tcp.output import fixed_headers
 from layers.tcp.receive_space import MAX_WSCALE, ReceiveSpace, scale_for
-from layers.tcp.recovery.newreno import NewRenoRecovery
 from layers.tcp.routes import mss_of
 from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
@@ -49,7 +48,6 @@ def new_connection(
         rto=Rto(floor=tcp.rto_min_ms * MS, ceiling=tcp.rto_max_ms * MS, rto=tcp.rto_initial_ms * MS),
         options=options,
         congestion=make(tcp.congestion),
-        recovery=NewRenoRecovery(),
         opened_at=now,
     )
     conn.pmtu = route.mtu

@@ -6,6 +6,9 @@ import struct
 
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
+from layers.tcp.loss import arm_probe
+from layers.tcp.recovery.newreno import allowance
+from layers.tcp.recovery.state import CaState
 from layers.tcp.routes import ip_header
 from layers.tcp.send_space import Sent
 from layers.tcp.states import State
@@ -29,6 +32,7 @@ _WORD_PLAIN = 5 << 12  # data offset of 5 words, in its place beside the flags
 _WORD_STAMPED = 8 << 12
 
 CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
+CWR, RECOVERY = CaState.CWR, CaState.RECOVERY
 OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
 SILENT = (State.CLOSED, State.TIME_WAIT)
 
@@ -42,7 +46,7 @@ def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if state in SILENT:
         return None
     if tx.lost_bytes:
-        segment = _again(ctx, conn, now)
+        segment = _lost(ctx, conn, now)
         if segment is not None:
             return segment
     nxt = tx.snd_nxt
@@ -52,6 +56,10 @@ def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
             return segment
     if conn.probe:
         return _probe(ctx, conn, now)
+    if conn.recovery.probe_due:
+        segment = _tail_probe(ctx, conn, now)
+        if segment is not None:
+            return segment
     if conn.ack_now:
         return ack_segment(ctx, conn, now)
     return None
@@ -127,10 +135,10 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
     """SYN or SYN-ACK, first or again; or an ACK of a segment that was not acceptable in SYN-RECEIVED."""
     tx = conn.tx
     if tx.snd_nxt < 0:
-        tx.record(0, now)
+        tx.record(0, now, tx.mss)
     elif tx.lost_bytes:
-        tx.resend(0, now)
-        _note_retransmission(ctx, conn, tx.queue[0])
+        tx.resend(0, now, tx.mss)
+        _note_retransmission(ctx, conn, tx.queue[0], now)
     elif conn.ack_now and conn.state == SYN_RECEIVED:
         return ack_segment(ctx, conn, now)
     else:
@@ -161,13 +169,26 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
 # data
 
 
+def _lost(ctx: Context, conn: Connection, now: int) -> Segment | None:
+    """What is lost goes before what is new; but F-RTO lets new data go first to see what arrives (RFC 5682 3.1 step
+    2b), and where none can go, recovers as ever."""
+    recovery, tx = conn.recovery, conn.tx
+    if recovery.frto_new:
+        segment = _new(ctx, conn, now) if tx.unsent() else None
+        if segment is not None or tx.snd_nxt > recovery.recover:
+            return segment
+        recovery.frto = recovery.frto_new = False
+    return _again(ctx, conn, now)
+
+
 def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
-    """The first lost segment, or as much of it as cwnd allows. The first unacknowledged one goes in any case
-    (RFC 5681 3.2 step 3, RFC 6582 3.2 step 3): whoever marked it lost has paid for it."""
-    tx = conn.tx
+    """The first lost segment, or as much of it as cwnd allows. Without SACK the first unacknowledged one goes in any
+    case (RFC 5681 3.2 step 3, RFC 6582 3.2 step 3): whoever marked it lost has paid for it. With SACK PRR made room."""
+    tx, recovery = conn.tx, conn.recovery
     index = tx.next_lost()
     row = tx.queue[index]
-    allowed = conn.congestion.cwnd - tx.in_flight()
+    flight = tx.in_flight()
+    allowed = conn.congestion.cwnd - flight
     size = row.end - row.start
     room = tx.snd_una + tx.snd_wnd - row.start
     if room < size:
@@ -179,27 +200,44 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
             size = room
         elif index:
             return None
-    if allowed < size and allowed < tx.mss:
-        if index:
+    mss = _packet_size(conn, now)
+    if allowed < size and allowed < mss:
+        if flight and (index or conn.sack):
             conn.cwnd_limited = True
             return None
-        allowed = tx.mss
-    most = tx.most + 1 if row.end - 1 == tx.fin_at else tx.most  # a FIN takes no room in the packet
-    if size > allowed or size > most:
-        tx.split(index, row.start + min(allowed - allowed % tx.mss, tx.most))
+        allowed = mss
+    most = tx.most - tx.most % mss if mss != tx.mss else tx.most
+    if size > allowed or size > most + (row.end - 1 == tx.fin_at):  # a FIN takes no room in the packet
+        tx.split(index, row.start + min(allowed - allowed % mss, most))
         row = tx.queue[index]
-    tx.resend(index, now)
-    _note_retransmission(ctx, conn, row)
-    return _data(ctx, conn, row.start, row.end, now)
+    tx.resend(index, now, mss)
+    _note_retransmission(ctx, conn, row, now)
+    if not index and conn.sack:  # the timer counts from the head's repeat: Linux tcp_xmit_retransmit_queue
+        ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
+    if recovery.state in (CWR, RECOVERY):
+        recovery.prr.out += row.end - row.start
+    return _data(ctx, conn, row.start, row.end, now, mss)
 
 
-def _note_retransmission(ctx: Context, conn: Connection, row: Sent) -> None:
+def _packet_size(conn: Connection, now: int) -> int:
+    """The payload of a full packet sent now: SACK blocks take room in it (RFC 6691 3)."""
+    if conn.rx.ranges and conn.sack:
+        return conn.tx.mss - len(usual_options(conn, now)) + (12 if conn.timestamps else 0)
+    return conn.tx.mss
+
+
+def _note_retransmission(ctx: Context, conn: Connection, row: Sent, now: int) -> None:
+    recovery = conn.recovery
+    size, again = row.end - row.start, row.times - 1
+    recovery.sent_again(size, now // MS)
     ctx.counters["retransmissions"] += 1
     if ctx.interest:
-        why = "rto" if conn.retransmits or not conn.recovery.active else "fast"
-        if why == "fast" and conn.recovery.partials:
-            why = "partial"
-        size, again = row.end - row.start, row.times - 1
+        if recovery.probe_due:
+            why = "tlp"
+        elif recovery.state == RECOVERY:
+            why = "partial" if recovery.partials else "fast"
+        else:
+            why = "rto"
         ctx.emit("retransmit", conn, frame=conn.ack_causes, why=why, offset=row.start, length=size, attempt=again)
 
 
@@ -208,12 +246,12 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     tx = conn.tx
     nxt = tx.snd_nxt
     waiting = tx.snd_end - nxt
-    flight = nxt - tx.snd_una - tx.lost_bytes
+    flight = nxt - tx.snd_una - tx.lost_bytes - tx.sacked_bytes
     open_ = tx.snd_una + tx.snd_wnd - nxt  # what the peer's window takes
     congestion = conn.congestion
     mss = tx.mss
-    if conn.rx.ranges and conn.sack:  # the blocks take room in the packet (RFC 6691 3)
-        mss -= len(usual_options(conn, now)) - (12 if conn.timestamps else 0)
+    if conn.rx.ranges and conn.sack:
+        mss = _packet_size(conn, now)
     if not flight and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
         congestion.idle(now - conn.last_data_sent_at, conn.rto.rto, now)
         conn.last_data_sent_at = now
@@ -221,7 +259,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if waiting:
         allowed = congestion.cwnd - flight
         if conn.recovery.duplicates:
-            allowed += conn.recovery.allowance(mss)
+            allowed += allowance(conn.recovery, mss)
         room = open_ if open_ < allowed else allowed
         if room < waiting:
             if allowed <= open_:
@@ -237,7 +275,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
                 return None
             if size >= mss:
                 size -= size % mss
-            if flight and size < most and size < min(tx.snd_wnd, congestion.cwnd) // 3 and not conn.recovery.active:
+            if flight and size < most and size < min(tx.snd_wnd, congestion.cwnd) // 3 and not conn.recovery.state:
                 return None  # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way
         if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
             return None
@@ -253,14 +291,22 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         return None
     if size % mss and size:
         tx.small_end = end
-    tx.record(end, now)
+    tx.record(end, now, mss)
     conn.override = False
     conn.last_data_sent_at = now
     if size == waiting:
         conn.cwnd_limited = False
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
-    return _data(ctx, conn, nxt, end, now, mss)
+    segment = _data(ctx, conn, nxt, end, now, mss)
+    if conn.sack:
+        recovery = conn.recovery
+        if not recovery.state:
+            if ctx.tcp.tlp:
+                arm_probe(ctx, conn, now)
+        elif recovery.state <= RECOVERY:
+            recovery.prr.out += end - nxt
+    return segment
 
 
 def _small_allowed(
@@ -298,8 +344,8 @@ def _wait_for_window(ctx: Context, conn: Connection, now: int) -> None:
         ctx.emit("timer", conn, name="persist", deadline=now + conn.probe_interval, window=tx.snd_wnd)
 
 
-def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: int = 0) -> Segment:
-    """The segment of the offsets [start, end); the FIN if they hold it."""
+def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: int) -> Segment:
+    """The segment of the offsets [start, end) in packets of `mss` bytes; the FIN if they hold it."""
     tx = conn.tx
     flags = ACK
     stop = end
@@ -310,9 +356,6 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
     if stop == tx.snd_end:
         flags |= PSH
     rings = conn.rings
-    mss = mss or tx.mss
-    if conn.sack and conn.rx.ranges and mss == tx.mss:  # the blocks take room in the packet (RFC 6691 3)
-        mss -= len(usual_options(conn, now)) - (12 if conn.timestamps else 0)
     if length > 0:
         payload: Payload = Place(rings.region, rings.send_base, rings.send_size, start, length)
         tx.sent_bytes += length
@@ -327,6 +370,39 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
         ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     head = _header(conn, (tx.iss + 1 + start) & MASK, flags, now)
     return _segment(ctx, conn, head, payload, mss if length > mss else 0, now)
+
+
+def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
+    """TLP_send_probe, RFC 8985 7.3: a packet of new data, even beyond cwnd; if there is none, the last packet again."""
+    recovery, tx = conn.recovery, conn.tx
+    segment = None
+    if tx.queue and not tx.lost_bytes and not tx.sacked_bytes:
+        mss = _packet_size(conn, now)
+        nxt = tx.snd_nxt
+        size = min(tx.snd_end - nxt, mss)
+        if tx.unsent() and tx.snd_una + tx.snd_wnd - nxt >= max(size, 1):
+            end = nxt + size
+            if end == tx.fin_at and tx.snd_una + tx.snd_wnd > end:
+                end += 1
+            tx.record(end, now, mss)
+            conn.last_data_sent_at = now
+            recovery.probe_again = False
+            ctx.counters["loss_probes"] += 1
+            segment = _data(ctx, conn, nxt, end, now, mss)
+        elif tx.snd_nxt <= tx.snd_una + tx.snd_wnd:  # not beyond a window that shrank
+            row = tx.queue[-1]
+            if row.packets > 1:
+                tx.split(len(tx.queue) - 1, row.start + (row.packets - 1) * row.size)
+                row = tx.queue[-1]
+            tx.resend(len(tx.queue) - 1, now, mss)
+            recovery.probe_again = True
+            ctx.counters["loss_probes"] += 1
+            _note_retransmission(ctx, conn, row, now)
+            segment = _data(ctx, conn, row.start, row.end, now, mss)
+        if segment is not None:
+            recovery.probe_end = tx.snd_nxt
+    recovery.probe_due = False
+    return segment
 
 
 def _probe(ctx: Context, conn: Connection, now: int) -> Segment:

@@ -17,7 +17,7 @@ from layers.tcp.acceptance import (
     judge_sequence,
     judge_timestamp,
 )
-from layers.tcp.acknowledgment import duplicate_ack, new_ack, window_update
+from layers.tcp.acknowledgment import take_ack, window_update
 from layers.tcp.closing import ended, enter_time_wait, free_rings, gone, release
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
@@ -221,19 +221,18 @@ def _ack_field(
     if verdict == AckVerdict.OLD:
         return True
     changed = window_update(ctx, conn, offset, ack, window)
-    if verdict == AckVerdict.NEW:
-        echo = options.timestamps[1] if conn.timestamps and options.timestamps is not None else -1
-        new_ack(ctx, conn, ack, echo, now)
-        if tx.fin_at >= 0 and ack > tx.fin_at:
-            return _fin_acked(ctx, conn, segment, now)
-        return True
-    highest = 0
-    if conn.sack and options.sack:
-        ends = [tx.offset_of(right) for _, right in options.sack]
-        highest = max((end for end in ends if tx.snd_una < end <= tx.snd_nxt), default=0)
-    # a duplicate by RFC 5681 2; with SACK blocks above SND.UNA whatever its window says, RFC 6675 2
-    if tx.snd_nxt > tx.snd_una and not length and not flags & (SYN | FIN) and (highest or not changed):
-        duplicate_ack(ctx, conn, highest, now)
+    echo = options.timestamps[1] if conn.timestamps and options.timestamps is not None else -1
+    # a duplicate by RFC 5681 2; with SACK blocks whatever its window says, RFC 6675 2
+    duplicate = (
+        verdict == AckVerdict.DUPLICATE
+        and tx.snd_nxt > tx.snd_una
+        and not length
+        and not flags & (SYN | FIN)
+        and (not changed or (conn.sack and bool(options.sack)))
+    )
+    take_ack(ctx, conn, ack, echo, options.sack, segment.id, now, duplicate=duplicate)
+    if verdict == AckVerdict.NEW and tx.fin_at >= 0 and ack > tx.fin_at:
+        return _fin_acked(ctx, conn, segment, now)
     return True
 
 

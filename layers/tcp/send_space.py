@@ -8,7 +8,7 @@
 
 All positions are stream offsets: -1 is our SYN, 0 the first byte after it, `fin_at` the FIN; 64 bits, so that plain
 `<` is right. The queue holds one entry a segment as it was sent (a super-segment is one), split where only a piece of
-it is lost: what SACK scoreboards and RACK will need.
+it arrived or is lost; what SACK says of it is `scoreboard`'s. In flight: what was sent, has not arrived, is not lost.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ MASK = 0xFFFF_FFFF
 
 @dataclass(slots=True)
 class Sent:
-    """Offsets [start, end), sent `times` times, last at `sent_at` (ns). `lost`: to be sent again, not in flight."""
+    """Offsets [start, end), sent `times` times, last at `sent_at` (ns) in packets of `size` bytes.
+
+    `lost`: to be sent again, not in flight. `sacked`: the peer has it, out of order. Never both.
+    """
 
     start: int
     end: int
     sent_at: int
+    size: int
+    packets: int = 1
     times: int = 1
     lost: bool = False
+    sacked: bool = False
 
 
 @dataclass(slots=True)
@@ -49,6 +55,9 @@ class SendSpace:
     most: int = 536
     queue: list[Sent] = field(default_factory=list)
     lost_bytes: int = 0
+    sacked_bytes: int = 0
+    sacked_packets: int = 0
+    retrans_out: int = 0  # bytes sent again that are in flight
     first_lost: int = 0  # no entry before this index is lost
     small_end: int = -1  # end of the last segment below MSS (Minshall's variant of Nagle)
     limit: int = 0  # the application was told that it may write up to here
@@ -57,6 +66,10 @@ class SendSpace:
     retransmitted: int = 0  # bytes
     retransmits: int = 0  # segments sent again
     sent_bytes: int = 0  # all payload sent, repeats included
+    delivered: int = 0  # packets that have arrived, in order or not
+    newest_at: int = -1  # when the last entry that `acknowledge` removed was sent; its end; how often
+    newest_end: int = -1
+    newest_times: int = 1
 
     def seq(self, offset: int) -> int:
         """The sequence number of an offset."""
@@ -76,8 +89,8 @@ class SendSpace:
         return edge - 1 if self.snd_wnd else edge
 
     def in_flight(self) -> int:
-        """Sent, not acknowledged, not known to be lost."""
-        return self.snd_nxt - self.snd_una - self.lost_bytes
+        """Sent, and neither arrived nor lost: RFC 6675 4 SetPipe, RFC 9937's inflight."""
+        return self.snd_nxt - self.snd_una - self.lost_bytes - self.sacked_bytes
 
     def grant(self) -> int:
         """Up to which offset the application may write."""
@@ -85,61 +98,112 @@ class SendSpace:
         limit = base + self.buffer
         return limit if limit > self.limit else self.limit
 
-    def record(self, end: int, now: int) -> None:
-        """New offsets up to `end` are sent."""
-        self.queue.append(Sent(self.snd_nxt, end, now))
+    def record(self, end: int, now: int, size: int) -> None:
+        """New offsets up to `end` are sent in packets of `size` bytes; a FIN takes no room."""
+        length = end - self.snd_nxt
+        packets = 1 if length <= size else -(-(length - (end > self.fin_at >= 0)) // size)
+        self.queue.append(Sent(self.snd_nxt, end, now, size, packets))
         self.snd_nxt = end
 
     def acknowledge(self, una: int, now: int) -> int:
-        """SND.UNA moves to `una`. Returns an RTT in ns, of the oldest segment acknowledged whole that was sent once
-        (Karn's rule, RFC 6298 3), or -1."""
+        """SND.UNA moves to `una`, while nothing is named by SACK (else it is `scoreboard`'s to do).
+
+        Returns an RTT in ns, of the oldest segment acknowledged whole; -1 where something sent more than once is
+        acknowledged, or nothing whole (Karn's rule, RFC 6298 3).
+        """
         queue = self.queue
         self.snd_una = una
         rtt = -1
         done = 0
+        again = False
         for row in queue:
             if row.end > una:
                 if row.start < una:
                     if row.lost:
                         self.lost_bytes -= una - row.start
+                    elif row.times > 1:
+                        self.retrans_out -= una - row.start
                     row.start = una
+                    packets = -(-(row.end - una) // row.size)
+                    if packets < row.packets:
+                        self.delivered += row.packets - packets
+                        row.packets = packets
                 break
+            if row.times > 1:
+                again = True
+                if not row.lost:
+                    self.retrans_out -= row.end - row.start
+            elif rtt < 0:
+                rtt = now - row.sent_at
             if row.lost:
                 self.lost_bytes -= row.end - row.start
-            if rtt < 0 and row.times == 1:
-                rtt = now - row.sent_at
+            self.delivered += row.packets
             done += 1
         if done:
+            last = queue[done - 1]
+            self.newest_at = last.sent_at
+            self.newest_end = last.end
+            self.newest_times = last.times
             del queue[:done]
             self.first_lost = self.first_lost - done if self.first_lost > done else 0
-        return rtt
+        return -1 if again else rtt
 
     def lose_all(self) -> None:
-        """The retransmission timer fired: nothing is in flight any more (RFC 5681 3.1)."""
+        """Nothing is in flight any more, and what has not arrived is to be sent again (RFC 5681 3.1)."""
         for row in self.queue:
-            row.lost = True
-        self.lost_bytes = self.snd_nxt - self.snd_una
+            row.lost = not row.sacked
+        self.lost_bytes = self.snd_nxt - self.snd_una - self.sacked_bytes
+        self.retrans_out = 0
         self.first_lost = 0
+
+    def lose_none(self) -> None:
+        """What was held to be lost is in flight after all."""
+        for row in self.queue:
+            row.lost = False
+        self.count_again()
+
+    def count_again(self) -> None:
+        """`lost_bytes` and `retrans_out` anew, from the queue."""
+        self.lost_bytes = sum(row.end - row.start for row in self.queue if row.lost)
+        waiting = (row for row in self.queue if row.times > 1 and not row.lost and not row.sacked)
+        self.retrans_out = sum(row.end - row.start for row in waiting)
+        self.first_lost = 0
+
+    def mark_lost(self, index: int) -> None:
+        """The entry at `index`, in flight until now, is lost."""
+        row = self.queue[index]
+        size = row.end - row.start
+        row.lost = True
+        self.lost_bytes += size
+        if row.times > 1:
+            self.retrans_out -= size
+        self.first_lost = min(self.first_lost, index)
 
     def lose_head(self, size: int) -> None:
         """The first `size` bytes from SND.UNA on are lost, no more than the first segment."""
         if not self.queue:
             return
         head = self.queue[0]
-        if head.lost:
+        if head.lost or head.sacked:
             return
         if head.end - head.start > size:
             self.split(0, head.start + size)
-            head = self.queue[0]
-        head.lost = True
-        self.lost_bytes += head.end - head.start
-        self.first_lost = 0
+        self.mark_lost(0)
 
     def split(self, index: int, at: int) -> None:
         """Cut the entry at `index` in two at offset `at`."""
         row = self.queue[index]
-        self.queue.insert(index + 1, Sent(at, row.end, row.sent_at, row.times, row.lost))
+        before = -(-(at - row.start) // row.size)
+        after = max(row.packets - before, -(-(row.end - at - (row.end > self.fin_at >= 0)) // row.size), 1)
+        if row.sacked:
+            self.sacked_packets += before + after - row.packets
+        self.queue.insert(
+            index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked)
+        )
         row.end = at
+        row.packets = before
+        if index < self.first_lost:
+            self.first_lost += 1
 
     def next_lost(self) -> int:
         """Index of the first entry that waits to be sent again; -1 if none does."""
@@ -152,16 +216,22 @@ class SendSpace:
         self.first_lost = index
         return index
 
-    def resend(self, index: int, now: int) -> None:
-        """The entry at `index` goes out again."""
+    def resend(self, index: int, now: int, size: int) -> None:
+        """The entry at `index`, lost or (as a probe) not, goes out again in packets of `size` bytes."""
         row = self.queue[index]
-        row.lost = False
+        length = row.end - row.start
+        if row.lost:
+            row.lost = False
+            self.lost_bytes -= length
+            self.retrans_out += length
+        elif row.times == 1:
+            self.retrans_out += length
         row.sent_at = now
         row.times += 1
-        size = row.end - row.start
-        self.lost_bytes -= size
-        self.retransmitted += size
-        self.retransmits += 1
+        row.size = size
+        row.packets = -(-(length - (row.end > self.fin_at >= 0)) // size) or 1
+        self.retransmitted += length
+        self.retransmits += row.packets
 
     def unsent(self) -> bool:
         """Whether there is something that was never sent: data or FIN."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 
-from layers.tcp.acknowledgment import tell_cwnd
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
+from layers.tcp.loss import enter_loss, enter_recovery, find_lost
 from layers.tcp.opening import keepalive_idle
 from layers.tcp.output import send_reset
+from layers.tcp.recovery.state import CaState
 from layers.tcp.states import Input, State
 from layers.tcp.timers import (
     DELAYED_ACK,
     FIN_WAIT,
     KEEPALIVE,
+    LOSS_PROBE,
+    OFF,
     PERSIST,
+    REORDER,
     RETRANSMIT,
     TIME_WAIT,
 )
@@ -62,6 +66,10 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     flight = tx.snd_nxt - tx.snd_una
     if flight <= 0:
         return
+    if 0 <= conn.deadlines[LOSS_PROBE] <= now:  # due together: the probe first, the timer starts anew
+        conn.deadlines[LOSS_PROBE] = OFF
+        _loss_probe(ctx, conn, now)
+        return
     opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
     if opening:
         if conn.listener:
@@ -76,20 +84,44 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     if conn.retransmits >= most or (patience and now - conn.first_timeout_at + rto.rto > patience):
         _given_up(ctx, conn, now)
         return
-    first = conn.retransmits == 0
+    if opening:
+        tx.lose_all()
+    else:
+        enter_loss(ctx, conn, now)
     conn.retransmits += 1
     rto.back_off()
     ctx.counters["rto_timeouts"] += 1
-    if not opening:
-        old = conn.congestion.cwnd
-        conn.congestion.timeout(flight, first, now)
-        conn.recovery.timeout(tx.snd_nxt)
-        if ctx.interest and old != conn.congestion.cwnd:
-            tell_cwnd(ctx, conn, old, "rto")
-    tx.lose_all()
     if ctx.interest:
         ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)
     ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+    ctx.want_output(conn)
+
+
+def _reorder(ctx: Context, conn: Connection, now: int) -> None:
+    """RACK's timer, RFC 8985 6.2 step 5: what could have been overtaken only has had its time."""
+    recovery, tx = conn.recovery, conn.tx
+    if tx.snd_nxt <= tx.snd_una:
+        return
+    outstanding = tx.snd_nxt - tx.snd_una - tx.sacked_bytes
+    lost, again = find_lost(ctx, conn, "rack_timer", now)
+    if not lost:
+        return
+    if recovery.state < CaState.RECOVERY or (recovery.state == CaState.LOSS and again):
+        enter_recovery(ctx, conn, outstanding, "rack_timer", now)
+    if recovery.state == CaState.RECOVERY:  # no ACK came that would clock a packet out: RFC 9937 6, at least one goes
+        prr, mss = recovery.prr, tx.mss
+        conn.congestion.set_window(prr.window(mss, False, tx.in_flight(), conn.congestion.ssthresh, mss))
+    ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
+    ctx.want_output(conn)
+
+
+def _loss_probe(ctx: Context, conn: Connection, now: int) -> None:
+    """PTO, RFC 8985 7.3: no ACK for two round trips: the end of the flight may be lost, which no ACK would tell."""
+    recovery, tx = conn.recovery, conn.tx
+    if recovery.state not in (CaState.OPEN, CaState.CWR) or tx.snd_nxt <= tx.snd_una or recovery.probe_end >= 0:
+        return
+    recovery.probe_due = True
+    ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     ctx.want_output(conn)
 
 
@@ -166,4 +198,6 @@ _HANDLERS = {
     DELAYED_ACK: _delayed_ack,
     KEEPALIVE: _keepalive,
     FIN_WAIT: _fin_wait,
+    REORDER: _reorder,
+    LOSS_PROBE: _loss_probe,
 }

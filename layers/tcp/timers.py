@@ -19,9 +19,11 @@ DELAYED_ACK = 2
 KEEPALIVE = 3
 FIN_WAIT = 4
 TIME_WAIT = 5
-KINDS = 6
+REORDER = 6
+LOSS_PROBE = 7
+KINDS = 8
 
-NAMES = ("retransmit", "persist", "delayed_ack", "keepalive", "fin_wait", "time_wait")
+NAMES = ("retransmit", "persist", "delayed_ack", "keepalive", "fin_wait", "time_wait", "reorder", "loss_probe")
 
 
 class Owner(Protocol):

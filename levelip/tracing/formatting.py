@@ -119,7 +119,12 @@ def _retransmit(data: _Taken) -> str:
     return text + (f", attempt {attempt}" if attempt else "")
 
 
-_WHY = {"rto": "RTO", "fast": "fast, RFC 5681 3.2", "partial": "partial ACK, RFC 6582 3.2"}
+_WHY = {
+    "rto": "RTO",
+    "tlp": "tail loss probe, RFC 8985 7.3",
+    "fast": "fast, RFC 5681 3.2",
+    "partial": "partial ACK, RFC 6582 3.2",
+}
 
 
 def _rtt(data: _Taken) -> str:
@@ -142,6 +147,64 @@ def _rto(data: _Taken) -> str:
     if flight is not None:
         text += f", {flight} bytes in flight"
     return f"{text}, next in {ms(data('rto'))}" + (f", attempt {attempt}" if attempt else "")
+
+
+def _loss(data: _Taken) -> str:
+    """What was found lost, and what found it."""
+    if "bytes" not in data:
+        return ""
+    why = data("why", "")
+    data("rtt")
+    return f"{data('bytes')} bytes lost, {_LOSS.get(why, _words(why))}"
+
+
+_LOSS = {
+    "rack": "overtaken too long ago, RFC 8985 6.2",
+    "rack_timer": "overtaken too long ago, RFC 8985 6.2 (timer)",
+    "dupack": "three arrived beyond, RFC 6675 5",
+    "rto": "RTO, RFC 6298 5.4",
+    "tlp": "repaired by a tail loss probe, RFC 8985 7.4",
+}
+
+
+def _recovery(data: _Taken) -> str:
+    """States of loss recovery."""
+    if "new" not in data:
+        return ""
+    why = data("why", "")
+    return f"loss recovery {_change(data)}" + (f", {_RECOVERY.get(why, _words(why))}" if why else "")
+
+
+_RECOVERY = {"dupack": "duplicate ACK", "sack": "SACK", "rto": "RTO", "rack": "RACK", "pmtu": "path MTU", "ecn": "ECN"}
+
+
+def _undo(data: _Taken) -> str:
+    if "new" not in data:
+        return ""
+    why, old, new, mss = data("why", ""), data("old"), data("new"), data("mss")
+    return f"reduction undone, {_UNDO.get(why, _words(why))}, cwnd {_segments(old, mss)} → {_segments(new, mss)}"
+
+
+_UNDO = {
+    "dsack": "all that was repeated came twice, RFC 3708",
+    "timestamp": "the original came, RFC 3522",
+    "frto": "the timeout was spurious, RFC 5682",
+}
+
+
+def _reordering(data: _Taken) -> str:
+    if "packets" not in data:
+        return ""
+    data("why")
+    return f"reordering seen, by {data('packets')} packets" + (", for the first time" if data("first") else "")
+
+
+def _reneged(data: _Taken) -> str:
+    return f"the peer no longer has what it named from byte {data('una')} on, RFC 2018 8" if "una" in data else ""
+
+
+def _dsack(data: _Taken) -> str:
+    return f"the peer has bytes {data('left')}:{data('right')} twice, RFC 2883" if "left" in data else ""
 
 
 def _window(data: _Taken) -> str:
@@ -241,11 +304,16 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "conflict": _conflict,
     "cwnd": _cwnd,
     "device": _device,
+    "dsack": _dsack,
     "icmp": _icmp,
     "link": _device,
     "listen": _listen,
+    "loss": _loss,
     "pmtu": _pmtu,
     "probe": _probe,
+    "recovery": _recovery,
+    "reneged": _reneged,
+    "reordering": _reordering,
     "reset": _reset,
     "retransmit": _retransmit,
     "route": _route,
@@ -254,5 +322,6 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "socket": _socket,
     "state": _state,
     "timer": _timer,
+    "undo": _undo,
     "window": _window,
 }

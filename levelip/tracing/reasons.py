@@ -184,6 +184,7 @@ TCP_NO_ACK           = _reason("tcp_no_ack", "tcp", E, "no ACK flag", "RFC 9293 
 TCP_ACK_BAD          = _reason("tcp_ack_bad", "tcp", O, "acknowledges what is not our SYN: answered with RST", "RFC 9293 3.10.7.3, 3.10.7.4")
 TCP_ACK_UNSENT       = _reason("tcp_ack_unsent", "tcp", E, "acknowledges what we have not sent", "RFC 9293 3.10.7.4, fifth step")
 TCP_ACK_ANCIENT      = _reason("tcp_ack_ancient", "tcp", O, "acknowledges what is long past: challenge ACK", "RFC 5961 5.2")
+TCP_SACK_INVALID     = _reason("tcp_sack_invalid", "tcp", E, "a SACK block of what is not outstanding", "RFC 2018 3, RFC 2883 4")
 TCP_AFTER_FIN        = _reason("tcp_after_fin", "tcp", E, "text or FIN after the FIN", "RFC 9293 3.10.7.4, seventh step")
 TCP_DATA_AFTER_CLOSE = _reason("tcp_data_after_close", "tcp", O, "data that nobody will read: answered with RST", "RFC 9293 3.10.4, RFC 2525 2.17")
 TCP_TOO_MANY_HOLES   = _reason("tcp_too_many_holes", "tcp", O, "too many ranges out of order to remember one more")

@@ -338,6 +338,18 @@ def established(**how: Any) -> Host:
     return host
 
 
+def far(rtt: int = 100, **how: Any) -> Host:
+    """ESTABLISHED by a listener over a path of `rtt` ms: SRTT = rtt, RTTVAR = rtt / 2, RTO = rtt + max(200, 2 rtt)."""
+    host = syn_received(**how)
+    host.advance(rtt)
+    host.inject("A", seq=1, ack=1)
+    told = host.message(Incoming)
+    host.sock, host.rings, host.limit = told.sock, told.rings, told.limit
+    host.call(Taken(50, told.sock))
+    host.expect_nothing()
+    return host
+
+
 def connected(*, connect: dict[str, int] | None = None, **how: Any) -> Host:
     """ESTABLISHED by an active open; the peer's port is 4711."""
     host = syn_sent(connect=connect, **how)

@@ -228,7 +228,7 @@ def test_an_orphan_gives_up_earlier() -> None:
     c.close()
     c.quiet()
     c.advance(60_000)
-    assert len(c.segments) == 4  # text and FIN, twice
+    assert len(c.segments) == 5  # a probe (RFC 8985 7.3: the FIN), then text and FIN, twice
     c.message(Released)
     assert c.row() is None
 

@@ -257,6 +257,15 @@ def _() -> Host:
     return c
 
 
+@case("tcp_sack_invalid")
+def _() -> Host:
+    c = established()
+    c.write(b"x" * 3000)
+    heard(c)
+    c.inject("A", seq=1, ack=1, sack=[(1449, 9000)])
+    return c
+
+
 @case("tcp_after_fin")
 def _() -> Host:
     c = heard(close_wait())

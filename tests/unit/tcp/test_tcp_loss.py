@@ -12,7 +12,8 @@ from layers.tcp.congestion import STRATEGIES, make
 from layers.tcp.congestion.base import INFINITE_SSTHRESH, AckSample, Strategy
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.core import TcpCore
-from layers.tcp.recovery.newreno import Decision, NewRenoRecovery
+from layers.tcp.recovery import newreno
+from layers.tcp.recovery.state import CaState, Recovery
 from layers.tcp.rto import MS, Rto
 from levelip.frames.seam import SetOption
 from levelip.rpc.stream import Reset
@@ -143,13 +144,14 @@ def test_undo() -> None:
     assert cc.cwnd == 5000
 
 
+@pytest.mark.rfc("RFC 5681 3.2", "RFC 6582 3.2")
 def test_newreno_window() -> None:
-    """ssthresh 10: 13 first, 14 by a duplicate, a partial ACK of 3 leaves 12; at the end flight + 1. RFC 6582 3.2."""
-    r = NewRenoRecovery()
-    assert r.window(Decision.FAST_RETRANSMIT, 20_000, 10_000, 0, 19_000, 1000) == 13_000
-    assert r.window(Decision.INFLATE, 13_000, 10_000, 0, 19_000, 1000) == 14_000
-    assert r.window(Decision.PARTIAL, 14_000, 10_000, 3000, 15_000, 1000) == 12_000
-    assert r.window(Decision.EXIT, 10_000, 10_000, 3000, 4000, 1000) == 5000
+    """ssthresh 10: 13 first; from 14 a partial ACK of 3 leaves 12; at the end flight + 1, no more than ssthresh."""
+    assert newreno.at_start(10_000, 1000) == 13_000
+    assert newreno.after_partial(14_000, 3000, 1000) == 12_000
+    assert newreno.after_partial(14_000, 400, 1000) == 13_600  # less than a segment: nothing is added back
+    assert newreno.at_exit(10_000, 4000, 1000) == 5000
+    assert newreno.at_exit(10_000, 40_000, 1000) == 10_000
 
 
 def test_timeout_window() -> None:
@@ -164,36 +166,32 @@ def test_timeout_window() -> None:
     assert cc.ssthresh == 2000
 
 
-def test_recovery_decisions() -> None:
-    """Two duplicates: limited transmit; the third: fast retransmit; more: inflate; partial; exit."""
-    r = NewRenoRecovery()
-    seen = [r.duplicate_ack(0, 9000, 0) for _ in range(5)]
-    assert seen == [
-        Decision.LIMITED_TRANSMIT,
-        Decision.LIMITED_TRANSMIT,
-        Decision.FAST_RETRANSMIT,
-        Decision.INFLATE,
-        Decision.INFLATE,
-    ]
-    assert r.new_ack(3000) == Decision.PARTIAL
-    assert r.new_ack(9000) == Decision.EXIT
-    assert r.new_ack(9500) == Decision.NOTHING
+@pytest.mark.rfc("RFC 5681 3.2", "RFC 6582 3.2")
+def test_third_duplicate() -> None:
+    """Three prove a loss; after a timeout those at or below `recover` prove nothing; in recovery nothing new."""
+    r = Recovery(duplicates=2)
+    assert not newreno.third_duplicate(r, 3000)
+    r.duplicates = 3
+    assert newreno.third_duplicate(r, 3000)
+    r.recover = 9000
+    assert not newreno.third_duplicate(r, 9000) and newreno.third_duplicate(r, 9001)
+    r.state = CaState.LOSS
+    assert not newreno.third_duplicate(r, 9001)
 
 
-def test_no_second_fast_retransmit_after_a_timeout() -> None:
-    """Duplicates at or below `recover` prove nothing. RFC 6582 3.2 step 2; a SACK block beyond it does."""
-    r = NewRenoRecovery()
-    r.timeout(9000)
-    assert [r.duplicate_ack(3000, 9000, 0) for _ in range(4)][2:] == [Decision.NOTHING] * 2
-    assert r.duplicate_ack(9000, 20_000, 12_000) == Decision.FAST_RETRANSMIT
+@pytest.mark.rfc("RFC 3042 2")
+def test_allowance() -> None:
+    """One segment for each of the first two duplicates, none from the third on."""
+    assert [newreno.allowance(Recovery(duplicates=n), 1000) for n in range(4)] == [0, 1000, 2000, 0]
+    assert newreno.allowance(Recovery(state=CaState.RECOVERY, duplicates=1), 1000) == 0
 
 
 # traces
 
 
 def bulk(segments: int = 10, **how: Any) -> Host:
-    """ESTABLISHED with this many segments under way (cwnd is ten, so no more than that)."""
-    c = established(**how)
+    """ESTABLISHED with this many segments under way (cwnd is ten, so no more than that); without loss probes."""
+    c = established(tlp=False, **how)
     c.write(BYTES[: segments * MSS])
     return c
 
@@ -277,23 +275,34 @@ def test_rttm_by_timestamps(isn: ISN) -> None:
     assert tcb["srtt"] in range(30 * MS // 8, 32 * MS // 8)  # 0·7/8 + 30 or 31/8
 
 
-def test_fast_retransmit(isn: ISN) -> None:
-    """The third duplicate resends the first segment at once; each of the first two lets a new one go.
-
-    RFC 5681 3.2, RFC 3042. cwnd 10 then: ssthresh 5, cwnd 8."""
-    c = bulk(20, **isn)
+@pytest.mark.rfc("RFC 5681 3.2", "RFC 3042 2", "RFC 6582 3.2")
+def test_fast_retransmit_without_sack(isn: ISN) -> None:
+    """The same by bare duplicates. ssthresh 5, cwnd 8, and one more for a fourth; 12 are out, so nothing new goes."""
+    c = bulk(30, sack=False, **isn)
     c.quiet()
-    c.inject("A", seq=1, ack=1, sack=[(1 + MSS, 1 + 2 * MSS)])
+    c.inject("A", seq=1, ack=1)
     c.expect("A", seq=1 + 10 * MSS)
-    c.inject("A", seq=1, ack=1, sack=[(1 + MSS, 1 + 3 * MSS)])
+    c.inject("A", seq=1, ack=1)
     c.expect("A", seq=1 + 11 * MSS)
     c.expect_nothing()
-    c.inject("A", seq=1, ack=1, sack=[(1 + MSS, 1 + 4 * MSS)])
+    c.inject("A", seq=1, ack=1)
     c.expect("A", seq=1, len=MSS)
     c.expect_nothing()
     info = c.row()["info"]  # type: ignore[index]
-    assert (info["snd_ssthresh"], info["snd_cwnd"], info["ca_state"]) == (5, 8, 3)
-    assert c.core.counters["fast_retransmits"] == 1
+    assert (info["snd_ssthresh"], info["snd_cwnd"], info["ca_state"], info["sacked"]) == (5, 8, 3, 3)
+    for _ in range(4):  # cwnd 12: as many as are out
+        c.inject("A", seq=1, ack=1)
+        c.expect_nothing()
+    c.inject("A", seq=1, ack=1)
+    c.expect("A", seq=1 + 12 * MSS)
+    c.inject("A", seq=1, ack=1 + 4 * MSS)  # a partial ACK: 13 - 4 + 1 = 10; the next hole goes at once
+    c.expect("A", seq=1 + 4 * MSS, len=MSS)
+    c.expect("A", seq=1 + 13 * MSS)
+    c.expect_nothing()
+    c.inject("A", seq=1, ack=1 + 12 * MSS)  # all that was out when the loss was found: 2 in flight, so cwnd 3
+    info = c.row()["info"]  # type: ignore[index]
+    assert (info["snd_cwnd"], info["ca_state"]) == (3, 0)
+    assert not c.core.counters["rto_timeouts"]
 
 
 def test_recovery_with_a_partial_ack(isn: ISN) -> None:
@@ -325,7 +334,7 @@ def test_only_the_lost_piece_of_a_super_segment_is_sent_again(isn: ISN) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "counts"),
-    [({}, True), ({"win": 500}, False), ({"data": b"x"}, False), ({"win": 500, "sack": [(1449, 2000)]}, True)],
+    [({}, True), ({"win": 500}, False), ({"data": b"x"}, False), ({"win": 500, "sack": [(1449, 2897)]}, True)],
 )
 def test_what_counts_as_a_duplicate(isn: ISN, changes: dict[str, Any], counts: bool) -> None:
     """No text, no change of window, or SACK blocks above SND.UNA. RFC 5681 2, RFC 6675 2."""
@@ -378,7 +387,7 @@ def test_a_lost_fin_is_sent_again(isn: ISN) -> None:
 
 def test_text_and_fin_are_sent_again_together(isn: ISN) -> None:
     """As they were sent: two segments, both within the loss window of one full segment."""
-    c = established(**isn)
+    c = established(tlp=False, **isn)
     c.write(b"last")
     c.shut()
     c.quiet()
