@@ -358,9 +358,9 @@ def _timers(ctx: Context, conn: Connection, advanced: bool, now: int) -> None:
         if conn.sack or recovery.state != RECOVERY or recovery.partials == 1:
             ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
     if conn.sack:
-        if tx.snd_una == tx.snd_nxt:
+        if tx.snd_una == tx.snd_nxt or recovery.state not in loss.PROBING:
             conn.deadlines[LOSS_PROBE] = OFF
-        else:
+        elif advanced:
             loss.arm_probe(ctx, conn, now)
 
 

@@ -389,7 +389,7 @@ def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
             recovery.probe_again = False
             ctx.counters["loss_probes"] += 1
             segment = _data(ctx, conn, nxt, end, now, mss)
-        elif tx.snd_nxt <= tx.snd_una + tx.snd_wnd:  # not beyond a window that shrank
+        else:
             row = tx.queue[-1]
             if row.packets > 1:
                 tx.split(len(tx.queue) - 1, row.start + (row.packets - 1) * row.size)
@@ -399,8 +399,7 @@ def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
             ctx.counters["loss_probes"] += 1
             _note_retransmission(ctx, conn, row, now)
             segment = _data(ctx, conn, row.start, row.end, now, mss)
-        if segment is not None:
-            recovery.probe_end = tx.snd_nxt
+        recovery.probe_end = tx.snd_nxt
     recovery.probe_due = False
     return segment
 

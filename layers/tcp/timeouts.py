@@ -7,7 +7,7 @@ import errno
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import enter_loss, enter_recovery, find_lost
+from layers.tcp.loss import PROBING, enter_loss, enter_recovery, find_lost
 from layers.tcp.opening import keepalive_idle
 from layers.tcp.output import send_reset
 from layers.tcp.recovery.state import CaState
@@ -68,8 +68,8 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         return
     if 0 <= conn.deadlines[LOSS_PROBE] <= now:  # due together: the probe first, the timer starts anew
         conn.deadlines[LOSS_PROBE] = OFF
-        _loss_probe(ctx, conn, now)
-        return
+        if _loss_probe(ctx, conn, now):
+            return
     opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
     if opening:
         if conn.listener:
@@ -115,14 +115,18 @@ def _reorder(ctx: Context, conn: Connection, now: int) -> None:
     ctx.want_output(conn)
 
 
-def _loss_probe(ctx: Context, conn: Connection, now: int) -> None:
-    """PTO, RFC 8985 7.3: no ACK for two round trips: the end of the flight may be lost, which no ACK would tell."""
+def _loss_probe(ctx: Context, conn: Connection, now: int) -> bool:
+    """PTO, RFC 8985 7.3: no ACK for two round trips: the end of the flight may be lost, which no ACK would tell.
+
+    The retransmission timer starts anew only if a probe can go: not beyond a window that shrank."""
     recovery, tx = conn.recovery, conn.tx
-    if recovery.state not in (CaState.OPEN, CaState.CWR) or tx.snd_nxt <= tx.snd_una or recovery.probe_end >= 0:
-        return
+    most = tx.snd_una + tx.snd_wnd
+    if recovery.state not in PROBING or recovery.probe_end >= 0 or not tx.snd_una < tx.snd_nxt <= most:
+        return False
     recovery.probe_due = True
     ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     ctx.want_output(conn)
+    return True
 
 
 def _persist(ctx: Context, conn: Connection, now: int) -> None:

@@ -83,6 +83,8 @@ def test_all_is_sent_once_the_window_opens(isn: ISN) -> None:
     for _ in range(100):
         while c.segments:
             at = Got(c, c.segments.popleft())
+            assert at.options.timestamps is not None
+            c.last_tsval = at.options.timestamps[0]  # else its ACKs would be of the originals: RFC 3522
             if at.seq == 1 + len(got):
                 got += at.data
         if len(got) == 5 * MSS:
