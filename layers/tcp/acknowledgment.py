@@ -52,18 +52,21 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
         tell_cwnd(ctx, conn, old, "ack")
     if conn.sack:
         rack = conn.rack
-        if tx.newest_at >= rack.sent_at and (tx.newest_times == 1 or now - tx.newest_at >= rto.min_rtt):
-            rack.sent_at = tx.newest_at  # RFC 8985 6.2 step 2
+        newest = tx.newest_at
+        if (newest > rack.sent_at or (newest == rack.sent_at and tx.newest_end > rack.end)) and (
+            tx.newest_times == 1 or now - newest >= rto.min_rtt
+        ):
+            rack.sent_at = newest  # RFC 8985 6.2 step 2
             rack.end = tx.newest_end
-            rack.rtt = now - tx.newest_at
+            rack.rtt = now - newest
         if ack == tx.snd_nxt:
             conn.deadlines[LOSS_PROBE] = OFF
     if ack == tx.snd_nxt:
         conn.deadlines[RETRANSMIT] = OFF  # RFC 6298 5.2
     else:
         ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)  # RFC 6298 5.3
-        if conn.sack:
-            loss.arm_probe(ctx, conn, now)
+        if conn.sack and conn.deadlines[LOSS_PROBE] < 0:
+            loss.arm_probe(ctx, conn)
     if not conn.orphan and grant_due(conn) and not conn.dirty:
         ctx.mark_dirty(conn)
 
@@ -360,8 +363,8 @@ def _timers(ctx: Context, conn: Connection, advanced: bool, now: int) -> None:
     if conn.sack:
         if tx.snd_una == tx.snd_nxt or recovery.state not in loss.PROBING:
             conn.deadlines[LOSS_PROBE] = OFF
-        elif advanced:
-            loss.arm_probe(ctx, conn, now)
+        elif advanced and conn.deadlines[LOSS_PROBE] < 0:
+            loss.arm_probe(ctx, conn)
 
 
 def window_update(ctx: Context, conn: Connection, offset: int, ack: int, window: int) -> bool:

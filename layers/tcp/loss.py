@@ -190,22 +190,31 @@ def end_probe(conn: Connection) -> None:
     conn.deadlines[LOSS_PROBE] = OFF
 
 
-def arm_probe(ctx: Context, conn: Connection, now: int) -> None:
-    """PTO, RFC 8985 7.2: with SACK, in OPEN and nothing named by it. Never later than the RTO (which then waits)."""
-    recovery, tx = conn.recovery, conn.tx
-    if recovery.state not in PROBING or recovery.probe_end >= 0 or tx.sacked_bytes or not ctx.tcp.tlp:
-        conn.deadlines[LOSS_PROBE] = OFF
-        return
-    srtt = conn.rto.srtt
-    if not srtt:
-        pto = FIRST_PROBE
+def probe_deadline(conn: Connection) -> int:
+    """PTO, RFC 8985 7.2, from the last data sent or the last ACK of new data on, which the retransmission timer tells;
+    never later than that timer (which then waits)."""
+    rto, tx = conn.rto, conn.tx
+    timeout = conn.deadlines[RETRANSMIT]
+    if rto.srtt:
+        pto = 2 * rto.srtt + (ACK_DELAY if tx.snd_nxt - tx.snd_una <= tx.mss else PROBE_SLACK)
     else:
-        pto = 2 * srtt + (ACK_DELAY if tx.snd_nxt - tx.snd_una <= tx.mss else PROBE_SLACK)
-    deadline = now + pto
-    rto = conn.deadlines[RETRANSMIT]
-    if 0 <= rto < deadline:
-        deadline = rto
-    conn.deadlines[LOSS_PROBE] = deadline
-    scheduled = conn.scheduled[LOSS_PROBE]
-    if scheduled < 0 or deadline < scheduled:
-        ctx.timers.arm(conn, LOSS_PROBE, deadline)
+        pto = FIRST_PROBE
+    return min(max(conn.last_data_sent_at, timeout - rto.rto) + pto, timeout)
+
+
+def arm_probe(ctx: Context, conn: Connection) -> None:
+    """With SACK, in OPEN or CWR, nothing named by SACK, no probe under way. Callers ask first whether the timer is off:
+    it is armed as early as it can be due, and when it fires finds out whether it is to wait longer."""
+    recovery = conn.recovery
+    if recovery.state in PROBING and recovery.probe_end < 0 and not conn.tx.sacked_bytes and ctx.tcp.tlp:
+        srtt, timeout = conn.rto.srtt, conn.deadlines[RETRANSMIT]
+        earliest = ctx.now + (2 * srtt + PROBE_SLACK if srtt else FIRST_PROBE)
+        ctx.timers.arm(conn, LOSS_PROBE, min(earliest, timeout))
+
+
+def probe_possible(conn: Connection) -> bool:
+    """Whether a probe may go: also not beyond a window that shrank."""
+    recovery, tx = conn.recovery, conn.tx
+    if recovery.state not in PROBING or recovery.probe_end >= 0 or tx.sacked_bytes or tx.lost_bytes:
+        return False
+    return tx.snd_una < tx.snd_nxt <= tx.snd_una + tx.snd_wnd

@@ -6,13 +6,13 @@ import struct
 
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import arm_probe
+from layers.tcp.loss import arm_probe, probe_possible
 from layers.tcp.recovery.newreno import allowance
 from layers.tcp.recovery.state import CaState
 from layers.tcp.routes import ip_header
 from layers.tcp.send_space import Sent
 from layers.tcp.states import State
-from layers.tcp.timers import DELAYED_ACK, OFF, PERSIST, RETRANSMIT
+from layers.tcp.timers import DELAYED_ACK, LOSS_PROBE, OFF, PERSIST, RETRANSMIT
 from levelip.frames.packet import Checksum, Segment
 from levelip.rpc.place import Payload, Place
 from levelip.tracing import reasons
@@ -299,13 +299,10 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
     segment = _data(ctx, conn, nxt, end, now, mss)
-    if conn.sack:
-        recovery = conn.recovery
-        if not recovery.state:
-            if ctx.tcp.tlp:
-                arm_probe(ctx, conn, now)
-        elif recovery.state <= RECOVERY:
-            recovery.prr.out += end - nxt
+    if conn.recovery.state:
+        conn.recovery.prr.out += end - nxt
+    elif conn.sack and conn.deadlines[LOSS_PROBE] < 0:
+        arm_probe(ctx, conn)
     return segment
 
 
@@ -376,7 +373,7 @@ def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
     """TLP_send_probe, RFC 8985 7.3: a packet of new data, even beyond cwnd; if there is none, the last packet again."""
     recovery, tx = conn.recovery, conn.tx
     segment = None
-    if tx.queue and not tx.lost_bytes and not tx.sacked_bytes:
+    if probe_possible(conn):
         mss = _packet_size(conn, now)
         nxt = tx.snd_nxt
         size = min(tx.snd_end - nxt, mss)

@@ -7,7 +7,7 @@ import errno
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import PROBING, enter_loss, enter_recovery, find_lost
+from layers.tcp.loss import enter_loss, enter_recovery, find_lost, probe_deadline, probe_possible
 from layers.tcp.opening import keepalive_idle
 from layers.tcp.output import send_reset
 from layers.tcp.recovery.state import CaState
@@ -66,9 +66,9 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     flight = tx.snd_nxt - tx.snd_una
     if flight <= 0:
         return
-    if 0 <= conn.deadlines[LOSS_PROBE] <= now:  # due together: the probe first, the timer starts anew
+    if conn.deadlines[LOSS_PROBE] >= 0:  # a probe is never due later than this: it goes first, and the timer waits
         conn.deadlines[LOSS_PROBE] = OFF
-        if _loss_probe(ctx, conn, now):
+        if _send_probe(ctx, conn, now):
             return
     opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
     if opening:
@@ -115,15 +115,22 @@ def _reorder(ctx: Context, conn: Connection, now: int) -> None:
     ctx.want_output(conn)
 
 
-def _loss_probe(ctx: Context, conn: Connection, now: int) -> bool:
-    """PTO, RFC 8985 7.3: no ACK for two round trips: the end of the flight may be lost, which no ACK would tell.
+def _loss_probe(ctx: Context, conn: Connection, now: int) -> None:
+    """PTO, RFC 8985 7.3: no ACK for two round trips: the end of the flight may be lost, which no ACK would tell."""
+    if conn.tx.snd_nxt <= conn.tx.snd_una:
+        return
+    due = probe_deadline(conn)
+    if due > now:
+        ctx.timers.arm(conn, LOSS_PROBE, due)
+    else:
+        _send_probe(ctx, conn, now)
 
-    The retransmission timer starts anew only if a probe can go: not beyond a window that shrank."""
-    recovery, tx = conn.recovery, conn.tx
-    most = tx.snd_una + tx.snd_wnd
-    if recovery.state not in PROBING or recovery.probe_end >= 0 or not tx.snd_una < tx.snd_nxt <= most:
+
+def _send_probe(ctx: Context, conn: Connection, now: int) -> bool:
+    """Let a loss probe go, and the retransmission timer count from it (RFC 8985 7.3); whether one may."""
+    if not probe_possible(conn):
         return False
-    recovery.probe_due = True
+    conn.recovery.probe_due = True
     ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     ctx.want_output(conn)
     return True
