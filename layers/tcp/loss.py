@@ -71,8 +71,10 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
     old = congestion.cwnd
     ctx.counters["fast_retransmits"] += 1
     reduced = recovery.state == CWR  # once a round trip: RFC 3168 6.1.2
-    recovery.start_undo(tx.snd_una, tx.retrans_out)
-    if not reduced:
+    if reduced:
+        recovery.undo_marker = -1  # the reduction was ECN's
+    else:
+        recovery.start_undo(tx.snd_una, tx.retrans_out)
         congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
         recovery.prr.start(recover_fs)
     recovery.recover = tx.snd_nxt

@@ -252,7 +252,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     mss = tx.mss
     if conn.rx.ranges and conn.sack:
         mss = _packet_size(conn, now)
-    if not flight and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
+    if not flight and nxt == tx.snd_una and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
         congestion.idle(now - conn.last_data_sent_at, conn.rto.rto, now)
         conn.last_data_sent_at = now
     size = waiting
@@ -313,13 +313,14 @@ def _small_allowed(
     tx = conn.tx
     if conn.override:
         return True
+    outstanding = tx.snd_nxt > tx.snd_una
     if size == waiting:
-        return not flight or _tail_allowed(conn)
+        return not outstanding or _tail_allowed(conn)
     if by_cwnd:
         return not flight
     if size * 2 >= tx.max_wnd:  # rule (3), Fs = 1/2
         return True
-    if not flight:
+    if not outstanding:
         _wait_for_window(ctx, conn, now)
     return False
 

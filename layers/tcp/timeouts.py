@@ -108,9 +108,9 @@ def _reorder(ctx: Context, conn: Connection, now: int) -> None:
         return
     if recovery.state < CaState.RECOVERY or (recovery.state == CaState.LOSS and again):
         enter_recovery(ctx, conn, outstanding, "rack_timer", now)
-    if recovery.state == CaState.RECOVERY:  # no ACK came that would clock a packet out: RFC 9937 6, at least one goes
-        prr, mss = recovery.prr, tx.mss
-        conn.congestion.set_window(prr.window(mss, False, tx.in_flight(), conn.congestion.ssthresh, mss))
+        # no ACK came that would clock a packet out: as Linux (tcp_rack_reo_timeout), as if one had come
+        window = recovery.prr.window(tx.mss, False, tx.in_flight(), conn.congestion.ssthresh, tx.mss)
+        conn.congestion.set_window(window)
     ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     ctx.want_output(conn)
 
