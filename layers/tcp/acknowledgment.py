@@ -53,9 +53,7 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     if conn.sack:
         rack = conn.rack
         newest = tx.newest_at
-        if (newest > rack.sent_at or (newest == rack.sent_at and tx.newest_end > rack.end)) and (
-            tx.newest_times == 1 or now - newest >= rto.min_rtt
-        ):
+        if tx.newest_end > before and newest >= rack.sent_at and (tx.newest_times == 1 or now - newest >= rto.min_rtt):
             rack.sent_at = newest  # RFC 8985 6.2 step 2
             rack.end = tx.newest_end
             rack.rtt = now - newest

@@ -187,24 +187,27 @@ def detect(tx: SendSpace, rack: Rack, reo_wnd: int, now: int) -> tuple[int, int,
 
     Returns the bytes that are newly so, how long until the last of those in doubt would be (0: none is), and whether a
     retransmission is among the lost. The queue is in the order in which entries were sent first: one sent once, and
-    later than what has arrived, ends the search, as all behind it are later too.
+    later than what has arrived, ends the search, as all behind it are later too; and so does the last one in flight.
     """
     lost = wait = 0
+    flying = tx.in_flight()
     again = False
     newest, end = rack.sent_at, rack.end
     allowed = rack.rtt + reo_wnd - now
     for index, row in enumerate(tx.queue):
-        if row.sacked:
+        if flying <= 0:
+            break
+        if row.sacked or row.lost:
             continue
+        size = row.end - row.start
+        flying -= size
         if row.sent_at > newest or (row.sent_at == newest and row.end >= end):
             if row.times == 1:
                 break
             continue
-        if row.lost:
-            continue
         remaining = row.sent_at + allowed
         if remaining <= 0:
-            lost += row.end - row.start
+            lost += size
             again |= row.times > 1
             tx.mark_lost(index)
         elif remaining > wait:

@@ -299,6 +299,24 @@ def test_super_segments_are_split_where_it_matters(isn: ISN) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.rfc("RFC 8985 6.2")
+def test_half_a_super_segment_is_no_clock(isn: ISN) -> None:
+    """An ACK of some packets of it: RACK's RTT stays that of the last segment acknowledged whole."""
+    c = far(gso_max=65_535, **isn)
+    c.write(BYTES[: 12 * M])
+    c.expect("A", len=10 * M)
+    c.advance(100)
+    c.inject("A", seq=1, ack=at(5))
+    c.expect("PA", seq=at(11))
+    assert c.tcb()["rack"]["sent_at"] == -1
+    c.advance(10)
+    c.inject("A", seq=1, ack=at(11))
+    assert c.tcb()["rack"]["rtt"] == 110 * MS
+    c.advance(50)
+    c.inject("A", seq=1, ack=at(12))
+    assert c.tcb()["rack"]["rtt"] == 110 * MS
+
+
 def test_named_neighbours_are_one_entry(isn: ISN) -> None:
     """However many ACKs name them, one by one and in any order."""
     c = flight(**isn)
@@ -466,6 +484,20 @@ def test_no_probe(how: dict[str, Any]) -> None:
     c.expect_nothing()
     c.advance(2)
     c.expect("A", seq=at(1))
+
+
+@pytest.mark.rfc("RFC 8985 7.3", "RFC 9293 MUST-34")
+def test_no_probe_beyond_a_window_that_shrank(isn: ISN) -> None:
+    """The timer is not put off for a probe that cannot go: RTO at 300 ms, though the peer says something meanwhile."""
+    c = far(wscale=None, **isn)
+    c.write(BYTES[: 5 * M])
+    c.quiet()
+    c.inject("A", seq=1, ack=1, win=2 * M)
+    c.advance(299)
+    c.expect_nothing()
+    c.advance(2)
+    c.expect("A", seq=at(1), len=M)
+    assert not c.core.counters["loss_probes"] and c.core.counters["rto_timeouts"] == 1
 
 
 def test_one_probe_a_flight(isn: ISN) -> None:

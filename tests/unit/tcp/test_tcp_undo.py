@@ -258,6 +258,22 @@ def test_congestion_window_reduced(isn: ISN) -> None:
     assert not c.core.counters["retransmissions"]
 
 
+@pytest.mark.rfc("RFC 3168 6.1.2")
+def test_what_ecn_took_is_not_given_back(isn: ISN) -> None:
+    """A loss within CWR reduces no second time, and a D-SACK for its repair undoes nothing."""
+    c = flight(20, ts=False, mss=MSS, **isn)
+    conn = next(iter(c.core._ctx.connections.values()))
+    enter_cwr(c.core._ctx, conn, c.now)
+    sack(c, block(2, 4))
+    c.expect("A", seq=at(1))
+    assert info(c)["ca_state"] == CaState.RECOVERY and info(c)["snd_ssthresh"] == 5
+    c.quiet()
+    c.inject("A", seq=1, ack=at(11))
+    c.quiet()
+    sack(c, block(1, 1), ack=11)
+    assert not c.core.counters["undone"] and info(c)["snd_ssthresh"] == 5
+
+
 @pytest.mark.rfc("RFC 1191 6.5")
 def test_a_smaller_path_in_mid_flight(isn: ISN) -> None:
     """MTU 1000: 948 a packet. What the peer has not named goes again in such, cwnd and ssthresh stay."""
