@@ -120,3 +120,22 @@ def test_goodput_at_one_percent() -> None:
     assert counters["rto_timeouts"] == 0
     assert counters["retransmissions"] <= to_b.lost + 3
     assert 2.0 < 32 / ((net.now - start) / SECOND) < 6.0  # Mbit/s
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("sack", [True, False], ids=["sack", "no sack"])
+def test_small_writes(seed: int, sack: bool) -> None:
+    """400 writes of 100 bytes, 2 ms apart, without Nagle, at 5 % loss: each is a packet and an entry of its own."""
+    how = Impairment(loss=0.05, delay=5 * MS)
+    net, a, b, *_ = pair(how, seed=seed, core_type=Checked, a=small_config(nagle=False), b=small_config(sack=sack))
+    b.listen(80)
+    sock = a.connect(b.address, 80, b"")
+    assert net.run(lambda: bool(b.accepted), seconds=30)
+    for number in range(400):
+        sock.write(pattern(number, 100), net.now)
+        net.run(seconds=0.002)
+    other = b.accepted[0]
+    assert net.run(lambda: len(other.received) == 40_000, seconds=20)
+    assert bytes(other.received) == sock.to_send
+    if sack:
+        assert a.core.counters["rto_timeouts"] <= 3
