@@ -136,6 +136,7 @@ class Connection:
     data_segments_in: int = 0
     data_segments_out: int = 0
     challenge_acks: int = 0
+    invalid_answered_at: int = OFF  # when a segment out of window was answered last
     duplicate_acks_in: int = 0
 
     @property

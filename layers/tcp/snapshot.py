@@ -50,7 +50,7 @@ class TcpState:
     timers: Timers
     children: int
     challenge_second: int
-    challenge_count: int
+    challenge_budget: int
     gateway_epoch: int
 
 
@@ -81,7 +81,7 @@ def take(ctx: Context) -> dict[str, Any]:
         timers=ctx.timers,
         children=ctx.children,
         challenge_second=ctx.challenge_second,
-        challenge_count=ctx.challenge_count,
+        challenge_budget=ctx.challenge_budget,
         gateway_epoch=ctx.gateway_epoch,
     )
     plain: dict[str, Any] = msgspec.to_builtins(state, builtin_types=(bytes,))
@@ -130,7 +130,7 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.timers = state.timers
     ctx.children = state.children
     ctx.challenge_second = state.challenge_second
-    ctx.challenge_count = state.challenge_count
+    ctx.challenge_budget = state.challenge_budget
     ctx.gateway_epoch = state.gateway_epoch
     for row in ctx.ports.bindings.values():
         for sock, binding in row.items():

@@ -175,6 +175,7 @@ TCP_BEYOND_WINDOW    = _reason("tcp_beyond_window", "tcp", O, "beyond the window
 TCP_ZERO_WINDOW      = _reason("tcp_zero_window", "tcp", N, "our window is closed", "RFC 9293 3.10.7.4, first step")
 TCP_TRIMMED          = _reason("tcp_trimmed", "tcp", N, "the part of it beyond the window or the FIN", "RFC 9293 3.10.7.4, first step")
 TCP_PAWS             = _reason("tcp_paws", "tcp", N, "an old timestamp: from before the sequence numbers wrapped", "RFC 7323 5.3")
+TCP_PAWS_ECHO        = _reason("tcp_paws_echo", "tcp", O, "answers our SYN, but echoes a timestamp that it never had: answered with RST", "RFC 7323 5.2, as Linux")
 TCP_NO_TIMESTAMP     = _reason("tcp_no_timestamp", "tcp", O, "no timestamp though both sides agreed on them", "RFC 7323 3.2")
 TCP_RST_OUTSIDE      = _reason("tcp_rst_outside", "tcp", O, "RST outside the window", "RFC 9293 3.10.7.4, second step")
 TCP_RST_GUESSED      = _reason("tcp_rst_guessed", "tcp", O, "RST in the window, but not at its start: challenge ACK", "RFC 5961 3.2")
