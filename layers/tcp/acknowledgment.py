@@ -5,6 +5,7 @@ Whether the acknowledgment is acceptable was decided before.
 
 from __future__ import annotations
 
+from layers.tcp import mtu_probe
 from layers.tcp.congestion.base import AckSample
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
@@ -66,7 +67,9 @@ def duplicate_ack(ctx: Context, conn: Connection, highest_sacked: int, now: int)
     ctx.counters["duplicate_acks_in"] += 1
     old = congestion.cwnd
     decision = conn.recovery.duplicate_ack(tx.snd_una, tx.snd_nxt, highest_sacked)
-    if decision == Decision.FAST_RETRANSMIT:
+    if decision == Decision.FAST_RETRANSMIT and mtu_probe.lost(ctx, conn):
+        decision = Decision.NOTHING  # its size was to blame, not congestion
+    elif decision == Decision.FAST_RETRANSMIT:
         ctx.counters["fast_retransmits"] += 1
         congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
         tx.lose_head(tx.mss)

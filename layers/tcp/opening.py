@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layers.tcp import mtu_probe
 from layers.tcp.closing import gone
 from layers.tcp.congestion import make
 from layers.tcp.connection import Connection, Options
@@ -15,7 +16,7 @@ from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import Input
 from layers.tcp.telling import tell_progress
-from layers.tcp.timers import KEEPALIVE, OFF, RETRANSMIT
+from layers.tcp.timers import KEEPALIVE, OFF, PMTU, RETRANSMIT
 from levelip.frames.packet import Route
 from levelip.frames.seam import Connected, Incoming
 from levelip.rpc.place import Rings
@@ -54,7 +55,9 @@ def new_connection(
         recovery=NewRenoRecovery(),
         opened_at=now,
     )
-    conn.pmtu = route.mtu
+    conn.pmtu, until = ctx.routes.path_mtu(route, remote, now)
+    if until >= 0:
+        ctx.timers.arm(conn, PMTU, until)
     conn.gso_max = route.gso_max
     conn.advertised_mss = mss_of(route.mtu, remote)
     if options.maxseg:
@@ -140,6 +143,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     ctx.change_state(conn, event, frame)
     ctx.counters["connections_established"] += 1
     arm_keepalive(ctx, conn, now)
+    mtu_probe.begin(ctx, conn, now)
     tx.limit = tx.grant()
     if conn.listener:
         listener = ctx.listeners[conn.listener]

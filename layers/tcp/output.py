@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from layers.tcp import mtu_probe
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.routes import ip_header
@@ -47,6 +48,8 @@ def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
             return segment
     nxt = tx.snd_nxt
     if nxt < tx.snd_end or nxt == tx.fin_at:
+        if conn.mtu.enabled and (size := mtu_probe.probe_size(ctx, conn, now)):
+            return _mtu_probe(ctx, conn, nxt, nxt + size, now)
         segment = _new(ctx, conn, now)
         if segment is not None:
             return segment
@@ -98,7 +101,7 @@ def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_
     cause = conn.ack_causes
     return Segment(
         ctx.ids.next(), [cause] if cause else [], conn.traced, now, 0, conn.local, conn.remote, PROTO_TCP,
-        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size,
+        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size, conn.dont_fragment,
     )  # fmt: skip
 
 
@@ -261,6 +264,14 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
     return _data(ctx, conn, nxt, end, now, mss)
+
+
+def _mtu_probe(ctx: Context, conn: Connection, start: int, end: int, now: int) -> Segment:
+    """One packet larger than the others: does it arrive? RFC 4821 7.2."""
+    conn.tx.record(end, now)
+    conn.last_data_sent_at = now
+    mtu_probe.sent(ctx, conn, start, end)
+    return _data(ctx, conn, start, end, now, end - start)
 
 
 def _small_allowed(

@@ -47,6 +47,7 @@ class TcpState:
     routes: list[Route]
     addresses: list[bytes]
     routes_known: bool
+    path_mtus: dict[bytes, tuple[int, int]]
     timers: Timers
     children: int
     challenge_second: int
@@ -78,6 +79,7 @@ def take(ctx: Context) -> dict[str, Any]:
         routes=ctx.routes.routes,
         addresses=ctx.routes.addresses,
         routes_known=ctx.routes.known,
+        path_mtus=ctx.routes.learned,
         timers=ctx.timers,
         children=ctx.children,
         challenge_second=ctx.challenge_second,
@@ -127,6 +129,7 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.routes.known = state.routes_known
     ctx.routes.replace(Routes(state.routes, state.addresses))
     ctx.routes.known = state.routes_known
+    ctx.routes.learned = state.path_mtus
     ctx.timers = state.timers
     ctx.children = state.children
     ctx.challenge_second = state.challenge_second

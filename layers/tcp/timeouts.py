@@ -8,14 +8,18 @@ from layers.tcp.acknowledgment import tell_cwnd
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
+from layers.tcp.mtu_probe import timed_out
 from layers.tcp.opening import keepalive_idle
 from layers.tcp.output import send_reset
+from layers.tcp.path_mtu import expired
+from layers.tcp.patience import clamped, exhausted, granted
 from layers.tcp.states import Input, State
 from layers.tcp.timers import (
     DELAYED_ACK,
     FIN_WAIT,
     KEEPALIVE,
     PERSIST,
+    PMTU,
     RETRANSMIT,
     TIME_WAIT,
 )
@@ -69,11 +73,10 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         else:
             most = conn.options.syncnt if conn.options.syncnt >= 0 else tcp.syn_retries
     else:
-        most = min(tcp.retries, tcp.orphan_retries) if conn.orphan else tcp.retries
+        most = granted(ctx, conn)
     if conn.first_timeout_at < 0:
-        conn.first_timeout_at = now
-    patience = conn.options.user_timeout_ms * MS
-    if conn.retransmits >= most or (patience and now - conn.first_timeout_at + rto.rto > patience):
+        conn.first_timeout_at = tx.queue[0].sent_at
+    if conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
         _given_up(ctx, conn, now)
         return
     first = conn.retransmits == 0
@@ -86,10 +89,11 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         conn.recovery.timeout(tx.snd_nxt)
         if ctx.interest and old != conn.congestion.cwnd:
             tell_cwnd(ctx, conn, old, "rto")
+        timed_out(ctx, conn, now)
     tx.lose_all()
     if ctx.interest:
         ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)
-    ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+    ctx.timers.arm(conn, RETRANSMIT, now + clamped(conn, now, rto.rto))
     ctx.want_output(conn)
 
 
@@ -104,17 +108,16 @@ def _persist(ctx: Context, conn: Connection, now: int) -> None:
         conn.override = True
         ctx.want_output(conn)
         return
-    most = min(tcp.retries, tcp.orphan_retries) if conn.orphan else tcp.retries
     if conn.first_timeout_at < 0 or not conn.probes:
         conn.first_timeout_at = now
     patience = conn.options.user_timeout_ms * MS
-    if conn.probes >= most or (patience and conn.probes and now - conn.first_timeout_at > patience):
+    if conn.probes >= granted(ctx, conn) or (patience and conn.probes and now - conn.first_timeout_at >= patience):
         _given_up(ctx, conn, now)
         return
     conn.probes += 1
     conn.probe = True
     conn.probe_interval = min(conn.probe_interval * 2, tcp.rto_max_ms * MS)  # RFC 9293 3.8.6.1: exponentially
-    ctx.timers.arm(conn, PERSIST, now + conn.probe_interval)
+    ctx.timers.arm(conn, PERSIST, now + clamped(conn, now, conn.probe_interval))
     if ctx.interest:
         ctx.emit("probe", conn, why="window", number=conn.probes, next=conn.probe_interval)
     ctx.want_output(conn)
@@ -166,4 +169,5 @@ _HANDLERS = {
     DELAYED_ACK: _delayed_ack,
     KEEPALIVE: _keepalive,
     FIN_WAIT: _fin_wait,
+    PMTU: expired,
 }

@@ -19,9 +19,10 @@ DELAYED_ACK = 2
 KEEPALIVE = 3
 FIN_WAIT = 4
 TIME_WAIT = 5
-KINDS = 6
+PMTU = 6
+KINDS = 7
 
-NAMES = ("retransmit", "persist", "delayed_ack", "keepalive", "fin_wait", "time_wait")
+NAMES = ("retransmit", "persist", "delayed_ack", "keepalive", "fin_wait", "time_wait", "pmtu")
 
 
 class Owner(Protocol):

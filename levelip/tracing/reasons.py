@@ -193,6 +193,7 @@ TIME_WAIT_FULL       = _reason("time_wait_full", "tcp", O, "too many connections
 TCP_QUEUE_FULL       = _reason("tcp_queue_full", "tcp", O, "too many ACKs and RSTs wait for ip")
 # --- tcp: ICMP errors and calls
 TCP_ICMP_STRAY       = _reason("tcp_icmp_stray", "tcp", O, "an ICMP error that concerns no connection, or says nothing new", "RFC 5927 4")
+TCP_ICMP_FITS        = _reason("tcp_icmp_fits", "tcp", E, "an ICMP error: too big, about a segment that is no larger than it says", "RFC 5927 7.1")
 TCP_ICMP_NOT_IN_FLIGHT = _reason("tcp_icmp_not_in_flight", "tcp", E, "an ICMP error about what is not in flight", "RFC 5927 4.1")
 TCP_UNKNOWN_SOCKET   = _reason("tcp_unknown_socket", "tcp", N, "a message of the gateway about a socket that is no more")
 TCP_NOT_CONNECTED    = _reason("tcp_not_connected", "tcp", N, "data for a connection that is not open")

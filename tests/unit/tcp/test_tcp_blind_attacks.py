@@ -267,7 +267,7 @@ def test_rfc1337_keeps_time_wait(isn: ISN) -> None:
 
 @pytest.mark.rfc("RFC 1337 2", "RFC 5961 3.2")
 def test_without_it_only_the_exact_number_ends_time_wait(isn: ISN) -> None:
-    """As Linux by default. RFC 1337's hazards H1 to H3 begin with an ACK of ours that an old duplicate provokes; the RST
+    """As Linux by default. RFC 1337 2: the hazards begin with an ACK of ours that an old duplicate provokes; the RST
     that answers it has the number of our ACK."""
     c = time_wait(**isn)
     c.inject("R", seq=3)

@@ -336,6 +336,14 @@ def _() -> Host:
     return c
 
 
+@case("tcp_icmp_fits")
+def _() -> Host:
+    c = heard(established())
+    c.write(b"small")
+    c.icmp(3, 4, seq=1, mtu=1000)
+    return c
+
+
 @case("tcp_icmp_not_in_flight")
 def _() -> Host:
     c = heard(established())

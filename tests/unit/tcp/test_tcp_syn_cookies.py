@@ -260,8 +260,8 @@ def test_a_snapshot_keeps_the_time_of_the_last_cookie() -> None:
 
 @pytest.mark.rfc("RFC 4987 3.6", "RFC 9293 3.9.1.1")
 def test_a_flood_of_100_000_syns() -> None:
-    """From 100,000 port pairs in 10 s: the backlog costs less than 2 MB and the rest nothing, 128 are half open, a real client comes in with its
-    options and its bytes, and an established connection goes on."""
+    """From 100,000 port pairs in 10 s: the backlog costs less than 2 MB and the rest nothing, 128 are half open, a real
+    client comes in with its options and its bytes, and an established connection goes on."""
     c = Host(connections=64)
     c.listen(backlog=128)
     c.inject("S", seq=0, src_port=7)
