@@ -10,6 +10,7 @@ from layers.tcp.context import MS, Context
 from layers.tcp.info import tcp_info
 from layers.tcp.listener import Listener
 from layers.tcp.opening import MIN_BUFFER, arm_keepalive, new_connection
+from layers.tcp.orphans import adopt
 from layers.tcp.output import fixed_headers, send_reset
 from layers.tcp.ports import Binding
 from layers.tcp.routes import ip_header, mss_of
@@ -303,6 +304,8 @@ def close_connection(ctx: Context, conn: Connection, aborting: bool, now: int) -
         if unread and not aborting:
             ctx.drop(reasons.TCP_UNREAD, 0, conn, bytes=data_end - rx.consumed)  # RFC 2525 2.17
         abort(ctx, conn, now)
+        return
+    if not adopt(ctx, conn, now):
         return
     conn.orphan = True
     if tx.fin_at < 0:

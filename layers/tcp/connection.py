@@ -144,6 +144,9 @@ class Connection:
     first_timeout_at: int = OFF  # when what is oldest was sent, once its first timeout came
     probes: int = 0  # window probes or keep-alives in a row without an answer
     probe_interval: int = 0
+    snd_up: int = -1  # see `urgent`
+    rcv_up: int = -1
+    urgent_due: bool = False  # the next window probe is to be preceded by our mark
     # figures
     last_sent_at: int = 0
     last_data_sent_at: int = 0
@@ -183,7 +186,7 @@ class Connection:
         tx.mss = max(mss - (12 if self.timestamps else 0), 8)
         tx.most = tx.mss
         largest = min(self.gso_max, MAX_SUPER) - MAX_HEADERS
-        if largest > tx.mss:
+        if largest > tx.mss and self.snd_up < 0:
             tx.most = tx.mss * min(largest // tx.mss, MAX_PIECES)
         self.congestion.set_mss(tx.mss)
 

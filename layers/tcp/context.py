@@ -29,8 +29,8 @@ class Context:
 
     __slots__ = (
         "challenge_budget", "challenge_second", "children", "config", "connections", "counters", "dirty", "event_list",
-        "gateway_epoch", "ids", "interest", "listeners", "listening", "now", "ports", "rng", "routes", "slots",
-        "sockets", "stores", "tcp", "timers", "timewait_ids", "timewaits", "to_gateway", "to_ip", "work",
+        "gateway_epoch", "ids", "interest", "listeners", "listening", "now", "orphans", "ports", "rng", "routes",
+        "slots", "sockets", "stores", "tcp", "timers", "timewait_ids", "timewaits", "to_gateway", "to_ip", "work",
     )  # fmt: skip
 
     def __init__(self, config: TcpCoreConfig, rng: random.Random, now: int) -> None:
@@ -51,6 +51,7 @@ class Context:
         # tables
         self.connections: dict[bytes, Connection] = {}  # by address and port pairs; not those in TIME-WAIT
         self.sockets: dict[int, Connection] = {}  # by socket id: those, half-open ones, and ended ones not yet closed
+        self.orphans: dict[int, bool] = {}  # ids of connections that go on after their application closed them
         self.listeners: dict[int, Listener] = {}
         self.listening: dict[bytes, list[int]] = {}  # local address and port → ids of listeners
         self.timewaits: dict[bytes, TimeWait] = {}

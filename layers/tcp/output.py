@@ -11,6 +11,7 @@ from layers.tcp.routes import ip_header
 from layers.tcp.send_space import Sent
 from layers.tcp.states import State
 from layers.tcp.timers import DELAYED_ACK, OFF, PERSIST, RETRANSMIT
+from layers.tcp.urgent import marked
 from levelip.frames.packet import Checksum, Segment
 from levelip.rpc.place import Payload, Place
 from levelip.tracing import reasons
@@ -337,6 +338,8 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
     if conn.deadlines[RETRANSMIT] < 0:
         ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     head = _header(conn, (tx.iss + 1 + start) & MASK, flags, now)
+    if conn.snd_up >= 0:
+        head = marked(conn, head, start)
     return _segment(ctx, conn, head, payload, mss if length > mss else 0, now)
 
 
@@ -346,8 +349,13 @@ def _probe(ctx: Context, conn: Connection, now: int) -> Segment:
     RFC 9293 3.8.4 keep-alive; as zero-window probe Linux (tcp_xmit_probe_skb) sends the same instead of 3.8.6.1's
     new octet, so that a probe never takes part of the stream into a window that is closed.
     """
-    conn.probe = False
     tx = conn.tx
+    if conn.urgent_due:
+        # at SND.UNA, so that it is acceptable though the window is closed (RFC 9293 MUST-66; Linux tcp_write_wakeup)
+        conn.urgent_due = False
+        head = marked(conn, _header(conn, (tx.iss + 1 + tx.snd_una) & MASK, ACK, now), tx.snd_una)
+        return _segment(ctx, conn, head, b"", 0, now)
+    conn.probe = False
     ctx.counters["probes_out"] += 1
     head = _header(conn, (tx.iss + tx.snd_una) & MASK, ACK, now)
     return _segment(ctx, conn, head, b"", 0, now)

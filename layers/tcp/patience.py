@@ -23,7 +23,7 @@ def model(retries: int, floor: int, ceiling: int) -> int:
 
 
 def exhausted(ctx: Context, conn: Connection, now: int, retries: int) -> bool:
-    """Whether unacknowledged data has waited as long as `retries` repeats take, or as long as the user wants (RFC 5482).
+    """Whether unacknowledged data has waited as long as `retries` repeats take, or as the user wants (RFC 5482).
 
     `first_timeout_at` is when what is oldest was sent; set once its first timeout came.
     """

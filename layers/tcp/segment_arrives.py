@@ -26,12 +26,13 @@ from layers.tcp.opening import admitted, agree, established
 from layers.tcp.output import send_ack, send_reset, send_reset_for
 from layers.tcp.states import RECEIVING, Input, State
 from layers.tcp.timers import DELAYED_ACK, FIN_WAIT, OFF, RETRANSMIT
+from layers.tcp.urgent import take_urgent
 from levelip.frames.packet import Segment
 from levelip.frames.seam import Store
 from levelip.rpc.place import Payload, Place, cut
 from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions, parse_options
-from levelip.wire.tcp import ACK, FIN, RST, SYN
+from levelip.wire.tcp import ACK, FIN, RST, SYN, URG
 
 MASK = 0xFFFF_FFFF
 
@@ -71,7 +72,9 @@ def segment_for_connection(
         return
     conn.last_received_at = now
     conn.probes = 0
-    # sixth: the URG bit: urgent data stays in line (RFC 6093 6), the pointer says nothing to us
+    # sixth: check the URG bit
+    if flags & URG:
+        take_urgent(ctx, conn, segment, offset)
     # seventh: process the segment text; eighth: check the FIN bit
     if payload or flags & FIN:
         if conn.state in RECEIVING:

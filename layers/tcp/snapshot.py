@@ -40,6 +40,7 @@ class TcpState:
     demultiplexed: list[int]
     work: list[int]
     dirty: list[int]
+    orphans: list[int]
     listeners: list[Listener]
     timewaits: list[TimeWait]
     ports: Ports
@@ -72,6 +73,7 @@ def take(ctx: Context) -> dict[str, Any]:
         demultiplexed=[conn.id for conn in ctx.connections.values()],
         work=[conn.id for conn in ctx.work if conn.id in ctx.sockets],
         dirty=[conn.id for conn in ctx.dirty if conn.id in ctx.sockets],
+        orphans=list(ctx.orphans),
         listeners=list(ctx.listeners.values()),
         timewaits=list(ctx.timewaits.values()),
         ports=ctx.ports,
@@ -118,6 +120,7 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.connections = {ctx.sockets[ident].key: ctx.sockets[ident] for ident in state.demultiplexed}
     ctx.work.extend(ctx.sockets[ident] for ident in state.work)
     ctx.dirty = [ctx.sockets[ident] for ident in state.dirty]
+    ctx.orphans = dict.fromkeys(state.orphans, True)
     for listener in state.listeners:
         ctx.listeners[listener.id] = listener
         ctx.listening.setdefault(listener.address + listener.port.to_bytes(2, "big"), []).append(listener.id)

@@ -10,6 +10,7 @@ from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.mtu_probe import timed_out
 from layers.tcp.opening import keepalive_idle
+from layers.tcp.orphans import too_many
 from layers.tcp.output import send_reset
 from layers.tcp.path_mtu import expired
 from layers.tcp.patience import clamped, exhausted, granted
@@ -76,6 +77,8 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         most = granted(ctx, conn)
     if conn.first_timeout_at < 0:
         conn.first_timeout_at = tx.queue[0].sent_at
+    if not opening and too_many(ctx, conn, now):
+        return
     if conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
         _given_up(ctx, conn, now)
         return
@@ -108,6 +111,8 @@ def _persist(ctx: Context, conn: Connection, now: int) -> None:
         conn.override = True
         ctx.want_output(conn)
         return
+    if too_many(ctx, conn, now):
+        return
     if conn.first_timeout_at < 0 or not conn.probes:
         conn.first_timeout_at = now
     patience = conn.options.user_timeout_ms * MS
@@ -116,6 +121,7 @@ def _persist(ctx: Context, conn: Connection, now: int) -> None:
         return
     conn.probes += 1
     conn.probe = True
+    conn.urgent_due = conn.snd_up > tx.snd_una
     conn.probe_interval = min(conn.probe_interval * 2, tcp.rto_max_ms * MS)  # RFC 9293 3.8.6.1: exponentially
     ctx.timers.arm(conn, PERSIST, now + clamped(conn, now, conn.probe_interval))
     if ctx.interest:

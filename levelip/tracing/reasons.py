@@ -190,6 +190,7 @@ TCP_DATA_AFTER_CLOSE = _reason("tcp_data_after_close", "tcp", O, "data that nobo
 TCP_TOO_MANY_HOLES   = _reason("tcp_too_many_holes", "tcp", O, "too many ranges out of order to remember one more")
 TCP_IN_TIME_WAIT     = _reason("tcp_in_time_wait", "tcp", N, "for a connection in TIME-WAIT", "RFC 9293 3.10.7.4")
 TIME_WAIT_FULL       = _reason("time_wait_full", "tcp", O, "too many connections in TIME-WAIT: this one skips it", "as Linux tcp_max_tw_buckets")
+TCP_TOO_MANY_ORPHANS = _reason("tcp_too_many_orphans", "tcp", O, "more connections than tcp.max_orphans that nobody owns: RST", "as Linux tcp_max_orphans")
 TCP_QUEUE_FULL       = _reason("tcp_queue_full", "tcp", O, "too many ACKs and RSTs wait for ip")
 # --- tcp: ICMP errors and calls
 TCP_ICMP_STRAY       = _reason("tcp_icmp_stray", "tcp", O, "an ICMP error that concerns no connection, or says nothing new", "RFC 5927 4")

@@ -34,7 +34,7 @@ class NarrowLink(Link):
 
 def narrow(mtu: int, *, tell: bool = False, since: int = 0, size: int = 1_000_000, **how: Any) -> tuple[Any, ...]:
     """`size` bytes from a to b over a link that narrows to `mtu`; 10 ms each way."""
-    net, a, b, to_b, _ = pair(Impairment(delay=10 * MS), seed=5, **how)
+    net, a, b, _to_b, _ = pair(Impairment(delay=10 * MS), seed=5, **how)
     link = NarrowLink(net, b.core.receive, Impairment(delay=10 * MS), 3)
     link.mtu, link.since = mtu, net.now + since
     link.tell = a.core.receive if tell else None
@@ -53,26 +53,25 @@ def test_a_black_hole(gso_max: int) -> None:
     """Packets above 1000 bytes vanish. RTO 220 ms (RTT 20): timeouts at 0.2, 0.7, 1.5, 3.3 s after the data; the fourth
     is past R1 (3 s), segments go to 1024 bytes (1076 with headers), too large; the next timeout, at 6.8 s, to 512.
     Probes bring it up to within 8 bytes of 1000."""
-    net, a, _, link, took = narrow(1000, gso_max=gso_max)
+    _net, a, _, link, took = narrow(1000, gso_max=gso_max)
     assert a.core.counters["mtu_black_holes"] == 2
-    row = next(iter(a.core._ctx.sockets.values()), None)
-    low = row.mtu.low if row is not None else None
+    (conn,) = a.core.snapshot()["connections"]
+    assert 993 <= conn["mtu"]["low"] <= 1000 <= conn["mtu"]["high"] <= 1007
     assert link.dropped > 0 and a.core.counters["mtu_probes_arrived"] >= 3
-    assert low is None or 992 <= low <= 1000
-    assert took < 20
+    assert took < 10
 
 
 @pytest.mark.rfc("RFC 4821 7.7")
 def test_a_black_hole_that_opens_in_mid_transfer() -> None:
     """After 100 ms the path takes no more than 600 bytes."""
     _, a, _, link, took = narrow(600, since=100 * MS)
-    assert link.dropped and a.core.counters["mtu_black_holes"] >= 2 and took < 40
+    assert link.dropped and a.core.counters["mtu_black_holes"] >= 2 and took < 10
 
 
 @pytest.mark.rfc("RFC 4821 7.7")
 def test_without_probing_it_ends_in_a_timeout() -> None:
     """mtu_probing 0, as Linux by default: nothing large ever arrives, and the connection times out."""
-    net, a, b, to_b, _ = pair(Impairment(delay=10 * MS), seed=5, a=small_config(mtu_probing=0, retries=5))
+    net, a, b, _to_b, _ = pair(Impairment(delay=10 * MS), seed=5, a=small_config(mtu_probing=0, retries=5))
     link = NarrowLink(net, b.core.receive, Impairment(delay=10 * MS), 3)
     link.mtu = 1000
     a.node.wire("tcp", "ip", link.send)
@@ -95,7 +94,7 @@ def test_the_mtu_falls_in_mid_transfer_and_icmp_tells(mtu: int, gso_max: int) ->
 @pytest.mark.rfc("RFC 4821 7.3", "RFC 4821 7.5")
 def test_probing_upward_always() -> None:
     """mtu_probing 2: from 1024 up to the 1500 of the link; no probe is lost, no segment sent again."""
-    _, a, _, link, _ = narrow(65_535, a=small_config(mtu_probing=2))
+    _, a, _, _link, _ = narrow(65_535, a=small_config(mtu_probing=2))
     assert a.core.counters["mtu_probes_arrived"] >= 5 and not a.core.counters["mtu_probes_lost"]
     assert not a.core.counters["retransmissions"]
 

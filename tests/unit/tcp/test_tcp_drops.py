@@ -336,6 +336,14 @@ def _() -> Host:
     return c
 
 
+@case("tcp_too_many_orphans")
+def _() -> Host:
+    c = heard(established(max_orphans=0))
+    c.close()
+    c.expect("RA", seq=1)
+    return c
+
+
 @case("tcp_icmp_fits")
 def _() -> Host:
     c = heard(established())
