@@ -18,7 +18,7 @@ from layers.tcp.listener import Listener
 from layers.tcp.opening import agree, new_connection
 from layers.tcp.output import PARTIAL, PROTO_TCP, TCP_HEADER, TO_IP_MOST
 from layers.tcp.ports import Binding
-from layers.tcp.receive_space import scale_for
+from layers.tcp.receive_space import scale_for, whole_segments
 from layers.tcp.routes import mss_of
 from layers.tcp.send_space import Sent
 from layers.tcp.states import Input, State
@@ -95,11 +95,11 @@ def send_cookie(
         scale = None if theirs is None else scale_for(buffer)
         ticks = make_stamp(now // MS, scale=None if theirs is None else min(theirs, 14), sack=sack, ecn=False)
         stamps = ((ticks + timestamp_offset(secret, local, remote)) & MASK, options.timestamps[0])
-    packed = TcpOptions(
-        mss=min(mss, own.maxseg) if own.maxseg else mss, wscale=scale, sack_permitted=sack, timestamps=stamps
-    ).serialize()
+    mss = min(mss, own.maxseg) if own.maxseg else mss
+    packed = TcpOptions(mss=mss, wscale=scale, sack_permitted=sack, timestamps=stamps).serialize()
+    window = whole_segments(min(buffer, 0xFFFF), mss - (12 if stamps else 0))
     head = _PLAIN.pack(
-        *ports, cookie, (irs + 1) & MASK, (TCP_HEADER + len(packed)) << 10 | SYN | ACK, min(buffer, 0xFFFF), 0, 0
+        *ports, cookie, (irs + 1) & MASK, (TCP_HEADER + len(packed)) << 10 | SYN | ACK, window, 0, 0
     )
     ctx.counters["segments_out"] += 1
     ctx.to_ip.append(
@@ -139,7 +139,7 @@ def child_of_cookie(
     ctx.counters["syn_cookies_good"] += 1
     agreed = TcpOptions(mss=mss, wscale=scale, sack_permitted=sack, timestamps=options.timestamps)
     conn = new_child(ctx, listener, segment, ports, irs, window, agreed, route, now, iss)
-    conn.rx.syn_window_field()
+    conn.rx.syn_window_field(conn.advertised_mss - (12 if conn.timestamps else 0))
     conn.rx.last_ack_sent = 0
     conn.tx.queue.append(Sent(-1, 0, now, 0))  # never sent as far as its RTT goes: nobody knows when
     conn.tx.snd_nxt = 0

@@ -141,8 +141,8 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
         return None
     flags = SYN | ACK if conn.state == SYN_RECEIVED else SYN
     rx = conn.rx
-    window = rx.syn_window_field()
     answering = flags & ACK
+    window = rx.syn_window_field(conn.advertised_mss - (12 if answering and conn.timestamps else 0))
     options = TcpOptions(
         mss=conn.advertised_mss,
         wscale=rx.shift if conn.scaling else None,
