@@ -199,3 +199,16 @@ def test_orphans_are_counted_across_a_snapshot(isn: ISN) -> None:
     restored = type(c.core).restore(c.config, c.core.snapshot())
     assert restored.snapshot()["orphans"] == [c.sock]
     assert restored.snapshot() == c.core.snapshot()
+
+
+@pytest.mark.rfc("RFC 9293 MUST-22", "RFC 4987 3.3")
+def test_a_half_open_child_is_given_up_in_silence(isn: ISN) -> None:
+    """synack_retries 2: the SYN-ACK again at 1 and 3 s; at 7 s the place in the backlog is free, and nobody is told."""
+    c = syn_received(synack_retries=2, **isn)
+    c.advance(6_990)
+    assert len(c.segments) == 2 and c.state == "SYN_RECEIVED"
+    c.advance(20)
+    assert c.state == "CLOSED" and len(c.segments) == 2
+    c.no_message()
+    listener = c.core.control(1, "ss", {}, c.now)["sockets"][0]
+    assert listener["half_open"] == 0
