@@ -37,6 +37,7 @@ from levelip.frames.seam import (
     Released,
     Result,
     StoreFailed,
+    Urgent,
 )
 from levelip.rpc.messages import Hello, Refused, Request
 from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
@@ -72,6 +73,7 @@ class GatewayCore:
             Connected: self._calls.connected,
             Incoming: self._calls.incoming,
             Result: self._calls.result,
+            Urgent: self._urgent,
             Released: lambda frame: self._calls.released(frame.sock),
             ClientLost: self._sessions.lost,
             NeighbourUp: self._neighbour_up,
@@ -85,6 +87,10 @@ class GatewayCore:
             Eof: self._relay.eof,
             Reset: self._relay.abort,
         }
+
+    def _urgent(self, _frame: Urgent) -> None:
+        """The peer has marked data as urgent: it stays in line, and nobody is told (RFC 6093 6)."""
+        self.counters["urgent_in"] += 1
 
     # verbs
 

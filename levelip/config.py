@@ -190,7 +190,53 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     port_first: Annotated[int, Meta(ge=1, le=65_535, description="first ephemeral port (RFC 6056)")] = 32_768
     port_last: Annotated[int, Meta(ge=1, le=65_535, description="last ephemeral port")] = 60_999
     backlog_max: Annotated[int, _count(ge=1, description="largest listen backlog (Linux somaxconn)")] = 4096
-    challenge_acks_per_s: Annotated[int, _count(description="challenge ACKs a second, at most (RFC 5961 7)")] = 1000
+    challenge_acks_per_s: Annotated[
+        int, _count(description="challenge ACKs a second, on the average, at most (RFC 5961 7, Linux tcp_challenge_ack_limit)")
+    ] = 1000
+    invalid_ratelimit_ms: Annotated[
+        int, _ms(description="a socket answers segments out of window no faster than once in this time (Linux)")
+    ] = 500
+    max_syn_backlog: Annotated[
+        int, _count(ge=4, description="half-open connections a listener without SYN cookies, at most (Linux)")
+    ] = 1024
+    syncookies: Annotated[
+        int, Meta(ge=0, le=2, description="SYN cookies (RFC 4987): 0 never, 1 when the backlog is full, 2 always")
+    ] = 1
+    abort_on_overflow: Annotated[
+        bool, Meta(description="reset a connection whose listener's accept queue is full, do not let it try again")
+    ] = False
+    rfc1337: Annotated[bool, Meta(description="no RST ends TIME-WAIT (RFC 1337; Linux tcp_rfc1337)")] = False
+    tw_reuse: Annotated[
+        int, Meta(ge=0, le=2, description="connect() may take over a port pair in TIME-WAIT: 0 no, 1 yes, 2 on loopback")
+    ] = 2
+    tw_reuse_delay_ms: Annotated[int, _ms(description="how long it must have been in TIME-WAIT for that (Linux)")] = 1000
+    max_orphans: Annotated[
+        int, _count(description="connections that nobody owns any more, at most; beyond, they are reset (Linux)")
+    ] = 16_384
+    retries1: Annotated[
+        int, _count(le=30, description="retransmissions before the path is doubted (RFC 9293 3.8.3 R1; Linux tcp_retries1)")
+    ] = 3
+    icmp_abort_connect: Annotated[
+        bool, Meta(description="unreachable net or host ends a connect at once, as Linux; false: only its timeout does (RFC 1122)")
+    ] = True
+    mtu_expires_s: Annotated[
+        int, _count(ge=1, le=86_400, description="how long a path MTU learned of ICMP is believed (RFC 1191 6.3; Linux mtu_expires)")
+    ] = 600
+    mtu_probing: Annotated[
+        int, Meta(ge=0, le=2, description="find the path MTU by probes (RFC 4821): 0 no, 1 when packets vanish, 2 always")
+    ] = 1
+    base_mss: Annotated[
+        int, _count(ge=48, le=65_495, description="MSS to fall back to when large packets vanish (Linux tcp_base_mss)")
+    ] = 1024
+    mtu_probe_floor: Annotated[
+        int, _count(ge=48, le=65_495, description="smallest MSS to fall back to (Linux tcp_mtu_probe_floor)")
+    ] = 48
+    probe_threshold: Annotated[
+        int, _count(ge=1, description="bytes: the search ends when it is that close (Linux tcp_probe_threshold)")
+    ] = 8
+    probe_interval_s: Annotated[
+        int, _count(ge=1, le=86_400, description="time until the search begins anew (Linux tcp_probe_interval)")
+    ] = 600
 
 
 class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):

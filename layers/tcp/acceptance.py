@@ -63,11 +63,14 @@ def judge_reset(rcv_nxt: int, offset: int) -> ResetVerdict:
 
 
 def judge_ack(snd_una: int, snd_nxt: int, max_wnd: int, ack: int) -> AckVerdict:
-    """RFC 9293 3.10.7.4 fifth step with RFC 5961 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT."""
+    """RFC 9293 3.10.7.4 fifth step with RFC 5961 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT.
+
+    Nothing older than the first byte can be acknowledged either, however large the window (Linux tcp_ack, bytes_acked).
+    """
     if ack > snd_nxt:
         return AckVerdict.UNSENT
     if ack > snd_una:
         return AckVerdict.NEW
     if ack == snd_una:
         return AckVerdict.DUPLICATE
-    return AckVerdict.OLD if ack >= snd_una - max_wnd else AckVerdict.ANCIENT
+    return AckVerdict.OLD if ack >= max(snd_una - max_wnd, 0) else AckVerdict.ANCIENT

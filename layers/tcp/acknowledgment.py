@@ -247,6 +247,8 @@ def _with_sack(
     if state == LOSS and not again:
         return lost
     if tx.lost_bytes and state != RECOVERY:
+        if loss.blame_size(ctx, conn):
+            return 0
         loss.enter_recovery(ctx, conn, recover_fs, "rack" if rack.reordering_seen else "dupack", now)
     elif state <= DISORDER:
         loss.settle(ctx, conn, "sack")
@@ -286,6 +288,8 @@ def _without_sack(
     elif state == LOSS:
         _in_loss(ctx, conn, news, advanced, duplicate, now)
     if newreno.third_duplicate(recovery, tx.snd_una):
+        if loss.blame_size(ctx, conn):
+            return
         loss.enter_recovery(ctx, conn, recover_fs, "dupack", now)
     elif recovery.state <= DISORDER:
         loss.settle(ctx, conn, "dupack")

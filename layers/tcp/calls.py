@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 
-from layers.tcp.closing import abort, forget, free_rings, gone, release
+from layers.tcp.closing import abort, end_time_wait, forget, free_rings, gone, release
 from layers.tcp.connection import OPTION_RANGES, Connection, Options, connection_key
 from layers.tcp.context import MS, Context
 from layers.tcp.info import tcp_info
 from layers.tcp.listener import Listener
 from layers.tcp.opening import MIN_BUFFER, arm_keepalive, new_connection
+from layers.tcp.orphans import adopt
 from layers.tcp.output import fixed_headers, send_reset
 from layers.tcp.ports import Binding
 from layers.tcp.routes import ip_header, mss_of
 from layers.tcp.states import Input, State
 from layers.tcp.telling import tell_accepted
+from layers.tcp.time_wait_reuse import next_isn, reusable
 from layers.tcp.timers import FIN_WAIT
 from levelip.frames.packet import Route
 from levelip.frames.seam import (
@@ -112,7 +114,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     local = binding.address if binding is not None and any(binding.address) else route.source
     port = binding.port if binding is not None else _ephemeral(ctx, local, remote, call.port)
     key = connection_key(local, remote, call.port, port)
-    if not port or key in ctx.connections or key in ctx.timewaits:
+    record = ctx.timewaits.get(key)
+    if not port or key in ctx.connections or (record is not None and not reusable(ctx, record, now)):
         ctx.to_gateway.append(Reset(call.sock, errno.EADDRNOTAVAIL))
         return
     rings = ctx.slots.take(call.region)
@@ -120,6 +123,9 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         ctx.drop(reasons.TCP_NO_SLOT, 0)
         ctx.to_gateway.append(Reset(call.sock, errno.ENOBUFS))
         return
+    if record is not None:
+        end_time_wait(ctx, record)
+        ctx.counters["time_wait_reused"] += 1
     if binding is None:
         ctx.ports.hold(call.sock, Binding(local, port, chosen=False))
     options = Options()
@@ -127,6 +133,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     conn = new_connection(
         ctx, call.sock, local, port, remote, call.port, route=route, rings=rings, options=options, now=now
     )
+    if record is not None and (iss := next_isn(ctx, record)) >= 0:
+        conn.tx.iss = iss
     ctx.counters["active_opens"] += 1
     ctx.change_state(conn, Input.ACTIVE_OPEN)
     ctx.want_output(conn)
@@ -144,7 +152,8 @@ def _ephemeral(ctx: Context, local: bytes, remote: bytes, remote_port: int) -> i
 
     def taken(port: int) -> bool:
         key = connection_key(local, remote, remote_port, port)
-        return key in ctx.connections or key in ctx.timewaits
+        record = ctx.timewaits.get(key)
+        return key in ctx.connections or (record is not None and not reusable(ctx, record, ctx.now))
 
     return ctx.ports.free_for_connect(ctx.config.port_secret, local, remote, remote_port, first, last, taken)
 
@@ -295,6 +304,8 @@ def close_connection(ctx: Context, conn: Connection, aborting: bool, now: int) -
         if unread and not aborting:
             ctx.drop(reasons.TCP_UNREAD, 0, conn, bytes=data_end - rx.consumed)  # RFC 2525 2.17
         abort(ctx, conn, now)
+        return
+    if not adopt(ctx, conn, now):
         return
     conn.orphan = True
     if tx.fin_at < 0:

@@ -31,6 +31,7 @@ def detach(ctx: Context, conn: Connection) -> None:
 def forget(ctx: Context, conn: Connection) -> None:
     """Its id and its rings are free. A port that bind() chose stays with the id until the application closes it."""
     ctx.sockets.pop(conn.id, None)
+    ctx.orphans.pop(conn.id, None)
     free_rings(ctx, conn)
     binding = ctx.ports.by_socket.get(conn.id)
     if binding is None or conn.id in ctx.timewait_ids or (binding.chosen and not conn.orphan and not conn.listener):

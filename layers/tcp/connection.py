@@ -69,6 +69,22 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
 """Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""
 
 
+@dataclass(slots=True)
+class MtuSearch:
+    """RFC 4821: IP packets of `low` bytes arrive, of more than `high` do not; the rest is in `mtu_probe`.
+
+    The probe under way is the offsets [probe_start, probe_end), -1: none, a packet of `probe_size` bytes.
+    """
+
+    enabled: bool = False
+    low: int = 0
+    high: int = 0
+    probe_start: int = -1
+    probe_end: int = -1
+    probe_size: int = 0
+    begun_at: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """One TCB. `id` is the socket id that gateway and client know it by; times are ns of stack time."""
@@ -95,6 +111,8 @@ class Connection:
     released: bool = False  # Released was told
     # what both sides agreed on
     pmtu: int = 1500
+    mtu: MtuSearch = field(default_factory=MtuSearch)
+    dont_fragment: bool = True  # by IP_MTU_DISCOVER
     gso_max: int = 0
     advertised_mss: int = 536
     peer_mss: int = 536
@@ -125,9 +143,12 @@ class Connection:
     # trouble
     soft_error: int = 0
     retransmits: int = 0  # timeouts in a row without an acknowledgment
-    first_timeout_at: int = OFF  # when the oldest unacknowledged data met its first timeout
+    first_timeout_at: int = OFF  # when what is oldest was sent, once its first timeout came
     probes: int = 0  # window probes or keep-alives in a row without an answer
     probe_interval: int = 0
+    snd_up: int = -1  # see `urgent`
+    rcv_up: int = -1
+    urgent_due: bool = False  # the next window probe is to be preceded by our mark
     # figures
     last_sent_at: int = 0
     last_data_sent_at: int = 0
@@ -138,6 +159,7 @@ class Connection:
     data_segments_in: int = 0
     data_segments_out: int = 0
     challenge_acks: int = 0
+    invalid_answered_at: int = OFF  # when a segment out of window was answered last
     duplicate_acks_in: int = 0
 
     @property
@@ -160,13 +182,13 @@ class Connection:
         RFC 9293 3.7.1: Eff.snd.MSS = min(SendMSS, MMS_S) less the TCP options.
         """
         tx = self.tx
-        mss = min(self.peer_mss, self.pmtu - fixed)
+        mss = min(self.peer_mss, (min(self.pmtu, self.mtu.low) if self.mtu.enabled else self.pmtu) - fixed)
         if self.options.maxseg:
             mss = min(mss, self.options.maxseg)
         tx.mss = max(mss - (12 if self.timestamps else 0), 8)
         tx.most = tx.mss
         largest = min(self.gso_max, MAX_SUPER) - MAX_HEADERS
-        if largest > tx.mss:
+        if largest > tx.mss and self.snd_up < 0:
             tx.most = tx.mss * min(largest // tx.mss, MAX_PIECES)
         self.congestion.set_mss(tx.mss)
 

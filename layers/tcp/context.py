@@ -28,9 +28,9 @@ class Context:
     """Plain attributes; the parts of tcp read and write them, `core` alone talks to the shell."""
 
     __slots__ = (
-        "challenge_count", "challenge_second", "children", "config", "connections", "counters", "dirty", "event_list",
-        "gateway_epoch", "ids", "interest", "listeners", "listening", "now", "ports", "rng", "routes", "slots",
-        "sockets", "stores", "tcp", "timers", "timewait_ids", "timewaits", "to_gateway", "to_ip", "work",
+        "challenge_budget", "challenge_second", "children", "config", "connections", "counters", "dirty", "event_list",
+        "gateway_epoch", "ids", "interest", "listeners", "listening", "now", "orphans", "ports", "rng", "routes",
+        "slots", "sockets", "stores", "tcp", "timers", "timewait_ids", "timewaits", "to_gateway", "to_ip", "work",
     )  # fmt: skip
 
     def __init__(self, config: TcpCoreConfig, rng: random.Random, now: int) -> None:
@@ -51,6 +51,7 @@ class Context:
         # tables
         self.connections: dict[bytes, Connection] = {}  # by address and port pairs; not those in TIME-WAIT
         self.sockets: dict[int, Connection] = {}  # by socket id: those, half-open ones, and ended ones not yet closed
+        self.orphans: dict[int, bool] = {}  # ids of connections that go on after their application closed them
         self.listeners: dict[int, Listener] = {}
         self.listening: dict[bytes, list[int]] = {}  # local address and port → ids of listeners
         self.timewaits: dict[bytes, TimeWait] = {}
@@ -61,7 +62,7 @@ class Context:
         self.timers = Timers()
         self.children = 0  # connections that came in, for their ids
         self.challenge_second = -1
-        self.challenge_count = 0
+        self.challenge_budget = 0
         self.gateway_epoch = 0
 
     # ids
@@ -104,15 +105,6 @@ class Context:
         if not conn.dirty:
             conn.dirty = True
             self.dirty.append(conn)
-
-    def challenge_allowed(self) -> bool:
-        """One more challenge ACK in this second? RFC 5961 7."""
-        second = self.now // SECOND
-        if second != self.challenge_second:
-            self.challenge_second = second
-            self.challenge_count = 0
-        self.challenge_count += 1
-        return self.challenge_count <= self.tcp.challenge_acks_per_s
 
     # tables
 

@@ -24,6 +24,7 @@ from layers.tcp.segment_elsewhere import segment_elsewhere
 from layers.tcp.states import State
 from layers.tcp.telling import tell_progress
 from layers.tcp.timeouts import handle_timers
+from layers.tcp.urgent import send_urgent
 from levelip.frames.core import Output, Room
 from levelip.frames.packet import Checksum, IcmpError, Routes, Segment
 from levelip.frames.seam import (
@@ -37,6 +38,7 @@ from levelip.frames.seam import (
     SetOption,
     StoreFailed,
     Taken,
+    Urgent,
 )
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Consumed, Eof, Reset, Send
@@ -81,6 +83,7 @@ class TcpCore:
             SetOption: calls.set_option,
             GetInfo: calls.get_info,
             Close: calls.close,
+            Urgent: send_urgent,
             Send: calls.send,
             Consumed: calls.consumed,
             Eof: calls.eof,

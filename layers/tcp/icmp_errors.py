@@ -8,16 +8,15 @@ import struct
 from layers.tcp.closing import gone
 from layers.tcp.connection import Connection, connection_key
 from layers.tcp.context import Context
-from layers.tcp.loss import resegment
-from layers.tcp.output import fixed_headers
+from layers.tcp.path_mtu import too_big
 from layers.tcp.states import State
+from layers.tcp.timers import RETRANSMIT
 from levelip.frames.packet import IcmpError
 from levelip.tracing import reasons
 
 DEST_UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM = 3, 11, 12  # RFC 792
 FRAGMENTATION_NEEDED = 4  # code of DEST_UNREACHABLE, RFC 1191
 PROTO_TCP = 6
-MIN_PMTU = 552  # bytes: below, an error is more likely an attack than a path (Linux ip_rt_min_pmtu; RFC 5927 7)
 
 UNREACHABLE_ERRNO = {
     0: errno.ENETUNREACH,
@@ -55,7 +54,7 @@ def icmp_error(ctx: Context, error: IcmpError, now: int) -> None:
         ctx.drop(reasons.TCP_ICMP_NOT_IN_FLIGHT, error.id, conn, offset=offset)  # RFC 5927 4.1
         return
     if error.icmp_type == DEST_UNREACHABLE and error.icmp_code == FRAGMENTATION_NEEDED:
-        _too_big(ctx, conn, error)
+        too_big(ctx, conn, error, offset, now)
         return
     if error.icmp_type == DEST_UNREACHABLE:
         number = UNREACHABLE_ERRNO.get(error.icmp_code, errno.EHOSTUNREACH)
@@ -69,24 +68,36 @@ def icmp_error(ctx: Context, error: IcmpError, now: int) -> None:
     ctx.counters["icmp_errors_in"] += 1
     if ctx.interest:
         ctx.emit("icmp", conn, frame=error.id, type=error.icmp_type, code=error.icmp_code, errno=number)
-    if conn.state == State.SYN_SENT or (conn.state == State.SYN_RECEIVED and not conn.listener):
-        gone(ctx, conn, number, error.id)  # Linux tcp_v4_err: any of them ends a connect
+    if conn.state in (State.SYN_SENT, State.SYN_RECEIVED) and _ends(ctx, conn, error):
+        gone(ctx, conn, number, error.id)
         return
     conn.soft_error = number  # RFC 5927 5.2: in synchronized states all are soft
+    if error.icmp_type == DEST_UNREACHABLE:
+        _revert_backoff(ctx, conn, offset, error.icmp_code, now)
 
 
-def _too_big(ctx: Context, conn: Connection, error: IcmpError) -> None:
-    """Fragmentation needed and DF set: smaller segments from now on, and again what is under way (RFC 1191 6.5)."""
-    mtu = max(error.mtu, MIN_PMTU)
-    if mtu >= conn.pmtu:
-        ctx.drop(reasons.TCP_ICMP_STRAY, error.id, conn, mtu=error.mtu)
+def _ends(ctx: Context, conn: Connection, error: IcmpError) -> bool:
+    """Whether a connection that is opening ends.
+
+    Protocol or port unreachable, and parameter problem, are hard errors (RFC 1122 4.2.3.9). The others it calls soft,
+    MUST NOT abort (RFC 9293 MUST-56); Linux (tcp_v4_err) aborts a connect all the same, so that an application need
+    not wait two minutes for what is known at once; RFC 5461 4.1 describes it. tcp.icmp_abort_connect chooses.
+    A half-open child that nobody has heard of goes by the same list as Linux' request socks (tcp_req_err).
+    """
+    hard = error.icmp_type == PARAMETER_PROBLEM or (error.icmp_type == DEST_UNREACHABLE and error.icmp_code in (2, 3))
+    if conn.state == State.SYN_RECEIVED and conn.listener:
+        if error.icmp_type == DEST_UNREACHABLE:
+            return error.icmp_code in (0, 1)
+        return True
+    return hard or ctx.tcp.icmp_abort_connect
+
+
+def _revert_backoff(ctx: Context, conn: Connection, offset: int, code: int, now: int) -> None:
+    """RFC 6069 4 (TCP-LCD), as Linux tcp_ld_RTO_revert: a router that has no way on just now says so about the segment
+    that a timeout sent again. Congestion it was not: the backoff of that timeout is taken back."""
+    tx, rto = conn.tx, conn.rto
+    if code not in (0, 1) or offset != tx.snd_una or not conn.retransmits or not rto.backoffs:
         return
-    ctx.counters["path_mtu_lowered"] += 1
-    if ctx.interest:
-        ctx.emit("pmtu", conn, frame=error.id, old=conn.pmtu, new=mtu)
-    conn.pmtu = mtu
-    if conn.state in (State.SYN_SENT, State.SYN_RECEIVED):
-        return
-    conn.set_mss(fixed_headers(conn))
-    resegment(ctx, conn)
-    ctx.want_output(conn)
+    rto.revert()
+    ctx.counters["backoffs_reverted"] += 1
+    ctx.timers.arm(conn, RETRANSMIT, max(tx.queue[0].sent_at + rto.rto, now))

@@ -6,7 +6,7 @@ is `acknowledgment` (an ACK came) and `timeouts` (a timer fired).
 
 from __future__ import annotations
 
-from layers.tcp import scoreboard
+from layers.tcp import mtu_probe, scoreboard
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.recovery import newreno
@@ -147,6 +147,20 @@ def resegment(ctx: Context, conn: Connection) -> None:
     end_probe(conn)
     conn.deadlines[REORDER] = OFF
     change(ctx, conn, LOSS, "pmtu")
+
+
+def blame_size(ctx: Context, conn: Connection) -> bool:
+    """What was found lost is the probe of a larger MTU, alone: it goes again in smaller packets, and nothing is reduced
+    (RFC 4821 7.5; Linux tcp_fastretrans_alert, "MTU probe failure")."""
+    recovery = conn.recovery
+    if recovery.state >= CWR or not mtu_probe.lost(ctx, conn):
+        return False
+    recovery.undo_marker = -1
+    recovery.recover = conn.tx.snd_nxt  # further duplicates are of what followed the probe, RFC 6582 3.2 step 2
+    recovery.frto = recovery.frto_new = False
+    end_probe(conn)
+    change(ctx, conn, LOSS, "mtu_probe")
+    return True
 
 
 def undo(ctx: Context, conn: Connection, why: str, now: int, *, found: bool = False) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from layers.tcp import mtu_probe
+from layers.tcp.closing import gone
 from layers.tcp.congestion import make
 from layers.tcp.connection import Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
-from layers.tcp.output import fixed_headers
+from layers.tcp.output import fixed_headers, send_reset
 from layers.tcp.receive_space import MAX_WSCALE, ReceiveSpace, scale_for
 from layers.tcp.routes import mss_of
 from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import Input
 from layers.tcp.telling import tell_progress
-from layers.tcp.timers import KEEPALIVE, OFF, RETRANSMIT
+from layers.tcp.timers import KEEPALIVE, OFF, PMTU, RETRANSMIT
 from levelip.frames.packet import Route
 from levelip.frames.seam import Connected, Incoming
 from levelip.rpc.place import Rings
+from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions
 
 DEFAULT_MSS = 536  # bytes: what a SYN without the option means, RFC 9293 3.7.1 (MUST-15), IPv4
@@ -50,7 +53,9 @@ def new_connection(
         congestion=make(tcp.congestion),
         opened_at=now,
     )
-    conn.pmtu = route.mtu
+    conn.pmtu, until = ctx.routes.path_mtu(route, remote, now)
+    if until >= 0:
+        ctx.timers.arm(conn, PMTU, until)
     conn.gso_max = route.gso_max
     conn.advertised_mss = mss_of(route.mtu, remote)
     if options.maxseg:
@@ -90,6 +95,31 @@ def agree(ctx: Context, conn: Connection, options: TcpOptions, now: int) -> None
     conn.set_mss(fixed_headers(conn))
 
 
+def admitted(ctx: Context, conn: Connection, frame: int, now: int) -> bool:
+    """The handshake is complete: is there room for one more to be accepted, and are there rings for it?
+
+    If not, the ACK counts as lost, as in Linux (tcp_v4_syn_recv_sock): the peer's data or our SYN-ACK will bring it
+    again; or, with tcp.abort_on_overflow, the connection is reset.
+    """
+    listener = ctx.listeners.get(conn.listener)
+    if listener is None:
+        return True
+    if listener.accept_queue_full():
+        listener.overflows += 1
+        ctx.drop(reasons.ACCEPT_QUEUE_FULL, frame, conn)
+        if ctx.tcp.abort_on_overflow:
+            send_reset(ctx, conn, now)
+            gone(ctx, conn, 0, frame)
+        return False
+    rings = ctx.slots.take(listener.region)
+    if rings is None:
+        ctx.drop(reasons.TCP_NO_SLOT, frame, conn)
+        return False
+    conn.rings = rings
+    conn.rings_held = True
+    return True
+
+
 def established(ctx: Context, conn: Connection, event: Input, frame: int, options: TcpOptions, now: int) -> None:
     """Our SYN is acknowledged: the RTT is known, the window opens, the application hears of it."""
     tx = conn.tx
@@ -98,7 +128,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     rtt = tx.acknowledge(0, now)
     if rtt >= 0:
         conn.rto.sample(rtt)
-    elif conn.timestamps and options.timestamps is not None and options.timestamps[1]:
+    elif syn.times and conn.timestamps and options.timestamps is not None and options.timestamps[1]:
         ticks = (conn.ts_now(now) - options.timestamps[1]) & 0xFFFF_FFFF
         if ticks < 0x8000_0000:
             conn.rto.sample(max(ticks, 1) * MS)
@@ -111,6 +141,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     ctx.change_state(conn, event, frame)
     ctx.counters["connections_established"] += 1
     arm_keepalive(ctx, conn, now)
+    mtu_probe.begin(ctx, conn, now)
     tx.limit = tx.grant()
     if conn.listener:
         listener = ctx.listeners[conn.listener]

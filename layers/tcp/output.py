@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from layers.tcp import mtu_probe
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.loss import arm_probe, probe_possible
@@ -13,6 +14,7 @@ from layers.tcp.routes import ip_header
 from layers.tcp.send_space import Sent
 from layers.tcp.states import State
 from layers.tcp.timers import DELAYED_ACK, LOSS_PROBE, OFF, PERSIST, RETRANSMIT
+from layers.tcp.urgent import marked
 from levelip.frames.packet import Checksum, Segment
 from levelip.rpc.place import Payload, Place
 from levelip.tracing import reasons
@@ -51,6 +53,8 @@ def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
             return segment
     nxt = tx.snd_nxt
     if nxt < tx.snd_end or nxt == tx.fin_at:
+        if conn.mtu.enabled and (size := mtu_probe.probe_size(ctx, conn, now)):
+            return _mtu_probe(ctx, conn, nxt, nxt + size, now)
         segment = _new(ctx, conn, now)
         if segment is not None:
             return segment
@@ -106,7 +110,7 @@ def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_
     cause = conn.ack_causes
     return Segment(
         ctx.ids.next(), [cause] if cause else [], conn.traced, now, 0, conn.local, conn.remote, PROTO_TCP,
-        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size,
+        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size, conn.dont_fragment,
     )  # fmt: skip
 
 
@@ -145,8 +149,8 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
         return None
     flags = SYN | ACK if conn.state == SYN_RECEIVED else SYN
     rx = conn.rx
-    window = rx.syn_window_field()
     answering = flags & ACK
+    window = rx.syn_window_field(conn.advertised_mss - (12 if answering and conn.timestamps else 0))
     options = TcpOptions(
         mss=conn.advertised_mss,
         wscale=rx.shift if conn.scaling else None,
@@ -212,7 +216,8 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
         row = tx.queue[index]
     tx.resend(index, now, mss)
     _note_retransmission(ctx, conn, row, now)
-    if not index and conn.sack:  # the timer counts from the head's repeat: Linux tcp_xmit_retransmit_queue
+    if not index and conn.sack and recovery.state == RECOVERY:
+        # the timer counts from the head's repeat: Linux tcp_xmit_retransmit_queue
         ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     if recovery.state in (CWR, RECOVERY):
         recovery.prr.out += row.end - row.start
@@ -306,6 +311,14 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     return segment
 
 
+def _mtu_probe(ctx: Context, conn: Connection, start: int, end: int, now: int) -> Segment:
+    """One packet larger than the others: does it arrive? RFC 4821 7.2."""
+    conn.tx.record(end, now, end - start)
+    conn.last_data_sent_at = now
+    mtu_probe.sent(ctx, conn, start, end)
+    return _data(ctx, conn, start, end, now, end - start)
+
+
 def _small_allowed(
     ctx: Context, conn: Connection, size: int, waiting: int, flight: int, by_cwnd: bool, now: int
 ) -> bool:
@@ -367,6 +380,8 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
     if conn.deadlines[RETRANSMIT] < 0:
         ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     head = _header(conn, (tx.iss + 1 + start) & MASK, flags, now)
+    if conn.snd_up >= 0:
+        head = marked(conn, head, start)
     return _segment(ctx, conn, head, payload, mss if length > mss else 0, now)
 
 
@@ -408,8 +423,13 @@ def _probe(ctx: Context, conn: Connection, now: int) -> Segment:
     RFC 9293 3.8.4 keep-alive; as zero-window probe Linux (tcp_xmit_probe_skb) sends the same instead of 3.8.6.1's
     new octet, so that a probe never takes part of the stream into a window that is closed.
     """
-    conn.probe = False
     tx = conn.tx
+    if conn.urgent_due:
+        # at SND.UNA, so that it is acceptable though the window is closed (RFC 9293 MUST-66; Linux tcp_write_wakeup)
+        conn.urgent_due = False
+        head = marked(conn, _header(conn, (tx.iss + 1 + tx.snd_una) & MASK, ACK, now), tx.snd_una)
+        return _segment(ctx, conn, head, b"", 0, now)
+    conn.probe = False
     ctx.counters["probes_out"] += 1
     head = _header(conn, (tx.iss + tx.snd_una) & MASK, ACK, now)
     return _segment(ctx, conn, head, b"", 0, now)

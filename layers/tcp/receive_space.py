@@ -36,6 +36,11 @@ class Range:
     stamp: int
 
 
+def whole_segments(space: int, unit: int) -> int:
+    """`space` rounded down to segments (Linux tcp_select_initial_window): 64,240 of 1460 bytes, 65,160 of 1448."""
+    return space - space % unit if space > unit else space
+
+
 def scale_for(buffer: int) -> int:
     """The smallest window shift with which `buffer` can be announced (RFC 7323 2.3)."""
     shift = 0
@@ -108,9 +113,9 @@ class ReceiveSpace:
         self.rcv_acc = max(self.rcv_acc, edge)
         return value
 
-    def syn_window_field(self) -> int:
-        """The window field of a SYN, which is never scaled (RFC 7323 2.2)."""
-        value = min(self.capacity(), 0xFFFF)
+    def syn_window_field(self, unit: int) -> int:
+        """The window field of a SYN, which is never scaled (RFC 7323 2.2): whole segments of `unit` bytes, as Linux."""
+        value = whole_segments(min(self.capacity(), 0xFFFF), unit)
         self.rcv_adv = max(self.rcv_adv, value)
         self.rcv_acc = max(self.rcv_acc, self.rcv_adv)
         return value

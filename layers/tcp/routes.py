@@ -32,6 +32,7 @@ class RouteTable:
     routes: list[Route] = field(default_factory=list)
     addresses: list[bytes] = field(default_factory=list)
     cache: dict[bytes, Route | None] = field(default_factory=dict)
+    learned: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # destination → MTU by ICMP, until when (ns)
 
     def replace(self, told: Routes) -> None:
         """Take the table that ip told; of two prefixes of the same length the one told first wins."""
@@ -58,6 +59,23 @@ class RouteTable:
             self.cache.clear()
         self.cache[address] = found
         return found
+
+    def learn(self, address: bytes, mtu: int, until: int, now: int) -> None:
+        """ICMP told the MTU of the path to `address`: connections to come know it too (RFC 1191 6.3)."""
+        learned = self.learned
+        learned.pop(address, None)
+        if len(learned) >= _CACHE:
+            self.learned = learned = {to: row for to, row in learned.items() if row[1] > now}
+            if len(learned) >= _CACHE:
+                del learned[next(iter(learned))]
+        learned[address] = (mtu, until)
+
+    def path_mtu(self, route: Route, address: bytes, now: int) -> tuple[int, int]:
+        """The MTU to `address`, and until when it holds; -1: for ever."""
+        row = self.learned.get(address)
+        if row is None or row[1] <= now or row[0] >= route.mtu:
+            return route.mtu, -1
+        return row
 
     def is_ours(self, address: bytes) -> bool:
         """Whether a socket may be bound to `address`: it is one of the stack's own, or any, or loopback.

@@ -55,6 +55,17 @@ class Rto:
         self.backoffs += 1
         self.rto = min(self.rto * 2, self.ceiling)
 
+    def revert(self) -> None:
+        """The network, not congestion, was to blame for a timeout: take back one backoff. RFC 6069 4.1."""
+        if not self.backoffs:
+            return
+        self.backoffs -= 1
+        if self.srtt:
+            self._compute()
+            self.rto = min(self.rto << self.backoffs, self.ceiling)
+        else:
+            self.rto //= 2
+
     def after_syn_loss(self) -> None:
         """RFC 6298 5.7: the SYN was sent more than once, so its RTT is unknown; be careful with the first data."""
         self.backoffs = 0

@@ -18,19 +18,21 @@ from layers.tcp.acceptance import (
     judge_timestamp,
 )
 from layers.tcp.acknowledgment import take_ack, window_update
+from layers.tcp.challenges import answer_allowed, challenge_allowed
 from layers.tcp.closing import ended, enter_time_wait, free_rings, gone, release
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.opening import agree, established
+from layers.tcp.opening import admitted, agree, established
 from layers.tcp.output import send_ack, send_reset, send_reset_for
 from layers.tcp.states import RECEIVING, Input, State
 from layers.tcp.timers import DELAYED_ACK, FIN_WAIT, OFF, RETRANSMIT
+from layers.tcp.urgent import take_urgent
 from levelip.frames.packet import Segment
 from levelip.frames.seam import Store
 from levelip.rpc.place import Payload, Place, cut
 from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions, parse_options
-from levelip.wire.tcp import ACK, FIN, RST, SYN
+from levelip.wire.tcp import ACK, FIN, RST, SYN, URG
 
 MASK = 0xFFFF_FFFF
 
@@ -70,7 +72,9 @@ def segment_for_connection(
         return
     conn.last_received_at = now
     conn.probes = 0
-    # sixth: the URG bit: urgent data stays in line (RFC 6093 6), the pointer says nothing to us
+    # sixth: check the URG bit
+    if flags & URG:
+        take_urgent(ctx, conn, segment, offset)
     # seventh: process the segment text; eighth: check the FIN bit
     if payload or flags & FIN:
         if conn.state in RECEIVING:
@@ -127,14 +131,14 @@ def _acceptable(
 
 def _acknowledge_unacceptable(ctx: Context, conn: Connection, length: int, flags: int, now: int) -> None:
     """"If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
-    sender lacks our ACK; within the limit of challenge ACKs for the rest, lest two ends answer each other for ever."""
-    if length or flags & FIN or ctx.challenge_allowed():
+    sender lacks our ACK; within the limit of a socket for the rest, lest two ends answer each other for ever."""
+    if length or (flags & (FIN | SYN) == FIN) or answer_allowed(ctx, conn):
         send_ack(ctx, conn, now)
 
 
 def _challenge(ctx: Context, conn: Connection, now: int) -> None:
-    """A challenge ACK, RFC 5961 3.2, 4.2, 5.2, within the limit of 7."""
-    if ctx.challenge_allowed():
+    """A challenge ACK, RFC 5961 3.2, 4.2, 5.2, within the limits of 7."""
+    if challenge_allowed(ctx, conn):
         conn.challenge_acks += 1
         ctx.counters["challenge_acks"] += 1
         send_ack(ctx, conn, now)
@@ -182,11 +186,11 @@ def _syn_again(
 
 
 def _take_timestamp(conn: Connection, offset: int, options: TcpOptions, now: int) -> None:
-    """TS.Recent, RFC 7323 4.3: if SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent."""
+    """TS.Recent, RFC 7323 5.3 R3: if SEG.SEQ =< Last.ACK.sent. R1 has seen to SEG.TSval >= TS.Recent, or TS.Recent
+    is so old that it says nothing and must be replaced (5.5)."""
     if conn.timestamps and options.timestamps is not None and offset <= conn.rx.last_ack_sent:
-        if (options.timestamps[0] - conn.ts_recent) & MASK < 0x8000_0000:
-            conn.ts_recent = options.timestamps[0]
-            conn.ts_recent_at = now
+        conn.ts_recent = options.timestamps[0]
+        conn.ts_recent_at = now
 
 
 def _ack_field(
@@ -202,17 +206,14 @@ def _ack_field(
             ctx.drop(reasons.TCP_ACK_BAD, segment.id, conn, ack=ack)
             send_reset_for(ctx, segment, 0, ack_number, ACK, 0)  # <SEQ=SEG.ACK><CTL=RST>
             return False
-        listener = ctx.listeners.get(conn.listener)
-        if listener is not None and listener.accept_queue_full():
-            listener.overflows += 1
-            ctx.drop(reasons.ACCEPT_QUEUE_FULL, segment.id, conn)  # Linux tcp_v4_syn_recv_sock
+        if not admitted(ctx, conn, segment.id, now):
             return False
         window_update(ctx, conn, offset, ack, window)
         established(ctx, conn, Input.SYN_ACKED, segment.id, options, now)
     verdict = judge_ack(tx.snd_una, tx.snd_nxt, tx.max_wnd, ack)
     if verdict == AckVerdict.UNSENT:
         ctx.drop(reasons.TCP_ACK_UNSENT, segment.id, conn, ack=ack, snd_nxt=tx.snd_nxt)
-        _acknowledge_unacceptable(ctx, conn, length, flags, now)
+        _challenge(ctx, conn, now)  # RFC 5961 5.2
         return False
     if verdict == AckVerdict.ANCIENT:
         ctx.drop(reasons.TCP_ACK_ANCIENT, segment.id, conn, ack=ack, snd_una=tx.snd_una)
@@ -367,6 +368,17 @@ def _fin(ctx: Context, conn: Connection, segment: Segment, now: int) -> None:
 # SYN-SENT
 
 
+def _echo_plausible(conn: Connection, options: TcpOptions, now: int) -> bool:
+    """TSecr of what answers our SYN is a TSval that our SYN had: from its first transmission until now.
+
+    Linux tcp_rcv_synsent_state_process (PAWSActiveRejected); RFC 7323 5.2 allows it for RST too.
+    """
+    if not conn.timestamps or options.timestamps is None or not options.timestamps[1]:
+        return True
+    age = (conn.ts_now(now) - options.timestamps[1]) & MASK
+    return age <= (now - conn.opened_at) // MS + 1
+
+
 def _syn_sent(
     ctx: Context, conn: Connection, segment: Segment, seq: int, ack_number: int, flags: int, window: int,
     options: TcpOptions, payload: Payload, now: int,
@@ -377,6 +389,11 @@ def _syn_sent(
     # first: check the ACK bit
     if flags & ACK and not tx.snd_una < ack <= tx.snd_nxt:
         ctx.drop(reasons.TCP_ACK_BAD, segment.id, conn, ack=ack)
+        if not flags & RST:
+            send_reset_for(ctx, segment, seq, ack_number, ACK, 0)
+        return
+    if flags & ACK and not _echo_plausible(conn, options, now):
+        ctx.drop(reasons.TCP_PAWS_ECHO, segment.id, conn, tsecr=options.timestamps[1] if options.timestamps else 0)
         if not flags & RST:
             send_reset_for(ctx, segment, seq, ack_number, ACK, 0)
         return

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 
+from layers.tcp.challenges import answer_allowed
 from layers.tcp.closing import arm_time_wait, end_time_wait
-from layers.tcp.connection import Options, connection_key
+from layers.tcp.connection import connection_key
 from layers.tcp.context import MS, Context
+from layers.tcp.half_open import child_of_cookie, new_child, send_cookie, settle
 from layers.tcp.listener import Listener, Room
-from layers.tcp.opening import agree, new_connection
 from layers.tcp.output import PARTIAL, PROTO_TCP, TO_IP_MOST, send_reset_for
-from layers.tcp.ports import Binding
-from layers.tcp.states import Input
+from layers.tcp.segment_arrives import segment_for_connection
+from layers.tcp.time_wait_reuse import next_isn
 from layers.tcp.timewait import TimeWait, TimeWaitVerdict, judge
 from levelip.frames.packet import BROADCAST, Segment
 from levelip.rpc.place import Payload
@@ -20,6 +21,7 @@ from levelip.wire.options import pack_timestamps, parse_options
 from levelip.wire.tcp import ACK, FIN, RST, SYN
 
 _PLAIN = struct.Struct(">HHIIHHHH")
+ALWAYS = 2  # tcp.syncookies: a cookie for every SYN
 
 
 def segment_elsewhere(
@@ -30,11 +32,14 @@ def segment_elsewhere(
     length = len(payload) + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
     key = connection_key(segment.dst, segment.src, remote_port, local_port)
     record = ctx.timewaits.get(key)
-    if record is not None and not _time_wait(ctx, record, segment, seq, flags, length, now):
-        return
+    iss = -1
+    if record is not None:
+        if not _time_wait(ctx, record, segment, seq, flags, length, now):
+            return
+        iss = next_isn(ctx, record)
     listener = ctx.find_listener(segment.dst, local_port, remote_port)
     if listener is not None:
-        _listen(ctx, listener, segment, seq, ack, flags, window, payload, local_port, remote_port, now)
+        _listen(ctx, listener, segment, seq, ack, flags, window, payload, local_port, remote_port, iss, now)
         return
     # CLOSED
     if flags & RST:
@@ -52,14 +57,23 @@ def segment_elsewhere(
 
 def _listen(
     ctx: Context, listener: Listener, segment: Segment, seq: int, ack: int, flags: int, window: int, payload: Payload,
-    local_port: int, remote_port: int, now: int,
+    local_port: int, remote_port: int, iss: int, now: int,
 ) -> None:  # fmt: skip
-    """RFC 9293 3.10.7.2."""
+    """RFC 9293 3.10.7.2; `iss` is the ISN of what comes after a TIME-WAIT record, else -1."""
     # first: check for an RST; second: check for an ACK
     if flags & RST:
         ctx.drop(reasons.TCP_RST_NOWHERE, segment.id)
         return
+    ports = (local_port, remote_port)
     if flags & ACK:
+        options = parse_options(segment.head[20:], strict=False)
+        conn = None
+        if not flags & SYN and not segment.flags & BROADCAST:
+            conn = child_of_cookie(ctx, listener, segment, ports, seq, ack, window, options, now)
+        if conn is not None:
+            segment_for_connection(ctx, conn, segment, seq, ack, flags, window, payload, now)
+            settle(ctx, conn, segment.id)
+            return
         ctx.drop(reasons.TCP_ACK_TO_LISTENER, segment.id)
         if not segment.flags & BROADCAST:
             send_reset_for(ctx, segment, seq, ack, flags, 0)
@@ -74,8 +88,9 @@ def _listen(
     if segment.flags & BROADCAST or (segment.src == segment.dst and remote_port == local_port):
         ctx.drop(reasons.TCP_BROADCAST if segment.flags & BROADCAST else reasons.TCP_LAND, segment.id)
         return
-    room = listener.room()
-    if room != Room.FREE:
+    tcp = ctx.tcp
+    room = listener.room(tcp.max_syn_backlog if not tcp.syncookies else 0)
+    if room == Room.ACCEPT_QUEUE_FULL or (room == Room.SYN_QUEUE_FULL and not tcp.syncookies):
         listener.overflows += 1
         full = room == Room.ACCEPT_QUEUE_FULL
         ctx.drop(reasons.ACCEPT_QUEUE_FULL if full else reasons.SYN_QUEUE_FULL, segment.id, port=local_port)
@@ -84,37 +99,18 @@ def _listen(
     if route is None:
         ctx.drop(reasons.TCP_NO_ROUTE, segment.id)
         return
-    rings = ctx.slots.take(listener.region)
-    if rings is None:
-        ctx.drop(reasons.TCP_NO_SLOT, segment.id, port=local_port)
-        return
     if payload:
         # RFC 9293 3.10.7.2 lets us queue it; like Linux without Fast Open we leave it for the peer to send again
         ctx.drop(reasons.TCP_SYN_PAYLOAD, segment.id)
     options = parse_options(segment.head[20:], strict=False)
-    conn = new_connection(
-        ctx, ctx.child_id(), segment.dst, local_port, segment.src, remote_port, route=route, rings=rings,
-        options=_inherited(listener.options), now=now,
-    )  # fmt: skip
-    conn.listener = listener.id
-    conn.ack_causes = segment.id
-    conn.traced = segment.traced
-    conn.segments_in = 1
-    conn.last_received_at = now
-    conn.rx.start(seq)
-    agree(ctx, conn, options, now)
-    conn.tx.update_window(-1, -1, window)
-    listener.half_open[conn.id] = True
-    own = ctx.ports.by_socket.get(listener.id)
-    reuse_address = own is not None and own.reuse_address
-    reuse_port = own is not None and own.reuse_port
-    ctx.ports.hold(conn.id, Binding(segment.dst, local_port, reuse_address, reuse_port))
-    ctx.change_state(conn, Input.SYN, segment.id)
+    if room == Room.SYN_QUEUE_FULL or tcp.syncookies == ALWAYS:
+        send_cookie(ctx, listener, segment, ports, seq, options, route, now)
+        return
+    if not ctx.slots.available(listener.region):
+        ctx.drop(reasons.TCP_NO_SLOT, segment.id, port=local_port)
+        return
+    conn = new_child(ctx, listener, segment, ports, seq, window, options, route, now, iss)
     ctx.want_output(conn)
-
-
-def _inherited(options: Options) -> Options:
-    return Options(**{name: getattr(options, name) for name in Options.__slots__})
 
 
 # TIME-WAIT
@@ -128,7 +124,7 @@ def _time_wait(
     value = None if stamps is None else stamps[0]
     verdict = judge(
         record, seq, length, syn=bool(flags & SYN), fin=bool(flags & FIN), rst=bool(flags & RST),
-        ack=bool(flags & ACK), value=value,
+        ack=bool(flags & ACK), value=value, protect=ctx.tcp.rfc1337, idle=now - record.ts_recent_at,
     )  # fmt: skip
     if verdict == TimeWaitVerdict.NEW_CONNECTION:
         if ctx.find_listener(record.local, record.local_port, record.remote_port) is None:
@@ -141,16 +137,15 @@ def _time_wait(
         ctx.counters["resets_in"] += 1
         end_time_wait(ctx, record)
         return False
-    if verdict == TimeWaitVerdict.IGNORE:
-        ctx.drop(reasons.TCP_IN_TIME_WAIT, segment.id)
-        return False
     ctx.drop(reasons.TCP_PAWS if verdict == TimeWaitVerdict.PAWS else reasons.TCP_IN_TIME_WAIT, segment.id)
+    if verdict == TimeWaitVerdict.IGNORE:
+        return False
     if verdict == TimeWaitVerdict.RESTART:
-        if value is not None:
+        if value is not None and record.timestamps:
             record.ts_recent = value
             record.ts_recent_at = now
         arm_time_wait(ctx, record, now + ctx.tcp.time_wait_ms * MS)
-    if length or ctx.challenge_allowed():
+    if answer_allowed(ctx, record):
         _acknowledge(ctx, record, segment, now)
     return False
 

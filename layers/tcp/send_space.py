@@ -133,7 +133,7 @@ class SendSpace:
                 again = True
                 if not row.lost:
                     self.retrans_out -= row.end - row.start
-            elif rtt < 0:
+            elif rtt < 0 and row.times:
                 rtt = now - row.sent_at
             if row.lost:
                 self.lost_bytes -= row.end - row.start

@@ -43,6 +43,11 @@ class Slots:
         base = index * (self.send_ring + self.receive_ring)
         return Rings(name, base, self.send_ring, base + self.send_ring, self.receive_ring)
 
+    def available(self, name: str) -> bool:
+        """Whether `take` would succeed."""
+        region = self.regions.get(name)
+        return region is None or bool(region.free) or region.fresh < self.per_region
+
     def give_back(self, rings: Rings) -> None:
         """The slot of `rings` is free again."""
         region = self.regions[rings.region]

@@ -40,6 +40,7 @@ class TcpState:
     demultiplexed: list[int]
     work: list[int]
     dirty: list[int]
+    orphans: list[int]
     listeners: list[Listener]
     timewaits: list[TimeWait]
     ports: Ports
@@ -47,10 +48,11 @@ class TcpState:
     routes: list[Route]
     addresses: list[bytes]
     routes_known: bool
+    path_mtus: dict[bytes, tuple[int, int]]
     timers: Timers
     children: int
     challenge_second: int
-    challenge_count: int
+    challenge_budget: int
     gateway_epoch: int
 
 
@@ -71,6 +73,7 @@ def take(ctx: Context) -> dict[str, Any]:
         demultiplexed=[conn.id for conn in ctx.connections.values()],
         work=[conn.id for conn in ctx.work if conn.id in ctx.sockets],
         dirty=[conn.id for conn in ctx.dirty if conn.id in ctx.sockets],
+        orphans=list(ctx.orphans),
         listeners=list(ctx.listeners.values()),
         timewaits=list(ctx.timewaits.values()),
         ports=ctx.ports,
@@ -78,10 +81,11 @@ def take(ctx: Context) -> dict[str, Any]:
         routes=ctx.routes.routes,
         addresses=ctx.routes.addresses,
         routes_known=ctx.routes.known,
+        path_mtus=ctx.routes.learned,
         timers=ctx.timers,
         children=ctx.children,
         challenge_second=ctx.challenge_second,
-        challenge_count=ctx.challenge_count,
+        challenge_budget=ctx.challenge_budget,
         gateway_epoch=ctx.gateway_epoch,
     )
     plain: dict[str, Any] = msgspec.to_builtins(state, builtin_types=(bytes,))
@@ -116,6 +120,7 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.connections = {ctx.sockets[ident].key: ctx.sockets[ident] for ident in state.demultiplexed}
     ctx.work.extend(ctx.sockets[ident] for ident in state.work)
     ctx.dirty = [ctx.sockets[ident] for ident in state.dirty]
+    ctx.orphans = dict.fromkeys(state.orphans, True)
     for listener in state.listeners:
         ctx.listeners[listener.id] = listener
         ctx.listening.setdefault(listener.address + listener.port.to_bytes(2, "big"), []).append(listener.id)
@@ -127,10 +132,11 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.routes.known = state.routes_known
     ctx.routes.replace(Routes(state.routes, state.addresses))
     ctx.routes.known = state.routes_known
+    ctx.routes.learned = state.path_mtus
     ctx.timers = state.timers
     ctx.children = state.children
     ctx.challenge_second = state.challenge_second
-    ctx.challenge_count = state.challenge_count
+    ctx.challenge_budget = state.challenge_budget
     ctx.gateway_epoch = state.gateway_epoch
     for row in ctx.ports.bindings.values():
         for sock, binding in row.items():

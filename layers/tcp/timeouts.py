@@ -7,9 +7,13 @@ import errno
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import enter_loss, enter_recovery, find_lost, probe_deadline, probe_possible
+from layers.tcp.loss import blame_size, enter_loss, enter_recovery, find_lost, probe_deadline, probe_possible
+from layers.tcp.mtu_probe import timed_out
 from layers.tcp.opening import keepalive_idle
+from layers.tcp.orphans import too_many
 from layers.tcp.output import send_reset
+from layers.tcp.path_mtu import expired
+from layers.tcp.patience import clamped, exhausted, granted
 from layers.tcp.recovery.state import CaState
 from layers.tcp.states import Input, State
 from layers.tcp.timers import (
@@ -19,6 +23,7 @@ from layers.tcp.timers import (
     LOSS_PROBE,
     OFF,
     PERSIST,
+    PMTU,
     REORDER,
     RETRANSMIT,
     TIME_WAIT,
@@ -77,11 +82,12 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         else:
             most = conn.options.syncnt if conn.options.syncnt >= 0 else tcp.syn_retries
     else:
-        most = min(tcp.retries, tcp.orphan_retries) if conn.orphan else tcp.retries
+        most = granted(ctx, conn)
     if conn.first_timeout_at < 0:
-        conn.first_timeout_at = now
-    patience = conn.options.user_timeout_ms * MS
-    if conn.retransmits >= most or (patience and now - conn.first_timeout_at + rto.rto > patience):
+        conn.first_timeout_at = tx.queue[0].sent_at
+    if not opening and too_many(ctx, conn, now):
+        return
+    if conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
         _given_up(ctx, conn, now)
         return
     if opening:
@@ -91,9 +97,11 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     conn.retransmits += 1
     rto.back_off()
     ctx.counters["rto_timeouts"] += 1
+    if not opening:
+        timed_out(ctx, conn, now)
     if ctx.interest:
         ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)
-    ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+    ctx.timers.arm(conn, RETRANSMIT, now + clamped(conn, now, rto.rto))
     ctx.want_output(conn)
 
 
@@ -106,7 +114,9 @@ def _reorder(ctx: Context, conn: Connection, now: int) -> None:
     lost, again = find_lost(ctx, conn, "rack_timer", now)
     if not lost:
         return
-    if recovery.state < CaState.RECOVERY or (recovery.state == CaState.LOSS and again):
+    if blame_size(ctx, conn):
+        pass
+    elif recovery.state < CaState.RECOVERY or (recovery.state == CaState.LOSS and again):
         enter_recovery(ctx, conn, outstanding, "rack_timer", now)
         # no ACK came that would clock a packet out: as Linux (tcp_rack_reo_timeout), as if one had come
         window = recovery.prr.window(tx.mss, False, tx.in_flight(), conn.congestion.ssthresh, tx.mss)
@@ -131,6 +141,8 @@ def _send_probe(ctx: Context, conn: Connection, now: int) -> bool:
     if not probe_possible(conn):
         return False
     conn.recovery.probe_due = True
+    if conn.first_timeout_at < 0:
+        conn.first_timeout_at = conn.tx.queue[0].sent_at  # of which the probe may be the repeat
     ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
     ctx.want_output(conn)
     return True
@@ -147,17 +159,19 @@ def _persist(ctx: Context, conn: Connection, now: int) -> None:
         conn.override = True
         ctx.want_output(conn)
         return
-    most = min(tcp.retries, tcp.orphan_retries) if conn.orphan else tcp.retries
+    if too_many(ctx, conn, now):
+        return
     if conn.first_timeout_at < 0 or not conn.probes:
         conn.first_timeout_at = now
     patience = conn.options.user_timeout_ms * MS
-    if conn.probes >= most or (patience and conn.probes and now - conn.first_timeout_at > patience):
+    if conn.probes >= granted(ctx, conn) or (patience and conn.probes and now - conn.first_timeout_at >= patience):
         _given_up(ctx, conn, now)
         return
     conn.probes += 1
     conn.probe = True
+    conn.urgent_due = conn.snd_up > tx.snd_una
     conn.probe_interval = min(conn.probe_interval * 2, tcp.rto_max_ms * MS)  # RFC 9293 3.8.6.1: exponentially
-    ctx.timers.arm(conn, PERSIST, now + conn.probe_interval)
+    ctx.timers.arm(conn, PERSIST, now + clamped(conn, now, conn.probe_interval))
     if ctx.interest:
         ctx.emit("probe", conn, why="window", number=conn.probes, next=conn.probe_interval)
     ctx.want_output(conn)
@@ -211,4 +225,5 @@ _HANDLERS = {
     FIN_WAIT: _fin_wait,
     REORDER: _reorder,
     LOSS_PROBE: _loss_probe,
+    PMTU: expired,
 }

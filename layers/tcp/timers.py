@@ -19,11 +19,14 @@ DELAYED_ACK = 2
 KEEPALIVE = 3
 FIN_WAIT = 4
 TIME_WAIT = 5
-REORDER = 6
-LOSS_PROBE = 7
-KINDS = 8
+PMTU = 6
+REORDER = 7
+LOSS_PROBE = 8
+KINDS = 9
 
-NAMES = ("retransmit", "persist", "delayed_ack", "keepalive", "fin_wait", "time_wait", "reorder", "loss_probe")
+NAMES = (
+    "retransmit", "persist", "delayed_ack", "keepalive", "fin_wait", "time_wait", "pmtu", "reorder", "loss_probe",
+)  # fmt: skip
 
 
 class Owner(Protocol):

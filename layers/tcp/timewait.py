@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from layers.tcp.acceptance import PAWS_IDLE
 from layers.tcp.connection import connection_key
 from layers.tcp.timers import OFF
 
@@ -32,6 +33,7 @@ class TimeWait:
     tos: int
     deadline: int
     scheduled: int = OFF
+    invalid_answered_at: int = OFF
 
     @property
     def key(self) -> bytes:
@@ -51,20 +53,20 @@ class TimeWaitVerdict(IntEnum):
 
 
 def judge(record: TimeWait, seq: int, length: int, *, syn: bool, fin: bool, rst: bool, ack: bool,
-          value: int | None) -> TimeWaitVerdict:  # fmt: skip
+          value: int | None, protect: bool = False, idle: int = 0) -> TimeWaitVerdict:  # fmt: skip
     """RFC 9293 3.10.7.4 for TIME-WAIT, with RFC 6191 for SYNs, as Linux (tcp_timewait_state_process).
 
-    `length` counts SYN and FIN; `value` is the TSval, None without the option.
+    `length` counts SYN and FIN; `value` is the TSval, None without the option; `idle`: ns since TS.Recent was set.
+    `protect`: no RST ends it, RFC 1337 3 fix (1); without, one with the exact number does (RFC 5961 3.2), which nobody
+    guesses, but an old duplicate can have.
     """
     ahead = (seq - record.rcv_nxt) & MASK
     newer = ahead != 0 and ahead < HALF
     old_timestamp = (
-        value is not None and record.timestamps and (value - record.ts_recent) & MASK >= HALF
+        value is not None and record.timestamps and (value - record.ts_recent) & MASK >= HALF and idle <= PAWS_IDLE
     )
-    if rst:  # RFC 1337 2 would ignore it; RFC 5961 3.2 wants the exact number
-        if ahead == 0 and not old_timestamp:
-            return TimeWaitVerdict.RESET
-        return TimeWaitVerdict.IGNORE
+    if rst:  # not subject to PAWS, RFC 7323 5.2
+        return TimeWaitVerdict.RESET if ahead == 0 and not protect else TimeWaitVerdict.IGNORE
     if syn and not ack and not old_timestamp:
         # RFC 6191 2: a higher timestamp, or without timestamps a higher sequence number.
         higher = value is not None and record.timestamps and value != record.ts_recent

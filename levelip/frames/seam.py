@@ -85,6 +85,16 @@ class Close(Struct, array_like=True, tag=46):
     abort: bool = False
 
 
+class Urgent(Struct, array_like=True, tag=47):
+    """Either way: the stream is urgent up to offset `upto`, its last urgent octet is the one before (RFC 9293 3.8.5).
+
+    From the gateway it follows the Send of that octet; to the gateway it may come before the data does.
+    """
+
+    sock: SocketId
+    upto: Offset
+
+
 # tcp → gateway
 
 
@@ -127,8 +137,8 @@ class Released(Struct, array_like=True, tag=53):
     sock: SocketId
 
 
-GatewayToTcp = Bind | Listen | Connect | Taken | SetOption | GetInfo | Close | Send | Consumed | Eof | Reset
-TcpToGateway = Result | Connected | Incoming | Released | Accepted | Data | Eof | Reset
+GatewayToTcp = Bind | Listen | Connect | Taken | SetOption | GetInfo | Close | Urgent | Send | Consumed | Eof | Reset
+TcpToGateway = Result | Connected | Incoming | Released | Urgent | Accepted | Data | Eof | Reset
 
 
 # Shell ↔ any core

@@ -217,7 +217,26 @@ def _window(data: _Taken) -> str:
 
 
 def _pmtu(data: _Taken) -> str:
-    return f"path MTU {_change(data)}, RFC 1191" if "new" in data else ""
+    if "new" not in data:
+        return ""
+    why = data("why", "icmp")
+    rule = {"icmp": "RFC 1191", "expired": "what ICMP told is too old, RFC 1191 6.3"}.get(why, f"{why}, RFC 4821")
+    return f"path MTU {_change(data)}, {rule}"
+
+
+def _mtu_probe(data: _Taken) -> str:
+    if "size" not in data:
+        return ""
+    what = "lost" if data("lost") else "sent"
+    return f"MTU probe of {data('size')} bytes {what}, between {data('low')} and {data('high')}"
+
+
+def _syn_cookie(data: _Taken) -> str:
+    return f"SYN cookie sent, {data('half_open')} half open on port {data('port')}" if "port" in data else ""
+
+
+def _urgent(data: _Taken) -> str:
+    return f"urgent up to byte {data('upto')}, {'ours' if data('sent') else 'the peer'}" if "upto" in data else ""
 
 
 def _probe(data: _Taken) -> str:
@@ -309,6 +328,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "link": _device,
     "listen": _listen,
     "loss": _loss,
+    "mtu_probe": _mtu_probe,
     "pmtu": _pmtu,
     "probe": _probe,
     "recovery": _recovery,
@@ -321,7 +341,9 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "rtt": _rtt,
     "socket": _socket,
     "state": _state,
+    "syn_cookie": _syn_cookie,
     "timer": _timer,
     "undo": _undo,
+    "urgent": _urgent,
     "window": _window,
 }

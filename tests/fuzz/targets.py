@@ -34,7 +34,18 @@ from levelip.frames.packet import (
     Segment,
     Unreachable,
 )
-from levelip.frames.seam import Bind, ClientLost, Close, Connect, FromClient, Listen, NeighbourDown, NeighbourUp, Taken
+from levelip.frames.seam import (
+    Bind,
+    ClientLost,
+    Close,
+    Connect,
+    FromClient,
+    Listen,
+    NeighbourDown,
+    NeighbourUp,
+    Taken,
+    Urgent,
+)
 from levelip.rpc.codec import Codec, RefusedMessage
 from levelip.rpc.messages import VERSION, Hello, Request
 from levelip.rpc.stream import Consumed, Eof, Reset, Send
@@ -316,7 +327,7 @@ class _Peer:
         number = reader.number()
         offset = reader.number(2)
         own = sock if sock < len(self.sent) else 0
-        match reader.below(9):
+        match reader.below(10):
             case 0:
                 size = reader.number(2)
                 start = self.sent[own] if reader.below(4) else offset
@@ -336,8 +347,10 @@ class _Peer:
                 self.driven.feed(Connect(sock, "own", ADDRESSES[reader.below(len(ADDRESSES))], offset, {}))
             case 7:
                 self.driven.feed(Bind(number, sock, OURS if reader.below(2) else b"", offset))
-            case _:
+            case 8:
                 self.driven.feed(Listen(number, sock, "own", reader.number()))
+            case _:
+                self.driven.feed(Urgent(sock, self.sent[own] if reader.below(2) else offset))
 
     def operation(self, reader: Reader) -> None:
         """One thing that happens."""

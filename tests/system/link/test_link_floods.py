@@ -84,7 +84,7 @@ def settled(stack: Stack) -> int:
     raise AssertionError("it does not end")
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 def test_twenty_thousand_askers_beside_a_transfer(stack: Stack, namespace: Namespace) -> None:
     """Requests for us from 20,000 addresses, some 5,000 a second: the transfer is intact, at most half of the cache is
     theirs, and link is no larger than after the first ones."""

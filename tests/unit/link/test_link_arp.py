@@ -29,7 +29,7 @@ def reply(spa: bytes = A, sha: bytes = A_MAC, tpa: bytes = US, tha: bytes = OUR_
 
 
 @pytest.mark.rfc("RFC 5227 2.1.1")
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 def test_request_for_us_is_answered(host: Host) -> None:
     """A request for our address is answered to the sender alone, and the sender is learned (RFC 826)."""
     host.arp(request())
@@ -46,14 +46,14 @@ def test_probe_is_answered_and_teaches_nothing(host: Host) -> None:
     assert len(host.core.control(1, "neigh", {}, host.now)["neighbours"]) == 0
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 def test_request_for_another_teaches_nothing_new(host: Host) -> None:
     """Merge_flag false and not the target: not for us."""
     host.assert_dropped(reasons.ARP_NOT_FOR_US, host.arp(request(tpa=B)))
     assert host.state() == ""
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 @pytest.mark.parametrize("packet", [request(sha=B_MAC, tpa=B), reply(sha=B_MAC, tpa=B), request(sha=B_MAC)])
 def test_known_sender_is_merged_first(host: Host, packet: ArpPacket) -> None:
     """The sender's pair is in the table and nobody uses it: its MAC address is updated, whoever is asked (RFC 826,
@@ -74,7 +74,7 @@ def test_unsolicited_reply_makes_no_entry(host: Host) -> None:
 
 
 @pytest.mark.rfc("RFC 1122 2.3.2.1")
-@pytest.mark.rfc("RFC 826", "RFC 5227 2.3")
+@pytest.mark.rfc("RFC 826 reception", "RFC 5227 2.3")
 def test_announcement_updates_and_does_not_create(host: Host) -> None:
     """A gratuitous ARP renews an entry (RFC 5227 3), and makes none."""
     announcement = ArpPacket.announcement(sha=A_MAC, spa=A)
@@ -92,7 +92,7 @@ def test_request_by_unicast_is_answered(host: Host) -> None:
     assert len(host.arp_out()) == 1
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
@@ -119,7 +119,7 @@ def test_truncated(size: int) -> None:
     host.assert_dropped(reasons.ARP_MALFORMED, frame)
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 @pytest.mark.parametrize("oper", [0, 3, 8, 65535])
 def test_other_operation(oper: int) -> None:
     """Neither request nor reply (RARP, InARP, ...)."""
@@ -162,7 +162,7 @@ def test_our_own_packet_come_back(host: Host) -> None:
 
 
 @pytest.mark.rfc("RFC 1122 2.3.2.2")
-@pytest.mark.rfc("RFC 826", "RFC 4861 7.2.2")
+@pytest.mark.rfc("RFC 826 reception", "RFC 4861 7.2.2")
 def test_unknown_neighbour_is_asked_for(host: Host) -> None:
     """The packet waits, everybody is asked, and at the answer the packet goes."""
     host.send(segment(US, A))

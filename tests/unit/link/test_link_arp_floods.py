@@ -21,7 +21,7 @@ def neighbours(host: Host) -> list[dict[str, object]]:
     return rows
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 def test_a_hundred_thousand_askers_leave_a_transfer_alone(host: Host) -> None:
     """Each of 100,000 hosts asks for us, one a ms, beside a transfer that sends a packet each 50 ms: strangers are
     never more than half of the cache, all are answered, and each packet of the transfer goes out at once. In these

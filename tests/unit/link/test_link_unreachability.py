@@ -203,7 +203,7 @@ def test_the_first_of_two_answers_is_checked(host: Host) -> None:
     assert host.state() == "failed"
 
 
-@pytest.mark.rfc("RFC 826")
+@pytest.mark.rfc("RFC 826 reception")
 def test_one_that_nobody_uses_is_updated(host: Host) -> None:
     """RFC 826's merge, where nothing is at stake: after arp_locktime_ms, and not trusted."""
     host.learn()

@@ -28,6 +28,7 @@ from levelip.frames.seam import (
     Result,
     SetOption,
     Taken,
+    Urgent,
 )
 from levelip.rpc.stream import Accepted, Consumed, Eof, Reset, Send
 from tests.netsim.net import MS, SECOND, Impairment
@@ -252,9 +253,12 @@ STEP = st.one_of(
     st.tuples(st.just("advance"), st.integers(0, 70_000)),
     st.tuples(st.just("send"), st.integers(0, 70_000), st.integers(0, 70_000)),
     st.tuples(st.just("consume"), st.integers(0, 70_000)),
+    st.tuples(st.just("urgent"), st.integers(0, 70_000)),
     st.tuples(st.sampled_from(["eof", "close", "abort", "taken"]),),
-    st.tuples(st.just("icmp"), st.integers(0, 12), st.integers(0, 15), st.integers(-5, 5000)),
-    st.tuples(st.just("option"), st.sampled_from(["nodelay", "rcvbuf", "sndbuf", "maxseg", "keepalive"]),
+    st.tuples(st.just("icmp"), st.integers(0, 12), st.integers(0, 15), st.integers(-5, 5000),
+              st.sampled_from([0, 67, 68, 296, 600, 1400, 1499, 65_535])),
+    st.tuples(st.just("option"),
+              st.sampled_from(["nodelay", "rcvbuf", "sndbuf", "maxseg", "keepalive", "user_timeout_ms"]),
               st.integers(-10, 100_000)),
 )  # fmt: skip
 
@@ -270,7 +274,7 @@ def act(c: Host, step: tuple[Any, ...]) -> None:
                 word = (20 + len(padded)) << 10 | random.Random(ack).randrange(512)
                 head = struct.pack(
                     ">HHIIHHHH", c.peer_port, c.local_port, (c.irs + seq) % 2**32, (c.isn + ack) % 2**32, word, window,
-                    0, 0,
+                    0, size & 0xFFFF,
                 )  # fmt: skip
                 segment = Segment(1, [], False, c.now, 0, THEIRS, OURS, 6, 64, 0, head + padded, bytes(size),
                                   int(Checksum.VERIFIED), 0)  # fmt: skip
@@ -282,6 +286,8 @@ def act(c: Host, step: tuple[Any, ...]) -> None:
             c.call(Send(c.sock, offset, length))
         case ("consume", upto):
             c.call(Consumed(c.sock, upto))
+        case ("urgent", upto):
+            c.call(Urgent(c.sock, upto))
         case ("eof",):
             c.call(Eof(c.sock, c.sent))
         case ("close",):
@@ -290,8 +296,8 @@ def act(c: Host, step: tuple[Any, ...]) -> None:
             c.call(Reset(c.sock, 0))
         case ("taken",):
             c.call(Taken(50, c.sock))
-        case ("icmp", kind, code, seq):
-            c.icmp(kind, code, seq=seq, mtu=600)
+        case ("icmp", kind, code, seq, mtu):
+            c.icmp(kind, code, seq=seq, mtu=mtu)
         case ("option", name, value):
             c.call(SetOption(c.sock, name, value))
 

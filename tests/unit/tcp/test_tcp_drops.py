@@ -116,7 +116,7 @@ def _() -> Host:
 
 @case("syn_queue_full")
 def _() -> Host:
-    c = heard(Host())
+    c = heard(Host(syncookies=0))
     c.listen(backlog=1)
     for port in (1, 2):
         c.inject("S", seq=0, src_port=port)
@@ -139,8 +139,11 @@ def _() -> Host:
 def _() -> Host:
     c = heard(Host(connections=1))
     c.listen()
-    for port in (1, 2):
-        c.inject("S", seq=0, src_port=port)
+    c.inject("S", seq=0, src_port=1)
+    c.expect("SA")
+    c.agreed_ts = True
+    c.inject("A", seq=1, ack=1, src_port=1)
+    c.inject("S", seq=0, src_port=2)
     return c
 
 
@@ -191,6 +194,15 @@ def _() -> Host:
 def _() -> Host:
     c = heard(established())
     c.inject("A", seq=1, ack=1, data=b"x", ts=c.stamp - 50)
+    return c
+
+
+@case("tcp_paws_echo")
+def _() -> Host:
+    c = heard(syn_sent())
+    c.last_tsval -= 5000
+    c.inject("SA", seq=0, ack=1)
+    c.expect("R", seq=1)
     return c
 
 
@@ -330,6 +342,22 @@ def _() -> Host:
 def _() -> Host:
     c = heard(Host())
     c.icmp(3, 1, seq=0)
+    return c
+
+
+@case("tcp_too_many_orphans")
+def _() -> Host:
+    c = heard(established(max_orphans=0))
+    c.close()
+    c.expect("RA", seq=1)
+    return c
+
+
+@case("tcp_icmp_fits")
+def _() -> Host:
+    c = heard(established())
+    c.write(b"small")
+    c.icmp(3, 4, seq=1, mtu=1000)
     return c
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+import pytest
 from tcp_host import Host, connected, established
 
 from levelip.frames.seam import SetOption
@@ -14,6 +15,7 @@ ISN = dict[str, Any]
 QUICK = {"keepalive": 1, "keepidle_ms": 10_000, "keepintvl_ms": 1000, "keepcnt": 3}
 
 
+@pytest.mark.rfc("RFC 9293 MUST-25")
 def test_off_by_default() -> None:
     """MUST-24: three days of silence bring no segment."""
     c = established()
@@ -22,6 +24,17 @@ def test_off_by_default() -> None:
     assert c.state == "ESTABLISHED"
 
 
+@pytest.mark.rfc("RFC 9293 MUST-28")
+def test_two_hours_by_default(isn: ISN) -> None:
+    """Nothing before, a probe then."""
+    c = connected(connect={"keepalive": 1}, **isn)
+    c.advance(7_199_999)
+    c.expect_nothing()
+    c.advance(2)
+    c.expect("A", seq=0)
+
+
+@pytest.mark.rfc("RFC 9293 MUST-26", "RFC 9293 MUST-27", "RFC 9293 SHLD-12", "RFC 9293 MAY-5")
 def test_probe_after_idle(isn: ISN) -> None:
     """An empty segment just below SND.UNA after keepidle; the answer starts the idle time anew."""
     c = connected(connect=QUICK, **isn)
@@ -36,6 +49,7 @@ def test_probe_after_idle(isn: ISN) -> None:
     c.expect("A", seq=0)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-29")
 def test_unanswered_probes_end_it(isn: ISN) -> None:
     """keepcnt probes keepintvl apart, then RST and ETIMEDOUT. Linux tcp_keepalive_timer."""
     c = connected(connect=QUICK, **isn)
@@ -47,6 +61,7 @@ def test_unanswered_probes_end_it(isn: ISN) -> None:
     assert c.row() is None
 
 
+@pytest.mark.rfc("RFC 9293 MUST-26")
 def test_traffic_keeps_it_quiet(isn: ISN) -> None:
     """No probe while segments come."""
     c = connected(connect=QUICK, **isn)
@@ -69,6 +84,7 @@ def test_no_probe_while_text_is_under_way(isn: ISN) -> None:
     assert len(c.segments) == seen
 
 
+@pytest.mark.rfc("RFC 9293 MUST-24")
 def test_switched_on_later() -> None:
     """SO_KEEPALIVE on an open connection, and off again."""
     c = established()
@@ -82,6 +98,7 @@ def test_switched_on_later() -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 3.8.4")
 def test_children_inherit_it() -> None:
     """A listener's options are its children's."""
     c = Host()
@@ -94,6 +111,7 @@ def test_children_inherit_it() -> None:
     c.expect("A", seq=0)
 
 
+@pytest.mark.rfc("RFC 9293 3.8.4")
 def test_a_probe_of_the_peer_is_answered(isn: ISN) -> None:
     """An empty segment below RCV.NXT, and one with an octet of garbage: an ACK each. RFC 9293 3.8.4."""
     c = established(**isn)
