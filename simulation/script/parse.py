@@ -128,7 +128,7 @@ def parse(source: str, path: str = "-", defines: Mapping[str, str] | None = None
         raise ScriptError(f"{what}; expected {_expected(error.accepts or error.expected)}", line, column) from None
     except UnexpectedCharacters as error:
         raise ScriptError(
-            f"{source[error.pos_in_stream : error.pos_in_stream + 1]!r} does not fit here; expected "
+            f"{error.char!r} does not fit here; expected "
             f"{_expected(error.allowed or set())}",
             error.line,
             error.column,
