@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,63 @@ def check_(files: tuple[Path, ...], defines: dict[str, str], as_json: bool) -> N
             assert script is not None
             click.echo(f"ok      {path}  {len(script.events)} events")
     sys.exit(WRONG if wrong else 0)
+
+
+@cli.command("record")
+@click.argument("capture", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.pkt",
+              help="Where to write the script (default: standard output).")  # fmt: skip
+@click.option("--name", metavar="NAME", help="The running stack to listen to (default level-ip).")
+@click.option("--run", "root", metavar="DIR", help="Directory that holds run directories (LEVELIP_RUN).")
+@click.option("--port", type=click.IntRange(1, 65_535), default=None, help="The connection with this port.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
+              help="Listen so long at most.")  # fmt: skip
+@click.option("--local", metavar="ADDRESS", help="The stack's address, where a capture has no directions.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", callback=pairs,
+              help="A setting that the stack had.")  # fmt: skip
+def record_(
+    capture: Path | None, output: Path | None, name: str | None, root: str | None, port: int | None, seconds: float,
+    local: str | None, settings: dict[str, str],
+) -> None:  # fmt: skip
+    """Turn a connection into a script: of a pcapng file (`lvlip capture -w FILE`), or of a running stack.
+
+    A live recording begins at once and ends with the connection, with --seconds, or with Ctrl-C. The script is run
+    when it is written; exit status 1 says that it does not pass as it is (the calls are inferred from the packets).
+    """
+    from levelip.frames.core import ControlError
+    from levelip.ipc.rundir import RunDirectory, RunError
+    from simulation.script.record import (
+        RecordError,
+        finished,
+        live_packets,
+        live_settings,
+        make_script,
+        packets_of_pcapng,
+    )
+
+    said = [f"{key}={value}" for key, value in settings.items()]
+    try:
+        if capture is not None:
+            packets, source = packets_of_pcapng(capture), capture.name
+        else:
+            run_directory = RunDirectory(name, root)
+            said = [*live_settings(run_directory), *said]
+            click.echo("listening; the recording ends with the connection or with Ctrl-C", err=True)
+            packets = live_packets(run_directory, port=port or 0, seconds=seconds, stop=finished)
+            source = "a running stack"
+        address = IPv4Address(local).packed if local else b""
+        text = make_script(packets, local=address, port=port or 0, settings=said, source=source)
+    except (RecordError, ControlError, RunError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+    result = run(parse(text, str(output or "the recording")))
+    if result.status:
+        _show(result, verbose=False, as_json=False)
+        sys.exit(FAILED)
+    click.echo(summary_line(result), err=True)
 
 
 if __name__ == "__main__":

@@ -56,11 +56,12 @@ PATIENCE = 3600 * SECOND  # of simulated time for a packet that may come at any 
 
 @dataclass(frozen=True, slots=True)
 class TraceLine:
-    """What happened: "in", "out", "call", "event", "note" or "print", at an instant of the script."""
+    """What happened: "in", "out", "call", "event", "note" or "print", at an instant of the script. `data`: the packet."""
 
     at: int
     kind: str
     text: str
+    data: bytes = b""
 
 
 class Failure(Exception):
@@ -188,8 +189,8 @@ class Runner:
         """ns since the script's start."""
         return self.host.now - self.base
 
-    def _trace(self, kind: str, text: str, at: int | None = None) -> None:
-        self.result.trace.append(TraceLine(self.now if at is None else at, kind, text))
+    def _trace(self, kind: str, text: str, at: int | None = None, data: bytes = b"") -> None:
+        self.result.trace.append(TraceLine(self.now if at is None else at, kind, text, data))
 
     def note_events(self) -> None:
         """Decisions of the cores since the last look, into the trace."""
@@ -270,7 +271,7 @@ class Runner:
         for data in wire_packets(packet, payload, whole=self.world.strict_segments):
             found = take_apart(data, at - self.base, self._flow_of)
             self.queue.append(found)
-            self._trace("out", self._dissector.ipv4(data, len(data)), found.at)
+            self._trace("out", self._dissector.ipv4(data, len(data)), found.at, data)
 
     def _flow_of(self, local_port: int, remote_port: int) -> Flow:
         flow = self.flows.get((local_port, remote_port))
@@ -367,7 +368,7 @@ class Runner:
         return self.flow
 
     def _inject(self, made: Injected) -> None:
-        self._trace("in", self._dissector.ipv4(made.data, len(made.data)))
+        self._trace("in", self._dissector.ipv4(made.data, len(made.data)), data=made.data)
         self.host.send(made.data, header=made.header, gso_size=made.gso_size)
         self._look_at_call()
 
