@@ -64,6 +64,7 @@ def _later(name: str, otherwise: str, *values: str) -> Sysctl:
 
 NO_EFFECT = "an implementation detail of Linux"
 TCP = "net.ipv4.tcp_"
+DIVISOR = TCP + "tso_win_divisor"
 
 
 def _table() -> dict[str, Sysctl]:
@@ -131,7 +132,8 @@ def _table() -> dict[str, Sysctl]:
         "net.core.rmem_max": Sysctl(note="tcp.receive_ring bounds SO_RCVBUF"),
         "net.core.wmem_max": Sysctl(note="tcp.send_ring bounds SO_SNDBUF"),
     }
-    for name in ("pacing_ss_ratio", "pacing_ca_ratio", "tso_win_divisor", "min_tso_segs"):
+    table[DIVISOR] = Sysctl(note="another value than Linux's 3 turns offload off: no sending is put off then")
+    for name in ("pacing_ss_ratio", "pacing_ca_ratio", "min_tso_segs"):
         table[TCP + name] = Sysctl(note="no pacing: packets leave when the windows allow it")
     for name in ("comp_sack_delay_ns", "comp_sack_nr", "comp_sack_slack_ns", "comp_sack_rtt_percent"):
         table[TCP + name] = Sysctl(note="each segment out of order is answered at once (RFC 5681 4.2)")
@@ -172,6 +174,7 @@ class World:
     local_isn: int = -1
     strict_segments: bool = False
     strict: bool | None = None
+    linux_push: bool = False  # an expected PSH may be missing: Linux sets it where its send buffer was cut as well
     non_fatal: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()  # settings of --set, which nothing in the script changes
 
@@ -270,6 +273,7 @@ def _apply(world: World, step: Step, at: Option) -> None:
     """Carry out a step of a command before the stack is made."""
     if step.note:
         world.notes.append(step.note)
+    world.linux_push = world.linux_push or step.linux
     if step.offload is not None:
         world.offload = step.offload
     if step.mtu:
@@ -294,6 +298,7 @@ class Step:
     note: str = ""
     offload: bool | None = None
     mtu: int = 0
+    linux: bool = False  # defaults.sh: the script was written for Linux's sender
 
 
 def run_command(text: str) -> Iterator[Step]:
@@ -311,6 +316,8 @@ def _one(line: str) -> Iterator[Step]:
     except ValueError as error:
         raise ValueError(f"command {line!r}: {error}") from None
     program = words[0].rpartition("/")[2]
+    if "|" in words:  # it looks at what a program says, which only that system can answer
+        raise ValueError(f"command {line!r} asks a question about Linux that cannot be answered here")
     if program == "sysctl":
         for word in [word for word in words[1:] if not word.startswith("-")]:
             yield _sysctl(word)
@@ -318,6 +325,7 @@ def _one(line: str) -> Iterator[Step]:
         for word in words[1:]:
             yield _sysctl(word.removeprefix("/proc/sys/").replace("/", "."))
     elif program.startswith("defaults.sh"):
+        yield Step(linux=True)
         for name, value in DEFAULTS_SH.items():
             if name == "congestion_control" and not _known_congestion(value):
                 yield Step(note=f"defaults.sh: no congestion control {value}; the stack's own is used")
@@ -353,6 +361,8 @@ def _sysctl(word: str) -> Step:
     if not equals or row is None:
         raise ValueError(f"sysctl {name} is not known here; see docs/packet-scripts.md for those that are")
     value = value.strip()
+    if name == DIVISOR and value != "3":
+        return Step(note=f"{name}={value}: offload off", offload=False)
     if row.change is None:
         if row.values and value not in row.values:
             raise ValueError(f"sysctl {name}={value}: {row.note}; it can only be {' or '.join(row.values)}")

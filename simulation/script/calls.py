@@ -272,6 +272,8 @@ class Calls:
     def _message(self, spec: SystemCall) -> list[tuple[Expression, int]]:
         header = spec.arguments[1]
         vector = header.fields().get("msg_iov") if isinstance(header, Struct) else None
+        if isinstance(header, Struct) and "msg_control" in header.fields():
+            raise ScriptError("control messages (msg_control) are not supported")
         if vector is None:
             raise ScriptError("a message is {msg_name(...)=..., msg_iov(N)=[{..., LENGTH}], msg_flags=0}")
         return self._vector(vector)

@@ -248,8 +248,10 @@ def _ip_text(packet: Captured) -> str:
 # comparison
 
 
-def compare_tcp(spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float) -> list[Row]:
-    """Field by field; options and timestamps as packetdrill compares them."""
+def compare_tcp(
+    spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float, push_optional: bool = False
+) -> list[Row]:
+    """Field by field; options and timestamps as packetdrill compares them. `push_optional`: PSH may be missing."""
     tcp, flow = got.tcp, got.flow
     rows = _compare_ip(spec.ip, got)
     if tcp is None or flow is None:
@@ -260,7 +262,9 @@ def compare_tcp(spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: f
     if spec.ports is not None:
         ports = (tcp.src_port, tcp.dst_port)
         rows.append(Row("ports", "{} > {}".format(*spec.ports), "{} > {}".format(*ports), ports != spec.ports))
-    rows.append(Row("flags", flags_text(spec.flags), flags_text(tcp.flags), spec.flags != tcp.flags))
+    may_lack = PSH if push_optional and got.length and spec.flags & PSH else 0
+    differs = spec.flags & ~may_lack != tcp.flags & ~may_lack
+    rows.append(Row("flags", flags_text(spec.flags), flags_text(tcp.flags), differs))
     if spec.ip.fragment is None:
         expected, came = seq_text(spec.seq, spec.length), seq_text(got.seq, got.length)
         rows.append(Row("seq", expected, came, expected != came))

@@ -1,8 +1,9 @@
 """A connection that happened, as a script: packets of a capture in, lines out.
 
 Only packets are known, so the calls are inferred: connect or accept from the handshake; a write from the first byte
-sent to the segment that has PSH (which empties the queue, RFC 9293 3.9.1.2); a read after each piece that came in order;
-shutdown from our FIN. Numbers become relative, windows of ours are left out (they depend on when the program read).
+sent to the segment that has PSH (which empties the queue, RFC 9293 3.9.1.2); a read after each piece that came in
+order; shutdown from our FIN. Numbers become relative; windows of ours are left out, as they depend on when the program
+read.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ PATIENCE = 3600 * SECOND  # of simulated time for a packet that may come at any 
 
 @dataclass(frozen=True, slots=True)
 class TraceLine:
-    """What happened: "in", "out", "call", "event", "note" or "print", at an instant of the script. `data`: the packet."""
+    """What happened: "in", "out", "call", "event", "note" or "print", at an instant of the script; `data`: a packet."""
 
     at: int
     kind: str
@@ -309,7 +309,11 @@ class Runner:
             if got.tcp is not None and got.flow is not None:
                 self.flow = got.flow
             learn(spec, got)
-            rows = compare_tcp(spec, got, tick_us=self.world.ts_tick_us, tolerance_us=self.world.tolerance_us)
+            world = self.world
+            rows = compare_tcp(
+                spec, got, tick_us=world.ts_tick_us, tolerance_us=world.tolerance_us,
+                push_optional=world.linux_push and not world.strict,
+            )  # fmt: skip
         else:
             rows = compare_icmp(spec, got)
         expected_time = "any" if anytime else seconds(low) if low == high else f"{seconds(low)}~{seconds(high)}"
@@ -376,6 +380,7 @@ class Runner:
 
     def _call(self, event: Event, spec: SystemCall, at: int, begun: int) -> None:
         running = start(self.calls, spec)
+        self._trace("call", _one_line(event))
         if spec.name == "listen":
             self.listened = True
         when = event.when
@@ -390,7 +395,6 @@ class Runner:
             rows = [Row("returns", seconds(at), "blocks", True)]
             raise Failure("the call blocks; one that is to block has its end written as START...END", event, rows)
         self.blocked = (event, running, until)
-        self._trace("call", f"{_one_line(event)}  (waits)")
 
     def _look_at_call(self) -> None:
         """After each step: a call that waits may have what it waits for."""
@@ -399,10 +403,10 @@ class Runner:
         event, running, until = self.blocked
         if running.advance():
             self.blocked = None
+            self._trace("call", f"{_one_line(event)}  (returns)")
             self._returned(event, running, until)
 
     def _returned(self, event: Event, running: Running, due: int) -> None:
-        self._trace("call", _one_line(event))
         rows = list(running.rows)
         if abs(self.now - due) > self._tolerance(due):
             rows.insert(0, Row("returns", seconds(due), seconds(self.now), True))
