@@ -207,7 +207,7 @@ def record_(
 ) -> None:  # fmt: skip
     """Turn a connection into a script: of a pcapng file (`lvlip capture -w FILE`), or of a running stack.
 
-    A live recording begins at once and ends with the connection, with --seconds, or with Ctrl-C. The script is run
+    A live recording begins at once and ends with the connection, or after --seconds. The script is run
     when it is written; exit status 1 says that it does not pass as it is (the calls are inferred from the packets).
     """
     from levelip.frames.core import ControlError
@@ -228,8 +228,10 @@ def record_(
         else:
             run_directory = RunDirectory(name, root)
             said = [*live_settings(run_directory), *said]
-            click.echo("listening; the recording ends with the connection or with Ctrl-C", err=True)
-            packets = live_packets(run_directory, port=port or 0, seconds=seconds, stop=finished)
+            packets = live_packets(
+                run_directory, port=port or 0, seconds=seconds, stop=finished,
+                ready=lambda: click.echo("listening; the recording ends with the connection", err=True),
+            )  # fmt: skip
             source = "a running stack"
         address = IPv4Address(local).packed if local else b""
         text = make_script(packets, local=address, port=port or 0, settings=said, source=source)

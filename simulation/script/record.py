@@ -8,17 +8,20 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levelip.wire.errors import Malformed
 from levelip.wire.ipv4 import Ipv4Header, Proto
 from levelip.wire.options import KIND_EOL, KIND_MSS, KIND_SACK
 from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpHeader
 from simulation.script.packets import MASK, Flow, flags_text, options_text, read_options, seq_text
+
+if TYPE_CHECKING:
+    from levelip.ipc.rundir import RunDirectory
 
 US = 1000
 SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
@@ -313,8 +316,13 @@ def _with_calls(connection: _Connection) -> Iterator[str]:
         yield f"{time:>10} {text}"
 
 
-def live_packets(run: Any, *, port: int, seconds: float, stop: Any) -> list[Seen]:
-    """Packets that a running stack's ip sees on the side of link, until `stop` says so or the time is over."""
+def live_packets(
+    run: RunDirectory, *, port: int, seconds: float, ready: Callable[[], None], stop: Callable[[Sequence[Seen]], bool]
+) -> list[Seen]:
+    """Packets that a running stack's ip sees on the side of link, until `stop` says so or the time is over.
+
+    `ready` is called once every packet from then on will be seen.
+    """
     import time
 
     from levelip.cli.tap import DIRECTION, FIELDS, HEAD, KIND, LENGTH, MONO, PAYLOAD, TYPE, Request, TapReader
@@ -326,6 +334,7 @@ def live_packets(run: Any, *, port: int, seconds: float, stop: Any) -> list[Seen
     deadline = time.monotonic() + seconds
     try:
         reader.open()
+        ready()
 
         def take(records: Sequence[Any]) -> None:
             for record in records:
@@ -346,7 +355,7 @@ def live_packets(run: Any, *, port: int, seconds: float, stop: Any) -> list[Seen
     return found
 
 
-def live_settings(run: Any) -> list[str]:
+def live_settings(run: RunDirectory) -> list[str]:
     """The settings of a running stack that a script can set and that are not the defaults."""
     from levelip.configfile import keys, literal
     from levelip.ipc.control import ControlClient
