@@ -108,14 +108,16 @@ class Host:
         """Until nobody has anything left to say."""
         self.node.flush(self.net.now)
 
-    def send(self, data: bytes, *, header: int, gso_size: int = 0) -> None:
-        """An IP packet from outside, whole; `header`: bytes of its IP and transport headers."""
+    def send(self, data: bytes, *, header: int, gso_size: int = 0, flush: bool = True) -> None:
+        """An IP packet from outside, whole; `header`: bytes of its IP and transport headers. Without `flush` nobody
+        looks at it before the next one comes."""
         long = len(data) - header > 2048
         payload = self.memory.pool(data[header:]) if long else data[header:]
         checksum = Checksum.VERIFIED if long else Checksum.UNVERIFIED
         packet = Packet(0, [], False, self.now, 1, data[:header], payload, int(checksum), gso_size)
         self.ip.receive(packet, self.now)
-        self.flush()
+        if flush:
+            self.flush()
 
     def client(self, peer: bytes, message: Any) -> None:
         """A message of a client to the gateway, and all that follows from it at once."""

@@ -78,6 +78,7 @@ def test_wheel_holds_what_is_no_module(wheel: Path) -> None:
     held = names(wheel)
     assert "levelip/py.typed" in held
     assert "levelip/etc/supervisord.conf" in held
+    assert "simulation/script/grammar.lark" in held
     (points,) = [name for name in held if name.endswith(".dist-info/entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
         assert b"lvlip = levelip.cli.main:main" in archive.read(points)

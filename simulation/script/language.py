@@ -45,7 +45,10 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class IpInfo:
-    """What a line says of the IP header; None: nothing. `fragment`: this piece [start, end) of the IP payload."""
+    """What a line says of the IP header; None: nothing. `fragment`: this piece [start, end) of the IP payload.
+
+    `batch`: the packet comes together with the next one, so that the stack answers neither before it has both.
+    """
 
     ecn: str | None = None
     tos: int | None = None
@@ -54,6 +57,7 @@ class IpInfo:
     fragment: tuple[int, int] | None = None
     more_fragments: bool = False
     dont_fragment: bool | None = None
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,10 @@ class _Reader:
                     info = replace(info, dont_fragment=True)
                 case "may_fragment":
                     info = replace(info, dont_fragment=False)
+                case "batch":
+                    if not inbound:
+                        raise _error(word, "[batch] is for packets that are injected (<)")
+                    info = replace(info, batch=True)
         return info
 
     @staticmethod

@@ -27,6 +27,7 @@ US = 1000
 SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
 TOLERANCE_US = 20_000  # a stack that runs in earnest answers some milliseconds late
 OUTBOUND, INBOUND = 2, 1  # epb_flags
+BATCH_NS = 1_000_000  # packets that came so close, unanswered, were taken together by the stack's loop
 
 
 class RecordError(ValueError):
@@ -52,7 +53,10 @@ class _Segment:
 
 @dataclass(slots=True)
 class _Entry:
-    """A line to be: a packet, or a call ("write" to offset `end`, "accept", "read" up to `end`) at an instant."""
+    """A line to be: a packet ("in", "out"), or a call ("call", "accept", "write" or "read" up to offset `end`).
+
+    `end` of a packet that came: the number behind it; of one that was sent: what it acknowledges (-1: nothing).
+    """
 
     at: int
     kind: str
@@ -218,18 +222,19 @@ def _sent(connection: _Connection, segment: _Segment, seq: int, ack: int) -> Non
     tcp, at = segment.tcp, segment.at
     if connection.active and not connection.opened:
         connection.opened = True
-        connection.add(at, "line", "connect(3, ..., ...) = -1 EINPROGRESS (Operation now in progress)")
+        connection.add(at, "call", "connect(3, ..., ...) = -1 EINPROGRESS (Operation now in progress)")
     end = seq + segment.length
     if segment.length and end > connection.sent:
         connection.add(at, "write", end=end, push=bool(tcp.flags & PSH))
         connection.sent = end
     if tcp.flags & FIN and not connection.shut:
         connection.shut = True
-        connection.add(at, "line", f"shutdown({connection.fd}, SHUT_WR) = 0")
+        connection.add(at, "call", f"shutdown({connection.fd}, SHUT_WR) = 0")
     text = f"> {flags_text(tcp.flags)} {seq_text(seq, segment.length)}"
     if tcp.flags & ACK:
         text += f" ack {ack}"
-    connection.add(at, "line", text + _options(connection, tcp, outbound=True))
+    known = ack if tcp.flags & ACK else -1
+    connection.add(at, "out", text + _options(connection, tcp, outbound=True), end=known)
 
 
 def _came(connection: _Connection, segment: _Segment, seq: int, ack: int) -> None:
@@ -238,11 +243,12 @@ def _came(connection: _Connection, segment: _Segment, seq: int, ack: int) -> Non
     if tcp.flags & ACK:
         text += f" ack {ack}"
     text += f" win {tcp.window}"
-    connection.add(at, "line", text + _options(connection, tcp, outbound=False))
+    end = seq + segment.length
+    behind = end + bool(tcp.flags & FIN) if segment.length or tcp.flags & FIN else -1
+    connection.add(at, "in", text + _options(connection, tcp, outbound=False), end=behind)
     if not connection.active and not connection.accepted and tcp.flags & ACK and not tcp.flags & (SYN | RST):
         connection.accepted = True
         connection.add(at, "accept")
-    end = seq + segment.length
     if segment.length and seq <= connection.received < end:
         connection.add(at, "read", end=end)
         connection.received = end
@@ -285,10 +291,51 @@ def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[
     return "\n".join([*head, *_with_calls(connection), ""])
 
 
+def _answers_first(entries: list[_Entry]) -> list[_Entry]:
+    """An answer that does not know of the packets before it was on its way when they came: it goes before them."""
+    found: list[_Entry] = []
+    for entry in entries:
+        place = len(found)
+        if entry.kind == "out" and entry.end >= 0:
+            while place and (found[place - 1].kind == "read" or _unknown(found[place - 1], entry)):
+                place -= 1
+            while place < len(found) and found[place].kind == "read":  # of what it does know
+                place += 1
+        if place < len(found):
+            entry.at = min(entry.at, found[place].at)
+        found.insert(place, entry)
+    return found
+
+
+def _unknown(came: _Entry, answer: _Entry) -> bool:
+    return came.kind == "in" and came.end > answer.end
+
+
+def _batched(entries: list[_Entry]) -> list[_Entry]:
+    """Packets that came together marked so, what was read of them behind the last."""
+    found: list[_Entry] = []
+    reads: list[_Entry] = []
+    for index, entry in enumerate(entries):
+        later = next((one for one in entries[index + 1 :] if one.kind not in ("read", "accept")), None)
+        if entry.kind == "in" and later is not None and later.kind == "in" and later.at - entry.at < BATCH_NS:
+            if not any(one.kind == "accept" for one in entries[index + 1 : entries.index(later)]):
+                entry.text = entry.text.replace("< ", "< [batch] ", 1)
+        if entry.kind == "read" and found and found[-1].text.startswith("< [batch]"):
+            reads = [entry]  # a later read takes all that an earlier one would have
+            continue
+        if entry.kind == "read":
+            reads = []
+        elif reads and entry.kind != "in":
+            found += reads
+            reads = []
+        found.append(entry)
+    return found + reads
+
+
 def _with_calls(connection: _Connection) -> Iterator[str]:
     """The lines, with their times; a write reaches to the segment with PSH, so that later pieces need none."""
     fd = connection.fd
-    entries = connection.entries
+    entries = _batched(_answers_first(connection.entries))
     last = entries[0].at
     written = read = 1
     for index, entry in enumerate(entries):

@@ -242,7 +242,7 @@ class Runner:
             case TcpPacket():
                 self._inject_tcp(action)
             case IcmpPacket():
-                self._inject(self.builder.icmp(action, self.flow))
+                self._inject(self.builder.icmp(action, self.flow), batch=action.ip.batch)
             case SystemCall():
                 self._call(event, action, low, begun)
             case Command():
@@ -354,7 +354,7 @@ class Runner:
 
     def _inject_tcp(self, spec: TcpPacket) -> None:
         flow = self._inbound_flow(spec)
-        self._inject(self.builder.tcp(spec, flow, mss=self.world.mss))
+        self._inject(self.builder.tcp(spec, flow, mss=self.world.mss), batch=spec.ip.batch)
 
     def _inbound_flow(self, spec: TcpPacket) -> Flow:
         """Which connection an injected segment belongs to: by its ports, else a new one for a SYN after listen(),
@@ -371,9 +371,9 @@ class Runner:
             self.listened = False
         return self.flow
 
-    def _inject(self, made: Injected) -> None:
+    def _inject(self, made: Injected, *, batch: bool) -> None:
         self._trace("in", self._dissector.ipv4(made.data, len(made.data)), data=made.data)
-        self.host.send(made.data, header=made.header, gso_size=made.gso_size)
+        self.host.send(made.data, header=made.header, gso_size=made.gso_size, flush=not batch)
         self._look_at_call()
 
     # calls

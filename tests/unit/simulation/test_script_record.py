@@ -124,3 +124,27 @@ def test_when_a_connection_is_over() -> None:
     packets = seen_in(CLIENT)
     assert finished(packets)
     assert not finished(packets[:-2])
+
+
+def test_what_came_together_is_injected_together() -> None:
+    """Two segments that one ACK answers were taken by one round of the stack's loop."""
+    together = CLIENT.replace(
+        "  +.1 < P. 9001:9101(100) ack 501 win 65535\n",
+        "  +.1 < [batch] P. 9001:9051(50) ack 501 win 65535\n   +0 < P. 9051:9101(50) ack 501 win 65535\n",
+    )
+    script = make_script(seen_in(together))
+    assert "[batch] P. 1:51(50)" in script
+    assert "read(3, ..., 100) = 100" in script
+    assert run(parse(script), strict=True).status == 0
+
+
+def test_an_answer_that_was_on_its_way_goes_first() -> None:
+    """Captured behind a packet that it does not acknowledge: it was made before that came."""
+    packets = seen_in(CLIENT)
+    (ack,) = [index for index, seen in enumerate(packets) if seen.outbound and seen.at == 300_000_000]
+    late = packets[ack]
+    fin = next(index for index, seen in enumerate(packets) if not seen.outbound and index > ack)
+    late = Seen(packets[fin].at, late.data, True)
+    shuffled = [*packets[:ack], *packets[ack + 1 : fin + 1], late, *packets[fin + 1 :]]
+    script = make_script(shuffled)
+    assert script.index("> . 501:501(0) ack 101") < script.index("< F. 101:101(0)")

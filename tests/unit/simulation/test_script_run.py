@@ -372,3 +372,10 @@ def test_lists_and_options_of_the_command(good: Path) -> None:
     assert runner.invoke(cli, ["run", "--set", "tcp.sack=false", "--option", "mtu=1400", str(good)]).exit_code == 1
     assert runner.invoke(cli, ["run", "--option", "nonsense=1", str(good)]).exit_code == 2
     assert runner.invoke(cli, ["run", "--set", "tcp.nonsense=1", str(good)]).exit_code == 2
+
+
+def test_packets_that_come_together_are_answered_once() -> None:
+    """[batch]: as when a loop takes several frames at once (RFC 9293 3.10.7.4, MUST-58: ACKs are aggregated)."""
+    two = "   +0 < {}P. 1:1001(1000) ack 1 win 65535\n   +0 < P. 1001:2001(1000) ack 1 win 65535\n"
+    passes(ESTABLISHED + two.format("[batch] ") + "   +0 > . 1:1(0) ack 2001")
+    assert "ack" in fails(ESTABLISHED + two.format("") + "   +0 > . 1:1(0) ack 2001")
