@@ -157,7 +157,11 @@ class Calls:
             if family is not None and number(family) != 2:
                 raise ScriptError("only AF_INET; the stack has no IPv6 yet")
             if isinstance(where, Function) and where.name == "inet_addr" and isinstance(where.arguments[0], Text):
-                packed = IPv4Address(where.arguments[0].data.decode()).packed
+                name = where.arguments[0].data.decode("latin-1")
+                try:
+                    packed = IPv4Address(name).packed
+                except ValueError:
+                    raise ScriptError(f"{name!r} is no IPv4 address") from None
                 return packed, number(port) if port is not None else 0
             raise ScriptError("an address is {sa_family = AF_INET, sin_port = htons(N), sin_addr = inet_addr(\"...\")}")
         return IPv4Address(otherwise[0]).packed, otherwise[1]

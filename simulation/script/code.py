@@ -44,7 +44,7 @@ class CodeRunner:
             program = compile("\n" * (code.line - 1) + source, self._path, "exec")
             with contextlib.redirect_stdout(self.printed):
                 exec(program, self._names)
-        except Exception as error:  # whatever the script's author wrote, it is his, and said so
+        except (Exception, SystemExit) as error:  # whatever the script's author wrote, it is his, and said so
             line = code.line
             if isinstance(error, SyntaxError):
                 line = error.lineno or line

@@ -306,6 +306,12 @@ def test_fragments_come_in_one_by_one() -> None:
         ("--ip_version=ipv6\n`true`", "no IPv6"),
         ("--set=tcp.nonsense=1\n`true`", "no setting tcp.nonsense"),
         ("0 socket(..., SOCK_NONSENSE, 0) = 3", "SOCK_NONSENSE is no constant"),
+        (
+            "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
+            '+0 bind(3, {sa_family=AF_INET, sin_port=htons(1), sin_addr=inet_addr("1.2.3")}, 16) = 0',
+            "no IPv4 address",
+        ),
+        ("0 socket(..., SOCK_STREAM) = 3", "socket needs more arguments"),
         ("0 < icmp unreachable host_unreachable [1:1(0)]", "no connection yet"),
     ],
 )
