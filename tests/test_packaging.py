@@ -64,10 +64,10 @@ def run(installed: Path, *arguments: str, check: bool = True) -> subprocess.Comp
 
 
 def test_wheel_holds_every_module(wheel: Path) -> None:
-    """Each Python file of the three packages is in the wheel."""
+    """Each Python file of the packages is in the wheel."""
     here = {
         str(path.relative_to(ROOT))
-        for package in ("layers", "gateway", "levelip")
+        for package in ("layers", "gateway", "levelip", "simulation")
         for path in (ROOT / package).rglob("*.py")
     }
     assert here - names(wheel) == set()
@@ -78,6 +78,7 @@ def test_wheel_holds_what_is_no_module(wheel: Path) -> None:
     held = names(wheel)
     assert "levelip/py.typed" in held
     assert "levelip/etc/supervisord.conf" in held
+    assert "simulation/script/grammar.lark" in held
     (points,) = [name for name in held if name.endswith(".dist-info/entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
         assert b"lvlip = levelip.cli.main:main" in archive.read(points)
@@ -85,9 +86,9 @@ def test_wheel_holds_what_is_no_module(wheel: Path) -> None:
 
 
 def test_wheel_holds_nothing_else(wheel: Path) -> None:
-    """No tests, examples, logs or caches, and no top-level name but the three packages."""
+    """No tests, examples, logs or caches, and no top-level name but the packages."""
     tops = {name.split("/")[0] for name in names(wheel)}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"layers", "gateway", "levelip"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"layers", "gateway", "levelip", "simulation"}
     assert not [name for name in names(wheel) if "__pycache__" in name or name.endswith((".log", ".sock"))]
 
 

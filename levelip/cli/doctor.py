@@ -27,6 +27,7 @@ PACKAGES = {
     "click": "8.1",
     "rich": "13.7",
     "python-pcapng": "2.1.1",
+    "lark": "1.2",
 }
 """As in pyproject.toml."""
 PYTHON = (3, 11)

@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
+        "script":  ("script", "Run packet scripts against the stack's cores, in virtual time."),
     },
     "Host": {
         "net":     ("net", "Connect the stack's network to the host's."),

@@ -1,0 +1,483 @@
+"""Packets of a script and packets of the stack: made for injection, taken apart, compared.
+
+A script counts from its own numbers. Each `Flow` (one pair of ports) knows how they map to those on the wire:
+
+    our sequence numbers   wire = script + local_offset, learned from our SYN (sequence numbers, ACKs, SACK and ICMP)
+    the peer's             as written
+    our timestamps         the first one expected fixes the offset; those seen later are remembered one by one
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from levelip.frames.packet import Packet
+from levelip.wire import options as wire
+from levelip.wire.addr import format_ipv4
+from levelip.wire.checksum import internet_checksum, pseudo_header_sum
+from levelip.wire.icmp import DEST_UNREACH, ECHO, ECHO_REPLY, FRAG_NEEDED, ICMP_HEADER_LEN, IcmpMessage, icmp_name
+from levelip.wire.ipv4 import FLAG_DF, FLAG_MF, Ipv4Header, Proto
+from levelip.wire.segment import header_length, split_tcp
+from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TcpHeader
+from simulation.script.language import IcmpPacket, IpInfo, ScriptError, TcpOption, TcpPacket
+
+MASK = 0xFFFF_FFFF
+ECN = {"noecn": 0, "ect1": 1, "ect0": 2, "ce": 3}
+ECN_NAMES = {value: name for name, value in ECN.items()}
+LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"), (CWR, "W"), (AE, "A"))
+
+
+@dataclass(slots=True)
+class Flow:
+    """One connection, by its ports (ours, the peer's), and its numbers."""
+
+    local_port: int
+    remote_port: int
+    local_offset: int = 0  # wire = script + this
+    live_isn: int | None = None
+    ts_script: int | None = None  # first timestamp that was expected, and what came
+    ts_live: int = 0
+    ts_map: dict[int, int] = field(default_factory=dict)  # script → wire
+    ts_last: int = 0  # of the last segment that we sent
+
+    def ts_to_script(self, live: int) -> int:
+        """A timestamp of ours as the script counts them."""
+        return live if self.ts_script is None else (live - self.ts_live + self.ts_script) & MASK
+
+    def ts_to_wire(self, value: int) -> int:
+        """What TSecr has to be for a script's value."""
+        if value in self.ts_map:
+            return self.ts_map[value]
+        if self.ts_script is None:
+            return self.ts_last  # none was expected with a number, so this can only mean the last one
+        return (value - self.ts_script + self.ts_live) & MASK
+
+
+@dataclass(slots=True)
+class Captured:
+    """A packet that the stack sent, as on the wire."""
+
+    at: int
+    data: bytes
+    ip: Ipv4Header
+    tcp: TcpHeader | None = None
+    icmp: IcmpMessage | None = None
+    flow: Flow | None = None
+    length: int = 0  # payload bytes
+    seq: int = 0  # as the script counts
+    joined: int = 1  # packets on the wire that it stands for
+
+    @property
+    def fragment(self) -> tuple[int, int] | None:
+        """Which piece of its datagram it is, if not a whole one."""
+        if not self.ip.is_fragment:
+            return None
+        start = self.ip.frag_offset * 8
+        return start, start + len(self.data) - self.ip.ihl * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One field of a comparison."""
+
+    name: str
+    expected: str
+    got: str
+    differs: bool
+
+
+# from the stack
+
+
+def wire_packets(packet: Packet, payload: bytes, *, whole: bool = False) -> list[bytes]:
+    """The packets on the wire that a frame to link stands for, cut as a NIC would cut them (unless `whole`)."""
+    if not whole and packet.gso_size and len(payload) > packet.gso_size:
+        return [head + bytes(rest) for head, rest in split_tcp(packet.head, payload, packet.gso_size)]
+    return [packet.head + payload]
+
+
+def take_apart(data: bytes, at: int, flow_of: Callable[[int, int], Flow]) -> Captured:
+    """A packet of ours; `flow_of` (our port, the peer's) finds its flow, which learns our ISN from a SYN."""
+    ip = Ipv4Header.parse(data)
+    found = Captured(at, data, ip)
+    if ip.frag_offset:
+        found.length = len(data) - ip.ihl * 4
+    elif ip.proto == Proto.TCP:
+        tcp = found.tcp = TcpHeader.parse(data, ip.ihl * 4)
+        flow = found.flow = flow_of(tcp.src_port, tcp.dst_port)
+        found.length = len(data) - ip.ihl * 4 - tcp.length
+        if tcp.flags & SYN and flow.live_isn != tcp.seq:
+            flow.live_isn = tcp.seq
+            flow.local_offset = tcp.seq
+        found.seq = (tcp.seq - flow.local_offset) & MASK
+        stamps = wire.parse_options(tcp.options, strict=False).timestamps
+        if stamps is not None:
+            flow.ts_last = stamps[0]
+    elif ip.proto == Proto.ICMP:
+        found.icmp = IcmpMessage.parse(data, ip.ihl * 4)
+        found.length = len(data) - ip.ihl * 4
+    return found
+
+
+def join(first: Captured, second: Captured) -> Captured | None:
+    """Two segments that follow one another, as the one that they could have been; None if they do not fit."""
+    one, two = first.tcp, second.tcp
+    if one is None or two is None or first.flow is not second.flow or first.fragment or second.fragment:
+        return None
+    steady = ~(PSH | FIN | CWR)
+    same = (one.ack, one.window, one.flags & steady) == (two.ack, two.window, two.flags & steady)
+    if not same or (one.seq + first.length) & MASK != two.seq or not second.length or one.flags & (FIN | SYN | RST):
+        return None
+    if one.options[:4] != two.options[:4]:
+        return None
+    flags = one.flags | two.flags & (PSH | FIN)
+    joined = TcpHeader(
+        src_port=one.src_port, dst_port=one.dst_port, seq=one.seq, ack=one.ack, flags=flags, window=one.window,
+        urgent=one.urgent, options=one.options,
+    )  # fmt: skip
+    data = first.data + second.data[second.ip.ihl * 4 + two.length :]
+    return Captured(
+        first.at, data, first.ip, joined, None, first.flow, first.length + second.length, first.seq, first.joined + 1
+    )
+
+
+# texts, in the script's way
+
+
+def flags_text(flags: int) -> str:
+    """S. as packetdrill writes it."""
+    return "".join(letter for bit, letter in LETTERS if flags & bit) or "-"
+
+
+def seq_text(seq: int, length: int) -> str:
+    return f"{seq}:{(seq + length) & MASK}({length})"
+
+
+def option_text(option: TcpOption) -> str:
+    """One option as a script has it."""
+    numbers = option.numbers
+    match option.kind:
+        case wire.KIND_EOL:
+            return "eol"
+        case wire.KIND_NOP:
+            return "nop"
+        case wire.KIND_MSS:
+            return f"mss {numbers[0]}"
+        case wire.KIND_WSCALE:
+            return f"wscale {numbers[0]}"
+        case wire.KIND_SACK_PERMITTED:
+            return "sackOK"
+        case wire.KIND_SACK:
+            pairs = zip(numbers[::2], numbers[1::2], strict=True)
+            return "sack " + " ".join(f"{left}:{right}" for left, right in pairs)
+        case wire.KIND_TIMESTAMPS:
+            return f"TS val {numbers[0]} ecr {numbers[1]}"
+        case wire.KIND_MD5:
+            return f"md5 {option.data.hex()}"
+        case wire.KIND_FAST_OPEN:
+            return f"FO {option.data.hex()}".strip()
+        case 254 if option.data[:2] == b"\xf9\x89":
+            return f"FOEXP {option.data[2:].hex()}".strip()
+    return f"option {option.kind} 0x{option.data.hex()}" if option.data else f"option {option.kind}"
+
+
+def options_text(options: Sequence[TcpOption] | None) -> str:
+    if options is None:
+        return "<...>"
+    return f"<{','.join(map(option_text, options))}>" if options else "none"
+
+
+def read_options(raw: bytes, flow: Flow) -> tuple[TcpOption, ...]:
+    """The options of a segment of ours, one by one and in the script's numbers."""
+    found = []
+    at = 0
+    while at < len(raw):
+        kind = raw[at]
+        if kind <= wire.KIND_NOP:
+            found.append(TcpOption(kind))
+            at += 1
+            if kind == wire.KIND_EOL:
+                break
+            continue
+        length = raw[at + 1]
+        body = raw[at + 2 : at + length]
+        at += max(length, 2)
+        match kind:
+            case wire.KIND_MSS | wire.KIND_WSCALE:
+                found.append(TcpOption(kind, (int.from_bytes(body, "big"),)))
+            case wire.KIND_SACK:
+                found.append(TcpOption(kind, struct.unpack(f">{len(body) // 4}I", body)))
+            case wire.KIND_TIMESTAMPS:
+                val, ecr = struct.unpack(">II", body)
+                found.append(TcpOption(kind, (flow.ts_to_script(val), ecr)))
+            case wire.KIND_SACK_PERMITTED:
+                found.append(TcpOption(kind))
+            case _:
+                found.append(TcpOption(kind, data=body))
+    return tuple(found)
+
+
+def describe(packet: Captured) -> str:
+    """A packet of ours as a script would expect it."""
+    where = _ip_text(packet)
+    if packet.tcp is not None and packet.flow is not None:
+        tcp = packet.tcp
+        text = f"> {where}{flags_text(tcp.flags)} {seq_text(packet.seq, packet.length)}"
+        if tcp.flags & ACK:
+            text += f" ack {tcp.ack}"
+        text += f" win {tcp.window}"
+        if tcp.flags & URG:
+            text += f" urg {tcp.urgent}"
+        options = read_options(tcp.options, packet.flow)
+        return f"{text} {options_text(options)}" if options else text
+    if packet.icmp is not None:
+        return f"> {where}icmp {icmp_name(packet.icmp.type, packet.icmp.code)}, length {packet.length}"
+    return f"> {where}protocol {packet.ip.proto}, length {packet.length}"
+
+
+def _ip_text(packet: Captured) -> str:
+    piece = packet.fragment
+    if piece is None:
+        return ""
+    more = ", mf" if packet.ip.more_fragments else ""
+    return f"[frag {piece[0]}:{piece[1]}, id {packet.ip.ident}{more}] "
+
+
+# comparison
+
+
+def compare_tcp(
+    spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float, push_optional: bool = False
+) -> list[Row]:
+    """Field by field; options and timestamps as packetdrill compares them. `push_optional`: PSH may be missing."""
+    tcp, flow = got.tcp, got.flow
+    rows = _compare_ip(spec.ip, got)
+    if tcp is None or flow is None:
+        kind = "icmp" if got.icmp is not None else f"protocol {got.ip.proto}"
+        if spec.ip.fragment is not None and got.fragment is not None and got.fragment[0]:
+            return rows  # only the first fragment has a TCP header
+        return [*rows, Row("protocol", "tcp", kind, True)]
+    if spec.ports is not None:
+        ports = (tcp.src_port, tcp.dst_port)
+        rows.append(Row("ports", "{} > {}".format(*spec.ports), "{} > {}".format(*ports), ports != spec.ports))
+    may_lack = PSH if push_optional and got.length and spec.flags & PSH else 0
+    differs = spec.flags & ~may_lack != tcp.flags & ~may_lack
+    rows.append(Row("flags", flags_text(spec.flags), flags_text(tcp.flags), differs))
+    if spec.ip.fragment is None:
+        expected, came = seq_text(spec.seq, spec.length), seq_text(got.seq, got.length)
+        rows.append(Row("seq", expected, came, expected != came))
+    else:
+        rows.append(Row("seq", str(spec.seq), str(got.seq), spec.seq != got.seq))
+    if spec.flags & ACK or tcp.flags & ACK:
+        came = str(tcp.ack) if tcp.flags & ACK else "none"
+        expected = str(spec.ack or 0) if spec.flags & ACK else "none"
+        rows.append(Row("ack", expected, came, expected != came))
+    if spec.win is not None:
+        rows.append(Row("win", str(spec.win), str(tcp.window), spec.win != tcp.window))
+    else:
+        rows.append(Row("win", "", str(tcp.window), False))
+    if spec.urg is not None or tcp.urgent:
+        rows.append(Row("urg", str(spec.urg or 0), str(tcp.urgent), (spec.urg or 0) != tcp.urgent))
+    came_options = read_options(tcp.options, flow)
+    differs = spec.options is not None and not _options_fit(spec.options, came_options, flow, tick_us, tolerance_us)
+    rows.append(Row("options", options_text(spec.options), options_text(came_options), differs))
+    return rows
+
+
+def learn(spec: TcpPacket, got: Captured) -> None:
+    """Remember what the script calls our numbers, from the segment that it expects here."""
+    tcp, flow = got.tcp, got.flow
+    if tcp is None or flow is None:
+        return
+    if spec.flags & tcp.flags & SYN and flow.live_isn == tcp.seq:
+        flow.local_offset = (tcp.seq - spec.seq) & MASK
+        got.seq = spec.seq
+    stamps = wire.parse_options(tcp.options, strict=False).timestamps
+    wanted = next((option for option in spec.options or () if option.kind == wire.KIND_TIMESTAMPS), None)
+    if stamps is not None and wanted is not None:
+        if flow.ts_script is None:
+            flow.ts_script, flow.ts_live = wanted.numbers[0], stamps[0]
+        flow.ts_map[wanted.numbers[0]] = stamps[0]
+
+
+def _options_fit(
+    expected: Sequence[TcpOption], came: Sequence[TcpOption], flow: Flow, tick_us: int, tolerance_us: float
+) -> bool:
+    if [option.kind for option in expected] != [option.kind for option in came]:
+        return False
+    for wanted, got in zip(expected, came, strict=True):
+        if wanted.kind != wire.KIND_TIMESTAMPS:
+            if wanted != got:
+                return False
+            continue
+        if wanted.numbers[1] != got.numbers[1]:
+            return False
+        apart = (got.numbers[0] - wanted.numbers[0]) & MASK
+        apart = min(apart, MASK + 1 - apart)
+        if tick_us and apart * tick_us > tolerance_us:
+            return False
+    return True
+
+
+def compare_icmp(spec: IcmpPacket, got: Captured) -> list[Row]:
+    """Type, code, and what the line says besides."""
+    rows = _compare_ip(spec.ip, got)
+    message = got.icmp
+    if message is None:
+        if spec.ip.fragment is not None and got.fragment is not None and got.fragment[0]:
+            return rows
+        kind = "tcp" if got.tcp is not None else f"protocol {got.ip.proto}"
+        return [*rows, Row("protocol", "icmp", kind, True)]
+    expected, came = icmp_name(spec.type, spec.code), message.name
+    rows.append(Row("icmp", expected, came, (spec.type, spec.code) != (message.type, message.code)))
+    if spec.mtu is not None:
+        rows.append(Row("mtu", str(spec.mtu), str(message.mtu), spec.mtu != message.mtu))
+    if spec.echo_id is not None:
+        rows.append(Row("id", str(spec.echo_id), str(message.ident), spec.echo_id != message.ident))
+    if spec.size is not None and spec.ip.fragment is None:
+        rows.append(Row("length", str(spec.size), str(got.length), spec.size != got.length))
+    if spec.quoted is not None:
+        seq, length = spec.quoted
+        quoted = message.payload
+        came_seq = struct.unpack_from(">I", quoted, 24)[0] if len(quoted) >= 28 else -1
+        rows.append(Row("quoted", seq_text(seq, length), f"seq {came_seq}", came_seq != seq))
+    return rows
+
+
+def _compare_ip(spec: IpInfo, got: Captured) -> list[Row]:
+    ip = got.ip
+    rows = []
+    if spec.ecn is not None:
+        came = ECN_NAMES[ip.ecn]
+        fits = came in ("ect0", "ect1") if spec.ecn == "ect01" else came == spec.ecn
+        rows.append(Row("ecn", spec.ecn, came, not fits))
+    if spec.tos is not None:
+        rows.append(Row("tos", f"0x{spec.tos:x}", f"0x{ip.tos:x}", spec.tos != ip.tos))
+    if spec.ttl is not None:
+        rows.append(Row("ttl", str(spec.ttl), str(ip.ttl), spec.ttl != ip.ttl))
+    if spec.ident is not None:
+        rows.append(Row("ip id", str(spec.ident), str(ip.ident), spec.ident != ip.ident))
+    if spec.dont_fragment is not None:
+        rows.append(Row("df", _yes(spec.dont_fragment), _yes(ip.dont_fragment), spec.dont_fragment != ip.dont_fragment))
+    if spec.fragment is not None or got.fragment is not None:
+        expected = "none" if spec.fragment is None else "{}:{}".format(*spec.fragment)
+        came = "none" if got.fragment is None else "{}:{}".format(*got.fragment)
+        rows.append(Row("fragment", expected, came, expected != came))
+        wanted, more = spec.more_fragments, ip.more_fragments
+        rows.append(Row("mf", _yes(wanted), _yes(more), wanted != more))
+    return rows
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+# to the stack
+
+
+@dataclass(slots=True)
+class Injected:
+    """A packet to hand in. `header`: bytes of its headers."""
+
+    data: bytes
+    header: int
+    gso_size: int = 0
+
+
+class Builder:
+    """Packets from the remote host to ours."""
+
+    def __init__(self, local: bytes, remote: bytes, router: bytes) -> None:
+        self.local = local
+        self.remote = remote
+        self.router = router  # who sends ICMP errors
+        self._ident = 0
+
+    def tcp(self, spec: TcpPacket, flow: Flow, *, mss: int = 0) -> Injected:
+        """A segment of the peer; the ports are the flow's, or the script's."""
+        source, target = spec.ports or (flow.remote_port, flow.local_port)
+        ack = ((spec.ack or 0) + flow.local_offset) & MASK if spec.flags & ACK else spec.ack or 0
+        options = b"".join(self._option(option, flow, spec.flags) for option in spec.options or ())
+        options += b"\0" * (-len(options) & 3)
+        if len(options) > wire.MAX_OPTIONS_LEN:
+            raise ScriptError(f"{len(options)} bytes of TCP options; there is room for 40")
+        header = TcpHeader(
+            src_port=source, dst_port=target, seq=spec.seq, ack=ack, flags=spec.flags, window=spec.win or 0,
+            urgent=spec.urg or 0, options=options,
+        )  # fmt: skip
+        head = header.serialize()
+        payload = bytes(spec.length)
+        total = internet_checksum(
+            head[:16] + b"\0\0" + head[18:] + payload,
+            pseudo_header_sum(self.remote, self.local, Proto.TCP, len(head) + len(payload)),
+        )
+        segment = head[:16] + total.to_bytes(2, "big") + head[18:] + payload
+        gso_size = mss if mss and spec.length > mss else 0
+        return self._ip(spec.ip, Proto.TCP, segment, self.remote, len(head), gso_size=gso_size)
+
+    @staticmethod
+    def _option(option: TcpOption, flow: Flow, flags: int) -> bytes:
+        kind, numbers = option.kind, option.numbers
+        match kind:
+            case wire.KIND_EOL | wire.KIND_NOP:
+                return bytes([kind])
+            case wire.KIND_MSS:
+                return struct.pack(">BBH", kind, 4, *numbers)
+            case wire.KIND_WSCALE:
+                return struct.pack(">BBB", kind, 3, *numbers)
+            case wire.KIND_SACK:
+                edges = [(number + flow.local_offset) & MASK for number in numbers]
+                return struct.pack(f">BB{len(edges)}I", kind, 2 + 4 * len(edges), *edges)
+            case wire.KIND_TIMESTAMPS:
+                val, ecr = numbers
+                return struct.pack(">BBII", kind, 10, val, flow.ts_to_wire(ecr) if flags & ACK else ecr)
+        return bytes([kind, 2 + len(option.data)]) + option.data
+
+    def icmp(self, spec: IcmpPacket, flow: Flow | None) -> Injected:
+        """An ICMP message: an error about a segment of the flow, from a router, or a question of the remote host."""
+        rest, payload = bytes(4), b""
+        sender = self.remote
+        if IcmpMessage(spec.type).is_error:
+            sender = self.router
+            if flow is None:
+                raise ScriptError("this ICMP error quotes a segment, but there is no connection yet")
+            seq, length = spec.quoted or (0, 0)
+            head = struct.pack(">HHI", flow.local_port, flow.remote_port, (seq + flow.local_offset) & MASK)
+            original = Ipv4Header.build(self.local, self.remote, proto=Proto.TCP, payload_length=20 + length)
+            payload = original.serialize(fill_checksum=True) + head + bytes(12)
+            if (spec.type, spec.code) == (DEST_UNREACH, FRAG_NEEDED):
+                rest = struct.pack(">HH", 0, spec.mtu or 0)
+        elif spec.type in (ECHO, ECHO_REPLY):
+            rest = struct.pack(">HH", spec.echo_id or 0, 0)
+        if spec.size is not None:
+            payload = payload.ljust(spec.size - ICMP_HEADER_LEN, b"\0")[: max(spec.size - ICMP_HEADER_LEN, 0)]
+        message = IcmpMessage(spec.type, spec.code, rest, payload).serialize(fill_checksum=True)
+        return self._ip(spec.ip, Proto.ICMP, message, sender, len(message))
+
+    def _ip(
+        self, spec: IpInfo, proto: int, body: bytes, source: bytes, head: int, *, gso_size: int = 0
+    ) -> Injected:
+        self._ident = (self._ident + 1) & 0xFFFF
+        flags = FLAG_DF if spec.dont_fragment or (spec.dont_fragment is None and spec.fragment is None) else 0
+        offset = 0
+        if spec.fragment is not None:
+            start, end = spec.fragment
+            if start >= len(body):
+                raise ScriptError(f"the fragment begins at byte {start}, the packet has {len(body)}")
+            flags |= FLAG_MF if end < len(body) or spec.more_fragments else 0
+            body, offset = body[start:end], start // 8
+            head = min(head, len(body)) if not start else 0
+        tos = spec.tos if spec.tos is not None else ECN.get(spec.ecn or "", 0)
+        header = Ipv4Header.build(
+            source, self.local, proto=proto, payload_length=len(body), tos=tos, flags=flags, frag_offset=offset,
+            ttl=255 if spec.ttl is None else spec.ttl, ident=self._ident if spec.ident is None else spec.ident,
+        )  # fmt: skip
+        packed = header.serialize(fill_checksum=True)
+        data = packed + body
+        return Injected(data, header_length(data) or len(packed) + head, gso_size)
+
+
+def address_text(address: bytes) -> str:
+    return format_ipv4(address)

@@ -1,0 +1,438 @@
+"""A connection that happened, as a script: packets of a capture in, lines out.
+
+Only packets are known, so the calls are inferred: connect or accept from the handshake; a write from the first byte
+sent to the segment that has PSH (which empties the queue, RFC 9293 3.9.1.2); a read after each piece that came in
+order; shutdown from our FIN. Numbers become relative; windows of ours are left out, as they depend on when the program
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from levelip.wire.errors import Malformed
+from levelip.wire.ipv4 import Ipv4Header, Proto
+from levelip.wire.options import KIND_EOL, KIND_MSS, KIND_SACK
+from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpHeader
+from simulation.script.packets import MASK, Flow, flags_text, options_text, read_options, seq_text
+
+if TYPE_CHECKING:
+    from levelip.ipc.rundir import RunDirectory
+
+US = 1000
+SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
+TOLERANCE_US = 20_000  # a stack that runs in earnest answers some milliseconds late
+OUTBOUND, INBOUND = 2, 1  # epb_flags
+BATCH_NS = 1_000_000  # packets that came so close, unanswered, were taken together by the stack's loop
+
+
+class RecordError(ValueError):
+    """The capture holds nothing that could become a script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An IP packet at an instant, ns. `outbound`: of the stack; None: the capture does not say."""
+
+    at: int
+    data: bytes
+    outbound: bool | None
+
+
+@dataclass(slots=True)
+class _Segment:
+    at: int
+    outbound: bool
+    tcp: TcpHeader
+    length: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A line to be: a packet ("in", "out"), or a call ("call", "accept", "write" or "read" up to offset `end`).
+
+    `end` of a packet that came: the number behind it; of one that was sent: what it acknowledges (-1: nothing).
+    """
+
+    at: int
+    kind: str
+    text: str = ""
+    end: int = 0
+    push: bool = False
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What is being written down."""
+
+    local: bytes
+    remote: bytes
+    local_port: int
+    remote_port: int
+    active: bool
+    local_isn: int | None = None
+    remote_isn: int | None = None
+    sent: int = 1  # next new byte of ours, and of the peer's
+    received: int = 1
+    opened: bool = False
+    accepted: bool = False
+    shut: bool = False
+    entries: list[_Entry] = field(default_factory=list)
+
+    @property
+    def fd(self) -> int:
+        return 3 if self.active else 4
+
+    def add(self, at: int, kind: str, text: str = "", *, end: int = 0, push: bool = False) -> None:
+        self.entries.append(_Entry(at, kind, text, end, push))
+
+
+def packets_of_pcapng(path: Path) -> list[Seen]:
+    """The IP packets of a file that `lvlip capture` (or Wireshark) wrote, of its best interface."""
+    from pcapng import FileScanner
+    from pcapng.blocks import EnhancedPacket, InterfaceDescription
+
+    names: list[str] = []
+    linktypes: list[int] = []
+    by_interface: dict[int, list[Seen]] = {}
+    with path.open("rb") as stream:
+        try:
+            for block in FileScanner(stream):
+                if isinstance(block, InterfaceDescription):
+                    names.append(str(block.options.get("if_name", "")))
+                    linktypes.append(int(block.link_type))
+                elif isinstance(block, EnhancedPacket):
+                    number = int(block.interface_id)
+                    data = bytes(block.packet_data)
+                    if linktypes[number] == 1:
+                        if data[12:14] != b"\x08\x00":
+                            continue
+                        data = data[14:]
+                    at = ((block.timestamp_high << 32) + block.timestamp_low) * _unit(block)
+                    seen = Seen(at, data, _direction(block.options))
+                    by_interface.setdefault(number, []).append(seen)
+        except Exception as error:  # the library raises whatever a broken file leads it to
+            raise RecordError(f"{path} is no pcapng file that can be read: {error}") from None
+    if not by_interface:
+        raise RecordError(f"there are no IPv4 packets in {path}")
+    order = {name: rank for rank, name in enumerate(SEAMS)}
+    best = min(by_interface, key=lambda number: (order.get(names[number], len(order)), number))
+    return by_interface[best]
+
+
+def _unit(block: Any) -> int:
+    """ns of one tick of an interface's clock."""
+    resolution = float(block.interface.timestamp_resolution)
+    return max(1, round(resolution * 1e9))
+
+
+def _direction(options: Any) -> bool | None:
+    flags = options.get("epb_flags")
+    if flags is None:
+        return None
+    way = getattr(flags, "inout", None)
+    if isinstance(way, str):
+        return {"outbound": True, "inbound": False}.get(way)
+    number = int(flags) & 3 if isinstance(flags, int) else 0
+    return {OUTBOUND: True, INBOUND: False}.get(number)
+
+
+def make_script(
+    packets: Iterable[Seen], *, local: bytes = b"", port: int = 0, settings: Sequence[str] = (),
+    source: str = "a capture",
+) -> str:  # fmt: skip
+    """The script of the first whole connection (that with `port`, if given). RecordError if there is none.
+
+    `local`: the stack's address, where the capture has no directions. `settings`: lines "tcp.key=value".
+    """
+    segments, connection = _pick(list(packets), local, port)
+    for segment in segments:
+        _segment(connection, segment)
+    return _text(connection, segments, settings, source)
+
+
+def _pick(packets: list[Seen], local: bytes, port: int) -> tuple[list[_Segment], _Connection]:
+    found: list[_Segment] = []
+    connection: _Connection | None = None
+    for seen in packets:
+        parsed = _parse(seen)
+        if parsed is None:
+            continue
+        ip, tcp, length = parsed
+        outbound = seen.outbound if not local else ip.src == local
+        if outbound is None:
+            raise RecordError("the capture does not say which packets are the stack's; name its address with --local")
+        ours, theirs = (tcp.src_port, tcp.dst_port) if outbound else (tcp.dst_port, tcp.src_port)
+        if connection is None:
+            if not tcp.flags & SYN or tcp.flags & (ACK | RST) or (port and port not in (ours, theirs)):
+                continue
+            ends = (ip.src, ip.dst) if outbound else (ip.dst, ip.src)
+            connection = _Connection(*ends, ours, theirs, active=outbound)
+        if (ours, theirs) == (connection.local_port, connection.remote_port):
+            found.append(_Segment(seen.at, outbound, tcp, length))
+    if connection is None:
+        raise RecordError("there is no connection whose first SYN was captured")
+    return found, connection
+
+
+def _parse(seen: Seen) -> tuple[Ipv4Header, TcpHeader, int] | None:
+    try:
+        ip = Ipv4Header.parse(seen.data)
+        if ip.version != 4 or ip.proto != Proto.TCP or ip.is_fragment:
+            return None
+        tcp = TcpHeader.parse(seen.data, ip.ihl * 4)
+    except Malformed:
+        return None
+    return ip, tcp, ip.total_length - ip.ihl * 4 - tcp.length
+
+
+def _segment(connection: _Connection, segment: _Segment) -> None:
+    """One segment, with the calls that led to it or follow from it."""
+    tcp = segment.tcp
+    if tcp.flags & SYN:
+        if segment.outbound:
+            connection.local_isn = tcp.seq
+        else:
+            connection.remote_isn = tcp.seq
+    ours, theirs = connection.local_isn or 0, connection.remote_isn or 0
+    if segment.outbound:
+        _sent(connection, segment, (tcp.seq - ours) & MASK, (tcp.ack - theirs) & MASK)
+    else:
+        _came(connection, segment, (tcp.seq - theirs) & MASK, (tcp.ack - ours) & MASK)
+
+
+def _options(connection: _Connection, tcp: TcpHeader, *, outbound: bool) -> str:
+    """The options, SACK blocks relative to the ISN of whose bytes they name."""
+    base = connection.remote_isn if outbound else connection.local_isn
+    options = list(read_options(tcp.options, Flow(0, 0)))
+    for index, option in enumerate(options):
+        if option.kind == KIND_SACK:
+            numbers = tuple((number - (base or 0)) & MASK for number in option.numbers)
+            options[index] = type(option)(KIND_SACK, numbers)
+    while options and options[-1].kind == KIND_EOL:
+        options.pop()
+    return f" {options_text(options)}" if options else ""
+
+
+def _sent(connection: _Connection, segment: _Segment, seq: int, ack: int) -> None:
+    tcp, at = segment.tcp, segment.at
+    if connection.active and not connection.opened:
+        connection.opened = True
+        connection.add(at, "call", "connect(3, ..., ...) = -1 EINPROGRESS (Operation now in progress)")
+    end = seq + segment.length
+    if segment.length and end > connection.sent:
+        connection.add(at, "write", end=end, push=bool(tcp.flags & PSH))
+        connection.sent = end
+    if tcp.flags & FIN and not connection.shut:
+        connection.shut = True
+        connection.add(at, "call", f"shutdown({connection.fd}, SHUT_WR) = 0")
+    text = f"> {flags_text(tcp.flags)} {seq_text(seq, segment.length)}"
+    if tcp.flags & ACK:
+        text += f" ack {ack}"
+    known = ack if tcp.flags & ACK else -1
+    connection.add(at, "out", text + _options(connection, tcp, outbound=True), end=known)
+
+
+def _came(connection: _Connection, segment: _Segment, seq: int, ack: int) -> None:
+    tcp, at = segment.tcp, segment.at
+    text = f"< {flags_text(tcp.flags)} {seq_text(seq, segment.length)}"
+    if tcp.flags & ACK:
+        text += f" ack {ack}"
+    text += f" win {tcp.window}"
+    end = seq + segment.length
+    behind = end + bool(tcp.flags & FIN) if segment.length or tcp.flags & FIN else -1
+    connection.add(at, "in", text + _options(connection, tcp, outbound=False), end=behind)
+    if not connection.active and not connection.accepted and tcp.flags & ACK and not tcp.flags & (SYN | RST):
+        connection.accepted = True
+        connection.add(at, "accept")
+    if segment.length and seq <= connection.received < end:
+        connection.add(at, "read", end=end)
+        connection.received = end
+
+
+def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[str], source: str) -> str:
+    ours = [segment for segment in segments if segment.outbound]
+    syn = next((segment for segment in ours if segment.tcp.flags & SYN), None)
+    options = read_options(syn.tcp.options, Flow(0, 0)) if syn is not None else ()
+    mss = next((option.numbers[0] for option in options if option.kind == KIND_MSS), 1460)
+    whole = any(segment.length > mss for segment in ours)
+    local, remote = str(IPv4Address(connection.local)), str(IPv4Address(connection.remote))
+    near = connection.local[:3] == connection.remote[:3]
+    router = remote if near else str(IPv4Address(connection.local[:3] + bytes([connection.local[3] ^ 1])))
+    head = [
+        f"// Recorded from {source} by lvlip script record: {local}:{connection.local_port}, "
+        f"{remote}:{connection.remote_port}.",
+        "",
+        f"--tolerance_usecs={TOLERANCE_US}",
+        f"--local_ip={local}",
+        f"--remote_ip={remote}",
+        f"--gateway_ip={router}",
+        "--netmask_ip=255.255.255.0",
+        f"--mtu={mss + 40}",
+        f"--{'connect' if connection.active else 'bind'}_port="
+        f"{connection.remote_port if connection.active else connection.local_port}",
+        *[f"--set={setting}" for setting in settings],
+    ]
+    if not whole:
+        head += ["", "`ethtool -K tun0 tso off`"]
+    head += ["", f"{'0':>10} socket(..., SOCK_STREAM, IPPROTO_TCP) = 3"]
+    if connection.active:
+        head += [f"{'+0':>10} fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0"]
+    else:
+        head += [
+            f"{'+0':>10} setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0",
+            f"{'+0':>10} bind(3, ..., ...) = 0",
+            f"{'+0':>10} listen(3, 16) = 0",
+        ]
+    return "\n".join([*head, *_with_calls(connection), ""])
+
+
+def _answers_first(entries: list[_Entry]) -> list[_Entry]:
+    """An answer that does not know of the packets before it was on its way when they came: it goes before them."""
+    found: list[_Entry] = []
+    for entry in entries:
+        place = len(found)
+        if entry.kind == "out" and entry.end >= 0:
+            while place and (found[place - 1].kind == "read" or _unknown(found[place - 1], entry)):
+                place -= 1
+            while place < len(found) and found[place].kind == "read":  # of what it does know
+                place += 1
+        if place < len(found):
+            entry.at = min(entry.at, found[place].at)
+        found.insert(place, entry)
+    return found
+
+
+def _unknown(came: _Entry, answer: _Entry) -> bool:
+    return came.kind == "in" and came.end > answer.end
+
+
+def _batched(entries: list[_Entry]) -> list[_Entry]:
+    """Packets that came together marked so, what was read of them behind the last."""
+    found: list[_Entry] = []
+    reads: list[_Entry] = []
+    for index, entry in enumerate(entries):
+        later = next((one for one in entries[index + 1 :] if one.kind not in ("read", "accept")), None)
+        if entry.kind == "in" and later is not None and later.kind == "in" and later.at - entry.at < BATCH_NS:
+            if not any(one.kind == "accept" for one in entries[index + 1 : entries.index(later)]):
+                entry.text = entry.text.replace("< ", "< [batch] ", 1)
+        if entry.kind == "read" and found and found[-1].text.startswith("< [batch]"):
+            reads = [entry]  # a later read takes all that an earlier one would have
+            continue
+        if entry.kind == "read":
+            reads = []
+        elif reads and entry.kind != "in":
+            found += reads
+            reads = []
+        found.append(entry)
+    return found + reads
+
+
+def _with_calls(connection: _Connection) -> Iterator[str]:
+    """The lines, with their times; a write reaches to the segment with PSH, so that later pieces need none."""
+    fd = connection.fd
+    entries = _batched(_answers_first(connection.entries))
+    last = entries[0].at
+    written = read = 1
+    for index, entry in enumerate(entries):
+        text = entry.text
+        match entry.kind:
+            case "write":
+                if entry.end <= written:
+                    continue
+                end = entry.end
+                for later in entries[index:]:
+                    if later.kind == "write":
+                        end = later.end
+                        if later.push:
+                            break
+                text = f"write({fd}, ..., {end - written}) = {end - written}"
+                written = end
+            case "read":
+                text = f"read({fd}, ..., {entry.end - read}) = {entry.end - read}"
+                read = entry.end
+            case "accept":
+                text = f"accept(3, ..., ...) = {fd}"
+        gap = max(0, (entry.at - last) // US)
+        last += gap * US
+        time = f"+{gap / 1e6:.6f}".rstrip("0").rstrip(".")
+        yield f"{time:>10} {text}"
+
+
+def live_packets(
+    run: RunDirectory, *, port: int, seconds: float, ready: Callable[[], None], stop: Callable[[Sequence[Seen]], bool]
+) -> list[Seen]:
+    """Packets that a running stack's ip sees on the side of link, until `stop` says so or the time is over.
+
+    `ready` is called once every packet from then on will be seen.
+    """
+    import time
+
+    from levelip.cli.tap import DIRECTION, FIELDS, HEAD, KIND, LENGTH, MONO, PAYLOAD, TYPE, Request, TapReader
+    from levelip.tracing.pcapng import packet_bytes
+
+    filter_ = {"port": port} if port else {}
+    reader = TapReader(run, Request({"ip": ["link-ip"]}, [], "headers", filter_))
+    found: list[Seen] = []
+    deadline = time.monotonic() + seconds
+    try:
+        reader.open()
+        ready()
+
+        def take(records: Sequence[Any]) -> None:
+            for record in records:
+                if not isinstance(record, list) or record[KIND] != "f":
+                    continue
+                payload = record[PAYLOAD] or b""
+                made = packet_bytes(
+                    record[TYPE], record[FIELDS], record[HEAD], payload, record[LENGTH], 0, ethernet=False
+                )
+                if made is not None:
+                    found.append(Seen(record[MONO], made[0], record[DIRECTION] == "out"))
+
+        while time.monotonic() < deadline and not stop(found):
+            take(reader.read(0.2))
+        take(reader.drain())
+    finally:
+        reader.close()
+    return found
+
+
+def live_settings(run: RunDirectory) -> list[str]:
+    """The settings of a running stack that a script can set and that are not the defaults."""
+    from levelip.configfile import keys, literal
+    from levelip.ipc.control import ControlClient
+    from simulation.host import SECTIONS
+
+    found = []
+    for section in SECTIONS:
+        layer = "gateway" if section == "gateway" else section
+        client = ControlClient(run, layer, timeout=2.0)
+        try:
+            values = client.request("get", section=section)["values"]
+        finally:
+            client.close()
+        for name, value in values.items():
+            key = keys().get(f"{section}.{name}")
+            if key is None or value == key.default or key.dotted in ("ip.address", "ip.gateway", "ip.routes"):
+                continue
+            found.append(f"{key.dotted}={literal(value)}")
+    return found
+
+
+def finished(packets: Sequence[Seen]) -> bool:
+    """Whether a connection is over: both have sent FIN, or one RST."""
+    fins = set()
+    for seen in packets:
+        parsed = _parse(seen)
+        if parsed is None:
+            continue
+        if parsed[1].flags & RST:
+            return True
+        if parsed[1].flags & FIN:
+            fins.add(seen.outbound)
+    return len(fins) == 2
