@@ -15,6 +15,7 @@ from layers.tcp.recovery.prr import Prr
 from layers.tcp.recovery.rack import Rack
 from layers.tcp.recovery.state import CaState
 from layers.tcp.timers import LOSS_PROBE, REORDER, RETRANSMIT
+from levelip.frames.seam import SetOption
 from tests.netsim.net import MS
 
 ISN = dict[str, Any]
@@ -509,3 +510,18 @@ def test_one_probe_a_flight(isn: ISN) -> None:
     c.expect("PA", seq=at(3))
     assert c.tcb()["deadlines"][LOSS_PROBE] == -1
     assert c.tcb()["deadlines"][RETRANSMIT] == c.now - MS + 300 * MS
+
+
+@pytest.mark.rfc("RFC 9293 3.8.3")
+def test_a_probe_counts_for_the_users_patience(isn: ISN) -> None:
+    """User timeout 1500 ms, a lone segment: the probe at 300 ms, timeouts at 600 and 1200; the end 1500 ms after it was
+    sent first, not after the probe."""
+    c = far(**isn)
+    c.call(SetOption(c.sock, "user_timeout_ms", 1500))
+    c.write(b"x")
+    c.quiet()
+    c.advance(1498)
+    assert c.state == "ESTABLISHED"
+    assert len(c.segments) == 3 and c.core.counters["loss_probes"] == 1
+    c.advance(4)
+    assert c.state == "CLOSED"
