@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ip_host import DIRECTED, FAR, LIMITED, LOOPBACK, OWN, PEER, TCP_HEAD, Host, icmp_packet, packet, quote_of, segment
 
-from layers.ip.icmp import NANOSECONDS, TokenBucket, may_report, parse_quote
+from layers.ip.icmp import may_report, parse_quote
+from layers.ip.limits import DESTINATIONS_LIMIT, NANOSECONDS, DestinationLimit, TokenBucket
 from levelip.frames.packet import Checksum
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -53,10 +54,31 @@ def test_echo_of_a_far_host_goes_to_the_gateway(host: Host) -> None:
     assert host.sent(icmp_packet(echo(), src=FAR)).next_hop == PEER
 
 
-def test_echo_with_options_is_answered_without(host: Host) -> None:
-    """We skip options, so they are not returned (Linux returns them)."""
-    header, _ = host.replied(icmp_packet(echo(), options=bytes((7, 7, 4, 0, 0, 0, 0, 0))))
-    assert header.options == b""
+@pytest.mark.rfc("RFC 1122 3.2.2.6", "RFC 791 3.1")
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        # record route with room for two: we are the first, then the second, then there is no room
+        ("070b04 00000000 00000000 00", "070b08 0a000002 00000000 00"),
+        ("070b08 c0000201 00000000 00", "070b0c c0000201 0a000002 00"),
+        ("070b0c c0000201 c0000202 00", "070b0c c0000201 c0000202 00"),
+        # timestamps alone: 1,000 ms of stack time, not by UT; full: the overflow is counted
+        ("44080500 00000000", "44080900 800003e8"),
+        ("44080900 00000001", "44080910 00000001"),
+        # addresses and timestamps
+        ("440c0501 00000000 00000000", "440c0d01 0a000002 800003e8"),
+        # prescribed addresses: ours, and somebody else's
+        ("440c0503 0a000002 00000000", "440c0d03 0a000002 800003e8"),
+        ("440c0503 c0000201 00000000", "440c0503 c0000201 00000000"),
+        # what is for routers is not returned
+        ("94040000", ""),
+    ],
+)
+def test_echo_reply_reflects_options(host: Host, asked: str, answered: str) -> None:
+    """RFC 1122 3.2.2.6: record route and timestamp come back in the reply, this host added."""
+    header, reply = host.replied(icmp_packet(echo(), options=bytes.fromhex(asked)))
+    assert header.options == bytes.fromhex(answered)
+    assert reply.payload == echo().payload
 
 
 def test_echo_turned_off() -> None:
@@ -93,8 +115,7 @@ def test_in_shared_memory(host: Host) -> None:
     ("message", "reason"),
     [
         (IcmpMessage(icmp.SOURCE_QUENCH, 0, bytes(4), quote_of()), reasons.ICMP_SOURCE_QUENCH),  # RFC 6633 3
-        (IcmpMessage.redirect(1, quote_of(), gateway=PEER), reasons.ICMP_REDIRECT),
-        (IcmpMessage(icmp.TIMESTAMP, 0, bytes(4), bytes(12)), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.TIMESTAMP, 0, bytes(4), bytes(11)), reasons.ICMP_TRUNCATED),
         (IcmpMessage(icmp.TIMESTAMP_REPLY, 0, bytes(4), bytes(12)), reasons.ICMP_UNSUPPORTED),
         (IcmpMessage(icmp.INFO_REQUEST), reasons.ICMP_UNSUPPORTED),
         (IcmpMessage(icmp.INFO_REPLY), reasons.ICMP_UNSUPPORTED),
@@ -226,3 +247,52 @@ def test_bucket_never_exceeds_its_rate(rate: int, burst: int, gaps: list[int]) -
         passed += bucket.take(now)
         assert passed <= burst + rate * now / NANOSECONDS
     assert rate or not passed
+
+
+@pytest.mark.rfc("RFC 792", "RFC 1122 3.2.2.8")
+def test_timestamp_request(host: Host) -> None:
+    """Answered with the sender's time and ours, in ms with the highest bit set: not since midnight UT (RFC 792)."""
+    asked = IcmpMessage(icmp.TIMESTAMP, 0, b"\0\1\0\2", b"\1\2\3\4" + bytes(8))
+    header, reply = host.replied(icmp_packet(asked, tos=0x10))
+    assert (reply.type, reply.rest) == (icmp.TIMESTAMP_REPLY, b"\0\1\0\2")
+    ours = (0x8000_0000 | 1000).to_bytes(4, "big")  # the host's clock stands at 1 s
+    assert reply.payload == b"\1\2\3\4" + ours + ours
+    assert (header.src, header.dst, header.tos) == (OWN, PEER, 0x10)
+    host.dropped(icmp_packet(asked, dst=DIRECTED, link_flags=1), reasons.ICMP_GROUP)
+
+
+@pytest.mark.rfc("RFC 1812 4.3.2.8")
+def test_errors_to_one_host_are_limited() -> None:
+    """Linux icmp_ratelimit: six at once to one host, then one a second; another host is not concerned."""
+    host = Host(icmp_burst=1000)
+
+    def answered(n: int, src: bytes = PEER) -> int:
+        return sum(len(host.feed(packet(proto=132, src=src))) for _ in range(n))
+
+    assert answered(10) == 6 and answered(10, FAR) == 6
+    assert host.core.counters[reasons.ICMP_HOST_LIMITED.counter] == 8
+    host.now += 999_999_999
+    assert answered(3) == 0
+    host.now += 1
+    assert answered(3) == 1
+    host.now += 60_000_000_000
+    assert answered(10) == 6
+    host.core.set("icmp_ratelimit_ms", 0, host.now)
+    assert answered(100) == 100
+
+
+@pytest.mark.rfc("RFC 1812 4.3.2.8")
+def test_types_that_are_not_limited() -> None:
+    """ip.icmp_ratemask says for which types the limits hold; echo replies never were among them."""
+    host = Host(icmp_ratemask=1 << icmp.TIME_EXCEEDED, icmp_burst=1)
+    assert sum(len(host.feed(packet(proto=132))) for _ in range(50)) == 50
+    host = Host(icmp_burst=1)
+    assert sum(len(host.feed(icmp_packet(echo()))) for _ in range(50)) == 50
+
+
+def test_the_limit_remembers_a_bounded_number_of_hosts() -> None:
+    """The one that was used longest ago is forgotten."""
+    limit = DestinationLimit(1_000_000_000)
+    for number in range(DESTINATIONS_LIMIT + 5):
+        assert limit.take(number.to_bytes(4, "big"), 0)
+    assert len(limit.targets()) == DESTINATIONS_LIMIT and limit.targets()[0].dst == (5).to_bytes(4, "big")

@@ -117,11 +117,6 @@ def test_larger_than_the_mtu(host: Host) -> None:
     assert (error.icmp_type, error.icmp_code, error.mtu) == (icmp.DEST_UNREACH, icmp.FRAG_NEEDED, 1500)
 
 
-def test_larger_than_the_mtu_without_df(host: Host) -> None:
-    """Without DF it would be fragmented, which is not there yet: counted as just that."""
-    host.dropped(segment(b"x" * 1461, dont_fragment=False), reasons.NEEDS_FRAGMENTS)
-
-
 def test_pieces_of_a_super_segment_must_fit(host: Host) -> None:
     """Each piece is headers plus gso_size; that is what the MTU is compared with, not the whole."""
     assert host.sent(segment(RING, gso_size=1460))

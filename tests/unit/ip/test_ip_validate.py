@@ -104,10 +104,10 @@ def test_any_ttl_is_good_for_us(host: Host, ttl: int) -> None:
 
 @pytest.mark.parametrize(
     "src", [LIMITED, DIRECTED, bytes((10, 0, 0, 0)), bytes((224, 0, 0, 1)), bytes((239, 1, 2, 3)), bytes(4),
-            bytes((0, 1, 2, 3)), bytes((127, 0, 0, 1)), bytes((127, 9, 9, 9))],
+            bytes((0, 1, 2, 3)), bytes((127, 0, 0, 1)), bytes((127, 9, 9, 9)), bytes((240, 0, 0, 1))],
 )  # fmt: skip
 def test_martian_sources(host: Host, src: bytes) -> None:
-    """RFC 1122 3.2.1.3: broadcast, multicast, 0/8 and 127/8 addresses are no source outside a host."""
+    """RFC 1122 3.2.1.3: broadcast, multicast, reserved (240/4), 0/8 and 127/8 are no source."""
     host.dropped(packet(src=src), reasons.MARTIAN_SOURCE)
 
 
@@ -144,12 +144,6 @@ def test_our_broadcasts_are_for_us(host: Host, dst: bytes) -> None:
     assert host.delivered(packet(dst=dst, link_flags=BROADCAST)).flags == BROADCAST
 
 
-@pytest.mark.parametrize("fields", [{"flags": 1}, {"frag_offset": 100}, {"flags": 1, "frag_offset": 4}])
-def test_fragments(host: Host, fields: dict[str, int]) -> None:
-    """A fragment (RFC 791 3.2) is counted as such until there is reassembly."""
-    host.dropped(packet(**fields), reasons.FRAGMENT)
-
-
 def test_headers_in_shared_memory(host: Host) -> None:
     """A core reads no shared memory: a header there is a mistake of link, refused."""
     host.dropped(Packet(1, [], False, 0, 1, bytes(10), PLACE, 2, 0), reasons.IP_NOT_INLINE)
@@ -165,7 +159,6 @@ def test_headers_in_shared_memory(host: Host) -> None:
         bytes((1, 1, 1, 1)),
         bytes((148, 4, 0, 0)),  # router alert
         bytes((99, 6, 1, 2, 3, 4, 0, 0)),  # nobody knows it
-        bytes((131, 7, 8, 10, 0, 0, 9, 0)),  # a source route that ended here
     ],
 )
 def test_options_are_skipped(host: Host, options: bytes) -> None:
@@ -176,7 +169,9 @@ def test_options_are_skipped(host: Host, options: bytes) -> None:
 @pytest.mark.parametrize(
     ("options", "pointer"),
     [(bytes((7, 41, 4, 0)), 20), (bytes((1, 68, 1, 0)), 21), (bytes((1, 1, 1, 7)), 23), (bytes((131, 3, 1, 0)), 22),
-     (bytes((137, 2, 0, 0)), 22)],
+     (bytes((137, 2, 0, 0)), 21), (bytes((7, 2, 0, 0)), 21), (bytes((7, 7, 5, 0, 0, 0, 0, 0)), 22),
+     (bytes((68, 3, 5, 0)), 21), (bytes((68, 4, 4, 0)), 22), (bytes((68, 8, 5, 2, 0, 0, 0, 0)), 23),
+     (bytes((68, 8, 5, 1, 0, 0, 0, 0)), 22), (bytes((148, 3, 0, 0)), 21)],
 )  # fmt: skip
 def test_bad_options_are_reported(host: Host, options: bytes, pointer: int) -> None:
     """RFC 1122 3.2.2.5: an option that does not fit brings a parameter problem that points at it."""
@@ -184,13 +179,15 @@ def test_bad_options_are_reported(host: Host, options: bytes, pointer: int) -> N
     assert port == "link"
     header, message = read_icmp(out)
     assert (message.type, message.code, message.pointer) == (icmp.PARAMETER_PROBLEM, 0, pointer)
-    assert header.dst == PEER and message.payload[20:24] == options
+    assert header.dst == PEER and message.payload[20 : 20 + len(options)] == options
 
 
 @pytest.mark.parametrize("kind", [131, 137])
-def test_source_route_that_goes_on(host: Host, kind: int) -> None:
-    """RFC 1122 3.3.5: a source route with hops left would have us forward, which a host need not."""
-    host.dropped(packet(options=bytes((kind, 7, 4, 10, 0, 0, 9, 0))), reasons.IP_SOURCE_ROUTED)
+@pytest.mark.parametrize("pointer", [4, 8], ids=["goes on", "ends here"])
+@pytest.mark.rfc("RFC 1122 3.3.5", "RFC 7126 4.3", "RFC 7126 4.4")
+def test_source_routes_are_refused(host: Host, kind: int, pointer: int) -> None:
+    """RFC 7126 4.3, 4.4: in silence, whether hops are left, which would have us forward (RFC 1122 3.3.5), or not."""
+    host.dropped(packet(options=bytes((kind, 7, pointer, 10, 0, 0, 9, 0))), reasons.IP_SOURCE_ROUTED)
     assert host.core.counters["option.source_route"] == 1
 
 
