@@ -46,6 +46,7 @@ def test_payload_in_the_pool_passes_untouched(host: Host) -> None:
     assert (got.head, got.payload, got.gso_size) == (TCP_HEAD, PLACE, 1448)
 
 
+@pytest.mark.rfc("RFC 894")
 @pytest.mark.parametrize("trailer", [1, 6, 26])
 def test_padding_is_cut_off(host: Host, trailer: int) -> None:
     """RFC 894: Ethernet pads short packets; what lies beyond the total length is not payload."""
@@ -72,6 +73,7 @@ def test_counters_add_up(host: Host) -> None:
     assert host.core.events() == []
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.1")
 def test_protocol_unreachable(host: Host) -> None:
     """RFC 1122 3.2.2.1: a protocol that nobody speaks is answered, quoting the header and what fits."""
     [(_, out)] = host.dropped(packet(b"x" * 600, proto=132, tos=0x10), reasons.NO_PROTOCOL, silent=False)
@@ -91,6 +93,7 @@ def test_protocol_unreachable_for_a_payload_in_the_pool() -> None:
     assert message.payload[20:] == TCP_HEAD
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -105,6 +108,7 @@ def test_when_no_error_may_be_sent(host: Host, fields: dict[str, object]) -> Non
     assert host.core.counters[reasons.ICMP_NOT_ALLOWED.counter] == 1
 
 
+@pytest.mark.rfc("RFC 1812 4.3.2.8")
 def test_errors_are_rate_limited() -> None:
     """RFC 1812 4.3.2.8: a burst, then so many a second by stack time."""
     host = Host(icmp_burst=3, icmp_rate_per_s=2, icmp_ratelimit_ms=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ip_host import LOOPBACK, MS, OWN, PEER, SECOND, Host, icmp_packet, link_state, packet, segment
 
 from layers.ip.membership import GROUPS_LIMIT
@@ -12,6 +14,7 @@ from levelip.frames.core import ControlError
 from levelip.frames.packet import BROADCAST, Local, Packet
 from levelip.frames.seam import NeighbourUp
 from levelip.tracing import reasons
+from levelip.wire.checksum import internet_checksum
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.igmp import (
     ALL_IGMPV3_ROUTERS,
@@ -328,6 +331,19 @@ def test_echo_to_a_group() -> None:
         Host().dropped(icmp_packet(request, dst=dst, link_flags=BROADCAST), reasons.ICMP_GROUP)
         header, _ = Host(echo_ignore_broadcasts=False).replied(icmp_packet(request, dst=dst, link_flags=BROADCAST))
         assert (header.src, header.dst) == (OWN, PEER)
+
+
+@given(data=st.binary(max_size=60), fixed=st.booleans(), dst=st.sampled_from([ALL_SYSTEMS, GROUP, OWN]))
+def test_any_igmp_is_survived(data: bytes, fixed: bool, dst: bytes) -> None:
+    """Whatever bytes come as IGMP, nothing raises; what follows of it ends, and nothing is kept of it."""
+    host = Host(multicast_groups=["239.1.2.3"])
+    settle(host)
+    if fixed and len(data) >= 8:
+        data = bytes((0x11, data[1], 0, 0)) + data[4:]
+        data = data[:2] + internet_checksum(data).to_bytes(2, "big") + data[4:]
+    host.feed(packet(data, dst=dst, proto=Proto.IGMP, ttl=1, options=ALERT))
+    assert len(settle(host)) <= 1
+    assert host.core.next_timer() is None
 
 
 def test_limits(host: Host) -> None:

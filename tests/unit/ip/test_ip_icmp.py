@@ -24,6 +24,7 @@ def echo(size: int = 56) -> IcmpMessage:
     return IcmpMessage.echo_request(ident=0x1234, sequence=7, payload=bytes(i & 255 for i in range(size)))
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.6")
 @pytest.mark.parametrize("size", [0, 1, 8, 56, 1472])
 def test_echo_is_answered(host: Host, size: int) -> None:
     """RFC 1122 3.2.2.6: every host MUST answer, with all the data, from the address that was asked, with its TOS."""
@@ -86,6 +87,7 @@ def test_echo_turned_off() -> None:
     Host(echo_reply=False).dropped(icmp_packet(echo()), reasons.ICMP_ECHO_OFF)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.6")
 @pytest.mark.parametrize("dst", [LIMITED, DIRECTED])
 @pytest.mark.parametrize(
     "message", [echo(), IcmpMessage.echo_reply(echo()), IcmpMessage.dest_unreachable(1, quote_of())]
@@ -111,6 +113,7 @@ def test_in_shared_memory(host: Host) -> None:
     host.dropped(packet(bytes(8), proto=Proto.ICMP, place=Place("pool", 0, 65_536, 0, 3000)), reasons.IP_NOT_INLINE)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -143,6 +146,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.1")
 @pytest.mark.parametrize("message", ERRORS, ids=lambda m: f"{m.type}-{m.code}")
 def test_errors_reach_the_transport(host: Host, message: IcmpMessage) -> None:
     """RFC 1122 3.2.2.1, .4, .5: unreachable, time exceeded and parameter problem MUST reach the transport."""
@@ -153,6 +157,7 @@ def test_errors_reach_the_transport(host: Host, message: IcmpMessage) -> None:
     assert error.causes == [77]
 
 
+@pytest.mark.rfc("RFC 792")
 def test_error_with_just_eight_bytes(host: Host) -> None:
     """RFC 792 guarantees no more than 8 bytes of the segment: ports and sequence number."""
     error = host.told(icmp_packet(IcmpMessage.dest_unreachable(3, quote_of(body=TCP_HEAD[:8]))))
@@ -172,6 +177,7 @@ def test_quoted_checksum_does_not_matter(host: Host) -> None:
     assert host.told(icmp_packet(IcmpMessage.time_exceeded(0, bytes(quoted))))
 
 
+@pytest.mark.rfc("RFC 792")
 @pytest.mark.parametrize(
     "quoted", [b"", quote_of()[:27], b"\x65" + quote_of()[1:], b"\x44" + quote_of()[1:],
                quote_of()[:6] + b"\x00\x10" + quote_of()[8:], b"\x4f" + quote_of()[1:]],
@@ -181,6 +187,7 @@ def test_bad_quotes(host: Host, quoted: bytes) -> None:
     host.dropped(icmp_packet(IcmpMessage.dest_unreachable(1, quoted)), reasons.ICMP_QUOTE)
 
 
+@pytest.mark.rfc("RFC 5927 4.1")
 def test_error_about_somebody_elses_packet(host: Host) -> None:
     """RFC 5927 4.1: what we did not send cannot have failed; a forger need know at least our address."""
     host.dropped(icmp_packet(IcmpMessage.dest_unreachable(1, quote_of(src=FAR))), reasons.ICMP_NOT_OURS)
@@ -195,6 +202,7 @@ def test_error_that_concerns_nobody(host: Host, proto: int) -> None:
     )
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 def test_no_error_about_an_error(host: Host) -> None:
     """RFC 1122 3.2.2: bad options on an ICMP error are not answered; on an echo request they are."""
     bad = bytes((7, 41, 4, 0))
@@ -205,6 +213,7 @@ def test_no_error_about_an_error(host: Host) -> None:
     assert answer.type == icmp.PARAMETER_PROBLEM
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 def test_none_about_later_fragments() -> None:
     """RFC 1122 3.2.2: only about a first fragment; nor about ICMP that we cannot tell from an error."""
     nobody = frozenset[bytes]()

@@ -170,6 +170,7 @@ def test_errors_in_words() -> None:
     assert error_text(icmp.TIME_EXCEEDED, 1, 0) == "Frag reassembly time exceeded"
 
 
+@pytest.mark.rfc("RFC 1122 3.3.6")
 def test_directed_broadcast_of_the_old_form(host: Host) -> None:
     """10.0.0.0 is a broadcast address too (RFC 1122 3.3.6)."""
     with pytest.raises(ControlError):
