@@ -538,7 +538,12 @@ class LinkCore:
 
     def _local(self, local: Local, _now: int) -> None:
         """ip tells what is its own: addresses that ARP answers for, broadcasts, groups that pass the filter."""
+        new = [address for address in local.addresses if address not in self._addresses]
         self._addresses = set(local.addresses)
+        for address in new if self._ethernet and self._usable else ():
+            # Announced (RFC 5227 2.3), without the probes of 2.1 before: who adds one while we run knows it to be free,
+            # as with `ip address add`.
+            self._announce(address, [])
         self._broadcasts = {LIMITED_BROADCAST, *local.broadcasts}
         self._use_groups(local.groups)
 

@@ -69,6 +69,7 @@ def test_addresses_follow_ip(host: Host) -> None:
     """ip tells which addresses are ours now: ARP answers for those, and no longer for others."""
     new = bytes((192, 0, 2, 2))
     host.core.receive(Local([US, new], [bytes((192, 0, 2, 255))], []), host.now)
+    assert [(arp.spa, arp.tpa) for _, arp in host.arp_out()] == [(new, new)]  # announced (RFC 5227 2.3)
     host.arp(ArpPacket.request(sha=A_MAC, spa=A, tpa=new))
     assert [arp.spa for _, arp in host.arp_out()] == [new]
     host.core.receive(Local([US], [], []), host.now)
