@@ -64,7 +64,7 @@ def test_lvlip_ping_in_fragments(shared_stack: Stack) -> None:
     assert done.returncode == 2 and "message too long, mtu: 1500" in done.stderr
 
 
-@pytest.mark.rfc("RFC 791 3.2", "RFC 815", "RFC 5722 4")
+@pytest.mark.rfc("RFC 791 3.2", "RFC 815 3", "RFC 5722 4")
 @pytest.mark.parametrize("seed", range(5))
 def test_fragments_out_of_order_and_twice(shared_stack: Stack, host: Namespace, raw: std.socket, seed: int) -> None:
     """Hand-made fragments through the kernel's raw socket, shuffled and repeated: one reply, with all the data."""
@@ -111,7 +111,7 @@ def test_a_flood_of_fragments(shared_stack: Stack, host: Namespace, raw: std.soc
     assert len(reply_to(raw, 99).payload) == 5000
 
 
-@pytest.mark.rfc("RFC 792", "RFC 1122 3.3.2")
+@pytest.mark.rfc("RFC 792 time-exceeded", "RFC 1122 3.3.2")
 @pytest.mark.parametrize("_shared", [{"settings": {"ip.fragment_time_ms": 15_000}}], indirect=True, scope="module")
 def test_the_kernel_hears_of_time_exceeded(shared_stack: Stack, host: Namespace, raw: std.socket) -> None:
     """Fragment zero alone: after ip.fragment_time_ms the kernel's side gets "fragment reassembly time exceeded"."""

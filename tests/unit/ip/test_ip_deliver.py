@@ -46,7 +46,7 @@ def test_payload_in_the_pool_passes_untouched(host: Host) -> None:
     assert (got.head, got.payload, got.gso_size) == (TCP_HEAD, PLACE, 1448)
 
 
-@pytest.mark.rfc("RFC 894")
+@pytest.mark.rfc("RFC 894 padding")
 @pytest.mark.parametrize("trailer", [1, 6, 26])
 def test_padding_is_cut_off(host: Host, trailer: int) -> None:
     """RFC 894: Ethernet pads short packets; what lies beyond the total length is not payload."""

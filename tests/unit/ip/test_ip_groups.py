@@ -219,7 +219,7 @@ def test_a_version_2_querier(host: Host) -> None:
     assert records(join(host)) == [(TO_EX, GROUP)]
 
 
-@pytest.mark.rfc("RFC 3376 7.2.1", "RFC 1112")
+@pytest.mark.rfc("RFC 3376 7.2.1", "RFC 1112 I")
 def test_a_version_1_querier(host: Host) -> None:
     """Version 1: reports of type 0x12, and nobody says that he leaves. It outweighs a version 2 querier."""
     join(host)

@@ -157,7 +157,7 @@ def test_errors_reach_the_transport(host: Host, message: IcmpMessage) -> None:
     assert error.causes == [77]
 
 
-@pytest.mark.rfc("RFC 792")
+@pytest.mark.rfc("RFC 792 formats")
 def test_error_with_just_eight_bytes(host: Host) -> None:
     """RFC 792 guarantees no more than 8 bytes of the segment: ports and sequence number."""
     error = host.told(icmp_packet(IcmpMessage.dest_unreachable(3, quote_of(body=TCP_HEAD[:8]))))
@@ -177,7 +177,7 @@ def test_quoted_checksum_does_not_matter(host: Host) -> None:
     assert host.told(icmp_packet(IcmpMessage.time_exceeded(0, bytes(quoted))))
 
 
-@pytest.mark.rfc("RFC 792")
+@pytest.mark.rfc("RFC 792 formats")
 @pytest.mark.parametrize(
     "quoted", [b"", quote_of()[:27], b"\x65" + quote_of()[1:], b"\x44" + quote_of()[1:],
                quote_of()[:6] + b"\x00\x10" + quote_of()[8:], b"\x4f" + quote_of()[1:]],
@@ -258,7 +258,7 @@ def test_bucket_never_exceeds_its_rate(rate: int, burst: int, gaps: list[int]) -
     assert rate or not passed
 
 
-@pytest.mark.rfc("RFC 792", "RFC 1122 3.2.2.8")
+@pytest.mark.rfc("RFC 792 timestamp", "RFC 1122 3.2.2.8")
 def test_timestamp_request(host: Host) -> None:
     """Answered with the sender's time and ours, in ms with the highest bit set: not since midnight UT (RFC 792)."""
     asked = IcmpMessage(icmp.TIMESTAMP, 0, b"\0\1\0\2", b"\1\2\3\4" + bytes(8))

@@ -141,7 +141,7 @@ def redirect(gateway: bytes = OTHER, code: int = 1, dst: bytes = FAR, src: bytes
     return IcmpMessage.redirect(code, quote_of(dst=dst, src=src), gateway=gateway)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.2", "RFC 792")
+@pytest.mark.rfc("RFC 1122 3.2.2.2", "RFC 792 redirect")
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
 def test_a_redirect_is_followed(host: Host, code: int) -> None:
     """RFC 1122 3.2.2.2: network redirects count as host redirects: that destination alone, and for five minutes."""

@@ -42,7 +42,7 @@ def data_of(got: Segment) -> bytes:
     return got.head + got.payload
 
 
-@pytest.mark.rfc("RFC 791 3.2", "RFC 815", "RFC 1122 3.2.1.4", "RFC 1122 3.3.2")
+@pytest.mark.rfc("RFC 791 3.2", "RFC 815 3", "RFC 1122 3.2.1.4", "RFC 1122 3.3.2")
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
 def test_any_order(host: Host, order: tuple[int, int, int]) -> None:
     """Three fragments make their datagram in whatever order they come; the transport verifies its checksum."""
@@ -94,7 +94,7 @@ def test_a_large_echo_is_answered_in_fragments(host: Host) -> None:
     seed=st.integers(0, 1 << 32),
     repeats=st.integers(0, 10),
 )
-@pytest.mark.rfc("RFC 791 3.2", "RFC 815")
+@pytest.mark.rfc("RFC 791 3.2", "RFC 815 3")
 def test_random_cuts_order_and_repeats(data: bytes, cuts: set[int], seed: int, repeats: int) -> None:
     """However a datagram is cut at units of 8 bytes, shuffled and repeated: it is whole exactly once, and the same."""
     rng = random.Random(seed)
@@ -211,7 +211,7 @@ def test_too_many_fragments() -> None:
     host.dropped(piece(32, 100), reasons.FRAGMENT_OF_REFUSED)
 
 
-@pytest.mark.rfc("RFC 1122 3.3.2", "RFC 1122 3.2.2.4", "RFC 792")
+@pytest.mark.rfc("RFC 1122 3.3.2", "RFC 1122 3.2.2.4", "RFC 792 time-exceeded")
 def test_time_is_over(host: Host) -> None:
     """30 s after the first fragment came, and no nanosecond before: dropped, and its sender is told what was lost."""
     host.feed(piece(0, 40, tos=0x10))
@@ -231,7 +231,7 @@ def test_time_is_over(host: Host) -> None:
     assert out.causes == [81]
 
 
-@pytest.mark.rfc("RFC 792", "RFC 1122 3.2.2")
+@pytest.mark.rfc("RFC 792 time-exceeded", "RFC 1122 3.2.2")
 @pytest.mark.parametrize(
     "only", [piece(40, 80), packet(DATA[:40], flags=FLAG_MF, dst=DIRECTED, link_flags=BROADCAST),
              icmp_packet(IcmpMessage.dest_unreachable(1, DATA[:40]), flags=FLAG_MF)]

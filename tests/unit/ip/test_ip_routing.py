@@ -135,7 +135,7 @@ def test_mistakes_are_named(section: dict[str, object], key: str) -> None:
     assert caught.value.key == key and caught.value.allowed
 
 
-@pytest.mark.rfc("RFC 3021")
+@pytest.mark.rfc("RFC 3021 2.1")
 def test_point_to_point() -> None:
     """A /32 reaches its gateway by a route of its own, and /31 has no broadcast addresses (RFC 3021)."""
     single = addressing(IpConfig(address="192.0.2.1/32", gateway="192.0.2.9", routes=["192.0.2.9 dev"]))

@@ -43,7 +43,7 @@ def test_garbage(data: bytes) -> None:
         str(header)
 
 
-@pytest.mark.rfc("RFC 791 3.1", "RFC 2474")
+@pytest.mark.rfc("RFC 791 3.1", "RFC 2474 3")
 def test_fields_of_a_known_packet() -> None:
     """The bits of each field are where RFC 791 3.1 and RFC 2474, 3168 put them."""
     data = bytes.fromhex("45bb0073 1c46e123 4006 b861 c0a80001 c0a800c7")
