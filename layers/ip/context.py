@@ -78,7 +78,7 @@ class Context:
         # parts
         self.headers = HeaderWriter()
         self.ident = rng.getrandbits(16)  # of packets with DF
-        self.idents = Idents(rng.randbytes(16))
+        self.idents = Idents(b"")  # the secret is chosen when it is first needed
         self.bucket = TokenBucket(ip.icmp_rate_per_s, ip.icmp_burst, now)
         self.limit = DestinationLimit(ip.icmp_ratelimit_ms * MILLISECOND)
         self.pings = Pings()

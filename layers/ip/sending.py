@@ -120,6 +120,8 @@ def _uncommon(ctx: Context, segment: Segment, hop: Hop, src: bytes, options: byt
     if ctx.queued + len(pieces) > max(ctx.config.ip.queue, len(pieces)):
         ctx.drop(reasons.IP_QUEUE_FULL, segment.id, src=src, dst=dst)  # all or none: the rest would be of no use
         return
+    if not ctx.idents.secret:
+        ctx.idents.secret = ctx.rng.randbytes(16)
     if segment.dont_fragment:
         ident = ctx.ident
         ctx.ident = (ident + 1) & 0xFFFF
