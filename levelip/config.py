@@ -117,15 +117,29 @@ class LinkConfig(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class IpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
-    """[ip]: addresses, routes, ICMP."""
+    """[ip]: addresses, routes, fragments, ICMP, IGMP."""
 
     address: Annotated[str, Meta(description="the stack's address with prefix length")] = "10.0.0.2/24"
+    addresses: Annotated[list[str], Meta(description="further addresses with prefix length")] = []
     gateway: Annotated[str, Meta(description="default gateway; empty: none")] = "10.0.0.1"
-    routes: Annotated[list[str], Meta(description='further routes, "PREFIX via GATEWAY" or "PREFIX dev"')] = []
+    routes: Annotated[list[str], Meta(description='further routes: "PREFIX via GATEWAY" or "PREFIX dev", then "metric N" and "src ADDRESS" if wanted; "blackhole PREFIX", "unreachable PREFIX", "prohibit PREFIX"')] = []
     ttl: Annotated[int, Meta(ge=1, le=255, description="time to live of what we send")] = 64
-    icmp_rate_per_s: Annotated[int, _count(description="ICMP errors a second, at most (0: none)")] = 1000
-    icmp_burst: Annotated[int, _count(ge=1, description="ICMP errors at once, at most")] = 50
+    multicast_groups: Annotated[list[str], Meta(description="multicast groups to join at the start")] = []
+    igmp_version: Annotated[int, Meta(ge=1, le=3, description="newest version of IGMP to speak; an older querier has its own spoken")] = 3
+    fragment_time_ms: Annotated[int, _ms(ge=15_000, le=120_000, description="how long fragments wait for the others (RFC 1122 3.3.2; Linux ipfrag_time)")] = 30_000
+    fragment_memory: Annotated[int, _size(description="bytes that waiting fragments take, at most; the oldest datagram goes first (Linux ipfrag_high_thresh; 0: no reassembly)")] = 4_194_304
+    fragments_per_datagram: Annotated[int, _count(ge=2, le=8192, description="fragments of one datagram, at most (1366: 65,535 bytes at an MTU of 68)")] = 1366
+    min_pmtu: Annotated[int, Meta(ge=68, le=65_535, description="smallest path MTU that is believed; smaller ones count as this (Linux min_pmtu)")] = 552
+    mtu_expires_ms: Annotated[int, _ms(ge=1000, description="how long a smaller path MTU is remembered (RFC 1191 6.3; Linux mtu_expires)")] = 600_000
+    accept_redirects: Annotated[bool, Meta(description="follow ICMP redirects of the gateway in use (Linux accept_redirects)")] = True
+    secure_redirects: Annotated[bool, Meta(description="and only to gateways that the routing table names (Linux secure_redirects without shared_media)")] = False
+    redirect_ms: Annotated[int, _ms(ge=1000, description="how long a redirect is followed (Linux route/gc_timeout)")] = 300_000
+    icmp_rate_per_s: Annotated[int, _count(description="ICMP errors a second, at most (0: none; Linux icmp_msgs_per_sec)")] = 1000
+    icmp_burst: Annotated[int, _count(ge=1, description="ICMP errors at once, at most (Linux icmp_msgs_burst)")] = 50
+    icmp_ratelimit_ms: Annotated[int, _ms(description="least time between ICMP errors to one destination, six at once let through (0: none; Linux icmp_ratelimit)")] = 1000
+    icmp_ratemask: Annotated[int, _count(description="ICMP types that the limits hold for, as bits 1 << type (Linux icmp_ratemask)")] = 6168
     echo_reply: Annotated[bool, Meta(description="answer ICMP echo requests")] = True
+    echo_ignore_broadcasts: Annotated[bool, Meta(description="but not those to broadcast and multicast addresses (Linux icmp_echo_ignore_broadcasts)")] = True
     queue: Annotated[int, _count(ge=1, description="packets that wait for link, at most; more are dropped")] = 1024
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from levelip.addressing import BadSetting, addressing
 from levelip.config import Config
-from levelip.wire.addr import parse_interface, parse_ipv4, parse_mac, parse_prefix
+from levelip.wire.addr import parse_interface, parse_ipv4, parse_mac
 
 PROCESSES = ("link", "ip", "tcp", "gateway")
 PIPES = ("link-ip", "ip-link", "ip-tcp", "tcp-ip", "tcp-gateway", "gateway-tcp")
@@ -17,7 +17,7 @@ CURVE_KEY_LENGTH = 40
 
 _FIXED = {
     "link": {"pool_slots"},
-    "ip": {"address"},
+    "ip": {"address", "addresses", "multicast_groups", "igmp_version"},
     "tcp": {"send_ring", "receive_ring", "connections", "congestion"},
     "gateway": set(),
 }
@@ -99,15 +99,9 @@ def _ip_texts(config: Config) -> Problems:
         yield "ip.gateway", "must be an IPv4 address, or empty"
     elif config.ip.gateway and _interface(config.ip.address):
         _, prefix = parse_interface(config.ip.address)
-        beyond = any(route.endswith(" dev") for route in config.ip.routes)  # then `addressing` judges
+        beyond = config.ip.addresses or any(" dev" in route for route in config.ip.routes)  # then `addressing` judges
         if not beyond and not prefix.contains(parse_ipv4(config.ip.gateway)):
             yield "ip.gateway", f"must lie in {prefix}, the network of ip.address, or be empty"
-    for route in config.ip.routes:
-        words = route.split()
-        via = len(words) == 3 and words[1] == "via" and _reads(parse_ipv4, words[2])
-        dev = len(words) == 2 and words[1] == "dev"
-        if not (via or dev) or not _reads(parse_prefix, words[0]):
-            yield "ip.routes", f'"{route}" must be "PREFIX via GATEWAY" or "PREFIX dev", as "192.0.2.0/24 via 10.0.0.9"'
 
 
 def _tcp(config: Config) -> Problems:

@@ -10,16 +10,17 @@ from levelip.rpc.place import Payload
 from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
 from levelip.wire import icmp
-from levelip.wire.addr import LIMITED_BROADCAST, is_multicast
+from levelip.wire.addr import is_multicast
 from levelip.wire.errors import Malformed
 from levelip.wire.icmp import IcmpMessage
-from levelip.wire.ipv4 import Ipv4Header, Proto
+from levelip.wire.ipv4 import OPTION_RECORD_ROUTE, OPTION_TIMESTAMP, Ipv4Header, Proto, iter_options
 
 QUOTE_LIMIT = 576 - 20 - 8
 """Bytes quoted at most: the packet stays within 576 (RFC 1812 4.3.2.3); RFC 1122 3.2.2 asks for the header and 8."""
 QUOTE_MIN = 8
 """Bytes of the transport header that every error quotes (RFC 792)."""
-NANOSECONDS = 1_000_000_000
+TIMESTAMP_DATA = 12
+"""Bytes behind the header of a timestamp message: originate, receive, transmit (RFC 792)."""
 
 
 class Action(Enum):
@@ -31,6 +32,10 @@ class Action(Enum):
     """An echo reply: some ping waits for it."""
     ERROR = auto()
     """Tell the transport that sent the quoted packet."""
+    REDIRECT = auto()
+    """Another gateway is nearer to the quoted packet's destination."""
+    TIMESTAMP = auto()
+    """Answer with our time."""
 
 
 _BY_TYPE: dict[int, Action | Reason] = {
@@ -40,11 +45,10 @@ _BY_TYPE: dict[int, Action | Reason] = {
     icmp.TIME_EXCEEDED: Action.ERROR,  # RFC 1122 3.2.2.4
     icmp.PARAMETER_PROBLEM: Action.ERROR,  # RFC 1122 3.2.2.5
     icmp.SOURCE_QUENCH: reasons.ICMP_SOURCE_QUENCH,  # RFC 6633 3
-    # RFC 1122 3.2.2.2 would have hosts follow redirects; anybody on the link can forge one, and we have one gateway.
-    icmp.REDIRECT: reasons.ICMP_REDIRECT,
+    icmp.REDIRECT: Action.REDIRECT,  # RFC 1122 3.2.2.2
     icmp.ROUTER_ADVERTISEMENT: reasons.ICMP_UNSUPPORTED,
     icmp.ROUTER_SOLICITATION: reasons.ICMP_UNSUPPORTED,
-    icmp.TIMESTAMP: reasons.ICMP_UNSUPPORTED,  # RFC 1122 3.2.2.8: MAY
+    icmp.TIMESTAMP: Action.TIMESTAMP,  # RFC 1122 3.2.2.8: MAY; Linux does
     icmp.TIMESTAMP_REPLY: reasons.ICMP_UNSUPPORTED,
     icmp.INFO_REQUEST: reasons.ICMP_UNSUPPORTED,  # RFC 1122 3.2.2.7: SHOULD NOT
     icmp.INFO_REPLY: reasons.ICMP_UNSUPPORTED,
@@ -53,14 +57,15 @@ _BY_TYPE: dict[int, Action | Reason] = {
 }
 
 
-def judge(message: IcmpMessage, *, group: bool, echo_reply: bool) -> Action | Reason:
-    """What to do about `message`; `group`: it was sent to a broadcast address. The checksum is known to be right."""
+def judge(message: IcmpMessage, *, group: bool, echo_reply: bool, echo_group: bool = False) -> Action | Reason:
+    """What to do about `message`; `group`: it was sent to a broadcast or multicast address, and `echo_group`: echo
+    requests there are answered all the same. The checksum is known to be right."""
     verdict = _BY_TYPE.get(message.type, reasons.ICMP_UNKNOWN_TYPE)  # RFC 1122 3.2.2: silently discarded
     if isinstance(verdict, Reason):
         return verdict
-    if group:
+    if group and not (echo_group and verdict is Action.REPLY):
         # RFC 1122 3.2.2.6 leaves it to us whether to answer; Linux (icmp_echo_ignore_broadcasts) does not. Neither
-        # errors nor echo replies are ever rightly broadcast.
+        # errors nor echo replies are ever rightly broadcast, and 3.2.2.8 leaves timestamps to us, too.
         return reasons.ICMP_GROUP
     if verdict is Action.REPLY and not echo_reply:
         return reasons.ICMP_ECHO_OFF
@@ -68,12 +73,17 @@ def judge(message: IcmpMessage, *, group: bool, echo_reply: bool) -> Action | Re
 
 
 class Quoted(Struct, frozen=True):
-    """The packet that an ICMP error is about; `head` is the start of its transport segment, at least 8 bytes."""
+    """The packet that an ICMP error is about; `head` is the start of its transport segment, at least 8 bytes.
+
+    `total_length` and `header_length`: as the quoted header says; 0 where there was none.
+    """
 
     src: bytes
     dst: bytes
     proto: int
     head: bytes
+    total_length: int = 0
+    header_length: int = 0
 
 
 def parse_quote(data: bytes) -> Quoted | None:
@@ -92,7 +102,7 @@ def parse_quote(data: bytes) -> Quoted | None:
     head = data[header.ihl * 4 :]
     if len(head) < QUOTE_MIN:
         return None
-    return Quoted(header.src, header.dst, header.proto, head)
+    return Quoted(header.src, header.dst, header.proto, head, header.total_length, header.length)
 
 
 def may_report(header: Ipv4Header, *, group: bool, transport: bytes, broadcasts: frozenset[bytes]) -> bool:
@@ -103,7 +113,7 @@ def may_report(header: Ipv4Header, *, group: bool, transport: bytes, broadcasts:
     if group or is_multicast(header.dst) or header.frag_offset:
         return False
     src = header.src
-    if src[0] in (0, 127) or src[0] >= 224 or src == LIMITED_BROADCAST or src in broadcasts:
+    if src[0] in (0, 127) or src[0] >= 224 or src in broadcasts:
         return False  # the source does not define a single host
     if header.proto == Proto.ICMP:
         # an unknown type may be an error too (RFC 1812 4.3.2.7 lists those known; Linux refuses likewise)
@@ -118,27 +128,49 @@ def quote(head: bytes, payload: Payload) -> bytes:
     return head[:QUOTE_LIMIT]
 
 
-class TokenBucket(Struct):
-    """Limits the rate of ICMP errors (RFC 1812 4.3.2.8) by stack time: `burst` at once, then `rate` a second.
+def timestamp_reply(request: IcmpMessage, now: int) -> IcmpMessage:
+    """The answer to a timestamp request that arrived at `now`, ns of stack time (RFC 792, RFC 1122 3.2.2.8).
 
-    Credit is counted in token-nanoseconds, so that nothing is rounded: a token costs a second's worth.
+    A core has no wall clock, so the times are milliseconds of stack time with the highest bit set: "not with respect
+    to midnight UT" (RFC 792). Linux sends the time of day.
     """
+    at = (now // 1_000_000 & 0x7FFF_FFFF | 0x8000_0000).to_bytes(4, "big")
+    return IcmpMessage(icmp.TIMESTAMP_REPLY, 0, request.rest, request.payload[:4] + at + at)
 
-    rate: int
-    burst: int
-    at: int
-    credit: int = -1
-    """Token-nanoseconds; -1: full."""
 
-    def take(self, now: int) -> bool:
-        """Whether one more may be sent at `now`, which is then accounted for."""
-        full = self.burst * NANOSECONDS
-        if self.rate == 0:
-            return False
-        credit = full if self.credit < 0 else min(full, self.credit + max(0, now - self.at) * self.rate)
-        self.at = now
-        if credit < NANOSECONDS:
-            self.credit = credit
-            return False
-        self.credit = credit - NANOSECONDS
-        return True
+def reflected_options(options: bytes, own: bytes, now: int) -> bytes:
+    """The options of an echo reply: record route and timestamp of the request, ourselves added (RFC 1122 3.2.2.6).
+
+    `own`: the address to add. The options are known to be well formed (validate.check_options); whole words result.
+    """
+    kept = b""
+    for option in iter_options(options):
+        if option.kind == OPTION_RECORD_ROUTE:
+            kept += _recorded(option.data, own)
+        elif option.kind == OPTION_TIMESTAMP:
+            kept += _stamped(option.data, own, now)
+    return kept + bytes(-len(kept) & 3)
+
+
+def _recorded(data: bytes, own: bytes) -> bytes:
+    """Pointer, then room for addresses (RFC 791 3.1); the pointer counts from the type byte, which is 1."""
+    at = data[0]
+    if at + 3 <= len(data) + 2:
+        where = at - 3  # in `data`, which starts with the third byte
+        data = bytes((at + 4,)) + data[1:where] + own + data[where + 4 :]
+    return bytes((OPTION_RECORD_ROUTE, len(data) + 2)) + data
+
+
+def _stamped(data: bytes, own: bytes, now: int) -> bytes:
+    """Pointer, overflow and flag, then room for times, or addresses with times (RFC 791 3.1)."""
+    at, overflow, flag = data[0], data[1] >> 4, data[1] & 15
+    need = 4 if flag == 0 else 8
+    where = at - 3  # in `data`, which starts with the third byte
+    if where + need > len(data):
+        if overflow < 15 and flag != 3:
+            data = data[:1] + bytes(((overflow + 1) << 4 | flag,)) + data[2:]
+    elif flag != 3 or data[where : where + 4] == own:
+        stamp = (now // 1_000_000 & 0x7FFF_FFFF | 0x8000_0000).to_bytes(4, "big")
+        entry = stamp if need == 4 else own + stamp
+        data = bytes((at + need,)) + data[1:where] + entry + data[where + need :]
+    return bytes((OPTION_TIMESTAMP, len(data) + 2)) + data

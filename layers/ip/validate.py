@@ -14,13 +14,17 @@ from levelip.wire.errors import Malformed
 from levelip.wire.ipv4 import (
     OPTION_LOOSE_SOURCE_ROUTE,
     OPTION_RECORD_ROUTE,
+    OPTION_ROUTER_ALERT,
     OPTION_STRICT_SOURCE_ROUTE,
     OPTION_TIMESTAMP,
     Ipv4Header,
+    Proto,
     header_checksum_ok,
     iter_options,
 )
 
+_LOCAL_GROUPS = b"\xe0\x00\x00"
+"""224.0.0.0/24, which no router forwards (RFC 5771 4)."""
 _MALFORMED = {
     "truncated": reasons.IP_TRUNCATED,
     "options_truncated": reasons.IP_TRUNCATED,
@@ -31,6 +35,7 @@ _OPTION_COUNTERS = {
     OPTION_TIMESTAMP: "option.timestamp",
     OPTION_LOOSE_SOURCE_ROUTE: "option.source_route",
     OPTION_STRICT_SOURCE_ROUTE: "option.source_route",
+    OPTION_ROUTER_ALERT: "option.router_alert",
 }
 
 
@@ -64,48 +69,77 @@ class OptionVerdict:
 
 
 def check_options(options: bytes) -> OptionVerdict:
-    """Options must fit; beyond that we skip them (RFC 1122 3.2.1.8), but for source routes.
+    """Options must be well formed (RFC 1122 3.2.2.5); beyond that we skip them (3.2.1.8), but for source routes.
 
-    A source route that has hops left names us as a router, which we are not (RFC 1122 3.3.5); one that ends here is
-    counted and accepted.
+    Any source route is refused, also one that ends here: RFC 1122 3.2.1.8 (c) would have it delivered, RFC 7126 4.3 and
+    4.4 and Linux (accept_source_route = 0) discard it, since it makes a forged source address answerable.
     """
     counters: list[str] = []
     at = 20
+    refused: int | None = None
     try:
         for option in iter_options(options):
-            if name := _OPTION_COUNTERS.get(option.kind):
+            kind, data = option.kind, option.data
+            if name := _OPTION_COUNTERS.get(kind):
                 counters.append(name)
-            if option.kind in (OPTION_LOOSE_SOURCE_ROUTE, OPTION_STRICT_SOURCE_ROUTE):
-                # RFC 791 3.1: the pointer counts from 1 at the type byte and passes the length once the route is empty
-                if not option.data or option.data[0] < 4:
-                    return OptionVerdict(reasons.IP_OPTION, at + 2, counters)
-                if option.data[0] <= len(option.data) + 2:
-                    return OptionVerdict(reasons.IP_SOURCE_ROUTED, at, counters)
-            at += len(option.data) + 2 if option.kind > 1 else 1
+            bad = _bad_byte(kind, data)
+            if bad is not None:
+                return OptionVerdict(reasons.IP_OPTION, at + bad, counters)
+            if kind in (OPTION_LOOSE_SOURCE_ROUTE, OPTION_STRICT_SOURCE_ROUTE) and refused is None:
+                refused = at
+            at += len(data) + 2 if kind > 1 else 1
     except Malformed as error:
         return OptionVerdict(reasons.IP_OPTION, 20 + error.offset, counters)
+    if refused is not None:
+        return OptionVerdict(reasons.IP_SOURCE_ROUTED, refused, counters)
     return OptionVerdict(None, 0, counters)
 
 
-def check_addresses(header: Ipv4Header, flags: int, own: bytes, broadcasts: frozenset[bytes]) -> Reason | None:
+def _bad_byte(kind: int, data: bytes) -> int | None:
+    """Where in the option, counted from its type byte, a value is impossible; None: nowhere. As ip_options_compile."""
+    size = len(data) + 2
+    if kind in (OPTION_RECORD_ROUTE, OPTION_LOOSE_SOURCE_ROUTE, OPTION_STRICT_SOURCE_ROUTE):
+        if size < 3:
+            return 1
+        # RFC 791 3.1: the pointer counts from 1 at the type byte and passes the length once the route is full
+        if data[0] < 4 or (data[0] <= size and data[0] + 3 > size):
+            return 2
+    elif kind == OPTION_TIMESTAMP:
+        if size < 4:
+            return 1
+        need = 4 if data[1] & 15 == 0 else 8
+        if data[1] & 15 not in (0, 1, 3):
+            return 3
+        if data[0] < 5 or (data[0] <= size and data[0] + need - 1 > size):
+            return 2
+    elif kind == OPTION_ROUTER_ALERT and size < 4:
+        return 1
+    return None
+
+
+def check_addresses(
+    header: Ipv4Header, flags: int, own: frozenset[bytes], broadcasts: frozenset[bytes], groups: frozenset[bytes]
+) -> Reason | None:
     """Whether source and destination may stand in a packet from outside, and it is for us; None: yes.
 
-    `flags`: Packet.flags; `own`: our address; `broadcasts`: the directed broadcast addresses of our network.
+    `flags`: Packet.flags; `own`: our addresses; `broadcasts`: the directed broadcast addresses of our networks;
+    `groups`: the multicast groups that we are in.
     """
     src = header.src
-    first = src[0]
-    # RFC 1122 3.2.1.3: 0/8, 127/8, multicast and broadcast addresses are never a source. (0.0.0.0 may be one of a host
-    # that asks for its address, which only a DHCP server would want.)
-    if first in (0, 127) or 224 <= first < 240 or src == LIMITED_BROADCAST or src in broadcasts:
-        return reasons.MARTIAN_SOURCE
-    if src == own:
-        return reasons.OWN_SOURCE  # forged, or another host has our address; Linux: fib_validate_source
     dst = header.dst
-    if dst == own:
+    first = src[0]
+    # RFC 1122 3.2.1.3: 0/8, 127/8, multicast, reserved (240/4) and broadcast addresses are never a source, but that a
+    # switch without an address may ask for members as 0.0.0.0 (RFC 4541 2.1.1), as in Linux.
+    if first in (0, 127) or first >= 224 or src in broadcasts:
+        if any(src) or header.proto != Proto.IGMP or dst[:3] != _LOCAL_GROUPS:
+            return reasons.MARTIAN_SOURCE
+    if src in own:
+        return reasons.OWN_SOURCE  # forged, or another host has our address; Linux: fib_validate_source
+    if dst in own:
         if flags & BROADCAST:
             return reasons.LINK_BROADCAST  # RFC 1122 3.3.6: SHOULD silently discard
         return None
-    if dst == LIMITED_BROADCAST or dst in broadcasts:
+    if dst in groups or dst == LIMITED_BROADCAST or dst in broadcasts:
         return None
     if dst[0] == 127 or dst[0] == 0:
         return reasons.MARTIAN_DEST

@@ -29,6 +29,7 @@ from levelip.frames.packet import (
     DeviceState,
     FrameIds,
     LinkState,
+    Local,
     Packet,
     Process,
     Unreachable,
@@ -82,6 +83,9 @@ class _Saved(msgspec.Struct):
     down: list[DeviceFrame]
     counters: dict[str, int]
     rng: list[Any]
+    addresses: list[bytes]
+    broadcasts: list[bytes]
+    groups: list[bytes] | None
 
 
 class LinkCore:
@@ -101,6 +105,8 @@ class LinkCore:
         self._mac = config.mac
         self._addresses = set(config.addresses)
         self._broadcasts = {LIMITED_BROADCAST, *config.broadcasts}
+        self._groups: list[bytes] | None = None  # joined; None: ip has not told, so all pass
+        self._group_macs: set[bytes] = set()
         self._ethernet = config.device.ethernet
         self._link_len = _ETHERNET_LEN if self._ethernet else 0
         self._from_ipv4 = config.mac + _TYPE_IPV4  # the rest of an Ethernet header, behind the destination
@@ -114,6 +120,7 @@ class LinkCore:
         self._handlers: dict[type, Any] = {
             DeviceFrame: self._from_ethernet if self._ethernet else self._from_raw,
             Packet: self._from_ip,
+            Local: self._local,
             DeviceState: self._device_state,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
@@ -200,6 +207,9 @@ class LinkCore:
             [frame for _, frame in self._down],
             dict(sorted(self.counters.items())),
             [version, list(internal), gauss],
+            sorted(self._addresses),
+            sorted(self._broadcasts),
+            self._groups,
         )
         plain: dict[str, Any] = msgspec.to_builtins(saved, builtin_types=(bytes,))
         return plain
@@ -224,6 +234,9 @@ class LinkCore:
         core._up = [("ip", frame) for frame in saved.up]
         core._down = [("device", frame) for frame in saved.down]
         core.counters = defaultdict(int, saved.counters)
+        core._addresses, core._broadcasts = set(saved.addresses), set(saved.broadcasts)
+        if saved.groups is not None:
+            core._use_groups(saved.groups)
         return core
 
     # from the device
@@ -247,6 +260,9 @@ class LinkCore:
             flags = BROADCAST
         kind = head[12:14]
         if kind == _TYPE_IPV4:
+            if flags and self._groups is not None and head[:6] != MAC_BROADCAST and head[:6] not in self._group_macs:
+                self._drop(reasons.FOREIGN_GROUP, frame.id, detail=format_mac(head[:6]))  # RFC 1112 7.3
+                return
             self._up_ipv4(frame, head[14:], payload, flags, now)
         elif kind == _TYPE_ARP:
             self._from_arp(frame, head, now)
@@ -470,8 +486,7 @@ class LinkCore:
         elif len(hop) != 4 or is_unspecified(hop):
             self._drop(reasons.NO_NEXT_HOP, packet.id)
         elif is_multicast(hop):
-            low = bytes((hop[1] & 0x7F, hop[2], hop[3]))  # the low 23 bits (RFC 1112 6.4)
-            self._transmit(packet, _MULTICAST_PREFIX + low + self._from_ipv4)
+            self._transmit(packet, _group_mac(hop) + self._from_ipv4)
         elif not self._usable:
             self._drop(reasons.DEVICE_DOWN if not self._device.up else reasons.ARP_UNCLAIMED, packet.id)
         else:
@@ -520,6 +535,21 @@ class LinkCore:
         self._down.append(("device", frame))
 
     # news of the device and of ip
+
+    def _local(self, local: Local, _now: int) -> None:
+        """ip tells what is its own: addresses that ARP answers for, broadcasts, groups that pass the filter."""
+        new = [address for address in local.addresses if address not in self._addresses]
+        self._addresses = set(local.addresses)
+        for address in new if self._ethernet and self._usable else ():
+            # Announced (RFC 5227 2.3), without the probes of 2.1 before: who adds one while we run knows it to be free,
+            # as with `ip address add`.
+            self._announce(address, [])
+        self._broadcasts = {LIMITED_BROADCAST, *local.broadcasts}
+        self._use_groups(local.groups)
+
+    def _use_groups(self, groups: list[bytes]) -> None:
+        self._groups = groups
+        self._group_macs = {_group_mac(group) for group in groups if len(group) == 4}
 
     def _device_state(self, state: DeviceState, now: int) -> None:
         if state.ethernet != self._ethernet:
@@ -623,6 +653,11 @@ class LinkCore:
         if self.interest:
             data = {"detail": detail} if detail else {}
             self._events.append(Event(self._now, "drop", reason.name, frame, data=data))
+
+
+def _group_mac(group: bytes) -> bytes:
+    """The Ethernet address of a multicast group: its low 23 bits (RFC 1112 6.4)."""
+    return _MULTICAST_PREFIX + bytes((group[1] & 0x7F, group[2], group[3]))
 
 
 def _quote(packet: Packet) -> bytes:

@@ -14,7 +14,7 @@ from layers.link.tuntap import HostSide
 from layers.link.wire import WirePort
 from levelip.addressing import addressing
 from levelip.frames.core import ControlError
-from levelip.frames.packet import Packet
+from levelip.frames.packet import IpToLink
 from levelip.ipc.memory import Pool
 from levelip.ipc.pipe import Pipe
 from levelip.ipc.rundir import RunError
@@ -40,7 +40,7 @@ class _Link:
             drop_privileges()
         except (OSError, RuntimeError) as error:
             raise RunError(f"cannot give up privileges: {error}") from None
-        ip = Pipe(runtime, "ip", "link-ip", Packet, lossless=False)
+        ip = Pipe(runtime, "ip", "link-ip", IpToLink, lossless=False)
         port.gate = ip.full
         try:
             where = addressing(config.ip)
@@ -52,7 +52,7 @@ class _Link:
                 device=port.state,
                 link=config.link,
                 mac=config.device.stack_mac(runtime.run.name) if port.state.ethernet else b"",
-                addresses=[where.address],
+                addresses=list(where.addresses),
                 broadcasts=sorted({LIMITED_BROADCAST, *where.broadcasts}),
             ),
             runtime.rng(),

@@ -107,8 +107,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     route = None
     if remote != LIMITED_BROADCAST and not is_multicast(remote):
         route = ctx.routes.lookup(remote)
-    if route is None:
-        ctx.to_gateway.append(Reset(call.sock, errno.ENETUNREACH))
+    if route is None or route.errno:
+        ctx.to_gateway.append(Reset(call.sock, route.errno if route is not None else errno.ENETUNREACH))
         return
     binding = ctx.ports.by_socket.get(call.sock)
     local = binding.address if binding is not None and any(binding.address) else route.source

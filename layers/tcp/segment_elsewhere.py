@@ -96,7 +96,7 @@ def _listen(
         ctx.drop(reasons.ACCEPT_QUEUE_FULL if full else reasons.SYN_QUEUE_FULL, segment.id, port=local_port)
         return
     route = ctx.routes.lookup(segment.src)
-    if route is None:
+    if route is None or route.errno:
         ctx.drop(reasons.TCP_NO_ROUTE, segment.id)
         return
     if payload:

@@ -67,11 +67,14 @@ class Statistics:
 @click.option("-t", "ttl", metavar="TTL", type=click.IntRange(1, 255), help="Time to live (default: ip.ttl).")
 @click.option("-W", "wait", metavar="S", type=click.FloatRange(min=0.001, max=3600), help="Seconds to wait for an "
               "answer (default: 10, or twice the longest round trip seen).")  # fmt: skip
+@click.option("-M", "discovery", type=click.Choice(["do", "dont"]), default="dont", show_default=True,
+              help="do: refuse what does not fit, with DF set; dont: send it in fragments.")  # fmt: skip
+@click.option("-Q", "tos", metavar="TOS", type=click.IntRange(0, 255), default=0, help="DSCP and ECN, one byte.")
 @click.option("-q", "quiet", is_flag=True, help="Print nothing but the summary.")
 @click.pass_obj
 def command(
     stack: Stack, host: str, count: int | None, interval: float, size: int, ttl: int | None, wait: float | None,
-    quiet: bool,
+    discovery: str, tos: int, quiet: bool,
 ) -> int:  # fmt: skip
     """Send ICMP echo requests to HOST from the stack and print what comes back.
 
@@ -80,6 +83,10 @@ def command(
     """
     address = resolve(host)
     pinger = _Pinger(stack, host, address, size=size, ttl=ttl, wait=wait, quiet=quiet)
+    if discovery == "do":
+        pinger.args["dont_fragment"] = True
+    if tos:
+        pinger.args["tos"] = tos
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     try:
         pinger.run(count, interval)
@@ -113,9 +120,9 @@ class _Pinger:
         self._host, self._address = host, address
         self._wait = wait
         self._quiet = quiet
-        self._args: dict[str, Any] = {"dst": address, "id": secrets.randbelow(1 << 16), "size": size}
+        self.args: dict[str, Any] = {"dst": address, "id": secrets.randbelow(1 << 16), "size": size}
         if ttl is not None:
-            self._args["ttl"] = ttl
+            self.args["ttl"] = ttl
         self._waiting: dict[int, tuple[int, float]] = {}  # request number → (icmp_seq, when its answer is given up)
         self._began = self._last = time.monotonic()
         try:
@@ -145,7 +152,7 @@ class _Pinger:
         wait = self._wait or DEFAULT_WAIT_S
         sequence = statistics.transmitted & 0xFFFF
         self._last = time.monotonic()
-        number = self.client.start("ping", seq=sequence, timeout_ms=max(1, round(wait * 1000)), **self._args)
+        number = self.client.start("ping", seq=sequence, timeout_ms=max(1, round(wait * 1000)), **self.args)
         self._waiting[number] = (sequence, time.monotonic() + wait + ANSWER_GRACE_S)
 
     def _collect_until(self, deadline: float, *, until_all: bool = False) -> None:

@@ -128,14 +128,34 @@ class Unreachable(Struct, array_like=True, tag=4):
     causes: list[FrameId]
 
 
+class Local(Struct, array_like=True, tag=9):
+    """ip → link: the stack's own addresses (for ARP), what means every host on the link, and the groups joined.
+
+    Sent when link comes up and at each change; replaces what was told before or configured.
+    """
+
+    addresses: list[Address]
+    broadcasts: list[Address]
+    groups: list[Address]
+
+
+class PathMtu(Struct, array_like=True, tag=10):
+    """transport → ip: packets to `dst` may have `mtu` bytes at most, as an ICMP error said that the
+    transport found to be about a segment of its own in flight (RFC 5927 7.2); ip remembers it for a while."""
+
+    dst: Address
+    mtu: U32
+
+
 class Route(Struct, array_like=True):
-    """One row of the table that ip shows to the transports."""
+    """One row of the table that ip shows to the transports. `errno`: what whoever sends there gets; 0: none."""
 
     prefix: Address
     length: U8
     source: Address
     mtu: U32
     gso_max: U32  # 0: send MTU-sized segments
+    errno: U16 = 0
 
 
 class Routes(Struct, array_like=True, tag=5):
@@ -187,6 +207,6 @@ class DeviceState(Struct, array_like=True, tag=8):
 
 
 LinkToIp = Packet | LinkState | Unreachable
-IpToLink = Packet
+IpToLink = Packet | Local
 IpToTransport = Segment | Routes | IcmpError
-TransportToIp = Segment
+TransportToIp = Segment | PathMtu

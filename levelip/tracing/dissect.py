@@ -16,6 +16,7 @@ from levelip.wire.arp import ArpPacket
 from levelip.wire.errors import Malformed
 from levelip.wire.ethernet import EthernetHeader, EtherType, ethertype_name
 from levelip.wire.icmp import IcmpMessage
+from levelip.wire.igmp import parse_igmp
 from levelip.wire.ipv4 import Ipv4Header, Proto, proto_name
 from levelip.wire.options import parse_options
 from levelip.wire.tcp import ACK, FIN, RST, SYN, URG, TcpHeader, flags_text
@@ -138,6 +139,8 @@ class Dissector:
             return f"IP {ends}: UDP, length {length - 8}"
         if proto == Proto.ICMP:
             return f"{_pair(src, dst)}: {_icmp(head, length)}"
+        if proto == Proto.IGMP:
+            return f"{_pair(src, dst)}: {_igmp(head)}"
         return f"{_pair(src, dst)}: {proto_name(proto)}, length {length}"
 
     def _tcp(
@@ -244,6 +247,13 @@ def _icmp(head: bytes, length: int) -> str:
     return f"{text.rpartition(', length ')[0]}, length {length}"
 
 
+def _igmp(head: bytes) -> str:
+    try:
+        return str(parse_igmp(head))
+    except Malformed as error:
+        return f"igmp [bad: {error}]"
+
+
 def _about(original: bytes) -> str:
     """Which flow an ICMP error reports on: "10.0.0.2.80 > 10.0.0.1.4711 tcp"."""
     try:
@@ -325,6 +335,8 @@ _ADDRESSES = frozenset(
         "prefix",
         "source",
         "addresses",
+        "broadcasts",
+        "groups",
     }
 )
 

@@ -216,6 +216,30 @@ def _window(data: _Taken) -> str:
     return f"window {old} → {new}" + (", open again" if old == 0 else "")
 
 
+def _fragment(data: _Taken) -> str:
+    if not all(name in data for name in ("pieces", "dst", "ident", "mtu")):
+        return ""
+    return f"cut into {data('pieces')} fragments for {data('dst')}, id {data('ident')}, MTU {data('mtu')}"
+
+
+def _reassembled(data: _Taken) -> str:
+    if not all(name in data for name in ("length", "src", "fragments", "ident")):
+        return ""
+    return (
+        f"{data('length')} bytes from {data('src')} put together of {data('fragments')} fragments, id {data('ident')}"
+    )
+
+
+def _igmp(data: _Taken) -> str:
+    return str(data("name")) if "name" in data else ""
+
+
+def _redirect(data: _Taken) -> str:
+    if not all(name in data for name in ("dst", "new", "old")):
+        return ""
+    return f"to {data('dst')} by way of {data('new')} from now on, as {data('old')} says, RFC 1122 3.2.2.2"
+
+
 def _pmtu(data: _Taken) -> str:
     if "new" not in data:
         return ""
@@ -324,7 +348,9 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "cwnd": _cwnd,
     "device": _device,
     "dsack": _dsack,
+    "fragment": _fragment,
     "icmp": _icmp,
+    "igmp": _igmp,
     "link": _device,
     "listen": _listen,
     "loss": _loss,
@@ -334,6 +360,8 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "recovery": _recovery,
     "reneged": _reneged,
     "reordering": _reordering,
+    "reassembled": _reassembled,
+    "redirect": _redirect,
     "reset": _reset,
     "retransmit": _retransmit,
     "route": _route,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from layers.link.config import TUNABLES
 from layers.tcp.control import FIXED
 from levelip import configfile
+from levelip.addressing import ROUTE_FORMS
 from levelip.config import Config, TcpConfig
 from levelip.configfile import ConfigError, Overlay, keys, literal, load, parse_setting, read_overlay, to_toml
 from levelip.configrules import RUNTIME
@@ -135,8 +136,7 @@ def test_a_file_that_cannot_be_read_or_is_no_toml_is_told(tmp_path: Path) -> Non
          "(10.0.0.1/24), which is the host's"),
         (("ip.gateway=192.0.2.1",), '--set: ip.gateway = "192.0.2.1": must lie in 10.0.0.0/24, the network of '
          "ip.address, or be empty"),
-        (("ip.routes=192.0.2.0/24 10.0.0.9",), '--set: ip.routes = ["192.0.2.0/24 10.0.0.9"]: "192.0.2.0/24 10.0.0.9" '
-         'must be "PREFIX via GATEWAY" or "PREFIX dev", as "192.0.2.0/24 via 10.0.0.9"'),
+        (("ip.routes=192.0.2.0/24 10.0.0.9",), '--set: ip.routes = ["192.0.2.0/24 10.0.0.9"]: ' + ROUTE_FORMS),
         (("device.mac=03:00:00:00:00:01",), '--set: device.mac = "03:00:00:00:00:01": must not be a group address '
          "(lowest bit of the first byte is 0)"),
         (("device.mac=x",), '--set: device.mac = "x": must be a MAC address, as 02:00:00:00:00:02, or empty'),

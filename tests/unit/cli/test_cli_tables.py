@@ -91,6 +91,44 @@ def test_neigh(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) ->
     assert lvlip("neigh", "--flush").stdout == "2 entries forgotten\n"
 
 
+def test_route_changes(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """`route add` and `del` hand the route's words to ip; `cache` and `flush` are about single destinations."""
+    cached = {"cache": [{"dst": "192.0.2.7", "mtu": 1280, "mtu_expires_ms": 5999},
+                        {"dst": "192.0.2.8", "via": "10.0.0.9", "redirect_expires_ms": 1000}]}  # fmt: skip
+    asked: list[tuple[str, object]] = []
+
+    def note(name: str) -> Callable[[dict[str, object]], dict[str, object]]:
+        return lambda args: asked.append((name, args.get("route"))) or {"flushed": 2}  # type: ignore[func-returns-value]
+
+    layer("ip", route_add=note("add"), route_del=note("del"), route_flush=note("flush"), route_cache=cached)
+    assert lvlip("route", "add", "10.9.0.0/16", "via", "10.0.0.9", "metric", "5").exit_code == 0
+    assert lvlip("route", "del", "10.9.0.0/16").exit_code == 0
+    assert lvlip("route", "flush").stdout == "2 entries forgotten\n"
+    assert asked == [("add", "10.9.0.0/16 via 10.0.0.9 metric 5"), ("del", "10.9.0.0/16"), ("flush", None)]
+    assert lvlip("route", "cache").stdout == (
+        "192.0.2.7 mtu 1280 expires 5 s\n192.0.2.8 via 10.0.0.9 redirected expires 1 s\n"
+    )
+    assert lvlip("route", "add").exit_code == 2 and lvlip("route", "10.0.0.1", "10.0.0.2").exit_code == 2
+
+
+def test_addresses_and_groups(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """One line an address, one a group."""
+    row = {"address": "10.0.0.2", "prefix": 24, "broadcast": "10.0.0.255", "device": "lvl0", "mtu": 1500, "up": True}
+    layer(
+        "ip",
+        addresses={"addresses": [row, {**row, "broadcast": "", "device": "", "up": False}]},
+        address_add=lambda args: {"added": args["address"]},
+        groups={"groups": [{"group": "224.0.0.1", "users": ["always"]}], "version": 3},
+        group_join=lambda args: {"joined": args["group"]},
+    )
+    assert lvlip("address").stdout == "10.0.0.2/24 brd 10.0.0.255 dev lvl0 mtu 1500\n10.0.0.2/24 mtu 1500 down\n"
+    assert lvlip("address", "add", "192.0.2.2/24", "--json").stdout == '{"added": "192.0.2.2/24"}\n'
+    assert lvlip("address", "add").exit_code == 2
+    assert lvlip("group").stdout == "224.0.0.1 by always\n"
+    assert lvlip("group", "join", "239.1.2.3", "--json").stdout == '{"joined": "239.1.2.3"}\n'
+    assert lvlip("group", "leave").exit_code == 2
+
+
 def test_route(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
     def row(prefix: str, kind: str, via: str = "", device: str = "lvl0", up: bool = True) -> dict[str, Any]:
         return {
@@ -115,7 +153,7 @@ def test_route(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) ->
         "10.0.0.0/24 dev lvl0 src 10.0.0.2 mtu 1500\ndefault via 10.0.0.1 dev lvl0 src 10.0.0.2 mtu 1500 down\n"
     )
     assert lvlip("route", "-a").stdout.startswith("local 10.0.0.2/32 dev lo src 10.0.0.2 mtu 1500\n")
-    assert lvlip("route", "8.8.8.8").stdout == "8.8.8.8 via 10.0.0.1 dev lvl0 src 10.0.0.2, by default\n"
+    assert lvlip("route", "8.8.8.8").stdout == "8.8.8.8 via 10.0.0.1 dev lvl0 src 10.0.0.2 mtu 1500, by default\n"
     missing = lvlip("route", "1.1.1.1")
     assert (missing.exit_code, missing.stderr) == (1, "lvlip: 1.1.1.1: Network is unreachable\n")
 

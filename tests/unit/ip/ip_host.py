@@ -167,7 +167,7 @@ def read_icmp(out: Packet) -> tuple[Ipv4Header, IcmpMessage]:
     data = out.head + out.payload
     header = Ipv4Header.parse(data)
     assert header.total_length == len(data)
-    assert header.serialize(fill_checksum=True) == data[:20]
-    message = IcmpMessage.parse(data, 20)
+    assert header.serialize(fill_checksum=True) == data[: header.length]
+    message = IcmpMessage.parse(data, header.length)
     assert message.checksum_ok
     return header, message

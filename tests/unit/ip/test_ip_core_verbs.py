@@ -16,12 +16,13 @@ from layers.ip.config import IpCoreConfig
 from layers.ip.core import Core
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError
-from levelip.frames.packet import LinkToIp, Packet, Segment, TransportToIp, Unreachable
+from levelip.frames.packet import LinkToIp, Packet, PathMtu, Segment, TransportToIp, Unreachable
 from levelip.frames.seam import NeighbourDown, NeighbourUp
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.wire.checksum import internet_checksum
 from levelip.wire.icmp import IcmpMessage
+from levelip.wire.igmp import ALL_SYSTEMS, QUERY, IgmpMessage
 
 PLACE = Place("pool", 0, 65_536, 54, 9000)
 
@@ -44,7 +45,25 @@ def something(rng: random.Random) -> Any:
             lambda: segment(PLACE, gso_size=1448),
             lambda: link_state(mtu=rng.choice([1500, 1400]), up=rng.random() < 0.8),
             lambda: Unreachable(1, PEER, quote_of(), [5]),
-            lambda: NeighbourUp("tcp", rng.randrange(1 << 60)),
+            lambda: NeighbourUp(rng.choice(["tcp", "link"]), rng.randrange(1 << 60)),
+            lambda: packet(
+                bytes(8 * rng.randrange(1, 9)),
+                proto=rng.choice([1, 6, 99]),
+                ident=rng.randrange(3),
+                frag_offset=rng.choice([0, 4, 8]),
+                flags=rng.randrange(2),
+                tos=rng.randrange(4),
+            ),
+            lambda: PathMtu(rng.choice([PEER, FAR]), rng.randrange(500, 1500)),
+            lambda: icmp_packet(IcmpMessage.redirect(1, quote_of(), gateway=bytes((10, 0, 0, rng.randrange(9))))),
+            lambda: packet(
+                rng.choice([IgmpMessage.query(), IgmpMessage(QUERY, 50, bytes(4))]).serialize(fill_checksum=True),
+                dst=ALL_SYSTEMS,
+                proto=2,
+                ttl=1,
+                options=bytes((148, 4, 0, 0)),
+            ),
+            lambda: segment(bytes(rng.randrange(4000)), dont_fragment=False, checksum=rng.randrange(3)),
             lambda: NeighbourDown(rng.choice(["tcp", "link"])),
         ]
     )()
@@ -54,7 +73,7 @@ def drive(core: Core, rng: random.Random, steps: int, now: int, token: int) -> l
     """Feed a core with what `rng` chooses; all that it does."""
     seen: list[Any] = []
     for step in range(steps):
-        now += rng.randrange(20 * MS)
+        now += rng.randrange(20 * MS) if rng.random() < 0.95 else 20_000 * MS
         if rng.random() < 0.2:
             try:
                 args = {"dst": rng.choice(["10.0.0.1", "127.0.0.1", "192.0.2.7"]), "timeout_ms": rng.randrange(1, 99)}
@@ -80,7 +99,7 @@ def drive(core: Core, rng: random.Random, steps: int, now: int, token: int) -> l
 def test_same_future_after_restore(seed: int) -> None:
     """A core made from a snapshot in mid-run does exactly what the first one does from there on."""
     rng = random.Random(seed)
-    host = Host(icmp_burst=5, icmp_rate_per_s=3, queue=20)
+    host = Host(icmp_burst=5, icmp_rate_per_s=3, queue=20, multicast_groups=["239.1.2.3"], fragment_memory=9000)
     drive(host.core, rng, 60, host.now, 0)
     data = msgspec.msgpack.decode(msgspec.msgpack.encode(host.core.snapshot()))
     config = msgspec.convert(msgspec.to_builtins(host.core.config), IpCoreConfig)

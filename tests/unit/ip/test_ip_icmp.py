@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ip_host import DIRECTED, FAR, LIMITED, LOOPBACK, OWN, PEER, TCP_HEAD, Host, icmp_packet, packet, quote_of, segment
 
-from layers.ip.icmp import NANOSECONDS, TokenBucket, may_report, parse_quote
+from layers.ip.icmp import may_report, parse_quote
+from layers.ip.limits import DESTINATIONS_LIMIT, NANOSECONDS, DestinationLimit, TokenBucket
 from levelip.frames.packet import Checksum
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -23,6 +24,7 @@ def echo(size: int = 56) -> IcmpMessage:
     return IcmpMessage.echo_request(ident=0x1234, sequence=7, payload=bytes(i & 255 for i in range(size)))
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.6")
 @pytest.mark.parametrize("size", [0, 1, 8, 56, 1472])
 def test_echo_is_answered(host: Host, size: int) -> None:
     """RFC 1122 3.2.2.6: every host MUST answer, with all the data, from the address that was asked, with its TOS."""
@@ -53,10 +55,31 @@ def test_echo_of_a_far_host_goes_to_the_gateway(host: Host) -> None:
     assert host.sent(icmp_packet(echo(), src=FAR)).next_hop == PEER
 
 
-def test_echo_with_options_is_answered_without(host: Host) -> None:
-    """We skip options, so they are not returned (Linux returns them)."""
-    header, _ = host.replied(icmp_packet(echo(), options=bytes((7, 7, 4, 0, 0, 0, 0, 0))))
-    assert header.options == b""
+@pytest.mark.rfc("RFC 1122 3.2.2.6", "RFC 791 3.1")
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        # record route with room for two: we are the first, then the second, then there is no room
+        ("070b04 00000000 00000000 00", "070b08 0a000002 00000000 00"),
+        ("070b08 c0000201 00000000 00", "070b0c c0000201 0a000002 00"),
+        ("070b0c c0000201 c0000202 00", "070b0c c0000201 c0000202 00"),
+        # timestamps alone: 1,000 ms of stack time, not by UT; full: the overflow is counted
+        ("44080500 00000000", "44080900 800003e8"),
+        ("44080900 00000001", "44080910 00000001"),
+        # addresses and timestamps
+        ("440c0501 00000000 00000000", "440c0d01 0a000002 800003e8"),
+        # prescribed addresses: ours, and somebody else's
+        ("440c0503 0a000002 00000000", "440c0d03 0a000002 800003e8"),
+        ("440c0503 c0000201 00000000", "440c0503 c0000201 00000000"),
+        # what is for routers is not returned
+        ("94040000", ""),
+    ],
+)
+def test_echo_reply_reflects_options(host: Host, asked: str, answered: str) -> None:
+    """RFC 1122 3.2.2.6: record route and timestamp come back in the reply, this host added."""
+    header, reply = host.replied(icmp_packet(echo(), options=bytes.fromhex(asked)))
+    assert header.options == bytes.fromhex(answered)
+    assert reply.payload == echo().payload
 
 
 def test_echo_turned_off() -> None:
@@ -64,6 +87,7 @@ def test_echo_turned_off() -> None:
     Host(echo_reply=False).dropped(icmp_packet(echo()), reasons.ICMP_ECHO_OFF)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.6")
 @pytest.mark.parametrize("dst", [LIMITED, DIRECTED])
 @pytest.mark.parametrize(
     "message", [echo(), IcmpMessage.echo_reply(echo()), IcmpMessage.dest_unreachable(1, quote_of())]
@@ -89,12 +113,12 @@ def test_in_shared_memory(host: Host) -> None:
     host.dropped(packet(bytes(8), proto=Proto.ICMP, place=Place("pool", 0, 65_536, 0, 3000)), reasons.IP_NOT_INLINE)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
         (IcmpMessage(icmp.SOURCE_QUENCH, 0, bytes(4), quote_of()), reasons.ICMP_SOURCE_QUENCH),  # RFC 6633 3
-        (IcmpMessage.redirect(1, quote_of(), gateway=PEER), reasons.ICMP_REDIRECT),
-        (IcmpMessage(icmp.TIMESTAMP, 0, bytes(4), bytes(12)), reasons.ICMP_UNSUPPORTED),
+        (IcmpMessage(icmp.TIMESTAMP, 0, bytes(4), bytes(11)), reasons.ICMP_TRUNCATED),
         (IcmpMessage(icmp.TIMESTAMP_REPLY, 0, bytes(4), bytes(12)), reasons.ICMP_UNSUPPORTED),
         (IcmpMessage(icmp.INFO_REQUEST), reasons.ICMP_UNSUPPORTED),
         (IcmpMessage(icmp.INFO_REPLY), reasons.ICMP_UNSUPPORTED),
@@ -122,6 +146,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.1")
 @pytest.mark.parametrize("message", ERRORS, ids=lambda m: f"{m.type}-{m.code}")
 def test_errors_reach_the_transport(host: Host, message: IcmpMessage) -> None:
     """RFC 1122 3.2.2.1, .4, .5: unreachable, time exceeded and parameter problem MUST reach the transport."""
@@ -132,6 +157,7 @@ def test_errors_reach_the_transport(host: Host, message: IcmpMessage) -> None:
     assert error.causes == [77]
 
 
+@pytest.mark.rfc("RFC 792 formats")
 def test_error_with_just_eight_bytes(host: Host) -> None:
     """RFC 792 guarantees no more than 8 bytes of the segment: ports and sequence number."""
     error = host.told(icmp_packet(IcmpMessage.dest_unreachable(3, quote_of(body=TCP_HEAD[:8]))))
@@ -151,6 +177,7 @@ def test_quoted_checksum_does_not_matter(host: Host) -> None:
     assert host.told(icmp_packet(IcmpMessage.time_exceeded(0, bytes(quoted))))
 
 
+@pytest.mark.rfc("RFC 792 formats")
 @pytest.mark.parametrize(
     "quoted", [b"", quote_of()[:27], b"\x65" + quote_of()[1:], b"\x44" + quote_of()[1:],
                quote_of()[:6] + b"\x00\x10" + quote_of()[8:], b"\x4f" + quote_of()[1:]],
@@ -160,6 +187,7 @@ def test_bad_quotes(host: Host, quoted: bytes) -> None:
     host.dropped(icmp_packet(IcmpMessage.dest_unreachable(1, quoted)), reasons.ICMP_QUOTE)
 
 
+@pytest.mark.rfc("RFC 5927 4.1")
 def test_error_about_somebody_elses_packet(host: Host) -> None:
     """RFC 5927 4.1: what we did not send cannot have failed; a forger need know at least our address."""
     host.dropped(icmp_packet(IcmpMessage.dest_unreachable(1, quote_of(src=FAR))), reasons.ICMP_NOT_OURS)
@@ -174,6 +202,7 @@ def test_error_that_concerns_nobody(host: Host, proto: int) -> None:
     )
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 def test_no_error_about_an_error(host: Host) -> None:
     """RFC 1122 3.2.2: bad options on an ICMP error are not answered; on an echo request they are."""
     bad = bytes((7, 41, 4, 0))
@@ -184,6 +213,7 @@ def test_no_error_about_an_error(host: Host) -> None:
     assert answer.type == icmp.PARAMETER_PROBLEM
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2")
 def test_none_about_later_fragments() -> None:
     """RFC 1122 3.2.2: only about a first fragment; nor about ICMP that we cannot tell from an error."""
     nobody = frozenset[bytes]()
@@ -226,3 +256,52 @@ def test_bucket_never_exceeds_its_rate(rate: int, burst: int, gaps: list[int]) -
         passed += bucket.take(now)
         assert passed <= burst + rate * now / NANOSECONDS
     assert rate or not passed
+
+
+@pytest.mark.rfc("RFC 792 timestamp", "RFC 1122 3.2.2.8")
+def test_timestamp_request(host: Host) -> None:
+    """Answered with the sender's time and ours, in ms with the highest bit set: not since midnight UT (RFC 792)."""
+    asked = IcmpMessage(icmp.TIMESTAMP, 0, b"\0\1\0\2", b"\1\2\3\4" + bytes(8))
+    header, reply = host.replied(icmp_packet(asked, tos=0x10))
+    assert (reply.type, reply.rest) == (icmp.TIMESTAMP_REPLY, b"\0\1\0\2")
+    ours = (0x8000_0000 | 1000).to_bytes(4, "big")  # the host's clock stands at 1 s
+    assert reply.payload == b"\1\2\3\4" + ours + ours
+    assert (header.src, header.dst, header.tos) == (OWN, PEER, 0x10)
+    host.dropped(icmp_packet(asked, dst=DIRECTED, link_flags=1), reasons.ICMP_GROUP)
+
+
+@pytest.mark.rfc("RFC 1812 4.3.2.8")
+def test_errors_to_one_host_are_limited() -> None:
+    """Linux icmp_ratelimit: six at once to one host, then one a second; another host is not concerned."""
+    host = Host(icmp_burst=1000)
+
+    def answered(n: int, src: bytes = PEER) -> int:
+        return sum(len(host.feed(packet(proto=132, src=src))) for _ in range(n))
+
+    assert answered(10) == 6 and answered(10, FAR) == 6
+    assert host.core.counters[reasons.ICMP_HOST_LIMITED.counter] == 8
+    host.now += 999_999_999
+    assert answered(3) == 0
+    host.now += 1
+    assert answered(3) == 1
+    host.now += 60_000_000_000
+    assert answered(10) == 6
+    host.core.set("icmp_ratelimit_ms", 0, host.now)
+    assert answered(100) == 100
+
+
+@pytest.mark.rfc("RFC 1812 4.3.2.8")
+def test_types_that_are_not_limited() -> None:
+    """ip.icmp_ratemask says for which types the limits hold; echo replies never were among them."""
+    host = Host(icmp_ratemask=1 << icmp.TIME_EXCEEDED, icmp_burst=1)
+    assert sum(len(host.feed(packet(proto=132))) for _ in range(50)) == 50
+    host = Host(icmp_burst=1)
+    assert sum(len(host.feed(icmp_packet(echo()))) for _ in range(50)) == 50
+
+
+def test_the_limit_remembers_a_bounded_number_of_hosts() -> None:
+    """The one that was used longest ago is forgotten."""
+    limit = DestinationLimit(1_000_000_000)
+    for number in range(DESTINATIONS_LIMIT + 5):
+        assert limit.take(number.to_bytes(4, "big"), 0)
+    assert len(limit.targets()) == DESTINATIONS_LIMIT and limit.targets()[0].dst == (5).to_bytes(4, "big")

@@ -13,6 +13,7 @@ from levelip.wire.ipv4 import Proto
 RING = Place("session", 0, 1 << 20, 5000, 60_000)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.1.3")
 @pytest.mark.parametrize("dst", [LOOPBACK, bytes((127, 200, 3, 4)), OWN])
 @pytest.mark.parametrize("src", [LOOPBACK, OWN])
 def test_comes_straight_back(host: Host, src: bytes, dst: bytes) -> None:

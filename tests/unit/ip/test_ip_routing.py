@@ -14,7 +14,7 @@ from levelip.addressing import Addressing, BadSetting, StaticRoute, addressing
 from levelip.config import IpConfig
 from levelip.configfile import ConfigError, load
 from levelip.frames.core import ControlError
-from levelip.frames.packet import Route, Routes
+from levelip.frames.packet import Local, Route, Routes
 from levelip.frames.seam import NeighbourDown, NeighbourUp
 from levelip.wire.addr import Prefix, parse_ipv4
 
@@ -41,6 +41,7 @@ TABLE = RoutingTable(
 )
 
 
+@pytest.mark.rfc("RFC 1812 5.2.4.3")
 @pytest.mark.parametrize(
     ("dst", "hop"),
     [
@@ -68,7 +69,7 @@ def test_without_a_default_gateway() -> None:
     """What no prefix holds has no route."""
     table = RoutingTable(addressing(IpConfig(gateway="")))
     assert next_hop(table, "8.8.8.8") is None
-    assert next_hop(table, "224.0.0.5") is None
+    assert next_hop(table, "224.0.0.5") == "224.0.0.5"  # a group needs no route (RFC 1112 6.1)
     assert next_hop(table, "10.0.0.9") == "10.0.0.9"
 
 
@@ -134,6 +135,7 @@ def test_mistakes_are_named(section: dict[str, object], key: str) -> None:
     assert caught.value.key == key and caught.value.allowed
 
 
+@pytest.mark.rfc("RFC 3021 2.1")
 def test_point_to_point() -> None:
     """A /32 reaches its gateway by a route of its own, and /31 has no broadcast addresses (RFC 3021)."""
     single = addressing(IpConfig(address="192.0.2.1/32", gateway="192.0.2.9", routes=["192.0.2.9 dev"]))
@@ -193,7 +195,9 @@ def test_only_the_newest_routes_wait(host: Host) -> None:
 
 def test_other_neighbours_get_none(host: Host) -> None:
     """link has no use for routes."""
-    assert host.feed(NeighbourUp("link", 4)) == []
+    [(port, told)] = host.feed(NeighbourUp("link", 4))
+    assert port == "link" and isinstance(told, Local)
+    assert host.feed(NeighbourUp("udp", 4)) == []
 
 
 # commands
@@ -207,7 +211,7 @@ def test_route_command(host: Host) -> None:
     ]  # fmt: skip
     assert rows[-1] == {
         "prefix": "default", "kind": "unicast", "via": "10.0.0.1", "source": "10.0.0.2", "device": "tap0",
-        "mtu": 1500, "up": True,
+        "mtu": 1500, "up": True, "metric": 0,
     }  # fmt: skip
     assert rows[0]["device"] == "lo"
 
@@ -232,7 +236,7 @@ def test_addresses_command(host: Host) -> None:
 
 def test_unknown_command(host: Host) -> None:
     """A command that ip does not have is refused with those that it has."""
-    with pytest.raises(ControlError, match="addresses, ping, route"):
+    with pytest.raises(ControlError, match=r"addresses, fragments, group.join, .*ping, route"):
         host.core.control(1, "fly", {}, host.now)
 
 

@@ -40,6 +40,7 @@ def test_super_segment_from_a_ring(host: Host) -> None:
     assert header_of(out).total_length == 40 + 30 * 1448
 
 
+@pytest.mark.rfc("RFC 1122 3.2.1.7")
 def test_ttl_is_the_segments_or_ours() -> None:
     """`ttl` 0 means the default of [ip] (RFC 1122 3.2.1.7: configurable)."""
     host = Host(ttl=33)
@@ -52,12 +53,14 @@ def test_may_be_fragmented(host: Host) -> None:
     assert header_of(host.sent(segment(dont_fragment=False))).flags == 0
 
 
+@pytest.mark.rfc("RFC 1122 3.3.1.1")
 def test_far_away_goes_to_the_gateway(host: Host) -> None:
     """RFC 1122 3.3.1.1: what is not on the network goes to the default gateway."""
     out = host.sent(segment(dst=FAR))
     assert out.next_hop == PEER and header_of(out).dst == FAR
 
 
+@pytest.mark.rfc("RFC 1122 3.3.4.3")
 def test_source_is_chosen_by_route(host: Host) -> None:
     """RFC 1122 3.3.4.3: an empty source becomes the address of the interface that the packet leaves by."""
     assert header_of(host.sent(segment(src=b"", dst=FAR))).src == OWN
@@ -72,16 +75,19 @@ def test_idents_differ_on_the_wire(host: Host) -> None:
     assert all(0 <= ident <= 0xFFFF for ident in seen)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.1.3")
 def test_foreign_source(host: Host) -> None:
     """RFC 1122 3.2.1.3: the source of what we send MUST be one of our addresses."""
     host.dropped(segment(src=FAR), reasons.SOURCE_NOT_OURS)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.1.3")
 def test_loopback_source_never_leaves(host: Host) -> None:
     """RFC 1122 3.2.1.3 g: 127/8 MUST NOT appear outside a host."""
     host.dropped(segment(src=LOOPBACK), reasons.LOOPBACK_OUTSIDE)
 
 
+@pytest.mark.rfc("RFC 1122 4.2.3.10")
 @pytest.mark.parametrize("dst", [LIMITED, DIRECTED, bytes((224, 0, 0, 1))])
 def test_groups_only_on_request(host: Host, dst: bytes) -> None:
     """RFC 1122 4.2.3.10: TCP must not send to a broadcast or multicast address; it hears net unreachable."""
@@ -91,6 +97,7 @@ def test_groups_only_on_request(host: Host, dst: bytes) -> None:
     assert out.next_hop == dst and out.flags == BROADCAST
 
 
+@pytest.mark.rfc("RFC 1122 3.3.1.1")
 def test_no_route() -> None:
     """RFC 1122 3.3.1.1: without a route the transport is told net unreachable, about its own segment."""
     host = Host(gateway="")
@@ -109,17 +116,13 @@ def test_no_route_while_the_device_is_down(host: Host) -> None:
     host.sent(segment())
 
 
+@pytest.mark.rfc("RFC 1191 3")
 def test_larger_than_the_mtu(host: Host) -> None:
     """RFC 1191 3: with DF it is not sent, and the transport learns the MTU as from a router."""
     assert host.sent(segment(b"x" * 1460))
     [(port, error)] = host.dropped(segment(b"x" * 1461), reasons.EXCEEDS_MTU, silent=False)
     assert port == "tcp"
     assert (error.icmp_type, error.icmp_code, error.mtu) == (icmp.DEST_UNREACH, icmp.FRAG_NEEDED, 1500)
-
-
-def test_larger_than_the_mtu_without_df(host: Host) -> None:
-    """Without DF it would be fragmented, which is not there yet: counted as just that."""
-    host.dropped(segment(b"x" * 1461, dont_fragment=False), reasons.NEEDS_FRAGMENTS)
 
 
 def test_pieces_of_a_super_segment_must_fit(host: Host) -> None:
@@ -129,6 +132,7 @@ def test_pieces_of_a_super_segment_must_fit(host: Host) -> None:
     assert error.icmp_code == icmp.FRAG_NEEDED and error.mtu == 1500
 
 
+@pytest.mark.rfc("RFC 791 3.1")
 def test_no_packet_beyond_65535(host: Host) -> None:
     """RFC 791 3.1: the total length has 16 bits, also for super-segments."""
     most = 65_535 - 40
@@ -150,6 +154,7 @@ def test_without_link_the_configured_mtu_holds() -> None:
     assert host.told(segment(b"x" * 561)).mtu == 600
 
 
+@pytest.mark.rfc("RFC 1122 2.3.2.2")
 def test_next_hop_does_not_answer(host: Host) -> None:
     """link's report becomes host unreachable, from ourselves, to the transport (RFC 1122 2.3.2.2)."""
     lost = host.sent(segment(b"data" * 5))

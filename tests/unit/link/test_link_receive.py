@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from link_host import A_MAC, B_MAC, OUR_MAC, TUN, US, A, Host, segment, whole
 
-from levelip.frames.packet import BROADCAST, Checksum, DeviceFrame, Packet
+from levelip.frames.packet import BROADCAST, Checksum, DeviceFrame, Local, Packet
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.wire.addr import MAC_BROADCAST
@@ -48,6 +48,33 @@ def test_group_destination_is_flagged(host: Host, dst: bytes) -> None:
     """A link-level broadcast or multicast is taken, and ip is told (RFC 1122 3.3.6)."""
     host.ethernet(segment(A, US), dst=dst)
     assert host.up()[0].flags == BROADCAST
+
+
+@pytest.mark.rfc("RFC 1112 6.4", "RFC 1112 7.3")
+def test_groups_are_filtered_once_ip_has_told(host: Host) -> None:
+    """RFC 1112 7.3: only groups that ip has joined go up; until it has told, all do. Broadcasts always do."""
+    mac = b"\x01\x00\x5e\x01\x02\x03"
+    host.ethernet(segment(A, US), dst=mac)
+    assert len(host.up()) == 1
+    host.core.receive(Local([US], [], [bytes((224, 0, 0, 1)), bytes((239, 129, 2, 3))]), host.now)
+    host.core = type(host.core).restore(host.core._config, host.core.snapshot())
+    host.core.interest = True
+    for taken in (mac, b"\x01\x00\x5e\x00\x00\x01", MAC_BROADCAST):  # the 24th bit of the group is not in the MAC
+        host.ethernet(segment(A, US), dst=taken)
+        assert host.up()[0].flags == BROADCAST
+    host.assert_dropped(reasons.FOREIGN_GROUP, host.ethernet(segment(A, US), dst=b"\x01\x00\x5e\x01\x02\x04"))
+
+
+def test_addresses_follow_ip(host: Host) -> None:
+    """ip tells which addresses are ours now: ARP answers for those, and no longer for others."""
+    new = bytes((192, 0, 2, 2))
+    host.core.receive(Local([US, new], [bytes((192, 0, 2, 255))], []), host.now)
+    assert [(arp.spa, arp.tpa) for _, arp in host.arp_out()] == [(new, new)]  # announced (RFC 5227 2.3)
+    host.arp(ArpPacket.request(sha=A_MAC, spa=A, tpa=new))
+    assert [arp.spa for _, arp in host.arp_out()] == [new]
+    host.core.receive(Local([US], [], []), host.now)
+    host.arp(ArpPacket.request(sha=A_MAC, spa=A, tpa=new))
+    assert host.arp_out() == []
 
 
 @pytest.mark.parametrize("padding", [1, 6, 1000])

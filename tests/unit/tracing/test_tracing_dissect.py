@@ -141,6 +141,8 @@ def test_icmp_and_udp() -> None:
         ),
         (ip(tcp(SYN, 1))[:30], "IP [bad total length 40, there are 30 bytes]"),
         (bytes([0x65]) + bytes(39), "IP version 6, length 40"),
+        (ip(b"\x16\0\0", 2), "IP 10.0.0.1 > 10.0.0.2: igmp [bad: igmp: truncated at byte 3]"),
+        (ip(b"\x16\0\0\0\xef\1\2\3", 2), "IP 10.0.0.1 > 10.0.0.2: igmp v2 report 239.1.2.3"),
         (ip(b"\x08\0\0", 1), "IP 10.0.0.1 > 10.0.0.2: ICMP [bad: icmp: truncated at byte 3], length 3"),
         (ip(b"\0\1\0\2", 17), "IP 10.0.0.1 > 10.0.0.2: UDP [bad: udp: truncated at byte 4], length 4"),
         (ip(b"abc", 99), "IP 10.0.0.1 > 10.0.0.2: proto 99, length 3"),

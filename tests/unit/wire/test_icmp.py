@@ -46,6 +46,7 @@ def test_garbage(data: bytes) -> None:
         assert message.serialize() == data
 
 
+@pytest.mark.rfc("RFC 792 formats")
 @given(messages)
 def test_checksum(message: IcmpMessage) -> None:
     """RFC 792: the checksum covers header and payload; it is filled in on request and can be asked about."""
@@ -56,6 +57,7 @@ def test_checksum(message: IcmpMessage) -> None:
     assert not IcmpMessage.parse(wrong).checksum_ok
 
 
+@pytest.mark.rfc("RFC 792 formats", "RFC 1122 3.2.2.6")
 def test_echo() -> None:
     """RFC 792: an echo request's bytes; the reply returns ident, sequence and data (RFC 1122 3.2.2.6)."""
     request = IcmpMessage.echo_request(ident=0x1234, sequence=7, payload=b"abcd")
@@ -68,6 +70,7 @@ def test_echo() -> None:
     assert not request.is_error and not reply.is_error
 
 
+@pytest.mark.rfc("RFC 792 formats", "RFC 1191 4")
 def test_errors_carry_the_datagram() -> None:
     """RFC 792, RFC 1191 4: each error has its four bytes and the head of the datagram it is about."""
     head = bytes(range(28))
@@ -100,6 +103,7 @@ def test_errors_carry_the_datagram() -> None:
     assert cases[4][0].gateway == bytes((10, 0, 0, 9))
 
 
+@pytest.mark.rfc("RFC 792 formats", "RFC 1812 5.2.7.1")
 @pytest.mark.parametrize(
     ("type_", "code", "name"),
     [

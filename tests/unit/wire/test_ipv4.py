@@ -43,6 +43,7 @@ def test_garbage(data: bytes) -> None:
         str(header)
 
 
+@pytest.mark.rfc("RFC 791 3.1", "RFC 2474 3")
 def test_fields_of_a_known_packet() -> None:
     """The bits of each field are where RFC 791 3.1 and RFC 2474, 3168 put them."""
     data = bytes.fromhex("45bb0073 1c46e123 4006 b861 c0a80001 c0a800c7")
@@ -83,6 +84,7 @@ def test_version_and_lengths_are_not_judged() -> None:
     assert (header.version, header.total_length, header.checksum) == (6, 1, 0xFFFF)
 
 
+@pytest.mark.rfc("RFC 791 3.1")
 @given(ipv4_headers)
 def test_fill_checksum(header: Ipv4Header) -> None:
     """On request the checksum is the header's own, whatever it held (RFC 791 3.1)."""
@@ -97,6 +99,7 @@ def test_fill_checksum(header: Ipv4Header) -> None:
     assert not header_checksum_ok(wrong)
 
 
+@pytest.mark.rfc("RFC 791 3.1")
 @given(ipv4_address, ipv4_address, u8, st.integers(0, 1400), u16, u8, u8, st.binary(max_size=40))
 def test_build(
     src: bytes, dst: bytes, proto: int, payload: int, ident: int, ttl: int, tos: int, options: bytes
@@ -112,6 +115,7 @@ def test_build(
     assert (header.tos, header.version, header.checksum) == (tos, 4, 0)
 
 
+@pytest.mark.rfc("RFC 791 3.2")
 def test_fragments() -> None:
     """RFC 791 3.2: a datagram is whole if its offset is 0 and no more fragments follow."""
     whole = Ipv4Header.build(A, B, proto=6, payload_length=0, flags=ipv4.FLAG_DF)
@@ -164,6 +168,7 @@ def test_option_garbage(data: bytes) -> None:
     only_malformed(lambda raw: list(iter_options(raw)), data)
 
 
+@pytest.mark.rfc("RFC 791 3.1")
 def test_end_ends_options() -> None:
     """What follows END is padding, whatever it is; a header's own iterator says the same (RFC 791 3.1)."""
     raw = bytes((ipv4.OPTION_NOP, ipv4.OPTION_ROUTER_ALERT, 4, 0, 0, ipv4.OPTION_END, 99, 0))

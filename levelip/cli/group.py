@@ -1,0 +1,28 @@
+"""`lvlip group`: multicast groups, in the habit of ip maddress."""
+
+from __future__ import annotations
+
+import click
+
+from levelip.cli.common import Stack, StackCommand
+
+
+@click.command(cls=StackCommand)
+@click.argument("verb", type=click.Choice(["show", "join", "leave"]), default="show", metavar="[join | leave]")
+@click.argument("group", required=False)
+@click.pass_obj
+def command(stack: Stack, verb: str, group: str | None) -> None:
+    """Show which multicast groups the stack is in; join or leave GROUP."""
+    if verb != "show":
+        if group is None:
+            raise click.UsageError(f"{verb}: a multicast address is expected")
+        answer = stack.ask("ip", f"group.{verb}", group=group)
+        if stack.json:
+            stack.emit(answer)
+        return
+    answer = stack.ask("ip", "groups")
+    for row in answer["groups"]:
+        if stack.json:
+            stack.emit({**row, "igmp_version": answer["version"]})
+        else:
+            click.echo(f"{row['group']} by {', '.join(row['users'])}")
