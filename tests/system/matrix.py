@@ -165,9 +165,15 @@ class Worlds:
             self._path = None
 
 
-def one_end(make: Callable[[], std.socket], task: Mapping[str, Any], listener: std.socket | None = None) -> str:
+def one_end(
+    make: Callable[[], std.socket],
+    task: Mapping[str, Any],
+    listener: std.socket | None = None,
+    *,
+    answers: bool = True,
+) -> str:
     """One end of a transfer, with sockets that `make` makes: the sha256 of what was received, or, from the other end,
-    of what was sent. `listener` listens already."""
+    of what was sent (if the receiver `answers` with it). `listener` listens already."""
     with contextlib.ExitStack() as undo:
         if task["connects"]:
             sock = undo.enter_context(_connected(make, task))
@@ -178,7 +184,8 @@ def one_end(make: Callable[[], std.socket], task: Mapping[str, Any], listener: s
             sock.settimeout(task["limit"])
         if not task["sends"]:
             found = read_all(sock)
-            sock.sendall(found.encode())
+            if answers:
+                sock.sendall(found.encode())
             return found
         for chunk in chunks(stream(task["seed"], task["size"])):
             sock.sendall(chunk)

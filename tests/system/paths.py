@@ -33,6 +33,7 @@ PREFIX = 16  # bits: room for many addresses on the right
 _CABLE, _BRIDGE = "cable0", "bridge0"
 _ENV = {"PYTHONPATH": str(ROOT)}
 CONGESTION = "cubic"
+TAP = "tap0"
 _TIMEOUT_S = 10.0
 
 
@@ -136,10 +137,7 @@ class StackPath(Path):
     ) -> None:
         super().__init__(**options)
         try:
-            self.left.run(["ip", "link", "add", _BRIDGE, "mtu", str(self.mtu), "type", "bridge", "stp_state", "0",
-                           "forward_delay", "0", "mcast_snooping", "0"])  # fmt: skip
-            self.left.run(["ip", "link", "set", _CABLE, "master", _BRIDGE])
-            self.left.run(["ip", "link", "set", _BRIDGE, "up"])
+            bridge(self.left, self.mtu)
             stack = stack_type(
                 self.left,
                 offload=offload,
@@ -147,7 +145,7 @@ class StackPath(Path):
                 host=f"{RIGHT}/{PREFIX}",
                 settings={
                     "device.host_address": "",
-                    "device.name": "tap0",
+                    "device.name": TAP,
                     "device.mtu": self.mtu,
                     "ip.gateway": "",
                     **(settings or {}),
@@ -155,10 +153,25 @@ class StackPath(Path):
                 **(stack_options or {}),
             )
             self.stack = self._undo.enter_context(stack)
-            self.left.run(["ip", "link", "set", "tap0", "master", _BRIDGE])
+            self.left.run(["ip", "link", "set", TAP, "master", _BRIDGE])
         except BaseException:
             self.close()
             raise
+
+
+def bridge(host: Namespace, mtu: int) -> None:
+    """Make the host a switch between its cable and the taps that join it; its kernel has no address there."""
+    host.run(["ip", "address", "flush", "dev", _CABLE])
+    host.run(["ip", "link", "add", _BRIDGE, "mtu", str(mtu), "type", "bridge", "stp_state", "0", "forward_delay", "0",
+              "mcast_snooping", "0"])  # fmt: skip
+    host.run(["ip", "link", "set", _CABLE, "master", _BRIDGE])
+    host.run(["ip", "link", "set", _BRIDGE, "up"])
+
+
+def tap(host: Namespace, name: str, mtu: int) -> None:
+    """A tap for another stack, on the host's bridge."""
+    host.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"])
+    host.run(["ip", "link", "set", name, "mtu", str(mtu), "master", _BRIDGE, "up"])
 
 
 def address(host: Namespace, own: str, congestion: str) -> None:
