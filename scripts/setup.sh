@@ -33,7 +33,7 @@ command -v ip >/dev/null || [ -x /sbin/ip ] || useful+=(iproute2)
 command -v curl >/dev/null || useful+=(curl)
 if [ "$what" = dev ]; then # another stack to test against, and what builds its program
     command -v gcc >/dev/null || useful+=(gcc libc6-dev)
-    [ -e /usr/include/lwip/netif/tapif.h ] || useful+=(liblwip-dev)
+    [ -e /usr/include/lwip/lwip/tcpip.h ] || useful+=(liblwip-dev)
 fi
 
 missing=(${needed[@]+"${needed[@]}"} ${useful[@]+"${useful[@]}"})

@@ -30,7 +30,7 @@ PATHS = {"clean": Impairment(rate_bps=100_000_000), "loss": Impairment(rate_bps=
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     """The built peer."""
-    if not FilePath(INCLUDE, "netif", "tapif.h").exists() or shutil.which("gcc") is None:
+    if not FilePath(INCLUDE, "lwip", "tcpip.h").exists() or shutil.which("gcc") is None:
         pytest.skip("not to be had here: lwIP and a compiler (as root: apt-get install -y liblwip-dev gcc libc6-dev)")
     built = tmp_path_factory.mktemp("lwip") / "peer"
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{INCLUDE}", str(SOURCE), "-o", str(built), "-llwip"]
@@ -54,11 +54,10 @@ class Lwip:
     """The peer, running in the right namespace."""
 
     def __init__(self, path: StackPath, program: FilePath, *, listens: bool, port: int, sends: bool, file: FilePath):
-        argv = [program, RIGHT, str(PREFIX), "listen" if listens else "connect", LEFT, str(port),
+        argv = [program, TAP, RIGHT, str(PREFIX), "listen" if listens else "connect", LEFT, str(port),
                 "send" if sends else "take", file]  # fmt: skip
         self.process: subprocess.Popen[str] = path.right.popen(
             argv,
-            env={"PRECONFIGURED_TAPIF": TAP},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
