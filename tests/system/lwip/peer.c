@@ -130,6 +130,15 @@ static void bring_up(const char *address, int prefixlen)
     sys_thread_new("tap", receive, &tap, 0, 0);
 }
 
+static void send_at_once(int sock)
+{
+    int on = 1;
+
+    /* else each write ends with a partial segment that waits for the peer's delayed ACK (RFC 9293 3.7.4) */
+    if (lwip_setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        fail("TCP_NODELAY");
+}
+
 static int connected(int listens, const char *peer, int port)
 {
     struct sockaddr_in address;
@@ -151,12 +160,14 @@ static int connected(int listens, const char *peer, int port)
         if (accepted < 0)
             fail("accept");
         lwip_close(sock);
+        send_at_once(accepted);
         return accepted;
     }
     address.sin_addr.s_addr = ipaddr_addr(peer);
     printf("ready\n");
     if (lwip_connect(sock, (struct sockaddr *)&address, sizeof address) < 0)
         fail("connect");
+    send_at_once(sock);
     return sock;
 }
 
