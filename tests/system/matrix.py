@@ -45,8 +45,9 @@ RATE = 100_000_000
 QUEUE = 1_000_000
 DROP_TO = 1280
 """The MTU of a path that shrinks in mid-transfer: above Linux's tcp_base_mss (1024), where it looks first."""
-TINY = 8192
-"""SO_RCVBUF of the receiver; Linux doubles it, and offers some 8 KB."""
+TINY, SHORT_TINY = 16_384, 4096
+"""SO_RCVBUF of the receiver (the second where little is sent): less than two segments at an MTU of 9000. Smaller ones
+take a round trip for every few KB, and minutes for all."""
 LIMIT_S = 60.0
 """How long a cell may take. Linux against itself needs 25 s for the slowest."""
 
@@ -262,7 +263,7 @@ def run(path: Path, cell: Cell, *, limit: float = LIMIT_S) -> dict[str, Any]:
         "size": cell.size,
         "limit": limit,
     }
-    tiny = TINY if cell.window == "tiny" else 0
+    tiny = 0 if cell.window == "wide" else TINY if cell.size == SIZE else SHORT_TINY
     ours = {
         **common,
         "connects": stack_connects,
