@@ -73,7 +73,9 @@ def run_as_user(
     """Run it with `home` (which becomes the user's) as HOME and working directory; what it printed, both streams."""
     os.chown(home, UID, UID)
     interpreter = Path(os.path.realpath(sys.executable)).parents[1]
-    text = script(home, command, tun_mode=tun_mode, paths=sorted({interpreter, checkout}), variables=variables or {})
+    text = script(
+        home, command, tun_mode=tun_mode, paths=sorted({interpreter, checkout}), variables=variables or {}
+    )
     return subprocess.run(
         [*_MOUNT, "bash", "-c", text],
         stdin=subprocess.DEVNULL,
