@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench compliance fuzz fuzz-night lint wheel clean distclean
+.PHONY: help demo test test-all bench goodput compliance fuzz fuzz-night lint wheel clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -24,6 +24,9 @@ test-all: $(VENV)/.dev ## all tests, large matrices whole
 
 bench: $(VENV)/.dev ## measure; BENCH_JSON=FILE writes every figure
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+goodput: $(VENV)/.dev ## goodput beside Linux's under loss; GOODPUT_JSON=FILE writes every figure
+	@$(BIN)/python -m benchmarks.goodput $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -31,6 +31,10 @@ fi
 command -v unshare >/dev/null && command -v nsenter >/dev/null && command -v setpriv >/dev/null || needed+=(util-linux)
 command -v ip >/dev/null || [ -x /sbin/ip ] || useful+=(iproute2)
 command -v curl >/dev/null || useful+=(curl)
+if [ "$what" = dev ]; then # another stack to test against, and what builds its program
+    command -v gcc >/dev/null || useful+=(gcc libc6-dev)
+    [ -e /usr/include/lwip/lwip/tcpip.h ] || useful+=(liblwip-dev)
+fi
 
 missing=(${needed[@]+"${needed[@]}"} ${useful[@]+"${useful[@]}"})
 if [ ${#missing[@]} -gt 0 ]; then

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 SAMPLE = 6
-"""Cells of a matrix that run without --all, unless its mark says another number: @pytest.mark.matrix(sample=12)."""
+"""Cells of a matrix that run without --all, unless its mark says another number, @pytest.mark.matrix(sample=12), or
+which: @pytest.mark.matrix(ids={...}), as in the brackets of the test's name."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +24,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: set[pytest.Item] = set()
     for cells in matrices.values():
         marker = cells[0].get_closest_marker("matrix")
+        if marker and "ids" in marker.kwargs:
+            chosen = marker.kwargs["ids"]
+            left_out.update(cell for cell in cells if cell.nodeid.partition("[")[2].removesuffix("]") not in chosen)
+            continue
         sample = marker.kwargs.get("sample", SAMPLE) if marker else SAMPLE
         if len(cells) > sample:
             kept = {round(index * (len(cells) - 1) / max(1, sample - 1)) for index in range(sample)}
