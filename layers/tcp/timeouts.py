@@ -68,9 +68,14 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     if flight <= 0:
         return
     opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
+    if opening and conn.deferred and conn.retransmits < conn.options.defer_accept - 1:
+        conn.retransmits += 1  # TCP_DEFER_ACCEPT: the peer has our SYN-ACK, its data may come (Linux syn_ack_recalc)
+        rto.back_off()
+        ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+        return
     if opening:
         if conn.listener:
-            most = tcp.synack_retries
+            most = max(tcp.synack_retries, conn.options.defer_accept if conn.deferred else 0)
         else:
             most = conn.options.syncnt if conn.options.syncnt >= 0 else tcp.syn_retries
     else:
