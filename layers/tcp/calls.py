@@ -221,7 +221,7 @@ def consumed(ctx: Context, call: Consumed, now: int) -> None:
     if call.upto <= rx.consumed:
         return
     rx.consumed = call.upto
-    if rx.buffer < rx.most and rx.tune(now) and ctx.interest:
+    if rx.buffer < rx.most and rx.tune(now, conn.rto.srtt) and ctx.interest:
         ctx.emit("rcvbuf", conn, size=rx.buffer, most=rx.most, rtt=rx.rtt, space=rx.space)
     if conn.state in (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2) and rx.update_due():
         ctx.counters["window_updates_out"] += 1

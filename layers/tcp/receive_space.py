@@ -14,7 +14,8 @@ may be accepted beyond `consumed` + ring size; `capacity` keeps the rounding of 
 The buffer tunes itself to the path, as Linux's (tcp_rcv_space_adjust, "dynamic right sizing"): it is to hold twice what
 the application takes in a round-trip time, so that the peer's window may double in each. `tune` measures in turns: one
 turn is over when all that was granted at its beginning has been taken. The fastest turn so far is the estimate of the
-RTT, as Linux's without timestamps (tcp_rcv_rtt_measure: the least of the times in which a window's worth came).
+RTT, as Linux's without timestamps (tcp_rcv_rtt_measure: the least of the times in which a window's worth came), within
+a few of the SRTT that the send side knows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MAX_WSCALE = 14  # RFC 7323 2.3
 MIN_MSS = 88  # bytes: smallest MSS of which we estimate the peer's segments (Linux TCP_MIN_MSS)
 
 TUNE_SEGMENTS = 16  # Linux tcp_rcv_space_adjust: so many segments more, for what is not yet known of losses
-START_SEGMENTS = 10  # tcp_init_buffer_space: what the first turn is compared with (TCP_INIT_CWND)
+TUNE_RTTS = 4  # a turn that took longer than so many SRTTs, and than
+TUNE_LEAST = 10_000_000  # ns (what our own processes add), says nothing about the path: the application was slow
 
 _start = attrgetter("start")
 
@@ -146,8 +148,8 @@ class ReceiveSpace:
             return False
         return self.consumed + capacity - self.rcv_nxt >= 2 * (self.rcv_adv - self.rcv_nxt)
 
-    def tune(self, now: int) -> bool:
-        """The application has taken bytes: does the buffer grow? It never shrinks."""
+    def tune(self, now: int, srtt: int) -> bool:
+        """The application has taken bytes: does the buffer grow? It never shrinks. `srtt` in ns, 0: not known."""
         consumed = self.consumed
         if self.turn_from < 0:
             self._turn(now)
@@ -157,8 +159,9 @@ class ReceiveSpace:
         took = max(now - self.turn_at, 1)
         if took < self.rtt or not self.rtt:
             self.rtt = took
-        copied = (consumed - self.turn_from) * self.rtt // took
-        space = self.space or START_SEGMENTS * self.mss
+        rtt = min(self.rtt, max(TUNE_RTTS * srtt, TUNE_LEAST))
+        copied = (consumed - self.turn_from) * rtt // took
+        space = self.space or self.buffer >> 1
         grew = False
         if copied > space:
             self.space = copied

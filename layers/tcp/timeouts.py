@@ -84,11 +84,17 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         conn.first_timeout_at = tx.queue[0].sent_at
     if not opening and too_many(ctx, conn, now):
         return
-    if conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
+    # The peer closed its window over what is under way, and lives: then this is a window probe, RFC 9293 SHLD-17
+    heard = now - conn.last_received_at <= 2 * tcp.rto_max_ms * MS
+    probing = heard and not opening and not tx.snd_wnd and not conn.options.user_timeout_ms and not conn.orphan
+    if probing:
+        conn.first_timeout_at = now
+    elif conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
         _given_up(ctx, conn, now)
         return
-    first = conn.retransmits == 0
-    conn.retransmits += 1
+    first = conn.retransmits == 0 and not (probing and rto.backoffs)
+    if not probing:
+        conn.retransmits += 1
     rto.back_off()
     ctx.counters["rto_timeouts"] += 1
     if not opening:
