@@ -284,11 +284,9 @@ def _small_allowed(
     if conn.override:
         return True
     if size == waiting:
-        if _tail_allowed(conn):
-            return True
         if conn.options.cork:
-            return not flight and _cork_over(ctx, conn, now)
-        return not flight
+            return _tail_allowed(conn) or (not flight and _cork_over(ctx, conn, now))
+        return not flight or _tail_allowed(conn)
     if by_cwnd:
         return not flight
     if size * 2 >= tx.max_wnd:  # rule (3), Fs = 1/2
