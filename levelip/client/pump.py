@@ -236,11 +236,12 @@ class Pump:
 
     def push(self, pair: Pair) -> None:
         """Write what waits into the pair, as far as it takes it, then the end of the stream."""
-        aside = pair.aside
         end = pair.end
         if end is None:
             return
-        if aside and not pair.stuck and not (pair.lowat > 1 and self._holds(pair, end)):
+        holds = pair.lowat > 1 and not pair.stuck and bool(pair.aside) and self._holds(pair, end)
+        aside = pair.aside
+        if aside and not pair.stuck and not holds:
             if pair.discard:
                 pair.written = pair.received
                 aside.clear()
@@ -282,6 +283,7 @@ class Pump:
         waits = pair.received - pair.written
         most = INLINE_CHUNK if pair.receive_ring is None else len(pair.receive_ring) // 2
         if waits >= min(pair.lowat, most) or pair.fin_at is not None or pair.dead or pair.hung_up or pair.discard:
+            pair.aside = deque([b"".join(pair.aside)])  # in one write, lest the reader sees a part of it
             return False
         if unread(end):
             return False  # it is readable already
