@@ -13,9 +13,9 @@ may be accepted beyond `consumed` + ring size; `capacity` keeps the rounding of 
 
 The buffer tunes itself to the path, as Linux's (tcp_rcv_space_adjust, "dynamic right sizing"): it is to hold twice what
 the application takes in a round-trip time, so that the peer's window may double in each. `tune` measures in turns: one
-turn is over when all that was granted at its beginning has been taken. The fastest turn so far is the estimate of the
-RTT, as Linux's without timestamps (tcp_rcv_rtt_measure: the least of the times in which a window's worth came), within
-a few of the SRTT that the send side knows.
+turn is over when all that can be granted at its beginning has been taken. The fastest turn so far is the estimate of
+the RTT, as Linux's without timestamps (tcp_rcv_rtt_measure: the least of the times in which a window's worth came),
+within a few of the SRTT that the send side knows.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class ReceiveSpace:
         """A turn begins."""
         self.turn_from = self.consumed
         self.turn_at = now
-        self.turn_end = max(self.rcv_adv, self.consumed + 1)
+        self.turn_end = self.consumed + self.buffer  # not announced yet: it takes an RTT at least to come
 
     def insert(self, start: int, end: int) -> int:
         """Bytes [start, end), beyond RCV.NXT, have come. Returns how many were new; -1 if they cannot be kept.

@@ -10,7 +10,7 @@ import pytest
 from tcp_host import MSS, Host, connected, established
 
 from levelip.frames.seam import SetOption
-from levelip.rpc.stream import Accepted, Reset
+from levelip.rpc.stream import Accepted, Consumed, Reset
 
 ISN = dict[str, Any]
 BYTES = bytes(range(256)) * 4096  # 1 MB
@@ -367,6 +367,26 @@ def test_a_slow_application_gets_no_larger_buffer() -> None:
     c = connected(**LARGE)
     feed(c, 0, rounds=20, rtt_ms=100, at_once=False)
     assert c.tcb()["rx"]["buffer"] == 262_144
+
+
+def test_news_that_come_late_and_together_are_no_fast_turn() -> None:
+    """All of a window is told as taken by several messages of one instant, before anything could be announced: that
+    measures nothing, and the buffer grows by the round trips as ever."""
+    c = connected(**LARGE)
+    sent = 0
+    for _ in range(6):
+        end = c.tcb()["rx"]["rcv_acc"]
+        while sent < end:
+            size = min(end - sent, 44 * MSS)
+            c.inject("A", seq=1 + sent, ack=1, data=bytes(size), gso=MSS)
+            sent += size
+        c.advance(1)
+        for upto in (sent - 100_000, sent - 50_000, sent):
+            c.core.receive(Consumed(c.sock, upto), c.now)
+        c.flush()
+        c.quiet()
+    rx = c.tcb()["rx"]
+    assert rx["rtt"] >= MS and rx["buffer"] > 2_000_000
 
 
 @pytest.mark.parametrize(
