@@ -326,8 +326,10 @@ def corked(world: str) -> list[float]:
 
 def test_tcp_cork(run: Callable[..., tuple[Any, Any]]) -> None:
     """It holds a byte back for 200 ms; to uncork, or to set TCP_NODELAY, sends it."""
-    for times in run(corked):  # Linux's timer adds what the handshake took
-        assert 0.18 < times[0] < 0.6 * slowness(), times
+    linux, ours = run(corked)
+    assert linux[0] > 0.18  # it has been seen to take up to 0.8 s: an RTO, which the handshake made longer
+    assert 0.18 < ours[0] < 0.4 * slowness()
+    for times in (linux, ours):
         assert times[1] < 0.15 and times[2] < 0.15, times
 
 
