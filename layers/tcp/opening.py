@@ -17,6 +17,7 @@ from layers.tcp.send_space import SendSpace
 from layers.tcp.states import Input
 from layers.tcp.telling import tell_progress
 from layers.tcp.timers import KEEPALIVE, OFF, PMTU, RETRANSMIT
+from levelip.config import TcpConfig
 from levelip.frames.packet import Route
 from levelip.frames.seam import Connected, Incoming
 from levelip.rpc.place import Rings
@@ -79,23 +80,25 @@ def new_connection(
     return conn
 
 
-def set_receive_buffer(ctx: Context, rx: ReceiveSpace, options: Options) -> None:
+def receive_sizes(tcp: TcpConfig, options: Options, ring: int, present: int = 0) -> tuple[int, int]:
     """The receive buffer's size and how far it may grow, by the options: SO_RCVBUF fixes it (Linux SOCK_RCVBUF_LOCK),
-    SO_RCVLOWAT wants twice as much (tcp_set_rcvlowat), TCP_WINDOW_CLAMP bounds it in any case."""
-    tcp = ctx.tcp
+    SO_RCVLOWAT wants twice as much (tcp_set_rcvlowat), TCP_WINDOW_CLAMP bounds it in any case. `present`: the size that
+    it has grown to."""
     if options.rcvbuf >= 0:
         size = most = options.rcvbuf
     else:
         most = tcp.receive_buffer
-        size = max(min(tcp.receive_initial, most), min(2 * options.rcvlowat, most), rx.buffer)
+        size = max(min(tcp.receive_initial, most), min(2 * options.rcvlowat, most), present)
         if not tcp.moderate_rcvbuf:
             most = size
-    largest = rx.ring
-    if options.window_clamp:
-        largest = min(largest, options.window_clamp)
+    largest = min(ring, options.window_clamp) if options.window_clamp else ring
     smallest = min(MIN_BUFFER, largest)
-    rx.buffer = min(max(size, smallest), largest)
-    rx.most = min(max(most, smallest), largest)
+    return min(max(size, smallest), largest), min(max(most, smallest), largest)
+
+
+def set_receive_buffer(ctx: Context, rx: ReceiveSpace, options: Options) -> None:
+    """By the options as they are now."""
+    rx.buffer, rx.most = receive_sizes(ctx.tcp, options, rx.ring, rx.buffer)
 
 
 def set_send_buffer(ctx: Context, tx: SendSpace, options: Options, rings: Rings) -> None:
