@@ -13,20 +13,19 @@ from typing import Any
 
 import msgspec
 
-from gateway import info, options
+from gateway import options
 from gateway.arguments import (
     ARGUMENTS,
     BindArguments,
     CloseArguments,
     ConnectArguments,
-    GetOptionArguments,
     ListenArguments,
-    SetOptionArguments,
     ShutdownArguments,
     SocketArguments,
     parse,
 )
 from gateway.errors import CallError
+from gateway.optioncalls import OptionCalls
 from gateway.state import Asked, Call, Orphan, Session, Socket
 from gateway.table import VERDICTS, Input, State
 from gateway.work import ANY, Work
@@ -36,11 +35,9 @@ from levelip.frames.seam import (
     Connect,
     Connected,
     ForgetMemory,
-    GetInfo,
     Incoming,
     Listen,
     Result,
-    SetOption,
     Taken,
 )
 from levelip.rpc.messages import Pending, Request
@@ -68,6 +65,7 @@ class Calls:
         self._on_accept = on_accept
         self._state = work.state
         self._sockets = work.state.sockets
+        self._options = OptionCalls(work)
         self._handlers = {
             "bind": self._bind,
             "listen": self._listen,
@@ -75,8 +73,8 @@ class Calls:
             "connect": self._connect,
             "shutdown": self._shutdown,
             "close": self._close,
-            "setsockopt": self._setsockopt,
-            "getsockopt": self._getsockopt,
+            "setsockopt": self._options.setsockopt,
+            "getsockopt": self._options.getsockopt,
             "getsockname": self._getsockname,
             "getpeername": self._getpeername,
         }
@@ -133,23 +131,15 @@ class Calls:
         return call.op != "restore" or op in ("bind", "listen", "connect")
 
     def _answer(self, session: Session, request: Request, error: int, data: dict[str, Any], message: str) -> None:
-        self._note(session, request.op, request.sock, error)
+        self._work.note(session, request.op, request.sock, error)
         self._work.reply(session, request.request, error, data, message)
-
-    def _note(self, session: Session | None, op: str, sock: int, error: int) -> None:
-        """Count a settled call and show it."""
-        if error:
-            self._work.counters[f"errno.{errno.errorcode.get(error, str(error))}"] += 1
-        if self._work.interest:
-            pid = session.pid if session is not None else 0
-            self._work.emit("call", op=op[:40], sock=sock, errno=error, pid=pid)
 
     def _finish(self, sock: Socket, error: int, data: dict[str, Any] | None = None) -> None:
         """The socket's call is settled: answer it, and take those that waited for it."""
         call, sock.call = sock.call, None
         session = self._state.sessions.get(sock.session)
         if call is not None and call.op != "restore":
-            self._note(session, call.op, sock.id, error)
+            self._work.note(session, call.op, sock.id, error)
             self._work.reply(session, call.request, error, data)
         waiting, sock.waiting = sock.waiting, []
         if session is not None:
@@ -184,71 +174,10 @@ class Calls:
     def _getsockname(self, _session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
         return {"address": sock.local_address or ANY, "port": sock.local_port}
 
-    def _getpeername(self, _session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
+    def _getpeername(self, session: Session, sock: Socket, request: int, _args: Any) -> dict[str, Any] | None:
+        if self._options.over(session, sock, request, "getpeername"):
+            return None
         return {"address": sock.remote_address, "port": sock.remote_port}
-
-    def _setsockopt(self, _session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
-        if (args.level, args.option) != options.CONGESTION:
-            options.check_length(args.level, args.value)
-        option = options.find(args.level, args.option, reading=False)
-        kept = options.parse(option, args.value, self._work.config)
-        sock.options.update(kept)
-        if option.tcp and self._active_in_tcp(sock):
-            value = options.for_tcp(option, kept[option.name])
-            self._work.to_tcp.append(SetOption(sock.id, option.tcp, value))
-        return {}
-
-    @staticmethod
-    def _active_in_tcp(sock: Socket) -> bool:
-        """Whether tcp has a listener or a connection for the socket, not only a port."""
-        if sock.state is State.CONNECTING:
-            return sock.call is not None and sock.call.step == "connect"
-        return sock.in_tcp and sock.state in (State.LISTENING, State.CONNECTED)
-
-    def _getsockopt(
-        self, session: Session, sock: Socket, request: int, args: GetOptionArguments
-    ) -> dict[str, Any] | None:
-        option = options.find(args.level, args.option, reading=True)
-        if option.name == "TCP_INFO" and self._active_in_tcp(sock) and sock.state is not State.LISTENING:
-            self._ask_figures("info", session, sock, request)
-            return None
-        if option.name == "TCP_MAXSEG" and self._active_in_tcp(sock) and sock.state is State.CONNECTED:
-            self._ask_figures("maxseg", session, sock, request)
-            return None
-        if option.kind is options.Kind.READ:
-            return {"value": self._computed(option.name, sock)}
-        return {"value": options.show(option, sock.options, self._work.config)}
-
-    def _computed(self, name: str, sock: Socket) -> bytes:
-        """The value of an option that cannot be set."""
-        match name:
-            case "TCP_INFO":
-                if sock.state is State.LISTENING:  # Linux: tcpi_unacked is the queue, tcpi_sacked its limit
-                    listening = {"state": info.TCP_LISTEN, "unacked": len(sock.queue), "sacked": sock.backlog}
-                    return info.pack(listening)
-                return info.pack({"state": info.TCP_CLOSE})
-            case "SO_ERROR":
-                error, sock.so_error = sock.so_error, 0
-                return options.number(error)
-            case "SO_TYPE":
-                return options.number(SOCK_STREAM)
-            case "SO_DOMAIN":
-                return options.number(AF_INET)
-            case "SO_PROTOCOL":
-                return options.number(IPPROTO_TCP)
-            case "SO_ACCEPTCONN":
-                return options.number(int(sock.state is State.LISTENING))
-        return options.number(1)  # SO_SNDLOWAT
-
-    def _ask_figures(self, kind: str, session: Session, sock: Socket, request: int) -> None:
-        number = self._ask(Asked(kind, sock.id, session.number, request))
-        self._work.to_tcp.append(GetInfo(number, sock.id))
-
-    def _ask(self, asked: Asked) -> int:
-        self._state.requests_made += 1
-        number = self._state.requests_made
-        self._state.asked[number] = asked
-        return number
 
     # bind, listen, connect
 
@@ -303,7 +232,7 @@ class Calls:
             self._finish(sock, 0)
         else:
             call.step = "listen"
-            call.asked = self._ask(Asked("call", sock.id))
+            call.asked = self._work.ask(Asked("call", sock.id))
             backlog = sock.backlog if call.op == "restore" else call.backlog
             told = options.all_for_tcp(sock.options)
             self._work.to_tcp.append(Listen(call.asked, sock.id, sock.region, backlog, told))
@@ -317,7 +246,7 @@ class Calls:
         if call.op == "bind":
             address, port = call.address, call.port
         call.step = "bind"
-        call.asked = self._ask(Asked("call", sock.id))
+        call.asked = self._work.ask(Asked("call", sock.id))
         reuse_address = bool(sock.options.get("SO_REUSEADDR"))
         reuse_port = bool(sock.options.get("SO_REUSEPORT"))
         wanted = b"" if address == ANY else address
@@ -330,7 +259,7 @@ class Calls:
             self._work.drop(TCP_UNKNOWN, request=frame.request)
             return
         if asked.kind != "call":
-            self._figures(asked, frame)
+            self._options.answered(asked, frame)
             return
         sock = self._sockets.get(asked.sock)
         if sock is None or sock.call is None or sock.call.asked != frame.request:
@@ -379,16 +308,6 @@ class Calls:
         """Ask tcp once more in a while."""
         call.step = ""
         self._work.arm(self._work.now + (YOUNG_RETRY_NS if self._young() else RETRY_NS), "again", sock.id)
-
-    def _figures(self, asked: Asked, frame: Result) -> None:
-        figures = frame.data if not frame.errno else {"state": info.TCP_CLOSE}
-        if asked.kind == "info":
-            value = info.pack(figures)
-        else:
-            value = options.number(info.figure(figures, "snd_mss") or options.MSS_DEFAULT)
-        session = self._state.sessions.get(asked.session)
-        self._note(session, "getsockopt", asked.sock, 0)
-        self._work.reply(session, asked.request, 0, {"value": value})
 
     # connections
 
@@ -500,7 +419,9 @@ class Calls:
 
     # the end
 
-    def _shutdown(self, session: Session, sock: Socket, _request: int, args: ShutdownArguments) -> dict[str, Any]:
+    def _shutdown(
+        self, session: Session, sock: Socket, request: int, args: ShutdownArguments
+    ) -> dict[str, Any] | None:
         if sock.state is State.LISTENING:
             if args.how != 1:  # SHUT_RD ends the listening (net/ipv4/af_inet.c inet_shutdown)
                 self._leave_tcp(sock)
@@ -513,6 +434,8 @@ class Calls:
             if sock.in_tcp:
                 self._leave_tcp(sock)
             self.connect_failed(sock, errno.ECONNRESET, shut=True)
+        elif self._options.over(session, sock, request, "shutdown"):
+            return None
         return {}  # connected: the FIN is the stream's Eof, which the client sends after its last Send
 
     def _leave_tcp(self, sock: Socket) -> None:
@@ -625,7 +548,7 @@ class Calls:
         state.asked.clear()
         for question in asked:
             if question.kind != "call":
-                self._figures(question, Result(0, errno.ENETDOWN))
+                self._options.answered(question, Result(0, errno.ENETDOWN))
         orphans = [*state.orphans.values()]
         state.orphans.clear()
         for orphan in orphans:

@@ -1,4 +1,4 @@
-"""struct tcp_info, byte for byte as Linux's getsockopt(TCP_INFO) gives it (include/uapi/linux/tcp.h).
+"""struct tcp_info, byte for byte as Linux 6.18's getsockopt(TCP_INFO) gives it (include/uapi/linux/tcp.h).
 
 tcp answers GetInfo with figures under Linux's names; here they become the struct. A field that tcp does not know is 0.
 """
@@ -26,11 +26,15 @@ FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("data_segs_in", "I"), ("data_segs_out", "I"), ("delivery_rate", "Q"),
     ("busy_time", "Q"), ("rwnd_limited", "Q"), ("sndbuf_limited", "Q"),
     ("delivered", "I"), ("delivered_ce", "I"), ("bytes_sent", "Q"), ("bytes_retrans", "Q"),
-    ("dsack_dups", "I"), ("reord_seen", "I"), ("rcv_ooopack", "I"), ("snd_wnd", "I"),
+    ("dsack_dups", "I"), ("reord_seen", "I"), ("rcv_ooopack", "I"), ("snd_wnd", "I"), ("rcv_wnd", "I"), ("rehash", "I"),
+    ("total_rto", "H"), ("total_rto_recoveries", "H"), ("total_rto_time", "I"), ("received_ce", "I"),
+    ("delivered_e1_bytes", "I"), ("delivered_e0_bytes", "I"), ("delivered_ce_bytes", "I"),
+    ("received_e1_bytes", "I"), ("received_e0_bytes", "I"), ("received_ce_bytes", "I"),
+    ("accecn_fail_mode", "H"), ("accecn_opt_seen", "H"),
 )  # fmt: skip
 
 _LAYOUT = struct.Struct("=" + "".join(code for _, code in FIELDS))
-_LARGEST = {"B": 0xFF, "I": 0xFFFF_FFFF, "Q": 0xFFFF_FFFF_FFFF_FFFF}
+_LARGEST = {"B": 0xFF, "H": 0xFFFF, "I": 0xFFFF_FFFF, "Q": 0xFFFF_FFFF_FFFF_FFFF}
 SIZE: Final = _LAYOUT.size
 STATES: Final = {
     "ESTABLISHED": 1, "SYN_SENT": 2, "SYN_RECEIVED": 3, "SYN_RECV": 3, "FIN_WAIT_1": 4, "FIN_WAIT1": 4,

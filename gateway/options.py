@@ -24,6 +24,11 @@ MSS_DEFAULT: Final = 536  # TCP_MSS_DEFAULT: what TCP_MAXSEG shows before there 
 MSS_MIN, MSS_MAX = 88, 32_767  # TCP_MIN_MSS, MAX_TCP_WINDOW
 KEEP_MAX_S: Final = 32_767  # MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
 COUNT_MAX: Final = 127  # MAX_TCP_KEEPCNT, MAX_TCP_SYNCNT
+FIN_TIMEOUT_MAX_S: Final = 120  # TCP_FIN_TIMEOUT_MAX
+SYN_TIMEOUT_S: Final = 1  # TCP_TIMEOUT_INIT: TCP_DEFER_ACCEPT is kept as so many retransmissions of a SYN-ACK
+RTO_MAX_S: Final = 120  # TCP_RTO_MAX
+DEFER_MOST: Final = 255  # rskq_defer_accept is a byte
+PMTUDISC_WANT: Final = 1  # IP_PMTUDISC_WANT
 CONGESTION_NAME: Final = 16  # TCP_CA_NAME_MAX
 CONGESTIONS: Final = {"newreno": "newreno", "reno": "newreno"}  # name as set → strategy; "reno" is Linux's name of it
 INT_MAX: Final = (1 << 31) - 1
@@ -45,6 +50,10 @@ class Kind(Enum):
     TOS = "tos"
     TTL = "ttl"
     MAXSEG = "maxseg"
+    QUICKACK = "quickack"
+    DEFER = "defer"
+    LINGER2 = "linger2"
+    CLAMP = "clamp"
     READ = "read"  # computed from the socket; cannot be set
 
 
@@ -62,7 +71,7 @@ class Option:
 
 _F, _I, _R = Kind.FLAG, Kind.INT, Kind.READ
 OPTIONS: Final[dict[tuple[int, int], Option]] = {
-    (SOL_SOCKET, 2): Option("SO_REUSEADDR", _F),
+    (SOL_SOCKET, 2): Option("SO_REUSEADDR", _F, "reuse_address"),
     (SOL_SOCKET, 3): Option("SO_TYPE", _R),
     (SOL_SOCKET, 4): Option("SO_ERROR", _R),
     (SOL_SOCKET, 6): Option("SO_BROADCAST", _F),
@@ -71,8 +80,8 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F, "keepalive"),
     (SOL_SOCKET, 10): Option("SO_OOBINLINE", _F),  # our urgent data is always in line (RFC 6093 5)
     (SOL_SOCKET, 13): Option("SO_LINGER", Kind.LINGER),
-    (SOL_SOCKET, 15): Option("SO_REUSEPORT", _F),
-    (SOL_SOCKET, 18): Option("SO_RCVLOWAT", _I),  # kept for the client, which acts on it; so are the two timeouts
+    (SOL_SOCKET, 15): Option("SO_REUSEPORT", _F, "reuse_port"),
+    (SOL_SOCKET, 18): Option("SO_RCVLOWAT", _I, "rcvlowat"),  # the client acts on it; on the two timeouts it alone
     (SOL_SOCKET, 19): Option("SO_SNDLOWAT", _R),
     (SOL_SOCKET, 20): Option("SO_RCVTIMEO", Kind.TIME),
     (SOL_SOCKET, 21): Option("SO_SNDTIMEO", Kind.TIME),
@@ -81,16 +90,22 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (SOL_SOCKET, 39): Option("SO_DOMAIN", _R),
     (IPPROTO_TCP, 1): Option("TCP_NODELAY", _F, "nodelay"),
     (IPPROTO_TCP, 2): Option("TCP_MAXSEG", Kind.MAXSEG, "maxseg", MSS_MIN, MSS_MAX),
+    (IPPROTO_TCP, 3): Option("TCP_CORK", _F, "cork"),
     (IPPROTO_TCP, 4): Option("TCP_KEEPIDLE", _I, "keepidle_ms", 1, KEEP_MAX_S, 1000),
     (IPPROTO_TCP, 5): Option("TCP_KEEPINTVL", _I, "keepintvl_ms", 1, KEEP_MAX_S, 1000),
     (IPPROTO_TCP, 6): Option("TCP_KEEPCNT", _I, "keepcnt", 1, COUNT_MAX),
     (IPPROTO_TCP, 7): Option("TCP_SYNCNT", _I, "syncnt", 1, COUNT_MAX),
+    (IPPROTO_TCP, 8): Option("TCP_LINGER2", Kind.LINGER2, "linger2_ms", scale=1000),
+    (IPPROTO_TCP, 9): Option("TCP_DEFER_ACCEPT", Kind.DEFER, "defer_accept"),
+    (IPPROTO_TCP, 10): Option("TCP_WINDOW_CLAMP", Kind.CLAMP, "window_clamp"),
     (IPPROTO_TCP, 11): Option("TCP_INFO", _R),
-    (IPPROTO_TCP, 12): Option("TCP_QUICKACK", _F, "quickack"),
+    (IPPROTO_TCP, 12): Option("TCP_QUICKACK", Kind.QUICKACK, "quickack"),
     CONGESTION: Option("TCP_CONGESTION", Kind.NAME),
     (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+    (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),  # IP_PMTUDISC_DONT to _OMIT
+    (IPPROTO_IP, 14): Option("IP_MTU", _R),
 }
 BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
 
@@ -119,7 +134,7 @@ def _number(option: Option, value: int | bytes) -> int:
     if len(value) >= _INT.size:
         number: int = _INT.unpack_from(value)[0]
         return number
-    if option.kind in (Kind.TOS, Kind.TTL):
+    if option.name.startswith("IP_"):
         return value[0] if value else 0
     raise CallError(errno.EINVAL, f"{option.name} takes an int")
 
@@ -139,16 +154,49 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
             return {option.name: _buffer(option, _number(option, value), config)}
         case Kind.TOS:
             return {option.name: _number(option, value) & 0xFC}  # the ECN bits are TCP's (RFC 3168 6.1)
+        case Kind.QUICKACK:
+            given = _number(option, value)
+            return {option.name: (1 if given & 1 else 2) if given else 0}
+        case Kind.DEFER:
+            return {option.name: _retransmissions(_number(option, value))}
+        case Kind.LINGER2:
+            given = _number(option, value)
+            return {option.name: -1 if given < 0 else min(given, FIN_TIMEOUT_MAX_S)}
+        case Kind.CLAMP:
+            given = _number(option, value)
+            return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
         return {option.name: config.ttl}
     if option.kind is Kind.MAXSEG and number == 0:
         return {option.name: 0}
-    if option.name == "SO_RCVLOWAT":
-        return {option.name: INT_MAX if number < 0 else number or 1}
+    if option.name == "SO_RCVLOWAT":  # net/ipv4/tcp.c tcp_set_rcvlowat: at most half of what can be buffered
+        return {option.name: min(INT_MAX if number < 0 else number or 1, config.tcp.receive_buffer >> 1)}
     if not option.low <= number <= option.high:
         raise CallError(errno.EINVAL, f"{option.name}: {option.low} to {option.high}")
     return {option.name: number}
+
+
+def _retransmissions(seconds: int) -> int:
+    """How many SYN-ACKs are sent in so many seconds (net/ipv4/tcp.c secs_to_retrans)."""
+    if seconds <= 0:
+        return 0
+    timeout = period = SYN_TIMEOUT_S
+    count = 1
+    while seconds > period and count < DEFER_MOST:
+        count += 1
+        timeout = min(timeout * 2, RTO_MAX_S)
+        period += timeout
+    return count
+
+
+def _seconds(retransmissions: int) -> int:
+    """The time that so many SYN-ACKs take (retrans_to_secs)."""
+    timeout, period = SYN_TIMEOUT_S, 0
+    for _ in range(retransmissions):
+        period += timeout
+        timeout = min(timeout * 2, RTO_MAX_S)
+    return period
 
 
 def _buffer(option: Option, asked: int, config: GatewayCoreConfig) -> int:
@@ -190,8 +238,8 @@ def default(option: Option, config: GatewayCoreConfig) -> int:
     """What a socket has that never set the option."""
     tcp = config.tcp
     values = {
-        "SO_SNDBUF": tcp.send_buffer,
-        "SO_RCVBUF": tcp.receive_buffer,
+        "SO_SNDBUF": min(tcp.send_initial, tcp.send_buffer),
+        "SO_RCVBUF": min(tcp.receive_initial, tcp.receive_buffer),
         "SO_RCVLOWAT": 1,
         "TCP_NODELAY": int(not tcp.nagle),
         "TCP_MAXSEG": MSS_DEFAULT,
@@ -200,6 +248,8 @@ def default(option: Option, config: GatewayCoreConfig) -> int:
         "TCP_KEEPCNT": tcp.keepalive_probes,
         "TCP_SYNCNT": tcp.syn_retries,
         "TCP_QUICKACK": 1,
+        "TCP_LINGER2": tcp.fin_timeout_ms // 1000,
+        "IP_MTU_DISCOVER": PMTUDISC_WANT,
         "IP_TTL": config.ttl,
     }
     return values.get(option.name, 0)
@@ -210,8 +260,12 @@ def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> 
     if option.kind is Kind.NAME:
         return config.tcp.congestion.encode("ascii").ljust(CONGESTION_NAME, b"\0")
     value = kept.get(option.name)
-    if value is None or (option.kind is Kind.MAXSEG and value == 0):
+    if value is None or (option.kind in (Kind.MAXSEG, Kind.LINGER2) and value == 0):
         value = default(option, config)
+    if option.kind is Kind.QUICKACK:
+        return _INT.pack(int(bool(value)))
+    if option.kind is Kind.DEFER:
+        return _INT.pack(_seconds(value))
     if option.kind is Kind.LINGER:
         return _LINGER.pack(value, kept.get("linger_s", 0))
     if option.kind is Kind.TIME:
@@ -225,7 +279,9 @@ def number(value: int) -> bytes:
 
 
 def for_tcp(option: Option, value: int) -> int:
-    """What tcp is told: a buffer's real size, times in ms."""
+    """What tcp is told: a buffer's real size, times in ms, -1 as it is."""
+    if value < 0:
+        return value
     return value // 2 if option.kind is Kind.BUFFER else value * option.scale
 
 

@@ -96,7 +96,7 @@ class Session(Struct, kw_only=True):
 class Asked(Struct):
     """A question to tcp that is under way."""
 
-    kind: str  # "call" (bind, listen), "info", "maxseg"
+    kind: str  # "call" (bind, listen), an option's name, "getpeername", "shutdown"
     sock: int
     session: int = 0
     request: int = 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
+from errno import errorcode
 from typing import Any
 
 from gateway.config import GatewayCoreConfig
-from gateway.state import GatewayState, Session, Socket
+from gateway.state import Asked, GatewayState, Session, Socket
 from gateway.table import Input, follow
 from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, Probe
 from levelip.rpc.messages import Refused, Reply, ToClient
@@ -56,7 +57,22 @@ class Work:
         self.drop(reason, client=session.pid, detail=detail, **data)
         self.tell(session, Refused(errno, detail))
 
+    def ask(self, asked: Asked) -> int:
+        """Keep a question to tcp until its Result comes; its number."""
+        self.state.requests_made += 1
+        number = self.state.requests_made
+        self.state.asked[number] = asked
+        return number
+
     # counting and events
+
+    def note(self, session: Session | None, op: str, sock: int, error: int) -> None:
+        """Count a settled call and show it."""
+        if error:
+            self.counters[f"errno.{errorcode.get(error, str(error))}"] += 1
+        if self.interest:
+            pid = session.pid if session is not None else 0
+            self.emit("call", op=op[:40], sock=sock, errno=error, pid=pid)
 
     def drop(self, reason: Reason, /, **data: Any) -> None:
         """Something is discarded."""

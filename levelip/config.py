@@ -152,6 +152,20 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     receive_buffer: Annotated[
         int, _size(ge=4096, description="bytes a connection holds for the application; bounds the window")
     ] = 4_194_304
+    send_initial: Annotated[
+        int,
+        _size(ge=4096, description="bytes of send buffer at the start; it grows with cwnd up to send_buffer (tcp_wmem)"),
+    ] = 262_144
+    receive_initial: Annotated[
+        int,
+        _size(
+            ge=4096,
+            description="bytes of receive buffer at the start; it grows with the rate up to receive_buffer (tcp_rmem)",
+        ),
+    ] = 262_144
+    moderate_rcvbuf: Annotated[
+        bool, Meta(description="receive buffers grow (Linux tcp_moderate_rcvbuf) where SO_RCVBUF is not set")
+    ] = True
     send_ring: Annotated[
         int, _size(ge=65_536, description="address space of a send buffer: upper limit of SO_SNDBUF")
     ] = 4_194_304

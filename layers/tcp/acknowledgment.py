@@ -370,12 +370,15 @@ def _timers(ctx: Context, conn: Connection, advanced: bool, now: int) -> None:
 
 
 def window_update(ctx: Context, conn: Connection, offset: int, ack: int, window: int) -> bool:
-    """SND.WND from an acceptable segment; whether it changed. A window that opens ends the persist state."""
+    """SND.WND from an acceptable segment; whether it changed. A window that changes ends the persist state; if it only
+    stays small, or TCP_CORK holds data back, the timer goes on, lest a peer that talks puts it off for ever."""
     tx = conn.tx
     old = tx.snd_wnd
     changed = tx.update_window(offset, ack, window)
-    if tx.snd_wnd > 0:
+    if changed and tx.snd_wnd > 0:
         conn.deadlines[PERSIST] = OFF
+        if not old and tx.queue and tx.queue[0].times > 1:
+            tx.lose_all()  # it was closed over data under way: what we repeated into it was thrown away
     if changed and ctx.interest and (old == 0 or window == 0):
         ctx.emit("window", conn, frame=conn.ack_causes, old=old, new=window)
     return changed

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import errno
 
-from layers.tcp.closing import abort, end_time_wait, forget, free_rings, gone, release
-from layers.tcp.connection import OPTION_RANGES, Connection, Options, connection_key
-from layers.tcp.context import MS, Context
+from layers.tcp.closing import abort, end_time_wait, forget, gone, release, wait_for_fin
+from layers.tcp.connection import Connection, Options, connection_key
+from layers.tcp.context import Context
 from layers.tcp.info import tcp_info
 from layers.tcp.listener import Listener
-from layers.tcp.opening import MIN_BUFFER, arm_keepalive, new_connection
+from layers.tcp.opening import new_connection
 from layers.tcp.orphans import adopt
-from layers.tcp.output import fixed_headers, send_reset
+from layers.tcp.output import send_reset
 from layers.tcp.ports import Binding
 from layers.tcp.routes import ip_header, mss_of
+from layers.tcp.socket_options import take_options
 from layers.tcp.states import Input, State
 from layers.tcp.telling import tell_accepted
 from layers.tcp.time_wait_reuse import next_isn, reusable
-from layers.tcp.timers import FIN_WAIT
 from levelip.frames.packet import Route
 from levelip.frames.seam import (
     Bind,
@@ -27,7 +27,6 @@ from levelip.frames.seam import (
     Listen,
     Released,
     Result,
-    SetOption,
     Store,
     StoreFailed,
     Taken,
@@ -69,7 +68,7 @@ def listen(ctx: Context, call: Listen, now: int) -> None:
     known = ctx.listeners.get(call.sock)
     if known is not None:
         known.backlog = backlog
-        _take_options(known.options, call.options)
+        take_options(known.options, call.options)
         ctx.to_gateway.append(Result(call.request, 0, {"address": known.address, "port": known.port}))
         return
     binding = ctx.ports.by_socket.get(call.sock)
@@ -89,7 +88,7 @@ def listen(ctx: Context, call: Listen, now: int) -> None:
         ctx.to_gateway.append(Result(call.request, errno.EADDRINUSE))
         return
     options = Options()
-    _take_options(options, call.options)
+    take_options(options, call.options)
     listener = Listener(call.sock, binding.address, binding.port, call.region, backlog, options)
     ctx.listeners[call.sock] = listener
     ctx.listening.setdefault(binding.address + binding.port.to_bytes(2, "big"), []).append(call.sock)
@@ -129,7 +128,7 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     if binding is None:
         ctx.ports.hold(call.sock, Binding(local, port, chosen=False))
     options = Options()
-    _take_options(options, call.options)
+    take_options(options, call.options)
     conn = new_connection(
         ctx, call.sock, local, port, remote, call.port, route=route, rings=rings, options=options, now=now
     )
@@ -222,6 +221,8 @@ def consumed(ctx: Context, call: Consumed, now: int) -> None:
     if call.upto <= rx.consumed:
         return
     rx.consumed = call.upto
+    if rx.buffer < rx.most and rx.tune(now, conn.rto.srtt) and ctx.interest:
+        ctx.emit("rcvbuf", conn, size=rx.buffer, most=rx.most, rtt=rx.rtt, space=rx.space)
     if conn.state in (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2) and rx.update_due():
         ctx.counters["window_updates_out"] += 1
         conn.ack_now = True
@@ -313,9 +314,7 @@ def close_connection(ctx: Context, conn: Connection, aborting: bool, now: int) -
         _close_stream(ctx, conn)
         return
     if conn.state == State.FIN_WAIT_2:  # it had shut its direction before, and all of that is acknowledged
-        release(ctx, conn)
-        free_rings(ctx, conn)
-        ctx.timers.arm(conn, FIN_WAIT, now + ctx.tcp.fin_timeout_ms * MS)
+        wait_for_fin(ctx, conn, now, closing=True)
 
 
 def stop_listening(ctx: Context, listener: Listener, now: int) -> None:
@@ -354,45 +353,7 @@ def store_failed(ctx: Context, call: StoreFailed, now: int) -> None:
                 gone(ctx, conn, errno.ECONNRESET)
 
 
-# options and figures
-
-
-def _take_options(options: Options, given: dict[str, int]) -> None:
-    for name, value in given.items():
-        if name in OPTION_RANGES:
-            low, high = OPTION_RANGES[name]
-            setattr(options, name, min(max(value, low), high))
-
-
-def set_option(ctx: Context, call: SetOption, now: int) -> None:
-    """A socket option; a listener's is for its children to come."""
-    listener = ctx.listeners.get(call.sock)
-    if listener is not None:
-        _take_options(listener.options, {call.name: call.value})
-        return
-    conn = ctx.sockets.get(call.sock)
-    if conn is None:
-        ctx.drop(reasons.TCP_UNKNOWN_SOCKET, 0)
-        return
-    if call.name not in OPTION_RANGES:
-        ctx.drop(reasons.TCP_UNKNOWN_OPTION, 0, conn, name=call.name)
-        return
-    _take_options(conn.options, {call.name: call.value})
-    if call.name in ("keepalive", "keepidle_ms"):
-        if conn.state in (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2):
-            arm_keepalive(ctx, conn, now)
-    elif call.name == "sndbuf":
-        conn.tx.buffer = min(max(call.value, MIN_BUFFER), conn.rings.send_size)
-    elif call.name == "rcvbuf":
-        conn.rx.buffer = min(max(call.value, MIN_BUFFER), conn.rings.receive_size)
-    elif call.name == "maxseg":
-        conn.set_mss(fixed_headers(conn))
-    elif call.name == "quickack":
-        if call.value:
-            conn.interactive = False
-            if conn.rx.rcv_nxt > conn.rx.last_ack_sent:
-                conn.ack_now = True
-    ctx.want_output(conn)
+# figures, routes
 
 
 def get_info(ctx: Context, call: GetInfo, now: int) -> None:

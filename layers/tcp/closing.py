@@ -11,7 +11,7 @@ from layers.tcp.context import MS, Context
 from layers.tcp.output import send_reset
 from layers.tcp.states import Input, State
 from layers.tcp.telling import tell_progress
-from layers.tcp.timers import KINDS, OFF, TIME_WAIT
+from layers.tcp.timers import FIN_WAIT, KINDS, OFF, TIME_WAIT
 from layers.tcp.timewait import TimeWait
 from levelip.frames.seam import Released
 from levelip.rpc.stream import Reset
@@ -133,6 +133,26 @@ def enter_time_wait(ctx: Context, conn: Connection, now: int) -> None:
         forget(ctx, conn)
     else:
         ctx.mark_dirty(conn)
+
+
+def wait_for_fin(ctx: Context, conn: Connection, now: int, *, closing: bool) -> bool:
+    """FIN-WAIT-2 and nobody reads any more: the peer has a while to send its FIN (Linux tcp_fin_timeout, TCP_LINGER2).
+
+    With a negative TCP_LINGER2 it has none: `closing` (the application closes now) resets the connection, else it is
+    forgotten (Linux tcp_close, tcp_rcv_state_process). Returns whether it waits.
+    """
+    release(ctx, conn)
+    free_rings(ctx, conn)
+    own = conn.options.linger2_ms
+    if own >= 0:
+        ctx.timers.arm(conn, FIN_WAIT, now + (own or ctx.tcp.fin_timeout_ms) * MS)
+        return True
+    if closing:
+        abort(ctx, conn, now)
+    else:
+        ctx.change_state(conn, Input.TIMEOUT)
+        ended(ctx, conn)
+    return False
 
 
 def arm_time_wait(ctx: Context, record: TimeWait, deadline: int) -> None:

@@ -23,6 +23,8 @@ from levelip.wire.addr import format_address
 MASK = 0xFFFF_FFFF
 QUICK_ACKS = 16  # Linux TCP_MAX_QUICKACKS: ACKs without delay at the start, so that the peer's slow start is not slowed
 
+PMTUDISC_WANT, PMTUDISC_DO, PMTUDISC_PROBE = 1, 2, 3  # of IP_MTU_DISCOVER (include/uapi/linux/in.h)
+
 
 def _off() -> list[int]:
     return [OFF] * KINDS
@@ -47,6 +49,12 @@ class Options:
     quickack: int = -1
     reuse_address: int = 0
     reuse_port: int = 0
+    cork: int = 0
+    defer_accept: int = 0  # SYN-ACKs that are sent before a connection without data is handed out
+    linger2_ms: int = 0  # FIN-WAIT-2 of an orphan; 0: not set, -1: none
+    window_clamp: int = 0  # 0: none
+    rcvlowat: int = 1
+    mtu_discover: int = 1  # IP_PMTUDISC_*
 
 
 OPTION_RANGES: dict[str, tuple[int, int]] = {
@@ -62,9 +70,15 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "tos": (0, 255),
     "syncnt": (1, 127),
     "user_timeout_ms": (0, 1 << 31),
-    "quickack": (-1, 1),
+    "quickack": (-1, 2),
     "reuse_address": (0, 1),
     "reuse_port": (0, 1),
+    "cork": (0, 1),
+    "defer_accept": (0, 255),
+    "linger2_ms": (-1, 120_000),
+    "window_clamp": (0, 1 << 31),
+    "rcvlowat": (1, 1 << 31),
+    "mtu_discover": (0, 5),
 }
 """Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""
 
@@ -132,8 +146,11 @@ class Connection:
     ack_causes: int = 0  # id of the last segment that came: what our next segment answers
     probe: bool = False  # a window probe or keep-alive is due
     override: bool = False  # SWS avoidance is off for one segment (RFC 9293 3.8.6.2.1, rule 4)
+    cork_nxt: int = -1  # TCP_CORK holds back what stands at this SND.NXT
+    cork_until: int = 0  # until this instant
     cwnd_limited: bool = False
     quick_acks: int = QUICK_ACKS
+    deferred: bool = False  # TCP_DEFER_ACCEPT: the ACK of our SYN-ACK came, without data
     interactive: bool = False  # data goes to and fro: ACKs ride on answers (Linux pingpong)
     traced: bool = False
     # what the gateway was told
@@ -176,6 +193,10 @@ class Connection:
         """TSval of a segment sent at `now`."""
         return (now // 1_000_000 + self.ts_offset) & MASK
 
+    def set_mtu_discover(self, mode: int) -> None:
+        """IP_MTU_DISCOVER: DF is set for IP_PMTUDISC_WANT, _DO and _PROBE (Linux ip_dont_fragment)."""
+        self.dont_fragment = mode in (PMTUDISC_WANT, PMTUDISC_DO, PMTUDISC_PROBE)
+
     def set_mss(self, fixed: int) -> None:
         """Work out the sizes of segments from the peer's MSS and the path's MTU; `fixed`: headers without options.
 
@@ -183,8 +204,6 @@ class Connection:
         """
         tx = self.tx
         mss = min(self.peer_mss, (min(self.pmtu, self.mtu.low) if self.mtu.enabled else self.pmtu) - fixed)
-        if self.options.maxseg:
-            mss = min(mss, self.options.maxseg)
         tx.mss = max(mss - (12 if self.timestamps else 0), 8)
         tx.most = tx.mss
         largest = min(self.gso_max, MAX_SUPER) - MAX_HEADERS

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from layers.tcp import calls, control, snapshot
+from layers.tcp import calls, control, snapshot, socket_options
 from layers.tcp.closing import abort
 from layers.tcp.config import TcpCoreConfig
 from layers.tcp.context import Context
@@ -80,7 +80,7 @@ class TcpCore:
             Listen: calls.listen,
             Connect: calls.connect,
             Taken: calls.taken,
-            SetOption: calls.set_option,
+            SetOption: socket_options.set_option,
             GetInfo: calls.get_info,
             Close: calls.close,
             Urgent: send_urgent,

@@ -15,7 +15,7 @@ from layers.tcp.connection import Connection, Options, connection_key
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import timestamp_offset
 from layers.tcp.listener import Listener
-from layers.tcp.opening import agree, new_connection
+from layers.tcp.opening import agree, new_connection, receive_sizes
 from layers.tcp.output import PARTIAL, PROTO_TCP, TCP_HEADER, TO_IP_MOST
 from layers.tcp.ports import Binding
 from layers.tcp.receive_space import scale_for, whole_segments
@@ -86,13 +86,13 @@ def send_cookie(
     cookie = make_cookie(secret, who, irs, options.mss or DEFAULT_MSS, now)
     own = listener.options
     mss = mss_of(route.mtu, remote)
-    buffer = min(own.rcvbuf if own.rcvbuf >= 0 else tcp.receive_buffer, tcp.receive_ring)
+    buffer, most = receive_sizes(tcp, own, tcp.receive_ring)
     stamps = scale = None
     sack = False
     if tcp.timestamps and options.timestamps is not None:
         sack = tcp.sack and options.sack_permitted
         theirs = options.wscale if tcp.window_scaling else None
-        scale = None if theirs is None else scale_for(buffer)
+        scale = None if theirs is None else scale_for(most)
         ticks = make_stamp(now // MS, scale=None if theirs is None else min(theirs, 14), sack=sack, ecn=False)
         stamps = ((ticks + timestamp_offset(secret, local, remote)) & MASK, options.timestamps[0])
     mss = min(mss, own.maxseg) if own.maxseg else mss

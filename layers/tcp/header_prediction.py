@@ -72,8 +72,8 @@ def predicted(
             if not conn.queued:
                 conn.queued = True
                 ctx.work.append(conn)
-        if window:
-            conn.deadlines[PERSIST] = -1
+            if window:
+                conn.deadlines[PERSIST] = -1
     if acked:
         new_ack(ctx, conn, una, echo, now)
         if not conn.queued and (tx.snd_nxt < tx.snd_end or tx.snd_nxt == tx.fin_at):

@@ -44,14 +44,15 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "last_data_recv": (now - conn.last_data_received_at) // MS if conn.last_data_received_at else 0,
         "last_ack_recv": (now - conn.last_received_at) // MS if conn.last_received_at else 0,
         "pmtu": conn.pmtu,
-        "rcv_ssthresh": rx.buffer,
+        "rcv_ssthresh": rx.capacity(),
         "rtt": rto.srtt // US,
         "rttvar": rto.rttvar // US,
         "snd_ssthresh": in_ssthresh,
         "snd_cwnd": max(congestion.cwnd // mss, 1),
         "advmss": conn.advertised_mss - (12 if conn.timestamps else 0),
         "reordering": rack.reordering,
-        "rcv_space": rx.buffer,
+        "rcv_rtt": rx.rtt // US,
+        "rcv_space": rx.space or rx.buffer,
         "total_retrans": tx.retransmits,
         "bytes_acked": max(tx.snd_una - (1 if 0 <= tx.fin_at < tx.snd_una else 0), 0),
         "bytes_received": max(rx.rcv_nxt - (1 if 0 <= rx.fin_at < rx.rcv_nxt else 0), 0),
@@ -68,6 +69,12 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "reord_seen": rack.reorders,
         "rcv_ooopack": rx.out_of_order,
         "snd_wnd": tx.snd_wnd,
+        "rcv_wnd": rx.window(),
+        # not in the struct: what other options answer of a live connection
+        "quickack": int(not conn.interactive),
+        "window_clamp": conn.options.window_clamp or rx.most,
+        "sndbuf": 2 * tx.buffer,
+        "rcvbuf": 2 * rx.buffer,
     }
 
 

@@ -103,12 +103,16 @@ def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
     change(ctx, conn, CWR, "ecn")
 
 
-def enter_loss(ctx: Context, conn: Connection, now: int) -> None:
-    """The retransmission timer fired: RFC 6298 5.4, RFC 5681 3.1, RFC 8985 6.3; Linux tcp_enter_loss."""
+def enter_loss(ctx: Context, conn: Connection, now: int, *, again: bool = False) -> None:
+    """The retransmission timer fired: RFC 6298 5.4, RFC 5681 3.1, RFC 8985 6.3; Linux tcp_enter_loss.
+
+    `again`: not the first time for what is under way, though `retransmits` does not count it (a closed window).
+    """
     tx, rack, recovery, congestion = conn.tx, conn.rack, conn.recovery, conn.congestion
     state, old = recovery.state, congestion.cwnd
     # ssthresh falls once for what was sent before the first reduction
     first = state <= DISORDER or tx.snd_una >= recovery.recover or (state == LOSS and not conn.retransmits)
+    first = first and not again
     if first:
         recovery.start_undo(tx.snd_una, tx.retrans_out)
     congestion.timeout(tx.snd_nxt - tx.snd_una, first, now)

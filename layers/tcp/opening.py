@@ -16,6 +16,7 @@ from layers.tcp.send_space import SendSpace
 from layers.tcp.states import Input
 from layers.tcp.telling import tell_progress
 from layers.tcp.timers import KEEPALIVE, OFF, PMTU, RETRANSMIT
+from levelip.config import TcpConfig
 from levelip.frames.packet import Route
 from levelip.frames.seam import Connected, Incoming
 from levelip.rpc.place import Rings
@@ -33,10 +34,11 @@ def new_connection(
 ) -> Connection:  # fmt: skip
     """A TCB in CLOSED, in the tables."""
     config, tcp = ctx.config, ctx.tcp
-    receive = options.rcvbuf if options.rcvbuf >= 0 else tcp.receive_buffer
-    send = options.sndbuf if options.sndbuf >= 0 else tcp.send_buffer
-    receive = min(max(receive, MIN_BUFFER), rings.receive_size)
-    send = min(max(send, MIN_BUFFER), rings.send_size)
+    rx = ReceiveSpace(rings.receive_size, 0)
+    tx = SendSpace(0)
+    set_receive_buffer(ctx, rx, options)
+    set_send_buffer(ctx, tx, options, rings)
+    rx.shift = scale_for(rx.most) if tcp.window_scaling else 0
     if options.nodelay < 0:
         options.nodelay = 0 if tcp.nagle else 1
     conn = Connection(
@@ -46,13 +48,15 @@ def new_connection(
         remote=remote,
         remote_port=remote_port,
         rings=rings,
-        rx=ReceiveSpace(rings.receive_size, receive, scale_for(receive) if tcp.window_scaling else 0),
-        tx=SendSpace(send),
+        rx=rx,
+        tx=tx,
         rto=Rto(floor=tcp.rto_min_ms * MS, ceiling=tcp.rto_max_ms * MS, rto=tcp.rto_initial_ms * MS),
         options=options,
         congestion=make(tcp.congestion),
         opened_at=now,
     )
+    conn.interactive = options.quickack == 0
+    conn.set_mtu_discover(options.mtu_discover)
     conn.pmtu, until = ctx.routes.path_mtu(route, remote, now)
     if until >= 0:
         ctx.timers.arm(conn, PMTU, until)
@@ -74,12 +78,47 @@ def new_connection(
     return conn
 
 
+def receive_sizes(tcp: TcpConfig, options: Options, ring: int, present: int = 0) -> tuple[int, int]:
+    """The receive buffer's size and how far it may grow, by the options: SO_RCVBUF fixes it (Linux SOCK_RCVBUF_LOCK),
+    SO_RCVLOWAT wants twice as much (tcp_set_rcvlowat), TCP_WINDOW_CLAMP bounds it in any case. `present`: the size that
+    it has grown to."""
+    if options.rcvbuf >= 0:
+        size = most = options.rcvbuf
+    else:
+        most = tcp.receive_buffer
+        size = max(min(tcp.receive_initial, most), min(2 * options.rcvlowat, most), present)
+        if not tcp.moderate_rcvbuf:
+            most = size
+    largest = min(ring, options.window_clamp) if options.window_clamp else ring
+    smallest = min(MIN_BUFFER, largest)
+    return min(max(size, smallest), largest), min(max(most, smallest), largest)
+
+
+def set_receive_buffer(ctx: Context, rx: ReceiveSpace, options: Options) -> None:
+    """By the options as they are now."""
+    rx.buffer, rx.most = receive_sizes(ctx.tcp, options, rx.ring, rx.buffer)
+
+
+def set_send_buffer(ctx: Context, tx: SendSpace, options: Options, rings: Rings) -> None:
+    """The send buffer's size and how far it may grow: SO_SNDBUF fixes it (Linux SOCK_SNDBUF_LOCK)."""
+    tcp = ctx.tcp
+    if options.sndbuf >= 0:
+        size = most = options.sndbuf
+    else:
+        most = tcp.send_buffer
+        size = max(min(tcp.send_initial, most), tx.buffer)
+    tx.buffer = min(max(size, MIN_BUFFER), rings.send_size)
+    tx.buffer_most = min(max(most, MIN_BUFFER), rings.send_size)
+
+
 def agree(ctx: Context, conn: Connection, options: TcpOptions, now: int) -> None:
     """Take the options of the peer's SYN; what only one side offers is off (RFC 7323 2.2, 3.2, RFC 2018 2)."""
     if options.mss is not None:
         conn.peer_mss = max(options.mss, MIN_MSS)
     else:
         conn.peer_mss = DEFAULT_MSS
+    if conn.options.maxseg:  # TCP_MAXSEG counts in the handshake alone (Linux tcp_parse_options)
+        conn.peer_mss = min(conn.peer_mss, conn.options.maxseg)
     if conn.scaling and options.wscale is not None:
         conn.tx.shift = min(options.wscale, MAX_WSCALE)
     else:

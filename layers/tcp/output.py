@@ -27,6 +27,7 @@ TS_WORD = 0x0101080A  # NOP NOP TS, RFC 7323 appendix A
 PARTIAL = int(Checksum.PARTIAL)
 TCP_HEADER = 20
 MAX_OPTIONS = 40
+CORK_MS = 200  # longest that TCP_CORK holds back what is written (tcp(7))
 
 _PLAIN = struct.Struct(">HHIIHHHH")
 _STAMPED = struct.Struct(">HHIIHHHHIII")
@@ -284,7 +285,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
                 return None  # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way
         if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
             return None
-        if size > mss and size == waiting and size % mss and not _tail_allowed(conn):
+        if size > mss and size == waiting and size % mss and not (conn.override or _tail_allowed(conn)):
             size -= size % mss
     elif open_ <= 0:  # the FIN alone
         _wait_for_window(ctx, conn, now)
@@ -328,6 +329,8 @@ def _small_allowed(
         return True
     outstanding = tx.snd_nxt > tx.snd_una
     if size == waiting:
+        if conn.options.cork:
+            return _tail_allowed(conn) or (not outstanding and _cork_over(ctx, conn, now))
         return not outstanding or _tail_allowed(conn)
     if by_cwnd:
         return not flight
@@ -338,9 +341,26 @@ def _small_allowed(
     return False
 
 
+def _cork_over(ctx: Context, conn: Connection, now: int) -> bool:
+    """TCP_CORK holds the last piece back, and no ACK is to come: for CORK_MS at most, whatever else comes meanwhile.
+
+    Linux has this from its probe timer (tcp_check_probe_timer), which fires after an RTO, 200 ms at least.
+    """
+    if conn.cork_nxt != conn.tx.snd_nxt:
+        conn.cork_nxt = conn.tx.snd_nxt
+        conn.cork_until = now + CORK_MS * MS
+    if now >= conn.cork_until:
+        return True
+    ctx.timers.arm(conn, PERSIST, conn.cork_until)
+    return False
+
+
 def _tail_allowed(conn: Connection) -> bool:
-    """Nagle in Minshall's form, as Linux: only one segment below MSS may be unacknowledged."""
+    """Nagle in Minshall's form, as Linux: only one segment below MSS may be unacknowledged. With TCP_CORK none goes
+    (Linux tcp_nagle_check)."""
     tx = conn.tx
+    if conn.options.cork and tx.fin_at < 0:
+        return False
     return bool(conn.options.nodelay) or tx.small_end <= tx.snd_una or tx.fin_at >= 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layers.tcp import mtu_probe
-from layers.tcp.connection import Connection
+from layers.tcp.connection import PMTUDISC_DO, PMTUDISC_WANT, Connection
 from layers.tcp.context import SECOND, Context
 from layers.tcp.loss import resegment
 from layers.tcp.output import fixed_headers
@@ -25,6 +25,9 @@ def too_big(ctx: Context, conn: Connection, error: IcmpError, offset: int, now: 
     gains segments of 552 bytes for `mtu_expires_s`.
     """
     mtu = error.mtu
+    if conn.options.mtu_discover not in (PMTUDISC_WANT, PMTUDISC_DO):  # Linux ip_sk_accept_pmtu; DONT sets no DF
+        ctx.drop(reasons.TCP_ICMP_STRAY, error.id, conn, mtu=mtu)
+        return
     if not mtu:  # of a router that knows no RFC 1191 (its section 5)
         mtu = next((size for size in PLATEAUS if size < conn.pmtu), SMALLEST)
     if not SMALLEST <= mtu < conn.pmtu:

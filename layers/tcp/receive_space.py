@@ -9,7 +9,13 @@
 
 All positions are stream offsets: 0 is the first byte after the SYN, 64 bits, so that plain `<` is right; the 32-bit
 numbers of the wire are unwrapped at the border (`offset_of`). The ring holds byte i at i modulo its size, so nothing
-may be accepted beyond `consumed` + ring size; `UNIT_RESERVE` keeps the rounding of the window field inside it.
+may be accepted beyond `consumed` + ring size; `capacity` keeps the rounding of the window field inside it.
+
+The buffer tunes itself to the path, as Linux's (tcp_rcv_space_adjust, "dynamic right sizing"): it is to hold twice what
+the application takes in a round-trip time, so that the peer's window may double in each. `tune` measures in turns: one
+turn is over when all that can be granted at its beginning has been taken. The fastest turn so far is the estimate of
+the RTT, as Linux's without timestamps (tcp_rcv_rtt_measure: the least of the times in which a window's worth came),
+within a few of the SRTT that the send side knows.
 """
 
 from __future__ import annotations
@@ -23,6 +29,10 @@ MASK = 0xFFFF_FFFF
 MAX_RANGES = 512  # out-of-order ranges kept: bounds the memory that one-byte segments can take
 MAX_WSCALE = 14  # RFC 7323 2.3
 MIN_MSS = 88  # bytes: smallest MSS of which we estimate the peer's segments (Linux TCP_MIN_MSS)
+
+TUNE_SEGMENTS = 16  # Linux tcp_rcv_space_adjust: so many segments more, for what is not yet known of losses
+TUNE_RTTS = 4  # a turn that took longer than so many SRTTs, and than
+TUNE_LEAST = 10_000_000  # ns (what our own processes add), says nothing about the path: the application was slow
 
 _start = attrgetter("start")
 
@@ -67,6 +77,13 @@ class ReceiveSpace:
     fin_at: int = -1  # offset of the peer's FIN once one has come, in order or not
     mss: int = 536  # of the peer's segments, as seen (for delayed ACKs)
     out_of_order: int = 0  # segments that came out of order
+    # tuning
+    most: int = 0  # the buffer may grow up to this
+    turn_from: int = -1  # offset and instant of the beginning of a turn, and where it ends
+    turn_at: int = 0
+    turn_end: int = 0
+    rtt: int = 0  # ns: the fastest turn
+    space: int = 0  # most that was taken in an RTT so far
 
     def start(self, seq: int) -> None:
         """The peer's SYN came with `seq`."""
@@ -130,6 +147,37 @@ class ReceiveSpace:
         if grown < self.mss and grown < capacity >> 1:
             return False
         return self.consumed + capacity - self.rcv_nxt >= 2 * (self.rcv_adv - self.rcv_nxt)
+
+    def tune(self, now: int, srtt: int) -> bool:
+        """The application has taken bytes: does the buffer grow? It never shrinks. `srtt` in ns, 0: not known."""
+        consumed = self.consumed
+        if self.turn_from < 0:
+            self._turn(now)
+            return False
+        if consumed < self.turn_end:
+            return False
+        took = max(now - self.turn_at, 1)
+        if took < self.rtt or not self.rtt:
+            self.rtt = took
+        rtt = min(self.rtt, max(TUNE_RTTS * srtt, TUNE_LEAST))
+        copied = (consumed - self.turn_from) * rtt // took
+        space = self.space or self.buffer >> 1
+        grew = False
+        if copied > space:
+            self.space = copied
+            wanted = 2 * copied + TUNE_SEGMENTS * self.mss
+            wanted += 2 * (wanted * (copied - space) // space)  # the sender may be in slow start: leave it room
+            if wanted > self.buffer:
+                self.buffer = min(wanted, self.most)
+                grew = True
+        self._turn(now)
+        return grew
+
+    def _turn(self, now: int) -> None:
+        """A turn begins."""
+        self.turn_from = self.consumed
+        self.turn_at = now
+        self.turn_end = self.consumed + self.buffer  # not announced yet: it takes an RTT at least to come
 
     def insert(self, start: int, end: int) -> int:
         """Bytes [start, end), beyond RCV.NXT, have come. Returns how many were new; -1 if they cannot be kept.

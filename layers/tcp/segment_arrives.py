@@ -19,13 +19,13 @@ from layers.tcp.acceptance import (
 )
 from layers.tcp.acknowledgment import take_ack, window_update
 from layers.tcp.challenges import answer_allowed, challenge_allowed
-from layers.tcp.closing import ended, enter_time_wait, free_rings, gone, release
+from layers.tcp.closing import ended, enter_time_wait, gone, wait_for_fin
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.opening import admitted, agree, established
 from layers.tcp.output import send_ack, send_reset, send_reset_for
 from layers.tcp.states import RECEIVING, Input, State
-from layers.tcp.timers import DELAYED_ACK, FIN_WAIT, OFF, RETRANSMIT
+from layers.tcp.timers import DELAYED_ACK, OFF, RETRANSMIT
 from layers.tcp.urgent import take_urgent
 from levelip.frames.packet import Segment
 from levelip.frames.seam import Store
@@ -35,6 +35,7 @@ from levelip.wire.options import TcpOptions, parse_options
 from levelip.wire.tcp import ACK, FIN, RST, SYN, URG
 
 MASK = 0xFFFF_FFFF
+HANDSHAKE_ACK_DELAY_MS = 200  # Linux TCP_DELACK_MAX
 
 
 def segment_for_connection(
@@ -206,6 +207,10 @@ def _ack_field(
             ctx.drop(reasons.TCP_ACK_BAD, segment.id, conn, ack=ack)
             send_reset_for(ctx, segment, 0, ack_number, ACK, 0)  # <SEQ=SEG.ACK><CTL=RST>
             return False
+        if not length and not flags & FIN and conn.retransmits < conn.options.defer_accept and conn.listener:
+            conn.deferred = True
+            ctx.drop(reasons.TCP_DEFERRED, segment.id, conn)  # TCP_DEFER_ACCEPT, Linux tcp_check_req
+            return False
         if not admitted(ctx, conn, segment.id, now):
             return False
         window_update(ctx, conn, offset, ack, window)
@@ -241,11 +246,7 @@ def _fin_acked(ctx: Context, conn: Connection, segment: Segment, now: int) -> bo
     """Our FIN is acknowledged. Returns whether there may be more to the segment."""
     if conn.state == State.FIN_WAIT_1:
         ctx.change_state(conn, Input.FIN_ACKED, segment.id)
-        if conn.orphan:
-            release(ctx, conn)
-            free_rings(ctx, conn)
-            ctx.timers.arm(conn, FIN_WAIT, now + ctx.tcp.fin_timeout_ms * MS)
-        return True
+        return not conn.orphan or wait_for_fin(ctx, conn, now, closing=False)
     if conn.state == State.CLOSING:
         ctx.change_state(conn, Input.FIN_ACKED, segment.id)
         enter_time_wait(ctx, conn, now)
@@ -341,7 +342,7 @@ def owe_ack(ctx: Context, conn: Connection, pieces: int, now: int) -> None:
         conn.ack_now = True
         if conn.quick_acks:
             conn.quick_acks = max(0, conn.quick_acks - pieces)
-    elif conn.options.quickack == 1 or (conn.quick_acks and not conn.interactive and conn.options.quickack):
+    elif conn.quick_acks and not conn.interactive:
         conn.ack_now = True
         if conn.quick_acks:
             conn.quick_acks -= 1
@@ -417,7 +418,10 @@ def _syn_sent(
     tx.update_window(-1, ack if flags & ACK else -1, window)  # unscaled, RFC 7323 2.2
     if flags & ACK:
         established(ctx, conn, Input.SYN_ACK, segment.id, options, now)
-        conn.ack_now = True
+        if conn.options.defer_accept or conn.interactive:  # our data is soon to come and carries it (Linux)
+            ctx.timers.arm(conn, DELAYED_ACK, now + HANDSHAKE_ACK_DELAY_MS * MS)
+        else:
+            conn.ack_now = True
     else:  # simultaneous open, RFC 9293 3.5
         ctx.change_state(conn, Input.SYN, segment.id)
         tx.lose_all()

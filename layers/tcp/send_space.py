@@ -41,6 +41,7 @@ class SendSpace:
     """Sizes in bytes. `mss` is what fits into one packet beside the usual options, `most` into one segment."""
 
     buffer: int
+    buffer_most: int = 0  # it may grow up to this
     iss: int = 0
     snd_una: int = -1
     snd_nxt: int = -1
@@ -97,6 +98,12 @@ class SendSpace:
         base = self.snd_una if self.snd_una > 0 else 0
         limit = base + self.buffer
         return limit if limit > self.limit else self.limit
+
+    def tune(self, cwnd: int) -> None:
+        """Let the buffer grow with cwnd: twice as much, so that there is something to send when a whole window is
+        acknowledged at once (Linux tcp_sndbuf_expand)."""
+        if self.buffer < self.buffer_most and 2 * cwnd > self.buffer:
+            self.buffer = min(2 * cwnd, self.buffer_most)
 
     def record(self, end: int, now: int, size: int) -> None:
         """New offsets up to `end` are sent in packets of `size` bytes; a FIN takes no room."""

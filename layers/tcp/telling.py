@@ -31,6 +31,7 @@ def tell_progress(ctx: Context, conn: Connection) -> None:
         conn.told_eof = True
         ctx.to_gateway.append(Eof(conn.id, end))
     if conn.state != State.CLOSED and grant_due(conn):
+        tx.tune(conn.congestion.cwnd)
         tx.limit = tx.grant()
         ctx.to_gateway.append(Accepted(conn.id, tx.snd_end, tx.limit))
 

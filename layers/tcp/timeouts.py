@@ -76,9 +76,14 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         if _send_probe(ctx, conn, now):
             return
     opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
+    if opening and conn.deferred and conn.retransmits < conn.options.defer_accept - 1:
+        conn.retransmits += 1  # TCP_DEFER_ACCEPT: the peer has our SYN-ACK, its data may come (Linux syn_ack_recalc)
+        rto.back_off()
+        ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)
+        return
     if opening:
         if conn.listener:
-            most = tcp.synack_retries
+            most = max(tcp.synack_retries, conn.options.defer_accept if conn.deferred else 0)
         else:
             most = conn.options.syncnt if conn.options.syncnt >= 0 else tcp.syn_retries
     else:
@@ -87,14 +92,20 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         conn.first_timeout_at = tx.queue[0].sent_at
     if not opening and too_many(ctx, conn, now):
         return
-    if conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
+    # The peer closed its window over what is under way, and lives: then this is a window probe, RFC 9293 SHLD-17
+    heard = now - conn.last_received_at <= 2 * tcp.rto_max_ms * MS
+    probing = heard and not opening and not tx.snd_wnd and not conn.options.user_timeout_ms and not conn.orphan
+    if probing:
+        conn.first_timeout_at = now
+    elif conn.retransmits >= most if opening else exhausted(ctx, conn, now, most):
         _given_up(ctx, conn, now)
         return
     if opening:
         tx.lose_all()
     else:
-        enter_loss(ctx, conn, now)
-    conn.retransmits += 1
+        enter_loss(ctx, conn, now, again=probing and rto.backoffs > 0)
+    if not probing:
+        conn.retransmits += 1
     rto.back_off()
     ctx.counters["rto_timeouts"] += 1
     if not opening:

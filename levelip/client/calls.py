@@ -19,15 +19,15 @@ import msgspec
 
 from levelip.client import control
 from levelip.client.control import Answer, Call
-from levelip.client.ends import Ends, unread
+from levelip.client.endings import Endings
+from levelip.client.ends import unread
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Outstanding, Session
 from levelip.rpc.stream import Reset
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
 JUNK = b"\0" * 1024  # fills the program's end while it connects, so that it is not writable
-CLOSE_PATIENCE_S = 2.0  # how long the id of a closed socket waits for its last Accepted
-SWEEP_S = 0.5  # how often ends without a hang-up of their own are looked for
+ALL = (1 << 31) - 1  # SO_RCVLOWAT of everything
 _BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
 
 
@@ -52,13 +52,9 @@ class Calls:
         self._session = session
         self._pump = pump
         self._epoll = epoll
-        self._ends = Ends()
-        self._orphaned: set[Pair] = set()  # our end is closed, the program's may be open still
-        self._closing: set[Pair] = set()  # gone for the program, not yet for the gateway
-        self._baiting: set[Pair] = set()  # just reset
-        self._snapping: set[Pair] = set()  # reset and written out: to be closed at the end of the turn
-        self._sweep_at = 0.0
-        self._now = 0.0
+        self.endings = Endings(
+            session, pump, pairs=self.pairs, by_fd=self.by_fd, by_gid=self.by_gid, pids=self.pids
+        )
         self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
             "bind": self._bind,
             "listen": self._listen,
@@ -79,7 +75,7 @@ class Calls:
     @property
     def idle(self) -> bool:
         """No socket is left."""
-        return not self.pairs and not self._closing
+        return not self.pairs and not self.endings.closing
 
     # -- calls
 
@@ -91,7 +87,7 @@ class Calls:
                 return
             pair = self.pairs.get(call.inode)
             if pair is None and call.op == "linger":
-                pair = next((pair for pair in self._closing if pair.inode == call.inode), None)
+                pair = next((pair for pair in self.endings.closing if pair.inode == call.inode), None)
             action = self._table.get(call.op)
             if pair is None or action is None:
                 code = errno.EBADF if pair is None else errno.ENOSYS
@@ -204,6 +200,7 @@ class Calls:
             remote = {"address": data["remote_address"], "port": data["remote_port"]}
             new = self._hand_over(caller, number, pair.kind, data["sock"], remote)
             if new is not None:
+                new.lowat = pair.lowat
                 new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
                 self._establish(new, data)
 
@@ -272,7 +269,8 @@ class Calls:
             self._forward(caller, call, pair)
 
     def _getpeername(self, caller: Caller, call: Call, pair: Pair) -> None:
-        if pair.connected and pair.remote is not None:
+        both_ended = pair.eof_sent and pair.fin_done  # then it may be over, which the gateway knows
+        if pair.connected and pair.remote is not None and not both_ended:
             caller.answer(Answer(call.number, 0, {"address": pair.remote[0], "port": pair.remote[1]}))
         else:
             self._forward(caller, call, pair)
@@ -280,8 +278,16 @@ class Calls:
     def _setsockopt(self, caller: Caller, call: Call, pair: Pair) -> None:
         level, option, value = int(call.args["level"]), int(call.args["option"]), call.args["value"]
 
+        if pair.connected:
+            pair.readable = True
+            self._pump.pull(pair)  # what was written before the call is sent before it (TCP_CORK, TCP_NODELAY)
+
         def noted(_: dict[str, Any]) -> None:
             pair.options[level, option] = value
+            if (level, option) == (SOL_SOCKET, socket.SO_RCVLOWAT):
+                number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
+                pair.lowat = number if number >= 0 else ALL
+                self._pump.push(pair)
             if (level, option) == (SOL_SOCKET, SO_LINGER) and isinstance(value, bytes) and len(value) >= 8:
                 on, seconds = (int.from_bytes(value[i : i + 4], "little", signed=True) for i in (0, 4))
                 pair.lingers = (bool(on), seconds)
@@ -321,12 +327,12 @@ class Calls:
         if pair.connecting:
             self._fill(pair)
         else:
-            self._return(pair)
+            pair.give_back()
         caller.answer(Answer(call.number, 0, {}))
 
     def _release(self, caller: Caller, call: Call, pair: Pair) -> None:
         """The program closes a socket that connects: our duplicate must not keep its end open."""
-        self._return(pair)
+        pair.give_back()
         caller.answer(Answer(call.number, 0, {}))
 
     def _linger(self, caller: Caller, call: Call, pair: Pair) -> None:
@@ -338,7 +344,7 @@ class Calls:
         if pair.end is not None and not self._hang_up_seen(pair):
             closed()
             return
-        pair.linger_calls.append(closed)
+        self.endings.linger(pair, closed)
 
     def _hang_up_seen(self, pair: Pair) -> bool:
         """Whether the program's end is closed, without waiting for epoll to say so."""
@@ -373,25 +379,20 @@ class Calls:
             pair.error = code
             if pair.end is not None:
                 pair.failed = True
-                self._part(pair)  # with the junk unread, which gives the poll mask of a refused TCP socket
+                self.endings.part(pair)  # with the junk unread, which gives the poll mask of a refused TCP socket
         else:
             if pair.lent < 0:  # the process that lent it is gone; another one has the socket too
-                pair.lent = self._ends.borrow({pair.inode}, self.pids).get(pair.inode, -1)
+                pair.lent = self.endings.ends.borrow({pair.inode}, self.pids).get(pair.inode, -1)
             if pair.lent >= 0:
                 with socket.socket(fileno=os.dup(pair.lent)) as theirs:
                     theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
-        self._return(pair)
+        pair.give_back()
 
     def _drain(self, pair: Pair) -> None:
         """Read the junk, and not a byte more: with the last of it the program may write already."""
         assert pair.end is not None
         while pair.junk:
             pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))
-
-    def _return(self, pair: Pair) -> None:
-        if pair.lent >= 0:
-            os.close(pair.lent)
-            pair.lent = -1
 
     def _establish(self, pair: Pair, data: dict[str, Any]) -> None:
         """A connection stands."""
@@ -404,9 +405,9 @@ class Calls:
         except (KeyError, TypeError, ValueError):
             self._session.outbox.append(Reset(pair.gid, 0))  # rings that are not ours: no byte would be right
             pair.connected = True
-            self.reset(pair, errno.ECONNRESET)
+            self.endings.reset(pair, errno.ECONNRESET)
             return
-        self.check(pair)
+        self.endings.check(pair)
 
     def _renew(self, caller: Caller, number: int, pair: Pair) -> None:
         """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it
@@ -419,8 +420,8 @@ class Calls:
         ours.setblocking(False)
         for end in (ours, theirs):
             end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
-        self._return(pair)
-        self._orphaned.discard(pair)
+        pair.give_back()
+        self.endings.orphaned.discard(pair)
         del self.pairs[pair.inode]
         pair.junk = 0
         pair.failed = pair.told = False
@@ -458,174 +459,22 @@ class Calls:
             del self.pids[pid]
         for pair in self.pairs.values():
             if gone and pair.lent >= 0 and pair.lender == pid:
-                self._return(pair)
+                pair.give_back()
             if pair.listening and pair.end is not None and pair.tokens and not unread(pair.end):
                 pair.tokens = 0
                 self._refill(pair)
-
-    # -- the end of sockets
-
-    def check(self, pair: Pair) -> None:
-        """After anything that may have ended it: does the program's last holder live, and what follows if not."""
-        if pair.closing or pair.end is None or not pair.hung_up:
-            return
-        if not pair.unread and pair.end.getsockopt(SOL_SOCKET, SO_ERROR) == errno.ECONNRESET:
-            pair.unread = True
-        if not pair.unread and (pair.shut or pair.dead) and pair.inode in self._ends.alive([pair.inode]):
-            self._pump.fin(pair)
-            return  # both directions are shut, yet somebody holds the socket; the last close will wake us again
-        if pair.connected and not pair.unread and not pair.aside and not pair.finished and not self._aborts(pair):
-            if pair.received > pair.written:
-                pair.unread = True
-            else:
-                return  # more to read: the grant is not enough yet
-        if pair.aside:
-            pair.unread = True
-        self._end(pair)
-
-    def _aborts(self, pair: Pair) -> bool:
-        return pair.lingers[0] and pair.lingers[1] == 0
-
-    def _end(self, pair: Pair) -> None:
-        """Nobody holds the socket any more: close it in the gateway once that has all that was written."""
-        pair.closing = True
-        self._part(pair)
-        self._return(pair)
-        self.pairs.pop(pair.inode, None)
-        self._orphaned.discard(pair)
-        self._snapping.discard(pair)
-        self._baiting.discard(pair)
-        self._closing.add(pair)
-        if pair.connected and not pair.unread and not self._aborts(pair):
-            self._pump.fin(pair)
-            if pair.accepted < pair.sent:
-                pair.close_deadline = self._now + CLOSE_PATIENCE_S
-                return
-        self._close(pair)
-
-    def _part(self, pair: Pair) -> None:
-        """Close our end."""
-        if pair.end is not None:
-            self.by_fd.pop(pair.fd, None)
-            self._pump.forget(pair)
-            if not pair.closing:
-                self._orphaned.add(pair)
-
-    def _close(self, pair: Pair) -> None:
-        pair.close_deadline = 0.0
-
-        def closed(*_: Any) -> None:
-            self._closing.discard(pair)
-            if self.by_gid.get(pair.gid) is pair:
-                del self.by_gid[pair.gid]
-            for call in pair.linger_calls:
-                call()
-
-        args: dict[str, Any] = {}
-        if pair.connected and not pair.unread:
-            self._pump.tell_consumed(pair)  # else tcp takes what the program has read for unread, and resets
-        if pair.connected and pair.unread:
-            args["unread"] = True
-        if pair.connected and self._aborts(pair):
-            args["abort"] = True
-        if pair.gid:
-            self._session.request("close", pair, args, closed)
-        else:
-            closed()
-
-    def accepted(self, pair: Pair, upto: int, limit: int) -> None:
-        """Carry a grant to the pump; a closed socket may have waited for it."""
-        self._pump.accepted(pair, upto, limit)
-        if pair.closing:
-            if pair.close_deadline and pair.accepted >= pair.sent:
-                self._close(pair)
-        elif pair.hung_up:
-            self.check(pair)
-
-    def data_for_closed(self, pair: Pair) -> None:
-        """The peer goes on sending to a program that is gone: a reset, as Linux does (RFC 9293 3.10.7.4, RFC 1122
-        4.2.2.13)."""
-        pair.unread = True
-        if pair.close_deadline:
-            self._close(pair)
-
-    def reset(self, pair: Pair, code: int) -> None:
-        """The connection is gone: the program reads what was received, then the error."""
-        if pair.closing:
-            if pair.close_deadline:
-                pair.connected = False
-                self._close(pair)
-            return
-        if not pair.connected:
-            return
-        self._pump.reset(pair)
-        pair.error = code
-        if pair.end is not None:
-            self._baiting.add(pair)
-            self.check(pair)
-
-    def snap(self, pair: Pair) -> None:
-        """A reset pair that has been written out is closed at the end of the turn, so that its reader sees it."""
-        if pair.dead and pair.end is not None and not pair.aside and pair not in self._baiting:
-            self._snapping.add(pair)
-
-    def sweep(self, now: float) -> float | None:
-        """End of a turn: close reset pairs, look for orphans, give up waiting; when to be called next at the latest."""
-        self._now = now
-        if self._baiting:
-            self._bait()
-        snapping, self._snapping = self._snapping, set()
-        for pair in snapping:
-            self._part(pair)
-        for pair in [pair for pair in self._closing if pair.close_deadline and pair.close_deadline <= now]:
-            self._close(pair)
-        if self._orphaned and now >= self._sweep_at:
-            held = self._ends.alive([pair.inode for pair in self._orphaned])
-            for pair in [pair for pair in self._orphaned if pair.inode not in held]:
-                self._end(pair)
-            self._sweep_at = now + SWEEP_S
-        times = [pair.close_deadline for pair in self._closing if pair.close_deadline]
-        if self._orphaned:
-            times.append(self._sweep_at)
-        return min(times, default=None)
-
-    def _bait(self) -> None:
-        """Leave a byte of the program's unread in our ends, which makes its ends show ECONNRESET when we close.
-
-        Best effort: whatever the program itself wrote serves, else the kernel must lend us its end. Programs that
-        use `levelip.client.socket` are told by a call as well.
-        """
-        pairs, self._baiting = self._baiting, set()
-        bare = set()
-        for pair in pairs:
-            if pair.end is None:
-                continue
-            with contextlib.suppress(BlockingIOError):
-                with contextlib.suppress(ConnectionResetError):
-                    pair.end.recv(1, socket.MSG_PEEK)
-                continue
-            bare.add(pair.inode)
-        if bare:
-            for fd in self._ends.borrow(bare, self.pids).values():
-                with socket.socket(fileno=fd) as theirs, contextlib.suppress(OSError):
-                    theirs.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        for pair in pairs:
-            if pair.end is not None:
-                with contextlib.suppress(OSError):
-                    pair.end.shutdown(socket.SHUT_RD)  # the program's sends fail from now on
-                self.snap(pair)
 
     # -- the gateway is new
 
     def reset_all(self) -> None:
         """The gateway died, and with it every connection."""
         for pair in list(self.pairs.values()):
-            self.reset(pair, errno.ECONNRESET)
+            self.endings.reset(pair, errno.ECONNRESET)
 
     def renew_all(self) -> None:
         """A new gateway: connections are gone, everything else is made again (docs/rpc.md, coming back)."""
-        for pair in list(self._closing):
-            self._closing.discard(pair)
+        for pair in list(self.endings.closing):
+            self.endings.closing.discard(pair)
             for call in pair.linger_calls:
                 call()
         self.by_gid.clear()
@@ -635,7 +484,7 @@ class Calls:
             pair.counted = 0
             pair.told = True  # the new one knows of no failure
             if pair.connected:
-                self.reset(pair, errno.ECONNRESET)
+                self.endings.reset(pair, errno.ECONNRESET)
             if not pair.closing:
                 self._again(pair)
 
@@ -674,7 +523,7 @@ class Calls:
         """A socket could not be made again: its program gets the error."""
         pair.error = code
         pair.dead = True
-        self.snap(pair)
+        self.endings.snap(pair)
 
     def settle_stale(self, request: Outstanding) -> None:
         """The gateway died before it answered."""
@@ -689,7 +538,7 @@ class Calls:
 
     def shut(self) -> None:
         """Give the helper's own descriptors back."""
-        self._ends.close()
+        self.endings.ends.close()
 
 
 class _Gid:

@@ -67,18 +67,18 @@ class Loop:
         kind = type(message)
         if kind is Data:
             if pair.closing:
-                self._calls.data_for_closed(pair)
+                self._calls.endings.data_for_closed(pair)
             elif pair.connected:
                 self._pump.data(pair, message)
                 if pair.hung_up:
-                    self._calls.check(pair)
+                    self._calls.endings.check(pair)
         elif kind is Accepted:
-            self._calls.accepted(pair, message.upto, message.limit)
+            self._calls.endings.accepted(pair, message.upto, message.limit)
         elif kind is Eof:
             if pair.connected:
                 self._pump.eof(pair, message.at)
         elif kind is Reset:
-            self._calls.reset(pair, message.errno)
+            self._calls.endings.reset(pair, message.errno)
         elif kind is Pending:
             self._calls.pending(pair, message.count)
 
@@ -123,14 +123,14 @@ class Loop:
             for pair in list(self._pump.busy):
                 self._pump.busy.discard(pair)
                 self._pump.pull(pair)
-                self._calls.check(pair)
+                self._calls.endings.check(pair)
             self._session.turn()
             for fd in callers:
                 self._call_event(fd)
             now = time.monotonic()
             self._session.expire(now)
             self._broken()
-            deadlines = [self._calls.sweep(now), self._pump.settle(now), self._session.next_deadline()]
+            deadlines = [self._calls.endings.sweep(now), self._pump.settle(now), self._session.next_deadline()]
             self._session.flush()
             if self._over(now):
                 return
@@ -148,17 +148,17 @@ class Loop:
     def _pair_event(self, pair: Pair, mask: int) -> None:
         if mask & select.EPOLLOUT:
             self._pump.writable(pair)
-            self._calls.snap(pair)
+            self._calls.endings.snap(pair)
         if mask & ~select.EPOLLOUT:
             pair.readable = True
             pair.hung_up = pair.hung_up or bool(mask & _GONE)
             self._pump.pull(pair)
             if pair.hung_up:
-                self._calls.check(pair)
+                self._calls.endings.check(pair)
 
     def _broken(self) -> None:
         for pair in self._pump.failed:
-            self._calls.reset(pair, pair.error)
+            self._calls.endings.reset(pair, pair.error)
         self._pump.failed.clear()
 
     # -- control connections

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 from collections import deque
 from typing import Any
 
+from levelip.client.ends import unread
 from levelip.client.session import Session
 from levelip.rpc.place import Place, Rings
 from levelip.rpc.stream import Consumed, Data, Eof, Reset, Send
@@ -36,7 +38,7 @@ class Pair:
         "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
         "consumed", "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at",
         "fin_done", "finished", "gid", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent", "limit",
-        "linger_calls", "lingers", "listening", "local", "options", "pieces", "readable", "receive_ring",
+        "linger_calls", "lingers", "listening", "local", "lowat", "options", "pieces", "readable", "receive_ring",
         "received", "remote", "send_ring", "sent", "shut", "stuck", "tokens", "told", "unread", "written",
     )  # fmt: skip
 
@@ -83,6 +85,7 @@ class Pair:
         self.fin_done = False
         self.stuck = False  # the pair is full: EPOLLOUT is watched
         self.discard = False  # the program has shut its reading side
+        self.lowat = 1  # SO_RCVLOWAT
         # the end of it
         self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR
         self.hung_up = False
@@ -94,6 +97,13 @@ class Pair:
         self.counted = 0  # connections that wait, as the gateway said last
         self.tokens = 0  # bytes written that no accept has redeemed
         self.inflight = 0  # accepts under way
+
+
+    def give_back(self) -> None:
+        """Close the duplicate of the program's end."""
+        if self.lent >= 0:
+            os.close(self.lent)
+            self.lent = -1
 
 
 class Pump:
@@ -226,11 +236,12 @@ class Pump:
 
     def push(self, pair: Pair) -> None:
         """Write what waits into the pair, as far as it takes it, then the end of the stream."""
-        aside = pair.aside
         end = pair.end
         if end is None:
             return
-        if aside and not pair.stuck:
+        holds = pair.lowat > 1 and not pair.stuck and bool(pair.aside) and self._holds(pair, end)
+        aside = pair.aside
+        if aside and not pair.stuck and not holds:
             if pair.discard:
                 pair.written = pair.received
                 aside.clear()
@@ -262,6 +273,26 @@ class Pump:
             pair.fin_done = True
             with contextlib.suppress(OSError):  # ENOTCONN: the program has closed already
                 end.shutdown(socket.SHUT_WR)
+
+    def _holds(self, pair: Pair, end: socket.socket) -> bool:
+        """SO_RCVLOWAT: whether the program's end is to stay unreadable, as too little has come.
+
+        More than half the ring is not waited for, nor anything once the stream has ended. The kernel's window goes on:
+        what is held back is copied, so that its place in the ring is free.
+        """
+        waits = pair.received - pair.written
+        most = INLINE_CHUNK if pair.receive_ring is None else len(pair.receive_ring) // 2
+        if waits >= min(pair.lowat, most) or pair.fin_at is not None or pair.dead or pair.hung_up or pair.discard:
+            pair.aside = deque([b"".join(pair.aside)])  # in one write, lest the reader sees a part of it
+            return False
+        if unread(end):
+            return False  # it is readable already
+        if pair.pieces >= CONSUMED_PIECES:
+            pair.aside = deque(bytes(piece) for piece in pair.aside)
+            pair.consumed = pair.received
+            pair.pieces = 0
+            self._session.outbox.append(Consumed(pair.gid, pair.consumed))
+        return True
 
     def writable(self, pair: Pair) -> None:
         """The pair takes bytes again."""
@@ -321,6 +352,8 @@ class Pump:
         pair.fin_at = None
         self._owing.pop(pair, None)
         self.busy.discard(pair)
+        if pair.lowat > 1:
+            self.push(pair)
 
     def resend(self, pair: Pair) -> None:
         """After a reconnect to the same gateway: say again what it may have missed. All of it is idempotent."""

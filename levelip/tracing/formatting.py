@@ -240,6 +240,13 @@ def _redirect(data: _Taken) -> str:
     return f"to {data('dst')} by way of {data('new')} from now on, as {data('old')} says, RFC 1122 3.2.2.2"
 
 
+def _rcvbuf(data: _Taken) -> str:
+    if "size" not in data:
+        return ""
+    data("most")
+    return f"receive buffer grows to {data('size')}, {data('space')} bytes taken in {ms(data('rtt'))}"
+
+
 def _pmtu(data: _Taken) -> str:
     if "new" not in data:
         return ""
@@ -357,6 +364,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "mtu_probe": _mtu_probe,
     "pmtu": _pmtu,
     "probe": _probe,
+    "rcvbuf": _rcvbuf,
     "recovery": _recovery,
     "reneged": _reneged,
     "reordering": _reordering,

@@ -208,6 +208,7 @@ TCP_SYN_INSIDE       = _reason("tcp_syn_inside", "tcp", O, "SYN on an open conne
 TCP_SYN_AGAIN        = _reason("tcp_syn_again", "tcp", N, "the SYN once more: SYN-ACK once more", "RFC 9293 3.10.7.4, fourth step")
 TCP_NO_ACK           = _reason("tcp_no_ack", "tcp", E, "no ACK flag", "RFC 9293 3.10.7.4, fifth step")
 TCP_ACK_BAD          = _reason("tcp_ack_bad", "tcp", O, "acknowledges what is not our SYN: answered with RST", "RFC 9293 3.10.7.3, 3.10.7.4")
+TCP_DEFERRED         = _reason("tcp_deferred", "tcp", N, "TCP_DEFER_ACCEPT waits for data: not handed out yet", "Linux tcp_check_req")
 TCP_ACK_UNSENT       = _reason("tcp_ack_unsent", "tcp", E, "acknowledges what we have not sent", "RFC 9293 3.10.7.4, fifth step")
 TCP_ACK_ANCIENT      = _reason("tcp_ack_ancient", "tcp", O, "acknowledges what is long past: challenge ACK", "RFC 5961 5.2")
 TCP_SACK_INVALID     = _reason("tcp_sack_invalid", "tcp", E, "a SACK block of what is not outstanding", "RFC 2018 3, RFC 2883 4")

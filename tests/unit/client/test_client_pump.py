@@ -299,3 +299,62 @@ def test_resend_after_a_reconnect(world: World) -> None:
     world.pump.accepted(world.pair, 2, RING)
     world.pump.resend(world.pair)
     assert world.session.sent() == [Send(7, 2, 4), Eof(7, 6), Consumed(7, 2)]
+
+
+def readable(world: World) -> bool:
+    """Whether the program's end would be readable."""
+    return bool(select.select([world.program], [], [], 0)[0])
+
+
+def test_rcvlowat_holds_back_what_is_too_little() -> None:
+    """SO_RCVLOWAT 1000: not readable with 999 bytes, readable with 1000; beside unread bytes all goes at once."""
+    world = World()
+    world.pair.lowat = 1000
+    world.come(0, b"a" * 999)
+    assert not readable(world)
+    world.come(999, b"b")
+    assert world.program.recv(5000) == b"a" * 999 + b"b"
+    world.come(1000, b"c" * 1000)
+    assert len(world.program.recv(400)) == 400
+    world.come(2000, b"d")
+    assert len(world.program.recv(5000)) == 601
+
+
+def test_rcvlowat_waits_for_nothing_at_the_end_of_the_stream() -> None:
+    """EOF, and a reset, hand over what there is."""
+    for end in ("eof", "reset"):
+        world = World()
+        world.pair.lowat = 1000
+        world.come(0, b"last")
+        assert not readable(world)
+        if end == "eof":
+            world.pump.eof(world.pair, 4)
+        else:
+            world.pump.reset(world.pair)
+        assert world.program.recv(100) == b"last"
+
+
+def test_rcvlowat_does_not_stop_the_stream() -> None:
+    """The gateway sends 64 messages at most without Consumed: what is held back is copied and told."""
+    world = World()
+    world.pair.lowat = 100_000
+    told = []
+    for number in range(64):
+        told += world.come(number, bytes([number]))
+    assert not readable(world)
+    assert [message.upto for message in told if type(message) is Consumed] == [16, 32, 48, 64]
+    world.memory.bytes[RING : RING + 64] = bytes(64)  # type: ignore[union-attr]
+    world.pump.eof(world.pair, 64)
+    assert world.program.recv(100) == bytes(range(64))
+
+
+def test_rcvlowat_of_more_than_half_the_ring() -> None:
+    """Is no more than that, or the window would close first."""
+    world = World()
+    world.pair.lowat = RING
+    at = 0
+    while at < RING // 2:
+        assert not readable(world)
+        world.come(at, bytes(65_536))
+        at += 65_536
+    assert readable(world)

@@ -255,6 +255,17 @@ def _() -> Host:
     return c
 
 
+@case("tcp_deferred")
+def _() -> Host:
+    c = listening(ts=False)
+    c.call(SetOption(50, "defer_accept", 1))
+    c.inject("S", seq=0)
+    c.expect("SA", seq=0, ack=1)
+    c = heard(c)
+    c.inject("A", seq=1, ack=1)
+    return c
+
+
 @case("tcp_ack_unsent")
 def _() -> Host:
     c = heard(established())

@@ -88,7 +88,7 @@ def test_window_scale_of_a_large_buffer() -> None:
 
     65535 << 4 = 1048560 would fall 16 bytes short. The window of a SYN itself is not scaled. RFC 7323 2.2, 2.3.
     """
-    c = Host(receive_ring=1 << 20, receive_buffer=1 << 20)
+    c = Host(receive_ring=1 << 20, receive_buffer=1 << 20, receive_initial=1 << 20)
     c.connect()
     c.learn_port()
     assert c.expect("S", win=64_240).options.wscale == 5

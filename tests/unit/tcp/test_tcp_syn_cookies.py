@@ -129,6 +129,20 @@ def test_the_ack_brings_the_connection_back_with_all_its_options(isn: ISN) -> No
     assert c.core.counters["syn_cookies_good"] == 1
 
 
+@pytest.mark.parametrize("window_clamp", [0, 100_000])
+@pytest.mark.parametrize("moderate", [True, False])
+def test_a_cookie_offers_the_scale_that_the_connection_will_use(window_clamp: int, moderate: bool) -> None:
+    """However large the receive buffer may grow: 4 MB (shift 7), 256 KB (3), 100,000 bytes (1)."""
+    c = Host(receive_ring=1 << 22, receive_buffer=1 << 22, moderate_rcvbuf=moderate)
+    c.listen(backlog=1, options={"window_clamp": window_clamp})
+    c.inject("S", seq=0, src_port=1)
+    c.expect("SA")
+    got = cookie_syn(c, 2)
+    c.inject("A", seq=1, ack=1, src_port=2)
+    c.sock = c.message(Incoming).sock
+    assert got.options.wscale == c.tcb()["rx"]["shift"] == (1 if window_clamp else 7 if moderate else 3)
+
+
 @pytest.mark.rfc("RFC 4987 3.6")
 def test_without_timestamps_the_mss_alone_is_kept(isn: ISN) -> None:
     """No scaling, no SACK: neither is offered in the SYN-ACK. Linux tcp_conn_request, tcp_clear_options."""

@@ -63,6 +63,8 @@ from levelip.tracing.reasons import all_reasons
         ("urgent", {"upto": 7, "sent": False}, "urgent up to byte 7, the peer"),
         ("probe", {"why": "window", "number": 2, "next": 400_000_000}, "zero-window probe 2, next in 400 ms"),
         ("probe", {"why": "keepalive", "number": 1, "next": 75_000_000_000}, "keep-alive 1, next in 75 s"),
+        ("rcvbuf", {"size": 500_000, "most": 4_194_304, "rtt": 1_000_000, "space": 200_000},
+         "receive buffer grows to 500000, 200000 bytes taken in 1 ms"),
         ("reset", {"sent": True}, "reset sent"),
         ("reset", {"sent": False}, "reset received"),
         ("listen", {"sock": 3, "port": 80, "backlog": 128}, "listening on port 80, backlog 128 (sock 3)"),
