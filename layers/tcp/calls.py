@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from layers.tcp.closing import abort, end_time_wait, forget, free_rings, gone, release
+from layers.tcp.congestion import replaced
 from layers.tcp.connection import OPTION_RANGES, Connection, Options, connection_key
 from layers.tcp.context import MS, Context
 from layers.tcp.info import tcp_info
@@ -385,6 +386,8 @@ def set_option(ctx: Context, call: SetOption, now: int) -> None:
         conn.tx.buffer = min(max(call.value, MIN_BUFFER), conn.rings.send_size)
     elif call.name == "rcvbuf":
         conn.rx.buffer = min(max(call.value, MIN_BUFFER), conn.rings.receive_size)
+    elif call.name == "congestion":
+        conn.congestion = replaced(conn.congestion, ctx.tcp, conn.options.congestion, now)
     elif call.name == "maxseg":
         conn.set_mss(fixed_headers(conn))
     elif call.name == "quickack":

@@ -17,6 +17,7 @@ from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import State
 from layers.tcp.timers import KINDS, OFF
+from levelip.config import CONGESTIONS
 from levelip.rpc.place import Rings
 from levelip.wire.addr import format_address
 
@@ -47,6 +48,7 @@ class Options:
     quickack: int = -1
     reuse_address: int = 0
     reuse_port: int = 0
+    congestion: int = 0  # place in CONGESTIONS plus one; 0: the configured strategy
 
 
 OPTION_RANGES: dict[str, tuple[int, int]] = {
@@ -65,6 +67,7 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "quickack": (-1, 1),
     "reuse_address": (0, 1),
     "reuse_port": (0, 1),
+    "congestion": (0, len(CONGESTIONS)),
 }
 """Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""
 

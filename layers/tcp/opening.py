@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layers.tcp import mtu_probe
 from layers.tcp.closing import gone
-from layers.tcp.congestion import make
+from layers.tcp.congestion import chosen
 from layers.tcp.connection import Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
@@ -50,7 +50,7 @@ def new_connection(
         tx=SendSpace(send),
         rto=Rto(floor=tcp.rto_min_ms * MS, ceiling=tcp.rto_max_ms * MS, rto=tcp.rto_initial_ms * MS),
         options=options,
-        congestion=make(tcp.congestion),
+        congestion=chosen(tcp, options.congestion),
         opened_at=now,
     )
     conn.pmtu, until = ctx.routes.path_mtu(route, remote, now)

@@ -35,6 +35,7 @@ _WORD_STAMPED = 8 << 12
 
 CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
 CWR, RECOVERY = CaState.CWR, CaState.RECOVERY
+NOT_VALIDATED = 300 * 1000 * MS  # ns: RFC 7661 4.4.3, how long a window is kept that is not used
 OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
 SILENT = (State.CLOSED, State.TIME_WAIT)
 
@@ -258,7 +259,8 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if conn.rx.ranges and conn.sack:
         mss = _packet_size(conn, now)
     if not flight and nxt == tx.snd_una and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
-        congestion.idle(now - conn.last_data_sent_at, conn.rto.rto, now)
+        period = conn.rto.rto if ctx.tcp.slow_start_after_idle else NOT_VALIDATED
+        congestion.idle(now - conn.last_data_sent_at, period, now)
         conn.last_data_sent_at = now
     size = waiting
     if waiting:
