@@ -8,6 +8,7 @@ from layers.tcp.closing import abort, end_time_wait, forget, free_rings, gone, r
 from layers.tcp.congestion import replaced
 from layers.tcp.connection import OPTION_RANGES, Connection, Options, connection_key
 from layers.tcp.context import MS, Context
+from layers.tcp.ecn import ON as ASK
 from layers.tcp.info import tcp_info
 from layers.tcp.listener import Listener
 from layers.tcp.opening import MIN_BUFFER, arm_keepalive, new_connection
@@ -136,6 +137,7 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     )
     if record is not None and (iss := next_isn(ctx, record)) >= 0:
         conn.tx.iss = iss
+    conn.ecn.asking = ctx.tcp.ecn == ASK
     ctx.counters["active_opens"] += 1
     ctx.change_state(conn, Input.ACTIVE_OPEN)
     ctx.want_output(conn)

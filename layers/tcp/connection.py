@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from layers.tcp.congestion.base import Strategy
 from layers.tcp.congestion.newreno import NewReno
+from layers.tcp.ecn import Ecn
 from layers.tcp.receive_space import ReceiveSpace
 from layers.tcp.recovery.rack import Rack
 from layers.tcp.recovery.state import Recovery
@@ -106,6 +107,7 @@ class Connection:
     congestion: Strategy = field(default_factory=NewReno)
     recovery: Recovery = field(default_factory=Recovery)
     rack: Rack = field(default_factory=Rack)
+    ecn: Ecn = field(default_factory=Ecn)
     opened_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open
     untaken: bool = False  # counts in its listener's backlog

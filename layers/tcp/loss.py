@@ -77,6 +77,7 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
         recovery.start_undo(tx.snd_una, tx.retrans_out)
         congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
         recovery.prr.start(recover_fs)
+        conn.ecn.reduced(tx.snd_nxt)
     recovery.recover = tx.snd_nxt
     recovery.partials = 0
     recovery.frto = recovery.frto_new = False
@@ -91,13 +92,15 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
         tell_cwnd(ctx, conn, old, why)
 
 
-def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
-    """Congestion was told of without a loss (RFC 3168 6.1.2): the window comes down by PRR, once a round trip."""
+def enter_cwr(ctx: Context, conn: Connection, now: int, *, flight: int = 0) -> None:
+    """Congestion was told of without a loss (RFC 3168 6.1.2): the window comes down by PRR, once a round trip.
+
+    `flight`: what was outstanding before the ACK that told it, of which one may cover much (0: what still is)."""
     tx, recovery, congestion = conn.tx, conn.recovery, conn.congestion
     if recovery.state >= CWR:
         return
     recovery.undo_marker = -1
-    congestion.congestion_experienced(tx.snd_nxt - tx.snd_una, now)
+    congestion.congestion_experienced(flight or tx.snd_nxt - tx.snd_una, now)
     recovery.prr.start(tx.snd_nxt - tx.snd_una - tx.sacked_bytes)
     recovery.recover = tx.snd_nxt
     change(ctx, conn, CWR, "ecn")
@@ -112,6 +115,7 @@ def enter_loss(ctx: Context, conn: Connection, now: int) -> None:
     if first:
         recovery.start_undo(tx.snd_una, tx.retrans_out)
     congestion.timeout(tx.snd_nxt - tx.snd_una, first, now)
+    conn.ecn.reduced(tx.snd_nxt)
     if state <= DISORDER and tx.sacked_packets >= DUP_THRESH:  # the degree of reordering was held to be too high
         rack.reordering = min(rack.reordering, DUP_THRESH)
     before = tx.lost_bytes
@@ -170,6 +174,7 @@ def undo(ctx: Context, conn: Connection, why: str, now: int, *, found: bool = Fa
     if found:
         conn.tx.lose_none()
     congestion.undo(now)
+    conn.ecn.cwr = False  # Linux tcp_ecn_withdraw_cwr
     recovery.undo_marker = -1
     recovery.frto = recovery.frto_new = False
     ctx.counters["undone"] += 1

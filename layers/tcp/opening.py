@@ -140,6 +140,8 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)
     ctx.change_state(conn, event, frame)
     ctx.counters["connections_established"] += 1
+    if conn.ecn.on:
+        ctx.counters["ecn_connections"] += 1
     arm_keepalive(ctx, conn, now)
     mtu_probe.begin(ctx, conn, now)
     tx.limit = tx.grant()

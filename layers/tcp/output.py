@@ -19,7 +19,7 @@ from levelip.frames.packet import Checksum, Segment
 from levelip.rpc.place import Payload, Place
 from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions, pack_sack, pack_timestamps
-from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN
+from levelip.wire.tcp import ACK, ECE, FIN, PSH, RST, SYN
 
 MASK = 0xFFFF_FFFF
 PROTO_TCP = 6
@@ -81,6 +81,8 @@ def _header(conn: Connection, seq: int, flags: int, now: int) -> bytes:
     rx.last_ack_sent = nxt
     conn.ack_now = False
     conn.deadlines[DELAYED_ACK] = OFF
+    if conn.ecn.echo:
+        flags |= ECE
     if not rx.ranges and conn.timestamps:
         return _STAMPED.pack(
             conn.local_port, conn.remote_port, seq, (rx.irs + 1 + nxt) & MASK, _WORD_STAMPED | flags, window, 0, 0,
@@ -148,7 +150,10 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
         return ack_segment(ctx, conn, now)
     else:
         return None
-    flags = SYN | ACK if conn.state == SYN_RECEIVED else SYN
+    if conn.state == SYN_RECEIVED:
+        flags = SYN | ACK | conn.ecn.syn_ack_flags()
+    else:
+        flags = SYN | conn.ecn.syn_flags(again=tx.queue[0].times > 1, fallback=ctx.tcp.ecn_fallback)
     rx = conn.rx
     answering = flags & ACK
     window = rx.syn_window_field(conn.advertised_mss - (12 if answering and conn.timestamps else 0))
@@ -310,7 +315,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         conn.recovery.prr.out += end - nxt
     elif conn.sack and conn.deadlines[LOSS_PROBE] < 0:
         arm_probe(ctx, conn)
-    return segment
+    return conn.ecn.new_data(segment) if conn.ecn.on and size else segment
 
 
 def _mtu_probe(ctx: Context, conn: Connection, start: int, end: int, now: int) -> Segment:

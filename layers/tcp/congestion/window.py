@@ -107,10 +107,10 @@ class Window:
         self.reduce(flight)
 
     def congestion_experienced(self, flight: int, now: int) -> None:
-        """The peer echoes a mark: RFC 3168 6.1.2, the reduction that a loss would make; nothing can take it back."""
+        """The peer echoes a mark: RFC 3168 6.1.2, the reduction that a loss would make; nothing can take it back. cwnd
+        comes down within a round trip, as after a loss (RFC 9937)."""
         self.undo_cwnd = 0
         self.reduce(flight)
-        self.cwnd = min(self.cwnd, self.ssthresh)
 
     def reduce(self, flight: int) -> None:
         """ssthresh from `flight`, of which what limited transmit sent beyond cwnd is no part (RFC 5681 3.2 step 2)."""
