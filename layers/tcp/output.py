@@ -288,7 +288,10 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
             if size >= mss:
                 size -= size % mss
             if flight and size < most and size < min(tx.snd_wnd, congestion.cwnd) // 3 and not conn.recovery.state:
-                return None  # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way
+                # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way. But not for more than a
+                # millisecond's worth (tcp_tso_autosize): on a long path a third of the window is a burst and a gap
+                if size * conn.rto.srtt < congestion.cwnd * MS:
+                    return None
         if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
             return None
         if size > mss and size == waiting and size % mss and not _tail_allowed(conn):

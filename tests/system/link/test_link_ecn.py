@@ -33,7 +33,7 @@ def kernel_asks(bench: Bench) -> None:
 @pytest.mark.usefixtures("kernel_asks")
 @pytest.mark.rfc("RFC 3168 6.1.2")
 def test_a_super_segment_with_cwr_from_the_kernel_is_not_cut(bench: Bench) -> None:
-    """An ECE makes the kernel reduce and say CWR: on a super-segment, whose virtio header has GSO_ECN, as we offer it."""
+    """An ECE makes the kernel reduce and say CWR: on a super-segment, whose virtio header has GSO_ECN."""
     port = bench.open()
     neighbour()
     peer = EcnPeer(bench, port)
