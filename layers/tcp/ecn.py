@@ -31,7 +31,7 @@ class Ecn:
     echo: bool = False  # a mark came: ECE until the peer says CWR (6.1.3)
     cwr: bool = False  # our window was reduced: the next new data says so (6.1.2)
     until: int = -1  # SND.NXT at the last reduction: marks of what was sent before it are old news
-    ece: int = 0  # bytes in flight before the segment at hand, if it has ECE
+    ece: bool = False  # the segment at hand has ECE
     marks_in: int = 0  # packets that came marked
     echoes_in: int = 0  # segments that came with ECE
     reductions: int = 0  # of our window, for a mark
@@ -73,10 +73,10 @@ class Ecn:
 
     # as sender, 6.1.2
 
-    def must_reduce(self, una: int) -> bool:
-        """ECE came while all below `una` is acknowledged: once a window of data."""
+    def must_reduce(self, ack: int) -> bool:
+        """ECE came on an acknowledgment of all below `ack`: once a window of data."""
         self.echoes_in += 1
-        return una > self.until
+        return ack > self.until
 
     def reduced(self, nxt: int) -> None:
         """Our window was reduced, for whatever reason, while SND.NXT was `nxt`."""

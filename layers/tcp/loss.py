@@ -92,15 +92,13 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
         tell_cwnd(ctx, conn, old, why)
 
 
-def enter_cwr(ctx: Context, conn: Connection, now: int, *, flight: int = 0) -> None:
-    """Congestion was told of without a loss (RFC 3168 6.1.2): the window comes down by PRR, once a round trip.
-
-    `flight`: what was outstanding before the ACK that told it, of which one may cover much (0: what still is)."""
+def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
+    """Congestion was told of without a loss (RFC 3168 6.1.2): the window comes down by PRR, once a round trip."""
     tx, recovery, congestion = conn.tx, conn.recovery, conn.congestion
     if recovery.state >= CWR:
         return
     recovery.undo_marker = -1
-    congestion.congestion_experienced(flight or tx.snd_nxt - tx.snd_una, now)
+    congestion.congestion_experienced(tx.snd_nxt - tx.snd_una, now)
     recovery.prr.start(tx.snd_nxt - tx.snd_una - tx.sacked_bytes)
     recovery.recover = tx.snd_nxt
     change(ctx, conn, CWR, "ecn")

@@ -22,7 +22,7 @@ from layers.tcp.challenges import answer_allowed, challenge_allowed
 from layers.tcp.closing import ended, enter_time_wait, free_rings, gone, release
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.marks import take_marks
+from layers.tcp.marks import take_echo, take_marks
 from layers.tcp.opening import admitted, agree, established
 from layers.tcp.output import send_ack, send_reset, send_reset_for
 from layers.tcp.states import RECEIVING, Input, State
@@ -70,13 +70,14 @@ def segment_for_connection(
         return
     _take_timestamp(conn, offset, options, now)
     ecn = conn.ecn
-    ecn.ece = conn.tx.snd_nxt - conn.tx.snd_una if flags & ECE and ecn.on else 0
+    if flags & ECE and ecn.on:
+        take_echo(ctx, conn, conn.tx.offset_of(ack), now)
     go_on = _ack_field(ctx, conn, segment, offset, ack, window, options, len(payload), flags, now)
-    flight, ecn.ece = ecn.ece, 0
+    ecn.ece = False
     if not go_on:
         return
     if ecn.on:
-        take_marks(ctx, conn, segment, flags, flight, now)
+        take_marks(ctx, conn, segment, flags)
     conn.last_received_at = now
     conn.probes = 0
     # sixth: check the URG bit

@@ -53,8 +53,8 @@ def test_hystart_overshoots_less() -> None:
     ("names", "how", "least"),
     [
         (("cubic", "cubic"), {"queue": 100_000}, 0.6),
-        (("cubic", "cubic"), {"queue": 200_000, "mark_above": 30_000}, 0.7),
-        (("newreno", "newreno"), {"queue": 200_000, "mark_above": 30_000}, 0.7),
+        (("cubic", "cubic"), {"queue": 200_000, "mark_above": 60_000}, 0.7),
+        (("newreno", "newreno"), {"queue": 200_000, "mark_above": 60_000}, 0.7),
     ],
     ids=["cubic, drop tail", "cubic, marks", "newreno, marks"],
 )
@@ -83,6 +83,6 @@ def test_marks_in_place_of_losses() -> None:
     path.run(6)
     counters = path.flows[0].host.core.counters
     assert path.bottleneck.marked and not path.bottleneck.dropped and not counters["retransmissions"]
-    assert goodput(path, 0, 1) >= 0.95 * 20_000_000 * PAYLOAD
+    assert goodput(path, 0, 1) >= 0.9 * 20_000_000 * PAYLOAD
     assert 1 <= counters["ecn_reductions"] <= 20 < path.bottleneck.marked
     assert path.receiver.core.counters["ecn_marks_in"] == path.bottleneck.marked
