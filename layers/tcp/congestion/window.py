@@ -148,8 +148,8 @@ class Window:
 
     def bring_back(self) -> None:
         """What `remember` kept."""
-        self.cwnd = self.undo_cwnd
-        self.ssthresh = self.undo_ssthresh
+        self.cwnd = max(self.undo_cwnd, self.mss)  # the MSS may be another by now
+        self.ssthresh = max(self.undo_ssthresh, LEAST_SSTHRESH * self.mss)
 
     def idle(self, idle_for: int, rto: int, now: int) -> None:
         """RFC 5681 4.1: not more than the restart window after an idle RTO. As Linux (tcp_cwnd_restart) by halves, one
