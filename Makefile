@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench goodput compliance fuzz fuzz-night lint wheel clean distclean
+.PHONY: help demo test test-all bench goodput compliance fuzz fuzz-night lint plots wheel clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -41,6 +41,10 @@ fuzz-night: $(VENV)/.dev ## the same for eight hours, and keep what reaches new 
 
 compliance: $(VENV)/.dev ## write docs/rfc-compliance.md from the marks of the tests
 	@$(BIN)/python -m tests.rfc.compliance $(ARGS)
+
+plots: $(VENV)/.dev ## draw docs/plots anew: windows and sequence over time, by algorithm
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.8'
+	@$(BIN)/python -m benchmarks.plots $(ARGS)
 
 wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
 	@bash scripts/try-wheel.sh

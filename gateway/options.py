@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
+from levelip.config import CONGESTIONS
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
 CONGESTION: Final = (IPPROTO_TCP, 13)
@@ -30,7 +31,7 @@ RTO_MAX_S: Final = 120  # TCP_RTO_MAX
 DEFER_MOST: Final = 255  # rskq_defer_accept is a byte
 PMTUDISC_WANT: Final = 1  # IP_PMTUDISC_WANT
 CONGESTION_NAME: Final = 16  # TCP_CA_NAME_MAX
-CONGESTIONS: Final = {"newreno": "newreno", "reno": "newreno"}  # name as set → strategy; "reno" is Linux's name of it
+NEWRENO: Final = "reno"  # Linux's name of newreno, which getsockopt answers
 INT_MAX: Final = (1 << 31) - 1
 _INT = struct.Struct("=i")
 _LINGER = struct.Struct("=ii")
@@ -100,7 +101,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_TCP, 10): Option("TCP_WINDOW_CLAMP", Kind.CLAMP, "window_clamp"),
     (IPPROTO_TCP, 11): Option("TCP_INFO", _R),
     (IPPROTO_TCP, 12): Option("TCP_QUICKACK", Kind.QUICKACK, "quickack"),
-    CONGESTION: Option("TCP_CONGESTION", Kind.NAME),
+    CONGESTION: Option("TCP_CONGESTION", Kind.NAME, "congestion"),
     (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
@@ -147,7 +148,7 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
         case Kind.TIME:
             return _parse_time(option, value)
         case Kind.NAME:
-            return _parse_congestion(value)
+            return {option.name: _parse_congestion(value, config)}
         case Kind.FLAG:
             return {option.name: int(bool(_number(option, value)))}
         case Kind.BUFFER:
@@ -225,13 +226,24 @@ def _parse_time(option: Option, value: int | bytes) -> dict[str, int]:
     return {option.name: max(seconds * _MICRO + micro, 0) if seconds >= 0 else 0}
 
 
-def _parse_congestion(value: int | bytes) -> dict[str, int]:
+def _parse_congestion(value: int | bytes, config: GatewayCoreConfig) -> int:
+    """The strategy's place in CONGESTIONS plus one; 0 for the configured one where that is somebody's own."""
     if isinstance(value, int) or not value:
         raise CallError(errno.EINVAL, "TCP_CONGESTION takes a name")
     name = value[: CONGESTION_NAME - 1].split(b"\0")[0].decode("ascii", "replace")
-    if name not in CONGESTIONS:
-        raise CallError(errno.ENOENT, f"no congestion control {name!r}; there is {', '.join(CONGESTIONS)}")
-    return {}
+    own = _congestion_name(config.tcp.congestion)
+    if name in CONGESTIONS or name == NEWRENO:
+        return CONGESTIONS.index("newreno" if name == NEWRENO else name) + 1
+    if name == own:
+        return 0
+    known = dict.fromkeys([*CONGESTIONS, NEWRENO, own])
+    raise CallError(errno.ENOENT, f"no congestion control {name!r}; there is {', '.join(known)}")
+
+
+def _congestion_name(configured: str) -> str:
+    """What getsockopt answers: Linux's name, or that of somebody's own class, in small letters."""
+    name = NEWRENO if configured == "newreno" else configured.rpartition(":")[2].lower()
+    return name[: CONGESTION_NAME - 1]
 
 
 def default(option: Option, config: GatewayCoreConfig) -> int:
@@ -258,7 +270,9 @@ def default(option: Option, config: GatewayCoreConfig) -> int:
 def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> bytes:
     """The bytes that getsockopt answers, for every kind but READ."""
     if option.kind is Kind.NAME:
-        return config.tcp.congestion.encode("ascii").ljust(CONGESTION_NAME, b"\0")
+        place = kept.get(option.name, 0)
+        name = _congestion_name(CONGESTIONS[place - 1] if place else config.tcp.congestion)
+        return name.encode("ascii", "replace").ljust(CONGESTION_NAME, b"\0")
     value = kept.get(option.name)
     if value is None or (option.kind in (Kind.MAXSEG, Kind.LINGER2) and value == 0):
         value = default(option, config)

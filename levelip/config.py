@@ -17,6 +17,8 @@ from msgspec import Meta, Struct, field
 from levelip.wire.addr import parse_mac
 
 DAY_MS = 86_400_000
+CONGESTIONS = ("cubic", "newreno")
+"""Strategies by name; on the seam between gateway and tcp their place in this, plus one. 0: the configured one."""
 MAX_COUNT = 1 << 31
 
 
@@ -183,7 +185,21 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     sack: Annotated[bool, Meta(description="offer selective acknowledgement (RFC 2018)")] = True
     tlp: Annotated[bool, Meta(description="tail loss probes (RFC 8985 7; Linux tcp_early_retrans)")] = True
     frto: Annotated[bool, Meta(description="find spurious retransmission timeouts (RFC 5682; Linux tcp_frto)")] = True
-    congestion: Annotated[Literal["newreno"], Meta(description="congestion control strategy")] = "newreno"
+    congestion: Annotated[
+        str, Meta(description="congestion control: cubic, newreno, or PACKAGE.MODULE:CLASS of your own (docs/congestion-control.md)")
+    ] = "cubic"
+    hystart: Annotated[
+        bool, Meta(description="leave slow start when round trips get longer (HyStart++, RFC 9406)")
+    ] = True
+    slow_start_after_idle: Annotated[
+        bool, Meta(description="after an idle RTO come down to the initial window (RFC 5681 4.1; Linux tcp_slow_start_after_idle); false: only after 5 minutes (RFC 7661)")
+    ] = True
+    ecn: Annotated[
+        int, Meta(ge=0, le=2, description="explicit congestion notification (RFC 3168; Linux tcp_ecn): 0 never, 1 ask for it, 2 agree when asked")
+    ] = 2
+    ecn_fallback: Annotated[
+        bool, Meta(description="a SYN sent again does not ask for ECN (RFC 3168 6.1.1.1; Linux tcp_ecn_fallback)")
+    ] = True
     initial_window: Annotated[
         int, _count(ge=1, le=64, description="initial congestion window, segments (RFC 6928: 10)")
     ] = 10

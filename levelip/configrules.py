@@ -3,10 +3,11 @@ a running layer can change. Values are checked here and never changed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from levelip.addressing import BadSetting, addressing
-from levelip.config import Config
+from levelip.config import CONGESTIONS, Config
 from levelip.wire.addr import parse_interface, parse_ipv4, parse_mac
 
 PROCESSES = ("link", "ip", "tcp", "gateway")
@@ -14,6 +15,8 @@ PIPES = ("link-ip", "ip-link", "ip-tcp", "tcp-ip", "tcp-gateway", "gateway-tcp")
 """FROM-TO; TO binds it."""
 CURVE_KEY_LENGTH = 40
 """Characters of a key in Z85, as `lvlip keygen` writes it (zmq_curve_keypair(3))."""
+
+_OWN_CONGESTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 _FIXED = {
     "link": {"pool_slots"},
@@ -110,6 +113,8 @@ def _tcp(config: Config) -> Problems:
         yield "tcp.send_buffer", f"must be at most tcp.send_ring ({tcp.send_ring})"
     if tcp.receive_buffer > tcp.receive_ring:
         yield "tcp.receive_buffer", f"must be at most tcp.receive_ring ({tcp.receive_ring})"
+    if tcp.congestion not in CONGESTIONS and not _OWN_CONGESTION.fullmatch(tcp.congestion):
+        yield "tcp.congestion", f"must be one of {', '.join(CONGESTIONS)}, or PACKAGE.MODULE:CLASS"
     if tcp.port_first > tcp.port_last:
         yield "tcp.port_first", f"must be at most tcp.port_last ({tcp.port_last})"
     if tcp.rto_min_ms > tcp.rto_max_ms:

@@ -34,6 +34,7 @@ _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 TUN_F_CSUM = 0x01
 TUN_F_TSO4 = 0x02
+TUN_F_TSO_ECN = 0x08  # super-segments with CWR too; where that is not offered the kernel cuts those itself
 OFFLOADS = TUN_F_CSUM | TUN_F_TSO4
 
 # linux/sockios.h, linux/if.h
@@ -99,9 +100,7 @@ def open_interface(name: str, kind: Kind, *, vnet: bool, attach: bool, offloads:
         flags = (_IFF_TAP if kind == "tap" else _IFF_TUN) | _IFF_NO_PI
         _set_interface(fd, name, kind, flags | (_IFF_VNET_HDR if vnet else 0))
         if vnet:
-            try:
-                fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads)
-            except OSError:
+            if not (_takes(fd, offloads | TUN_F_TSO_ECN) or _takes(fd, offloads)):
                 os.close(fd)
                 return open_interface(name, kind, vnet=False, attach=attach)[0], False
             fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_LEN))
@@ -111,6 +110,15 @@ def open_interface(name: str, kind: Kind, *, vnet: bool, attach: bool, offloads:
         os.close(fd)
         raise
     return fd, vnet
+
+
+def _takes(fd: int, offloads: int) -> bool:
+    """Whether the kernel knows all of these offloads; they are set then."""
+    try:
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads)
+    except OSError:
+        return False
+    return True
 
 
 def _set_interface(fd: int, name: str, kind: Kind, flags: int) -> None:

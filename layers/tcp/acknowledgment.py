@@ -47,6 +47,8 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     conn.probes = 0
     old = congestion.cwnd
     limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
+    if conn.ecn.ece:  # RFC 3168 6.1.2: no growth by an ACK with ECN-Echo
+        limited = False
     congestion.acked(AckSample(ack - before, ack, tx.snd_nxt, flight, limited, rtt, rto.srtt, rto.min_rtt, now))
     if ctx.interest and congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, "ack")
@@ -131,7 +133,9 @@ def take_ack(
 
 
 def _limited(conn: Connection, cwnd: int, outstanding: int) -> bool:
-    """cwnd was what held us back: Linux tcp_is_cwnd_limited."""
+    """cwnd was what held us back: Linux tcp_is_cwnd_limited. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
+    if conn.ecn.ece:
+        return False
     return cwnd < 2 * outstanding if cwnd < conn.congestion.ssthresh else conn.cwnd_limited
 
 
@@ -195,6 +199,7 @@ def _probe_answered(
         if recovery.state <= DISORDER:
             old = congestion.cwnd
             congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
+            conn.ecn.reduced(tx.snd_nxt)
             congestion.exit_recovery(now)
             if ctx.interest:
                 loss.tell_loss(ctx, conn, "tlp", tx.mss)

@@ -7,6 +7,7 @@ import errno
 from layers.tcp.closing import abort, end_time_wait, forget, gone, release, wait_for_fin
 from layers.tcp.connection import Connection, Options, connection_key
 from layers.tcp.context import Context
+from layers.tcp.ecn import ON as ASK
 from layers.tcp.info import tcp_info
 from layers.tcp.listener import Listener
 from layers.tcp.opening import new_connection
@@ -134,6 +135,7 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     )
     if record is not None and (iss := next_isn(ctx, record)) >= 0:
         conn.tx.iss = iss
+    conn.ecn.asking = ctx.tcp.ecn == ASK
     ctx.counters["active_opens"] += 1
     ctx.change_state(conn, Input.ACTIVE_OPEN)
     ctx.want_output(conn)

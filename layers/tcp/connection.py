@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from layers.tcp.congestion.base import Strategy
 from layers.tcp.congestion.newreno import NewReno
+from layers.tcp.ecn import Ecn
 from layers.tcp.receive_space import ReceiveSpace
 from layers.tcp.recovery.rack import Rack
 from layers.tcp.recovery.state import Recovery
@@ -17,6 +18,7 @@ from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import State
 from layers.tcp.timers import KINDS, OFF
+from levelip.config import CONGESTIONS
 from levelip.rpc.place import Rings
 from levelip.wire.addr import format_address
 
@@ -55,6 +57,7 @@ class Options:
     window_clamp: int = 0  # 0: none
     rcvlowat: int = 1
     mtu_discover: int = 1  # IP_PMTUDISC_*
+    congestion: int = 0  # place in CONGESTIONS plus one; 0: the configured strategy
 
 
 OPTION_RANGES: dict[str, tuple[int, int]] = {
@@ -79,6 +82,7 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "window_clamp": (0, 1 << 31),
     "rcvlowat": (1, 1 << 31),
     "mtu_discover": (0, 5),
+    "congestion": (0, len(CONGESTIONS)),
 }
 """Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""
 
@@ -117,6 +121,7 @@ class Connection:
     congestion: Strategy = field(default_factory=NewReno)
     recovery: Recovery = field(default_factory=Recovery)
     rack: Rack = field(default_factory=Rack)
+    ecn: Ecn = field(default_factory=Ecn)
     opened_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open
     untaken: bool = False  # counts in its listener's backlog

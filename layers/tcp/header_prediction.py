@@ -43,6 +43,8 @@ def predicted(
     acked = (ack - tx.iss - 1 - una) & MASK
     if acked > tx.snd_nxt - una:
         return False
+    if segment.tos & 1 and conn.ecn.on:  # CE
+        return False
     size = len(payload)
     if size:
         if nxt + size > rx.rcv_acc:

@@ -13,6 +13,7 @@ from levelip.wire.addr import format_address
 MS = 1_000_000
 US = 1_000
 OPT_TIMESTAMPS, OPT_SACK, OPT_WSCALE = 1, 2, 4  # TCPI_OPT_* (include/uapi/linux/tcp.h)
+OPT_ECN, OPT_ECN_SEEN = 8, 16
 
 
 def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "retransmits": conn.retransmits,
         "probes": conn.probes,
         "backoff": rto.backoffs,
-        "options": OPT_TIMESTAMPS * conn.timestamps | OPT_SACK * conn.sack | OPT_WSCALE * conn.scaling,
+        "options": OPT_TIMESTAMPS * conn.timestamps | OPT_SACK * conn.sack | OPT_WSCALE * conn.scaling
+        | OPT_ECN * conn.ecn.on | OPT_ECN_SEEN * (conn.ecn.marks_in > 0),
         "snd_wscale": tx.shift,
         "rcv_wscale": rx.shift,
         "rto": rto.rto // US,

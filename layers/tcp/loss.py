@@ -77,6 +77,7 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
         recovery.start_undo(tx.snd_una, tx.retrans_out)
         congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
         recovery.prr.start(recover_fs)
+        conn.ecn.reduced(tx.snd_nxt)
     recovery.recover = tx.snd_nxt
     recovery.partials = 0
     recovery.frto = recovery.frto_new = False
@@ -116,6 +117,7 @@ def enter_loss(ctx: Context, conn: Connection, now: int, *, again: bool = False)
     if first:
         recovery.start_undo(tx.snd_una, tx.retrans_out)
     congestion.timeout(tx.snd_nxt - tx.snd_una, first, now)
+    conn.ecn.reduced(tx.snd_nxt)
     if state <= DISORDER and tx.sacked_packets >= DUP_THRESH:  # the degree of reordering was held to be too high
         rack.reordering = min(rack.reordering, DUP_THRESH)
     before = tx.lost_bytes
@@ -174,6 +176,7 @@ def undo(ctx: Context, conn: Connection, why: str, now: int, *, found: bool = Fa
     if found:
         conn.tx.lose_none()
     congestion.undo(now)
+    conn.ecn.cwr = False  # Linux tcp_ecn_withdraw_cwr
     recovery.undo_marker = -1
     recovery.frto = recovery.frto_new = False
     ctx.counters["undone"] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layers.tcp import mtu_probe
 from layers.tcp.closing import gone
-from layers.tcp.congestion import make
+from layers.tcp.congestion import chosen
 from layers.tcp.connection import Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
@@ -52,7 +52,7 @@ def new_connection(
         tx=tx,
         rto=Rto(floor=tcp.rto_min_ms * MS, ceiling=tcp.rto_max_ms * MS, rto=tcp.rto_initial_ms * MS),
         options=options,
-        congestion=make(tcp.congestion),
+        congestion=chosen(tcp, options.congestion),
         opened_at=now,
     )
     conn.interactive = options.quickack == 0
@@ -179,6 +179,8 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)
     ctx.change_state(conn, event, frame)
     ctx.counters["connections_established"] += 1
+    if conn.ecn.on:
+        ctx.counters["ecn_connections"] += 1
     arm_keepalive(ctx, conn, now)
     mtu_probe.begin(ctx, conn, now)
     tx.limit = tx.grant()

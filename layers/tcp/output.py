@@ -19,7 +19,7 @@ from levelip.frames.packet import Checksum, Segment
 from levelip.rpc.place import Payload, Place
 from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions, pack_sack, pack_timestamps
-from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN
+from levelip.wire.tcp import ACK, ECE, FIN, PSH, RST, SYN
 
 MASK = 0xFFFF_FFFF
 PROTO_TCP = 6
@@ -36,6 +36,7 @@ _WORD_STAMPED = 8 << 12
 
 CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
 CWR, RECOVERY = CaState.CWR, CaState.RECOVERY
+NOT_VALIDATED = 300 * 1000 * MS  # ns: RFC 7661 4.4.3, how long a window is kept that is not used
 OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
 SILENT = (State.CLOSED, State.TIME_WAIT)
 
@@ -81,6 +82,8 @@ def _header(conn: Connection, seq: int, flags: int, now: int) -> bytes:
     rx.last_ack_sent = nxt
     conn.ack_now = False
     conn.deadlines[DELAYED_ACK] = OFF
+    if conn.ecn.echo:
+        flags |= ECE
     if not rx.ranges and conn.timestamps:
         return _STAMPED.pack(
             conn.local_port, conn.remote_port, seq, (rx.irs + 1 + nxt) & MASK, _WORD_STAMPED | flags, window, 0, 0,
@@ -148,7 +151,10 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
         return ack_segment(ctx, conn, now)
     else:
         return None
-    flags = SYN | ACK if conn.state == SYN_RECEIVED else SYN
+    if conn.state == SYN_RECEIVED:
+        flags = SYN | ACK | conn.ecn.syn_ack_flags()
+    else:
+        flags = SYN | conn.ecn.syn_flags(again=tx.queue[0].times > 1, fallback=ctx.tcp.ecn_fallback)
     rx = conn.rx
     answering = flags & ACK
     window = rx.syn_window_field(conn.advertised_mss - (12 if answering and conn.timestamps else 0))
@@ -259,7 +265,8 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if conn.rx.ranges and conn.sack:
         mss = _packet_size(conn, now)
     if not flight and nxt == tx.snd_una and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
-        congestion.idle(now - conn.last_data_sent_at, conn.rto.rto, now)
+        period = conn.rto.rto if ctx.tcp.slow_start_after_idle else NOT_VALIDATED
+        congestion.idle(now - conn.last_data_sent_at, period, now)
         conn.last_data_sent_at = now
     size = waiting
     if waiting:
@@ -282,7 +289,10 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
             if size >= mss:
                 size -= size % mss
             if flight and size < most and size < min(tx.snd_wnd, congestion.cwnd) // 3 and not conn.recovery.state:
-                return None  # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way
+                # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way. But not for more than a
+                # millisecond's worth (tcp_tso_autosize): on a long path a third of the window is a burst and a gap
+                if size * conn.rto.srtt < congestion.cwnd * MS:
+                    return None
         if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
             return None
         if size > mss and size == waiting and size % mss and not (conn.override or _tail_allowed(conn)):
@@ -309,7 +319,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         conn.recovery.prr.out += end - nxt
     elif conn.sack and conn.deadlines[LOSS_PROBE] < 0:
         arm_probe(ctx, conn)
-    return segment
+    return conn.ecn.new_data(segment) if conn.ecn.on and size else segment
 
 
 def _mtu_probe(ctx: Context, conn: Connection, start: int, end: int, now: int) -> Segment:

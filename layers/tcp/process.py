@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from layers.tcp.config import TcpCoreConfig
+from layers.tcp.congestion import NoStrategy, find
 from layers.tcp.core import TcpCore
 from levelip.frames.packet import IpToTransport
 from levelip.frames.seam import GatewayToTcp
 from levelip.ipc.pipe import Pipe
+from levelip.ipc.rundir import RunError
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.shell import Parts, run_layer
 
@@ -16,6 +18,10 @@ from levelip.ipc.shell import Parts, run_layer
 def build(runtime: Runtime) -> Parts:
     """The core and its ports."""
     tcp = runtime.config.tcp
+    try:
+        find(tcp.congestion)
+    except NoStrategy as error:
+        raise RunError(f"tcp.congestion: {error}") from None
     region = f"own-{runtime.epoch & 0xFFFFFFFF:08x}"
     runtime.memory.create_own(region, (tcp.send_ring + tcp.receive_ring) * tcp.connections)
     runtime.memory.remove_stale("own", keep=region)

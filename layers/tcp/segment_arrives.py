@@ -22,6 +22,7 @@ from layers.tcp.challenges import answer_allowed, challenge_allowed
 from layers.tcp.closing import ended, enter_time_wait, gone, wait_for_fin
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
+from layers.tcp.marks import take_echo, take_marks
 from layers.tcp.opening import admitted, agree, established
 from layers.tcp.output import send_ack, send_reset, send_reset_for
 from layers.tcp.states import RECEIVING, Input, State
@@ -32,7 +33,7 @@ from levelip.frames.seam import Store
 from levelip.rpc.place import Payload, Place, cut
 from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions, parse_options
-from levelip.wire.tcp import ACK, FIN, RST, SYN, URG
+from levelip.wire.tcp import ACK, ECE, FIN, RST, SYN, URG
 
 MASK = 0xFFFF_FFFF
 HANDSHAKE_ACK_DELAY_MS = 200  # Linux TCP_DELACK_MAX
@@ -69,8 +70,15 @@ def segment_for_connection(
         ctx.drop(reasons.TCP_NO_ACK, segment.id, conn)
         return
     _take_timestamp(conn, offset, options, now)
-    if not _ack_field(ctx, conn, segment, offset, ack, window, options, len(payload), flags, now):
+    ecn = conn.ecn
+    if flags & ECE and ecn.on:
+        take_echo(ctx, conn, conn.tx.offset_of(ack), now)
+    go_on = _ack_field(ctx, conn, segment, offset, ack, window, options, len(payload), flags, now)
+    ecn.ece = False
+    if not go_on:
         return
+    if ecn.on:
+        take_marks(ctx, conn, segment, flags)
     conn.last_received_at = now
     conn.probes = 0
     # sixth: check the URG bit
@@ -414,6 +422,7 @@ def _syn_sent(
         ctx.drop(reasons.TCP_SYN_PAYLOAD, segment.id, conn)
     rx.start(seq)
     agree(ctx, conn, options, now)
+    conn.ecn.answered(flags)
     conn.last_received_at = now
     tx.update_window(-1, ack if flags & ACK else -1, window)  # unscaled, RFC 7323 2.2
     if flags & ACK:

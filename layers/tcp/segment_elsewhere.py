@@ -110,6 +110,7 @@ def _listen(
         ctx.drop(reasons.TCP_NO_SLOT, segment.id, port=local_port)
         return
     conn = new_child(ctx, listener, segment, ports, seq, window, options, route, now, iss)
+    conn.ecn.asked(flags, segment.tos, tcp.ecn)
     ctx.want_output(conn)
 
 

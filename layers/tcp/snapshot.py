@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from layers.tcp.config import TcpCoreConfig
-from layers.tcp.congestion import STRATEGIES
+from layers.tcp.congestion import find, label
 from layers.tcp.congestion.base import Strategy
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
@@ -90,7 +90,7 @@ def take(ctx: Context) -> dict[str, Any]:
     )
     plain: dict[str, Any] = msgspec.to_builtins(state, builtin_types=(bytes,))
     for row, conn in zip(plain["connections"], state.connections, strict=True):
-        row["congestion"]["name"] = conn.congestion.name
+        row["congestion"]["name"] = label(conn.congestion)
     return plain
 
 
@@ -99,7 +99,7 @@ def _strategy(kind: type, data: dict[str, Any]) -> Any:
     if kind is not Strategy:
         raise NotImplementedError(kind)
     fields = dict(data)
-    return msgspec.convert(fields, STRATEGIES[fields.pop("name")])
+    return msgspec.convert(fields, find(fields.pop("name")))
 
 
 def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:

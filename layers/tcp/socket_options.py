@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from layers.tcp.congestion import replaced
 from layers.tcp.connection import OPTION_RANGES, Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.opening import arm_keepalive, keepalive_idle, set_receive_buffer, set_send_buffer
@@ -103,6 +104,11 @@ def _quickack(ctx: Context, conn: Connection, now: int) -> None:
             conn.interactive = True
 
 
+def _congestion(ctx: Context, conn: Connection, now: int) -> None:
+    """TCP_CONGESTION: another strategy takes over the windows."""
+    conn.congestion = replaced(conn.congestion, ctx.tcp, conn.options.congestion, now)
+
+
 def _mtu_discover(ctx: Context, conn: Connection, now: int) -> None:
     conn.set_mtu_discover(conn.options.mtu_discover)
 
@@ -119,5 +125,6 @@ _APPLY: dict[str, Callable[[Context, Connection, int], None]] = {
     "window_clamp": _rcvbuf,
     "quickack": _quickack,
     "mtu_discover": _mtu_discover,
+    "congestion": _congestion,
 }
 """What a new value does to a live connection; of the others it is looked at when it is needed."""

@@ -346,6 +346,16 @@ def _words(name: str) -> str:
     return name.lower().replace("_", " ")
 
 
+def _ecn(data: _Taken) -> str:
+    if "echo" not in data:
+        return ""
+    count = data("packets", 1)
+    packets = f"{count} packet{'s' * (count != 1)}"
+    if data("echo"):
+        return f"congestion mark on {packets}, echoed until CWR, RFC 3168 6.1.3"
+    return f"CWR on {packets}, no echo any more, RFC 3168 6.1.3"
+
+
 _KINDS: dict[str, Callable[[_Taken], str]] = {
     "arp": _arp,
     "call": _call,
@@ -355,6 +365,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "cwnd": _cwnd,
     "device": _device,
     "dsack": _dsack,
+    "ecn": _ecn,
     "fragment": _fragment,
     "icmp": _icmp,
     "igmp": _igmp,

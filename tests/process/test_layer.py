@@ -170,3 +170,14 @@ def test_a_run_directory_that_is_too_long_is_refused(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "107 are allowed" in result.stderr
     assert not long.exists()
+
+
+def test_a_congestion_control_that_cannot_be_found_is_told_at_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tcp ends at once and says which name led nowhere, and not at the first connection."""
+    monkeypatch.setenv("LEVELIP_TCP_CONGESTION", "nobodys.lab:Strategy")
+    process = start("tcp")
+    assert process.wait(LIMIT_S) != 0
+    assert process.stderr is not None
+    assert b"nobodys.lab:Strategy" in process.stderr.read()

@@ -24,12 +24,12 @@ from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Liste
 from levelip.rpc.place import Rings
 from levelip.rpc.stream import Consumed, Eof, Send
 from levelip.wire.options import TcpOptions, parse_options
-from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
+from levelip.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
 from tests.netsim.net import MS, FakeMemory
 
 OURS, THEIRS = b"\x0a\0\0\2", b"\x0a\0\0\1"
 PORT, PEER_PORT = 80, 4711
-LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG}
+LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG, "E": ECE, "C": CWR}
 MASK = 0xFFFF_FFFF
 MSS = 1448  # of an Ethernet path with timestamps
 START = 1_000_000 * MS
@@ -42,7 +42,7 @@ def flag_bits(letters: str) -> int:
 
 
 def flag_letters(bits: int) -> str:
-    """SYN | ACK → "SA"; letters in the order F S R P A U."""
+    """SYN | ACK → "SA"; letters in the order F S R P A U E C."""
     return "".join(letter for letter, bit in LETTERS.items() if bits & bit)
 
 
@@ -66,6 +66,7 @@ class Got:
         self.gso = segment.gso_size
         self.checksum = segment.checksum
         self.dst = segment.dst
+        self.tos = segment.tos
 
     def __repr__(self) -> str:
         return f"<{self.flags} seq={self.seq} ack={self.ack} win={self.win} len={self.len} sack={self.sack}>"
@@ -79,6 +80,7 @@ class Host:
                  routes: bool = True, **tcp: Any) -> None:  # fmt: skip
         values: dict[str, Any] = {
             "send_ring": RING, "receive_ring": RING, "send_buffer": RING, "receive_buffer": RING, "connections": 8,
+            "congestion": "newreno",  # its figures are easily worked out by hand
         }  # fmt: skip
         values.update(tcp)
         self.config = TcpCoreConfig(tcp=TcpConfig(**values), epoch=3, isn_secret=b"i" * 32, port_secret=b"p" * 32,
@@ -146,7 +148,7 @@ class Host:
     def segment(self, flags: str, *, seq: int = 0, ack: int | None = None, data: bytes = b"", win: int | None = None,
                 options: TcpOptions | None = None, ts: int | None = None, no_ts: bool = False,
                 sack: list[tuple[int, int]] | None = None, gso: int = 0, src_port: int | None = None,
-                dst_port: int | None = None, flags_frame: int = 0) -> Segment:  # fmt: skip
+                dst_port: int | None = None, flags_frame: int = 0, tos: int = 0) -> Segment:  # fmt: skip
         """A segment of the peer."""
         if "A" in flags and ack is None:
             raise AssertionError("which ack?")
@@ -168,7 +170,7 @@ class Host:
             self.win if win is None else win, 0, 0,
         )  # fmt: skip
         self.frame += 1
-        return Segment(self.frame, [], False, self.now, 0, THEIRS, OURS, 6, 64, 0, head + packed, data,
+        return Segment(self.frame, [], False, self.now, 0, THEIRS, OURS, 6, 64, tos, head + packed, data,
                        int(Checksum.VERIFIED), gso, True, flags_frame)  # fmt: skip
 
     def inject(self, flags: str, *, flush: bool = True, **fields: Any) -> None:

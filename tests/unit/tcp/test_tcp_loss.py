@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tcp_host import MSS, Host, established
 
-from layers.tcp.congestion import STRATEGIES, make
+from layers.tcp.congestion import STRATEGIES, NoStrategy, make
 from layers.tcp.congestion.base import INFINITE_SSTHRESH, AckSample, Strategy
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.core import TcpCore
@@ -411,5 +411,5 @@ def test_strategies_by_name() -> None:
     """A fresh one each time; a name that is not in the table is the caller's fault."""
     assert make("newreno") == NewReno() and make("newreno") is not make("newreno")
     assert all(kind.name == name and isinstance(kind(), Strategy) for name, kind in STRATEGIES.items())
-    with pytest.raises(KeyError):
+    with pytest.raises(NoStrategy):
         make("vegas")

@@ -23,6 +23,8 @@ from levelip.tracing.reasons import all_reasons
         ("cwnd", {"old": 14_480, "new": 7_964, "mss": 1448, "ssthresh": 7240, "why": "FAST_RETRANSMIT"},
          "cwnd 10 → 5.5, ssthresh 5, fast retransmit"),
         ("cwnd", {"old": 100, "new": 200}, "cwnd 100 → 200"),
+        ("ecn", {"echo": True, "packets": 2}, "congestion mark on 2 packets, echoed until CWR, RFC 3168 6.1.3"),
+        ("ecn", {"echo": False, "packets": 1}, "CWR on 1 packet, no echo any more, RFC 3168 6.1.3"),
         ("retransmit", {"why": "fast", "offset": 0, "length": 1448, "attempt": 0},
          "retransmit, fast, RFC 5681 3.2, bytes 0:1448"),
         ("retransmit", {"why": "rto", "offset": 10, "length": 5, "attempt": 2}, "retransmit, RTO, bytes 10:15, attempt 2"),
