@@ -42,6 +42,8 @@ _NEEDS_RESTART = {
     "igmp_version": "ip.igmp_version needs a restart of ip",
 }
 
+MIN_MTU = 68  # bytes: what every link carries (RFC 791 3.2); less is a mistake of whoever told us
+
 
 class Core:
     """IPv4 and ICMP of one host with one device."""
@@ -201,7 +203,7 @@ class Core:
             return
         came_up = link.up and (ctx.link is None or not ctx.link.up)
         ctx.link = link
-        ctx.mtu = link.mtu
+        ctx.mtu = max(link.mtu, MIN_MTU)
         ctx.emit("link", 0, name=link.name, up=link.up, mtu=link.mtu, gso_max=link.gso_max)
         send_routes(ctx)
         if came_up:
