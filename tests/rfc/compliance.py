@@ -5,7 +5,8 @@
 
 Requirements are in the .toml files beside this one, in our words. Tests say which clause they prove:
 `@pytest.mark.rfc("RFC 9293 MUST-18")`, or for a packet script a line `// rfc: RFC 9293 MUST-18` in its head. A clause
-is a requirement's id, or the section of an RFC ("RFC 5681 3.2") that has no rows of its own here.
+is a requirement's id ("RFC 5681 3.2-3": the third of that section here), or a section ("RFC 5681 3.2"). A section proves
+its row where it has one row alone; elsewhere it says where to look, and is listed at the end of the page.
 """
 
 from __future__ import annotations
@@ -29,18 +30,35 @@ MOST = 4
 
 OPEN = "no test is marked with it, and no why_not"
 
-CLAUSE = re.compile(r"RFC (\d{1,5}) (\S+)")
+CLAUSE = re.compile(r"RFC (\d{1,5})(?: (\S+))?")
+NUMBERED = re.compile(r".+-\d+")
+"""A clause that names one requirement, not a section."""
 
 
 class Requirement(Struct, forbid_unknown_fields=True, kw_only=True):
-    """One row. `where`: source files; `why_not`: the reason if it is not met."""
+    """One row. `where`: source files; `why_not`: the reason if it is not met; `same_as`: the row that replaces this one.
+
+    `section` is left out where the id names it: "RFC 5681 3.2-3".
+    """
 
     id: str
-    section: str
     level: str
     text: str
+    section: str = ""
     where: list[str] = []
     why_not: str = ""
+    same_as: str = ""
+
+    def __post_init__(self) -> None:
+        self.section = self.section or self.name.rpartition("-")[0]
+
+    @property
+    def rfc(self) -> str:
+        return self.id.split()[1]
+
+    @property
+    def name(self) -> str:
+        return self.id.split(maxsplit=2)[2]
 
 
 def requirements() -> list[Requirement]:
@@ -80,15 +98,40 @@ def collect() -> dict[str, set[str]]:
     return dict(collector.tests)
 
 
+def resolved(rows: list[Requirement], tests: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Clauses with their tests once more, and those of a section that has one row alone with that row as well."""
+    by_section: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        by_section[f"RFC {row.rfc} {row.section}"].append(row.id)
+    found: dict[str, set[str]] = defaultdict(set)
+    for clause, names in tests.items():
+        of_section = by_section.get(clause, [])
+        found[of_section[0] if len(of_section) == 1 else clause] |= names
+    return dict(found)
+
+
+def final(row: Requirement, by_id: dict[str, Requirement]) -> Requirement:
+    """The row itself, or the one that replaces it."""
+    return by_id.get(row.same_as, row)
+
+
 def mistakes(rows: list[Requirement], tests: dict[str, set[str]]) -> list[str]:
     """What is wrong with rows and marks, a sentence each."""
     found = []
     ids = [row.id for row in rows]
+    by_id = {row.id: row for row in rows}
+    tests = resolved(rows, tests)
     found += [f"{name} has two rows" for name in sorted({name for name in ids if ids.count(name) > 1})]
-    numbered = {name.split()[1] for name in ids}
+    numbered = {row.rfc for row in rows}
     for row in rows:
+        if row.same_as:
+            if row.same_as not in by_id or by_id[row.same_as].same_as:
+                found.append(f"{row.id}: same_as names no row, or one that names another: {row.same_as}")
+            continue
         if not row.why_not and not tests.get(row.id):
             found.append(f"{row.id}: {OPEN} ({row.text})")
+        if row.why_not and tests.get(row.id):
+            found.append(f"{row.id}: not met, says its row, but {min(tests[row.id])} is marked with it")
         if not row.why_not and not row.where:
             found.append(f"{row.id}: `where` names no source ({row.text})")
         found += [f"{row.id}: {path} is no file" for path in row.where if not (ROOT / path).is_file()]
@@ -96,42 +139,62 @@ def mistakes(rows: list[Requirement], tests: dict[str, set[str]]) -> list[str]:
         match = CLAUSE.fullmatch(clause)
         if match is None:
             found.append(f'{clause!r} is no clause ("RFC NUMBER SECTION"): {min(tests[clause])}')
-        elif match[1] in numbered and not match[2][0].isdigit():
+        elif match[1] in numbered and match[2] and NUMBERED.fullmatch(match[2]):
             found.append(f"{clause}: no such row: {min(tests[clause])}")
     return found
 
 
 def page(rows: list[Requirement], tests: dict[str, set[str]]) -> str:
     """The page in Markdown."""
+    tests = resolved(rows, tests)
+    by_id = {row.id: row for row in rows}
     by_rfc: dict[str, list[Requirement]] = defaultdict(list)
     for row in rows:
-        by_rfc[row.id.split()[1]].append(row)
+        by_rfc[row.rfc].append(row)
     out = [
         "# RFC compliance",
         "",
         "Made by `make compliance` from the requirements in `tests/rfc/` and the marks of the tests; CI fails when it "
-        "is stale. A row has the source that meets the requirement and the tests that prove it, or the reason why not.",
+        "is stale. A row has the source that meets the requirement and the tests that prove it, or the reason why not, "
+        "or the row of a newer RFC that took its place. `3.2-1` is the first requirement of section 3.2.",
         "",
         "| RFC | met | not met, with the reason | open |",
         "|---|---:|---:|---:|",
     ]
+    total = [0, 0, 0]
     for rfc, group in by_rfc.items():
-        met = sum(bool(tests.get(row.id)) and not row.why_not for row in group)
-        declined = sum(bool(row.why_not) for row in group)
-        out.append(f"| [{rfc}](#rfc-{rfc}) | {met} | {declined} | {len(group) - met - declined} |")
+        counts = count([final(row, by_id) for row in group], tests)
+        total = [before + more for before, more in zip(total, counts, strict=True)]
+        out.append(f"| [{rfc}](#rfc-{rfc}) | {counts[0]} | {counts[1]} | {counts[2]} |")
+    out.append(f"| all | {total[0]} | {total[1]} | {total[2]} |")
     for rfc, group in by_rfc.items():
         out += ["", f"## RFC {rfc}", "", "| | § | | requirement | source | tests |", "|---|---|---|---|---|---|"]
         for row in group:
             where = ", ".join(f"`{path}`" for path in row.where)
-            name = row.id.split(maxsplit=2)[2]
-            proof = f"*not met:* {row.why_not}" if row.why_not else named(tests.get(row.id, set())) or "**none**"
-            out.append(f"| {name} | {row.section} | {row.level} | {row.text} | {where} | {proof} |")
-    ids = {row.id for row in rows}
+            out.append(f"| {row.name} | {row.section} | {row.level} | {row.text} | {where} | {proof(row, by_id, tests)} |")
+    ids = set(by_id)
     others = sorted((clause for clause in tests if clause not in ids), key=order)
     if others:
         out += ["", "## Sections that tests name", "", "| clause | tests |", "|---|---|"]
         out += [f"| {clause} | {named(tests[clause])} |" for clause in others]
     return "\n".join(out) + "\n"
+
+
+def count(group: list[Requirement], tests: dict[str, set[str]]) -> tuple[int, int, int]:
+    """Rows that are met, that are not, and that are open."""
+    declined = sum(bool(row.why_not) for row in group)
+    met = sum(bool(tests.get(row.id)) and not row.why_not for row in group)
+    return met, declined, len(group) - met - declined
+
+
+def proof(row: Requirement, by_id: dict[str, Requirement], tests: dict[str, set[str]]) -> str:
+    """The last column."""
+    if row.same_as:
+        replaced = final(row, by_id)
+        met, declined, _ = count([replaced], tests)
+        state = "" if met else " (*not met*)" if declined else " (**open**)"
+        return f"as {replaced.id}{state}"
+    return f"*not met:* {row.why_not}" if row.why_not else named(tests.get(row.id, set())) or "**none**"
 
 
 def named(tests: set[str]) -> str:
