@@ -224,8 +224,8 @@ class Memberships:
         if version == 1 and not general:
             return reasons.IGMP_BAD_QUERY  # version 1 knows general queries only
         longest = max(1, query.max_response_tenths) * TENTH
-        due = now + self._delay(longest)
         if self.version(now) == 3:
+            due = now + self._delay(longest)
             if state.general_at and state.general_at <= due:
                 return None  # rule 1: the answer to a general query comes sooner and says all
             if general:
@@ -236,9 +236,9 @@ class Memberships:
                 self._answer(group, query.sources, due)
             return None
         for group in self._groups.values():
-            # RFC 2236 3: a running timer is set anew only if it would end later than the longest delay
+            # RFC 2236 3: a delay for each group; one that runs is set anew only if it would end later than the longest
             if (general or group.address == query.group) and not (group.answer_at and group.answer_at <= now + longest):
-                group.answer_at = due
+                group.answer_at = now + self._delay(longest)
         return None
 
     def _answer(self, group: Group, sources: list[bytes], due: int) -> None:
