@@ -47,7 +47,7 @@ def narrow(mtu: int, *, tell: bool = False, since: int = 0, size: int = 1_000_00
     return net, a, b, link, (net.now - start) / SECOND
 
 
-@pytest.mark.rfc("RFC 4821 7.7", "RFC 4821 7.6.1")
+@pytest.mark.rfc("RFC 4821 7.7-1", "RFC 4821 7.2-1", "RFC 4821 7.6.1-1", "RFC 4821 7.3-1")
 @pytest.mark.parametrize("gso_max", [0, 65_535])
 def test_a_black_hole(gso_max: int) -> None:
     """Packets above 1000 bytes vanish. RTO 220 ms (RTT 20): timeouts at 0.2, 0.7, 1.5, 3.3 s after the data; the fourth
@@ -81,7 +81,7 @@ def test_without_probing_it_ends_in_a_timeout() -> None:
     assert sock.error is not None
 
 
-@pytest.mark.rfc("RFC 1191 6.4", "RFC 1191 3")
+@pytest.mark.rfc("RFC 1191 3-4", "RFC 1191 3-2", "RFC 1191 3-3", "RFC 1191 6.4-1", "RFC 4821 3-1")
 @pytest.mark.parametrize("mtu", [1400, 1000, 600])
 @pytest.mark.parametrize("gso_max", [0, 65_535])
 def test_the_mtu_falls_in_mid_transfer_and_icmp_tells(mtu: int, gso_max: int) -> None:
@@ -91,7 +91,7 @@ def test_the_mtu_falls_in_mid_transfer_and_icmp_tells(mtu: int, gso_max: int) ->
     assert not a.core.counters["mtu_black_holes"] and took < 5
 
 
-@pytest.mark.rfc("RFC 4821 7.3", "RFC 4821 7.5")
+@pytest.mark.rfc("RFC 4821 7.3-1", "RFC 4821 7.1-1", "RFC 4821 7.5-1", "RFC 4821 7.6.1-1")
 def test_probing_upward_always() -> None:
     """mtu_probing 2: from 1024 up to the 1500 of the link; no probe is lost, no segment sent again."""
     _, a, _, _link, _ = narrow(65_535, a=small_config(mtu_probing=2))
@@ -99,7 +99,7 @@ def test_probing_upward_always() -> None:
     assert not a.core.counters["retransmissions"]
 
 
-@pytest.mark.rfc("RFC 4821 7.5")
+@pytest.mark.rfc("RFC 4821 7.5", "RFC 4821 4-1", "RFC 4821 7.6.2-3", "RFC 4821 7.6.2-1", "RFC 4821 7.6.2-2")
 def test_a_lost_probe_is_no_congestion() -> None:
     """mtu_probing 2 over a path of 1200: probes above are lost, each is repaired by duplicates, cwnd never shrinks."""
     _, a, _, link, took = narrow(1200, a=small_config(mtu_probing=2))

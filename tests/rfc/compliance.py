@@ -5,8 +5,8 @@
 
 Requirements are in the .toml files beside this one, in our words. Tests say which clause they prove:
 `@pytest.mark.rfc("RFC 9293 MUST-18")`, or for a packet script a line `// rfc: RFC 9293 MUST-18` in its head. A clause
-is a requirement's id ("RFC 5681 3.2-3": the third of that section here), or a section ("RFC 5681 3.2"). A section proves
-its row where it has one row alone; elsewhere it says where to look, and is listed at the end of the page.
+is a requirement's id ("RFC 5681 3.2-3": the third of that section here), or a section ("RFC 5681 3.2"). A section
+proves its row where it has one row alone; elsewhere it says where to look, and is listed at the end of the page.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NUMBERED = re.compile(r".+-\d+")
 
 
 class Requirement(Struct, forbid_unknown_fields=True, kw_only=True):
-    """One row. `where`: source files; `why_not`: the reason if it is not met; `same_as`: the row that replaces this one.
+    """One row. `where`: source files; `why_not`: the reason if it is not met; `same_as`: the row that took its place.
 
     `section` is left out where the id names it: "RFC 5681 3.2-3".
     """
@@ -171,7 +171,8 @@ def page(rows: list[Requirement], tests: dict[str, set[str]]) -> str:
         out += ["", f"## RFC {rfc}", "", "| | § | | requirement | source | tests |", "|---|---|---|---|---|---|"]
         for row in group:
             where = ", ".join(f"`{path}`" for path in row.where)
-            out.append(f"| {row.name} | {row.section} | {row.level} | {row.text} | {where} | {proof(row, by_id, tests)} |")
+            last = proof(row, by_id, tests)
+            out.append(f"| {row.name} | {row.section} | {row.level} | {row.text} | {where} | {last} |")
     ids = set(by_id)
     others = sorted((clause for clause in tests if clause not in ids), key=order)
     if others:

@@ -33,7 +33,7 @@ def source_of(host: Host, dst: bytes) -> bytes:
     return Ipv4Header.parse(host.sent(segment(src=b"", dst=dst)).head).src
 
 
-@pytest.mark.rfc("RFC 1122 3.3.4.2")
+@pytest.mark.rfc("RFC 1122 3.1-3", "RFC 1122 3.3.4.2-2")
 @pytest.mark.parametrize("dst", [OWN, SECOND_ADDRESS, bytes((10, 0, 0, 5))])
 def test_all_are_ours(dst: bytes) -> None:
     """A packet to any of our addresses is delivered, and any may be a source."""
@@ -43,7 +43,7 @@ def test_all_are_ours(dst: bytes) -> None:
     host.dropped(packet(src=dst), reasons.OWN_SOURCE)
 
 
-@pytest.mark.rfc("RFC 1122 3.3.6", "RFC 1122 3.2.1.3")
+@pytest.mark.rfc("RFC 1122 3.2.1.3-5", "RFC 1122 3.3.6-4")
 def test_broadcasts_of_all_networks() -> None:
     """The directed broadcasts of each network are for us, and never a source."""
     host = two()
@@ -127,7 +127,7 @@ def test_changes_survive_a_snapshot(host: Host) -> None:
 # routes
 
 
-@pytest.mark.rfc("RFC 1812 5.2.4.3", "RFC 1122 3.3.1.1")
+@pytest.mark.rfc("RFC 1812 5.2.4.3", "RFC 1122 3.3.1.1", "RFC 1122 3.3.1.2-4")
 def test_metrics() -> None:
     """Of routes with the same prefix the lowest metric counts, of equal ones the first; a longer prefix beats any."""
     host = Host(
@@ -141,7 +141,7 @@ def test_metrics() -> None:
     assert command(host, "route.get", dst="8.8.8.8")["next_hop"] == "10.0.0.9"
 
 
-@pytest.mark.rfc("RFC 1122 3.3.1.6")
+@pytest.mark.rfc("RFC 1122 3.3.1.6-1", "RFC 1122 3.3.1.2-5")
 def test_routes_come_and_go_while_running(host: Host) -> None:
     """`lvlip route add` and `del`: the next packet goes by them, and tcp is told."""
     command(host, "route.add", route="192.0.2.0/24 via 10.0.0.9 metric 5")
@@ -209,6 +209,7 @@ def test_routes_that_make_no_sense(text: str) -> None:
         parse_route(text)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.9-8")
 @pytest.mark.parametrize(
     ("fields", "key"),
     [

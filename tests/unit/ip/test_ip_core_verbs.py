@@ -204,6 +204,7 @@ def test_any_report_of_link_is_survived(head: bytes, hop: bytes) -> None:
     host.feed(Unreachable(1, hop, head, []))
 
 
+@pytest.mark.rfc("RFC 1122 3.1-9")
 def test_every_reason_of_ip_is_asserted() -> None:
     """Each row of the list that belongs to ip is counted somewhere in these tests."""
     source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_ip_*.py"))

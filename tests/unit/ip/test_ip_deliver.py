@@ -14,6 +14,7 @@ from levelip.wire.ipv4 import FLAG_DF, Proto
 PLACE = Place("pool", 65_536, 65_536, 54, 9000, 3)
 
 
+@pytest.mark.rfc("RFC 1122 3.2.1.6-2")
 def test_segment_tells_all_of_the_packet(host: Host) -> None:
     """Addresses, protocol, TTL, TOS, DF, checksum state, trace bit and ingress time pass; the frame is the cause."""
     got = host.delivered(
@@ -62,6 +63,7 @@ def test_padding_in_the_pool_is_cut_off(host: Host) -> None:
     assert host.delivered(made).payload == PLACE
 
 
+@pytest.mark.rfc("RFC 1122 3.1-9")
 def test_counters_add_up(host: Host) -> None:
     """Packets, bytes and deliveries are counted whether or not somebody listens."""
     host.core.interest = False
@@ -73,7 +75,10 @@ def test_counters_add_up(host: Host) -> None:
     assert host.core.events() == []
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.1")
+@pytest.mark.rfc(
+    "RFC 1122 3.2.2.1-1", "RFC 1122 3.2.2-2", "RFC 1122 3.2.2-3", "RFC 792 3-1", "RFC 792 2-2", "RFC 1122 3.3.8-1",
+    "RFC 4884 4-3",
+)  # fmt: skip
 def test_protocol_unreachable(host: Host) -> None:
     """RFC 1122 3.2.2.1: a protocol that nobody speaks is answered, quoting the header and what fits."""
     [(_, out)] = host.dropped(packet(b"x" * 600, proto=132, tos=0x10), reasons.NO_PROTOCOL, silent=False)
@@ -93,7 +98,7 @@ def test_protocol_unreachable_for_a_payload_in_the_pool() -> None:
     assert message.payload[20:] == TCP_HEAD
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2")
+@pytest.mark.rfc("RFC 1122 3.2.2-7", "RFC 1122 3.2.2-8", "RFC 1122 3.2.2-10")
 @pytest.mark.parametrize(
     "fields",
     [

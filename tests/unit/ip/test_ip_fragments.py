@@ -39,7 +39,7 @@ def udp(payload: bytes | Place, **fields: object) -> object:
     return segment(payload, **{"head": UDP_HEAD, "proto": Proto.UDP, "dont_fragment": False, "checksum": 0, **fields})  # type: ignore[arg-type]
 
 
-@pytest.mark.rfc("RFC 791 3.2", "RFC 1122 3.3.3")
+@pytest.mark.rfc("RFC 791 3.2-1", "RFC 791 3.2-3", "RFC 1122 3.3.3-2")
 def test_cut_at_the_mtu(host: Host) -> None:
     """3,008 bytes at an MTU of 1500: 1480, 1480 and 48 behind headers that are alike but for offset, length and MF."""
     got = fragments(host, udp(random.Random(1).randbytes(3000), tos=0x2E, ttl=7))
@@ -59,7 +59,7 @@ def test_cut_at_the_mtu(host: Host) -> None:
     assert host.core.counters["fragment.datagrams_cut"] == 1 and host.core.counters["fragment.sent"] == 3
 
 
-@pytest.mark.rfc("RFC 791 3.2")
+@pytest.mark.rfc("RFC 791 3.2-1", "RFC 791 3.2-8")
 @settings(max_examples=200, deadline=None)
 @given(size=st.integers(0, 5000), mtu=st.integers(68, 1500), head=st.integers(8, 60))
 def test_what_is_cut_is_reassembled(size: int, mtu: int, head: int) -> None:
@@ -85,7 +85,7 @@ def test_payload_in_shared_memory_is_cut_and_not_read(host: Host) -> None:
     assert [out.head[20:] for out in got] == [UDP_HEAD, b"", b""]
 
 
-@pytest.mark.rfc("RFC 791 3.2")
+@pytest.mark.rfc("RFC 791 3.2", "RFC 6864 4.2-2")
 @pytest.mark.parametrize(("proto", "at"), [(Proto.UDP, 6), (Proto.TCP, 16)])
 def test_a_checksum_is_completed_before_the_cut(host: Host, proto: int, at: int) -> None:
     """No device can complete the checksum of a fragment, so it is done here where the bytes are at hand."""
@@ -140,7 +140,7 @@ def test_all_or_none() -> None:
     assert len(fragments(host, udp(bytes(9000)))) == 7
 
 
-@pytest.mark.rfc("RFC 6864 4.2", "RFC 6864 4.1")
+@pytest.mark.rfc("RFC 6864 4.1", "RFC 791 3.2-7", "RFC 6864 4.2-1")
 def test_idents() -> None:
     """RFC 6864 4.2: the 65,536 idents to one host for one protocol come in turn; other hosts' do not use them up."""
     idents = Idents(b"secret")
@@ -152,7 +152,7 @@ def test_idents() -> None:
     assert Idents(b"other").take(OWN, PEER, Proto.UDP) != Idents(b"secret").take(OWN, PEER, Proto.UDP)
 
 
-@pytest.mark.rfc("RFC 6864 4.2")
+@pytest.mark.rfc("RFC 6864 4.2-1")
 def test_packets_with_df_use_up_no_ident_of_others(host: Host) -> None:
     """However many atomic packets go out between them, datagrams without DF are numbered one by one."""
     [(first, _)] = fragments(host, udp(b"x"))
@@ -162,7 +162,7 @@ def test_packets_with_df_use_up_no_ident_of_others(host: Host) -> None:
     assert second.ident == (first.ident + 1) & 0xFFFF and first.flags == 0
 
 
-@pytest.mark.rfc("RFC 791 3.1")
+@pytest.mark.rfc("RFC 791 3.1", "RFC 791 3.2-2")
 def test_options_in_fragments() -> None:
     """RFC 791 3.1: fragment zero has all options, the others those with the copied bit."""
     assert copied_options(bytes((7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0, 0))) == bytes((148, 4, 0, 0))
@@ -178,7 +178,7 @@ def test_options_in_fragments() -> None:
     assert got[0][0].options[:7] == bytes((7, 11, 8)) + OWN
 
 
-@pytest.mark.rfc("RFC 1191 3")
+@pytest.mark.rfc("RFC 1191 3", "RFC 791 3.1-5", "RFC 1122 3.3.3-1", "RFC 1122 3.3.3-3")
 def test_with_df_it_is_told(host: Host) -> None:
     """With DF nothing is cut: the sender learns the MTU at once (EMSGSIZE)."""
     [(_, error)] = host.dropped(segment(b"x" * 1461), reasons.EXCEEDS_MTU, silent=False)

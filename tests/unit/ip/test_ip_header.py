@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ BYTES = st.integers(0, 255)
 WRITER = HeaderWriter()
 
 
+@pytest.mark.rfc("RFC 791 3.1-3")
 @given(ADDRESSES, ADDRESSES, BYTES, BYTES, BYTES, st.integers(0, 7), st.integers(20, 65_535), st.integers(0, 65_535))
 def test_same_as_the_plain_one(
     src: bytes, dst: bytes, proto: int, ttl: int, tos: int, flags: int, total: int, ident: int

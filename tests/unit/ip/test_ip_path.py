@@ -29,7 +29,7 @@ def route_mtu(host: Host, dst: str = FARTEXT) -> int:
 # path MTU
 
 
-@pytest.mark.rfc("RFC 1191 3", "RFC 1191 6.3")
+@pytest.mark.rfc("RFC 1191 6.6-2", "RFC 1191 3-1", "RFC 1191 6.2-1", "RFC 1191 6.3-1", "RFC 1191 6.3-2")
 def test_a_transport_lowers_the_path_mtu(host: Host) -> None:
     """Its word holds for 10 minutes: larger packets with DF are refused, those without are cut; then it rises again."""
     host.feed(PathMtu(FAR, 1280))
@@ -71,7 +71,7 @@ def test_a_ping_finds_the_path_mtu(host: Host) -> None:
     assert route_mtu(host) == 1300
 
 
-@pytest.mark.rfc("RFC 1191 3")
+@pytest.mark.rfc("RFC 1191 3-8")
 @pytest.mark.parametrize(("told", "used"), [(68, 552), (0, 552), (551, 552), (552, 552), (553, 553)])
 def test_none_below_552_is_believed(host: Host, told: int, used: int) -> None:
     """Linux min_pmtu: a tiny MTU is hardly ever the truth, and serves to make us send many small packets."""
@@ -79,7 +79,7 @@ def test_none_below_552_is_believed(host: Host, told: int, used: int) -> None:
     assert route_mtu(host) == used
 
 
-@pytest.mark.rfc("RFC 1191 3")
+@pytest.mark.rfc("RFC 1191 3-9", "RFC 1191 3-9")
 @pytest.mark.parametrize(("dst", "mtu"), [(FAR, 1500), (FAR, 9000), (OWN, 600), (LOOPBACK, 600), (DIRECTED, 600)])
 def test_what_lowers_nothing(host: Host, dst: bytes, mtu: int) -> None:
     """RFC 1191 3: an MTU never rises by an error, and there is none to ourselves or to groups."""
@@ -94,7 +94,7 @@ def test_a_device_with_a_smaller_mtu_than_552() -> None:
     assert route_mtu(host) == 296
 
 
-@pytest.mark.rfc("RFC 1191 5", "RFC 1191 7.1")
+@pytest.mark.rfc("RFC 1191 7.1", "RFC 1191 3-7", "RFC 1191 5-1")
 def test_plateaus(host: Host) -> None:
     """A router older than RFC 1191 says 0: the next plateau below the length that it quotes."""
     assert [plateau_below(mtu) for mtu in (65_535, 32_000, 1500, 1492, 69, 68)] == [32_000, 17_914, 1492, 1006, 68, 68]
@@ -141,7 +141,10 @@ def redirect(gateway: bytes = OTHER, code: int = 1, dst: bytes = FAR, src: bytes
     return IcmpMessage.redirect(code, quote_of(dst=dst, src=src), gateway=gateway)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.2", "RFC 792 redirect")
+@pytest.mark.rfc(
+    "RFC 792 redirect", "RFC 1122 3.2.2.2-2", "RFC 1122 3.2.2.2-3", "RFC 1122 3.3.1.2-1", "RFC 1122 3.3.1.2-2",
+    "RFC 1122 3.3.1.3-1", "RFC 792 8-1",
+)  # fmt: skip
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
 def test_a_redirect_is_followed(host: Host, code: int) -> None:
     """RFC 1122 3.2.2.2: network redirects count as host redirects: that destination alone, and for five minutes."""
@@ -154,7 +157,7 @@ def test_a_redirect_is_followed(host: Host, code: int) -> None:
     assert host.sent(segment(dst=FAR)).next_hop == PEER
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.2")
+@pytest.mark.rfc("RFC 1122 3.2.2.2-4")
 def test_a_second_redirect_must_come_from_the_new_gateway(host: Host) -> None:
     """Only the gateway in use is listened to, which after a redirect is another."""
     third = bytes((10, 0, 0, 33))
@@ -164,7 +167,7 @@ def test_a_second_redirect_must_come_from_the_new_gateway(host: Host) -> None:
     assert host.sent(segment(dst=FAR)).next_hop == third
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.2")
+@pytest.mark.rfc("RFC 1122 3.2.2.2-4")
 @pytest.mark.parametrize(
     ("message", "src", "reason"),
     [
@@ -199,7 +202,7 @@ def test_redirects_switched_off() -> None:
     assert host.sent(segment(dst=FAR)).next_hop == OTHER
 
 
-@pytest.mark.rfc("RFC 1122 3.3.1.4")
+@pytest.mark.rfc("RFC 1122 3.3.1.4-1")
 def test_a_gateway_that_does_not_answer_is_given_up(host: Host) -> None:
     """RFC 1122 3.3.1.4: whoever was redirected to a dead gateway goes by the default one again."""
     host.feed(icmp_packet(redirect()))

@@ -24,6 +24,7 @@ def asked(host: Host, dst: str = "10.0.0.1", **args: object) -> IcmpMessage:
     return read_icmp(out)[1]
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.6-2", "RFC 1122 3.2.2.6-7")
 def test_round_trip(host: Host) -> None:
     """The answer says how long it took by the stack's clock, its TTL, its size and who sent it."""
     request = asked(host, token=42, id=9, seq=3)
@@ -170,7 +171,7 @@ def test_errors_in_words() -> None:
     assert error_text(icmp.TIME_EXCEEDED, 1, 0) == "Frag reassembly time exceeded"
 
 
-@pytest.mark.rfc("RFC 1122 3.3.6")
+@pytest.mark.rfc("RFC 1122 3.3.6-1")
 def test_directed_broadcast_of_the_old_form(host: Host) -> None:
     """10.0.0.0 is a broadcast address too (RFC 1122 3.3.6)."""
     with pytest.raises(ControlError):

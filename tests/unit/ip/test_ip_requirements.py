@@ -82,7 +82,8 @@ def test_timestamps_are_of_the_address_that_was_asked() -> None:
 def test_an_answer_comes_from_the_address_that_was_asked() -> None:
     """Though a route would have chosen the first one."""
     host = Host(addresses=["192.0.2.2/24"])
-    header, _ = host.replied(icmp_packet(IcmpMessage.echo_request(ident=1, sequence=1, payload=b"x"), dst=SECOND_ADDRESS))
+    asked = IcmpMessage.echo_request(ident=1, sequence=1, payload=b"x")
+    header, _ = host.replied(icmp_packet(asked, dst=SECOND_ADDRESS))
     assert (header.src, header.dst) == (SECOND_ADDRESS, PEER)
 
 

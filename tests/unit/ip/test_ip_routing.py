@@ -41,7 +41,7 @@ TABLE = RoutingTable(
 )
 
 
-@pytest.mark.rfc("RFC 1812 5.2.4.3")
+@pytest.mark.rfc("RFC 1812 5.2.4.3", "RFC 1122 3.2.1.3-1", "RFC 1122 3.3.1.1-1")
 @pytest.mark.parametrize(
     ("dst", "hop"),
     [
@@ -65,6 +65,7 @@ def test_longest_prefix(dst: str, hop: str) -> None:
     assert next_hop(TABLE, dst) == hop
 
 
+@pytest.mark.rfc("RFC 1122 3.3.1.1-2")
 def test_without_a_default_gateway() -> None:
     """What no prefix holds has no route."""
     table = RoutingTable(addressing(IpConfig(gateway="")))
@@ -106,6 +107,7 @@ def test_agrees_with_a_search_through_all_networks(routes: list[tuple[int, int, 
 # configuration
 
 
+@pytest.mark.rfc("RFC 1122 3.2.2.9-8")
 @pytest.mark.parametrize(
     ("section", "key"),
     [

@@ -40,7 +40,7 @@ def test_super_segment_from_a_ring(host: Host) -> None:
     assert header_of(out).total_length == 40 + 30 * 1448
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.7")
+@pytest.mark.rfc("RFC 1122 3.2.1.7-3", "RFC 1122 3.2.1.7-4")
 def test_ttl_is_the_segments_or_ours() -> None:
     """`ttl` 0 means the default of [ip] (RFC 1122 3.2.1.7: configurable)."""
     host = Host(ttl=33)
@@ -53,7 +53,7 @@ def test_may_be_fragmented(host: Host) -> None:
     assert header_of(host.sent(segment(dont_fragment=False))).flags == 0
 
 
-@pytest.mark.rfc("RFC 1122 3.3.1.1")
+@pytest.mark.rfc("RFC 1122 3.3.1.1-1", "RFC 1122 3.3.1.2-3")
 def test_far_away_goes_to_the_gateway(host: Host) -> None:
     """RFC 1122 3.3.1.1: what is not on the network goes to the default gateway."""
     out = host.sent(segment(dst=FAR))
@@ -75,7 +75,7 @@ def test_idents_differ_on_the_wire(host: Host) -> None:
     assert all(0 <= ident <= 0xFFFF for ident in seen)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.3")
+@pytest.mark.rfc("RFC 1122 3.2.1.3-2")
 def test_foreign_source(host: Host) -> None:
     """RFC 1122 3.2.1.3: the source of what we send MUST be one of our addresses."""
     host.dropped(segment(src=FAR), reasons.SOURCE_NOT_OURS)
@@ -97,7 +97,7 @@ def test_groups_only_on_request(host: Host, dst: bytes) -> None:
     assert out.next_hop == dst and out.flags == BROADCAST
 
 
-@pytest.mark.rfc("RFC 1122 3.3.1.1")
+@pytest.mark.rfc("RFC 1122 3.3.1.1-2")
 def test_no_route() -> None:
     """RFC 1122 3.3.1.1: without a route the transport is told net unreachable, about its own segment."""
     host = Host(gateway="")
@@ -116,7 +116,7 @@ def test_no_route_while_the_device_is_down(host: Host) -> None:
     host.sent(segment())
 
 
-@pytest.mark.rfc("RFC 1191 3")
+@pytest.mark.rfc("RFC 1122 3.3.3-3", "RFC 791 3.1-5", "RFC 792 3-3", "RFC 1191 3-3")
 def test_larger_than_the_mtu(host: Host) -> None:
     """RFC 1191 3: with DF it is not sent, and the transport learns the MTU as from a router."""
     assert host.sent(segment(b"x" * 1460))
@@ -154,7 +154,7 @@ def test_without_link_the_configured_mtu_holds() -> None:
     assert host.told(segment(b"x" * 561)).mtu == 600
 
 
-@pytest.mark.rfc("RFC 1122 2.3.2.2")
+@pytest.mark.rfc("RFC 1122 2.3.2.2", "RFC 1122 3.3.1.4-1")
 def test_next_hop_does_not_answer(host: Host) -> None:
     """link's report becomes host unreachable, from ourselves, to the transport (RFC 1122 2.3.2.2)."""
     lost = host.sent(segment(b"data" * 5))

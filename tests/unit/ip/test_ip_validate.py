@@ -51,7 +51,7 @@ def test_options_cut_off(host: Host) -> None:
     host.dropped(cut, reasons.IP_TRUNCATED)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.1")
+@pytest.mark.rfc("RFC 1122 3.2.1.1-1", "RFC 791 3.1-1")
 @pytest.mark.parametrize("version", [0, 5, 6, 15])
 def test_other_versions(host: Host, version: int) -> None:
     """RFC 1122 3.2.1.1: a version other than 4 is silently discarded (IPv6 is common on a tun)."""
@@ -63,14 +63,14 @@ def test_ipv6_is_not_called_damaged(host: Host) -> None:
     host.dropped(Packet(1, [], False, 0, 1, b"\x60" + bytes(47), b"", 0, 0), reasons.IP_VERSION)
 
 
-@pytest.mark.rfc("RFC 791 3.1")
+@pytest.mark.rfc("RFC 791 3.1-1")
 @pytest.mark.parametrize("ihl", [0, 1, 4])
 def test_header_length_below_five_words(host: Host, ihl: int) -> None:
     """RFC 791 3.1: the minimum of IHL is 5."""
     host.dropped(patched(0, bytes((0x40 | ihl,))), reasons.IP_HEADER_LENGTH)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.2")
+@pytest.mark.rfc("RFC 1122 3.2.1.2-1")
 @pytest.mark.parametrize("at", [1, 2, 5, 8, 12, 19])
 def test_every_byte_is_under_the_checksum(host: Host, at: int) -> None:
     """RFC 1122 3.2.1.2: a host MUST verify the header checksum, whatever the device says of the transport's."""
@@ -100,14 +100,14 @@ def test_torn_payload_in_shared_memory(host: Host) -> None:
     host.dropped(torn, reasons.IP_TORN)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.7")
+@pytest.mark.rfc("RFC 1122 3.2.1.7-2")
 @pytest.mark.parametrize("ttl", [0, 1])
 def test_any_ttl_is_good_for_us(host: Host, ttl: int) -> None:
     """RFC 1122 3.2.1.7: a host must not discard a datagram just because its TTL is below 2."""
     assert host.delivered(packet(ttl=ttl)).ttl == ttl
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.3")
+@pytest.mark.rfc("RFC 9293 MUST-63", "RFC 1122 3.2.1.3-4")
 @pytest.mark.parametrize(
     "src", [LIMITED, DIRECTED, bytes((10, 0, 0, 0)), bytes((224, 0, 0, 1)), bytes((239, 1, 2, 3)), bytes(4),
             bytes((0, 1, 2, 3)), bytes((127, 0, 0, 1)), bytes((127, 9, 9, 9)), bytes((240, 0, 0, 1))],
@@ -122,14 +122,14 @@ def test_our_own_address_from_outside(host: Host) -> None:
     host.dropped(packet(src=OWN), reasons.OWN_SOURCE)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.3")
+@pytest.mark.rfc("RFC 1122 3.2.1.3-3")
 @pytest.mark.parametrize("dst", [bytes((127, 0, 0, 1)), bytes((127, 5, 5, 5)), bytes(4), bytes((0, 0, 0, 9))])
 def test_martian_destinations(host: Host, dst: bytes) -> None:
     """RFC 1122 3.2.1.3 g: 127/8 MUST NOT appear outside a host; nor is 0/8 a destination."""
     host.dropped(packet(dst=dst), reasons.MARTIAN_DEST)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.3")
+@pytest.mark.rfc("RFC 1122 3.2.1.3-3", "RFC 1122 3.2.2.2-1", "RFC 1122 3.1-8")
 @pytest.mark.parametrize("dst", [FAR, PEER, bytes((10, 0, 0, 3)), bytes((10, 0, 1, 2))])
 def test_not_forwarded(host: Host, dst: bytes) -> None:
     """RFC 1122 3.2.1.3: what is for somebody else is silently discarded; we are no router."""
@@ -142,13 +142,13 @@ def test_multicast_group_not_joined(host: Host) -> None:
     host.dropped(packet(dst=bytes((224, 0, 0, 251)), proto=Proto.UDP), reasons.MULTICAST_UNJOINED)
 
 
-@pytest.mark.rfc("RFC 1122 3.3.6")
+@pytest.mark.rfc("RFC 1122 3.3.6-6")
 def test_link_broadcast_with_a_single_address(host: Host) -> None:
     """RFC 1122 3.3.6: SHOULD discard a link-level broadcast whose IP destination is a single host."""
     host.dropped(packet(link_flags=BROADCAST), reasons.LINK_BROADCAST)
 
 
-@pytest.mark.rfc("RFC 1122 3.3.6")
+@pytest.mark.rfc("RFC 1122 3.3.6-4")
 @pytest.mark.parametrize("dst", [LIMITED, DIRECTED, bytes((10, 0, 0, 0))])
 def test_our_broadcasts_are_for_us(host: Host, dst: bytes) -> None:
     """RFC 1122 3.3.6: limited and directed broadcasts, all ones and the old all zeros, reach the transport as such."""
@@ -163,7 +163,7 @@ def test_headers_in_shared_memory(host: Host) -> None:
 # options
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.8")
+@pytest.mark.rfc("RFC 9293 MUST-50", "RFC 1122 3.2.1.8-3", "RFC 791 3.1-6")
 @pytest.mark.parametrize(
     "options",
     [
@@ -178,7 +178,7 @@ def test_options_are_skipped(host: Host, options: bytes) -> None:
     assert host.delivered(packet(options=options)).head == TCP_HEAD
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.5")
+@pytest.mark.rfc("RFC 1122 3.2.2.5-1", "RFC 792 5-1")
 @pytest.mark.parametrize(
     ("options", "pointer"),
     [(bytes((7, 41, 4, 0)), 20), (bytes((1, 68, 1, 0)), 21), (bytes((1, 1, 1, 7)), 23), (bytes((131, 3, 1, 0)), 22),
@@ -211,7 +211,7 @@ def test_options_are_counted(host: Host) -> None:
     assert host.core.counters["option.timestamp"] == 1
 
 
-@pytest.mark.rfc("RFC 791 3.1")
+@pytest.mark.rfc("RFC 791 3.1-6")
 def test_what_follows_the_end_of_options_is_padding() -> None:
     """RFC 791 3.1: END ends the list; bytes after it are not read as options."""
     assert check_options(bytes((0, 7, 200, 9))).reason is None

@@ -28,8 +28,7 @@ def reply(spa: bytes = A, sha: bytes = A_MAC, tpa: bytes = US, tha: bytes = OUR_
 # Packet Reception
 
 
-@pytest.mark.rfc("RFC 5227 2.1.1")
-@pytest.mark.rfc("RFC 826 reception")
+@pytest.mark.rfc("RFC 5227 2.1.1", "RFC 826 reception-4", "RFC 826 reception-3", "RFC 5227 2.6-1", "RFC 5227 2.5-1")
 def test_request_for_us_is_answered(host: Host) -> None:
     """A request for our address is answered to the sender alone, and the sender is learned (RFC 826)."""
     host.arp(request())
@@ -46,14 +45,14 @@ def test_probe_is_answered_and_teaches_nothing(host: Host) -> None:
     assert len(host.core.control(1, "neigh", {}, host.now)["neighbours"]) == 0
 
 
-@pytest.mark.rfc("RFC 826 reception")
+@pytest.mark.rfc("RFC 826 reception-3")
 def test_request_for_another_teaches_nothing_new(host: Host) -> None:
     """Merge_flag false and not the target: not for us."""
     host.assert_dropped(reasons.ARP_NOT_FOR_US, host.arp(request(tpa=B)))
     assert host.state() == ""
 
 
-@pytest.mark.rfc("RFC 826 reception")
+@pytest.mark.rfc("RFC 826 reception-2", "RFC 826 reception-5")
 @pytest.mark.parametrize("packet", [request(sha=B_MAC, tpa=B), reply(sha=B_MAC, tpa=B), request(sha=B_MAC)])
 def test_known_sender_is_merged_first(host: Host, packet: ArpPacket) -> None:
     """The sender's pair is in the table and nobody uses it: its MAC address is updated, whoever is asked (RFC 826,
@@ -67,6 +66,7 @@ def test_known_sender_is_merged_first(host: Host, packet: ArpPacket) -> None:
     assert host.down()[0][:6] == B_MAC
 
 
+@pytest.mark.rfc("RFC 826 reception-6")
 def test_unsolicited_reply_makes_no_entry(host: Host) -> None:
     """A reply that nobody asked for is not believed (as Linux's arp_accept=0)."""
     host.assert_dropped(reasons.ARP_UNSOLICITED, host.arp(reply(), dst=OUR_MAC))
@@ -92,7 +92,7 @@ def test_request_by_unicast_is_answered(host: Host) -> None:
     assert len(host.arp_out()) == 1
 
 
-@pytest.mark.rfc("RFC 826 reception")
+@pytest.mark.rfc("RFC 826 reception-1")
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
@@ -161,8 +161,9 @@ def test_our_own_packet_come_back(host: Host) -> None:
 # resolution
 
 
-@pytest.mark.rfc("RFC 1122 2.3.2.2")
-@pytest.mark.rfc("RFC 826 reception", "RFC 4861 7.2.2")
+@pytest.mark.rfc(
+    "RFC 1122 2.3.2.2", "RFC 826 reception", "RFC 4861 7.2.2", "RFC 826 generation-1", "RFC 826 generation-2",
+)  # fmt: skip
 def test_unknown_neighbour_is_asked_for(host: Host) -> None:
     """The packet waits, everybody is asked, and at the answer the packet goes."""
     host.send(segment(US, A))
@@ -234,6 +235,7 @@ def test_failed_neighbour_is_asked_anew(host: Host) -> None:
     assert len(host.down()) == 1
 
 
+@pytest.mark.rfc("RFC 826 generation-2")
 def test_queue_drops_the_oldest() -> None:
     """RFC 1122 2.3.2.2: keep at least the latest. A full queue drops its oldest, as Linux does."""
     host = Host(arp_queue=3)

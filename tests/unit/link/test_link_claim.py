@@ -47,7 +47,7 @@ def watch(host: Host, ns: int) -> list[tuple[int, ArpPacket | LinkState]]:
 # announcing
 
 
-@pytest.mark.rfc("RFC 5227 2.3")
+@pytest.mark.rfc("RFC 5227 2.3-1")
 def test_announces_at_start() -> None:
     """Without probes, as Linux: at once, ANNOUNCE_NUM (2) announcements ANNOUNCE_INTERVAL (2 s) apart."""
     host = Host(announced=False)
@@ -77,7 +77,9 @@ def test_announces_and_distrusts_when_the_device_comes_up(host: Host) -> None:
 # probing
 
 
-@pytest.mark.rfc("RFC 5227 2.1.1", "RFC 5227 2.3")
+@pytest.mark.rfc(
+    "RFC 5227 2.1-1", "RFC 5227 2.1-2", "RFC 5227 2.1.1-1", "RFC 5227 2.1.1-2", "RFC 5227 2.1.1-3", "RFC 5227 2.3-1",
+)  # fmt: skip
 def test_probes_then_announces_and_tells_ip() -> None:
     """Three probes with no sender: the first within PROBE_WAIT (1 s), each PROBE_MIN to PROBE_MAX (1 to 2 s) after the
     other; ANNOUNCE_WAIT (2 s) later the address is ours: ip is told that the link is up, and it is announced twice."""
@@ -94,7 +96,7 @@ def test_probes_then_announces_and_tells_ip() -> None:
     assert host.core.counters["arp_probes_sent"] == 3
 
 
-@pytest.mark.rfc("RFC 5227 2.1")
+@pytest.mark.rfc("RFC 5227 2.1-1", "RFC 5227 2.5-1")
 def test_an_address_that_is_not_ours_yet_is_not_used() -> None:
     """While probing nothing is sent, asked, answered or learned."""
     host = probing()
@@ -107,7 +109,7 @@ def test_an_address_that_is_not_ours_yet_is_not_used() -> None:
     assert host.out() == [] and host.state() == ""
 
 
-@pytest.mark.rfc("RFC 5227 2.1.1")
+@pytest.mark.rfc("RFC 5227 2.1.1-4", "RFC 5227 2.1.1-5", "RFC 5227 2.1.1-7")
 @pytest.mark.parametrize(
     "packet",
     [
@@ -140,7 +142,7 @@ def test_a_conflict_while_probing_leaves_the_address_to_the_other(packet: ArpPac
     assert claim(host) == "owned"
 
 
-@pytest.mark.rfc("RFC 5227 2.1.1")
+@pytest.mark.rfc("RFC 5227 2.1.1-6")
 def test_our_own_probe_come_back_is_no_conflict() -> None:
     """Its sender is our own MAC address: a bridge returned it."""
     host = probing()
@@ -186,7 +188,7 @@ def test_restored_claim_has_the_same_future(wait: int) -> None:
 # ongoing detection and defence
 
 
-@pytest.mark.rfc("RFC 5227 2.4")
+@pytest.mark.rfc("RFC 5227 2.4-1", "RFC 5227 2.4-2", "RFC 5227 2.4-4")
 def test_defends_once_and_then_holds_still(host: Host) -> None:
     """Rule (c): the address is kept. A first conflict is answered by one announcement; one that comes less than
     DEFEND_INTERVAL (10 s) after the last *conflict* is not, so that two such hosts do not fill the net."""
@@ -207,7 +209,7 @@ def test_defends_once_and_then_holds_still(host: Host) -> None:
     assert host.core.counters[reasons.ARP_CONFLICT.counter] == 4
 
 
-@pytest.mark.rfc("RFC 5227 2.4")
+@pytest.mark.rfc("RFC 5227 2.1.1-8", "RFC 5227 2.4-1", "RFC 5227 2.4-3")
 def test_a_conflict_is_an_event(host: Host) -> None:
     """Who claims what, and whether we defended it, so that a person can be told."""
     frame = host.arp(THEIRS)
@@ -216,7 +218,7 @@ def test_a_conflict_is_an_event(host: Host) -> None:
     assert event.data == {"address": "10.0.0.2", "mac": "02:00:00:00:00:03", "defended": True}
 
 
-@pytest.mark.rfc("RFC 5227 2.1.1", "RFC 5227 2.5")
+@pytest.mark.rfc("RFC 5227 2.1.1", "RFC 5227 2.5-1")
 def test_a_probe_for_our_address_is_answered(host: Host) -> None:
     """Another host asks whether the address is free: it is told at once that it is not, and that is no conflict."""
     host.arp(ArpPacket.request(sha=B_MAC, spa=NOBODY, tpa=US))
@@ -224,7 +226,7 @@ def test_a_probe_for_our_address_is_answered(host: Host) -> None:
     assert host.drops() == []
 
 
-@pytest.mark.rfc("RFC 5227 2.4")
+@pytest.mark.rfc("RFC 5227 2.4-2", "RFC 5227 2.4-4")
 def test_a_storm_of_conflicts_costs_one_announcement(host: Host) -> None:
     """10,000 claims of our address in 10 s: counted, one defence, neighbours untouched."""
     host.confirm()

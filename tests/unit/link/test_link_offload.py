@@ -17,6 +17,7 @@ from levelip.wire.vnet import COMPLETE, GSO_TCPV4, GSO_UDP, NEEDS_CSUM, VnetHead
 ETH = A_MAC + OUR_MAC + b"\x08\x00"
 
 
+@pytest.mark.rfc("RFC 9293 MUST-2")
 @settings(deadline=None)
 @given(st.binary(max_size=3000), st.sampled_from([b"", ETH]), st.integers(0, 3000))
 def test_checksum_is_completed(payload: bytes, link: bytes, split: int) -> None:

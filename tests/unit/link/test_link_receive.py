@@ -43,6 +43,7 @@ def test_any_split_of_bytes_is_the_same(host: Host, split: int) -> None:
     assert whole(packet) == data[14:]
 
 
+@pytest.mark.rfc("RFC 1122 3.3.6-6")
 @pytest.mark.parametrize("dst", [MAC_BROADCAST, bytes.fromhex("01005e000001")])
 def test_group_destination_is_flagged(host: Host, dst: bytes) -> None:
     """A link-level broadcast or multicast is taken, and ip is told (RFC 1122 3.3.6)."""

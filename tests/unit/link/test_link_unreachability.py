@@ -64,7 +64,10 @@ def test_an_answer_that_nobody_asked_for_confirms_nothing(host: Host) -> None:
     assert host.state() == "stale" and host.drops() == []
 
 
-@pytest.mark.rfc("RFC 4861 7.3.3", "RFC 1122 2.3.2.1")
+@pytest.mark.rfc(
+    "RFC 4861 7.3.3", "RFC 1122 2.3.2.1", "RFC 1122 3.3.1.4-3", "RFC 1122 3.3.1.4-2", "RFC 1122 3.3.1.4-4",
+    "RFC 1122 3.3.1.4-5",
+)  # fmt: skip
 def test_stale_delay_probe_reachable() -> None:
     """The time of an answer is over: used for arp_delay_ms without a question, then asked, alone; its answer makes it
     reachable again. With nothing to send it costs no timer."""
@@ -85,7 +88,7 @@ def test_stale_delay_probe_reachable() -> None:
     assert host.state() == "reachable" and host.core.next_timer() is None
 
 
-@pytest.mark.rfc("RFC 4861 7.3.3", "RFC 1122 2.3.2.1")
+@pytest.mark.rfc("RFC 4861 7.3.3", "RFC 1122 2.3.2.1", "RFC 1122 3.3.1.4-1", "RFC 1122 3.3.1.4-2")
 def test_a_neighbour_that_went_fails_and_all_are_asked() -> None:
     """arp_retries polls arp_retry_ms apart, then the MAC is forgotten; the next packet asks everybody."""
     host = Host(arp_retries=2, arp_retry_ms=500)
@@ -203,7 +206,7 @@ def test_the_first_of_two_answers_is_checked(host: Host) -> None:
     assert host.state() == "failed"
 
 
-@pytest.mark.rfc("RFC 826 reception")
+@pytest.mark.rfc("RFC 826 reception-2")
 def test_one_that_nobody_uses_is_updated(host: Host) -> None:
     """RFC 826's merge, where nothing is at stake: after arp_locktime_ms, and not trusted."""
     host.learn()

@@ -25,6 +25,7 @@ from levelip.rpc.stream import Data, Eof, Reset, Send
 ISN = dict[str, Any]
 
 
+@pytest.mark.rfc("RFC 9293 MUST-13")
 def test_we_close_first(isn: ISN) -> None:
     """FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT, and after 2 MSL nothing. RFC 9293 3.6 figure 12."""
     c = established(**isn)
@@ -104,6 +105,7 @@ def test_released_waits_for_the_acknowledgment(isn: ISN) -> None:
     c.message(Released)
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-3")
 def test_unread_text_makes_a_reset(isn: ISN) -> None:
     """close() upon text that was not consumed. RFC 2525 2.17."""
     c = established(**isn)
@@ -155,6 +157,7 @@ def test_lost_bytes_make_a_reset_never_a_fin(isn: ISN) -> None:
     c.expect("RA", seq=1)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-12")
 @pytest.mark.parametrize(
     ("factory", "error"),
     [
@@ -189,6 +192,7 @@ def test_unread_text_survives_a_reset(isn: ISN) -> None:
     assert c.core.snapshot()["slots"]["regions"] == {}
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-3")
 def test_text_after_close_is_answered_with_a_reset(isn: ISN) -> None:
     """Nobody will read it. RFC 9293 3.10.4, RFC 2525 2.17."""
     c = established(**isn)
@@ -201,6 +205,7 @@ def test_text_after_close_is_answered_with_a_reset(isn: ISN) -> None:
     assert c.row() is None and c.dropped("tcp_data_after_close") == 1
 
 
+@pytest.mark.rfc("RFC 9293 MAY-1")
 def test_half_close(isn: ISN) -> None:
     """shutdown(SHUT_WR) leaves the other direction open for as long as it likes."""
     c = fin_wait_2(**isn)
@@ -251,6 +256,7 @@ def test_close_in_time_wait(isn: ISN) -> None:
     assert c.core.snapshot()["slots"]["regions"] == {}
 
 
+@pytest.mark.rfc("RFC 9293 MUST-13")
 def test_time_wait_acknowledges_a_fin_again_and_starts_anew(isn: ISN) -> None:
     """The peer did not get our ACK. RFC 9293 3.10.7.4 eighth step."""
     c = time_wait(**isn)
@@ -273,6 +279,7 @@ def test_time_wait_answers_old_text(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 MAY-2", "RFC 9293 SHLD-4", "RFC 6191 2-1")
 def test_time_wait_gives_way_to_a_new_syn(isn: ISN) -> None:
     """With a later timestamp. RFC 6191 2."""
     c = time_wait(**isn)
@@ -283,6 +290,7 @@ def test_time_wait_gives_way_to_a_new_syn(isn: ISN) -> None:
     assert c.core.counters["time_wait_reused"] == 1
 
 
+@pytest.mark.rfc("RFC 9293 MAY-2", "RFC 6191 2-3", "RFC 6191 2-4")
 def test_time_wait_without_timestamps_wants_a_higher_number(isn: ISN) -> None:
     """RFC 9293 3.6.1, RFC 6191 2; a lower one is answered as a repeat."""
     c = time_wait(ts=False, **isn)

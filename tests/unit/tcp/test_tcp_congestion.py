@@ -67,6 +67,7 @@ class Other(NewReno):
 # chosen by socket
 
 
+@pytest.mark.rfc("RFC 9293 MAY-18")
 def test_the_configured_one_is_the_default() -> None:
     """CUBIC, unless configured otherwise."""
     assert TcpConfig().congestion == "cubic"
@@ -151,7 +152,7 @@ def test_snapshot_in_mid_flight(name: str, isn: ISN) -> None:
 # windows
 
 
-@pytest.mark.rfc("RFC 6928 2")
+@pytest.mark.rfc("RFC 6928 2-1")
 @pytest.mark.parametrize("name", CONGESTIONS)
 def test_initial_window(name: str) -> None:
     """Ten segments, and not the eleventh."""
@@ -160,7 +161,7 @@ def test_initial_window(name: str) -> None:
     assert sum(len(c.memory.read(s.payload)) for s in c.segments) == 10 * MSS
 
 
-@pytest.mark.rfc("RFC 5681 3.1", "RFC 6928 2")
+@pytest.mark.rfc("RFC 5681 3.1-5", "RFC 6928 2-2")
 @pytest.mark.parametrize("name", CONGESTIONS)
 def test_initial_window_after_a_lost_syn(name: str) -> None:
     """One segment."""
@@ -173,7 +174,7 @@ def test_initial_window_after_a_lost_syn(name: str) -> None:
     assert c.tcb()["congestion"]["cwnd"] == MSS
 
 
-@pytest.mark.rfc("RFC 3465 2.1")
+@pytest.mark.rfc("RFC 3465 2.1-1", "RFC 5681 3.1-10", "RFC 5681 3.1-11")
 def test_bytes_are_counted_not_acks() -> None:
     """cwnd 10 segments in congestion avoidance: ten ACKs of a segment, twenty of half a one, or one: one more."""
     for pieces in (1, 10, 20):
@@ -185,7 +186,7 @@ def test_bytes_are_counted_not_acks() -> None:
         assert cc.cwnd == 11_000
 
 
-@pytest.mark.rfc("RFC 3465 2.2")
+@pytest.mark.rfc("RFC 3465 2.2-1")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_slow_start_by_bytes(kind: type[Window]) -> None:
     """Half-sized segments open the window by half as much; ACKs of 44 segments by all of it."""
@@ -197,7 +198,7 @@ def test_slow_start_by_bytes(kind: type[Window]) -> None:
     assert cc.cwnd == 54_500
 
 
-@pytest.mark.rfc("RFC 7661 4.4.1")
+@pytest.mark.rfc("RFC 7661 4.4.1-1")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_no_growth_while_the_window_is_not_used(kind: type[Window]) -> None:
     """The application sends little: slow start and avoidance leave cwnd alone."""
@@ -210,7 +211,7 @@ def test_no_growth_while_the_window_is_not_used(kind: type[Window]) -> None:
     assert cc.cwnd == 10_000
 
 
-@pytest.mark.rfc("RFC 5681 4.1")
+@pytest.mark.rfc("RFC 5681 4.1-1")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_restart_after_idle(kind: type[Window]) -> None:
     """RTO 1 s, 80 segments: 40 after 1.5 s, 20 after 2.5 s, the initial ten after that; ssthresh 60."""
@@ -223,7 +224,7 @@ def test_restart_after_idle(kind: type[Window]) -> None:
         assert (cc.cwnd, cc.ssthresh) == (left * 1000, 60_000)
 
 
-@pytest.mark.rfc("RFC 5681 4.1")
+@pytest.mark.rfc("RFC 5681 4.1-1", "RFC 6928 2-3")
 def test_a_small_window_does_not_grow_by_idleness() -> None:
     """RW = min(IW, cwnd)."""
     cc = NewReno()
@@ -233,7 +234,7 @@ def test_a_small_window_does_not_grow_by_idleness() -> None:
     assert cc.cwnd == 1000
 
 
-@pytest.mark.rfc("RFC 5681 4.1", "RFC 7661 4.4.3")
+@pytest.mark.rfc("RFC 5681 4.1", "RFC 7661 4.4.3-1", "RFC 7661 4.4.3-2")
 @pytest.mark.parametrize(
     ("setting", "minutes", "left"), [(True, 1, 10), (False, 1, 40), (False, 6, 20), (False, 60, 10)]
 )
@@ -253,7 +254,7 @@ def test_idle_by_configuration(setting: bool, minutes: int, left: int) -> None:
     assert c.tcb()["congestion"]["cwnd"] == left * MSS
 
 
-@pytest.mark.rfc("RFC 5681 3.1")
+@pytest.mark.rfc("RFC 5681 3.1-13", "RFC 5681 3.1-14")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_loss_window(kind: type[Window]) -> None:
     """One segment after a timeout, whatever the initial window; ssthresh stands on repeated timeouts."""

@@ -453,10 +453,17 @@ def _() -> Host:
     return c
 
 
-REASONS = [reason.name for reason in all_reasons() if reason.layer == "tcp"]
+CLAUSES = {"tcp_checksum": "RFC 9293 MUST-3", "tcp_broadcast": "RFC 9293 MUST-57"}
+"""What a case alone proves."""
 
 
-@pytest.mark.parametrize("name", REASONS)
+def cases() -> list[Any]:
+    """The name of each reason, with the mark of what its case proves."""
+    names = [reason.name for reason in all_reasons() if reason.layer == "tcp"]
+    return [pytest.param(name, marks=[pytest.mark.rfc(CLAUSES[name])] if name in CLAUSES else []) for name in names]
+
+
+@pytest.mark.parametrize("name", cases())
 def test_reason(name: str) -> None:
     """It is provoked by its case, counted once or more, and told."""
     c = CASES[name]()
@@ -474,6 +481,7 @@ def test_no_event_when_nobody_listens() -> None:
     assert c.dropped("tcp_ack_unsent") == 1 and c.core.events() == []
 
 
+@pytest.mark.rfc("RFC 9293 MUST-57")
 def test_no_connection_with_broadcast_gets_no_reset() -> None:
     """RFC 9293 3.9.2.3."""
     c = Host()
@@ -500,5 +508,3 @@ def test_a_place_with_a_torn_header_is_malformed() -> None:
     segment.payload = Place("pool", 0, 65_536, 0, 3000)
     c.core.receive(segment, c.now)
     assert c.dropped("tcp_malformed") == 1
-
-

@@ -37,7 +37,7 @@ def options(c: Host) -> int:
 # 6.1.1 the handshake
 
 
-@pytest.mark.rfc("RFC 3168 6.1.1")
+@pytest.mark.rfc("RFC 3168 6.1.1-3", "RFC 3168 6.1.1-5")
 @pytest.mark.parametrize(("mode", "flags"), [(0, "S"), (1, "SEC"), (2, "S")])
 def test_who_asks(mode: int, flags: str) -> None:
     """tcp.ecn as Linux's tcp_ecn: 0 never, 1 asks, 2 only answers. The SYN itself is not ECT."""
@@ -46,7 +46,7 @@ def test_who_asks(mode: int, flags: str) -> None:
     assert c.expect(flags).tos == 0
 
 
-@pytest.mark.rfc("RFC 3168 6.1.1")
+@pytest.mark.rfc("RFC 3168 6.1.1-1", "RFC 3168 6.1.1-3")
 @pytest.mark.parametrize(("mode", "flags"), [(0, "SA"), (1, "SAE"), (2, "SAE")])
 def test_who_answers(mode: int, flags: str) -> None:
     """An ECN-setup SYN-ACK has ECE and not CWR, and is not ECT."""
@@ -55,7 +55,7 @@ def test_who_answers(mode: int, flags: str) -> None:
     assert c.expect(flags).tos == 0
 
 
-@pytest.mark.rfc("RFC 3168 6.1.1")
+@pytest.mark.rfc("RFC 3168 6.1.1-2")
 @pytest.mark.parametrize(("syn", "tos"), [("S", 0), ("SE", 0), ("SC", 0), ("SEC", ECT), ("SEC", CE)])
 def test_what_is_no_ecn_setup_syn(syn: str, tos: int) -> None:
     """One flag alone; or a SYN that is itself ECT, as of nobody who keeps to the RFC (Linux)."""
@@ -64,7 +64,7 @@ def test_what_is_no_ecn_setup_syn(syn: str, tos: int) -> None:
     c.expect("SA")
 
 
-@pytest.mark.rfc("RFC 3168 6.1.1")
+@pytest.mark.rfc("RFC 3168 6.1.1-4", "RFC 3168 6.1.1.1-1")
 @pytest.mark.parametrize(("answer", "on"), [("SAE", True), ("SA", False), ("SAEC", False), ("SAC", False)])
 def test_the_answer_decides(answer: str, on: bool) -> None:
     """ECE without CWR; a host that mirrors both reserved bits does not mean it."""
@@ -73,7 +73,7 @@ def test_the_answer_decides(answer: str, on: bool) -> None:
     assert bool(options(c) & 8) is on
 
 
-@pytest.mark.rfc("RFC 3168 6.1.1")
+@pytest.mark.rfc("RFC 3168 6.1.1-4")
 def test_an_answer_to_no_question() -> None:
     """We did not ask: ECE on the SYN-ACK means nothing."""
     c = syn_sent()
@@ -111,7 +111,7 @@ def test_a_syn_ack_sent_again_still_agrees() -> None:
     c.expect("SAE")
 
 
-@pytest.mark.rfc("RFC 3168 6.1.1")
+@pytest.mark.rfc("RFC 3168 6.1.1-1")
 @pytest.mark.parametrize(("syn", "answer", "on"), [("SEC", "SAE", True), ("S", "SA", False)])
 def test_simultaneous_open(syn: str, answer: str, on: bool) -> None:
     """Both ask: both agree."""
@@ -126,7 +126,7 @@ def test_simultaneous_open(syn: str, answer: str, on: bool) -> None:
 # 6.1.2, 6.1.4 to 6.1.6: what is marked
 
 
-@pytest.mark.rfc("RFC 3168 6.1.2", "RFC 3168 6.1.4", "RFC 3168 6.1.5")
+@pytest.mark.rfc("RFC 3168 6.1.2", "RFC 3168 5-2", "RFC 3168 6.1.4-1", "RFC 3168 6.1.5-1")
 def test_data_is_ect_and_nothing_else_is(isn: ISN) -> None:
     """New data: ECT(0). Pure ACKs, retransmissions and a lone FIN: not. The DSCP stays."""
     c = server(**isn)
@@ -141,7 +141,7 @@ def test_data_is_ect_and_nothing_else_is(isn: ISN) -> None:
     assert c.expect("FA").tos == 0xB8
 
 
-@pytest.mark.rfc("RFC 3168 6.1.6")
+@pytest.mark.rfc("RFC 3168 6.1.6-1")
 def test_a_window_probe_is_not_ect() -> None:
     """Nor a keep-alive, which is made the same way."""
     c = server()
@@ -152,6 +152,7 @@ def test_a_window_probe_is_not_ect() -> None:
     assert c.expect("A", len=0).tos == 0
 
 
+@pytest.mark.rfc("RFC 3168 6.1.1-4")
 def test_without_agreement_nothing_is_marked() -> None:
     """tos as the application set it; a mark that comes all the same says nothing."""
     c = established()
@@ -165,7 +166,7 @@ def test_without_agreement_nothing_is_marked() -> None:
 # 6.1.3: the receiver
 
 
-@pytest.mark.rfc("RFC 3168 6.1.3")
+@pytest.mark.rfc("RFC 3168 6.1.3-1", "RFC 3168 6.1.3-3", "RFC 3168 6.1.1-7")
 def test_a_mark_is_echoed_until_cwr(isn: ISN) -> None:
     """ECE at once, and on all that follows, data too, until CWR comes; a marked packet with CWR starts it anew."""
     c = server(**isn)
@@ -194,7 +195,7 @@ def test_a_mark_out_of_order_is_echoed_too() -> None:
     assert c.expect("AE", ack=1).sack == [(101, 201)]
 
 
-@pytest.mark.rfc("RFC 3168 6.1.3")
+@pytest.mark.rfc("RFC 3168 6.1.3", "RFC 3168 6.1.5-2")
 def test_a_mark_below_the_window_says_nothing() -> None:
     """What was received before is not acceptable; only its repeat was marked."""
     c = server()
@@ -225,7 +226,7 @@ def bulk(segments: int = 10, **how: Any) -> Host:
     return c
 
 
-@pytest.mark.rfc("RFC 3168 6.1.2")
+@pytest.mark.rfc("RFC 3168 6.1.2-1", "RFC 3168 6.1.2-3", "RFC 3168 6.1.2-5", "RFC 3168 6.1.1-6", "RFC 3168 5-1")
 def test_an_echo_halves_once_a_window(isn: ISN) -> None:
     """Ten in flight: ssthresh 5, and cwnd comes down to it within the round trip (RFC 9937), a new segment for two that
     are acknowledged. Nothing is sent again. The echoes of the same window do nothing more; the first new data has CWR,
@@ -250,7 +251,7 @@ def test_an_echo_halves_once_a_window(isn: ISN) -> None:
     assert c.core.counters["retransmissions"] == 0
 
 
-@pytest.mark.rfc("RFC 3168 6.1.2")
+@pytest.mark.rfc("RFC 3168 6.1.2-2")
 def test_no_growth_by_an_ack_with_echo() -> None:
     """Not even where it reduces nothing, as the window was reduced before: slow start after a timeout goes on with the
     next ACK."""
@@ -262,7 +263,7 @@ def test_no_growth_by_an_ack_with_echo() -> None:
     assert c.tcb()["congestion"]["cwnd"] == 2 * MSS
 
 
-@pytest.mark.rfc("RFC 3168 6.1.2")
+@pytest.mark.rfc("RFC 3168 6.1.2-4", "RFC 3168 6.1.2-5", "RFC 3168 6.1.2-6")
 @pytest.mark.parametrize("how", ["loss", "timeout"])
 def test_cwr_after_a_loss_too(how: str) -> None:
     """A window that was reduced for whatever reason: the next new data says so, the retransmission does not. Echoes of
@@ -344,6 +345,7 @@ def test_connect_of_a_client_asks_by_the_setting_of_now() -> None:
     c.expect("SEC")
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-8")
 def test_an_active_open_with_ecn() -> None:
     """The whole way: asked, agreed, marked."""
     c = connected_ecn()

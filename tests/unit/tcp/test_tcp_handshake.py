@@ -28,6 +28,7 @@ from levelip.wire.options import TcpOptions
 ISN = dict[str, Any]
 
 
+@pytest.mark.rfc("RFC 9293 3.5")
 def test_active_open(isn: ISN) -> None:
     """SYN out, SYN-ACK in, ACK out, and the gateway is told where the rings lie. RFC 9293 3.5 figure 6."""
     c = Host(**isn)
@@ -47,6 +48,7 @@ def test_active_open(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 3.5")
 def test_passive_open(isn: ISN) -> None:
     """SYN in, SYN-ACK out, ACK in; only then does the application hear of it. RFC 9293 3.10.7.2."""
     c = listening(**isn)
@@ -83,6 +85,7 @@ def test_fin_with_the_last_ack_of_the_handshake(isn: ISN) -> None:
     assert c.state == "CLOSE_WAIT"
 
 
+@pytest.mark.rfc("RFC 7323 2.3-1", "RFC 7323 2.3-2")
 def test_window_scale_of_a_large_buffer() -> None:
     """The shift is the smallest with which the buffer can be announced: 1 MB needs 5 (1048576 >> 5 = 32768).
 
@@ -97,6 +100,7 @@ def test_window_scale_of_a_large_buffer() -> None:
     assert got.win << 5 in range((1 << 20) - 64, (1 << 20) + 1)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-15", "RFC 7323 2.2-3", "RFC 7323 3.2-4", "RFC 2018 2-2")
 def test_options_that_the_peer_lacks_are_off(isn: ISN) -> None:
     """Without them in its SYN we neither scale, stamp nor send SACK blocks, and its MSS is 536. RFC 9293 MUST-15."""
     c = syn_received(ts=False, sack=False, wscale=None, mss=None, **isn)
@@ -110,6 +114,7 @@ def test_options_that_the_peer_lacks_are_off(isn: ISN) -> None:
     assert got.options == TcpOptions()
 
 
+@pytest.mark.rfc("RFC 7323 2.2-2", "RFC 7323 3.2-3")
 def test_syn_ack_offers_only_what_the_syn_had() -> None:
     """RFC 7323 2.2, 3.2; RFC 2018 2."""
     c = listening(ts=False, sack=False, wscale=None)
@@ -125,6 +130,7 @@ def test_nothing_is_offered_that_is_configured_off() -> None:
     assert c.expect("S").options == TcpOptions(mss=1460)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-10")
 def test_simultaneous_open(isn: ISN) -> None:
     """Two SYNs cross, both answer SYN-ACK, both are ESTABLISHED. RFC 9293 3.5 figure 7."""
     c = syn_sent(**isn)
@@ -138,6 +144,7 @@ def test_simultaneous_open(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 MUST-10")
 def test_simultaneous_open_completed_by_an_ack(isn: ISN) -> None:
     """The peer may answer our SYN-ACK with a plain ACK as well."""
     c = syn_sent(**isn)
@@ -173,6 +180,7 @@ def test_syn_sent_resets_a_bad_acknowledgment(isn: ISN, ack: int) -> None:
     assert c.state == "SYN_SENT" and c.dropped("tcp_ack_bad") == 1
 
 
+@pytest.mark.rfc("RFC 9293 MUST-22", "RFC 1122 4.2.3.1-4", "RFC 6298 2.1-1", "RFC 6298 5.5-1")
 def test_syn_is_retransmitted_with_backoff_and_given_up() -> None:
     """At 1, 3, 7, 15, 31, 63 s; after 6 repeats the next timeout, at 127 s, says ETIMEDOUT. RFC 6298 2.1, 5.5."""
     c = syn_sent()
@@ -198,6 +206,7 @@ def test_syncnt_limits_the_repeats() -> None:
     c.message(Reset, errno=errno.ETIMEDOUT)
 
 
+@pytest.mark.rfc("RFC 5681 3.1-5", "RFC 6298 5.7-1", "RFC 6928 2-2")
 def test_initial_window_after_a_lost_syn(isn: ISN) -> None:
     """One segment instead of ten, and an RTO of 3 s while no RTT is known. RFC 5681 3.1, RFC 6298 5.7."""
     c = syn_sent(ts=False, **isn)
@@ -235,6 +244,7 @@ def test_half_open_child_is_forgotten() -> None:
     assert c.core.control(1, "ss", {}, c.now)["sockets"][0]["half_open"] == 0
 
 
+@pytest.mark.rfc("RFC 9293 MUST-11")
 def test_reset_of_a_half_open_child(isn: ISN) -> None:
     """It goes back to LISTEN: the child is forgotten, nobody is told. RFC 9293 3.10.7.4 second step."""
     c = syn_received(**isn)
@@ -285,6 +295,7 @@ def test_connect_without_route() -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 MUST-46")
 @pytest.mark.parametrize("address", [b"\xff\xff\xff\xff", b"\xe0\0\0\1"])
 def test_connect_to_many(address: bytes) -> None:
     """TCP has no broadcast or multicast: ENETUNREACH. RFC 9293 3.9.2.3."""
@@ -328,6 +339,7 @@ def test_send_before_the_connection_is_open() -> None:
     assert c.dropped("tcp_not_connected") == 1
 
 
+@pytest.mark.rfc("RFC 9293 MUST-14")
 def test_maxseg_is_offered_and_kept() -> None:
     """TCP_MAXSEG 1000: our SYN offers it, and we send no more than it."""
     c = syn_sent(connect={"maxseg": 1000})
@@ -338,6 +350,7 @@ def test_maxseg_is_offered_and_kept() -> None:
     c.expect("A", len=988)
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-6", "RFC 1122 3.3.2-4")
 def test_small_mtu_bounds_the_mss() -> None:
     """MSS = MTU - 40. RFC 9293 3.7.1."""
     c = Host(mtu=600)

@@ -47,7 +47,7 @@ class Flow:
         return self.cc.ssthresh < INFINITE_SSTHRESH
 
 
-@pytest.mark.rfc("RFC 9406 4.2")
+@pytest.mark.rfc("RFC 9406 4.2-1")
 def test_a_steady_rtt_is_plain_slow_start() -> None:
     """Doubling every round, but for the four segments that the last ACK of a round let go: they are the next one's.
 
@@ -60,7 +60,7 @@ def test_a_steady_rtt_is_plain_slow_start() -> None:
     assert seen == [20, 36, 68, 132] and not f.conservative and not f.over
 
 
-@pytest.mark.rfc("RFC 9406 4.2", "RFC 9406 4.3")
+@pytest.mark.rfc("RFC 9406 4.2-3", "RFC 9406 4.3-3")
 @pytest.mark.parametrize(
     ("before", "threshold"),
     [(8, 4), (40, 5), (120, 15), (400, 16)],  # lastRoundMinRTT / 8, no less than 4 ms and no more than 16
@@ -75,7 +75,7 @@ def test_the_threshold(before: int, threshold: int) -> None:
         assert f.conservative is slower, added
 
 
-@pytest.mark.rfc("RFC 9406 4.2", "RFC 9406 4.3")
+@pytest.mark.rfc("RFC 9406 4.2-2", "RFC 9406 4.3-3")
 def test_seven_samples_do_not_decide() -> None:
     """N_RTT_SAMPLE is 8: seven ACKs of two segments are too few, the eighth decides."""
     f = Flow()
@@ -88,7 +88,7 @@ def test_seven_samples_do_not_decide() -> None:
     assert f.conservative
 
 
-@pytest.mark.rfc("RFC 9406 4.2")
+@pytest.mark.rfc("RFC 9406 4.2-2")
 def test_the_minimum_of_the_round_counts() -> None:
     """One short RTT among long ones: no queue."""
     f = Flow()
@@ -100,7 +100,7 @@ def test_the_minimum_of_the_round_counts() -> None:
     assert not f.conservative
 
 
-@pytest.mark.rfc("RFC 9406 4.2", "RFC 9406 4.3")
+@pytest.mark.rfc("RFC 9406 4.2-4", "RFC 9406 4.3-3")
 def test_conservative_slow_start_grows_by_a_quarter() -> None:
     """CSS_GROWTH_DIVISOR 4: a round of W bytes adds W / 4."""
     f = Flow()
@@ -113,7 +113,7 @@ def test_conservative_slow_start_grows_by_a_quarter() -> None:
     assert f.cc.cwnd == 54_500 + under_way // 4
 
 
-@pytest.mark.rfc("RFC 9406 4.2", "RFC 9406 4.3")
+@pytest.mark.rfc("RFC 9406 4.2-6", "RFC 9406 4.3-3")
 def test_five_rounds_end_slow_start() -> None:
     """CSS_ROUNDS 5, of which the one that it began in is the first; then ssthresh = cwnd."""
     f = Flow()
@@ -128,7 +128,7 @@ def test_five_rounds_end_slow_start() -> None:
     assert f.cc.cwnd - grown == MSS  # congestion avoidance
 
 
-@pytest.mark.rfc("RFC 9406 4.2")
+@pytest.mark.rfc("RFC 9406 4.2-5")
 def test_a_false_alarm_resumes_slow_start() -> None:
     """The RTT of a CSS round falls below the baseline: doubling again, and CSS starts from none the next time."""
     f = Flow()
@@ -143,7 +143,7 @@ def test_a_false_alarm_resumes_slow_start() -> None:
     assert f.cc.cwnd == cwnd + under_way
 
 
-@pytest.mark.rfc("RFC 9406 4.2")
+@pytest.mark.rfc("RFC 9406 4.2-7")
 def test_a_loss_ends_it() -> None:
     """Loss in slow start or CSS: congestion avoidance, with the ssthresh of the loss."""
     f = Flow()
@@ -153,7 +153,7 @@ def test_a_loss_ends_it() -> None:
     assert (f.cc.ssthresh, f.cc.cwnd) == (10_000, 10_000) and f.over
 
 
-@pytest.mark.rfc("RFC 9406 4.3")
+@pytest.mark.rfc("RFC 9406 4.3-1")
 def test_only_in_the_initial_slow_start() -> None:
     """After a timeout ssthresh says where to stop; delays do not."""
     f = Flow()
@@ -166,7 +166,7 @@ def test_only_in_the_initial_slow_start() -> None:
     assert f.cc.cwnd == 18_000 and not f.conservative
 
 
-@pytest.mark.rfc("RFC 9406 4.2")
+@pytest.mark.rfc("RFC 9406 4.2", "RFC 9438 4.10-2")
 @pytest.mark.parametrize("segments", [1, 2, 8, 44])
 def test_large_acks_find_the_queue_too(segments: int) -> None:
     """The growing queue of a filling pipe ends slow start in the same round whether an ACK covers 1 or 44 segments.

@@ -15,7 +15,10 @@ BYTES = bytes(range(256)) * 256
 NET, HOST, PROTOCOL, PORT_, TOO_BIG, SOURCE_ROUTE, ADMIN = 0, 1, 2, 3, 4, 5, 13
 
 
-@pytest.mark.rfc("RFC 1122 4.2.3.9", "RFC 5927 5.2", "RFC 9293 MUST-54")
+@pytest.mark.rfc(
+    "RFC 1122 4.2.3.9", "RFC 9293 MUST-54", "RFC 1122 3.2.2.1-3", "RFC 1122 3.2.2.1-4", "RFC 5927 5.2-1",
+    "RFC 9293 MUST-56",
+)  # fmt: skip
 @pytest.mark.parametrize("code", [NET, HOST, PROTOCOL, PORT_, SOURCE_ROUTE, ADMIN])
 @pytest.mark.parametrize("state", ["ESTABLISHED", "FIN_WAIT_1", "CLOSE_WAIT", "LAST_ACK", "CLOSING"])
 def test_no_unreachable_ends_a_synchronized_connection(isn: ISN, state: str, code: int) -> None:
@@ -57,7 +60,7 @@ def test_hard_errors_end_a_connect_in_any_case(isn: ISN, kind: int, code: int, e
     c.message(Reset, errno=error)
 
 
-@pytest.mark.rfc("RFC 1122 4.2.3.9", "RFC 9293 MUST-55")
+@pytest.mark.rfc("RFC 1122 4.2.3.9", "RFC 9293 MUST-55", "RFC 5927 6.1-1")
 def test_source_quench_and_redirect_say_nothing(isn: ISN) -> None:
     """RFC 6633 2: source quench is ignored silently; neither counts as an error."""
     c = established(**isn)
@@ -70,7 +73,7 @@ def test_source_quench_and_redirect_say_nothing(isn: ISN) -> None:
     assert c.dropped("tcp_icmp_stray") == 2
 
 
-@pytest.mark.rfc("RFC 5927 4.1", "RFC 5927 4.2")
+@pytest.mark.rfc("RFC 5927 4.2", "RFC 5927 4.1-1", "RFC 1191 6.4-4")
 @pytest.mark.parametrize("seq", [0, 1 + 9, 1 + 10_000, -500])
 def test_only_what_is_in_flight_can_be_spoken_of(isn: ISN, seq: int) -> None:
     """Nine bytes are: 1 to 9. The SYN is acknowledged, the rest was never sent."""
@@ -99,7 +102,7 @@ def test_half_open_children(isn: ISN, code: int, left: bool) -> None:
     c.no_message()
 
 
-@pytest.mark.rfc("RFC 1122 4.2.3.9", "RFC 9293 SHLD-25", "RFC 9293 MUST-47")
+@pytest.mark.rfc("RFC 1122 4.2.3.9", "RFC 9293 SHLD-25", "RFC 9293 MUST-47", "RFC 1122 3.2.2.5-3")
 def test_an_error_that_is_over_is_not_what_a_later_timeout_says(isn: ISN) -> None:
     """Linux keeps sk_err_soft until it is read; so do we: the last word counts."""
     c = established(retries=1, **isn)
@@ -180,7 +183,7 @@ def test_a_segment_that_fits_was_not_too_big(isn: ISN) -> None:
     assert c.tcb()["pmtu"] == 552
 
 
-@pytest.mark.rfc("RFC 1191 6.5", "RFC 1191 6.4")
+@pytest.mark.rfc("RFC 1191 6.5", "RFC 1191 6.4-3", "RFC 1191 3-9")
 def test_smaller_segments_and_no_less_of_them(isn: ISN) -> None:
     """cwnd is not touched: no congestion was seen. Only an MTU below the one we use counts."""
     c = established(**isn)
@@ -196,7 +199,7 @@ def test_smaller_segments_and_no_less_of_them(isn: ISN) -> None:
     assert c.dropped("tcp_icmp_stray") == 2
 
 
-@pytest.mark.rfc("RFC 1191 5", "RFC 1191 7.1")
+@pytest.mark.rfc("RFC 1191 7.1", "RFC 1191 3-7", "RFC 1191 5-1")
 def test_a_router_that_tells_no_mtu(isn: ISN) -> None:
     """The next plateau below 1500 is 1492, then 1006."""
     c = established(**isn)
@@ -207,7 +210,7 @@ def test_a_router_that_tells_no_mtu(isn: ISN) -> None:
     assert c.tcb()["pmtu"] == 1006
 
 
-@pytest.mark.rfc("RFC 1191 3", "RFC 5927 7")
+@pytest.mark.rfc("RFC 5927 7", "RFC 1191 3-8")
 def test_below_552_packets_may_be_fragmented_instead(isn: ISN) -> None:
     """As Linux' min_pmtu: DF is off from then on; 67 is no MTU that there can be."""
     c = established(**isn)
@@ -221,7 +224,7 @@ def test_below_552_packets_may_be_fragmented_instead(isn: ISN) -> None:
     assert c.segments and not any(segment.dont_fragment for segment in c.segments)
 
 
-@pytest.mark.rfc("RFC 1191 6.3")
+@pytest.mark.rfc("RFC 1191 6.3-1", "RFC 1191 6.3-2", "RFC 1191 3-5", "RFC 1191 3-6", "RFC 1191 6.2-2")
 def test_it_is_forgotten_after_ten_minutes_and_known_to_others_until_then(isn: ISN) -> None:
     """mtu_expires_s 600: a connection that opens meanwhile knows it; then the route's MTU is tried again."""
     c = established(**isn)

@@ -118,6 +118,7 @@ def test_maxseg_counts_in_the_handshake_alone() -> None:
     assert c.row()["info"]["snd_mss"] == MSS  # type: ignore[index]
 
 
+@pytest.mark.rfc("RFC 1191 6.6-1")
 @pytest.mark.parametrize(
     ("mode", "dont_fragment"), [(0, False), (1, True), (2, True), (3, True), (4, False), (5, False)]
 )

@@ -166,6 +166,7 @@ def test_ephemeral_ports_run_out() -> None:
     assert len(c.segments) == 4
 
 
+@pytest.mark.rfc("RFC 6056 3.3-1")
 def test_ephemeral_ports_follow_rfc_6056() -> None:
     """To one place they rise one by one from a secret start; another place, or secret, starts elsewhere."""
     ports = Ports()
@@ -179,6 +180,7 @@ def test_ephemeral_ports_follow_rfc_6056() -> None:
     assert choose(b"b" * 32, THEIRS) not in range(first[0], first[0] + 10)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-8", "RFC 9293 SHLD-1", "RFC 9293 MUST-9", "RFC 6528 3-1", "RFC 6528 3-2")
 def test_isn() -> None:
     """RFC 6528: a clock of 4 µs plus a secret of the four-tuple."""
     secret = b"k" * 32
@@ -191,6 +193,7 @@ def test_isn() -> None:
     assert len({at, *others}) == 5
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-1")
 def test_isn_is_used(isn: ISN) -> None:
     """Without fixed_isn two connections in one instant start at different numbers."""
     c = Host(**{**isn, "isn": -1})
@@ -279,6 +282,7 @@ def test_no_slot_for_a_child() -> None:
     assert c.dropped("tcp_no_slot") == 1
 
 
+@pytest.mark.rfc("RFC 9293 MUST-42", "RFC 9293 MUST-43")
 def test_a_specific_listener_wins() -> None:
     """Over one of any address."""
     c = Host()
@@ -308,6 +312,7 @@ def test_backlog_is_bounded() -> None:
     assert c.core.control(1, "ss", {}, c.now)["sockets"][0]["send_q"] == 3
 
 
+@pytest.mark.rfc("RFC 9293 MUST-41")
 def test_established_listener_goes_on() -> None:
     """A second connection while the first is open."""
     c = established()
@@ -330,6 +335,7 @@ def test_icmp_errors_end_a_connect(isn: ISN, kind: int, code: int, error: int) -
     c.message(Reset, errno=error)
 
 
+@pytest.mark.rfc("RFC 5927 5.2-1", "RFC 5927 4.1-1")
 def test_icmp_errors_do_not_end_an_open_connection(isn: ISN) -> None:
     """They are soft there, RFC 5927 5.2; and what is not in flight is not believed at all, 4.1."""
     c = established(**isn)

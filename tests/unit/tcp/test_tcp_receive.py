@@ -25,6 +25,7 @@ def late(**how: Any) -> Host:
     return c.quiet()
 
 
+@pytest.mark.rfc("RFC 9293 MUST-58", "RFC 9293 MUST-59")
 def test_in_order_text_is_stored_and_told(isn: ISN) -> None:
     """One Store, one Data a flush, one ACK: two segments between two flushes are told as one."""
     c = established(**isn)
@@ -38,6 +39,9 @@ def test_in_order_text_is_stored_and_told(isn: ISN) -> None:
     c.no_message()
 
 
+@pytest.mark.rfc(
+    "RFC 9293 MAY-13", "RFC 9293 SHLD-31", "RFC 5681 3.2-1", "RFC 5681 4.2-3", "RFC 2018 4-2", "RFC 2018 4-5",
+)  # fmt: skip
 def test_out_of_order_text_gets_duplicate_acks_with_sack_blocks(isn: ISN) -> None:
     """Each segment its own immediate ACK; the first block is the one that changed last. RFC 5681 4.2, RFC 2018 4."""
     c = established(**isn)
@@ -69,6 +73,7 @@ def test_two_out_of_order_segments_in_one_flush_get_two_acks(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 2018 4-3")
 def test_three_blocks_with_timestamps_four_without(isn: ISN) -> None:
     """As many as fit into 40 bytes of options. RFC 2018 3."""
     for ts, most in ((True, 3), (False, 4)):
@@ -80,6 +85,7 @@ def test_three_blocks_with_timestamps_four_without(isn: ISN) -> None:
         assert [left for left, _ in c.expect("A").sack] == [601, 501, 401, 301][:most]
 
 
+@pytest.mark.rfc("RFC 2018 2-2")
 def test_no_blocks_without_sack_permitted() -> None:
     """RFC 2018 2."""
     c = established(sack=False)
@@ -164,6 +170,7 @@ def test_zero_window_takes_acks_but_no_text(isn: ISN) -> None:
     assert c.tcb()["tx"]["snd_una"] == 5
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-14")
 def test_right_edge_never_moves_back(isn: ISN) -> None:
     """However segments and reading alternate. RFC 9293 3.8.6."""
     c = established(**isn)
@@ -211,6 +218,7 @@ def test_the_ring_wraps(isn: ISN) -> None:
     assert bytes(out) == whole and len(whole) > 2 * RING
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-18", "RFC 9293 MUST-40", "RFC 5681 4.2-1", "RFC 5681 4.2-2")
 def test_delayed_ack(isn: ISN) -> None:
     """A lone segment is acknowledged after 40 ms. RFC 9293 3.8.6.3."""
     c = late(**isn)
@@ -224,6 +232,7 @@ def test_delayed_ack(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-19", "RFC 5681 4.2-1")
 def test_every_second_full_segment_is_acknowledged_at_once(isn: ISN) -> None:
     """RFC 5681 4.2; the third waits again."""
     c = late(**isn)
@@ -253,6 +262,7 @@ def test_a_super_segment_is_acknowledged_at_the_flush(isn: ISN) -> None:
     assert c.core.counters["data_segments_in"] == 16 + 20
 
 
+@pytest.mark.rfc("RFC 5681 4.2-4")
 def test_the_answer_carries_the_ack(isn: ISN) -> None:
     """Data that goes out within the delay acknowledges, and no bare ACK follows."""
     c = late(**isn)
@@ -278,6 +288,7 @@ def test_no_delay_when_configured_so() -> None:
     c.expect("A", ack=162)
 
 
+@pytest.mark.rfc("RFC 5681 3.2-2")
 def test_filling_a_hole_is_acknowledged_at_once(isn: ISN) -> None:
     """In part or whole. RFC 5681 4.2."""
     c = late(**isn)

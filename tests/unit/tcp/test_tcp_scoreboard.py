@@ -75,6 +75,7 @@ STEP = st.one_of(
 )
 
 
+@pytest.mark.rfc("RFC 6675 3-1", "RFC 6675 4-2", "RFC 2018 5-1", "RFC 2018 8-1")
 @settings(max_examples=400, deadline=None)
 @given(steps=st.lists(STEP, max_size=40), iss=st.sampled_from([7, 2**32 - 50]))
 def test_against_the_model(steps: list[tuple[Any, ...]], iss: int) -> None:
@@ -178,7 +179,7 @@ def test_any_blocks(blocks: list[tuple[int, int]], acks: list[int], iss: int) ->
         assert len(tx.queue) <= 40 + 1
 
 
-@pytest.mark.rfc("RFC 2883 4.1")
+@pytest.mark.rfc("RFC 2883 4.1", "RFC 2883 5-1")
 @pytest.mark.parametrize("iss", [7, 2**32 - 50])
 def test_dsack_blocks(iss: int) -> None:
     """Below the ACK, or within the second block; one that is neither is a SACK block."""

@@ -26,6 +26,7 @@ def test_text_goes_out_of_the_ring(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 SHLD-7", "RFC 9293 MAY-16", "RFC 9293 SHLD-28")
 def test_nagle_keeps_one_small_segment_under_way(isn: ISN) -> None:
     """RFC 9293 3.7.4; what was written meanwhile goes in one segment when the first is acknowledged."""
     c = established(**isn)
@@ -38,6 +39,7 @@ def test_nagle_keeps_one_small_segment_under_way(isn: ISN) -> None:
     c.expect("PA", seq=2, data=b"bc")
 
 
+@pytest.mark.rfc("RFC 9293 MUST-17")
 def test_nodelay_sends_at_once(isn: ISN) -> None:
     """TCP_NODELAY, set while something waits."""
     c = established(**isn)
@@ -59,6 +61,7 @@ def test_a_full_segment_is_not_held_by_nagle(isn: ISN) -> None:
     c.expect("PA", seq=2, len=MSS)
 
 
+@pytest.mark.rfc("RFC 6928 2-1")
 def test_initial_window(isn: ISN) -> None:
     """Ten segments, no more. RFC 6928 2."""
     c = established(**isn)
@@ -68,6 +71,7 @@ def test_initial_window(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 5681 3.1-9")
 def test_slow_start_doubles(isn: ISN) -> None:
     """Each acknowledged byte lets two go: cwnd 10 → 12 segments after an ACK of two. RFC 5681 3.1."""
     c = established(**isn)
@@ -124,6 +128,7 @@ def test_the_device_bounds_a_super_segment() -> None:
     c.expect("A", len=7 * MSS)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-38", "RFC 9293 SHLD-28")
 def test_small_rest_is_not_sent_for_cwnd(isn: ISN) -> None:
     """What cwnd leaves below a segment waits: no silly segments while ACKs are to come. RFC 9293 3.8.6.2.1."""
     c = established(mss=1000, **isn)  # 988 with timestamps
@@ -135,6 +140,7 @@ def test_small_rest_is_not_sent_for_cwnd(isn: ISN) -> None:
     assert all(segment.payload.length == 988 for segment in c.segments)  # type: ignore[union-attr]
 
 
+@pytest.mark.rfc("RFC 9293 MUST-38", "RFC 5681 3.1-2")
 def test_peer_window_bounds(isn: ISN) -> None:
     """No byte beyond SND.UNA + SND.WND; a small rest of the window is not used. RFC 9293 3.8.6.2.1."""
     c = established(win=3000, wscale=0, **isn)
@@ -148,6 +154,7 @@ def test_peer_window_bounds(isn: ISN) -> None:
     c.expect_nothing()
 
 
+@pytest.mark.rfc("RFC 9293 MUST-38")
 def test_a_tiny_window_is_used(isn: ISN) -> None:
     """The largest window ever seen is 600: segments of at least half of that go. RFC 9293 3.8.6.2.1 rule 3."""
     c = established(win=600, wscale=0, **isn)
@@ -161,6 +168,7 @@ def test_a_tiny_window_is_used(isn: ISN) -> None:
     c.expect("A", seq=901, len=200)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-35", "RFC 9293 MUST-36", "RFC 9293 SHLD-29", "RFC 9293 SHLD-30", "RFC 9293 MUST-37")
 def test_zero_window_probe(isn: ISN) -> None:
     """Probes with exponential backoff while the window is closed; they never give up while answered.
 
@@ -339,6 +347,7 @@ def test_room_is_shared_in_turn() -> None:
     assert len(c.segments) == 15  # ten thousand bytes are seven segments each
 
 
+@pytest.mark.rfc("RFC 5681 4.1-1", "RFC 6928 2-3")
 def test_idle_connection_starts_slowly_again(isn: ISN) -> None:
     """After more than an RTO without sending cwnd falls to the restart window. RFC 5681 4.1."""
     c = established(**isn)
@@ -352,6 +361,7 @@ def test_idle_connection_starts_slowly_again(isn: ISN) -> None:
     assert len(c.segments) == 10
 
 
+@pytest.mark.rfc("RFC 7661 4.4.1-1")
 def test_cwnd_does_not_grow_while_the_application_is_slow(isn: ISN) -> None:
     """One small segment a round trip never uses cwnd, so cwnd stays. RFC 7661 4.3, Linux tcp_is_cwnd_limited."""
     c = established(**isn)
@@ -385,6 +395,7 @@ def test_new_routes_change_the_size_of_segments() -> None:
     c.expect("PA", len=MSS, gso=0)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-48", "RFC 9293 MUST-49", "RFC 9293 SHLD-22")
 def test_ttl_and_tos(isn: ISN) -> None:
     """IP_TTL and IP_TOS reach every segment."""
     c = connected(connect={"ttl": 9, "tos": 16}, **isn)

@@ -123,6 +123,7 @@ def test_matrix(isn: ISN, state: str, flags: str) -> None:
     assert c.state == after
 
 
+@pytest.mark.rfc("RFC 5961 3.2-3")
 @pytest.mark.parametrize("state", WITH_TCB)
 @pytest.mark.parametrize("where", [5, 30_000])
 def test_reset_inside_the_window_is_challenged(isn: ISN, state: str, where: int) -> None:
@@ -134,6 +135,7 @@ def test_reset_inside_the_window_is_challenged(isn: ISN, state: str, where: int)
     assert c.dropped("tcp_rst_guessed") == 1
 
 
+@pytest.mark.rfc("RFC 5961 3.2-1")
 @pytest.mark.parametrize("state", WITH_TCB)
 @pytest.mark.parametrize("where", [-1000, 1_000_000])
 def test_reset_outside_the_window_is_ignored(isn: ISN, state: str, where: int) -> None:
@@ -145,6 +147,7 @@ def test_reset_outside_the_window_is_ignored(isn: ISN, state: str, where: int) -
     assert c.dropped("tcp_rst_outside") == 1
 
 
+@pytest.mark.rfc("RFC 5961 5.2-1")
 @pytest.mark.parametrize("state", ["ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSE_WAIT", "CLOSING", "LAST_ACK"])
 def test_acknowledgment_of_what_was_not_sent(isn: ISN, state: str) -> None:
     """Is answered with an ACK and changes nothing. RFC 9293 3.10.7.4 fifth step."""
@@ -155,6 +158,7 @@ def test_acknowledgment_of_what_was_not_sent(isn: ISN, state: str) -> None:
     assert c.state == state and c.dropped("tcp_ack_unsent") == 1
 
 
+@pytest.mark.rfc("RFC 5961 5.2-1")
 @pytest.mark.parametrize("state", ["ESTABLISHED", "FIN_WAIT_1", "CLOSE_WAIT"])
 def test_ancient_acknowledgment_is_challenged(isn: ISN, state: str) -> None:
     """Below SND.UNA - MAX.SND.WND. RFC 5961 5.2."""

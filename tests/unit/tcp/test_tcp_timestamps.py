@@ -12,7 +12,7 @@ from layers.tcp.acceptance import PAWS_IDLE, Verdict, judge_sequence, judge_time
 ISN = dict[str, Any]
 
 
-@pytest.mark.rfc("RFC 7323 3.2", "RFC 7323 5.4")
+@pytest.mark.rfc("RFC 7323 3.2-1", "RFC 7323 5.4-1")
 def test_every_segment_carries_both(isn: ISN) -> None:
     """TSval by our clock of 1 ms, TSecr the peer's last. RFC 7323 3.2."""
     c = established(**isn)
@@ -27,7 +27,7 @@ def test_every_segment_carries_both(isn: ISN) -> None:
     assert (second[0] - first[0]) & 0xFFFFFFFF == 25
 
 
-@pytest.mark.rfc("RFC 7323 5.3")
+@pytest.mark.rfc("RFC 7323 5.3-1")
 def test_an_old_timestamp_is_refused(isn: ISN) -> None:
     """An ACK in answer; the text is not taken. RFC 7323 5.3 R1."""
     c = established(**isn)
@@ -51,7 +51,7 @@ def test_timestamps_wrap(isn: ISN) -> None:
     assert c.tcb()["rx"]["rcv_nxt"] == 3 and not c.dropped("tcp_paws")
 
 
-@pytest.mark.rfc("RFC 7323 5.2")
+@pytest.mark.rfc("RFC 7323 5.2-1")
 def test_a_reset_needs_no_fresh_timestamp(isn: ISN) -> None:
     """RFC 7323 5.2: PAWS does not apply to RST."""
     c = established(**isn)
@@ -60,7 +60,7 @@ def test_a_reset_needs_no_fresh_timestamp(isn: ISN) -> None:
     assert c.state == "CLOSED"
 
 
-@pytest.mark.rfc("RFC 7323 3.2")
+@pytest.mark.rfc("RFC 7323 3.2-5")
 def test_a_segment_without_timestamp_is_dropped(isn: ISN) -> None:
     """Silently, once both sides agreed. RFC 7323 3.2."""
     c = established(**isn)
@@ -69,7 +69,7 @@ def test_a_segment_without_timestamp_is_dropped(isn: ISN) -> None:
     assert c.dropped("tcp_no_timestamp") == 1
 
 
-@pytest.mark.rfc("RFC 7323 4.3")
+@pytest.mark.rfc("RFC 7323 4.3-1")
 def test_ts_recent_is_that_of_what_was_acknowledged(isn: ISN) -> None:
     """A segment beyond a hole does not set it: its echo would hide the delay of the missing one. RFC 7323 4.3."""
     c = established(**isn)
@@ -80,7 +80,7 @@ def test_ts_recent_is_that_of_what_was_acknowledged(isn: ISN) -> None:
     assert stamps is not None and stamps[1] == 1000
 
 
-@pytest.mark.rfc("RFC 7323 5.5")
+@pytest.mark.rfc("RFC 7323 5.5-1")
 def test_ts_recent_expires() -> None:
     """After 24 days without a word any timestamp is good. RFC 7323 5.5."""
     assert not judge_timestamp(1000, 0, 999, 100 * MS)
@@ -88,7 +88,7 @@ def test_ts_recent_expires() -> None:
     assert judge_timestamp(2**32 - 1, 0, 3, 100 * MS)
 
 
-@pytest.mark.rfc("RFC 7323 7.1")
+@pytest.mark.rfc("RFC 7323 7.1-1", "RFC 6191 3-1")
 def test_offsets_differ_by_peer_not_by_connection() -> None:
     """So that a TIME-WAIT can be reused and nobody reads our uptime. RFC 7323 7.1, RFC 6191."""
     from layers.tcp.isn import timestamp_offset

@@ -31,7 +31,10 @@ def mark(got: Got) -> int | None:
 # in
 
 
-@pytest.mark.rfc("RFC 9293 MUST-30", "RFC 9293 MUST-62", "RFC 9293 MUST-32", "RFC 6093 2.2", "RFC 6093 6")
+@pytest.mark.rfc(
+    "RFC 9293 MUST-30", "RFC 9293 MUST-62", "RFC 9293 MUST-32", "RFC 6093 2.2", "RFC 6093 4-1", "RFC 6093 4-2",
+    "RFC 6093 6-1",
+)  # fmt: skip
 def test_a_mark_is_told_ahead_of_the_data_and_the_data_stays_in_line(isn: ISN) -> None:
     """Pointer 3 on "abc": the last urgent octet is "c", the mark stands behind it, at offset 3."""
     c = established(**isn)
@@ -98,7 +101,7 @@ def test_states(isn: ISN, factory: Any, heard: bool) -> None:
 # out
 
 
-@pytest.mark.rfc("RFC 9293 MUST-30", "RFC 9293 MUST-62", "RFC 6093 2.2")
+@pytest.mark.rfc("RFC 9293 MUST-30", "RFC 9293 MUST-62", "RFC 6093 2.2", "RFC 6093 4-1")
 def test_the_mark_goes_out_behind_the_last_urgent_octet(isn: ISN) -> None:
     """send(b"abc", MSG_OOB): the pointer of the segment is 3; what follows has none."""
     c = established(**isn)

@@ -140,7 +140,7 @@ def test_the_override_timeout_is_not_put_off(isn: ISN) -> None:
     assert [got.len for got in take(c) if got.len] == [1000]
 
 
-@pytest.mark.rfc("RFC 9293 MUST-38")
+@pytest.mark.rfc("RFC 9293 MUST-38", "RFC 9293 MUST-60")
 def test_the_override_timeout_ends_the_wait(isn: ISN) -> None:
     """Rule 4: after 0.1 to 1 s (ours: an RTO, 200 ms at least) what the window takes goes."""
     c = established(win=60_000, wscale=0, **isn)
@@ -213,6 +213,7 @@ def test_cork_cuts_a_super_segment() -> None:
     c.expect("PA", len=7)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-60")
 def test_cork_has_a_ceiling_of_200_ms(isn: ISN) -> None:
     """Whatever the peer sends meanwhile; and each piece has its own 200 ms."""
     c = established(**isn)

@@ -46,7 +46,7 @@ def test_garbage(data: bytes) -> None:
         assert message.serialize() == data
 
 
-@pytest.mark.rfc("RFC 792 formats")
+@pytest.mark.rfc("RFC 792 formats", "RFC 792 2-1")
 @given(messages)
 def test_checksum(message: IcmpMessage) -> None:
     """RFC 792: the checksum covers header and payload; it is filled in on request and can be asked about."""
@@ -57,7 +57,7 @@ def test_checksum(message: IcmpMessage) -> None:
     assert not IcmpMessage.parse(wrong).checksum_ok
 
 
-@pytest.mark.rfc("RFC 792 formats", "RFC 1122 3.2.2.6")
+@pytest.mark.rfc("RFC 792 formats", "RFC 1122 3.2.2.6", "RFC 792 6-1")
 def test_echo() -> None:
     """RFC 792: an echo request's bytes; the reply returns ident, sequence and data (RFC 1122 3.2.2.6)."""
     request = IcmpMessage.echo_request(ident=0x1234, sequence=7, payload=b"abcd")

@@ -84,7 +84,7 @@ def test_version_and_lengths_are_not_judged() -> None:
     assert (header.version, header.total_length, header.checksum) == (6, 1, 0xFFFF)
 
 
-@pytest.mark.rfc("RFC 791 3.1")
+@pytest.mark.rfc("RFC 791 3.1-3")
 @given(ipv4_headers)
 def test_fill_checksum(header: Ipv4Header) -> None:
     """On request the checksum is the header's own, whatever it held (RFC 791 3.1)."""
@@ -99,7 +99,7 @@ def test_fill_checksum(header: Ipv4Header) -> None:
     assert not header_checksum_ok(wrong)
 
 
-@pytest.mark.rfc("RFC 791 3.1")
+@pytest.mark.rfc("RFC 791 3.1-7")
 @given(ipv4_address, ipv4_address, u8, st.integers(0, 1400), u16, u8, u8, st.binary(max_size=40))
 def test_build(
     src: bytes, dst: bytes, proto: int, payload: int, ident: int, ttl: int, tos: int, options: bytes

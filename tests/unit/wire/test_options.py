@@ -30,6 +30,7 @@ LINUX_SYNS = [
 ]
 
 
+@pytest.mark.rfc("RFC 9293 MUST-4")
 @pytest.mark.parametrize(("raw", "options"), LINUX_SYNS)
 def test_syn_as_linux_lays_it_out(raw: str, options: TcpOptions) -> None:
     """Ours have byte for byte the order and padding that Linux' SYNs have, and theirs are read."""
@@ -120,12 +121,14 @@ def test_timestamps_path_leaves_the_rest_alone(raw: str) -> None:
     assert parse_timestamps(bytes.fromhex(raw)) is None
 
 
+@pytest.mark.rfc("RFC 2018 3-1")
 @given(st.lists(st.tuples(near_wrap, near_wrap), min_size=1, max_size=4))
 def test_sack_round_trip(blocks: list[tuple[int, int]]) -> None:
     """Blocks keep their order and edges (RFC 2018 3)."""
     assert parse_options(pack_sack(blocks)).sack == tuple(blocks)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-7")
 @pytest.mark.parametrize(
     ("raw", "reason", "offset"),
     [
@@ -152,6 +155,7 @@ def test_illegal_lengths(raw: str, reason: str, offset: int) -> None:
     assert (caught.value.proto, caught.value.reason, caught.value.offset) == ("tcp", reason, offset)
 
 
+@pytest.mark.rfc("RFC 9293 MUST-7")
 def test_tolerant_as_linux() -> None:
     """A known kind of wrong length is passed over, a torn one ends the reading; what came before stands."""
     options = parse_options(bytes.fromhex("020305 0402 080a000000010000"), strict=False)
@@ -162,12 +166,14 @@ def test_tolerant_as_linux() -> None:
     assert options.fault == "option_bad_length"
 
 
+@pytest.mark.rfc("RFC 9293 MUST-6", "RFC 9293 MUST-68")
 def test_unknown_are_skipped() -> None:
     """RFC 9293 MUST-6: an option we do not know is passed over by its length and kept."""
     options = parse_options(bytes.fromhex("fd06 0a0b0c0d 020405b4 fe02"))
     assert options == TcpOptions(mss=1460, unknown=((253, bytes.fromhex("0a0b0c0d")), (254, b"")))
 
 
+@pytest.mark.rfc("RFC 9293 MUST-4")
 def test_nothing_counts_behind_eol() -> None:
     """EOL ends the list (RFC 9293 3.1)."""
     options = parse_options(bytes.fromhex("020405b400040201"))
