@@ -118,20 +118,34 @@ def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_
     )  # fmt: skip
 
 
-def ack_segment(ctx: Context, conn: Connection, now: int) -> Segment:
-    """A segment with an acknowledgment and nothing else."""
+def ack_segment(ctx: Context, conn: Connection, now: int, twice: tuple[int, int] | None = None) -> Segment:
+    """A segment with an acknowledgment and nothing else. `twice`: the offsets of what came once more than needed."""
     tx = conn.tx
     offset = tx.snd_nxt
     if offset > tx.snd_una + tx.snd_wnd:
         offset = tx.acceptable()  # else the peer, who shrank its window, would not look at what we acknowledge
     head = _header(conn, (tx.iss + 1 + offset) & MASK, ACK, now)
+    if twice is not None and conn.sack:
+        head = _with_dsack(conn, head, twice, now)
+        ctx.counters["dsacks_out"] += 1
     return _segment(ctx, conn, head, b"", 0, now)
 
 
-def send_ack(ctx: Context, conn: Connection, now: int) -> None:
-    """Queue an ACK as things stand now: duplicates and challenges are not coalesced."""
+def _with_dsack(conn: Connection, head: bytes, twice: tuple[int, int], now: int) -> bytes:
+    """The header with a D-SACK block in front of the others, the first of which holds the same bytes if they lie beyond
+    RCV.NXT (RFC 2883 4)."""
+    rx = conn.rx
+    options = pack_timestamps(conn.ts_now(now), conn.ts_recent) if conn.timestamps else b""
+    most = (MAX_OPTIONS - len(options) - 4) // 8
+    options += pack_sack([(rx.seq(twice[0]), rx.seq(twice[1])), *rx.sack_blocks(most - 1)])
+    flags = int.from_bytes(head[12:14], "big") & 0x0FFF
+    return head[:12] + ((TCP_HEADER + len(options)) << 10 | flags).to_bytes(2, "big") + head[14:TCP_HEADER] + options
+
+
+def send_ack(ctx: Context, conn: Connection, now: int, twice: tuple[int, int] | None = None) -> None:
+    """Queue an ACK as things stand now: duplicates and challenges are not coalesced. `twice`: see `ack_segment`."""
     if len(ctx.to_ip) < TO_IP_MOST:
-        ctx.to_ip.append(ack_segment(ctx, conn, now))
+        ctx.to_ip.append(ack_segment(ctx, conn, now, twice))
     else:
         ctx.drop(reasons.TCP_QUEUE_FULL, 0, conn)
 

@@ -203,6 +203,19 @@ class ReceiveSpace:
         ranges[first:last] = [Range(low, high, self.stamp)]
         return end - start - covered
 
+    def repeated(self, start: int, end: int) -> tuple[int, int] | None:
+        """The first of the bytes [start, end) that had come before, as far as they go on (RFC 2883 4); asked before
+        `insert` or `advance`."""
+        if start < self.rcv_nxt:
+            return start, min(end, self.rcv_nxt)
+        ranges = self.ranges
+        first = bisect_right(ranges, start, key=_start)
+        if first and ranges[first - 1].end > start:
+            return start, min(end, ranges[first - 1].end)
+        if first < len(ranges) and ranges[first].start < end:
+            return ranges[first].start, min(end, ranges[first].end)
+        return None
+
     def advance(self, end: int) -> None:
         """Bytes up to `end` have come in order: move RCV.NXT over them and over ranges that now join."""
         ranges = self.ranges

@@ -109,7 +109,7 @@ def _acceptable(
                 return False
         elif not judge_timestamp(conn.ts_recent, conn.ts_recent_at, options.timestamps[0], now):
             ctx.drop(reasons.TCP_PAWS, segment.id, conn, tsval=options.timestamps[0], recent=conn.ts_recent)
-            _acknowledge_unacceptable(ctx, conn, length, flags, now)
+            _acknowledge_unacceptable(ctx, conn, rx.offset_of(seq), length, flags, now)
             return False
     offset = rx.offset_of(seq)
     size = length + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
@@ -134,15 +134,16 @@ def _acceptable(
         _ack_field(ctx, conn, segment, rx.rcv_nxt, ack, raw, options, length, flags, now)
         if conn.state == State.CLOSED:
             return False
-    _acknowledge_unacceptable(ctx, conn, length, flags, now)
+    _acknowledge_unacceptable(ctx, conn, offset, length, flags, now)
     return False
 
 
-def _acknowledge_unacceptable(ctx: Context, conn: Connection, length: int, flags: int, now: int) -> None:
+def _acknowledge_unacceptable(ctx: Context, conn: Connection, offset: int, length: int, flags: int, now: int) -> None:
     """"If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
     sender lacks our ACK; within the limit of a socket for the rest, lest two ends answer each other for ever."""
     if length or (flags & (FIN | SYN) == FIN) or answer_allowed(ctx, conn):
-        send_ack(ctx, conn, now)
+        again = length and not flags & SYN and offset < conn.rx.rcv_nxt
+        send_ack(ctx, conn, now, conn.rx.repeated(offset, offset + length) if again else None)
 
 
 def _challenge(ctx: Context, conn: Connection, now: int) -> None:
@@ -290,13 +291,14 @@ def segment_text(
         conn.ack_now = True
     if fin and rx.fin_at < 0:
         rx.fin_at = end
+    twice = rx.repeated(start, end) if start < rx.rcv_nxt and end > start else None
     start = max(start, rx.rcv_nxt)
     if end > start:
         stored = cut(payload, start - offset, end - offset) if end - start != len(payload) else payload
-        _keep(ctx, conn, segment, start, end, stored, now)
+        _keep(ctx, conn, segment, start, end, stored, twice, now)
     elif payload:
         ctx.counters["duplicate_segments_in"] += 1
-        conn.ack_now = True
+        send_ack(ctx, conn, now, twice)
     if rx.fin_at >= 0:
         if rx.rcv_nxt == rx.fin_at:
             _fin(ctx, conn, segment, now)
@@ -307,13 +309,16 @@ def segment_text(
 
 
 def _keep(
-    ctx: Context, conn: Connection, segment: Segment, start: int, end: int, payload: Payload, now: int
-) -> None:
-    """Offsets [start, end) at or beyond RCV.NXT go to the receive ring."""
+    ctx: Context, conn: Connection, segment: Segment, start: int, end: int, payload: Payload,
+    twice: tuple[int, int] | None, now: int,
+) -> None:  # fmt: skip
+    """Offsets [start, end) at or beyond RCV.NXT go to the receive ring. `twice`: what had come before, below it."""
     rx, rings = conn.rx, conn.rings
     size = end - start
     in_order = start == rx.rcv_nxt
     holes = bool(rx.ranges)
+    if holes and twice is None:
+        twice = rx.repeated(start, end)
     if not in_order:
         new = rx.insert(start, end)
         if new < 0:
@@ -331,13 +336,15 @@ def _keep(
     conn.last_data_received_at = now
     if not in_order:
         conn.interactive = False
-        send_ack(ctx, conn, now)  # RFC 5681 4.2: an immediate duplicate ACK for each
+        send_ack(ctx, conn, now, twice)  # RFC 5681 4.2: an immediate duplicate ACK for each
         return
     before = rx.rcv_nxt
     rx.advance(end)
     ctx.counters["bytes_in"] += rx.rcv_nxt - before
     ctx.mark_dirty(conn)
-    if holes:
+    if twice is not None:
+        send_ack(ctx, conn, now, twice)  # RFC 2883 4: told of once, by the ACK of the packet that had it
+    elif holes:
         conn.ack_now = True  # RFC 5681 4.2: at once when a hole is filled, whole or in part
     else:
         owe_ack(ctx, conn, pieces, now)

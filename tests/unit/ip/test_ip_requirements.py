@@ -136,7 +136,7 @@ def test_an_answer_that_comes_soon_enough_serves_a_later_query(host: Host) -> No
     assert len(settle(host)) == 1 and host.now <= start + SECOND
 
 
-@pytest.mark.rfc("RFC 3376 4.1.11-1")
+@pytest.mark.rfc("RFC 3376 4.1.10-1")
 def test_bytes_behind_a_query_count_in_its_checksum_alone(host: Host) -> None:
     """Eight more than a query has: taken as without them if the sum is right, and refused if it is not."""
     join(host)
