@@ -64,7 +64,8 @@ def icmp_arrives(ctx: Context, datagram: Datagram) -> None:
             ctx.drop(reasons.ICMP_TRUNCATED, frame, src=src, dst=dst)
             return
         ctx.emit("icmp", frame, name=message.name, src=src, dst=dst)
-        send_icmp(ctx, host_icmp.timestamp_reply(message, ctx.now), dst, src, cause, tos=header.tos)
+        options = host_icmp.reflected_options(header.options, dst, ctx.now) if header.options else b""
+        send_icmp(ctx, host_icmp.timestamp_reply(message, ctx.now), dst, src, cause, tos=header.tos, options=options)
     elif verdict is Action.REDIRECT:
         _redirect(ctx, message, src, dst, frame)
     else:

@@ -49,7 +49,6 @@ def test_a_transport_lowers_the_path_mtu(host: Host) -> None:
     assert route_mtu(host) == 1500 and host.sent(segment(b"x" * 1460, dst=FAR)) and host.core.next_timer() is None
 
 
-@pytest.mark.rfc("RFC 5927 7.2")
 def test_an_icmp_error_about_tcp_lowers_nothing_by_itself(host: Host) -> None:
     """Whether it is genuine, tcp alone can tell, by the sequence number: it is told, and ip waits for its word."""
     error = host.told(icmp_packet(IcmpMessage.dest_unreachable(4, quote_of(), mtu=600), src=ROUTER))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ip_host import FAR, MS, OWN, PEER, SECOND, TCP_HEAD, Host, icmp_packet, link_state, packet, quote_of, segment
-from test_ip_groups import GROUP, TO_EX, TO_IN, heard, join, query, records, settle, v2
+from test_ip_groups import GROUP, IS_EX, TO_EX, TO_IN, heard, join, query, records, settle, v2
 
 from levelip.frames.packet import BROADCAST
 from levelip.tracing import reasons
@@ -174,3 +174,46 @@ def test_our_broadcast_address_ends_in_ones() -> None:
     """What is sent to it is a broadcast on the link; OWN is not its own source there."""
     out = Host().sent(segment(dst=bytes((10, 0, 0, 255)), flags=BROADCAST))
     assert out.next_hop == bytes((10, 0, 0, 255)) and out.flags == BROADCAST and out.head[12:16] == OWN
+
+
+@pytest.mark.rfc("RFC 1122 3.2.2.6-10")
+def test_a_timestamp_reply_has_the_routes_recorded(host: Host) -> None:
+    """Record route comes back with ourselves added, as in an echo reply."""
+    asked = IcmpMessage(icmp.TIMESTAMP, 0, b"\0\1\0\2", bytes(12))
+    header, _ = host.replied(icmp_packet(asked, options=bytes.fromhex("070b04 00000000 00000000 00".replace(" ", ""))))
+    assert header.options.hex() == "070b080a0000020000000000"
+
+
+@pytest.mark.rfc("RFC 3376 4.1.12-1")
+def test_a_query_to_our_own_address_is_answered(host: Host) -> None:
+    """A tool that asks us alone gets the same answer."""
+    join(host)
+    settle(host)
+    host.feed(query(dst=OWN, link_flags=0))
+    assert records(settle(host)) == [(IS_EX, GROUP)]
+
+
+@pytest.mark.rfc("RFC 3376 4.1.4-1", "RFC 3376 8.1-1")
+def test_reserved_bits_and_a_robustness_of_zero(host: Host) -> None:
+    """The bits say nothing; QRV 0 says nothing either: a join is still said twice."""
+    data = bytearray(IgmpMessage.query(robustness=0).serialize())
+    data[8] |= 0xF0
+    data[2:4] = internet_checksum(bytes(data)).to_bytes(2, "big")
+    join(host)
+    settle(host)
+    host.feed(packet(bytes(data), dst=ALL_SYSTEMS, ttl=1, options=bytes((148, 4, 0, 0)), link_flags=BROADCAST, proto=2))
+    assert records(settle(host)) == [(IS_EX, GROUP)]
+    assert len(join(host, "239.1.2.4")) + len(settle(host)) == 2
+
+
+@pytest.mark.rfc("RFC 2236 4-2", "RFC 3376 7.2.1-2")
+def test_version_1_is_spoken_for_as_long_as_its_querier_was_heard_of_late(host: Host) -> None:
+    """400 s as RFC 2236 4 has it, or 2 x 125 + 10 s (RFC 3376 8.12), which is ours; then version 3 again."""
+    join(host)
+    settle(host)
+    start = host.now
+    host.feed(query(v2(QUERY), options=b""))
+    settle(host)
+    host.now = start + 260 * SECOND - 1
+    assert host.core.control(1, "groups", {}, host.now)["version"] == 1
+    assert host.core.control(1, "groups", {}, host.now + 1)["version"] == 3

@@ -11,6 +11,7 @@ from tcp_host import MSS, Got, Host, connected, established, listening, syn_sent
 
 from layers.tcp.core import TcpCore
 from levelip.frames.seam import Connect, SetOption
+from levelip.wire.tcp import CWR
 
 ISN = dict[str, Any]
 BYTES = bytes(range(256)) * 250
@@ -185,6 +186,35 @@ def test_a_mark_is_echoed_until_cwr(isn: ISN) -> None:
     c.expect("A", ack=401)
     c.inject("AC", seq=401, ack=5, data=b"e" * 100, tos=CE)
     c.expect("AE", ack=501)
+
+
+@pytest.mark.rfc("RFC 3168 6.1.3-2")
+@pytest.mark.parametrize("marked", [0, 1])
+def test_an_ack_for_two_says_that_one_was_marked(marked: int) -> None:
+    """The first or the second of two segments that one flush acknowledges."""
+    c = server()
+    for number in range(2):
+        segment = c.segment("A", seq=1 + 100 * number, ack=1, data=b"x" * 100, tos=CE if number == marked else ECT)
+        c.core.receive(segment, c.now)
+    c.flush()
+    c.expect("AE", ack=201)
+    c.expect_nothing()
+
+
+@pytest.mark.rfc("RFC 3168 6.1.6-2")
+def test_a_window_probe_has_no_cwr() -> None:
+    """The window was reduced by an echo, and closed: the probe does not tell it; the next new data does."""
+    c = server()
+    c.write(BYTES[: 2 * MSS])
+    c.quiet()
+    c.inject("AE", seq=1, ack=1 + 2 * MSS, win=0)
+    c.write(b"x")
+    c.quiet()
+    c.advance(1000)
+    assert not c.expect("A", len=0).bits & CWR
+    c.quiet()
+    c.inject("A", seq=1, ack=1 + 2 * MSS, win=1000)
+    assert c.expect("PAC", data=b"x").tos == ECT
 
 
 @pytest.mark.rfc("RFC 3168 6.1.3")

@@ -28,7 +28,7 @@ from levelip.wire.options import TcpOptions
 ISN = dict[str, Any]
 
 
-@pytest.mark.rfc("RFC 9293 3.5")
+@pytest.mark.rfc("RFC 9293 3.5", "RFC 7323 3.2-6")
 def test_active_open(isn: ISN) -> None:
     """SYN out, SYN-ACK in, ACK out, and the gateway is told where the rings lie. RFC 9293 3.5 figure 6."""
     c = Host(**isn)

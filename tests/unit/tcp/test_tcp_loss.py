@@ -173,7 +173,7 @@ def test_timeout_window() -> None:
     assert cc.ssthresh == 2000
 
 
-@pytest.mark.rfc("RFC 5681 3.2-3", "RFC 6582 3.2-1")
+@pytest.mark.rfc("RFC 5681 3.2-3", "RFC 6582 3.2-1", "RFC 6582 3.2-7")
 def test_third_duplicate() -> None:
     """Three prove a loss; after a timeout those at or below `recover` prove nothing; in recovery nothing new."""
     r = Recovery(duplicates=2)

@@ -26,7 +26,7 @@ def test_text_goes_out_of_the_ring(isn: ISN) -> None:
     c.expect_nothing()
 
 
-@pytest.mark.rfc("RFC 9293 SHLD-7", "RFC 9293 MAY-16", "RFC 9293 SHLD-28")
+@pytest.mark.rfc("RFC 9293 SHLD-7", "RFC 9293 MAY-16", "RFC 9293 SHLD-28", "RFC 9293 SHLD-27")
 def test_nagle_keeps_one_small_segment_under_way(isn: ISN) -> None:
     """RFC 9293 3.7.4; what was written meanwhile goes in one segment when the first is acknowledged."""
     c = established(**isn)

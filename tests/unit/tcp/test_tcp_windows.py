@@ -29,7 +29,7 @@ def take(c: Host) -> list[Any]:
 # the peer takes its window back
 
 
-@pytest.mark.rfc("RFC 9293 MUST-34", "RFC 9293 SHLD-15")
+@pytest.mark.rfc("RFC 9293 MUST-34", "RFC 9293 SHLD-15", "RFC 7323 2.4-1")
 def test_no_new_data_beyond_a_shrunken_window(isn: ISN) -> None:
     """Ten segments are under way, then the right edge moves to the left: nothing new goes, nothing breaks."""
     c = established(win=30_000, wscale=0, **isn)
