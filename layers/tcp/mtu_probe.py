@@ -123,6 +123,9 @@ def lost(ctx: Context, conn: Connection) -> bool:
     search, tx = conn.mtu, conn.tx
     if search.probe_end < 0 or tx.snd_una != search.probe_start:
         return False
+    if tx.lost_bytes > search.probe_end - search.probe_start:  # not alone: congestion, RFC 4821 7.6.4; ask again later
+        search.probe_end = -1
+        return False
     search.high = search.probe_size - 1
     search.probe_end = -1
     ctx.counters["mtu_probes_lost"] += 1
