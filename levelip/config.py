@@ -136,6 +136,7 @@ class IpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     accept_redirects: Annotated[bool, Meta(description="follow ICMP redirects of the gateway in use (Linux accept_redirects)")] = True
     secure_redirects: Annotated[bool, Meta(description="and only to gateways that the routing table names (Linux secure_redirects without shared_media)")] = False
     redirect_ms: Annotated[int, _ms(ge=1000, description="how long a redirect is followed (Linux route/gc_timeout)")] = 300_000
+    gateway_retry_ms: Annotated[int, _ms(description="how long a gateway that does not answer ARP is passed over where another route to the prefix has one")] = 60_000
     icmp_rate_per_s: Annotated[int, _count(description="ICMP errors a second, at most (0: none; Linux icmp_msgs_per_sec)")] = 1000
     icmp_burst: Annotated[int, _count(ge=1, description="ICMP errors at once, at most (Linux icmp_msgs_burst)")] = 50
     icmp_ratelimit_ms: Annotated[int, _ms(description="least time between ICMP errors to one destination, six at once let through (0: none; Linux icmp_ratelimit)")] = 1000

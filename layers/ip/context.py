@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from layers.ip.config import IpCoreConfig
 from layers.ip.exceptions import PathExceptions
+from layers.ip.gateways import DeadGateways
 from layers.ip.header import HeaderWriter, Idents
 from layers.ip.limits import DestinationLimit, TokenBucket
 from layers.ip.membership import Memberships
@@ -54,9 +55,9 @@ class Context:
     """Plain attributes; the procedures of ip read and write them, `core` alone talks to the shell."""
 
     __slots__ = (
-        "bucket", "config", "counters", "event_list", "exceptions", "headers", "icmp_arrives", "ident", "idents", "ids",
-        "interest", "limit", "link", "meant", "members", "mtu", "now", "out", "pings", "queued", "reassembly", "rng",
-        "table", "transports",
+        "bucket", "config", "counters", "event_list", "exceptions", "gateways", "headers", "icmp_arrives", "ident",
+        "idents", "ids", "interest", "limit", "link", "meant", "members", "mtu", "now", "out", "pings", "queued",
+        "reassembly", "rng", "table", "transports",
     )  # fmt: skip
 
     def __init__(self, config: IpCoreConfig, rng: random.Random, now: int) -> None:
@@ -83,6 +84,7 @@ class Context:
         self.limit = DestinationLimit(ip.icmp_ratelimit_ms * MILLISECOND)
         self.pings = Pings()
         self.exceptions = PathExceptions()
+        self.gateways = DeadGateways()
         self.members = Memberships(rng, ip.igmp_version)
         self.reassembly = Reassembly(
             memory=ip.fragment_memory,
@@ -97,6 +99,7 @@ class Context:
         self.table = RoutingTable(self.meant)
         for entry in self.exceptions.entries():
             self.table.override(entry.dst, entry.gateway, entry.mtu)
+        self.table.pass_over(self.gateways.passed_over())
 
     def learned(self, changed: list[bytes]) -> None:
         """Something about these destinations changed in `exceptions`."""

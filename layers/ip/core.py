@@ -102,6 +102,8 @@ class Core:
             ctx.learned(changed)
             for dst in changed:
                 ctx.emit("pmtu", 0, dst=dst, old=0, new=ctx.mtu)
+        if ctx.gateways.expire(now):
+            ctx.table.pass_over(ctx.gateways.passed_over())
         due = ctx.members.next_timer()
         if due is not None and due <= now:
             say(ctx, ctx.members.handle_timer(now))
@@ -110,7 +112,7 @@ class Core:
         """The earliest of what handle_timer looks at."""
         ctx = self._ctx
         due = ctx.pings.next_deadline() if ctx.pings else None
-        for part in (ctx.reassembly, ctx.exceptions, ctx.members):
+        for part in (ctx.reassembly, ctx.exceptions, ctx.gateways, ctx.members):
             at = part.next_timer()
             if at is not None and (due is None or at < due):
                 due = at
@@ -212,11 +214,16 @@ class Core:
     def _unreachable(self, lost: Unreachable, now: int) -> None:
         """link got no answer from the next hop: host unreachable, as a router would say (RFC 1122 2.3.2.2).
 
-        Whoever was redirected to it goes by the gateway again (RFC 1122 3.3.1.4).
+        Whoever was redirected to it goes by the gateway again (RFC 1122 3.3.1.4); if it is a gateway of the table,
+        another one for the same prefix goes before it for a while (3.3.1.5).
         """
         ctx = self._ctx
         ctx.now = now
         ctx.learned(ctx.exceptions.forget_gateway(lost.next_hop))
+        if any(row.gateway == lost.next_hop for row in ctx.table.rows):
+            ctx.gateways.failed(lost.next_hop, now + ctx.config.ip.gateway_retry_ms * MILLISECOND)
+            ctx.table.pass_over(ctx.gateways.passed_over())
+            ctx.emit("gateway", 0, gateway=lost.next_hop, retry_ms=ctx.config.ip.gateway_retry_ms)
         quoted = host_icmp.parse_quote(lost.head)
         if quoted is None:
             ctx.drop(reasons.ICMP_QUOTE, 0, next_hop=lost.next_hop)

@@ -87,6 +87,7 @@ class RoutingTable:
         self._groups = Row(GROUPS, Kind.MULTICAST, own)
         self._cache: dict[bytes, Hop | None] = {}
         self._overrides: dict[bytes, tuple[bytes, int]] = {}
+        self._dead: frozenset[bytes] = frozenset()
 
     def lookup(self, dst: bytes) -> Hop | None:
         """How to reach `dst` (4 bytes); None: not at all."""
@@ -106,6 +107,19 @@ class RoutingTable:
             self._overrides.pop(dst, None)
         self._cache.pop(dst, None)
 
+    def pass_over(self, gateways: frozenset[bytes]) -> None:
+        """These do not answer: another gateway for the same prefix goes before them (RFC 1122 3.3.1.5)."""
+        if gateways != self._dead:
+            self._dead = gateways
+            self._cache.clear()
+
+    def _alive(self, row: Row) -> Row:
+        """The row, or the next one for its prefix whose gateway answers, if there is one."""
+        if row.gateway not in self._dead:
+            return row
+        same = (other for other in self.rows if other.prefix == row.prefix and other.gateway)
+        return next((other for other in same if other.gateway not in self._dead), row)
+
     def _find(self, dst: bytes) -> Hop | None:
         group = is_multicast(dst)
         row = next((row for row in self.rows if row.prefix.contains(dst)), None)
@@ -120,5 +134,7 @@ class RoutingTable:
             return Hop(False, group, b"", row.source, row, refused=True)
         if group or row.kind is Kind.BROADCAST:
             return Hop(False, True, dst, row.source, row)
+        if row.gateway:
+            row = self._alive(row)
         gateway, mtu = self._overrides.get(dst, (b"", 0))
         return Hop(False, False, gateway or row.gateway or dst, row.source, row, mtu=mtu)

@@ -11,6 +11,7 @@ import msgspec
 from layers.ip.config import IpCoreConfig
 from layers.ip.context import LINK, MILLISECOND, Context, Outgoing
 from layers.ip.exceptions import PathException, PathExceptions
+from layers.ip.gateways import DeadGateway, DeadGateways
 from layers.ip.header import Idents
 from layers.ip.limits import DestinationLimit, Target, TokenBucket
 from layers.ip.membership import Memberships, MembershipState
@@ -35,6 +36,7 @@ class IpState(msgspec.Struct):
     limit: list[Target]
     pings: list[Waiting]
     exceptions: list[PathException]
+    gateways: list[DeadGateway]
     members: MembershipState
     partials: list[Partial]
     counters: dict[str, int]
@@ -57,6 +59,7 @@ def save(ctx: Context) -> dict[str, Any]:
         limit=ctx.limit.targets(),
         pings=ctx.pings.waiting(),
         exceptions=ctx.exceptions.entries(),
+        gateways=ctx.gateways.entries(),
         members=ctx.members.state,
         partials=ctx.reassembly.partials(),
         counters=dict(sorted(ctx.counters.items())),
@@ -86,6 +89,7 @@ def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.limit = DestinationLimit(ip.icmp_ratelimit_ms * MILLISECOND, state.limit)
     ctx.pings = Pings(state.pings)
     ctx.exceptions = PathExceptions(state.exceptions)
+    ctx.gateways = DeadGateways(state.gateways)
     ctx.members = Memberships(rng, ip.igmp_version, state.members)
     ctx.reassembly = Reassembly(
         memory=ip.fragment_memory,

@@ -234,6 +234,12 @@ def _igmp(data: _Taken) -> str:
     return str(data("name")) if "name" in data else ""
 
 
+def _gateway(data: _Taken) -> str:
+    if not all(name in data for name in ("gateway", "retry_ms")):
+        return ""
+    return f"{data('gateway')} does not answer: passed over for {data('retry_ms')} ms, RFC 1122 3.3.1.5"
+
+
 def _redirect(data: _Taken) -> str:
     if not all(name in data for name in ("dst", "new", "old")):
         return ""
@@ -381,6 +387,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "reordering": _reordering,
     "reassembled": _reassembled,
     "redirect": _redirect,
+    "gateway": _gateway,
     "reset": _reset,
     "retransmit": _retransmit,
     "route": _route,

@@ -209,3 +209,48 @@ def test_a_gateway_that_does_not_answer_is_given_up(host: Host) -> None:
     host.feed(Unreachable(1, OTHER, lost.head, [lost.id]))
     out = host.sent(segment(dst=FAR))
     assert isinstance(out, Packet) and out.next_hop == PEER
+
+
+# gateways that do not answer
+
+
+def two_gateways() -> Host:
+    """10.0.0.1, and 10.0.0.9 with a higher metric; both for the default, and 10.0.0.1 alone for 198.51.100.0/24."""
+    return Host(routes=["0.0.0.0/0 via 10.0.0.9 metric 10", "198.51.100.0/24 via 10.0.0.1"])
+
+
+def by_way_of(host: Host, dst: bytes = FAR) -> bytes:
+    return host.sent(segment(dst=dst)).next_hop
+
+
+@pytest.mark.rfc("RFC 1122 3.3.1.5-1", "RFC 1122 3.3.1.2-4")
+def test_another_default_gateway_is_used_while_one_does_not_answer() -> None:
+    """For a minute (gateway_retry_ms), then the first is tried again; a restored core does the same."""
+    host = two_gateways()
+    lost = host.sent(segment(dst=FAR))
+    assert lost.next_hop == PEER
+    start = host.now
+    host.feed(Unreachable(1, PEER, lost.head, [lost.id]))
+    assert by_way_of(host) == OTHER
+    assert host.core.next_timer() == start + 60 * SECOND
+    host.core = type(host.core).restore(host.core._ctx.config, host.core.snapshot())
+    assert by_way_of(host) == OTHER
+    host.now = start + 60 * SECOND
+    host.core.handle_timer(host.now)
+    assert by_way_of(host) == PEER and host.core.next_timer() is None
+
+
+def test_without_another_gateway_the_dead_one_is_used() -> None:
+    """A prefix with one gateway keeps it, and so do all once none answers."""
+    host = two_gateways()
+    for gateway in (PEER, OTHER):
+        host.feed(Unreachable(1, gateway, host.sent(segment(dst=FAR)).head, []))
+    assert by_way_of(host) == PEER
+    assert by_way_of(host, bytes((198, 51, 100, 1))) == PEER
+
+
+def test_a_neighbour_that_is_no_gateway_changes_no_route() -> None:
+    """Its own silence concerns nobody else."""
+    host = two_gateways()
+    host.feed(Unreachable(1, bytes((10, 0, 0, 77)), host.sent(segment(dst=FAR)).head, []))
+    assert by_way_of(host) == PEER and host.core.next_timer() is None

@@ -54,6 +54,8 @@ from levelip.tracing.reasons import all_reasons
          "2000 bytes from 10.0.0.1 put together of 2 fragments, id 7"),
         ("redirect", {"dst": "192.0.2.7", "old": "10.0.0.1", "new": "10.0.0.9"},
          "to 192.0.2.7 by way of 10.0.0.9 from now on, as 10.0.0.1 says, RFC 1122 3.2.2.2"),
+        ("gateway", {"gateway": "10.0.0.1", "retry_ms": 60_000},
+         "10.0.0.1 does not answer: passed over for 60000 ms, RFC 1122 3.3.1.5"),
         ("pmtu", {"old": 1500, "new": 1400}, "path MTU 1500 → 1400, RFC 1191"),
         ("pmtu", {"old": 1500, "new": 1076, "why": "black hole"}, "path MTU 1500 → 1076, black hole, RFC 4821"),
         ("pmtu", {"old": 552, "new": 1500, "why": "expired"},
