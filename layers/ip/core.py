@@ -1,9 +1,9 @@
 """The ip core: IPv4, ICMP and IGMP of one host with one device; a calculator without socket, clock or thread.
 
-From link come Packet, LinkState and Unreachable, from the transports Segment and PathMtu. To link go Packet with its
-next hop and Local, to a transport Segment, IcmpError and Routes, each on the port named after the neighbour. All state
-lies in `context`; nothing is kept of a packet beyond the flush after it came, but in the queue toward link, and of
-fragments until the others have come.
+From link come Packet, LinkState and Unreachable, from the transports Segment, PathMtu and Doubt. To link go Packet with
+its next hop and Local, to a transport Segment, IcmpError and Routes, each on the port named after the neighbour. All
+state lies in `context`; nothing is kept of a packet beyond the flush after it came, but in the queue toward link, and
+of fragments until the others have come.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from layers.ip.telling import tell
 from levelip.addressing import BadSetting
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError, Output, Room
-from levelip.frames.packet import IcmpError, LinkState, Local, Packet, PathMtu, Routes, Segment, Unreachable
+from levelip.frames.packet import Doubt, IcmpError, LinkState, Local, Packet, PathMtu, Routes, Segment, Unreachable
 from levelip.frames.seam import Answer, NeighbourDown, NeighbourUp
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.wire import icmp
 
-Frame = Packet | LinkState | Unreachable | Segment | PathMtu | NeighbourUp | NeighbourDown
+Frame = Packet | LinkState | Unreachable | Segment | PathMtu | Doubt | NeighbourUp | NeighbourDown
 _NEEDS_RESTART = {
     "address": "ip.address cannot change while connections use it; set it in level-ip.toml and restart",
     "addresses": "ip.addresses change by `lvlip address add` and `del`",
@@ -64,6 +64,7 @@ class Core:
             LinkState: self._link_state,
             Unreachable: self._unreachable,
             PathMtu: self._path_mtu,
+            Doubt: self._doubt,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
         }
@@ -237,6 +238,15 @@ class Core:
         """A transport found that an ICMP error about its segment was genuine."""
         self._ctx.now = now
         lower_path_mtu(self._ctx, frame.dst, frame.mtu, 0)
+
+    def _doubt(self, frame: Doubt, now: int) -> None:
+        """Advice from above (RFC 1122 3.3.1.4): a redirect that leads nowhere is no longer followed (Linux
+        ipv4_negative_advice). Whether the gateway itself answers is link's to find out."""
+        ctx = self._ctx
+        ctx.now = now
+        ctx.counters["doubts"] += 1
+        ctx.learned(ctx.exceptions.forget_redirect(frame.dst))
+        ctx.emit("doubt", 0, dst=frame.dst)
 
     # --- neighbours
 

@@ -86,6 +86,16 @@ class PathExceptions:
         self._reckon()
         return changed
 
+    def forget_redirect(self, dst: bytes) -> list[bytes]:
+        """Nothing comes back from `dst`: it goes the old way again (RFC 1122 3.3.1.4); returns as `lower_mtu`."""
+        entry = self._entries.get(dst)
+        if entry is None or not entry.gateway:
+            return []
+        entry.gateway = b""
+        self._drop_empty(entry)
+        self._reckon()
+        return [dst]
+
     def clear(self) -> list[bytes]:
         """Forget all."""
         changed = list(self._entries)

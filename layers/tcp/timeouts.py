@@ -11,9 +11,9 @@ from layers.tcp.loss import blame_size, enter_loss, enter_recovery, find_lost, p
 from layers.tcp.mtu_probe import timed_out
 from layers.tcp.opening import keepalive_idle
 from layers.tcp.orphans import too_many
-from layers.tcp.output import send_reset
+from layers.tcp.output import TO_IP_MOST, send_reset
 from layers.tcp.path_mtu import expired
-from layers.tcp.patience import clamped, exhausted, granted
+from layers.tcp.patience import clamped, doubted, exhausted, granted
 from layers.tcp.recovery.state import CaState
 from layers.tcp.states import Input, State
 from layers.tcp.timers import (
@@ -29,6 +29,7 @@ from layers.tcp.timers import (
     TIME_WAIT,
 )
 from layers.tcp.timewait import TimeWait
+from levelip.frames.packet import Doubt
 
 
 def handle_timers(ctx: Context, now: int) -> None:
@@ -110,6 +111,8 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     ctx.counters["rto_timeouts"] += 1
     if not opening:
         timed_out(ctx, conn, now)
+    if doubted(ctx, conn, now) and len(ctx.to_ip) < TO_IP_MOST:
+        ctx.to_ip.append(Doubt(conn.remote))  # R1, RFC 9293 3.8.3 (b): ip is asked whether the way is still good
     if ctx.interest:
         ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)
     ctx.timers.arm(conn, RETRANSMIT, now + clamped(conn, now, rto.rto))

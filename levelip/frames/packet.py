@@ -147,6 +147,12 @@ class PathMtu(Struct, array_like=True, tag=10):
     mtu: U32
 
 
+class Doubt(Struct, array_like=True, tag=11):
+    """transport → ip: what goes to `dst` has long had no answer (R1 of RFC 9293 3.8.3): is the way there still good?"""
+
+    dst: Address
+
+
 class Route(Struct, array_like=True):
     """One row of the table that ip shows to the transports. `errno`: what whoever sends there gets; 0: none."""
 
@@ -209,4 +215,4 @@ class DeviceState(Struct, array_like=True, tag=8):
 LinkToIp = Packet | LinkState | Unreachable
 IpToLink = Packet | Local
 IpToTransport = Segment | Routes | IcmpError
-TransportToIp = Segment | PathMtu
+TransportToIp = Segment | PathMtu | Doubt

@@ -266,7 +266,7 @@ class _Peer:
     def look(self, room: int = 1 << 30) -> None:
         """Take what goes out and learn from it where each connection is."""
         for port, frame in self.driven.flush(room):
-            if port == "ip":
+            if port == "ip" and isinstance(frame, Segment):
                 ours, theirs, seq, ack, word = struct.unpack_from(">HHIIH", frame.head)
                 length = len(frame.payload) + (word & 1) + (word >> 1 & 1)
                 self.flows[ours, theirs] = [(seq + length) & 0xFFFF_FFFF, ack]

@@ -40,7 +40,9 @@ class Bottleneck:
         self.drops: list[tuple[int, bytes]] = []
 
     def send(self, segment: Segment, now: int) -> None:
-        """Take a segment, cut to packets."""
+        """Take a segment, cut to packets. What is said to ip alone ends here."""
+        if not isinstance(segment, Segment):
+            return
         payload = self.net.memory.read(segment.payload)
         for head, data in split_segment(segment, payload):
             self._packet(msgspec.structs.replace(segment, head=head, payload=data, gso_size=0), now)

@@ -64,7 +64,9 @@ class Link:
         self.lose_next: list[Callable[[Segment], bool]] = []  # each matches, and loses, one packet
 
     def send(self, segment: Segment, now: int) -> None:
-        """Take a segment; what becomes of its packets is drawn from the seed."""
+        """Take a segment; what becomes of its packets is drawn from the seed. What is said to ip alone ends here."""
+        if not isinstance(segment, Segment):
+            return
         payload = self.net.memory.read(segment.payload)
         pieces = split_segment(segment, payload) if self.how.split else [(segment.head, payload)]
         self.free_at = max(self.free_at, now)

@@ -35,7 +35,7 @@ def test_a_pipe_is_filled_in_six_round_trips(name: str, gso_max: int) -> None:
     assert not path.bottleneck.dropped
 
 
-@pytest.mark.rfc("RFC 9406 4.2")
+@pytest.mark.rfc("RFC 9438 4.10-2", "RFC 9406 4.2")
 def test_hystart_overshoots_less() -> None:
     """Into a queue of three pipes: slow start goes on until a thousand packets are lost at once; with HyStart++ it
     is over before the window has doubled that often, and a fraction of that are."""

@@ -209,7 +209,6 @@ def test_routes_that_make_no_sense(text: str) -> None:
         parse_route(text)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.2.9-8")
 @pytest.mark.parametrize(
     ("fields", "key"),
     [

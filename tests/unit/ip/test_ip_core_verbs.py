@@ -16,7 +16,7 @@ from layers.ip.config import IpCoreConfig
 from layers.ip.core import Core
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError
-from levelip.frames.packet import LinkToIp, Packet, PathMtu, Segment, TransportToIp, Unreachable
+from levelip.frames.packet import Doubt, LinkToIp, Packet, PathMtu, Segment, TransportToIp, Unreachable
 from levelip.frames.seam import NeighbourDown, NeighbourUp
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -55,6 +55,7 @@ def something(rng: random.Random) -> Any:
                 tos=rng.randrange(4),
             ),
             lambda: PathMtu(rng.choice([PEER, FAR]), rng.randrange(500, 1500)),
+            lambda: Doubt(rng.choice([PEER, FAR])),
             lambda: icmp_packet(IcmpMessage.redirect(1, quote_of(), gateway=bytes((10, 0, 0, rng.randrange(9))))),
             lambda: packet(
                 rng.choice([IgmpMessage.query(), IgmpMessage(QUERY, 50, bytes(4))]).serialize(fill_checksum=True),

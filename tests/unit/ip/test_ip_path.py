@@ -6,7 +6,7 @@ import pytest
 from ip_host import DIRECTED, FAR, LOOPBACK, OWN, PEER, SECOND, TCP_HEAD, Host, icmp_packet, quote_of, segment
 
 from layers.ip.exceptions import ENTRIES_LIMIT, PLATEAUS, PathExceptions, guess_mtu, plateau_below
-from levelip.frames.packet import Packet, PathMtu, Unreachable
+from levelip.frames.packet import Doubt, Packet, PathMtu, Unreachable
 from levelip.tracing import reasons
 from levelip.wire import icmp
 from levelip.wire.icmp import IcmpMessage
@@ -254,3 +254,15 @@ def test_a_neighbour_that_is_no_gateway_changes_no_route() -> None:
     host = two_gateways()
     host.feed(Unreachable(1, bytes((10, 0, 0, 77)), host.sent(segment(dst=FAR)).head, []))
     assert by_way_of(host) == PEER and host.core.next_timer() is None
+
+
+@pytest.mark.rfc("RFC 1122 3.3.1.4-6", "RFC 9293 MUST-20")
+def test_advice_from_tcp_ends_a_redirect(host: Host) -> None:
+    """Nothing comes back from where a redirect leads: that destination goes by the gateway again; its path MTU stays,
+    and so do redirects of others."""
+    host.feed(icmp_packet(redirect()))
+    host.feed(PathMtu(FAR, 1280))
+    assert by_way_of(host) == OTHER
+    assert host.feed(Doubt(PEER)) == [] and by_way_of(host) == OTHER
+    assert host.feed(Doubt(FAR)) == [] and by_way_of(host) == PEER
+    assert route_mtu(host) == 1280 and host.core.counters["doubts"] == 2

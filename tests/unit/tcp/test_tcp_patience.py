@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tcp_host import MS, MSS, Host, established, fin_wait_1, syn_received, syn_sent
+from tcp_host import MS, MSS, THEIRS, Host, established, fin_wait_1, syn_received, syn_sent
 
 from layers.tcp.patience import model
 from levelip.config import TcpConfig
@@ -212,3 +212,22 @@ def test_a_half_open_child_is_given_up_in_silence(isn: ISN) -> None:
     c.no_message()
     listener = c.core.control(1, "ss", {}, c.now)["sockets"][0]
     assert listener["half_open"] == 0
+
+
+@pytest.mark.rfc("RFC 9293 MUST-20")
+@pytest.mark.parametrize("isn", [{}, {"isn": 2**32 - 3}])
+def test_from_r1_on_ip_is_asked_whether_the_way_is_good(isn: dict[str, int]) -> None:
+    """retries1 3, so R1 is 0.2 x 15 = 3 s: timeouts at 0.2, 0.6, 1.4 s say nothing, those at 3.0 and 6.2 s do; an
+    answer ends it. (Without SACK no loss probe takes the place of the first.)"""
+    c = established(sack=False, **isn)
+    c.write(b"x")
+    c.advance(2990)
+    assert not c.doubts
+    c.advance(20)
+    assert [doubt.dst for doubt in c.doubts] == [THEIRS]
+    c.advance(3200)
+    assert len(c.doubts) == 2
+    c.inject("A", seq=1, ack=2)
+    c.write(b"y")
+    c.advance(1400)
+    assert len(c.doubts) == 2
