@@ -234,6 +234,12 @@ def _igmp(data: _Taken) -> str:
     return str(data("name")) if "name" in data else ""
 
 
+def _doubt(data: _Taken) -> str:
+    if "dst" not in data:
+        return ""
+    return f"nothing comes back from {data('dst')}: no redirect for it is followed any more, RFC 9293 3.8.3"
+
+
 def _gateway(data: _Taken) -> str:
     if not all(name in data for name in ("gateway", "retry_ms")):
         return ""
@@ -388,6 +394,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "reassembled": _reassembled,
     "redirect": _redirect,
     "gateway": _gateway,
+    "doubt": _doubt,
     "reset": _reset,
     "retransmit": _retransmit,
     "route": _route,

@@ -54,6 +54,8 @@ from levelip.tracing.reasons import all_reasons
          "2000 bytes from 10.0.0.1 put together of 2 fragments, id 7"),
         ("redirect", {"dst": "192.0.2.7", "old": "10.0.0.1", "new": "10.0.0.9"},
          "to 192.0.2.7 by way of 10.0.0.9 from now on, as 10.0.0.1 says, RFC 1122 3.2.2.2"),
+        ("doubt", {"dst": "192.0.2.7"},
+         "nothing comes back from 192.0.2.7: no redirect for it is followed any more, RFC 9293 3.8.3"),
         ("gateway", {"gateway": "10.0.0.1", "retry_ms": 60_000},
          "10.0.0.1 does not answer: passed over for 60000 ms, RFC 1122 3.3.1.5"),
         ("pmtu", {"old": 1500, "new": 1400}, "path MTU 1500 → 1400, RFC 1191"),
