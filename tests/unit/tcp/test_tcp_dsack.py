@@ -59,10 +59,10 @@ def test_a_part_of_a_segment_again(isn: ISN) -> None:
 @BOTH
 @pytest.mark.rfc("RFC 2883 4-1", "RFC 2883 4-4")
 def test_again_within_what_is_held_beyond_a_hole(isn: ISN) -> None:
-    """201 to 500 is held: of 301 to 400, come again, the second block is the larger one that holds it."""
+    """201 to 500 is held: of 301 to 400, come again, the second block is the larger one that holds it, and not the one
+    that came last before."""
     c = established(**isn)
-    text(c, 601, 701)
-    for at in (201, 301, 401):
+    for at in (201, 301, 401, 601):
         text(c, at, at + 100)
     c.quiet()
     text(c, 301, 401)
