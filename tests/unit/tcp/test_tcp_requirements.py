@@ -462,6 +462,24 @@ def test_holes_first_then_new_data_and_the_timer_from_the_heads_repeat(isn: ISN)
 
 
 @WRAP
+@pytest.mark.rfc("RFC 8985 6.3-1", "RFC 6298 5-1")
+def test_what_was_sent_a_moment_before_the_timeout_is_not_lost(isn: ISN) -> None:
+    """Two segments at 0, one at 250 ms; the RTO of 300 ms: the first goes again, the second is lost, the third is on
+    its way, and goes again no sooner than an RTO after it was sent."""
+    c = holes(far(tlp=False, **isn), 1)
+    c.inject("A", seq=1, ack=seq_of(2))  # RACK has its first RTT, 100 ms
+    c.write(BYTES[: 2 * MSS])
+    c.advance(250)
+    c.write(BYTES[:MSS])
+    c.quiet()
+    c.advance(51)
+    assert [got.seq for got in drain(c)] == [seq_of(2)] and c.tcb()["tx"]["lost_bytes"] == MSS
+    c.advance(100)
+    c.inject("A", seq=1, ack=seq_of(3))
+    assert seq_of(4) not in [got.seq for got in drain(c)]
+
+
+@WRAP
 @pytest.mark.rfc("RFC 6675 5.1-1", "RFC 5681 3.1-14")
 def test_no_recovery_of_a_window_that_timed_out(isn: ISN) -> None:
     """In recovery the head's repeat is lost too: RTO, one segment, then two. That 9 and 10 arrive late is no reason for

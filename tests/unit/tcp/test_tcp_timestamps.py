@@ -83,6 +83,7 @@ def test_ts_recent_is_that_of_what_was_acknowledged(isn: ISN) -> None:
 @pytest.mark.rfc("RFC 7323 5.5-1")
 def test_ts_recent_expires() -> None:
     """After 24 days without a word any timestamp is good. RFC 7323 5.5."""
+    assert PAWS_IDLE == 24 * 24 * 3600 * 10**9
     assert not judge_timestamp(1000, 0, 999, 100 * MS)
     assert judge_timestamp(1000, 0, 999, PAWS_IDLE + 1)
     assert judge_timestamp(2**32 - 1, 0, 3, 100 * MS)
