@@ -183,7 +183,7 @@ def test_delays_differ() -> None:
     assert min(waits) < 2 * SECOND and max(waits) > 8 * SECOND and max(waits) <= 10 * SECOND
 
 
-@pytest.mark.rfc("RFC 3376 5.2-4")
+@pytest.mark.rfc("RFC 3376 5.2-4", "RFC 3376 5.2-5")
 def test_specific_queries(host: Host) -> None:
     """About a group: its state alone. About sources: those of them that are wanted, which are all. Others': nothing."""
     join(host)
