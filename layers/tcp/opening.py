@@ -24,7 +24,7 @@ from levelip.tracing import reasons
 from levelip.wire.options import TcpOptions
 
 DEFAULT_MSS = 536  # bytes: what a SYN without the option means, RFC 9293 3.7.1 (MUST-15), IPv4
-MIN_MSS = 88  # bytes: Linux TCP_MIN_MSS; smaller offers would make us send mostly headers
+MIN_MSS = 48  # bytes: Linux tcp_min_snd_mss; 40 of options leave 8. Smaller offers would make us send mostly headers
 MIN_BUFFER = 4096  # bytes: smallest send or receive buffer
 
 

@@ -134,6 +134,7 @@ def _acceptable(
         _ack_field(ctx, conn, segment, rx.rcv_nxt, ack, raw, options, length, flags, now)
         if conn.state == State.CLOSED:
             return False
+        ctx.want_output(conn)  # what it acknowledges, or the window it opens, may let data go
     _acknowledge_unacceptable(ctx, conn, offset, length, flags, now)
     return False
 

@@ -115,7 +115,7 @@ def _table() -> dict[str, Sysctl]:
         TCP + "app_win": Sysctl(note="the window is the free part of the buffer"),
         TCP + "moderate_rcvbuf": _later("tcp.moderate_rcvbuf", "no setting"),
         TCP + "no_metrics_save": Sysctl(note="no metrics are kept"),
-        TCP + "min_snd_mss": Sysctl(note="the smallest MSS is 88 bytes"),
+        TCP + "min_snd_mss": Sysctl(note="the smallest MSS is 48 bytes"),
         TCP + "shrink_window": Sysctl(note="the window never shrinks", values=("0",)),
         TCP + "autocorking": Sysctl(note=NO_EFFECT),
         TCP + "thin_linear_timeouts": Sysctl(note="no thin streams", values=("0",)),

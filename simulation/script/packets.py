@@ -423,6 +423,8 @@ class Builder:
         match kind:
             case wire.KIND_EOL | wire.KIND_NOP:
                 return bytes([kind])
+            case _ if not numbers:
+                pass  # written as bytes, whatever the kind: `option 2 0x05` is an MSS of a wrong length
             case wire.KIND_MSS:
                 return struct.pack(">BBH", kind, 4, *numbers)
             case wire.KIND_WSCALE:

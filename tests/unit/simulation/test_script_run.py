@@ -71,6 +71,13 @@ def test_each_field_is_compared(wrong: str, field: str) -> None:
     assert list(fails(write + wrong)) == [field]
 
 
+@pytest.mark.parametrize("option", ["option 2 0x05", "option 3 0x", "option 8 0x00", "option 5 0x0102"])
+def test_a_known_option_may_be_written_in_bytes(option: str) -> None:
+    """Then it has the length that it is written with, also one that is wrong; the stack passes it over."""
+    syn = f"   +0 < S 0:0(0) win 65535 <{option.removesuffix(' 0x')}>\n   +0 > S. 0:0(0) ack 1 <mss 1460>"
+    passes(LISTEN + syn)
+
+
 def test_segments_that_follow_one_another_are_as_good_as_one() -> None:
     """A script may write what one call sends as one segment, or cut it anywhere between segments."""
     write = ESTABLISHED + "   +0 write(4, ..., 3000) = 3000\n"

@@ -350,6 +350,15 @@ def test_maxseg_is_offered_and_kept() -> None:
     c.expect("A", len=988)
 
 
+@pytest.mark.parametrize(("told", "used"), [(60, 60), (48, 48), (47, 48), (0, 48)])
+def test_a_small_mss_of_the_peer_is_kept_to(told: int, used: int) -> None:
+    """RFC 9293 3.7.1 (MUST-16), down to what leaves room for 40 bytes of options and 8 of data (Linux)."""
+    c = established(ts=False, mss=told)
+    c.write(b"m" * 2 * used)
+    c.expect("A", seq=1, len=used)
+    c.expect("PA", seq=1 + used, len=used)
+
+
 @pytest.mark.rfc("RFC 9293 SHLD-6", "RFC 1122 3.3.2-4")
 def test_small_mtu_bounds_the_mss() -> None:
     """MSS = MTU - 40. RFC 9293 3.7.1."""

@@ -170,6 +170,24 @@ def test_zero_window_takes_acks_but_no_text(isn: ISN) -> None:
     assert c.tcb()["tx"]["snd_una"] == 5
 
 
+def test_what_a_probe_into_a_closed_window_acknowledges_lets_data_go(isn: ISN) -> None:
+    """RFC 9293 3.10.7.4, first step. Nothing else would send it: no timer runs once all is acknowledged."""
+    c = established(**isn)
+    sent = 0
+    while (room := c.tcb()["rx"]["rcv_acc"] - sent) > 0:
+        size = min(room, MSS)
+        c.inject("A", seq=1 + sent, ack=1, data=b"z" * size)
+        sent += size
+    c.quiet()
+    c.write(b"h" * 100)
+    c.expect("PA", seq=1, len=100, win=0)
+    c.write(b"h" * 50)  # waits: Nagle
+    c.expect_nothing()
+    c.inject("A", seq=1 + sent, ack=101, data=b"!")
+    c.expect("A", seq=101, ack=1 + sent, win=0, len=0)
+    c.expect("PA", seq=101, ack=1 + sent, win=0, len=50)
+
+
 @pytest.mark.rfc("RFC 9293 SHLD-14")
 def test_right_edge_never_moves_back(isn: ISN) -> None:
     """However segments and reading alternate. RFC 9293 3.8.6."""
