@@ -7,6 +7,7 @@ import errno
 from layers.tcp.closing import abort, end_time_wait, forget, gone, release, wait_for_fin
 from layers.tcp.connection import Connection, Options, connection_key
 from layers.tcp.context import Context
+from layers.tcp.delayed_acks import all_read
 from layers.tcp.ecn import ON as ASK
 from layers.tcp.info import tcp_info
 from layers.tcp.listener import Listener
@@ -229,6 +230,9 @@ def consumed(ctx: Context, call: Consumed, now: int) -> None:
         ctx.counters["window_updates_out"] += 1
         conn.ack_now = True
         conn.ack_causes = 0
+        ctx.want_output(conn)
+    elif all_read(conn):
+        conn.ack_now = True
         ctx.want_output(conn)
 
 

@@ -157,6 +157,7 @@ class Connection:
     quick_acks: int = QUICK_ACKS
     deferred: bool = False  # TCP_DEFER_ACCEPT: the ACK of our SYN-ACK came, without data
     interactive: bool = False  # data goes to and fro: ACKs ride on answers (Linux pingpong)
+    pushed: int = 0  # segments for which an ACK waits and that were short or had PSH: see `delayed_acks`
     traced: bool = False
     # what the gateway was told
     dirty: bool = False  # something is to be told at the next flush

@@ -12,7 +12,7 @@ import struct
 from layers.tcp.acknowledgment import new_ack
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
-from layers.tcp.segment_arrives import owe_ack
+from layers.tcp.delayed_acks import owe_ack
 from layers.tcp.timers import PERSIST
 from levelip.frames.packet import Segment
 from levelip.frames.seam import Store
@@ -91,10 +91,10 @@ def predicted(
         counters["bytes_in"] += size
         rings = conn.rings
         ctx.stores.append(Store(Place(rings.region, rings.receive_base, rings.receive_size, nxt, size), payload))
-        conn.last_data_received_at = now
         rx.rcv_nxt = nxt + size
         if not conn.dirty:
             conn.dirty = True
             ctx.dirty.append(conn)
-        owe_ack(ctx, conn, pieces, now)
+        owe_ack(ctx, conn, segment, now)
+        conn.last_data_received_at = now
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
+from layers.tcp.delayed_acks import QUICK_ACKS_MARK, hurry
 from layers.tcp.ecn import CE, FIELD
 from layers.tcp.loss import enter_cwr
 from layers.tcp.recovery.state import CaState
@@ -34,7 +35,10 @@ def take_marks(ctx: Context, conn: Connection, segment: Segment, flags: int) -> 
     packets = -(-size // segment.gso_size) if segment.gso_size else 1
     if segment.tos & FIELD == CE:
         ctx.counters["ecn_marks_in"] += packets
+    told = conn.ecn.echo
     if conn.ecn.received(segment.tos, flags, packets):
         conn.ack_now = True
+        if conn.ecn.echo and not told:
+            hurry(conn, QUICK_ACKS_MARK)
         if ctx.interest:
             ctx.emit("ecn", conn, frame=segment.id, echo=conn.ecn.echo, packets=packets)

@@ -22,6 +22,7 @@ from layers.tcp.challenges import answer_allowed, challenge_allowed
 from layers.tcp.closing import ended, enter_time_wait, gone, wait_for_fin
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
+from layers.tcp.delayed_acks import hurry, owe_ack
 from layers.tcp.marks import take_echo, take_marks
 from layers.tcp.opening import admitted, agree, established
 from layers.tcp.output import send_ack, send_reset, send_reset_for
@@ -142,6 +143,8 @@ def _acceptable(
 def _acknowledge_unacceptable(ctx: Context, conn: Connection, offset: int, length: int, flags: int, now: int) -> None:
     """"If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
     sender lacks our ACK; within the limit of a socket for the rest, lest two ends answer each other for ever."""
+    if length:
+        hurry(conn)
     if length or (flags & (FIN | SYN) == FIN) or answer_allowed(ctx, conn):
         again = length and not flags & SYN and offset < conn.rx.rcv_nxt
         send_ack(ctx, conn, now, conn.rx.repeated(offset, offset + length) if again else None)
@@ -299,6 +302,7 @@ def segment_text(
         _keep(ctx, conn, segment, start, end, stored, twice, now)
     elif payload:
         ctx.counters["duplicate_segments_in"] += 1
+        hurry(conn)
         send_ack(ctx, conn, now, twice)
     if rx.fin_at >= 0:
         if rx.rcv_nxt == rx.fin_at:
@@ -334,9 +338,9 @@ def _keep(
     conn.data_segments_in += pieces
     ctx.counters["data_segments_in"] += pieces
     ctx.stores.append(Store(Place(rings.region, rings.receive_base, rings.receive_size, start, size), payload))
-    conn.last_data_received_at = now
     if not in_order:
-        conn.interactive = False
+        conn.last_data_received_at = now
+        hurry(conn)
         send_ack(ctx, conn, now, twice)  # RFC 5681 4.2: an immediate duplicate ACK for each
         return
     before = rx.rcv_nxt
@@ -348,25 +352,8 @@ def _keep(
     elif holes:
         conn.ack_now = True  # RFC 5681 4.2: at once when a hole is filled, whole or in part
     else:
-        owe_ack(ctx, conn, pieces, now)
-
-
-def owe_ack(ctx: Context, conn: Connection, pieces: int, now: int) -> None:
-    """Data came in order: acknowledge at the flush, or after a while. RFC 9293 3.8.6.3, RFC 5681 4.2."""
-    rx = conn.rx
-    if rx.rcv_nxt - rx.last_ack_sent > (ctx.tcp.ack_every - 1) * rx.mss or not ctx.tcp.delayed_ack_ms:
-        conn.ack_now = True
-        if conn.quick_acks:
-            conn.quick_acks = max(0, conn.quick_acks - pieces)
-    elif conn.quick_acks and not conn.interactive:
-        conn.ack_now = True
-        if conn.quick_acks:
-            conn.quick_acks -= 1
-    elif conn.deadlines[DELAYED_ACK] < 0:
-        ctx.timers.arm(conn, DELAYED_ACK, now + ctx.tcp.delayed_ack_ms * MS)
-    if conn.ack_now and not conn.queued:
-        conn.queued = True
-        ctx.work.append(conn)
+        owe_ack(ctx, conn, segment, now)
+    conn.last_data_received_at = now
 
 
 def _fin(ctx: Context, conn: Connection, segment: Segment, now: int) -> None:

@@ -7,6 +7,7 @@ import errno
 from layers.tcp.closing import end_time_wait, ended, gone
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
+from layers.tcp.delayed_acks import waited_enough
 from layers.tcp.loss import blame_size, enter_loss, enter_recovery, find_lost, probe_deadline, probe_possible
 from layers.tcp.mtu_probe import timed_out
 from layers.tcp.opening import keepalive_idle
@@ -193,7 +194,7 @@ def _persist(ctx: Context, conn: Connection, now: int) -> None:
 
 def _delayed_ack(ctx: Context, conn: Connection, now: int) -> None:
     """RFC 9293 3.8.6.3: an ACK must not wait longer."""
-    conn.ack_now = True
+    waited_enough(conn)
     ctx.counters["delayed_acks"] += 1
     ctx.want_output(conn)
 
