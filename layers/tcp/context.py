@@ -15,7 +15,7 @@ from layers.tcp.slots import Slots
 from layers.tcp.states import Input, transition
 from layers.tcp.timers import Timers
 from layers.tcp.timewait import TimeWait
-from levelip.frames.packet import Doubt, FrameIds, Process, Segment
+from levelip.frames.packet import FrameIds, Process, TransportToIp
 from levelip.frames.seam import Store
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
@@ -45,7 +45,7 @@ class Context:
         # toward the neighbours
         self.stores: list[Store] = []
         self.to_gateway: deque[Any] = deque()
-        self.to_ip: deque[Segment | Doubt] = deque()
+        self.to_ip: deque[TransportToIp] = deque()
         self.work: deque[Connection] = deque()  # connections that may have something to send
         self.dirty: list[Connection] = []  # connections that have something to tell the gateway
         # tables

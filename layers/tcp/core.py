@@ -1,8 +1,8 @@
 """The tcp core: verbs, dispatch of frames, demultiplexing of segments. All state lies in `context`.
 
 From ip come Segment, Routes and IcmpError; from the gateway the calls of `levelip.frames.seam`. To ip go segments, made
-when there is room for them; to the gateway what the streams and calls have come to; to the shell's memory the Stores
-that put received payload into rings. Nothing is kept of a segment beyond the flush after it came.
+when there is room for them, and PathMtu; to the gateway what the streams and calls have come to; to the shell's memory
+the Stores that put received payload into rings. Nothing is kept of a segment beyond the flush after it came.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from layers.tcp import mtu_probe
 from layers.tcp.connection import PMTUDISC_DO, PMTUDISC_WANT, Connection
 from layers.tcp.context import SECOND, Context
 from layers.tcp.loss import resegment
-from layers.tcp.output import fixed_headers
+from layers.tcp.output import TO_IP_MOST, fixed_headers
 from layers.tcp.states import State
 from layers.tcp.timers import PMTU
-from levelip.frames.packet import IcmpError
+from levelip.frames.packet import IcmpError, PathMtu
 from levelip.tracing import reasons
 
 PLATEAUS = (32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)  # bytes: RFC 1191 7.1
@@ -47,6 +47,8 @@ def too_big(ctx: Context, conn: Connection, error: IcmpError, offset: int, now: 
     until = now + ctx.tcp.mtu_expires_s * SECOND
     ctx.routes.learn(conn.remote, mtu, until, now)
     ctx.timers.arm(conn, PMTU, until)
+    if len(ctx.to_ip) < TO_IP_MOST:
+        ctx.to_ip.append(PathMtu(conn.remote, mtu))  # its cache is for all; if the error was its own, it knows already
     mtu_probe.told(conn, mtu)
     if conn.state in (State.SYN_SENT, State.SYN_RECEIVED):
         return

@@ -18,7 +18,7 @@ from layers.tcp.ports import Ports
 from layers.tcp.slots import Slots
 from layers.tcp.timers import Timers
 from layers.tcp.timewait import TimeWait
-from levelip.frames.packet import Doubt, FrameIds, Route, Routes, Segment
+from levelip.frames.packet import FrameIds, Route, Routes, TransportToIp
 from levelip.frames.seam import Store, TcpToGateway
 from levelip.tracing.events import Event
 
@@ -35,7 +35,7 @@ class TcpState:
     ids: FrameIds
     stores: list[Store]
     to_gateway: list[TcpToGateway]
-    to_ip: list[Segment | Doubt]
+    to_ip: list[TransportToIp]
     connections: list[Connection]
     demultiplexed: list[int]
     work: list[int]

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from levelip.frames.packet import Checksum, Segment
+from levelip.frames.packet import Checksum, Segment, TransportToIp
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.tcp import CWR, FIN, PSH
 from simulation.net import MS, SECOND, Net, Node
@@ -63,7 +63,7 @@ class Link:
         self.log: list[Segment] | None = None
         self.lose_next: list[Callable[[Segment], bool]] = []  # each matches, and loses, one packet
 
-    def send(self, segment: Segment, now: int) -> None:
+    def send(self, segment: TransportToIp, now: int) -> None:
         """Take a segment; what becomes of its packets is drawn from the seed. What is said to ip alone ends here."""
         if not isinstance(segment, Segment):
             return

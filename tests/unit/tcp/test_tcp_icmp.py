@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import struct
 from typing import Any
 
 import pytest
-from tcp_host import MS, MSS, STATES, Host, established, syn_received, syn_sent
+from tcp_host import MS, MSS, OURS, STATES, THEIRS, Host, established, syn_received, syn_sent
 
+from layers.tcp.core import TcpCore
+from levelip.frames.packet import IcmpError
 from levelip.rpc.stream import Reset
 
 ISN = dict[str, Any]
@@ -258,3 +261,20 @@ def test_the_mtus_learned_are_bounded() -> None:
     assert table.path_mtu(route, (0).to_bytes(4, "big"), 0) == (1500, -1)
     assert table.path_mtu(route, (4999).to_bytes(4, "big"), 0) == (1000, 10**12)
     assert table.path_mtu(route, (4999).to_bytes(4, "big"), 10**12) == (1500, -1)
+
+
+@pytest.mark.rfc("RFC 5927 7.2")
+def test_ip_is_told_of_what_is_believed(isn: ISN) -> None:
+    """Once, with the MTU that we use; also by a core that was made of a snapshot before the flush."""
+    c = established(**isn)
+    c.write(BYTES[: 4 * MSS])
+    c.quiet()
+    c.icmp(3, TOO_BIG, seq=100_000, mtu=600)  # not in flight
+    c.icmp(3, TOO_BIG, seq=1, mtu=1480)  # 20 + 32 + 1448 are more
+    c.icmp(3, TOO_BIG, seq=1, mtu=1490)
+    assert c.path_mtus == [(THEIRS, 1480)]
+    head = struct.pack(">HHI", c.local_port, c.peer_port, (c.isn + 1) & 0xFFFF_FFFF)
+    c.core.receive(IcmpError(1, [], 3, TOO_BIG, 1300, b"\x0a\0\0\xfe", OURS, THEIRS, 6, head), c.now)
+    c.core = TcpCore.restore(c.config, c.core.snapshot())
+    c.flush()
+    assert c.path_mtus == [(THEIRS, 1480), (THEIRS, 1300)]
