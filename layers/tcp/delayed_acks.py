@@ -27,7 +27,7 @@ _FLAGS_BYTE = 13  # offset in the TCP header
 
 
 def owe_ack(ctx: Context, conn: Connection, segment: Segment, now: int) -> None:
-    """Data came in order: acknowledge at the flush, or later. `last_data_received_at` is still that of what came before."""
+    """Data came in order: acknowledge at the flush, or later. `last_data_received_at` is still of the data before."""
     rx = conn.rx
     unacknowledged = rx.rcv_nxt - rx.last_ack_sent
     if unacknowledged > (ctx.tcp.ack_every - 1) * rx.mss or not ctx.tcp.delayed_ack_ms:

@@ -140,13 +140,15 @@ class ReceiveSpace:
     def update_due(self) -> bool:
         """Whether the application has taken enough that the peer should be told (Linux tcp_cleanup_rbuf).
 
-        That is when the window would at least double, by a step that SWS avoidance allows.
+        That is when the window would at least double, by a step that SWS avoidance allows. What the window field cannot
+        say (65,535 without scaling, RFC 7323 2.3) is no growth.
         """
         capacity = self.capacity()
-        grown = self.consumed + capacity - self.rcv_adv
+        edge = min(self.consumed + capacity, self.rcv_nxt + (0xFFFF << self.shift))
+        grown = edge - self.rcv_adv
         if grown < self.mss and grown < capacity >> 1:
             return False
-        return self.consumed + capacity - self.rcv_nxt >= 2 * (self.rcv_adv - self.rcv_nxt)
+        return edge - self.rcv_nxt >= 2 * (self.rcv_adv - self.rcv_nxt)
 
     def tune(self, now: int, srtt: int) -> bool:
         """The application has taken bytes: does the buffer grow? It never shrinks. `srtt` in ns, 0: not known."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tcp_host import MSS, RING, Host, close_wait, established, fin_wait_1
 
-from levelip.frames.seam import Incoming
+from levelip.frames.seam import Incoming, SetOption
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Data, Eof
 
@@ -188,6 +188,35 @@ def test_what_a_probe_into_a_closed_window_acknowledges_lets_data_go(isn: ISN) -
     c.expect("PA", seq=101, ack=1 + sent, win=0, len=50)
 
 
+@pytest.mark.rfc("RFC 9293 3.8.6.2.2", "RFC 7323 2.3")
+def test_no_update_says_what_the_window_field_cannot(isn: ISN) -> None:
+    """Without scaling 65,535 bytes are all that can be announced of a buffer of 256 KB: reading makes no ACK. It does
+    once that window was closed. With scaling the first read opens what the SYN-ACK could not say."""
+    large = {"receive_ring": 1 << 20, "receive_buffer": 1 << 20, "receive_initial": 1 << 18, "moderate_rcvbuf": False}
+    c = established(wscale=None, **large, **isn)
+    c.call(SetOption(c.sock, "quickack", 0))  # no ACK has moved the edge that the SYN-ACK announced, 64,240 or less
+    c.inject("A", seq=1, ack=1, data=b"x" * 100)
+    c.consume(50)
+    c.consume(100)
+    c.expect_nothing()
+    c.advance(40)
+    assert c.expect("A", ack=101).win == 65_535
+    sent = 100
+    while (room := c.tcb()["rx"]["rcv_acc"] - sent) > 0:  # never read: 256 KB come, the window falls to nothing
+        size = min(room, MSS)
+        c.inject("A", seq=1 + sent, ack=1, data=b"z" * size)
+        c.advance(41)
+        sent += size
+    assert [c.expect("A") for _ in range(len(c.segments))][-1].win == 0 and sent == 100 + (1 << 18)
+    c.consume(sent)
+    c.expect("A", ack=1 + sent, win=65_535)
+    c = established(wscale=7, **large, **isn)
+    c.inject("A", seq=1, ack=1, data=b"x" * 100, flush=False)
+    c.flush({"ip": 0})
+    c.consume(100)
+    assert c.expect("A", ack=101).win << c.tcb()["rx"]["shift"] >= 1 << 18
+
+
 @pytest.mark.rfc("RFC 9293 SHLD-14")
 def test_right_edge_never_moves_back(isn: ISN) -> None:
     """However segments and reading alternate. RFC 9293 3.8.6."""
@@ -210,8 +239,6 @@ def test_a_smaller_rcvbuf_takes_no_window_back() -> None:
     """SO_RCVBUF lowered: the edge stays, and moves again when enough was consumed."""
     c = established()
     before = c.tcb()["rx"]["rcv_acc"]
-    from levelip.frames.seam import SetOption
-
     c.call(SetOption(c.sock, "rcvbuf", 8192))
     c.inject("A", seq=1, ack=1, data=b"x" * 1000)
     got = c.expect("A")
