@@ -263,7 +263,6 @@ def test_the_mtus_learned_are_bounded() -> None:
     assert table.path_mtu(route, (4999).to_bytes(4, "big"), 10**12) == (1500, -1)
 
 
-@pytest.mark.rfc("RFC 5927 7.2")
 def test_ip_is_told_of_what_is_believed(isn: ISN) -> None:
     """Once, with the MTU that we use; also by a core that was made of a snapshot before the flush."""
     c = established(**isn)
