@@ -121,8 +121,8 @@ def take_ack(
         lost = 0
         _without_sack(ctx, conn, news, ack - before, recover_fs, advanced, duplicate, now)
     _window(conn, AckSample(
-        news.acked + news.sacked, ack, tx.snd_nxt, flight, _limited(conn, old, outstanding), rtt, rto.srtt,
-        rto.min_rtt, now,
+        news.acked + news.sacked, ack, tx.snd_nxt, flight, _limited(conn, outstanding), rtt, rto.srtt, rto.min_rtt,
+        now,
     ), advanced, reducing, lost)  # fmt: skip
     if ctx.interest and conn.congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, recovery.state.name.lower() if recovery.state else "ack")
@@ -132,8 +132,10 @@ def take_ack(
     ctx.want_output(conn)
 
 
-def _limited(conn: Connection, cwnd: int, outstanding: int) -> bool:
-    """cwnd was what held us back: Linux tcp_is_cwnd_limited. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
+def _limited(conn: Connection, outstanding: int) -> bool:
+    """cwnd, as this ACK has left it (an undo may have brought it back), is what holds us back: Linux
+    tcp_is_cwnd_limited, RFC 7661 4.4.1. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
+    cwnd = conn.congestion.cwnd
     if conn.ecn.ece:
         return False
     return cwnd < 2 * outstanding if cwnd < conn.congestion.ssthresh else conn.cwnd_limited

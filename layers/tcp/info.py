@@ -14,6 +14,7 @@ MS = 1_000_000
 US = 1_000
 OPT_TIMESTAMPS, OPT_SACK, OPT_WSCALE = 1, 2, 4  # TCPI_OPT_* (include/uapi/linux/tcp.h)
 OPT_ECN, OPT_ECN_SEEN = 8, 16
+NEVER_LOWERED = 0x7FFF_FFFF  # segments: Linux TCP_INFINITE_SSTHRESH
 
 
 def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
     mss = max(tx.mss, 1)
     repaired = recovery.state >= CaState.RECOVERY  # then what was sent again is lost_out too, as in Linux
     lost = sum(row.packets for row in tx.queue if row.lost or (repaired and row.times > 1 and not row.sacked))
-    in_ssthresh = congestion.ssthresh if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss
+    in_ssthresh = NEVER_LOWERED if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss
     return {
         "state": int(conn.state),
         "ca_state": int(recovery.state),

@@ -6,7 +6,7 @@ from layers.tcp.connection import Connection
 from layers.tcp.context import Context
 from layers.tcp.delayed_acks import QUICK_ACKS_MARK, hurry
 from layers.tcp.ecn import CE, FIELD
-from layers.tcp.loss import enter_cwr
+from layers.tcp.loss import enter_cwr, settle
 from layers.tcp.recovery.state import CaState
 from levelip.frames.packet import Segment
 from levelip.wire.tcp import CWR
@@ -15,12 +15,17 @@ from levelip.wire.tcp import CWR
 def take_echo(ctx: Context, conn: Connection, ack: int, now: int) -> None:
     """A segment with ECE and this acknowledgment, which is looked at next: the window comes down, by what this ACK
     says too, as one may cover much of it. RFC 3168 6.1.2: as for a loss, but nothing is sent again."""
-    ecn, tx = conn.ecn, conn.tx
+    ecn, tx, recovery = conn.ecn, conn.tx, conn.recovery
     if not tx.snd_una <= ack <= tx.snd_nxt:
         return
     ecn.ece = True
     ctx.counters["ecn_echoes_in"] += 1
-    if ecn.must_reduce(ack) and tx.snd_nxt > tx.snd_una and conn.recovery.state < CaState.CWR:
+    new = ecn.must_reduce(ack)
+    if new and recovery.state == CaState.CWR and ack > recovery.recover:
+        # it ends the reduction before, so the mark is a new window's (Linux tcp_fastretrans_alert, step D before E)
+        conn.congestion.exit_recovery(now)
+        settle(ctx, conn, "acknowledged")
+    if new and tx.snd_nxt > tx.snd_una and recovery.state < CaState.CWR:
         enter_cwr(ctx, conn, now)
         ecn.reduced(tx.snd_nxt)
         ecn.reductions += 1

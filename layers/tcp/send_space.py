@@ -115,8 +115,9 @@ class SendSpace:
     def acknowledge(self, una: int, now: int) -> int:
         """SND.UNA moves to `una`, while nothing is named by SACK (else it is `scoreboard`'s to do).
 
-        Returns an RTT in ns, of the oldest segment acknowledged whole; -1 where something sent more than once is
-        acknowledged, or nothing whole (Karn's rule, RFC 6298 3).
+        Returns an RTT in ns, of the oldest packet acknowledged whole, a super-segment's first ones included (Linux
+        tcp_clean_rtx_queue); -1 where something sent more than once is acknowledged, or nothing whole (Karn's rule,
+        RFC 6298 3).
         """
         queue = self.queue
         self.snd_una = una
@@ -135,6 +136,9 @@ class SendSpace:
                     if packets < row.packets:
                         self.delivered += row.packets - packets
                         row.packets = packets
+                        again |= row.times > 1
+                        if rtt < 0 and row.times == 1:
+                            rtt = now - row.sent_at
                 break
             if row.times > 1:
                 again = True

@@ -281,6 +281,21 @@ def test_an_echo_halves_once_a_window(isn: ISN) -> None:
     assert c.core.counters["retransmissions"] == 0
 
 
+@pytest.mark.rfc("RFC 3168 6.1.2")
+def test_an_echo_on_the_ack_that_ends_a_reduction_is_a_new_one() -> None:
+    """Ten acknowledged, then five sent with the window of five; the first ACK of these has ECE: 2.5 (Linux
+    tcp_fastretrans_alert: the end of CWR, step D, comes before ECE)."""
+    c = bulk(10)
+    for acked in (2, 10):
+        c.inject("AE", seq=1, ack=1 + acked * MSS)
+    c.quiet()
+    assert c.row()["info"]["ca_state"] == 2  # type: ignore[index]
+    c.inject("AE", seq=1, ack=1 + 12 * MSS)
+    assert c.core.counters["ecn_reductions"] == 2
+    assert c.tcb()["congestion"]["ssthresh"] < 5 * MSS
+    assert c.row()["info"]["ca_state"] == 2  # type: ignore[index]
+
+
 @pytest.mark.rfc("RFC 3168 6.1.2-2")
 def test_no_growth_by_an_ack_with_echo() -> None:
     """Not even where it reduces nothing, as the window was reduced before: slow start after a timeout goes on with the

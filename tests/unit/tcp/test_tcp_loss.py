@@ -270,6 +270,23 @@ def test_karn(isn: ISN) -> None:
     assert c.tcb()["rto"]["rto"] // MS == 200
 
 
+@pytest.mark.rfc("RFC 6298 3")
+def test_part_of_a_super_segment_gives_a_sample(isn: ISN) -> None:
+    """Its first packets were sent once, at a known time: RFC 6298 3, Linux tcp_clean_rtx_queue. Less than a packet is
+    none of them.
+
+    After 150 ms, RTT of the handshake 0, RTTVAR 0: SRTT = 150 / 8, and not again for the bytes of half a packet."""
+    c = bulk(ts=False, mss=MSS, gso_max=65_535, **isn)
+    c.quiet()
+    before = c.tcb()["rto"]["samples"]
+    c.advance(150)
+    c.inject("A", seq=1, ack=1 + 3 * MSS)
+    assert c.tcb()["rto"]["samples"] == before + 1
+    assert c.tcb()["rto"]["srtt"] == 150 * MS // 8
+    c.inject("A", seq=1, ack=1 + 3 * MSS + MSS // 2)
+    assert c.tcb()["rto"]["samples"] == before + 1
+
+
 @pytest.mark.rfc("RFC 6298 3-1")
 def test_rttm_by_timestamps(isn: ISN) -> None:
     """With timestamps it does: the echo names the transmission. RFC 7323 4.1.

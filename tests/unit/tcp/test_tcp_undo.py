@@ -40,6 +40,19 @@ def undone(c: Host, why: str) -> None:
     assert c.tcb()["congestion"]["ssthresh"] == INFINITE_SSTHRESH
 
 
+def test_a_window_that_an_undo_brought_back_does_not_grow_at_once() -> None:
+    """Ten again, of which four are under way: that ACK found the window not full (RFC 7661 4.4.1; Linux looks at it
+    after tcp_fastretrans_alert). And an ssthresh that was never lowered shows as Linux' TCP_INFINITE_SSTHRESH."""
+    c = flight(4, tlp=False)
+    original = c.last_tsval
+    c.advance(201)
+    c.expect("A", seq=at(1), len=M)
+    c.last_tsval = original
+    c.inject("A", seq=1, ack=at(2))
+    undone(c, "timestamp")
+    assert (info(c)["snd_cwnd"], info(c)["snd_ssthresh"]) == (10, 0x7FFF_FFFF)
+
+
 # the calculator alone
 
 
