@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 import pytest
@@ -59,19 +60,24 @@ def test_hystart_overshoots_less() -> None:
     ids=["cubic, drop tail", "cubic, marks", "newreno, marks"],
 )
 def test_two_flows_share_a_bottleneck(names: tuple[str, str], how: dict[str, Any], least: float) -> None:
-    """The second begins 4 s after the first. From 8 s to 28 s the smaller share is at least this much of the larger,
-    and together they use 9/10 of the line."""
+    """The second begins some 4 s after the first. From 8 s to 28 s the smaller share is at least this much of the
+    larger, by the median of five beginnings (drop tail is unfair by chance: which packet meets the full queue), and
+    together they always use 9/10 of the line."""
     marks = "mark_above" in how
-    path = Path([roomy(congestion=name, ecn=1 if marks else 2) for name in names], rate=10_000_000, rtt_ms=40, **how)
-    path.begin(0, FOREVER // 4)
-    path.run(4)
-    path.begin(1, FOREVER // 4)
-    path.run(24)
-    shares = sorted(goodput(path, number, 8) for number in (0, 1))
-    assert shares[0] / shares[1] >= least, shares
-    assert sum(shares) >= 0.9 * 10_000_000 * PAYLOAD
-    if marks:
-        assert path.bottleneck.marked and not path.bottleneck.dropped
+    ratios = []
+    for second in (3.6, 3.8, 4, 4.2, 4.4):
+        flows = [roomy(congestion=name, ecn=1 if marks else 2) for name in names]
+        path = Path(flows, rate=10_000_000, rtt_ms=40, **how)
+        path.begin(0, FOREVER // 4)
+        path.run(second)
+        path.begin(1, FOREVER // 4)
+        path.run(28 - second)
+        shares = sorted(goodput(path, number, 8) for number in (0, 1))
+        assert sum(shares) >= 0.9 * 10_000_000 * PAYLOAD
+        if marks:
+            assert path.bottleneck.marked and not path.bottleneck.dropped
+        ratios.append(shares[0] / shares[1])
+    assert median(ratios) >= least, ratios
 
 
 @pytest.mark.rfc("RFC 3168 5", "RFC 3168 6.1.2")
