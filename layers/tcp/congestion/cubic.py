@@ -103,11 +103,6 @@ class Cubic(Window):
         self.w_max = 0
         self.reset_avoidance()
 
-    def exit_recovery(self, now: int) -> None:
-        """RFC 9438 4.2: the stage begins now, at t_epoch, and not with the next ACK, a round trip later."""
-        Window.exit_recovery(self, now)
-        self._begin(now)
-
     def avoid(self, acked: int, sample: AckSample) -> None:
         """RFC 9438 4.2 to 4.5. In proportion to the bytes acknowledged, so that it is the same for few ACKs as for
         many."""

@@ -80,14 +80,14 @@ def test_fast_convergence() -> None:
 
 @pytest.mark.rfc("RFC 9438 4.2-1", "RFC 9438 4.4-1", "RFC 9438 5.1-1")
 def test_concave_growth() -> None:
-    """cwnd rises by (target - cwnd) / cwnd a segment; target is W_cubic a round trip ahead, from t_epoch on: the
-    instant at which recovery ended (4.2): not that of the first ACK, a round trip later.
+    """cwnd rises by (target - cwnd) / cwnd a segment; target is W_cubic a round trip ahead.
 
     t = 1 ms: W_cubic(0.101 s) = 100 - 0.4 × 4.116163³ = 72.1043; an ACK of two segments, the second of which finds
     the window grown by the first: 2.1043 × 2 × 2 / (2 × 70 + 2) = 0.0593 segments."""
     cc = after_a_loss()
-    assert cc.epoch_at == 0 and cc.k == K and cc.origin == 100_000
-    ack(cc, MS, 2 * MSS)
+    ack(cc, SECOND, 1)
+    assert cc.epoch_at == SECOND and cc.k == K and cc.origin == 100_000
+    ack(cc, SECOND + MS, 2 * MSS)
     assert cc.cwnd == 70_059
 
 

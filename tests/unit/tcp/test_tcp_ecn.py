@@ -281,7 +281,7 @@ def test_an_echo_halves_once_a_window(isn: ISN) -> None:
     assert c.core.counters["retransmissions"] == 0
 
 
-@pytest.mark.rfc("RFC 3168 6.1.2")
+@pytest.mark.rfc("RFC 3168 6.1.2-1")
 def test_an_echo_on_the_ack_that_ends_a_reduction_is_a_new_one() -> None:
     """Ten acknowledged, then five sent with the window of five; the first ACK of these has ECE: 2.5 (Linux
     tcp_fastretrans_alert: the end of CWR, step D, comes before ECE)."""

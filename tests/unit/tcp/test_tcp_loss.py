@@ -270,7 +270,7 @@ def test_karn(isn: ISN) -> None:
     assert c.tcb()["rto"]["rto"] // MS == 200
 
 
-@pytest.mark.rfc("RFC 6298 3")
+@pytest.mark.rfc("RFC 6298 3-2")
 def test_part_of_a_super_segment_gives_a_sample(isn: ISN) -> None:
     """Its first packets were sent once, at a known time: RFC 6298 3, Linux tcp_clean_rtx_queue. Less than a packet is
     none of them.
