@@ -180,8 +180,8 @@ def relay_facts() -> dict[str, Any]:
         paths.round_trips(path, 1)
         return {
             "promptness": path.promptness,
+            "added_round_trip_ms": paths.added_delay(path),  # before the flood, whose tail would be in its way
             "packets_per_s": paths.ceiling(path),
-            "added_round_trip_ms": paths.added_delay(path),
         }
 
 
