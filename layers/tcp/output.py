@@ -102,9 +102,15 @@ def _header(conn: Connection, seq: int, flags: int, now: int) -> bytes:
 def usual_options(conn: Connection, now: int) -> bytes:
     """Timestamps (RFC 7323 3.2) and SACK blocks (RFC 2018 3) of a segment in a synchronized state."""
     options = pack_timestamps(conn.ts_now(now), conn.ts_recent) if conn.timestamps else b""
-    if conn.sack and conn.rx.ranges:
-        options += pack_sack(conn.rx.sack_blocks((MAX_OPTIONS - len(options) - 4) // 8))
+    if conn.sack and conn.rx.ranges and (most := _blocks(conn, options)):
+        options += pack_sack(conn.rx.sack_blocks(most))
     return options
+
+
+def _blocks(conn: Connection, options: bytes) -> int:
+    """How many SACK blocks fit behind these options: in the header, and in a packet of the path, for an ACK that is too
+    large for a small MTU would never arrive (at 68 bytes one block fits beside timestamps)."""
+    return max((min(MAX_OPTIONS, conn.pmtu - fixed_headers(conn)) - len(options) - 4) // 8, 0)
 
 
 def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_size: int, now: int) -> Segment:
@@ -136,7 +142,9 @@ def _with_dsack(conn: Connection, head: bytes, twice: tuple[int, int], now: int)
     RCV.NXT (RFC 2883 4)."""
     rx = conn.rx
     options = pack_timestamps(conn.ts_now(now), conn.ts_recent) if conn.timestamps else b""
-    most = (MAX_OPTIONS - len(options) - 4) // 8
+    most = _blocks(conn, options)
+    if not most:
+        return head
     options += pack_sack([(rx.seq(twice[0]), rx.seq(twice[1])), *rx.sack_blocks(most - 1)])
     flags = int.from_bytes(head[12:14], "big") & 0x0FFF
     return head[:12] + ((TCP_HEADER + len(options)) << 10 | flags).to_bytes(2, "big") + head[14:TCP_HEADER] + options

@@ -441,3 +441,17 @@ def test_inline_children_of_a_listener_use_the_region_asked_for() -> None:
     c.agreed_ts = True
     c.inject("A", seq=1, ack=1)
     assert c.message(Incoming).rings.region == "session-1"
+
+
+@pytest.mark.parametrize(("ts", "blocks"), [(True, 1), (False, 3)])
+def test_blocks_leave_an_ack_within_a_small_mtu(isn: ISN, ts: bool, blocks: int) -> None:
+    """68 bytes less 40 of headers are 28: beside timestamps (12) 4 + 8 fit, without 4 + 24. A larger ACK would be
+    refused by IP, and with the hole that it tells of nothing would ever be acknowledged again. So for what came twice."""
+    c = established(mtu=68, ts=ts, mss=36, **isn)
+    for number in range(1, 6):
+        c.inject("A", seq=1 + 20 * number, ack=1, data=b"x" * 8)
+        got = c.expect("A", ack=1)
+        assert len(got.sack) == min(number, blocks) and 20 + len(got.segment.head) <= 68
+    c.inject("A", seq=21, ack=1, data=b"x" * 8)
+    got = c.expect("A", ack=1)
+    assert got.sack[0] == (21, 29) and len(got.sack) == blocks and 20 + len(got.segment.head) <= 68
