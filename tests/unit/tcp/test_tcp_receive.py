@@ -446,7 +446,7 @@ def test_inline_children_of_a_listener_use_the_region_asked_for() -> None:
 @pytest.mark.parametrize(("ts", "blocks"), [(True, 1), (False, 3)])
 def test_blocks_leave_an_ack_within_a_small_mtu(isn: ISN, ts: bool, blocks: int) -> None:
     """68 bytes less 40 of headers are 28: beside timestamps (12) 4 + 8 fit, without 4 + 24. A larger ACK would be
-    refused by IP, and with the hole that it tells of nothing would ever be acknowledged again. So for what came twice."""
+    refused by IP, and nothing would ever be acknowledged again. So for what came twice."""
     c = established(mtu=68, ts=ts, mss=36, **isn)
     for number in range(1, 6):
         c.inject("A", seq=1 + 20 * number, ack=1, data=b"x" * 8)
