@@ -99,11 +99,19 @@ def _header(conn: Connection, seq: int, flags: int, now: int) -> bytes:
     )  # fmt: skip
 
 
-def usual_options(conn: Connection, now: int) -> bytes:
-    """Timestamps (RFC 7323 3.2) and SACK blocks (RFC 2018 3) of a segment in a synchronized state."""
+def usual_options(conn: Connection, now: int, twice: tuple[int, int] | None = None) -> bytes:
+    """Timestamps (RFC 7323 3.2) and SACK blocks (RFC 2018 3) of a segment in a synchronized state.
+
+    `twice`: the offsets of what came once more than needed are a D-SACK block in front of the others, the first of
+    which holds the same bytes if they lie beyond RCV.NXT (RFC 2883 4).
+    """
+    rx = conn.rx
     options = pack_timestamps(conn.ts_now(now), conn.ts_recent) if conn.timestamps else b""
-    if conn.sack and conn.rx.ranges and (most := _blocks(conn, options)):
-        options += pack_sack(conn.rx.sack_blocks(most))
+    if conn.sack and (rx.ranges or twice is not None) and (most := _blocks(conn, options)):
+        if twice is None:
+            options += pack_sack(rx.sack_blocks(most))
+        else:
+            options += pack_sack([(rx.seq(twice[0]), rx.seq(twice[1])), *rx.sack_blocks(most - 1)])
     return options
 
 
@@ -138,14 +146,8 @@ def ack_segment(ctx: Context, conn: Connection, now: int, twice: tuple[int, int]
 
 
 def _with_dsack(conn: Connection, head: bytes, twice: tuple[int, int], now: int) -> bytes:
-    """The header with a D-SACK block in front of the others, the first of which holds the same bytes if they lie beyond
-    RCV.NXT (RFC 2883 4)."""
-    rx = conn.rx
-    options = pack_timestamps(conn.ts_now(now), conn.ts_recent) if conn.timestamps else b""
-    most = _blocks(conn, options)
-    if not most:
-        return head
-    options += pack_sack([(rx.seq(twice[0]), rx.seq(twice[1])), *rx.sack_blocks(most - 1)])
+    """The header with a D-SACK block, as `usual_options` puts it."""
+    options = usual_options(conn, now, twice)
     flags = int.from_bytes(head[12:14], "big") & 0x0FFF
     return head[:12] + ((TCP_HEADER + len(options)) << 10 | flags).to_bytes(2, "big") + head[14:TCP_HEADER] + options
 
