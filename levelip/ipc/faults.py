@@ -80,9 +80,9 @@ class Faults:
         self._gates.append(made)
         return made
 
-    def forget(self, gate: FaultGate) -> None:
-        """The gate was taken away."""
-        self._gates = [one for one in self._gates if one is not gate]
+    def forget(self, port: str, way: str) -> None:
+        """The gate there was taken away."""
+        self._gates = [gate for gate in self._gates if (gate.port, gate.way) != (port, way)]
 
     def show(self) -> list[dict[str, Any]]:
         """Settings and counts of every gate."""

@@ -19,12 +19,13 @@ from levelip.config import Config
 from levelip.frames.core import ControlError, Core
 from levelip.frames.seam import Store, StoreFailed
 from levelip.ipc.control import ControlServer
-from levelip.ipc.faults import FaultGate, Faults
+from levelip.ipc.faults import Faults
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.pipe import Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
 from levelip.ipc.runtime import Runtime
+from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -50,8 +51,9 @@ class Loop:
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
         self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
         self.faults = Faults(runtime)
-        self._inbound: dict[str, FaultGate] = {}
-        self._outbound: dict[str, FaultGate] = {}
+        # by port, and only where something stands
+        self._inbound: dict[str, SeamPoint] = {}
+        self._outbound: dict[str, SeamPoint] = {}
         self._pooled: list[Place] = []  # slots that came with this round's frames
         self._poller = Poller()
         self._sources: list[list[Pollable]] | None = None  # what the poller sleeps on
@@ -102,8 +104,8 @@ class Loop:
             for port in self.ports.values():
                 if port in ready:
                     self._take(port, now)
-            for name, gate in self._inbound.items():
-                self._feed(self.ports[name], gate.due(now), now)
+            for name, point in self._inbound.items():
+                self._feed(self.ports[name], point.due(now), now)
             due = core.next_timer()
             if due is not None and due <= now:
                 core.handle_timer(now)
@@ -158,11 +160,11 @@ class Loop:
         self._poller.watch(wanted)
 
     def _patience_ms(self) -> int:
-        """Until the next deadline of the core or a gate, rounded up."""
+        """Until the next deadline of the core or a seam's stage, rounded up."""
         deadline = self.core.next_timer()
-        for gates in (self._inbound, self._outbound):
-            for gate in gates.values():
-                due = gate.next_timer()
+        for points in (self._inbound, self._outbound):
+            for point in points.values():
+                due = point.next_timer()
                 if due is not None and (deadline is None or due < deadline):
                     deadline = due
         if deadline is None:
@@ -176,9 +178,9 @@ class Loop:
             return
         if len(frames) >= _RECEIVE:
             self._again.add(port)
-        gate = self._inbound.get(port.name)
-        if gate is not None:
-            frames = gate.push(frames, now)
+        point = self._inbound.get(port.name)
+        if point is not None:
+            frames = point.push(frames, now)
         self._feed(port, frames, now)
 
     def _feed(self, port: Port, frames: list[Any], now: int) -> None:
@@ -214,8 +216,8 @@ class Loop:
             for name, frames in batches.items():
                 again |= room[name] <= len(frames)  # it took what there was room for; there may be more
                 self._send(ports[name], frames, now, gone)
-        for name, gate in self._outbound.items():
-            if frames := gate.due(now):
+        for name, point in self._outbound.items():
+            if frames := point.due(now):
                 self._emit(self.ports[name], frames, now, gone)
         events = self.core.events()
         if events and self.tap.interest:
@@ -228,9 +230,9 @@ class Loop:
             self._pooled.clear()
 
     def _send(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
-        gate = self._outbound.get(port.name)
-        if gate is not None:
-            frames = gate.push(frames, now)
+        point = self._outbound.get(port.name)
+        if point is not None:
+            frames = point.push(frames, now)
         self._emit(port, frames, now, gone)
 
     def _emit(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
@@ -336,32 +338,44 @@ class Loop:
     def _fault_set(self, args: dict[str, Any]) -> dict[str, Any]:
         seam, direction = args["seam"], args["direction"]
         sides = self._sides(seam, direction)
-        for gates, port, way in sides:
-            gates[port.name] = self.faults.gate(port, way, args)
+        for points, port, way in sides:
+            self._stand(points, port, way, "fault", self.faults.gate(port, way, args))
         return {"sides": [f"{port.name} {way}" for _, port, way in sides]}
 
     def _fault_clear(self, args: dict[str, Any]) -> dict[str, Any]:
         cleared = []
-        for gates in (self._inbound, self._outbound):
-            for name in list(gates):
-                if args.get("seam") in (None, gates[name].seam):
-                    gate = gates.pop(name)
-                    self.faults.forget(gate)
-                    cleared.append(gate.seam)
-                    now = self.runtime.clock.now()
-                    waiting = gate.drain()
-                    if gates is self._inbound:
-                        self._feed(self.ports[name], waiting, now)
-                    else:
-                        self._emit(self.ports[name], waiting, now, set())
+        for points in (self._inbound, self._outbound):
+            for name, point in list(points.items()):
+                if args.get("seam") in (None, point.seam) and point.get("fault") is not None:
+                    self.faults.forget(name, point.way)
+                    cleared.append(point.seam)
+                    self._remove(points, name, "fault")
         return {"cleared": cleared}
 
-    def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, FaultGate], Port, str]]:
-        """Where this process applies a seam's faults: at what it takes in; link, which alone sees the device, at
+    def _stand(self, points: dict[str, SeamPoint], port: Port, way: str, name: str, stage: Stage) -> None:
+        """Let a stage stand at a port's way, in the place of the one of this name; what that kept goes on at once."""
+        if port.name in points and points[port.name].get(name) is not None:
+            self._remove(points, port.name, name)
+        points.setdefault(port.name, SeamPoint(port.seam, way)).put(name, stage)
+
+    def _remove(self, points: dict[str, SeamPoint], port: str, name: str) -> None:
+        """Take a stage away; what it kept goes on at once."""
+        now = self.runtime.clock.now()
+        point = points[port]
+        waiting = point.take(name, now)
+        if not point:
+            del points[port]
+        if points is self._inbound:
+            self._feed(self.ports[port], waiting, now)
+        else:
+            self._emit(self.ports[port], waiting, now, set())
+
+    def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
+        """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at
         what it sends out too. "up" is toward the applications."""
         if direction not in ("up", "down", "both"):
             raise ControlError("direction is up, down or both")
-        found: list[tuple[dict[str, FaultGate], Port, str]] = []
+        found: list[tuple[dict[str, SeamPoint], Port, str]] = []
         for port in self.ports.values():
             if port.seam != seam:
                 continue
