@@ -11,8 +11,8 @@ import click
 
 from levelip.cli.comments import Commenter
 from levelip.cli.common import Failure, Stack, StackCommand, interruptible, undisturbed
-from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, one_side
 from levelip.cli.trace import make_filter
+from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side
 
 PACKET_SEAMS = SEAMS[:3]
 READ_S = 0.2

@@ -6,7 +6,8 @@ import bisect
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from levelip.cli.tap import (
+from levelip.cli.tracelines import WallClock
+from levelip.debug.tap import (
     CAUSES,
     CHECKSUM,
     DIRECTION,
@@ -26,7 +27,6 @@ from levelip.cli.tap import (
     event_of,
     goes_up,
 )
-from levelip.cli.tracelines import WallClock
 from levelip.tracing.formatting import event_line
 from levelip.tracing.pcapng import (
     INBOUND,

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
-from levelip.cli.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
+from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
 
 READ_S = 0.2
 BUFFER = 1 << 18

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from levelip.cli.common import plain
-from levelip.cli.tap import (
+from levelip.debug.tap import (
     CAUSES,
     CHECKSUM,
     DIRECTION,

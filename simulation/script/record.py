@@ -372,7 +372,7 @@ def live_packets(
     """
     import time
 
-    from levelip.cli.tap import DIRECTION, FIELDS, HEAD, KIND, LENGTH, MONO, PAYLOAD, TYPE, Request, TapReader
+    from levelip.debug.tap import DIRECTION, FIELDS, HEAD, KIND, LENGTH, MONO, PAYLOAD, TYPE, Request, TapReader
     from levelip.tracing.pcapng import packet_bytes
 
     filter_ = {"port": port} if port else {}

@@ -15,7 +15,7 @@ from pcapng import FileScanner
 from pcapng.blocks import EnhancedPacket, InterfaceDescription
 
 from levelip.cli.comments import HOLD_NS, Commenter
-from levelip.cli.tap import Notice
+from levelip.debug.tap import Notice
 from levelip.frames.packet import Packet, Segment
 from levelip.tracing.events import Event
 from levelip.wire.ipv4 import Ipv4Header

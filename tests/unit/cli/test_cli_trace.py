@@ -13,9 +13,9 @@ import pytest
 from cli_layer import FakeLayer
 from click.testing import Result
 
-from levelip.cli.tap import Notice, Request, TapReader, goes_up, one_side
 from levelip.cli.trace import choose_seams
 from levelip.cli.tracelines import Chooser, TextLines, WallClock, hexdump
+from levelip.debug.tap import Notice, Request, TapReader, goes_up, one_side
 from levelip.frames.packet import Packet, Segment
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
