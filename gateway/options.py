@@ -49,6 +49,7 @@ class Kind(Enum):
     TIME = "time"
     NAME = "name"
     TOS = "tos"
+    BYTE = "byte"  # an int, or one byte
     TTL = "ttl"
     MAXSEG = "maxseg"
     QUICKACK = "quickack"
@@ -108,12 +109,35 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),  # IP_PMTUDISC_DONT to _OMIT
     (IPPROTO_IP, 14): Option("IP_MTU", _R),
 }
+DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
+    **{
+        key: option
+        for key, option in OPTIONS.items()
+        if key[0] == SOL_SOCKET and option.name not in ("SO_KEEPALIVE", "SO_RCVLOWAT", "SO_SNDLOWAT", "SO_OOBINLINE")
+    },
+    (SOL_SOCKET, 6): Option("SO_BROADCAST", _F, "broadcast"),
+    (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER),
+    (SOL_SOCKET, 11): Option("SO_NO_CHECK", _F, "no_check"),
+    (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos", 0, 255),
+    (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+    (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # these four: the client shows what came with each datagram
+    (IPPROTO_IP, 11): Option("IP_RECVERR", _F),
+    (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),
+    (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
+    (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),
+    (IPPROTO_IP, 33): Option("IP_MULTICAST_TTL", Kind.TTL, "multicast_ttl", 0, 255),
+    (IPPROTO_IP, 34): Option("IP_MULTICAST_LOOP", _F, "multicast_loop"),
+    (IPPROTO_IP, 49): Option("IP_MULTICAST_ALL", _F, "multicast_all"),
+}
+"""Those of a datagram socket; what udp acts on has its name there. Memberships are calls (datagrams.py)."""
 BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
 
 
-def find(level: int, number: int, *, reading: bool) -> Option:
+def find(
+    level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS
+) -> Option:
     """The row; CallError as Linux for one that is not known, or cannot be set."""
-    option = OPTIONS.get((level, number))
+    option = table.get((level, number))
     if option is None:
         known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP)
         raise CallError(errno.EOPNOTSUPP if reading and not known_level else errno.ENOPROTOOPT)
@@ -285,6 +309,16 @@ def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> 
     if option.kind is Kind.TIME:
         return _TIMEVAL.pack(*divmod(value, _MICRO))
     return _INT.pack(value)
+
+
+def integer(value: int | bytes) -> int:
+    """The C int that was given. CallError if it is shorter."""
+    if isinstance(value, int):
+        return value
+    if len(value) < _INT.size:
+        raise CallError(errno.EINVAL, "the value is shorter than an int")
+    found: int = _INT.unpack_from(value)[0]
+    return found
 
 
 def number(value: int) -> bytes:

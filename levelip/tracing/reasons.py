@@ -225,6 +225,8 @@ TCP_ICMP_STRAY       = _reason("tcp_icmp_stray", "tcp", O, "an ICMP error that c
 TCP_ICMP_FITS        = _reason("tcp_icmp_fits", "tcp", E, "an ICMP error: too big, about a segment that is no larger than it says", "RFC 5927 7.1")
 TCP_ICMP_NOT_IN_FLIGHT = _reason("tcp_icmp_not_in_flight", "tcp", E, "an ICMP error about what is not in flight", "RFC 5927 4.1")
 
+UDP_UNKNOWN        = _reason("udp_unknown", "gateway", N, "udp or a client speaks of a datagram socket that is not there")
+UDP_DOWN           = _reason("udp_down", "gateway", O, "udp is not running, or far behind: a datagram is lost")
 UDP_MALFORMED      = _reason("udp_malformed", "udp", E, "no whole UDP datagram", "RFC 768")
 UDP_NOT_INLINE     = _reason("udp_not_inline", "udp", E, "a datagram whose bytes lie in memory, where only TCP's do")
 UDP_CHECKSUM       = _reason("udp_checksum", "udp", E, "the checksum is wrong", "RFC 1122 4.1.3.4")
