@@ -28,8 +28,12 @@ class CodeRunner:
     def __init__(self, program: Program, path: str) -> None:
         self._program = program
         self._path = path
-        self._names: dict[str, Any] = dict(CODE)
+        self._names: dict[str, Any] = {**CODE, "answer": None}
         self.printed = io.StringIO()
+
+    def answer(self, said: dict[str, Any] | None) -> None:
+        """What ip said to the last `lvlip` command is `answer`; None: nothing yet."""
+        self._names["answer"] = said
 
     def run(self, code: Code) -> dict[str, int]:
         """Run one piece with the figures of the socket that was used last. Returns these; raises CodeFailed."""
