@@ -143,8 +143,10 @@ class Host:
         if isinstance(frame, Answer):
             self.on_answer(frame.data)
 
-    def _to_link(self, packet: Packet, now: int) -> None:
-        self.on_packet(packet, now)
+    def _to_link(self, frame: Any, now: int) -> None:
+        """Packets; what else link is told (Local) concerns ARP."""
+        if isinstance(frame, Packet):
+            self.on_packet(frame, now)
 
     def _to_client(self, frame: Any, _now: int) -> None:
         if isinstance(frame, ForClient):

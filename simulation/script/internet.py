@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from levelip.wire.addr import format_ipv4
+from levelip.wire.checksum import internet_checksum
 from levelip.wire.ipv4 import FLAG_DF, FLAG_MF, OPTION_END, OPTION_NOP, Ipv4Header, iter_options
 from levelip.wire.segment import header_length
 from simulation.script.language import IpInfo, ScriptError
@@ -74,10 +75,12 @@ class IpBuilder:
             ihl=header.ihl if spec.ihl is None else spec.ihl,
             total_length=header.total_length if spec.total is None else spec.total,
         )
-        packed = header.serialize(fill_checksum=True)
+        packed = header.serialize()
+        data = packed + body
+        total = internet_checksum(data[: max(header.ihl * 4, len(packed) if spec.ihl is None else 20)])
         if spec.bad_header_sum:
-            packed = packed[:10] + bytes((packed[10] ^ 0x55, packed[11])) + packed[12:]
-        data = packed + body + bytes(spec.pad)
+            total ^= 0x5555
+        data = data[:10] + total.to_bytes(2, "big") + data[12:] + bytes(spec.pad)
         plain = spec.version is None and spec.ihl is None
         length = (header_length(data) if plain else None) or len(packed) + head
         return Injected(data, min(length, len(data)), gso_size, spec.linkcast)

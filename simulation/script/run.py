@@ -290,6 +290,7 @@ class Runner:
         for data in wire_packets(packet, payload, whole=self.world.strict_segments):
             self.sent = data
             found = take_apart(data, at - self.base, self._flow_of)
+            self.code.sent.append(found.ip)
             self.queue.append(found)
             self._trace("out", self._dissector.ipv4(data, len(data)), found.at, data)
 
