@@ -358,8 +358,8 @@ def _own_command(words: list[str]) -> tuple[str, dict[str, Any]]:
             return f"address.{what}", {"address": address}
         case ["route", "add" | "del" as what, *route] if route:
             return f"route.{what}", {"route": " ".join(route)}
-        case ["route", "flush"]:
-            return "route.flush", {}
+        case ["route", "flush" | "cache" as what]:
+            return f"route.{what}", {}
         case ["ping", host, *options]:
             return "ping", {"dst": host, "id": 1, **_ping_options(options)}
     raise ValueError(f"command lvlip {' '.join(words)!r} is not known here; known are {', '.join(OWN)}")
@@ -381,7 +381,7 @@ def _ping_options(words: list[str]) -> dict[str, Any]:
     return found
 
 
-OWN = ("group join|leave GROUP", "address add|del ADDRESS", "route add|del ROUTE", "route flush", "ping HOST")
+OWN = ("group join|leave GROUP", "address add|del ADDRESS", "route add|del ROUTE", "route flush|cache", "ping HOST")
 COMMANDS = (
     "sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu",
     *(f"lvlip {verb}" for verb in OWN), *SILENT,
