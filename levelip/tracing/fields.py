@@ -5,7 +5,7 @@
     near(name)         names close to a wrong one
 
 A field may occur several times: an option, or the headers of a packet that an ICMP error quotes. Numbers are as on the
-wire: sequence numbers absolute, windows not scaled; headers' lengths and fragment offsets count bytes, as in Wireshark.
+wire: sequence numbers absolute, windows not scaled, fragment offsets in units of 8 bytes; headers' lengths count bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from levelip.frames.packet import Checksum, format_frame_id
 from levelip.tracing.fieldtypes import Field, Kind, alias, fixed, presence
-from levelip.tracing.optionfields import ICMP_BODY, IGMP_BODY, IP_OPTIONS, TCP_OPTIONS
+from levelip.tracing.optionfields import ICMP_BODY, IGMP_BODY, IP_OPTIONS, TCP_OPTIONS, VLAN
 from levelip.tracing.view import Read, View, checksum_state, gso_size, view
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, flags_text
@@ -156,6 +156,7 @@ _ETH = [
     fixed("eth.dst", _M, "eth", 0, 6, "destination", inner=False),
     fixed("eth.src", _M, "eth", 6, 6, "source", inner=False),
     fixed("eth.type", _N, "eth", 12, 2, "EtherType; a tag's where there is one", inner=False),
+    *VLAN,
 ]
 _ARP = [
     presence("arp", "arp", "ARP"),
@@ -182,7 +183,7 @@ _IP = [
     fixed("ip.flags.rb", _F, "ip", 6, 1, "reserved bit", mask=0x80),
     fixed("ip.flags.df", _F, "ip", 6, 1, "don't fragment", mask=0x40),
     fixed("ip.flags.mf", _F, "ip", 6, 1, "more fragments", mask=0x20),
-    fixed("ip.frag_offset", _N, "ip", 6, 2, "fragment offset, bytes", mask=0x1FFF, scale=8),
+    fixed("ip.frag_offset", _N, "ip", 6, 2, "fragment offset, in units of 8 bytes", mask=0x1FFF),
     fixed("ip.ttl", _N, "ip", 8, 1, "time to live"),
     fixed("ip.proto", _N, "ip", 9, 1, "protocol: 1 ICMP, 2 IGMP, 6 TCP, 17 UDP"),
     fixed("ip.checksum", _N, "ip", 10, 2, "header checksum"),
@@ -201,7 +202,6 @@ _ICMP = [
 _IGMP = [
     presence("igmp", "igmp", "IGMP"),
     fixed("igmp.type", _N, "igmp", 0, 1, "type"),
-    fixed("igmp.max_resp", _N, "igmp", 1, 1, "max response code"),
     fixed("igmp.checksum", _N, "igmp", 2, 2, "checksum"),
     *IGMP_BODY,
 ]

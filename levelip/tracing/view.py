@@ -297,5 +297,6 @@ def checksum_state(frame: Any) -> int | None:
         if not vnet:
             return Checksum.UNVERIFIED
         return Checksum.PARTIAL if vnet[0] & 1 else Checksum.VERIFIED if vnet[0] & 2 else Checksum.UNVERIFIED
-    state = getattr(frame, "checksum", None)
-    return state if type(frame) in _BUILDERS or isinstance(frame, RecordFrame) else None
+    if isinstance(frame, RecordFrame) and frame.type_name not in ("Packet", "Segment"):
+        return None
+    return getattr(frame, "checksum", None)
