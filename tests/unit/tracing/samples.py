@@ -97,6 +97,8 @@ TAGGED = ethernet(PACKETS["data"], vlan=(VlanTag(0x8100, 0x7005), VlanTag(0x8100
 
 def headers(packet: bytes) -> int:
     """Where a header split would cut a TCP packet; else 0: all is inline."""
+    if len(packet) < 40:
+        return 0
     at = (packet[0] & 15) * 4
     return at + (packet[at + 12] >> 2) if packet[9] == 6 and not packet[6] & 0x3F and not packet[7] else 0
 
