@@ -25,14 +25,14 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "claim": ("old", "new"),
     "client": ("what", "pid", "uid"),
     "conflict": ("address", "mac", "defended"),
-    "cwnd": ("old", "new", "mss", "ssthresh", "why"),
+    "cwnd": ("old", "new", "mss", "ssthresh", "flight", "why"),
     "device": ("name", "up", "mtu", "gso_max"),
     "doubt": ("dst",),
     "drop": (
         "ack", "at", "beyond", "bytes", "client", "code", "dead", "detail", "dst", "error", "fragments", "gateway",
         "ident", "kind", "known", "left", "length", "limit", "mtu", "name", "next_hop", "offset", "port", "proto",
-        "quoted", "rcv_nxt", "recent", "request", "right", "seq", "size", "snd_nxt", "snd_una", "sock", "src", "state",
-        "to", "told", "tsecr", "tsval", "ttl", "type", "uid", "upto", "why", "window",
+        "quoted", "rcv_nxt", "recent", "request", "right", "seam", "seq", "size", "snd_nxt", "snd_una", "sock",
+        "src", "state", "to", "told", "tsecr", "tsval", "ttl", "type", "uid", "upto", "why", "window",
     ),
     "dsack": ("left", "right"),
     "ecn": ("echo", "packets"),
@@ -65,7 +65,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "urgent": ("upto", "sent"),
     "window": ("old", "new"),
 }  # fmt: skip
-"""Every kind of event, with the names of its data; a test holds it against what the cores emit."""
+"""Every kind of event, with the names of its data; a test holds it against what the cores emit, and the shell."""
 
 
 class EventView:
