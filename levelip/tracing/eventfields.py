@@ -186,6 +186,15 @@ FIGURES: dict[str, tuple[Kind, str]] = {
 }
 """What `conn.NAME` knows besides addresses and ports."""
 
+STATES = ("ESTABLISHED", "SYN_SENT", "SYN_RECEIVED", "FIN_WAIT_1", "FIN_WAIT_2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT",
+          "LAST_ACK", "LISTEN", "CLOSING")  # fmt: skip
+"""RFC 9293 3.3.2."""
+
+
+def _states() -> tuple[str, ...]:
+    return STATES
+
+
 CONTEXT_FIELDS: dict[str, Field] = {
     one.name: one
     for one in [
@@ -197,7 +206,7 @@ CONTEXT_FIELDS: dict[str, Field] = {
         Field("conn.remote", Kind.IPV4, "the peer's address", _end(1, 0), of="both"),
         Field("conn.remote_port", Kind.NUMBER, "the peer's port", _end(1, 2), bits=16, of="both"),
         *(
-            Field(f"conn.{name}", kind, title, _figure(name), of="both")
+            Field(f"conn.{name}", kind, title, _figure(name), of="both", words=_states if name == "state" else None)
             for name, (kind, title) in FIGURES.items()
         ),
     ]
