@@ -108,8 +108,6 @@ class Datagrams:
             return None
         match op:
             case "bind":
-                if sock.local_port:
-                    raise CallError(errno.EINVAL)
                 self._ask(sock, request, "bind", _ipv4(args.address), args.port)
                 return None
             case "connect":
@@ -156,9 +154,10 @@ class Datagrams:
         if asked.kind == "restored":
             return
         if asked.kind == "sendto":
-            if sock is not None and not frame.errno:
+            if sock is not None:
                 self._learn(sock, frame.data)
-            self._work.reply(session, asked.request, frame.errno)
+            if asked.request:
+                self._work.reply(session, asked.request, frame.errno)
             return
         if sock is None:
             return  # closed meanwhile
@@ -184,11 +183,9 @@ class Datagrams:
         if op in ("bind", "connect"):
             self._learn(sock, data)
         if op == "bind":
-            sock.chosen_address = b"" if address == ANY else address
+            sock.chosen_address, sock.chosen_port = b"" if address == ANY else address, bool(port)
         elif op == "connect":
             sock.remote_address, sock.remote_port = (address, port) if address else (b"", 0)
-            if not address:
-                sock.local_address = sock.chosen_address or ANY
         elif op == "join":
             sock.groups.append(address)
         elif op == "leave":
@@ -204,7 +201,8 @@ class Datagrams:
 
     def _set(self, sock: DatagramSocket, request: Request, args: Any) -> dict[str, Any] | None:
         level, number, value = args.level, args.option, args.value
-        options.check_length(level, value)
+        if level != options.IPPROTO_TCP:  # which is no level of these sockets
+            options.check_length(level, value)
         if level == IPPROTO_IP and number in (ADD_MEMBERSHIP, DROP_MEMBERSHIP):
             self._ask(sock, request, "join" if number == ADD_MEMBERSHIP else "leave", _group(value))
             return None

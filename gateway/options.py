@@ -17,7 +17,7 @@ from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
 from levelip.config import CONGESTIONS
 
-SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
+SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 1, 0, 6, 17
 CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
 MIN_RCVBUF: Final = 2304  # SOCK_MIN_RCVBUF
@@ -127,7 +127,7 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),
     (IPPROTO_IP, 33): Option("IP_MULTICAST_TTL", Kind.TTL, "multicast_ttl", 0, 255),
     (IPPROTO_IP, 34): Option("IP_MULTICAST_LOOP", _F, "multicast_loop"),
-    (IPPROTO_IP, 49): Option("IP_MULTICAST_ALL", _F, "multicast_all"),
+    (IPPROTO_IP, 49): Option("IP_MULTICAST_ALL", _I, "multicast_all", 0, 1),
 }
 """Those of a datagram socket; what udp acts on has its name there. Memberships are calls (datagrams.py)."""
 BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
@@ -139,7 +139,7 @@ def find(
     """The row; CallError as Linux for one that is not known, or cannot be set."""
     option = table.get((level, number))
     if option is None:
-        known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP)
+        known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP if table is OPTIONS else IPPROTO_UDP)
         raise CallError(errno.EOPNOTSUPP if reading and not known_level else errno.ENOPROTOOPT)
     if not reading and option.kind is Kind.READ:
         raise CallError(errno.ENOPROTOOPT, f"{option.name} can only be read")
@@ -192,7 +192,7 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
             return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
-        return {option.name: config.ttl}
+        return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
     if option.kind is Kind.MAXSEG and number == 0:
         return {option.name: 0}
     if option.name == "SO_RCVLOWAT":  # net/ipv4/tcp.c tcp_set_rcvlowat: at most half of what can be buffered

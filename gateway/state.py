@@ -88,6 +88,7 @@ class DatagramSocket(Struct, kw_only=True):
     remote_address: bytes = b""
     remote_port: int = 0
     chosen_address: bytes = b""  # by bind(): kept when connect() is dissolved
+    chosen_port: bool = False  # likewise
     groups: list[bytes] = field(default_factory=list)
     call: str = ""
     request: int = 0

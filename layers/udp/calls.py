@@ -39,6 +39,8 @@ def bind(ctx: Context, call: Bind) -> None:
     number = 0
     if not (ctx.routes.is_ours(address) or is_multicast(address)):
         number = errno.EADDRNOTAVAIL
+    elif one.port:
+        number = errno.EINVAL
     elif not call.port:
         try:
             take_port(ctx, one, address)
@@ -48,6 +50,8 @@ def bind(ctx: Context, call: Bind) -> None:
         number = errno.EADDRINUSE
     else:
         ctx.endpoints.bind(one, address, call.port)
+    if not number:
+        one.chosen_address, one.chosen_port = address, bool(call.port)
     data = {} if number else {"address": one.address, "port": one.port}
     ctx.to_gateway.append(Result(call.request, number, data))
 
@@ -59,13 +63,16 @@ def associate(ctx: Context, call: Associate) -> None:
         return
     if not call.address:
         one.peer, one.peer_port = b"", 0
+        one.address = one.chosen_address
+        if not one.chosen_port:
+            ctx.endpoints.unbind(one)
         ctx.to_gateway.append(Result(call.request, 0, {"address": one.address, "port": one.port}))
         return
     peer = call.address if any(call.address) else LOOPBACK
     try:
         source, _ = way(ctx, one, peer)
         if not one.port:
-            take_port(ctx, one)
+            take_port(ctx, one, one.address)
     except SendError as error:
         ctx.to_gateway.append(Result(call.request, error.errno))
         return

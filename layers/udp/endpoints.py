@@ -23,6 +23,10 @@ class Endpoint(Struct):
     port: int = 0
     peer: bytes = b""
     peer_port: int = 0
+    chosen_address: bytes = ANY
+    """By bind(): kept when connect() is dissolved (Linux: SOCK_BINDADDR_LOCK)."""
+    chosen_port: bool = False
+    """bind() named the port: likewise (SOCK_BINDPORT_LOCK)."""
     groups: list[bytes] = []
     # options, by their name on the seam
     reuse_address: int = 0

@@ -40,13 +40,15 @@ def send_to(ctx: Context, call: SendTo) -> None:
         ctx.counters["send_errors"] += 1
         ctx.emit("send", one, errno=error.errno, dst=call.address or one.peer, port=call.port or one.peer_port)
         if call.request:
-            ctx.to_gateway.append(Result(call.request, error.errno))
+            ctx.to_gateway.append(Result(call.request, error.errno, {"address": one.address, "port": one.port}))
         return
     if call.request:
         ctx.to_gateway.append(Result(call.request, 0, {"address": one.address, "port": one.port}))
 
 
 def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
+    if not one.port:  # first of all, as Linux (inet_send_prepare): it stays though the datagram is refused
+        take_port(ctx, one, one.address)
     dst, port = (call.address, call.port) if call.address else (one.peer, one.peer_port)
     if not dst:
         raise SendError(errno.EDESTADDRREQ)
@@ -58,8 +60,6 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
         dst = LOOPBACK
     source, mtu = way(ctx, one, dst, call.source)
     group = is_multicast(dst)
-    if not one.port:
-        take_port(ctx, one)
     header = UdpHeader(one.port, port, UDP_HEADER_LEN + len(call.payload)).serialize()
     data = header + call.payload
     checksum = 0
