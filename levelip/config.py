@@ -344,7 +344,7 @@ class StackConfig(Struct, forbid_unknown_fields=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], Meta(description="what goes to the log files")
     ] = "info"
     layers: Annotated[list[str], Meta(description="which processes run on this host")] = field(
-        default_factory=lambda: ["link", "ip", "tcp", "gateway"]
+        default_factory=lambda: ["link", "ip", "tcp", "udp", "gateway"]
     )
 
 

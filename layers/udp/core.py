@@ -207,8 +207,8 @@ class UdpCore:
 def _row(one: Endpoint) -> dict[str, Any]:
     return {
         "sock": one.id,
-        "proto": one.proto,
-        "state": "ESTABLISHED" if one.peer_port else "UNCONNECTED",
+        "netid": "udp",
+        "state": "ESTABLISHED" if one.peer_port else "UNCONN",
         "local": format_address(one.address),
         "local_port": one.port,
         "remote": format_address(one.peer or bytes(4)),

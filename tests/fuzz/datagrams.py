@@ -149,7 +149,7 @@ def _from_client(reader: Reader, sock: int) -> Any:
 
 
 def datagrams(data: bytes) -> None:
-    """Datagrams and ICMP errors from the wire, clients' calls, messages of a gateway about sockets that are not its own."""
+    """Datagrams and ICMP errors from the wire, clients' calls, a gateway that speaks of foreign sockets."""
     reader, pair = Reader(data), Pair()
     for _ in range(OPERATIONS):
         if not reader:

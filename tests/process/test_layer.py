@@ -20,7 +20,7 @@ import zmq
 from levelip.ipc.control import ControlClient, ControlError, NotRunning
 from levelip.ipc.rundir import RunDirectory
 
-MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "gateway": "gateway"}
+MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "udp": "layers.udp", "gateway": "gateway"}
 NEIGHBOURS = {"link": ["ip"], "ip": ["link", "tcp"], "tcp": ["gateway", "ip"], "gateway": ["tcp"]}
 LIMIT_S = 20.0
 CONFIG = '[device]\nkind = "wire"\n'
