@@ -8,6 +8,7 @@ from layers.udp.context import Context
 from layers.udp.endpoints import ANY, Endpoint
 from levelip.frames.packet import BROADCAST, Checksum, Segment
 from levelip.frames.seam import Result, SendTo
+from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, is_multicast
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
@@ -53,6 +54,8 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
     if not dst:
         raise SendError(errno.EDESTADDRREQ)
     if not port:
+        raise SendError(errno.EINVAL)
+    if isinstance(call.payload, Place):
         raise SendError(errno.EINVAL)
     if len(call.payload) > MAX_PAYLOAD:
         raise SendError(errno.EMSGSIZE)

@@ -161,7 +161,7 @@ class Associate(Struct, array_like=True, tag=81):
 
 
 class SendTo(Struct, array_like=True, tag=82):
-    """One datagram, whole, as bytes. Without `address`: to the peer of Associate. `tos`, `ttl` -1: the socket's.
+    """One datagram, whole, never in shared memory. Without `address`: to the peer of Associate. `tos`, `ttl` -1: the socket's.
 
     Answered by Result if `request` is not 0 (data "address", "port" where it had to take a local port), errno as
     sendto(2) would say it.
@@ -171,7 +171,7 @@ class SendTo(Struct, array_like=True, tag=82):
     sock: SocketId
     address: LocalAddress
     port: Port
-    payload: bytes
+    payload: Payload
     tos: int = -1
     ttl: int = -1
     source: LocalAddress = b""

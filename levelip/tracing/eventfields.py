@@ -30,7 +30,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "device": ("name", "up", "mtu", "gso_max"),
     "doubt": ("dst",),
     "drop": (
-        "ack", "at", "beyond", "buffer", "bytes", "client", "code", "dead", "detail", "dst", "errno", "error", "fragments", "gateway", "group",
+        "ack", "at", "beyond", "buffer", "bytes", "client", "code", "dead", "detail", "dst",
+        "errno", "error", "fragments", "gateway", "group",
         "ident", "kind", "known", "left", "length", "limit", "mtu", "name", "next_hop", "offset", "port", "proto",
         "quoted", "rcv_nxt", "recent", "request", "right", "seam", "seq", "size", "snd_nxt", "snd_una", "sock",
         "src", "state", "to", "told", "tsecr", "tsval", "ttl", "type", "uid", "upto", "why", "window",
