@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket as std
 import struct
 from collections.abc import Iterable
@@ -95,19 +96,22 @@ class DatagramSocket(socket):
         """An ICMP error that came since the last call ends this one (Linux: sk_err), if nothing lies before it."""
         if not self._connected and IP_RECVERR not in self._told:
             return
-        try:
-            first = std.socket.recv(self, UP.size, std.MSG_PEEK | std.MSG_DONTWAIT)
-        except OSError:
+        if not self._readable():
             return
+        first = std.socket.recv(self, UP.size, std.MSG_PEEK | std.MSG_DONTWAIT)
         if first and first[0] != DATAGRAM:
             self._take_error()
 
+    def _readable(self) -> bool:
+        """Asked of the kernel: with a timeout the standard library waits even where MSG_DONTWAIT is given."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(0))
+
     def _take_error(self) -> None:
         """Take the notice at the head of the queue, and raise what it is about (nothing if SO_ERROR told it before)."""
-        try:
+        if self._readable():  # else another thread was faster
             std.socket.recv(self, UP.size, std.MSG_DONTWAIT)
-        except BlockingIOError:
-            return  # another thread was faster
         code = self._call("error")["errno"]
         if code:
             raise _error(code)
@@ -172,7 +176,7 @@ class DatagramSocket(socket):
                 self._call("state")  # HelperLost, if that is why; else SHUT_RD
                 return 0, 0, b""
             if header[0] == DATAGRAM:
-                return got - UP.size, told & ~std.MSG_EOR, bytes(header)
+                return got - UP.size, int(told) & ~int(std.MSG_EOR), bytes(header)
             if flags & std.MSG_PEEK:
                 self._take_error()
                 continue
@@ -230,7 +234,7 @@ class DatagramSocket(socket):
         fit: list[tuple[int, int, bytes]] = []
         for row in rows:
             if room < std.CMSG_LEN(len(row[2])):
-                return fit, told | std.MSG_CTRUNC
+                return fit, told | int(std.MSG_CTRUNC)
             room -= std.CMSG_SPACE(len(row[2]))
             fit.append(row)
         return fit, told

@@ -161,7 +161,7 @@ class Associate(Struct, array_like=True, tag=81):
 
 
 class SendTo(Struct, array_like=True, tag=82):
-    """One datagram, whole, never in shared memory. Without `address`: to the peer of Associate. `tos`, `ttl` -1: the socket's.
+    """One datagram, whole, never in shared memory. No `address`: to the peer. `tos`, `ttl` of -1: the socket's.
 
     Answered by Result if `request` is not 0 (data "address", "port" where it had to take a local port), errno as
     sendto(2) would say it.
