@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from layers.tcp.congestion.base import INFINITE_SSTHRESH
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.info import ss_row
@@ -26,7 +25,7 @@ def run_command(ctx: Context, name: str, args: dict[str, Any], now: int) -> dict
     if name == "conn":
         return whole_connection(ctx, args, now)
     if name == "figures":
-        return figures(ctx, args["conn"])
+        return figures(ctx, args["conn"], now)
     raise ControlError(f"{name}: tcp knows ss, conn and figures")
 
 
@@ -87,8 +86,8 @@ def whole_connection(ctx: Context, args: dict[str, Any], now: int) -> dict[str, 
     return {"name": conn.name, "tcb": tcb, "ss": ss_row(conn, now)}
 
 
-def figures(ctx: Context, name: str) -> dict[str, Any]:
-    """A few figures of the connection of that name ("10.0.0.2:80>10.0.0.1:4711"), found without a search: bytes, ns."""
+def figures(ctx: Context, name: str, now: int) -> dict[str, Any]:
+    """The row of `ss` of the connection of that name ("10.0.0.2:80>10.0.0.1:4711"), found without a search."""
     local, _, remote = name.partition(">")
     ends = [end.rpartition(":") for end in (local, remote)]
     try:
@@ -99,23 +98,7 @@ def figures(ctx: Context, name: str) -> dict[str, Any]:
     conn = ctx.connections.get(packed[0] + packed[1] + ports[1] + ports[0])
     if conn is None:
         raise ControlError(f"figures: there is no connection {name}")
-    tx, rx, rto = conn.tx, conn.rx, conn.rto
-    ssthresh = conn.congestion.ssthresh
-    return {
-        "state": conn.state.name,
-        "cwnd": conn.congestion.cwnd,
-        "ssthresh": None if ssthresh >= INFINITE_SSTHRESH else ssthresh,
-        "flight": tx.snd_nxt - tx.snd_una,
-        "mss": tx.mss,
-        "srtt": rto.srtt,
-        "rto": rto.rto,
-        "retransmits": conn.retransmits,
-        "snd_una": tx.snd_una,
-        "snd_nxt": tx.snd_nxt,
-        "snd_wnd": tx.snd_wnd,
-        "rcv_nxt": rx.rcv_nxt,
-        "rcv_wnd": rx.window(),
-    }
+    return ss_row(conn, now)
 
 
 def change_setting(ctx: Context, key: str, value: Any, now: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from levelip.cli.common import Stack, StackCommand, StackGroup
+from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
 
 
 @click.group(cls=StackGroup)
@@ -33,9 +33,13 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
     kind `due` is any deadline of a layer that came up.
     """
     from levelip.cli.debugtext import as_json, open_debugger
+    from levelip.tracing.expressionparser import ExpressionError
 
     with open_debugger(stack, tool="lvlip break") as debugger:
-        made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
+        try:
+            made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
+        except ExpressionError as error:
+            raise Failure(str(error)) from None
     if stack.json:
         stack.emit(as_json(made))
     else:

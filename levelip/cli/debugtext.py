@@ -12,7 +12,8 @@ import msgspec
 
 from levelip.cli.common import Stack, columns
 from levelip.debug import holding
-from levelip.debug.tap import FIELDS, GSO, HEAD, LENGTH, PAYLOAD, TYPE
+from levelip.debug.points import EXITS
+from levelip.debug.tap import CAUSES, FIELDS, GSO, HEAD, LENGTH, PAYLOAD, TYPE
 from levelip.ipc.clock import Hold
 from levelip.tracing.dissect import Describer
 from levelip.tracing.formatting import event_line
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 PEERS = "Their peers' timers go on: they send again what is not acknowledged, and give up in the end."
 _UP, _DOWN = "↑", "↓"
-_FEW = 8
+_SHOWN_BYTES = 32
 
 
 def open_debugger(stack: Stack, *, tool: str, force: bool = False) -> Debugger:
@@ -133,6 +134,52 @@ def breakpoint_table(rows: Sequence[tuple[Breakpoint, int, int]]) -> str:
         for one, met, stops in rows
     ]
     return columns(table, ("number", "at", "", "met", "stops", "breakpoint"), right={0, 3, 4})
+
+
+def show_lines(row: HeldFrame, frame: Any) -> list[str]:
+    """A held frame in full: what it is, its fields, its bytes."""
+    from levelip.cli.tracelines import hexdump
+    from levelip.frames.packet import format_frame_id
+
+    one = row.record
+    causes = ", ".join(format_frame_id(cause) for cause in one[CAUSES])
+    identity = f", frame {format_frame_id(row.id)}" if row.id else ""
+    lines = [
+        f"{row.name}: {row.kind} at {row.seam} {arrow(row.way)}, place {row.place} before "
+        f"{'the way out' if f'{row.seam} {row.way}' in EXITS else row.process}"
+        f"{identity}{f', because of {causes}' if causes else ''}",
+        f"  {frame_text(row)}",
+    ]
+    values = _fields(row, frame)
+    width = max((len(name) for name in values), default=0)
+    lines += [f"  {name:<{width}}  {_value(value)}" for name, value in values.items()]
+    data = bytes(one[HEAD]) + bytes(one[PAYLOAD])
+    if data:
+        lines.append(hexdump(data, "  "))
+    return lines
+
+
+def show_json(row: HeldFrame, frame: Any) -> dict[str, Any]:
+    """The same as data."""
+    return {**frame_json(row), "fields": _fields(row, frame)}
+
+
+def _fields(row: HeldFrame, frame: Any) -> dict[str, Any]:
+    """Every field by its name; of a message that is no packet what the tap bus tells."""
+    from levelip.tracing.fields import fields
+
+    if frame is None:
+        return dict(row.record[FIELDS])
+    return fields(frame, seam=row.seam, direction=row.way)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bytes):
+        short = value[:_SHOWN_BYTES].hex(":")
+        return short if len(value) <= _SHOWN_BYTES else f"{short}... ({len(value)} bytes)"
+    if isinstance(value, list):
+        return ", ".join(_value(one) for one in value)
+    return str(value)
 
 
 def as_json(data: Any) -> Any:

@@ -32,7 +32,7 @@ from levelip.debug.model import DebugError, Fed, HeldByAnother, HeldFrame, Nothi
 from levelip.debug.points import EXITS, PACKET_SEAMS, POINTS, points_of, seam_and_way
 from levelip.debug.tap import PROCESSES
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
-from levelip.ipc.breakpoints import BREAKPOINTS, Breakpoint, read_breakpoints, write_breakpoints
+from levelip.ipc.breakpoints import BREAKPOINTS, DUE, Breakpoint, read_breakpoints, write_breakpoints
 from levelip.ipc.clock import Hold, StackClock
 from levelip.ipc.control import ControlClient, NotRunning
 from levelip.ipc.rundir import RunDirectory
@@ -44,6 +44,7 @@ ARRIVE_S = 0.5
 _POLL_S = 0.002
 _TIMER_TRIES = 256  # deadlines at which nothing happened (a core may be asked early), before they are shown
 _ALL = sorted(POINTS)
+_TO_TCP = "ip-tcp up"
 
 Frame = DeviceFrame | Packet | Segment | IcmpError
 _TYPES: dict[str, Any] = {one.__name__: one for one in (DeviceFrame, Packet, Segment, IcmpError)}
@@ -386,23 +387,7 @@ class Debugger:
         event. `at`: only packets of that seam ("SEAM:up"). `once`: gone after its first stop. `after`: how many it
         lets pass before. ExpressionError shows the spot.
         """
-        from levelip.tracing.expression import compile_expression
-
-        if not expression.strip() and not on:
-            raise DebugError("a breakpoint needs an expression, or a kind of event (--on)")
-        about_events = bool(on)
-        if expression.strip():
-            compiled = compile_expression(expression)
-            about_events = about_events or compiled.about_events
-        if about_events and at:
-            raise DebugError("an event happens in a layer, at no seam: leave --at away")
-        if after < 0:
-            raise DebugError("--after takes a number from 0")
-        if at:
-            seam, way = seam_and_way(at)
-            if seam not in PACKET_SEAMS:
-                raise DebugError(f"no packets pass at {seam}: there are {', '.join(PACKET_SEAMS)}")
-            at = f"{seam} {way}".strip()
+        at, about_events = _check_breakpoint(expression, on, at, after)
         self._clock()
         with self._breakpoint_file() as path:
             known = read_breakpoints(path)
@@ -474,3 +459,41 @@ class Debugger:
             yield self._path()
         finally:
             os.close(lock)
+
+
+def _check_breakpoint(expression: str, on: str, at: str, after: int) -> tuple[str, bool]:
+    """(where, whether it is about events); DebugError or ExpressionError for what cannot be."""
+    from levelip.tracing.eventfields import EVENTS
+    from levelip.tracing.expression import compile_expression
+    from levelip.tracing.fields import near
+
+    if not expression.strip() and not on:
+        raise DebugError("a breakpoint needs an expression, or a kind of event (--on)")
+    if after < 0:
+        raise DebugError("--after takes a number from 0")
+    kinds = [*EVENTS, DUE]
+    if on and on not in kinds:
+        likely = near(on, kinds)
+        raise DebugError(f"there is no kind of event {on!r}; " + (f"perhaps {', '.join(likely)}" if likely
+                         else f"there are {', '.join(kinds)}"))  # fmt: skip
+    about_events, needs_figures = bool(on), False
+    if expression.strip():
+        compiled = compile_expression(expression)
+        about_events = about_events or not compiled.about_frames
+        needs_figures = compiled.needs_figures
+        if on and not compiled.about_events:
+            raise DebugError(f"{expression!r} is about packets, which --on {on} never sees")
+    if about_events:
+        if at:
+            raise DebugError("an event happens in a layer, at no seam: leave --at away")
+        return "", True
+    if at:
+        seam, way = seam_and_way(at)
+        if seam not in PACKET_SEAMS:
+            raise DebugError(f"no packets pass at {seam}: there are {', '.join(PACKET_SEAMS)}")
+        at = f"{seam} {way}".strip()
+    if needs_figures:  # which tcp alone knows: of the packets that come to it
+        if at not in ("", "ip-tcp", _TO_TCP):
+            raise DebugError(f"figures of a connection are known to tcp alone; packets come to it at {_TO_TCP}")
+        at = _TO_TCP
+    return at, False

@@ -15,7 +15,9 @@ import msgspec
 
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.ipc.clock import Holder
+from levelip.ipc.memory import MemoryLost
 from levelip.ipc.seampoint import SeamPoint
+from levelip.rpc.place import Place
 from levelip.tracing.events import Event
 
 BREAKPOINTS = "breakpoints.json"
@@ -25,6 +27,7 @@ PACKETS = (DeviceFrame, Packet, Segment, IcmpError)
 DUE = "due"
 """Kind of the event that a process itself makes, only for breakpoints: a deadline of its core came up, and was met."""
 Figures = Callable[[str], dict[str, Any]]
+Read = Callable[[Place], bytes]
 
 
 class Breakpoint(msgspec.Struct):
@@ -89,9 +92,10 @@ class _Watch:
 class Breakpoints:
     """All breakpoints of a stack, within one process of it."""
 
-    def __init__(self, path: Path, figures: Figures) -> None:
+    def __init__(self, path: Path, figures: Figures, read: Read) -> None:
         self._path = path
         self._figures = figures
+        self._read = read
         self._watches: dict[int, _Watch] = {}
         self.on_packets: list[_Watch] = []
         self.on_events: list[_Watch] = []
@@ -137,7 +141,12 @@ class Breakpoints:
         for watch in self.on_packets:
             if watch.spec.at not in ("", point.seam, f"{point.seam} {point.way}") or watch.expression is None:
                 continue
-            if watch.expression.matches_frame(frame, point.seam, point.way, self._figures) and watch.count():
+            matches = watch.expression.matches_frame
+            try:
+                met = matches(frame, point.seam, point.way, figures=self._figures, read=self._read)
+            except MemoryLost:  # its payload is gone: whoever reads it next says so
+                met = False
+            if met and watch.count():
                 self._sort()
                 return watch.spec
         return None

@@ -117,11 +117,11 @@ class DebugStage:
 
     def put_back(self, frames: Iterable[Any]) -> None:
         """Hold frames before all others: they were about to pass when the stage was shut."""
-        for frame in reversed(list(frames)):
-            held = self._admit(frame)
+        back = [self._admit(frame) for frame in frames]
+        for held in back:
             held.checked = True
             self._bytes += _size(held)
-            self.queue.appendleft(held)
+        self.queue.extendleft(reversed(back))
 
     def find(self, number: int) -> Held | None:
         """The held frame of that number, delayed ones too."""

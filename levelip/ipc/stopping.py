@@ -100,7 +100,7 @@ class Stopping:
         self.interest = False
         """Whether the core must tell of events for a breakpoint's sake."""
         self.stops: list[Stop] = []
-        self.breakpoints = Breakpoints(runtime.run.path / BREAKPOINTS, self._figures)
+        self.breakpoints = Breakpoints(runtime.run.path / BREAKPOINTS, self._figures, runtime.memory.read)
         if (runtime.run.path / BREAKPOINTS).exists():
             self._load({})
 
@@ -196,9 +196,11 @@ class Stopping:
         self._host.watching = self.interest or self._stepping is not None
 
     def _figures(self, conn: str) -> dict[str, Any]:
-        """The figures of a connection, in the process that has it."""
+        """The figures of a connection, in the process that has it (tcp); elsewhere none."""
+        from levelip.tracing.eventfields import connection_figures
+
         try:
-            return self._host.core.control(0, "figures", {"conn": conn}, self._clock.now())
+            return connection_figures(self._host.core.control(0, "figures", {"conn": conn}, self._clock.now()))
         except ControlError:
             return {}
 
