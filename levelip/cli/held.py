@@ -19,8 +19,9 @@ _FORCE = click.option("--force", is_flag=True, help="Though another debugger hol
 def command() -> None:
     """List, show and change the frames that wait while the stack is held.
 
-    Frames have names: l1 is the first that link held, i, t and g those of ip, tcp and gateway. Only packets can be
-    changed (at link, link-ip and ip-tcp); between tcp, gateway and programs there are streams, which lose nothing.
+    Frames have names: l1 is the first that link held, i, t and g those of ip, tcp and gateway; a dot is the one that
+    `lvlip step` would take. Only packets can be changed (at link, link-ip and ip-tcp); between tcp, gateway and
+    programs there are streams, which lose nothing.
     """
 
 

@@ -244,7 +244,8 @@ class Prompt:
             except ValueError:
                 raise Failure(f"continue takes a number of seconds, or &, not {rest!r}") from None
         with debugging(self._stack, tool="lvlip debug") as debugger:
-            debugger.resume()
+            if debugger.state().held:
+                debugger.resume()
             try:
                 state = debugger.wait_for_stop(seconds)
             except KeyboardInterrupt:

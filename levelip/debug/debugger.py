@@ -285,7 +285,7 @@ class Debugger:
             passed += [(kind, point) for kind in kinds[len(here) :]]
         return found, passed
 
-    # held frames
+    # held frames (a name may be ".": the frame that a step would take)
 
     def held(self, at: str | None = None, *, first: bool = False) -> list[HeldFrame]:
         """What is held, the longest waiting queue first, each queue in its order. `at`: a seam ("SEAM:up") or layer;
@@ -305,6 +305,15 @@ class Debugger:
         answer = self.ask(process, "debug.held", seam=seam)
         return [HeldFrame.of(process, row) for row in answer["held"] if row["way"] == way]
 
+    def name_of(self, frame: str) -> str:
+        """The name of a held frame; "." is the one that a step would take."""
+        if frame != ".":
+            return frame
+        chosen = self._choose(None)
+        if chosen is None:
+            raise NothingHeld(self._nothing(None))
+        return chosen.name
+
     def _process_of(self, frame: str) -> str:
         for process in PROCESSES:
             if frame[:1] == process[0] and frame[1:].isdigit():
@@ -312,11 +321,13 @@ class Debugger:
         raise DebugError(f"{frame!r} is no name of a held frame, as l1 or t12; see: lvlip held list")
 
     def _find(self, frame: str) -> HeldFrame:
+        frame = self.name_of(frame)
         process = self._process_of(frame)
         return HeldFrame.of(process, self.ask(process, "debug.frame", held=frame)["row"])
 
     def frame(self, name: str) -> tuple[HeldFrame, Frame | None]:
         """A held frame whole: its row, with all of the payload, and the frame itself, None where it is no packet."""
+        name = self.name_of(name)
         process = self._process_of(name)
         answer = self.ask(process, "debug.frame", held=name)
         row = HeldFrame.of(process, answer["row"])
@@ -331,6 +342,7 @@ class Debugger:
         from levelip.tracing.edit import edit
 
         self._claim()
+        name = self.name_of(name)
         _, frame = self.frame(name)
         if frame is None:
             raise DebugError(f"{name} is no packet; only packets can be edited")
@@ -363,6 +375,7 @@ class Debugger:
 
     def _change(self, name: str, command: str, **args: Any) -> dict[str, Any]:
         self._claim()
+        name = self.name_of(name)
         return self.ask(self._process_of(name), command, held=name, **args)
 
     def inject(self, frame: Frame, seam: str, way: str) -> str:

@@ -118,7 +118,7 @@ class Breakpoints:
             except Exception as error:  # whatever a newer tool wrote must not end an older process
                 refused.append(f"breakpoint {spec.number}: {error}")
                 continue
-            if old is not None:
+            if old is not None and msgspec.structs.replace(old.spec, enabled=spec.enabled) == spec:
                 made.met, made.stops = old.met, old.stops
             watches[spec.number] = made
         self._watches = watches
