@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from levelip.cli.common import Failure, Stack
+from levelip.ipc.control import ControlError
 
 try:
     import readline
@@ -155,6 +156,8 @@ class Prompt:
             return error.exit_code == 0
         except click.ClickException as error:
             error.show()
+        except ControlError as error:
+            Failure(str(error)).show()
         except KeyboardInterrupt:
             click.echo()
         except click.Abort:
@@ -166,7 +169,7 @@ class Prompt:
     def _run(self, line: str) -> bool:
         word, _, rest = line.partition(" ")
         rest = rest.strip()
-        words = self._expand(word)
+        words = self.expand(word)
         if words[0] in ("break", "tbreak") and len(words) == 1 and rest.split(" ")[0] not in _BREAK_VERBS:
             return self._break(rest, once=words[0] == "tbreak")
         if words == ("continue",):
@@ -183,7 +186,7 @@ class Prompt:
             return self._click([*INFO[topic], *shlex.split(rest)[1:]])
         return self._click([*words, *self._split(rest)])
 
-    def _expand(self, word: str) -> tuple[str, ...]:
+    def expand(self, word: str) -> tuple[str, ...]:
         """A word as it is meant: an alias, a command, or the beginning of one only."""
         if word in ALIASES:
             return ALIASES[word]
@@ -215,21 +218,13 @@ class Prompt:
         """As `lvlip WORDS` for this stack, in this process."""
         from levelip.cli.main import cli
 
-        if words[0] == "debug":
-            raise Failure("this is the debugger's prompt already")
         obj = Stack(self._stack.name, self._stack.root, self._stack.json, "lvlip debug")
         result = cli.main(words, "", standalone_mode=False, obj=obj)
         return not isinstance(result, int) or isinstance(result, bool) or result == 0
 
     def _break(self, text: str, *, once: bool) -> bool:
         """The expression as it is typed, quotes and all; options may stand before or after it."""
-        words = ["--once"] if once else []
-        for match in _BREAK_OPTION.finditer(text):
-            words += ["--once"] if match[1] else [f"--{match[2]}", match[3]]
-        expression = _BREAK_OPTION.sub("", text).strip()
-        if len(expression) > 1 and expression[0] == expression[-1] == "'":
-            expression = expression[1:-1]
-        return self._click(["break", "add", *words, *(["--", expression] if expression else [])])
+        return self._click(["break", "add", *(["--once"] if once else []), *break_words(text)])
 
     def _continue(self, rest: str) -> bool:
         """Go on, and wait until the stack stops; Ctrl-C holds it. `&`: do not wait; a number: so many seconds."""
@@ -260,7 +255,7 @@ class Prompt:
         if not rest:
             click.echo(_HELP)
             return True
-        words = [*self._expand(rest.split(" ", maxsplit=1)[0]), *rest.split(" ")[1:]]
+        words = [*self.expand(rest.split(" ", maxsplit=1)[0]), *rest.split(" ")[1:]]
         if words[0] == "tbreak":
             words = ["break", "add"]
         if words[0] in ("help", "info", "quit", "source"):
@@ -275,6 +270,8 @@ class Prompt:
         self.over = True
         if not sys.stdin.isatty():
             return
+        if readline is not None:
+            readline.set_auto_history(False)  # the answer is no command
         with contextlib.suppress(Exception), debugging(self._stack, tool="lvlip debug") as debugger:
             if debugger.state().mine and click.confirm("The stack is held. Let it go on?", default=True):
                 debugger.resume()
@@ -330,7 +327,7 @@ class Prompt:
         if not words:
             names = sorted({*ALIASES, *OWN, *self._verbs})
             return [f"{name} " for name in names if name.startswith(text) and len(name) > 2]
-        expanded = self._expand(words[0])
+        expanded = self.expand(words[0])
         if expanded == ("info",):
             return [name for name in INFO if name.startswith(text)]
         rest = words[1:]
@@ -342,3 +339,14 @@ class Prompt:
         found = ShellComplete(cli, obj, "lvlip", "_LVLIP_COMPLETE").get_completions([*expanded, *rest], text)
         names = [item.value for item in found]
         return [name if name.endswith("=") else f"{name} " for name in names]
+
+
+def break_words(text: str) -> list[str]:
+    """The arguments of `break add` in an expression that is typed without quotes, with options around it."""
+    words: list[str] = []
+    for match in _BREAK_OPTION.finditer(text):
+        words += ["--once"] if match[1] else [f"--{match[2]}", match[3]]
+    expression = _BREAK_OPTION.sub("", text).strip()
+    if len(expression) > 1 and expression[0] == expression[-1] == "'":
+        expression = expression[1:-1]
+    return [*words, *(["--", expression] if expression else [])]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from levelip.client import socket as levelip_socket
 from levelip.debug.debugger import Debugger
 from levelip.debug.injecting import make_target
 from levelip.debug.model import DebugError, HeldByAnother, NothingHeld
@@ -80,6 +81,12 @@ def meet(stack: Stack) -> None:
     sock.close()
 
 
+def patient_both_ways(host: str, port: int, seed: int, size: int) -> str:
+    """As streams.app_both_ways, for as long as it takes."""
+    with levelip_socket.create_connection((host, port), timeout=LIMIT_S) as sock:
+        return streams.both_ways(sock, seed, size)
+
+
 @pytest.mark.matrix(ids={"2 s"})
 @pytest.mark.parametrize("seconds", [2, 60], ids=lambda seconds: f"{seconds} s")
 def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugger, seconds: int) -> None:
@@ -88,8 +95,13 @@ def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugge
     assert stack.namespace is not None
     size = 60_000_000
     got: list[str] = []
-    with KernelServer(stack.namespace, stack.host, lambda sock: got.append(streams.both_ways(sock, 1, size))) as server:
-        ours = stack.submit(streams.app_both_ways, stack.host, server.port, 2, size)
+
+    def both_ways(sock: socket.socket) -> None:
+        sock.settimeout(LIMIT_S)
+        got.append(streams.both_ways(sock, 1, size))
+
+    with KernelServer(stack.namespace, stack.host, both_ways) as server:
+        ours = stack.submit(patient_both_ways, stack.host, server.port, 2, size)
         stack.wait_until(lambda: stack.counters("tcp").get("segments_in", 0) > 100, "the transfer runs")
         state = debugger.hold()
         assert state.held and state.mine and not state.silent
