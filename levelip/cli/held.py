@@ -97,9 +97,11 @@ def drop(stack: Stack, frames: tuple[str, ...], force: bool) -> None:
     from levelip.cli.debugtext import debugging
 
     with debugging(stack, tool="lvlip held", force=force) as debugger:
+        names = []
         for frame in frames:
-            debugger.drop(frame)
-    _tell(stack, {"dropped": list(frames)}, f"dropped {', '.join(frames)}")
+            names.append(debugger.name_of(frame))
+            debugger.drop(names[-1])
+    _tell(stack, {"dropped": names}, f"dropped {', '.join(names)}")
 
 
 @command.command(cls=StackCommand)
@@ -111,6 +113,7 @@ def dup(stack: Stack, frame: str, force: bool) -> None:
     from levelip.cli.debugtext import debugging
 
     with debugging(stack, tool="lvlip held", force=force) as debugger:
+        frame = debugger.name_of(frame)
         copy = debugger.duplicate(frame)
     _tell(stack, {"frame": frame, "copy": copy}, f"{copy} is a copy of {frame}, right behind it")
 
@@ -129,6 +132,7 @@ def delay(stack: Stack, frame: str, time: str, force: bool) -> None:
     except BadFault as error:
         raise Failure(f"TIME {time}: {error}") from None
     with debugging(stack, tool="lvlip held", force=force) as debugger:
+        frame = debugger.name_of(frame)
         debugger.delay(frame, ns)
     _tell(stack, {"frame": frame, "delay_ns": ns}, f"{frame} goes {time} after the stack goes on")
 
@@ -146,6 +150,7 @@ def move(stack: Stack, frame: str, place: str, force: bool) -> None:
     if number is None:
         raise click.UsageError(f"PLACE is first, last or a number from 0, not {place!r}")
     with debugging(stack, tool="lvlip held", force=force) as debugger:
+        frame = debugger.name_of(frame)
         there = debugger.move(frame, number)
     _tell(stack, {"frame": frame, "place": there}, f"{frame} is at place {there} of its queue")
 

@@ -94,6 +94,9 @@ class Debugger:
         return [one for one in PROCESSES if self.run.holder(one) is not None]
 
     def _clock(self) -> StackClock:
+        if self._page is not None and self._page.lost:
+            self._page.close()
+            self._page = None
         if self._page is None:
             if not self.processes:
                 raise NotRunning(f"stack {self.run.name!r} is not running; start it with: lvlip up")
@@ -184,10 +187,10 @@ class Debugger:
         self._ask_all("debug.state")  # wakes them
 
     def wait_for_stop(self, timeout: float) -> State | None:
-        """Until the stack is held, by a breakpoint or anybody; None after `timeout` seconds."""
-        clock = self._clock()
+        """Until the stack is held, by a breakpoint or anybody; None after `timeout` seconds. NotRunning if it goes down
+        meanwhile."""
         deadline = time.monotonic() + timeout
-        while not clock.held:
+        while not self._clock().held:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_S)
@@ -277,7 +280,7 @@ class Debugger:
         for point, kinds in expected.items():
             seam, way = point.split()
             while True:
-                here = [one for one in self._held_by(POINTS[point], seam, way) if one.entered >= since]
+                here = self._held_by(POINTS[point], seam, way, since)
                 if len(here) >= len(kinds) or time.monotonic() > deadline:
                     break
                 time.sleep(_POLL_S)
@@ -301,8 +304,8 @@ class Debugger:
         ordered = sorted(queues.values(), key=lambda queue: queue[0].entered)
         return [row for queue in ordered for row in queue]
 
-    def _held_by(self, process: str, seam: str, way: str) -> list[HeldFrame]:
-        answer = self.ask(process, "debug.held", seam=seam)
+    def _held_by(self, process: str, seam: str, way: str, since: int) -> list[HeldFrame]:
+        answer = self.ask(process, "debug.held", seam=seam, since=since)
         return [HeldFrame.of(process, row) for row in answer["held"] if row["way"] == way]
 
     def name_of(self, frame: str) -> str:

@@ -301,6 +301,17 @@ def test_a_stop_of_another_while_only_a_part_is_held_holds_all(layer: MakeLayer)
     assert why is not None and why.at == [] and why.stop["held"] == "i1"
 
 
+def test_a_breakpoint_that_cannot_be_worked_out_is_out_of_use(layer: MakeLayer) -> None:
+    """It is told in the log; the frame passes, and the process lives."""
+    one = layer()
+    break_at(one, "tcp.dstport == 81")
+    one.stopping.breakpoints.on_packets[0].expression = object()  # type: ignore[assignment]
+    one.below.coming = [packet(1, dport=81), packet(2, dport=81)]
+    one.round()
+    assert one.fed() == [1, 2]
+    assert not one.stopping.breakpoints.on_packets
+
+
 def test_a_file_of_breakpoints_that_is_none_is_told(layer: MakeLayer) -> None:
     """Nothing dies of it, also at the start of a process."""
     one = layer()
