@@ -87,6 +87,21 @@ def patient_both_ways(host: str, port: int, seed: int, size: int) -> str:
         return streams.both_ways(sock, seed, size)
 
 
+def look_and_step(stack: Stack, debugger: Debugger) -> None:
+    """Whatever is held can be listed, shown and stepped; what is no packet cannot be changed."""
+    listed = stack.lvlip("held", "list").stdout.splitlines()
+    frames = debugger.held()
+    assert len(listed) == 1 + len(frames)
+    for one in {(one.seam, one.kind): one for one in frames}.values():
+        assert one.name in stack.lvlip("held", "show", one.name).stdout
+        if one.seam in ("tcp-gateway", "gateway-client"):
+            with pytest.raises(ControlError, match="only packets can be changed"):
+                debugger.drop(one.name)
+    for point in {f"{one.seam}:{one.way}" for one in frames}:
+        assert debugger.step(at=point)
+    assert len(debugger.step(30)) == 30
+
+
 @pytest.mark.matrix(ids={"2 s"})
 @pytest.mark.parametrize("seconds", [2, 60], ids=lambda seconds: f"{seconds} s")
 def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugger, seconds: int) -> None:
@@ -115,6 +130,7 @@ def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugge
         assert after.now == stood
         assert all(queue.held <= 1000 + 128 for queue in after.queues)
         assert sum(queue.held for queue in after.queues) > 0
+        look_and_step(stack, debugger)
         debugger.resume()
         assert ours.result(LIMIT_S) == digest(stream(1, size))
     assert got == [digest(stream(2, size))]
@@ -231,10 +247,10 @@ def test_a_live_connection_gets_a_packet_that_nobody_sent(stack: Stack, debugger
 
 
 def test_an_event_stops_the_stack(stack: Stack, debugger: Debugger) -> None:
-    """`event retransmit and conn.cwnd < 20`: met while all packets are lost on the cable; it says about whom."""
+    """`event retransmit and conn.cwnd < 20`: met while a third of the packets is lost; it says about whom."""
     assert stack.namespace is not None
     with KernelServer(stack.namespace, stack.host, streams.answers_digest) as server:
-        debugger.add_breakpoint("event retransmit and conn.cwnd < 20", once=True)
+        debugger.add_breakpoint(f"event retransmit and conn.cwnd < 20 and conn.remote_port == {server.port}", once=True)
         stack.ask("link", "fault.set", seam="link", direction="down", loss=0.3, seed=5)
         ours = stack.submit(streams.app_upload, stack.host, server.port, 3, 3_000_000)
         state = debugger.wait_for_stop(30)
