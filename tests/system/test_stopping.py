@@ -367,6 +367,61 @@ def test_the_command_line_and_a_script(stack: Stack, tmp_path: Path) -> None:
     assert not stack.ask("tcp", "status")["held"]
 
 
+_SESSION = """
+import sys
+from levelip.cli.common import Stack
+from levelip.cli.prompt import Prompt
+prompt = Prompt(Stack(*sys.argv[1:3]))
+for line in sys.stdin:
+    prompt.carry_out(line.strip(), echo=True)
+    sys.stdout.flush()
+"""
+"""Carries out every line, also after one that failed."""
+
+
+def test_every_command_as_it_is_typed(stack: Stack, tmp_path: Path) -> None:
+    """In one session: packets put in, looked at, changed, moved, delayed, dropped and let go; breakpoints; a timer."""
+    whose = f"'{stack.address}:9>{stack.host}:4000'"
+    lines = [
+        ("hold", "the clock stands"),
+        (f"inject ip-tcp:up 'S 5:5(0) win 77' --conn {whose}", "at ip-tcp:up, held as t"),
+        ("held dup .", "right behind it"),
+        ("edit . tcp.window_size_value=78", "win 78"),
+        ("edit . ip.ttl=300", "ip.ttl"),
+        ("p .", "tcp.window_size_value"),
+        ("move . last", "is at place 1 of its queue"),
+        ("l ip-tcp", "win 78"),
+        ("delay . 10s", "goes 10s after the stack goes on"),
+        ("l tcp", "ms left"),
+        ("drop .", "dropped t"),
+        (f"inject link-ip:up --set tcp.flags.syn=1 --set tcp.dstport=9 --conn {whose}", "at link-ip:up, held as i"),
+        ("release --all --at link-ip", "held at ip-tcp"),
+        ("b tcp.flags.syn --at link", "breakpoint 1: tcp.flags.syn --at link"),
+        ("b tcp.flags.sin", "did you mean tcp.flags.syn"),
+        ("disable 1", "disabled: 1"),
+        ("info b", "packet  off"),
+        ("enable 1", "enabled: 1"),
+        ("d 1", "removed: 1"),
+        ("d 1", "there is no breakpoint 1"),
+        ("inject link:sideways 'S'", "is no seam"),
+        (f"inject link:up --file {tmp_path / 'none'}", "does not exist"),
+        ("s --at ip-tcp:up", "drop, for a port where nobody listens"),
+        ("s --timer", "the clock jumped by"),
+        ("status", "by lvlip debug (pid"),
+        ("c &", "goes on"),
+    ]
+    script = "\n".join(line for line, _ in lines)
+    child = stack.popen(
+        ["-c", _SESSION, stack.name, str(stack.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    output, _ = child.communicate(script, timeout=60)
+    parts = output.split("(lvlip) ")[1:]
+    assert len(parts) == len(lines), output
+    for part, (line, told) in zip(parts, lines, strict=True):
+        assert part.startswith(line) and told in part, f"{told!r} is not in: {part}"
+
+
 def test_ctrl_c_holds_at_the_prompt(stack: Stack) -> None:
     """At the prompt, and while `continue` waits; what is typed is completed."""
     assert stack.namespace is not None
