@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
+        "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
         "script":  ("script", "Run packet scripts against the stack's cores, in virtual time."),
     },

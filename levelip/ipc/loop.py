@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -29,6 +29,9 @@ from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
+
+if TYPE_CHECKING:
+    from levelip.ipc.addondesk import AddonDesk
 
 _RECEIVE = 128  # frames from one port in one round
 _IDLE_MS = 250  # longest sleep: hellos, housekeeping
@@ -51,6 +54,7 @@ class Loop:
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
         self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
         self.faults = Faults(runtime)
+        self._desk: AddonDesk | None = None
         # by port, and only where something stands
         self._inbound: dict[str, SeamPoint] = {}
         self._outbound: dict[str, SeamPoint] = {}
@@ -276,6 +280,8 @@ class Loop:
             }.get(name)
             if own is not None:
                 return own(args)
+            if name.startswith("addon."):
+                return self._addon_desk().command(name, args)
             if self._extra is not None and (answer := self._extra(name, args)) is not None:
                 return answer
             now = self.runtime.clock.now()
@@ -369,6 +375,16 @@ class Loop:
             self._feed(self.ports[port], waiting, now)
         else:
             self._emit(self.ports[port], waiting, now, set())
+
+    def _addon_desk(self) -> AddonDesk:
+        """What addons need, made when the first one comes."""
+        if self._desk is None:
+            from levelip.ipc.addondesk import AddonDesk
+
+            self._desk = AddonDesk(
+                self.runtime, self.tap, sides=self._sides, stand=self._stand, remove=self._remove
+            )
+        return self._desk
 
     def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
         """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at
