@@ -1,0 +1,132 @@
+"""What happened within the stack: packets that differ from seam to seam, and discards that nothing else explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from levelip.debug.facts import Fact
+from levelip.debug.findings import Finding
+from levelip.debug.rules.case import MS, Case
+from levelip.tracing.reasons import Severity, lookup
+from levelip.wire.tcp import CWR, FIN, PSH
+
+_SPLIT = CWR | FIN | PSH  # flags that a piece of a super-segment may lack
+_SETTLED = 50 * MS
+"""A frame that went in so long before the end of the records should have come out."""
+
+
+def changed(case: Case) -> Iterator[Finding]:
+    """A frame and the one that it became at the next seam on its way."""
+    collection = case.collection
+    for one in collection.facts:
+        if one.conn != case.conversation.name or not one.is_tcp:
+            continue
+        before = next(
+            (
+                fact
+                for cause in one.causes[:1]
+                for fact in collection.by_id.get(cause, ())
+                if fact.up == one.up and fact.is_tcp
+            ),
+            None,
+        )
+        same = collection.by_id[one.id]
+        if before is None and len(same) > 1 and same[0] is not one:
+            before = same[0]  # out of one process, in at the next
+        if before is None or before is one:
+            continue
+        if differences := _differ(before, one):
+            yield Finding(
+                "changed_inside",
+                f"{one.name} is not what {before.name} was: " + ", ".join(differences),
+                one,
+                one.mono,
+                [f"{before.process}, {before.seam} {before.direction}: {before.text()}",
+                 f"{one.process}, {one.seam} {one.direction}: {one.text()}"],
+            )  # fmt: skip
+            return
+
+
+def _differ(before: Fact, after: Fact) -> list[str]:
+    pairs = [
+        ("source", f"{before.src}:{before.sport}", f"{after.src}:{after.sport}"),
+        ("destination", f"{before.dst}:{before.dport}", f"{after.dst}:{after.dport}"),
+        ("ack", before.ack, after.ack),
+        ("window", before.window, after.window),
+        ("options", str(before.options), str(after.options)),
+    ]
+    if before.length == after.length:
+        pairs.append(("seq", before.seq, after.seq))
+    if before.flags & ~_SPLIT != after.flags & ~_SPLIT:
+        pairs.append(("flags", before.letters, after.letters))
+    return [f"{name} {old} → {new}" for name, old, new in pairs if old != new]
+
+
+def vanished(case: Case) -> Iterator[Finding]:
+    """On its way down it was seen to go into a process whose lower side is watched too, and nothing came out."""
+    collection = case.collection
+    end = max((fact.mono for fact in collection.facts), default=0) - _SETTLED
+    watched = {(fact.process, fact.seam, fact.direction) for fact in collection.facts}
+    missing: list[Fact] = []
+    for one in collection.facts:
+        if one.conn != case.conversation.name or one.mono > end or one.direction != "in" or not one.is_tcp:
+            continue
+        beyond = _beyond(one)
+        if beyond is None or beyond not in watched or one.id in collection.told:
+            continue
+        if not any(
+            fact.up == one.up for child in collection.caused.get(one.id, ()) for fact in collection.by_id.get(child, ())
+        ):
+            missing.append(one)
+    if missing:
+        one = missing[0]
+        yield Finding(
+            "vanished_inside",
+            f"{one.name} went into {one.process} and nothing came out; {len(missing)} in all met the same",
+            one,
+            one.mono,
+            certain=False,
+        )
+
+
+def _beyond(one: Fact) -> tuple[str, str, str] | None:
+    """Where what a process takes in at a packet seam comes out again."""
+    return {
+        ("link", "link"): ("link", "link-ip", "out"),
+        ("ip", "link-ip"): ("ip", "ip-tcp", "out"),
+        ("ip", "ip-tcp"): ("ip", "link-ip", "out"),
+        ("link", "link-ip"): ("link", "link", "out"),
+    }.get((one.process, one.seam))
+
+
+_TOLD = frozenset(
+    {"tcp_checksum", "ip_bad_checksum", "tcp_rst_outside", "tcp_rst_guessed", "tcp_syn_inside", "arp_unanswered",
+     "tcp_no_timestamp"}
+)  # fmt: skip
+"""Reasons that other rules tell of."""
+
+
+def discards(case: Case) -> Iterator[Finding]:
+    """Whatever else was dropped and is more than the daily round."""
+    done: set[str] = set()
+    for told in case.conversation.events:
+        event = told.event
+        if event.kind != "drop" or event.reason in _TOLD or event.reason in done:
+            continue
+        reason = lookup(event.reason)
+        if reason is not None and reason.severity is Severity.NORMAL and reason.layer != "ipc":
+            continue
+        done.add(event.reason)
+        count = sum(other.event.reason == event.reason for other in case.conversation.events)
+        fact = case.collection.origin(event.frame)
+        yield Finding(
+            "discarded",
+            f"{told.process} discarded {fact.name if fact is not None else 'a packet'}: {reason or event.reason}"
+            + (f"; {count} times in all" if count > 1 else ""),
+            fact,
+            told.mono,
+            [f"lvlip explain {event.reason}"],
+        )
+
+
+RULES = (changed, vanished, discards)
