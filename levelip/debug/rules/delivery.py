@@ -60,6 +60,28 @@ def late_acks(case: Case) -> Iterator[Finding]:
     )
 
 
+def twice(case: Case) -> Iterator[Finding]:
+    """The peer says by a D-SACK block, the first one and below its ACK, that it has something twice (RFC 2883 4)."""
+    for seg in case.conversation.theirs.segs:
+        blocks = seg.fact.options.sack
+        if not blocks or not seg.fact.has_ack or 0 < (blocks[0][1] - seg.fact.ack) & 0xFFFF_FFFF < 1 << 31:
+            continue  # the block lies beyond the ACK: what RFC 2018 says
+        number = case.conversation.ours.number
+        low = number(blocks[0][0])
+        again = [one for one in case.sent if one.again and one.mono < seg.mono and one.seg.seq <= low < one.seg.end]
+        if not again:
+            continue
+        one = again[-1]
+        yield Finding(
+            "spurious_retransmission",
+            f"{case.numbers(one.seg)} were sent again as {one.seg.fact.name}, and {seg.fact.name} says that they came twice",
+            one.seg.fact,
+            one.mono,
+            ["a D-SACK block: the first transmission arrived, only later than others or than its ACK was waited for"],
+        )
+        return
+
+
 def losses(case: Case) -> Iterator[Finding]:
     """Ours that were sent again and acknowledged by the repetition alone."""
     lost = [one for one in case.sent if not one.again and one.repeated is not None and not _echoes_first(one)]
@@ -260,4 +282,4 @@ def icmp_errors(case: Case) -> Iterator[Finding]:
             )
 
 
-RULES = (black_hole, silence, late_acks, fins, checksums, icmp_errors, losses, peer_losses)
+RULES = (black_hole, silence, late_acks, twice, fins, checksums, icmp_errors, losses, peer_losses)

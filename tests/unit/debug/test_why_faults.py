@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.unit.debug.planted import Planted, cause
+import pytest
+
+from levelip.debug.collection import Collection
+from levelip.debug.why import Unknown, why
+from levelip.frames.packet import format_frame_id
+from tests.netsim.whole import B
+from tests.unit.debug.planted import PORT, Planted, cause
 
 TEXT = b"0123456789" * 3000
 
@@ -250,3 +256,99 @@ def hook(packet, context):
     planted.connect(TEXT * 2, eof=True)
     first = cause(planted.story(), "segment_lost")
     assert not first.up and first.length
+
+
+def test_a_segment_that_is_overtaken(tmp_path: Path) -> None:
+    """One segment of ours is held back for 30 ms: sent again for nothing, as the peer's D-SACK says (RFC 2883)."""
+    planted = Planted(tmp_path, """
+@addon.frame("tcp.len > 0", way="down")
+def hook(packet, context):
+    context.state.seen = getattr(context.state, "seen", 0) + 1
+    if context.state.seen == 25:
+        packet.delay(30)
+""")  # fmt: skip
+    planted.connect(TEXT * 3, eof=True)
+    first = cause(planted.story(), "spurious_retransmission")
+    assert not first.up and first.length
+
+
+def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
+    """The RST that answers the SYN (RFC 9293 3.10.7.1)."""
+    planted = Planted(tmp_path, "def frame(packet, context): pass")
+    planted.a.connect(B, 81)
+    planted.wait(3)
+    (story,) = why(Collection(planted.a.records), "81")
+    first = cause(story, "refused")
+    assert first.rst and first.up
+
+
+def test_a_syn_that_nobody_answers(tmp_path: Path) -> None:
+    """All SYNs are lost: the first is where it begins."""
+    planted = Planted(tmp_path, """
+@addon.frame("tcp.flags.syn", way="down")
+def hook(packet, context):
+    packet.drop()
+""")  # fmt: skip
+    planted.connect(b"x", seconds=10)
+    first = cause(planted.story(), "syn_unanswered")
+    assert first.syn and not first.up
+
+
+def test_a_host_that_is_not_there(tmp_path: Path) -> None:
+    """ARP requests stay without an answer (RFC 1122 2.3.2.1)."""
+    planted = Planted(tmp_path, """
+@addon.frame("arp", way="up")
+def hook(packet, context):
+    packet.drop()
+""")  # fmt: skip
+    planted.connect(b"x", seconds=10)
+    story = planted.story()
+    first = cause(story, "neighbour_silent")
+    assert first.arp is not None and first.arp.oper == 1
+
+
+def test_a_peer_that_does_not_read(tmp_path: Path) -> None:
+    """Its window closes and stays closed (RFC 9293 3.8.6.1): no fault of the network."""
+    planted = Planted(tmp_path, "def frame(packet, context): pass")
+    planted.a.connect(B, PORT, TEXT * 20)
+    planted.net.run(lambda: bool(planted.b.accepted), seconds=1)
+    planted.b.accepted[0].reading = False
+    planted.wait(5)
+    first = cause(planted.story(), "zero_window")
+    assert first.up and first.window == 0
+
+
+def test_the_story_of_one_packet(tmp_path: Path) -> None:
+    """Asked by its id at any seam, the first wrong packet's story names the finding; another's names where to look."""
+    planted = Planted(tmp_path, """
+@addon.frame("tcp.flags.syn", way="up")
+def hook(packet, context):
+    packet["tcp.options.mss_val"] = 536
+""")  # fmt: skip
+    planted.connect(b"GET", eof=True, reply=TEXT)
+    collection = Collection(planted.a.records)
+    wrong = cause(planted.story(), "mss_rewritten")
+    kin = [wrong.id, *collection.caused[wrong.id]]
+    assert len(kin) == 2
+    for id_ in kin:
+        (story,) = why(collection, format_frame_id(id_))
+        assert story.cause is not None and story.cause.name == "mss_rewritten"
+        assert any("SYN_SENT → ESTABLISHED" in line for line in story.sentences)
+    (story,) = why(collection, next(fact for fact in collection.facts if fact.length).name)
+    assert not story.findings
+    assert f"first wrong packet {wrong.name}" in story.sentences[-1]
+
+
+def test_what_was_not_recorded_is_told(tmp_path: Path) -> None:
+    """Names of connections that are there, instead of a guess."""
+    planted = Planted(tmp_path, "def frame(packet, context): pass")
+    planted.connect(b"x")
+    collection = Collection(planted.a.records)
+    for subject in ("81", "10.0.0.9:80", "1.2.3.4:5>6.7.8.9:10", "tcp-00001-9999"):
+        with pytest.raises(Unknown, match="recorded"):
+            why(collection, subject)
+    name = next(iter(collection.conversations))
+    for subject in (name, ">".join(reversed(name.split(">"))), "10.0.0.2:80", "80", "10.0.0.2"):
+        assert [story.subject for story in why(collection, subject)] == [name]
+    with pytest.raises(Unknown, match="no connections"):
+        why(Collection(), "80")
