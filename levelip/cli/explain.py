@@ -85,5 +85,6 @@ def _list(stack: Stack) -> None:
         for row in rows:
             stack.emit(row)
         return
-    table = [(row["layer"] or row["kind"], row["reason"], row["severity"], row["sentence"], row["rule"]) for row in rows]
+    columns_ = ("reason", "severity", "sentence", "rule")
+    table = [(row["layer"] or row["kind"], *(row[name] for name in columns_)) for row in rows]
     click.echo(columns(table, ("layer", "reason", "severity", "means", "rule")))

@@ -26,7 +26,7 @@ def show_journeys(
     from levelip.debug.collection import Collection
     from levelip.debug.journeys import Journeys, journey_data, journey_lines
 
-    stream = Journeys(Collection())
+    stream = Journeys(Collection(), whole=file is None)
     left = count if count is not None else -1
 
     def tell(until: int) -> bool:

@@ -39,7 +39,7 @@ def command(
     filter_ = make_filter(host, port, proto, flags)
     with interruptible():
         taken = list(records(stack, file, seconds, filter_, whole=True))
-    groups = paths(journeys(taken))
+    groups = paths(journeys(taken, whole=file is None))
     if stack.json:
         for group in groups:
             stack.emit(

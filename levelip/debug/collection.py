@@ -191,12 +191,12 @@ class Collection:
         if not one.id:
             return
         known = self.by_id[one.id]
+        if one.conn and not any(fact.seq == one.seq for fact in known):
+            self.of_conn[one.conn].append(one)
         known.append(one)
         if len(known) == 1:
             for cause in one.causes:
                 self.caused[cause].append(one.id)
-            if one.conn:
-                self.of_conn[one.conn].append(one)
 
     def _forget(self) -> None:
         """The older half."""
@@ -221,10 +221,11 @@ class Collection:
     def on_wire(self) -> Iterator[Fact]:
         """Each frame of the outermost seam once."""
         wire = self.wire
-        done: set[int] = set()
+        done: set[tuple[int, int]] = set()
         for one in self.facts:
-            if one.seam == wire and one.id not in done:
-                done.add(one.id)
+            key = one.id, one.seq  # pieces that a fault cut share an id
+            if one.seam == wire and key not in done:
+                done.add(key)
                 yield one
 
     @property

@@ -226,8 +226,11 @@ def _holds(collection: Collection, first: Fact, told: Told) -> bool:
 class Journeys:
     """Journeys from records that go on coming, each told of once, when nothing more of it is to be expected."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, *, whole: bool = False) -> None:
+        """`whole`: leave out packets that were on their way when the records began; both sides of each pipe must be
+        recorded."""
         self.collection = collection
+        self._whole = whole
         self._waiting: deque[Fact] = deque()
         self._done: dict[int, None] = {}
 
@@ -248,12 +251,14 @@ class Journeys:
             self._done.update(dict.fromkeys(made.ids))
             if len(self._done) > _REMEMBERED:
                 self._done = dict.fromkeys(list(self._done)[_REMEMBERED // 2 :])
-            yield made
+            first = made.first
+            if not self._whole or first.direction == "out" or (first.up and first.seam == "link"):
+                yield made
 
 
-def journeys(source: Source) -> Iterator[Journey]:
-    """Every packet's, in the order in which they began, of records that are all there."""
-    stream = Journeys(Collection())
+def journeys(source: Source, *, whole: bool = False) -> Iterator[Journey]:
+    """Every packet's, in the order in which they began, of records that are all there. `whole`: see Journeys."""
+    stream = Journeys(Collection(), whole=whole)
     for record in source:
         stream.add(record)
     yield from stream.ready(1 << 63)

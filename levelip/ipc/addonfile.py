@@ -95,7 +95,7 @@ def load_file(path: str, name: str) -> AddonFile:
     try:
         exec(compile(source, path, "exec"), module.__dict__)  # an addon is code of the stack's owner
     except (Exception, SystemExit, KeyboardInterrupt, TookTooLong) as error:
-        raise AddonError(trace(error, path)) from None
+        raise AddonError(f"{path} does not load:\n{trace(error, path)}") from None
     found = AddonFile(module, stamp, (module.__doc__ or "").strip().partition("\n")[0])
     try:
         found.hooks = find_hooks(module)

@@ -444,7 +444,8 @@ class AddonStage:
         if isinstance(packet.frame.payload, Place):
             world.memory.free(packet.frame.payload)
         self._addons.tell(
-            addon.name, Event(now, "drop", reasons.ADDON_DROP.name, packet.frame.id, "", {"seam": self.seam})
+            addon.name,
+            Event(now, "drop", reasons.ADDON_DROP.name, packet.frame.id, packet.view.connection(), {"seam": self.seam}),
         )
 
 

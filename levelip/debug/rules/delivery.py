@@ -74,7 +74,7 @@ def twice(case: Case) -> Iterator[Finding]:
         one = again[-1]
         yield Finding(
             "spurious_retransmission",
-            f"{case.numbers(one.seg)} were sent again as {one.seg.fact.name}, and {seg.fact.name} says that they came twice",
+            f"{case.numbers(one.seg)} were sent again as {one.seg.fact.name}; {seg.fact.name} says they came twice",
             one.seg.fact,
             one.mono,
             ["a D-SACK block: the first transmission arrived, only later than others or than its ACK was waited for"],

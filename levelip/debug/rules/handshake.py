@@ -20,7 +20,7 @@ def window_scale(case: Case) -> Iterator[Finding]:
     syn = talk.theirs.syn
     plain = (seg for seg in talk.theirs.segs if not seg.fact.syn and not seg.fact.rst and seg.edge is not None)
     first = next(plain, None)
-    if syn is None or first is None or not first.fact.window or not syn.window:
+    if syn is None or talk.ours.syn is None or first is None or not first.fact.window or not syn.window:
         return
     granted = next(seg for seg in talk.theirs.segs if seg.fact is syn)
     shift = talk.scale_of(talk.theirs)

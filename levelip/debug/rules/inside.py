@@ -17,34 +17,35 @@ _SETTLED = 50 * MS
 
 def changed(case: Case) -> Iterator[Finding]:
     """A frame and the one that it became at the next seam on its way."""
-    collection = case.collection
+    collection, name = case.collection, case.conversation.name
     for one in collection.facts:
-        if one.conn != case.conversation.name or not one.is_tcp:
+        if not one.is_tcp:
             continue
-        before = next(
-            (
-                fact
-                for cause in one.causes[:1]
-                for fact in collection.by_id.get(cause, ())
-                if fact.up == one.up and fact.is_tcp
-            ),
-            None,
-        )
-        same = collection.by_id[one.id]
-        if before is None and len(same) > 1 and same[0] is not one:
-            before = same[0]  # out of one process, in at the next
-        if before is None or before is one:
+        before = [fact for fact in _before(case, one) if fact.is_tcp and fact.up == one.up]
+        if name not in {one.conn, *(fact.conn for fact in before)}:
             continue
-        if differences := _differ(before, one):
+        differences = [_differ(fact, one) for fact in before]
+        if len(differences) == 1 and differences[0]:  # of several, it may be a piece of any
+            was = before[0]
             yield Finding(
                 "changed_inside",
-                f"{one.name} is not what {before.name} was: " + ", ".join(differences),
+                f"{one.name} is not what {was.name} was: " + ", ".join(differences[0]),
                 one,
                 one.mono,
-                [f"{before.process}, {before.seam} {before.direction}: {before.text()}",
+                [f"{was.process}, {was.seam} {was.direction}: {was.text()}",
                  f"{one.process}, {one.seam} {one.direction}: {one.text()}"],
             )  # fmt: skip
             return
+
+
+def _before(case: Case, one: Fact) -> list[Fact]:
+    """What it was at the seam before: the frame that led to it, or itself at the other end of a pipe."""
+    by_id = case.collection.by_id
+    if one.direction == "in":
+        here = [fact for fact in by_id[one.id] if fact.process != one.process and fact.direction == "out"]
+        if here:
+            return here
+    return list({(fact.seam, fact.seq): fact for cause in one.causes[:1] for fact in by_id.get(cause, ())}.values())
 
 
 def _differ(before: Fact, after: Fact) -> list[str]:

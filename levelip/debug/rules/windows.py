@@ -15,6 +15,8 @@ STALL = 200 * MS
 def shrunk(case: Case) -> Iterator[Finding]:
     """The right edge of the peer's window moves left. One unit of the scale is rounding (RFC 7323 2.4)."""
     talk = case.conversation
+    if talk.ours.syn is None or talk.theirs.syn is None:
+        return
     unit = 1 << talk.scale_of(talk.theirs)
     best: Seg | None = None
     newest = (-1, -1)
@@ -66,6 +68,8 @@ def _closed(name: str, who: str, closed: Seg, opened: Seg | None) -> Finding:
 
 def overrun(case: Case) -> Iterator[Finding]:
     """The peer's data beyond what we granted."""
+    if case.conversation.ours.syn is None or case.conversation.theirs.syn is None:
+        return  # how windows are scaled is unknown
     edge, scale = None, case.conversation.scale_of(case.conversation.ours)
     for seg in case.conversation.segs():
         if not seg.fact.up:

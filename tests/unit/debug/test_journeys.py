@@ -1,4 +1,4 @@
-"""Journeys: a packet's way through all processes, where time goes, what was decided, what it led to; read from a trace."""
+"""Journeys: a packet's way through all processes, where time goes, what was decided, what it led to; from traces."""
 
 from __future__ import annotations
 
