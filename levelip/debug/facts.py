@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from levelip.debug.tap import (
@@ -144,10 +145,15 @@ def fact(record: Record) -> Fact:
     return one
 
 
+@lru_cache(65_536)
+def _text(address: bytes) -> str:
+    return format_address(address)
+
+
 def _address(value: Any) -> str:
     if isinstance(value, str):  # a trace that was read back
         value = bytes.fromhex(value)
-    return format_address(value) if isinstance(value, bytes) and len(value) in (4, 16) else ""
+    return _text(value) if isinstance(value, bytes) and len(value) in (4, 16) else ""
 
 
 def _device(one: Fact, data: bytes, length: int) -> None:
@@ -174,7 +180,7 @@ def _ip(one: Fact, data: bytes, length: int) -> None:
     start = (data[0] & 15) * 4
     total, one.ident, offset = struct.unpack_from(">HHH", data, 2)
     one.ttl, one.proto = data[8], data[9]
-    one.src, one.dst = format_address(data[12:16]), format_address(data[16:20])
+    one.src, one.dst = _text(data[12:16]), _text(data[16:20])
     one.dont_fragment = bool(offset & 0x4000)
     if one.record[GSO] or total > length or not total:
         total = length

@@ -114,7 +114,8 @@ _ROWS = (
     Kind("changed_inside", "a packet was changed within this stack", "lvlip addon list, lvlip fault show",
          "An addon, a fault or an edit at that seam did it."),
     Kind("vanished_inside", "a packet went into a process and nothing came of it", "lvlip stat --drops",
-         "A fault or an addon took it, a pipe was full, or the process was restarted."),
+         "A fault or an addon took it, a pipe was full, or the process was restarted.",
+         _LOSSES),
     Kind("discarded", "a packet was discarded", "the reason's own rule, RFC and section: lvlip explain REASON",
          "lvlip explain REASON says more."),
 )  # fmt: skip

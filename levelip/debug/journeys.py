@@ -251,9 +251,16 @@ class Journeys:
             self._done.update(dict.fromkeys(made.ids))
             if len(self._done) > _REMEMBERED:
                 self._done = dict.fromkeys(list(self._done)[_REMEMBERED // 2 :])
-            first = made.first
-            if not self._whole or first.direction == "out" or (first.up and first.seam == "link"):
+            if not self._whole or _from_its_beginning(made):
                 yield made
+
+
+def _from_its_beginning(one: Journey) -> bool:
+    """Whether what made it is recorded, or its first step: not so of what was on its way when the records began."""
+    first = one.first
+    if first.up and first.seam == "link":
+        return True
+    return first.direction == "out" and not (first.up and first.causes and one.from_frame is None)
 
 
 def journeys(source: Source, *, whole: bool = False) -> Iterator[Journey]:

@@ -51,18 +51,21 @@ def investigate(collection: Collection, conversation: Conversation) -> tuple[lis
     earlier before the later."""
     case = Case(collection, conversation)
     found = [finding for rule in RULES for finding in rule(case)]
-    explained = {
-        id(other)
-        for finding in found
-        for other in found
-        if other is not finding and other.name in finding.kind.explains
-    }
+    explained = {id(other) for finding in found for other in found if _explains(finding, other)}
     causes = sorted((one for one in found if id(one) not in explained), key=_rank)
     return causes, sorted((one for one in found if id(one) in explained), key=lambda one: one.at)
 
 
+def _explains(finding: Finding, other: Finding) -> bool:
+    if other is finding or other.name not in finding.kind.explains:
+        return False
+    if finding.name != "vanished_inside" or finding.packet is None or other.packet is None:
+        return True
+    return finding.packet.up == other.packet.up  # what is lost on the way out explains no hole in what comes
+
+
 _MINOR = frozenset(
-    {"segment_lost", "peer_segment_lost", "discarded", "vanished_inside", "reset_by_us", "our_zero_window"}
+    {"segment_lost", "peer_segment_lost", "discarded", "reset_by_us", "our_zero_window"}
 )
 """What is so often a consequence of something else that it comes after what is not."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from levelip.debug.facts import Fact
@@ -83,11 +84,78 @@ def vanished(case: Case) -> Iterator[Finding]:
         one = missing[0]
         yield Finding(
             "vanished_inside",
-            f"{one.name} went into {one.process} and nothing came out; {len(missing)} in all met the same",
+            f"{one.name} went into {one.process} and nothing came out"
+            + (f"; so did {len(missing) - 1} more" if len(missing) > 1 else ""),
             one,
             one.mono,
             certain=False,
         )
+
+
+def never_left(case: Case) -> Iterator[Finding]:
+    """What is sent again was never seen on the wire before: the first of it was lost between tcp and the device."""
+    upper = _upper(case, up=False)
+    if not upper or case.collection.wire == "ip-tcp":
+        return
+    lost = [one for one in case.sent if one.again and one.first is None and one.seg.fact.length]
+    for one in lost:
+        made = [fact for fact in upper if _covers(fact, one.seg.fact.seq) and fact.mono < one.mono]
+        if len(made) < 2:  # this transmission itself is one
+            continue
+        yield Finding(
+            "vanished_inside",
+            f"{case.numbers(one.seg)} left tcp as part of {made[0].name} and were never seen at "
+            f"{case.collection.wire}; they were sent again as {one.seg.fact.name}"
+            + (f"; so were parts of {len(lost) - 1} more" if len(lost) > 1 else ""),
+            made[0],
+            made[0].mono,
+        )
+        return
+
+
+def never_arrived(case: Case) -> Iterator[Finding]:
+    """Bytes that came from the network and did not reach tcp, without a reason given."""
+    upper = _upper(case, up=True)
+    if not upper or case.collection.wire == "ip-tcp":
+        return
+    end = case.collection.facts[-1].mono - _SETTLED
+    starts = sorted((fact.seq, fact.seq + fact.length, fact.mono) for fact in upper)
+    told = case.collection.told
+    missing = []
+    for one in case.came:
+        fact = one.seg.fact
+        if not fact.length or fact.mono > end or fact.id in told or fact.seq + fact.length > 1 << 32:
+            continue
+        if any(child in told for child in case.collection.caused.get(fact.id, ())):
+            continue
+        until = one.repeated.mono if one.repeated is not None else 1 << 63
+        index = bisect_right(starts, (fact.seq, 1 << 33, 0))
+        near = starts[max(0, index - 64) : index]
+        if not any(low <= fact.seq < high and fact.mono <= mono < until for low, high, mono in near):
+            missing.append(one)
+    if missing:
+        fact = missing[0].seg.fact
+        yield Finding(
+            "vanished_inside",
+            f"{case.numbers(missing[0].seg)} came as {fact.name} and did not reach tcp"
+            + (f"; nor did {len(missing) - 1} more segments" if len(missing) > 1 else ""),
+            fact,
+            fact.mono,
+        )
+
+
+def _upper(case: Case, *, up: bool) -> list[Fact]:
+    """Data segments of the connection as tcp sees them."""
+    return [
+        fact
+        for fact in case.collection.facts
+        if fact.process == "tcp" and fact.seam == "ip-tcp" and fact.up == up and fact.length
+        and fact.conn == case.conversation.name
+    ]  # fmt: skip
+
+
+def _covers(fact: Fact, seq: int) -> bool:
+    return (seq - fact.seq) & 0xFFFF_FFFF < fact.length
 
 
 def _beyond(one: Fact) -> tuple[str, str, str] | None:
@@ -130,4 +198,4 @@ def discards(case: Case) -> Iterator[Finding]:
         )
 
 
-RULES = (changed, vanished, discards)
+RULES = (changed, vanished, never_left, never_arrived, discards)

@@ -12,8 +12,10 @@ import pytest
 from levelip.debug.collection import Collection
 from levelip.debug.why import Unknown, why
 from levelip.frames.packet import format_frame_id
-from tests.netsim.whole import B
-from tests.unit.debug.planted import PORT, Planted, cause
+from levelip.ipc.addons import Addons
+from levelip.ipc.seampoint import SeamPoint
+from tests.netsim.whole import B, World
+from tests.unit.debug.planted import PORT, Planted, addon_file, cause
 
 TEXT = b"0123456789" * 3000
 
@@ -352,3 +354,47 @@ def test_what_was_not_recorded_is_told(tmp_path: Path) -> None:
         assert [story.subject for story in why(collection, subject)] == [name]
     with pytest.raises(Unknown, match="no connections"):
         why(Collection(), "80")
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+@pytest.mark.parametrize("seam", ["ip-tcp", "link-ip"])
+def test_a_packet_that_is_lost_within_the_stack(tmp_path: Path, seam: str, way: str) -> None:
+    """A fault at a seam inside takes pieces of super-segments: they are in the records before it and not behind."""
+    planted = Planted(tmp_path, "def frame(packet, context): pass")
+    inside = Addons(World(planted.net, "tcp"), [(seam, way)])
+    path = addon_file(tmp_path, f"""
+@addon.frame("tcp.len > 0", seam="{seam}", way="{way}", frames="wire")
+def hook(packet, context):
+    context.state.seen = getattr(context.state, "seen", 0) + 1
+    if context.state.seen in (6, 9):
+        packet.drop()
+""", "inside.py")  # fmt: skip
+    assert inside.load(str(path), {}, planted.net.now) is not None
+    point = planted.a.points[seam, way] = SeamPoint(seam, way)
+    point.put("addon", inside.stage(seam, way))
+    planted.connect(TEXT, eof=True, reply=TEXT)
+    story = planted.story()
+    assert story.cause is not None
+    assert story.cause.name == "vanished_inside", [(one.name, one.says) for one in story.findings]
+    assert story.first_wrong is not None
+    assert story.first_wrong.up == (way == "up")
+
+
+def test_a_packet_that_is_changed_within_the_stack(tmp_path: Path) -> None:
+    """The seam behind which it is another, with what changed."""
+    planted = Planted(tmp_path, "def frame(packet, context): pass")
+    inside = Addons(World(planted.net, "ip"), [("link-ip", "up")])
+    path = addon_file(tmp_path, """
+@addon.frame("tcp.flags.syn", seam="link-ip")
+def hook(packet, context):
+    packet["tcp.window_size_value"] = 1000
+""", "inside.py")  # fmt: skip
+    assert inside.load(str(path), {}, planted.net.now) is not None
+    point = planted.a.points["link-ip", "up"] = SeamPoint("link-ip", "up")
+    point.put("addon", inside.stage("link-ip", "up"))
+    planted.connect(b"x", eof=True, reply=TEXT)
+    story = planted.story()
+    assert story.cause is not None and story.cause.name == "changed_inside"
+    assert "window 65160 → 1000" in story.cause.says
+    assert story.first_wrong is not None
+    assert (story.first_wrong.process, story.first_wrong.seam) == ("ip", "link-ip")
