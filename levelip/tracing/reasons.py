@@ -76,6 +76,7 @@ UNKNOWN_KEY      = _reason("unknown_key", "ipc", E, "a connection to a tcp:// en
 FAULT_LOSS       = _reason("fault_loss", "ipc", N, "lost on purpose (lvlip fault)")
 ADDON_DROP       = _reason("addon_drop", "ipc", N, "taken out on purpose (lvlip addon)")
 ADDON_QUEUE      = _reason("addon_queue", "ipc", O, "an addon keeps too many frames back")
+DEBUG_DROP       = _reason("debug_drop", "ipc", N, "dropped by hand while it was held (lvlip held drop)")
 # --- ip: what came in (layers.ip.validate)
 IP_TRUNCATED       = _reason("ip_truncated", "ip", E, "shorter than its IPv4 header", "RFC 791 3.1")
 IP_VERSION         = _reason("ip_bad_version", "ip", N, "not IP version 4", "RFC 1122 3.2.1.1")
