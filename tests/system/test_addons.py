@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,9 +156,9 @@ def test_the_examples_do_what_they_say(
 
 def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, tmp_path: Path) -> None:
     """A data segment's journey passes link, ip and tcp with times; paths counts it; why finds the fault of an addon."""
-    text = meanwhile(stack, host, "trace", "--journey", "--json", "--count", "40", "--proto", "tcp")
+    text = meanwhile(stack, host, "trace", "--journey", "--json", "--count", "150", "--proto", "tcp")
     found = rows(text)
-    assert len(found) == 40
+    assert len(found) == 150
     up = next(one for one in found if one["path"] == "link ↑ ip ↑ tcp")
     assert [hop["process"] for hop in up["hops"]] == ["link", "ip", "tcp"]
     assert all(0 <= hop["stay_ns"] < 10**10 for hop in up["hops"][:2])
@@ -178,8 +177,9 @@ def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, t
     stack.lvlip("addon", "load", own(tmp_path, "mss.py", (EXAMPLES / "rewrite_mss.py").read_text()), "mss=536")
     with KernelServer(host, stack.host, streams.sends(1, 100_000)) as server:
         argv = ["-m", "levelip.cli", "why", str(server.port), "--seconds", "3", "--json"]
-        listening = stack.popen(argv, stdout=subprocess.PIPE, text=True)
-        time.sleep(1)
+        listening = stack.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert listening.stderr is not None
+        assert listening.stderr.readline().startswith("listening")
         got = stack.submit(streams.app_download, stack.host, server.port)
         assert got.result(LIMIT_S) == digest(stream(1, 100_000))
         output, _ = listening.communicate(timeout=LIMIT_S)
