@@ -42,7 +42,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "address": ("address", "Show the stack's addresses, add and delete them."),
         "group":   ("group", "Show multicast groups, join and leave them."),
         "stat":    ("stat", "Show counters, and what each means."),
-        "explain": ("explain", "Explain a drop reason."),
+        "paths":   ("paths", "Group packets by the way they took through the layers, with times."),
+        "why":     ("why", "Tell the story of a packet or connection, and what went wrong first."),
+        "explain": ("explain", "Explain a reason or a finding: rule, and what to do."),
     },
     "Stop": {
         "hold":    ("hold", "Stop the stack's clock; frames wait before the layers."),
@@ -55,6 +57,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
+        "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
         "script":  ("script", "Run packet scripts against the stack's cores, in virtual time."),
     },
