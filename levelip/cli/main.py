@@ -44,6 +44,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "stat":    ("stat", "Show counters, and what each means."),
         "explain": ("explain", "Explain a drop reason."),
     },
+    "Export": {
+        "graph":   ("graph", "Draw a connection: sequence numbers, windows, round trips, ladder."),
+        "qlog":    ("qlog", "Write a connection as qlog."),
+        "metrics": ("metrics", "Serve counters and gauges to Prometheus."),
+    },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),

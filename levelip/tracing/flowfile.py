@@ -32,6 +32,8 @@ _CWND = re.compile(r"cwnd (?:[\d.]+ → )?([\d.]+)(?:, ssthresh ([\d.]+))?(?:, (
 _UNDO = re.compile(r"reduction undone, (.*), cwnd [\d.]+ → ([\d.]+)$")
 _RTT = re.compile(r"RTT (.*?)(?:, srtt (.*?))?(?:, rttvar (.*?))?(?:, RTO (.*?))?$")
 _RTO = re.compile(r"RTO expired.*?, next in ([\d.]+ m?s)")
+_RECOVERY = re.compile(r"loss recovery ([A-Z]+) → ([A-Z]+)(?:, (.*))?$")
+_LOSS = re.compile(r"\d+ bytes lost")
 _TIME = re.compile(r"([\d.]+) (m?s)$")
 
 
@@ -181,10 +183,9 @@ def _comment(model: FlowModel, when: int, text: str, id_: str, flow: Flow | None
     model.said(flow, when, process, event, said, id_)
 
 
-def event_of_text(text: str, mss: int) -> Event | None:
-    """The event behind a sentence of formatting.py, where graphs need it: state, cwnd, undo, rtt, rto; None for others.
-
-    Windows are told in segments of `mss` bytes, to a tenth.
+def event_of_text(text: str, mss: int) -> Event:
+    """The event behind a sentence of formatting.py, with its values where graphs need them: state, cwnd, undo, rtt,
+    rto, recovery; without any for others. Windows are told in segments of `mss` bytes, to a tenth.
     """
     if found := _STATE.fullmatch(text):
         cause = (found[3] or "").upper().replace(" ", "_")
@@ -199,7 +200,11 @@ def event_of_text(text: str, mss: int) -> Event | None:
     if found := _RTT.fullmatch(text):
         told = zip(("rtt", "srtt", "rttvar", "rto"), found.groups(), strict=True)
         return Event(0, "rtt", data={name: _ns(value) for name, value in told if value})
-    return None
+    if found := _RECOVERY.fullmatch(text):
+        return Event(0, "recovery", data={"old": found[1], "new": found[2], "why": found[3] or ""})
+    if _LOSS.match(text):
+        return Event(0, "loss")
+    return Event(0, re.split(r"[ ,]", text, maxsplit=1)[0])
 
 
 def _ns(text: str) -> int:
