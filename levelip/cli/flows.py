@@ -73,7 +73,7 @@ def _from_file(path: Path, conn: str | None) -> Taken:
     if not found.model.flows:
         raise Failure(f"{path}: no TCP connection among {found.packets} packets")
     flow = choose(found.model, conn, f"{path} has")
-    return Taken(flow, found.model, found.model.start or 0, str(path), found.kind != "trace")
+    return Taken(flow, found.model, found.start, path.name, found.kind != "trace")
 
 
 def choose(model: FlowModel, conn: str | None, where: str) -> Flow:

@@ -47,6 +47,8 @@ _INFINITE = 1 << 30
 _MOST_SHIFT = 14  # RFC 7323 2.3
 _PROTO_TCP = 6
 _TCP = struct.Struct(">HHIIHHHH")
+INFERRED = "inferred"
+"""Where a state has no other reason than what an onlooker makes of the segments; gone once the stack tells its own."""
 _ENDED = ("CLOSED", "TIME_WAIT")
 
 
@@ -222,7 +224,9 @@ class Flow:
         """What an event says of states, windows and round trips."""
         kind, data = event.kind, event.data
         if kind == "state" and "new" in data:
-            self.told = True
+            if not self.told:
+                self.told = True
+                self.states.rows = [row for row in self.states.rows if row.input != INFERRED]
             self.state = str(data["new"])
             row = StateRow(self._next(t), t, str(data.get("old", "")), self.state, str(data.get("input", "")), id_)
             self.states.append(row)
@@ -286,7 +290,7 @@ class Flow:
         if new is None or new == old:
             return
         self.state = new
-        self.states.append(StateRow(self._next(t), t, old, new, "inferred", id_))
+        self.states.append(StateRow(self._next(t), t, old, new, INFERRED, id_))
 
 
 def _options(head: bytes, flags: int) -> TcpOptions | None:

@@ -38,14 +38,16 @@ _TIME = re.compile(r"([\d.]+) (m?s)$")
 
 
 class FlowFile:
-    """A file and what was found in it: `model`, what `kind` of file it is, how many `packets` it has, how many of them
-    are `others` (no TCP, or no whole header), and its `damage`, if reading ended early."""
+    """A file and what was found in it: `model`, what `kind` of file it is ("pcapng", "pcap", "trace"), how many
+    `packets` it has, how many of them are `others` (no TCP, or no whole header), `start`, the time of day in ns of the
+    model's start, and its `damage`, if reading ended early."""
 
     def __init__(self, path: str | Path) -> None:
         self.kind = ""
         self.packets = 0
         self.others = 0
         self.damage = ""
+        self.start = 0
         self.path = Path(path)
         with self.path.open("rb") as stream:
             start = stream.peek(1)[:1]
@@ -55,6 +57,7 @@ class FlowFile:
             else:
                 self.model = FlowModel(infer=True)
                 self._capture(stream)
+                self.start = self.model.start or 0
 
     def _capture(self, stream: BinaryIO) -> None:
         capture = CaptureFile(stream)
@@ -92,9 +95,10 @@ class FlowFile:
 
     def _lines(self, stream: BinaryIO) -> None:
         self.kind = "trace"
-        for number, line in enumerate(stream, 1):
+        for number, text in enumerate(stream, 1):
             try:
-                record = record_of(json.loads(line))
+                line = json.loads(text)
+                record = record_of(line)
             except (ValueError, KeyError, TypeError, AttributeError):
                 if number == 1:
                     raise CaptureError("its first line is no record of lvlip trace --json") from None
@@ -102,6 +106,8 @@ class FlowFile:
                 return
             if record is None:
                 continue
+            if self.model.start is None:
+                self.start = int(line["time"])
             if record[1] == "f":
                 self.packets += 1
             if self.model.add(record) is None and record[1] == "f":

@@ -114,8 +114,8 @@ _TIME = r"\d+\.\d{6}"
 _POINT = rf"{_TIME} {_NUMBER}"
 COMMANDS = {
     "line": rf"{_POINT} {_POINT}", "dline": rf"{_POINT} {_POINT}",
-    **dict.fromkeys(["darrow", "uarrow", "larrow", "rarrow", "dtick", "utick", "ltick", "rtick", "htick", "vtick"], _POINT),
-    **dict.fromkeys(["dot", "x", "plus", "box", "diamond"], _POINT),
+    **dict.fromkeys(["darrow", "uarrow", "larrow", "rarrow", "dot", "x", "plus", "box", "diamond"], _POINT),
+    **dict.fromkeys(["dtick", "utick", "ltick", "rtick", "htick", "vtick"], _POINT),
 }  # fmt: skip
 TEXTS = ("atext", "btext", "ltext", "rtext", "ctext")
 COLOURS = {"white", "green", "red", "blue", "yellow", "purple", "orange", "magenta", "pink"}
