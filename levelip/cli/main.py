@@ -47,7 +47,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Export": {
         "graph":   ("graph", "Draw a connection: sequence numbers, windows, round trips, ladder."),
         "qlog":    ("qlog", "Write a connection as qlog."),
-
+        "metrics": ("metrics", "Serve counters and gauges to Prometheus."),
     },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
