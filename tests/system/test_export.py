@@ -216,14 +216,14 @@ def test_a_capture_that_another_tool_wrote_is_read(exports: Exports, tmp_path: P
 def test_tshark_reads_a_capture_from_a_pipe(module_stack: Stack) -> None:
     """`lvlip capture -w - | tshark -i -`."""
     capture = module_stack.popen(
-        ["-m", "levelip.cli", "capture", "-w", "-", "--at", "ip-tcp", "--at", "link", "--seconds", "2"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ["-m", "levelip.cli", "capture", "-w", "-", "--at", "link", "--proto", "icmp", "--count", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    assert capture.stderr is not None and b"capturing" in capture.stderr.readline()
     reader = subprocess.Popen(
         ["tshark", "-l", "-i", "-", "-T", "fields", "-e", "frame.interface_name", "-e", "icmp.type"],
         stdin=capture.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    time.sleep(1.0)
     module_stack.ask("ip", "ping", dst=module_stack.host)
     assert capture.wait(LIMIT_S) == 0
     output, _ = reader.communicate(timeout=LIMIT_S)
