@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from layers.tcp import loss, scoreboard
 from layers.tcp.congestion.base import AckSample
-from layers.tcp.connection import Connection
+from layers.tcp.connection import PROGRESS_EVERY, Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.loss import tell_cwnd
+from layers.tcp.output import TO_IP_MOST
 from layers.tcp.recovery import newreno
 from layers.tcp.recovery.state import CaState
 from layers.tcp.scoreboard import News
 from layers.tcp.telling import grant_due
 from layers.tcp.timers import LOSS_PROBE, OFF, PERSIST, REORDER, RETRANSMIT
+from levelip.frames.packet import Progress
 from levelip.tracing import reasons
 
 HALF = 0x8000_0000
@@ -45,6 +47,8 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0
+    if now >= conn.progress_at:
+        tell_arrival(ctx, conn, now)
     old = congestion.cwnd
     limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
     if conn.ecn.ece:  # RFC 3168 6.1.2: no growth by an ACK with ECN-Echo
@@ -69,6 +73,14 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
             loss.arm_probe(ctx, conn)
     if not conn.orphan and grant_due(conn) and not conn.dirty:
         ctx.mark_dirty(conn)
+
+
+def tell_arrival(ctx: Context, conn: Connection, now: int) -> None:
+    """What we send arrives: the neighbour on the way need not be asked whether it is there (RFC 4861 7.3.1, upper-layer
+    confirmation; Linux sk_dst_confirm). Once in a while is enough: it is believed for half a minute."""
+    conn.progress_at = now + PROGRESS_EVERY
+    if len(ctx.to_ip) < TO_IP_MOST:
+        ctx.to_ip.append(Progress(conn.remote))
 
 
 def take_ack(
@@ -100,6 +112,8 @@ def take_ack(
         conn.retransmits = 0
         conn.first_timeout_at = OFF
         conn.probes = 0
+        if now >= conn.progress_at:
+            tell_arrival(ctx, conn, now)
     if blocks:
         for left, right in good:
             scoreboard.mark_sacked(tx, conn.rack, left, right, news)

@@ -153,6 +153,18 @@ class Doubt(Struct, array_like=True, tag=11):
     dst: Address
 
 
+class Progress(Struct, array_like=True, tag=12):
+    """transport → ip: `dst` has acknowledged new data, so what is sent there arrives (RFC 4861 7.3.1); now and then."""
+
+    dst: Address
+
+
+class Confirmed(Struct, array_like=True, tag=13):
+    """ip → link: what goes by `next_hop` arrives, as a transport knows: the neighbour need not be asked for a while."""
+
+    next_hop: NextHop
+
+
 class Route(Struct, array_like=True):
     """One row of the table that ip shows to the transports. `errno`: what whoever sends there gets; 0: none."""
 
@@ -213,6 +225,6 @@ class DeviceState(Struct, array_like=True, tag=8):
 
 
 LinkToIp = Packet | LinkState | Unreachable
-IpToLink = Packet | Local
+IpToLink = Packet | Local | Confirmed
 IpToTransport = Segment | Routes | IcmpError
-TransportToIp = Segment | PathMtu | Doubt
+TransportToIp = Segment | PathMtu | Doubt | Progress
