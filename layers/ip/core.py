@@ -250,7 +250,7 @@ class Core:
     def _path_mtu(self, frame: PathMtu, now: int) -> None:
         """A transport found that an ICMP error about its segment was genuine."""
         self._ctx.now = now
-        lower_path_mtu(self._ctx, frame.dst, frame.mtu, 0)
+        lower_path_mtu(self._ctx, frame.dst, frame.mtu, 0, ms=frame.ms)
 
     def _doubt(self, frame: Doubt, now: int) -> None:
         """Advice from above (RFC 1122 3.3.1.4): a redirect that leads nowhere is no longer followed (Linux

@@ -141,10 +141,14 @@ class Local(Struct, array_like=True, tag=9):
 
 class PathMtu(Struct, array_like=True, tag=10):
     """transport → ip: packets to `dst` may have `mtu` bytes at most, as an ICMP error said that the
-    transport found to be about a segment of its own in flight (RFC 5927 7.2); ip remembers it for a while."""
+    transport found to be about a segment of its own in flight (RFC 5927 7.2).
+
+    ip remembers it for `ms`, after which the transport, too, tries larger ones again; 0: for ip's own time.
+    """
 
     dst: Address
     mtu: U32
+    ms: U32 = 0
 
 
 class Doubt(Struct, array_like=True, tag=11):
