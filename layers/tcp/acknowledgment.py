@@ -148,7 +148,7 @@ def take_ack(
 
 def _limited(conn: Connection, outstanding: int) -> bool:
     """cwnd, as this ACK has left it (an undo may have brought it back), is what holds us back: Linux
-    tcp_is_cwnd_limited, RFC 7661 4.4.1. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
+    tcp_is_cwnd_limited, RFC 7661 4.4. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
     cwnd = conn.congestion.cwnd
     if conn.ecn.ece:
         return False
