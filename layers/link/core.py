@@ -615,6 +615,7 @@ class LinkCore:
             self._start_claim(now)
         elif was_up and not state.up:
             self._claim.stop()
+            self._added.clear()
             self._see_usable()
             for _, frame in self._down:
                 self._drop(reasons.DEVICE_DOWN, frame.id)

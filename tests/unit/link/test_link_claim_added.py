@@ -135,11 +135,22 @@ def test_the_device_goes_and_comes() -> None:
     """All addresses are claimed together when it is back."""
     host = added(acd_probes=3)
     host.core.receive(DeviceState("lvl0", "tap", True, False, 1500, True, 65535), host.now)
-    assert watch(host, 10 * SECOND) == []
+    assert phases(host) == {} and host.core.next_timer() is None
+    assert watch(host, 500 * MS) == []
     host.core.receive(DeviceState("lvl0", "tap", True, True, 1500, True, 65535), host.now)
     assert phases(host) == {}
     probes = {arp.tpa for _, arp in watch(host, 20 * SECOND) if arp.spa == bytes(4)}
     assert probes == {US, NEW}
+
+
+def test_it_is_not_announced_with_the_others() -> None:
+    """It comes between the two announcements of the first address: the second is of that one alone."""
+    host = Host(announced=False, acd_probes=3)
+    while not any(arp.spa == US for _, arp in watch(host, 10 * MS)):
+        pass
+    host.core.receive(Local([US, NEW], [bytes((10, 0, 0, 255))], []), host.now)
+    said = [arp for _, arp in watch(host, 2100 * MS)]
+    assert [arp for arp in said if arp.spa != bytes(4)] == [ArpPacket.announcement(sha=OUR_MAC, spa=US)]
 
 
 @pytest.mark.parametrize("after", [0, 500 * MS, 3 * SECOND, 6 * SECOND])
