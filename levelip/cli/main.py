@@ -43,6 +43,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "group":   ("group", "Show multicast groups, join and leave them."),
         "stat":    ("stat", "Show counters, and what each means."),
         "explain": ("explain", "Explain a drop reason."),
+        "record":  ("record", "Record what enters every layer, or write what the flight recorder holds."),
+        "replay":  ("replay", "Run a recording again, call by call, and look around in it."),
     },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),

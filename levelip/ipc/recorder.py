@@ -27,7 +27,7 @@ from levelip import __version__
 from levelip.frames.core import ControlError, Core, Output, Room
 from levelip.ipc.recordfile import FileSink, write_whole
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import CODES
+from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_OUT
 from levelip.tracing.recording import END, HEAD, SNAPSHOT, End, Head, Snapshot, calls_block, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
@@ -84,7 +84,7 @@ class Recorded:
     process share, `flight` the ring's size in bytes (0: no flight recorder).
     """
 
-    def __init__(self, core: Core, config: Any, head: Head, *, flight: int, log: logging.Logger) -> None:
+    def __init__(self, core: Core, config: Any, head: Head, *, flight: int, log: logging.Logger, now: int) -> None:
         self._core = core
         self._config = config
         self._head = head
@@ -102,8 +102,7 @@ class Recorded:
         self._entries: list[bytes] = []
         self._size = 0
         self._first = 0  # number of its first call
-        self._begin = 0  # stack time of its first call, and of the newest one
-        self._now = 0
+        self._begin = self._now = now  # stack time of its first call, and of the newest one
         # since the last snapshot
         self._since = 0  # bytes
         self._taken_at = 0.0
@@ -156,6 +155,7 @@ class Recorded:
     def control(self, token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
         """The core's commands, and record.start, .stop, .dump and .status."""
         if name in COMMANDS:
+            self._time(now)
             return self._command(name, args)
         if not self.recording:
             return self._core.control(token, name, args, now)
@@ -189,7 +189,7 @@ class Recorded:
             self._time(now)
         try:
             code, shorten = CODES[type(frame)]
-            if shorten is None or self._whole or (short := shorten(frame)) is None:
+            if shorten is None or self._whole or (short := shorten(frame, KEEP_IN)) is None:
                 data = _encode((1, now, code, frame))
             else:
                 data = _encode((1, now, code, *short))
@@ -215,7 +215,7 @@ class Recorded:
             whole = self._whole
             for port, frame in output:
                 code, shorten = CODES[type(frame)]
-                if shorten is None or whole or (short := shorten(frame)) is None:
+                if shorten is None or whole or (short := shorten(frame, KEEP_OUT)) is None:
                     rows.append((port, code, frame, _NO_CUTS))
                 else:
                     rows.append((port, code, *short))

@@ -19,7 +19,8 @@ from levelip.rpc import stream
 from levelip.tracing.events import Event
 from levelip.wire.checksum import ones_sum
 
-KEEP_PACKET: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
+KEEP_IN: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
+KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front, and what lies behind is unknown
 KEEP_STREAM: Final = 128  # bytes of a stream's payload
 
 FRAMES: Final[tuple[type, ...]] = (
@@ -111,7 +112,7 @@ def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:
 
 # cutting
 
-Shorten = Callable[[Any], tuple[Any, list[Cut]] | None]
+Shorten = Callable[[Any, int], tuple[Any, list[Cut]] | None]
 
 
 def _cut(data: bytes, keep: int, name: str) -> tuple[bytes, Cut]:
@@ -127,44 +128,44 @@ def _is_plain_tcp(ip: bytes) -> bool:
     return len(ip) >= 20 and ip[0] >> 4 == 4 and ip[9] == 6 and not (ip[6] & 0x3F or ip[7])
 
 
-def _shorten_packet(frame: Any, ip: bytes | None) -> tuple[Any, list[Cut]] | None:
+def _shorten_packet(frame: Any, ip: bytes | None, keep: int) -> tuple[Any, list[Cut]] | None:
     """`ip`: where the IP header begins, to look whether it is TCP; None: it is known to be."""
     head, payload = frame.head, frame.payload
-    long_head, long_payload = _long(head, KEEP_PACKET), _long(payload, KEEP_PACKET)
+    long_head, long_payload = _long(head, keep), _long(payload, keep)
     if not (long_head or long_payload) or (ip is not None and not _is_plain_tcp(ip)):
         return None
     changes: dict[str, bytes] = {}
     cuts: list[Cut] = []
     if long_head:
-        changes["head"], cut = _cut(head, KEEP_PACKET, "head")
+        changes["head"], cut = _cut(head, keep, "head")
         cuts.append(cut)
     if long_payload:
-        changes["payload"], cut = _cut(payload, KEEP_PACKET, "payload")
+        changes["payload"], cut = _cut(payload, keep, "payload")
         cuts.append(cut)
     return msgspec.structs.replace(frame, **changes), cuts
 
 
-def _packet(frame: Any) -> tuple[Any, list[Cut]] | None:
-    return _shorten_packet(frame, frame.head[:20])
+def _packet(frame: Any, keep: int) -> tuple[Any, list[Cut]] | None:
+    return _shorten_packet(frame, frame.head[:20], keep)
 
 
-def _segment(frame: Any) -> tuple[Any, list[Cut]] | None:
-    return _shorten_packet(frame, None) if frame.proto == 6 else None
+def _segment(frame: Any, keep: int) -> tuple[Any, list[Cut]] | None:
+    return _shorten_packet(frame, None, keep) if frame.proto == 6 else None
 
 
-def _device(frame: Any) -> tuple[Any, list[Cut]] | None:
+def _device(frame: Any, keep: int) -> tuple[Any, list[Cut]] | None:
     head = frame.head
-    return _shorten_packet(frame, head[14:34] if head[12:14] == b"\x08\x00" else head[:20])
+    return _shorten_packet(frame, head[14:34] if head[12:14] == b"\x08\x00" else head[:20], keep)
 
 
-def _stream(frame: Any) -> tuple[Any, list[Cut]] | None:
+def _stream(frame: Any, _keep: int = 0) -> tuple[Any, list[Cut]] | None:
     if not _long(frame.payload, KEEP_STREAM):
         return None
     payload, cut = _cut(frame.payload, KEEP_STREAM, "payload")
     return msgspec.structs.replace(frame, payload=payload), [cut]
 
 
-def _wrapped(frame: Any) -> tuple[Any, list[Cut]] | None:
+def _wrapped(frame: Any, _keep: int) -> tuple[Any, list[Cut]] | None:
     if type(frame.message) not in (stream.Send, stream.Data):
         return None
     inner = _stream(frame.message)
@@ -187,7 +188,7 @@ _SHORTEN: Final[dict[type, Shorten]] = {
 CODES: Final[dict[type, tuple[int, Shorten | None]]] = {
     kind: (place, _SHORTEN.get(kind)) for place, kind in enumerate(FRAMES, 1)
 }
-"""Type of frame → its code, and what cuts its payload (None as a result: there is nothing to cut)."""
+"""Type of frame → its code, and what cuts its payload to some length (None as a result: there is nothing to cut)."""
 
 
 def lengthen(frame: Any, cuts: list[Cut]) -> Any:
@@ -206,9 +207,9 @@ def lengthen(frame: Any, cuts: list[Cut]) -> Any:
 
 
 def encode_frame(frame: Any, *, whole: bool = False) -> tuple[int, bytes, list[Cut]]:
-    """(code, bytes, cuts) of a frame as a recording holds it. KeyError for a type that none can hold."""
+    """(code, bytes, cuts) of a frame that came out, as a recording holds it. KeyError for a type that none can hold."""
     code, shorten = CODES[type(frame)]
     cuts: list[Cut] = []
-    if shorten is not None and not whole and (short := shorten(frame)) is not None:
+    if shorten is not None and not whole and (short := shorten(frame, KEEP_OUT)) is not None:
         frame, cuts = short
     return code, _ENCODER.encode(frame), cuts
