@@ -257,7 +257,7 @@ class Player:
         began = time.perf_counter()
         if began - self._marked_at < max(CHECKPOINT_S, 10 * self._cost) or self.at in self._marks:
             return
-        config = msgspec.Raw(msgspec.msgpack.encode(self._config()))
+        config = msgspec.Raw(msgspec.msgpack.encode(self.config()))
         state = msgspec.msgpack.decode(msgspec.msgpack.encode(self.core.snapshot()))
         snapshot = Snapshot(state=state, config=config, interest=True)
         self._marks[self.at] = _Checkpoint(snapshot, self.now, list(self._pending), self._listened, self._flushed)
@@ -266,7 +266,12 @@ class Player:
         self._marked_at = time.perf_counter()
         self._cost = self._marked_at - began
 
-    def _config(self) -> Any:
+    @property
+    def listened(self) -> bool:
+        """Whether somebody listened to events here, when it was recorded."""
+        return self._listened
+
+    def config(self) -> Any:
         """What the core was made with, as it is now."""
         for holder in (self.core, getattr(self.core, "_ctx", None)):
             for name in ("config", "_config"):
