@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from levelip.wire.igmp import IgmpMessage, IgmpReport
+
 
 class ScriptError(Exception):
     """The script itself is wrong, or asks for what there is not: said with the place. Exit status 2."""
@@ -48,6 +50,9 @@ class IpInfo:
     """What a line says of the IP header; None: nothing. `fragment`: this piece [start, end) of the IP payload.
 
     `batch`: the packet comes together with the next one, so that the stack answers neither before it has both.
+    `options`: the bytes behind the fixed header, not padded yet; of an expected packet, all that there are. `version`,
+    `ihl`, `total` and the bad checksums belie an injected packet; `pad`: bytes that follow it, as Ethernet's padding;
+    `fill`: what its payload consists of; `linkcast`: it came as a broadcast of the link.
     """
 
     ecn: str | None = None
@@ -58,6 +63,17 @@ class IpInfo:
     more_fragments: bool = False
     dont_fragment: bool | None = None
     batch: bool = False
+    src: bytes | None = None
+    dst: bytes | None = None
+    options: bytes = b""
+    bad_sum: bool = False
+    bad_header_sum: bool = False
+    version: int | None = None
+    ihl: int | None = None
+    total: int | None = None
+    pad: int = 0
+    fill: int = 0
+    linkcast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,12 @@ class TcpPacket:
 
 @dataclass(frozen=True, slots=True)
 class IcmpPacket:
-    """An ICMP message. `quoted`: the segment (seq, length) that an error is about. `size`: bytes of the message."""
+    """An ICMP message. `size`: bytes of it in all, but for extensions.
+
+    What an error is about: `quoted`, a segment (seq, length) of ours; `packet`, so many bytes of a packet that the
+    other side sent; or `raw`, these bytes. `words`: the length attribute of RFC 4884 4; `extension`: what
+    follows the quote.
+    """
 
     inbound: bool
     type: int
@@ -95,8 +116,35 @@ class IcmpPacket:
     ip: IpInfo = IpInfo()
     mtu: int | None = None
     echo_id: int | None = None
+    echo_seq: int | None = None
+    pointer: int | None = None
+    via: bytes | None = None
     quoted: tuple[int, int] | None = None
+    packet: int | None = None
+    raw: bytes | None = None
+    words: int | None = None
+    extension: bytes = b""
     size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IgmpPacket:
+    """An IGMP message (levelip.wire.igmp), of any version."""
+
+    inbound: bool
+    message: IgmpMessage | IgmpReport
+    ip: IpInfo = IpInfo()
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPacket:
+    """A packet of another protocol: its payload given as bytes, or as so many of them."""
+
+    inbound: bool
+    proto: int
+    length: int
+    data: bytes | None = None
+    ip: IpInfo = IpInfo()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +255,8 @@ class Code:
     line: int
 
 
-Action = TcpPacket | IcmpPacket | UdpPacket | SystemCall | Command | Code
+PACKETS = (TcpPacket, IcmpPacket, IgmpPacket, OtherPacket, UdpPacket)
+Action = TcpPacket | IcmpPacket | IgmpPacket | OtherPacket | UdpPacket | SystemCall | Command | Code
 
 
 @dataclass(frozen=True, slots=True)
