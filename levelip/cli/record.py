@@ -53,7 +53,7 @@ _force = click.option("--force", is_flag=True, help="Write over recordings that 
 @command.command(cls=StackCommand)
 @click.argument("directory", metavar="DIR")
 @_layers_option
-@click.option("--whole", is_flag=True, help="Keep payloads whole where they pass through a layer, not their first bytes.")
+@click.option("--whole", is_flag=True, help="Keep payloads that pass through a layer whole, not their first bytes.")
 @click.option("--events/--no-events", default=True,
               help="Hold what the layers decide against the replay too; without, replay makes the events itself and "
               "only frames are compared.  [default: events]")  # fmt: skip
@@ -87,7 +87,8 @@ def stop(stack: Stack) -> None:
     files = {name: status["file"] for name in running if (status := stack.ask(name, "record.status"))["file"]}
     if not files:
         reasons = [status["ended"] for name in running if (status := stack.ask(name, "record.status"))["ended"]]
-        raise Failure("; ".join(reasons) or f"nothing is recorded; begin with: lvlip record start{stack.name_flag()} DIR")
+        nothing = f"nothing is recorded; begin with: lvlip record start{stack.name_flag()} DIR"
+        raise Failure("; ".join(reasons) or nothing)
     for name in files:
         stack.ask(name, "record.stop")
     _finish(stack, list(files))
@@ -140,11 +141,15 @@ def status(stack: Stack) -> None:
     table = []
     for row in rows:
         flight, file = row["flight"], row["file"]
-        ring = f"{_size(flight['bytes'])} of {flight['limit'] >> 20} MiB" if flight["on"] else flight["failure"] or "off"
+        ring = f"{_size(flight['bytes'])} of {flight['limit'] >> 20} MiB"
+        if not flight["on"]:
+            ring = flight["failure"] or "off"
         into = f"{file['path']}, {_size(file['bytes'])}" if file else row["ended"] or "-"
         table.append((row["layer"], row["calls"], ring, into))
     click.echo(columns(table, ("layer", "calls", "flight recorder", "file"), right=(1,)))
 
 
 def _size(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB" if size >= 1 << 20 else f"{size / 1024:.0f} KiB" if size >= 1024 else f"{size} B"
+    if size >= 1 << 20:
+        return f"{size / (1 << 20):.1f} MiB"
+    return f"{size / 1024:.0f} KiB" if size >= 1024 else f"{size} B"

@@ -1,4 +1,4 @@
-"""`lvlip replay`: recordings, run again. It runs the cores, so `python -m simulation.replay` is started (see script.py)."""
+"""`lvlip replay`: recordings run again. That takes the cores: it starts `python -m simulation.replay` (see script.py)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from levelip.tracing.events import Event
 from levelip.wire.checksum import ones_sum
 
 KEEP_IN: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
-KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front, and what lies behind is unknown
+KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front
 KEEP_STREAM: Final = 128  # bytes of a stream's payload
 
 FRAMES: Final[tuple[type, ...]] = (

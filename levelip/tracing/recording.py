@@ -9,8 +9,8 @@
      +------+----+-----+-------+--------+-------+-----------+--------+----------+---------+------
 
 Little-endian; the CRC is over the header behind it and the body. The first block is HEAD; a SNAPSHOT is the state
-before call `first`; CALLS holds `calls` entries (recordedcalls.py) from `first` on; END says why the recording ended. To open
-a file its headers are read and bodies skipped, so that it takes the time of one small read a block; bodies are read and
+before call `first`; CALLS holds `calls` entries (recordedcalls.py) from `first` on; END says why it ended. To open a
+file its headers are read and bodies skipped, so that it takes the time of one small read a block; bodies are read and
 verified when they are asked for. A file that ends within a block was torn: what lies before is whole.
 """
 

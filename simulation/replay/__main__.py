@@ -1,4 +1,4 @@
-"""`python -m simulation.replay`, which `lvlip replay` starts: hold recordings against the cores, look around in them."""
+"""`python -m simulation.replay`, which `lvlip replay` starts: recordings held against the cores, and looked into."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FAILED, WRONG = 1, 2
 @click.option("-e", "--execute", "commands", multiple=True, metavar="COMMAND",
               help="Carry out a command of the prompt. May be repeated.")  # fmt: skip
 @click.option("-x", "--commands", "script", type=click.File("r"), metavar="FILE",
-              help="Carry out the commands in a file, one a line; # begins a comment, - is standard input.")  # fmt: skip
+              help="Carry out the commands of a file, one a line; # begins a comment, - is stdin.")  # fmt: skip
 @click.option("--what-if", "whatif", metavar="CHANGE",
               help="What the layer would have done had the next packet been lost (drop) or another (edit FIELD=VALUE "
               "...); then silence or then recorded, for TIME.")  # fmt: skip
@@ -71,7 +71,9 @@ def cli(
         click.echo(f"{script_file}: run it with: lvlip script run {script_file}", err=True)
     if test_file is not None:
         _write_test(_one(recordings, "tcp"), test_file, begin or place, stop)
-    lines = [*([f"goto {place}"] if place else []), *([f"whatif {whatif}"] if whatif else []), *commands, *(script or ())]
+    lines = [f"goto {place}"] if place else []
+    lines += [f"whatif {whatif}"] if whatif else []
+    lines += [*commands, *(script or ())]
     if lines or interactive:
         sys.exit(_look_around(recordings, lines, interactive, as_json))
     if script_file is None and test_file is None:

@@ -140,6 +140,24 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
     return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
 
 
+def change_lines(changes: list[tuple[str, Any, Any]]) -> list[str]:
+    """A line a change; rows that are new or gone in one line each."""
+    lines: list[str] = []
+    whole: dict[str, list[tuple[str, Any, Any]]] = {}
+    for change in changes:
+        row = change[0].partition("]")[0] + "]" if "]" in change[0] else ""
+        whole.setdefault(row, []).append(change)
+    for row, those in whole.items():
+        if row and len(those) > 3 and (all(one[1] is None for one in those) or all(one[2] is None for one in those)):
+            lines.append(f"{row}: {'new' if those[0][1] is None else 'gone'}")
+            continue
+        for name, old, new in those:
+            if (old in ({}, []) and new is None) or (new in ({}, []) and old is None):
+                continue  # a table that is no longer, or now, empty: its rows tell
+            lines.append(f"{name}: {short(old)} → {short(new)}")
+    return lines
+
+
 def short(value: Any) -> str:
     """A value on a line."""
     if value is None:

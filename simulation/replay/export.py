@@ -5,7 +5,7 @@ from __future__ import annotations
 import pprint
 import textwrap
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from levelip.configfile import keys, literal
 from levelip.frames.packet import Packet, Segment
@@ -28,15 +28,16 @@ def packets_of(recording: Recording) -> list[Seen]:
     kind = kinds.get(recording.head.process)
     if kind is None:
         raise RecordingError(f"a script is made of a recording of ip or tcp, not of {recording.head.process}")
-    found = []
+    found: list[Seen] = []
     now = recording.span[0]
     for _, entry in recording.entries(recording.first):
         now = getattr(entry, "now", now)
-        frames = []
+        frames: list[tuple[Any, bool]] = []
         if isinstance(entry, Received):
             frames = [(decode_frame(entry.code, entry.frame, entry.cuts), False)]
         elif isinstance(entry, Flushed):
-            frames = [(decode_frame(code, raw, cuts), True) for port, code, raw, cuts in entry.out if port in ("link", "ip")]
+            down = [row[1:] for row in entry.out if row[0] in ("link", "ip")]
+            frames = [(decode_frame(*row), True) for row in down]
         for frame, outbound in frames:
             if type(frame) is kind:
                 found.append(Seen(now, _bytes(frame), outbound))
@@ -82,8 +83,8 @@ def to_test(recording: Recording, begin: int, stop: int, *, name: str) -> str:
     return f'''"""Calls {begin} to {stop - 1} of {recording.path.name}, a recording of {process} of Level-IP {version}.
 
 Made by `lvlip replay --to-test`. RECORDING holds the layer's state before the first call, and the calls; with it the
-secrets of that stack's run directory, from which its sequence numbers came. EXPECTED is what the layer did when this was
-made: where it was wrong, write down what is right.
+secrets of that stack's run directory, from which its sequence numbers came. EXPECTED is what the layer did when this
+was made: where that was wrong, write down what is right.
 """
 
 from simulation.replay.fromtest import replay

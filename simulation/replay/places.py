@@ -1,4 +1,4 @@
-"""Places in a recording as people name them: a call, a time, a frame, or the next call of which an expression is true."""
+"""Places in a recording as people name them: a call, a time, a frame, the next call of which an expression is true."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -49,7 +50,7 @@ def prompt(session: Session, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _line_editing(session: Session):  # type: ignore[no-untyped-def]
+def _line_editing(session: Session) -> Iterator[None]:
     """History and completion, where this Python has readline."""
     try:
         import readline

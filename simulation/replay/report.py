@@ -1,4 +1,4 @@
-"""How a replay's outcome is told: one line where all was the same, the first divergence side by side where it was not."""
+"""How a replay's outcome is told: one line where all was the same, else the first divergence, side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.events import Event
+from levelip.tracing.recordedcalls import Received, decode_frame
 from levelip.tracing.recording import Recording, RecordingError
-from simulation.replay.compare import Divergence, differences, plain_state, short
+from simulation.replay.compare import Divergence, change_lines, differences, plain_state
 from simulation.replay.layers import where_out
 from simulation.replay.player import Player
 from simulation.replay.text import call_text, event_text, frame_text, time_text
@@ -21,8 +22,8 @@ def summary(player: Player, counts: dict[str, int], seconds: float) -> str:
     recording = player.recording
     begin, end = recording.span
     events = f" and {counts['events']} events" if counts["events"] else ""
-    text = f"{recording.head.process}: {counts['calls']} calls over {(end - begin) / 1e9:.3f} s, {counts['frames']} frames{events}"
-    text += f": the same ({seconds:.1f} s)"
+    text = f"{recording.head.process}: {counts['calls']} calls over {(end - begin) / 1e9:.3f} s, "
+    text += f"{counts['frames']} frames{events}: the same ({seconds:.1f} s)"
     ending = recording.end
     if ending is not None and ending.crash:
         last = ending.crash.strip().splitlines()[-1]
@@ -69,17 +70,14 @@ def divergence_data(player: Player, found: Divergence) -> dict[str, Any]:
 
 
 def divergence_text(player: Player, found: Divergence) -> str:
-    """Call number, time, both sides, the fields that differ; what led to it; how the states differ where both are known.
-
-    The player is left where it was found.
-    """
+    """Call, time, both sides, the fields that differ; what led to it; how the states differ where both are known."""
     process, recording = player.process, player.recording
     data = divergence_data(player, found)
     where = f" at {data['seam']}" if data["seam"] else ""
     if found.what == "state":
         lines = [
-            f"{process}: the state before call {found.call}, {data['time']} s, is not what was recorded, though all that "
-            "came out was the same"
+            f"{process}: the state before call {found.call}, {data['time']} s, is not what was recorded, "
+            "though all that came out was the same"
         ]
     else:
         lines = [
@@ -103,11 +101,7 @@ def _led_to(player: Player, call: int) -> list[str]:
         if number >= recording.stop:
             continue
         entry = recording.entry(number)
-        frame = None
-        if hasattr(entry, "frame"):
-            from levelip.tracing.recordedcalls import decode_frame
-
-            frame = decode_frame(entry.code, entry.frame, entry.cuts)
+        frame = decode_frame(entry.code, entry.frame, entry.cuts) if isinstance(entry, Received) else None
         lines.append(f"    {number:>9}  {call_text(player.process, entry, frame)}")
         if len(lines) == 4:
             break
@@ -144,9 +138,8 @@ def _states(player: Player) -> list[str]:
         while player.at < block.first:
             player.step()
         recorded, mine = plain_state(recording.snapshot(block).state), plain_state(player.core.snapshot())
-        return _listed(
-            f"  at the recording's next snapshot, call {block.first} (recorded → replayed):", differences(recorded, mine)
-        )
+        title = f"  at the recording's next snapshot, call {block.first} (recorded → replayed):"
+        return _listed(title, differences(recorded, mine))
     return []
 
 
@@ -157,14 +150,15 @@ def _listed(title: str, changes: list[tuple[str, Any, Any]]) -> list[str]:
     telling = [change for change in changes if not change[0].startswith(_DULL)] or changes
     if not telling:
         return []
-    lines = [f"    {path}: {short(old)} → {short(new)}" for path, old, new in telling[:TCB_LINES]]
-    if len(telling) > TCB_LINES:
-        lines.append(f"    and {len(telling) - TCB_LINES} more")
+    found = change_lines(telling)
+    lines = [f"    {line}" for line in found[:TCB_LINES]]
+    if len(found) > TCB_LINES:
+        lines.append(f"    and {len(found) - TCB_LINES} more")
     return [title, *lines]
 
 
 def open_recordings(paths: list[Any]) -> list[Recording]:
-    """The files named, and of each directory all .rec files in it; those of the lowest layer first. RecordingError."""
+    """The files named, and of each directory all .rec files in it; the lowest layer first. RecordingError."""
     order = {"link": 0, "ip": 1, "tcp": 2, "gateway": 3}
     files = []
     for path in paths:

@@ -11,12 +11,12 @@ from levelip.frames.core import ControlError
 from levelip.tracing.expression import compile_expression
 from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.recording import Recording, RecordingError
-from simulation.replay.compare import differences, flatten, plain_state, short
+from simulation.replay.compare import change_lines, differences, flatten, plain_state, short
 from simulation.replay.layers import where_in, where_out
-from simulation.replay.places import NoSuchPlace, find_place, is_expression, matches, search_back
+from simulation.replay.places import NoSuchPlace, find_place, frames_of, is_expression, matches, search_back
 from simulation.replay.player import Player, Step
 from simulation.replay.report import divergence_data, divergence_text
-from simulation.replay.text import call_text, event_text, frame_text, out_text, time_text
+from simulation.replay.text import call_text, event_text, frame_text, out_lines, time_text
 from simulation.replay.whatif import BadChange, parse_change, what_if
 
 MAX_SHOWN = 200  # calls that one command shows
@@ -91,9 +91,9 @@ class Session:
         """where                what comes next, and how far the recording goes"""
         player = self.player
         begin, end = player.recording.span
-        lines = [f"{player.process}: before call #{player.at} of #{player.recording.first} to #{player.recording.stop - 1}, "
-                 f"{time_text(player.now, begin)} s of {time_text(end, begin)} s"]  # fmt: skip
-        return Answer(lines)
+        calls = f"call #{player.at} of #{player.recording.first} to #{player.recording.stop - 1}"
+        times = f"{time_text(player.now, begin)} s of {time_text(end, begin)} s"
+        return Answer([f"{player.process}: before {calls}, {times}"])
 
     # moving
 
@@ -156,8 +156,6 @@ class Session:
         player = self.player
         if player.ended:
             return Answer(["the recording ends here"])
-        from simulation.replay.places import frames_of
-
         entry = player.recording.entry(player.at)
         frame = next(frames_of(entry), None) if hasattr(entry, "code") else None
         return Answer([f"next: {self._when(player.at)} {call_text(player.process, entry, frame)}"])
@@ -189,7 +187,7 @@ class Session:
             return
         answer.lines.append(f"{self._when(step.number)} {call_text(process, step.entry, step.frame)}")
         answer.lines += [f"    {event_text(process, event).strip()}" for event in step.events]
-        answer.lines += [f"    {out_text(process, port, frame)}" for port, frame in step.out]
+        answer.lines += [f"    {line}" for line in out_lines(process, step.out)]
         if step.error is not None:
             answer.lines.append(f"    raised {type(step.error).__name__}: {step.error}")
         row: dict[str, Any] = {
@@ -229,11 +227,14 @@ class Session:
         rows = player.core.control(0, "ss", {}, player.now)["sockets"]
         lines = []
         for row in rows:
-            ends = [f"{row.get(f'{side}', row.get(f'{side}_address'))}:{row[f'{side}_port']}" for side in ("local", "remote")]
-            info = row.get("info") or {}
-            figures = f"  cwnd {info['snd_cwnd']} ssthresh {info['snd_ssthresh']} rtt {info['rtt'] / 1000:g} ms " \
-                f"rto {info['rto'] / 1000:g} ms unacked {info['unacked']} lost {info['lost']}" if info else ""
-            lines.append(f"{row['state']:<13} {ends[0]:<22} {ends[1]:<22}{figures}")
+            line = f"{row['state']:<13}"
+            for side in ("local", "remote"):
+                end = f"{row.get(side, row.get(f'{side}_address'))}:{row[f'{side}_port']}"
+                line += f" {end:<22}"
+            if info := row.get("info"):
+                line += f" cwnd {info['snd_cwnd']} ssthresh {info['snd_ssthresh']} rtt {info['rtt'] / 1000:g} ms"
+                line += f" rto {info['rto'] / 1000:g} ms unacked {info['unacked']} lost {info['lost']}"
+            lines.append(line.rstrip())
         return Answer(lines or ["there are none"], {"sockets": plain(rows)})
 
     def state(self, rest: str) -> Answer:
@@ -263,24 +264,25 @@ class Session:
         other.seek(begin)
         before = plain_state(other.core.snapshot())
         other.seek(end)
-        changes = [one for one in differences(before, plain_state(other.core.snapshot())) if not one[0].startswith(_HIDDEN)]
+        changes = differences(before, plain_state(other.core.snapshot()))
+        changes = [one for one in changes if not one[0].startswith(_HIDDEN)]
         lines = [f"from #{begin} to #{end}:" if changes else f"nothing changed from #{begin} to #{end}"]
-        lines += [f"  {name}: {short(old)} → {short(new)}" for name, old, new in changes]
+        lines += [f"  {line}" for line in change_lines(changes)]
         rows = [{"name": name, "before": plain(old), "after": plain(new)} for name, old, new in changes]
         return Answer(lines, {"from": begin, "to": end, "changes": rows})
 
     def whatif(self, rest: str) -> Answer:
-        """whatif CHANGE [then silence|recorded] [for TIME]
-                                the next packet from here is lost (drop) or another (edit tcp.window=0 ...): what the
-                                layer does then, beside what it did"""  # fmt: skip
+        """whatif CHANGE        the next packet from here is lost (drop) or another (edit FIELD=VALUE ...): what the
+                                layer does then, beside what it did; "then silence": nothing more comes, not what came
+                                in the recording; "for 5s" """
         result = what_if(self.player, parse_change(rest))
         return Answer(result.lines, result.data)
 
     def help(self, rest: str) -> Answer:
         """help                 this"""
         lines = []
-        for name in COMMANDS:
-            text = COMMANDS[name].__doc__ or ""
+        for name, command in COMMANDS.items():
+            text = command.__doc__ or ""
             if rest in ("", name):
                 first, *more = text.splitlines()
                 lines += [first, *(f"{'':<21}{line.strip()}" for line in more)]

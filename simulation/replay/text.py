@@ -1,4 +1,4 @@
-"""Calls, frames and events as lines. Sequence numbers are absolute: what a line says does not depend on the way to it."""
+"""Calls, frames and events as lines. Sequence numbers are absolute: a line does not depend on the way to it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from levelip.tracing.recordedcalls import Asked, Entry, Flushed, Interest, Recei
 from simulation.replay.layers import where_in, where_out
 
 _ARROWS = {"up": "↑", "down": "↓", "": " "}
+_ASIDE = ("id", "causes", "traced", "ingress", "head", "payload")
 _describer = Describer(absolute=True)
 
 
 def frame_text(frame: Any, seam: str) -> str:
     """One line in tcpdump's habit."""
     inner = getattr(frame, "message", frame)
-    names = [name for name in inner.__struct_fields__ if name not in ("id", "causes", "traced", "ingress", "head", "payload")]
-    fields = {name: getattr(inner, name) for name in names}
-    payload = getattr(inner, "payload", b"")
+    fields = {name: getattr(inner, name) for name in inner.__struct_fields__ if name not in _ASIDE}
+    head, payload, gso_size = getattr(inner, "head", b""), getattr(inner, "payload", b""), getattr(inner, "gso_size", 0)
     data = payload if isinstance(payload, bytes) else b""
-    return _describer.describe(
-        seam, type(inner).__name__, fields, getattr(inner, "head", b""), data, len(payload), getattr(inner, "gso_size", 0)
-    )
+    return _describer.describe(seam, type(inner).__name__, fields, head, data, len(payload), gso_size)
 
 
 def in_text(process: str, frame: Any) -> str:
@@ -37,6 +35,16 @@ def out_text(process: str, port: str, frame: Any) -> str:
     """What it put out."""
     seam, way = where_out(process, port)
     return f"out {seam:<14} {_ARROWS[way]} {frame_text(frame, seam)}{_identity(frame)}"
+
+
+def out_lines(process: str, output: list[tuple[str, Any]]) -> list[str]:
+    """What it put out, a line each; what goes to shared memory in one."""
+    stores = [frame for port, frame in output if port == "memory"]
+    lines = [out_text(process, port, frame) for port, frame in output if port != "memory"]
+    if stores:
+        size = sum(len(store.payload) for store in stores)
+        lines.insert(0, f"out {'memory':<14}   {size} bytes in {len(stores)} piece{'s' * (len(stores) > 1)}")
+    return lines
 
 
 def event_text(process: str, event: Event) -> str:

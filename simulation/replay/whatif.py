@@ -24,7 +24,7 @@ MS: Final = 1_000_000
 LATE_NS: Final = 5 * MS  # a timer that the recording ran this late at most is left to it: a loop is not punctual
 RECORDED_NS: Final = 2_000 * MS
 SILENCE_NS: Final = 60_000 * MS
-LINES: Final = 60
+LINES: Final = 40
 FLUSHES: Final = 10_000
 _UNITS: Final = {"ms": MS, "us": 1_000, "s": 1_000 * MS}
 
@@ -114,7 +114,8 @@ def what_if(player: Player, change: Change) -> Result:
     result.lines.append("    were lost" if changed is None else f"    were {in_text(player.process, changed).strip()}")
     _beside(player, result, made, then, compare=not change.silence)
     result.data["end"] = time_text(run.end, begin)
-    result.lines += [f"at {time_text(run.end, begin)} s:", *(f"    {line}" for line in _ending(run.core, player.process, run.end))]
+    result.lines.append(f"at {time_text(run.end, begin)} s:")
+    result.lines += [f"    {line}" for line in _ending(run.core, player.process, run.end)]
     if recording.torn and run.end >= recording.span[1]:
         result.lines.append(recording.torn)
     return result
@@ -249,7 +250,7 @@ def _beside(player: Player, result: Result, made: list[Any], then: list[Any], *,
     keys = [[row[1:] for row in rows] for rows in (then, made)]
     lines: list[str] = []
     differing = 0
-    for tag, a, b, c, d in SequenceMatcher(None, *keys, autojunk=False).get_opcodes():
+    for tag, a, b, c, d in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
         if tag == "equal":
             lines.append(f"    {b - a} frame{'s' * (b - a > 1)} and events as recorded")
             continue
@@ -265,15 +266,16 @@ def _beside(player: Player, result: Result, made: list[Any], then: list[Any], *,
 
 def _ending(core: Any, process: str, now: int) -> list[str]:
     if process != "tcp":
-        return [f"next timer in {(due - now) / 1e9:.3f} s" if (due := core.next_timer()) is not None else "no timer runs"]
+        due = core.next_timer()
+        return ["no timer runs" if due is None else f"next timer in {(due - now) / 1e9:.3f} s"]
     rows = core.control(0, "ss", {}, now)["sockets"]
     lines = []
     for row in rows:
         if row["state"] == "LISTEN":
             continue
-        info = row.get("info") or {}
-        figures = f", cwnd {info['snd_cwnd']}, unacked {info['unacked']}, retransmits {info['retransmits']}" if info else ""
-        timers = ", ".join(f"{name} in {left / 1e6:.0f} ms" for name, left in row["timers"].items())
-        lines.append(f"{row['local']}:{row['local_port']} > {row['remote']}:{row['remote_port']} {row['state']}{figures}"
-                     + (f", {timers}" if timers else ""))  # fmt: skip
+        line = f"{row['local']}:{row['local_port']} > {row['remote']}:{row['remote_port']} {row['state']}"
+        if info := row.get("info"):
+            line += f", cwnd {info['snd_cwnd']}, unacked {info['unacked']}, retransmits {info['retransmits']}"
+        timers = [f"{name} in {left / 1e6:.0f} ms" for name, left in row["timers"].items()]
+        lines.append(", ".join([line, *timers]))
     return lines or ["no connection is left"]
