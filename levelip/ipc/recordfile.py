@@ -5,7 +5,9 @@ A disk that is full, or slower than what comes, ends the recording with a reason
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -20,10 +22,13 @@ _WAIT_S: Final = 10.0
 
 def open_file(path: Path, *, overwrite: bool) -> int:
     """A descriptor of a new file of mode 0600: it holds secrets (RFC 6528's), and what people sent. OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if overwrite else os.O_EXCL)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (0 if overwrite else os.O_EXCL)
     fd = os.open(path, flags, 0o600)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not an ordinary file", str(path))
         os.fchmod(fd, 0o600)  # also of one that was there
+        os.ftruncate(fd, 0)
     except OSError:
         os.close(fd)
         raise

@@ -8,7 +8,7 @@
      |      |    |     |       | u32    | u32   | call u64  | u32    | now u64  | now u64 |
      +------+----+-----+-------+--------+-------+-----------+--------+----------+---------+------
 
-Little-endian; the CRC is over the header behind it and the body. The first block is HEAD; a SNAPSHOT is the state
+Little-endian; the CRC is over the rest of the header and the body. The first block is HEAD; a SNAPSHOT is the state
 before call `first`; CALLS holds `calls` entries (recordedcalls.py) from `first` on; END says why it ended. To open a
 file its headers are read and bodies skipped, so that it takes the time of one small read a block; bodies are read and
 verified when they are asked for. A file that ends within a block was torn: what lies before is whole.
@@ -29,6 +29,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
@@ -69,11 +70,12 @@ class Head(Struct, kw_only=True):
 
 class Snapshot(Struct, kw_only=True):
     """The state of the core before a call. `config` is the core's own, secrets and all, encoded; events are made while
-    `interest`."""
+    `interest`, and `events` are those that had not been taken."""
 
     state: dict[str, Any]
     config: Raw
     interest: bool = False
+    events: list[Event] = []
 
 
 class End(Struct, kw_only=True):
@@ -90,10 +92,8 @@ def file_start() -> bytes:
 
 def make_block(kind: int, body: bytes, *, first: int = 0, calls: int = 0, begin: int = 0, end: int = 0) -> bytes:
     """One block. `begin` and `end`: stack time, ns, of its first and last call."""
-    back = _BACK.pack(first, calls, begin, end)
-    return b"".join((
-        _FRONT.pack(_SYNC, kind, 0, 0, len(body)), _CRC.pack(zlib.crc32(body, zlib.crc32(back))), back, body,
-    ))  # fmt: skip
+    front, back = _FRONT.pack(_SYNC, kind, 0, 0, len(body)), _BACK.pack(first, calls, begin, end)
+    return b"".join((front, _CRC.pack(zlib.crc32(body, zlib.crc32(front + back))), back, body))
 
 
 def calls_block(entries: list[bytes], *, first: int, begin: int, end: int) -> bytes:
@@ -115,7 +115,7 @@ class Block:
     offset: int  # of its body
     length: int
     crc: int
-    back: bytes
+    header: bytes  # what the CRC is over, besides the body
     first: int
     calls: int
     begin: int
@@ -166,6 +166,9 @@ class Recording:
                     self.torn = f"calls are missing before call {block.first}; what comes after is left out"
                     break
                 self.blocks.append(block)
+            elif block.kind not in (HEAD, END):
+                self.torn = f"damaged at byte {block.offset}: a block of unknown kind {block.kind}"
+                break
             elif block.kind == END:
                 try:
                     self.end = self._decode(block, End)
@@ -178,6 +181,9 @@ class Recording:
         self.head: Head = head
         begin = self.snapshots[0].first
         self.blocks = [block for block in self.blocks if block.first >= begin]
+        if self.blocks and self.blocks[0].first != begin:
+            self.torn = f"calls {begin} to {self.blocks[0].first - 1} are missing; what comes after is left out"
+            self.blocks = []
         self.first = begin
         self.stop = self.blocks[-1].first + self.blocks[-1].calls if self.blocks else begin
         self.snapshots = [block for block in self.snapshots if block.first <= self.stop]
@@ -196,12 +202,13 @@ class Recording:
         if at + HEADER_LEN + length > size:
             self.torn = f"torn at byte {at}: {size - at} of {HEADER_LEN + length} bytes of a block are left out"
             return None
-        back = data[_BACK_AT:]
-        return Block(kind, at + HEADER_LEN, length, _CRC.unpack_from(data, _FRONT.size)[0], back, *_BACK.unpack(back))
+        front, back = data[: _FRONT.size], data[_BACK_AT:]
+        crc = _CRC.unpack_from(data, _FRONT.size)[0]
+        return Block(kind, at + HEADER_LEN, length, crc, front + back, *_BACK.unpack(back))
 
     def _body(self, block: Block) -> bytes:
         data = os.pread(self._file.fileno(), block.length, block.offset)
-        if len(data) != block.length or zlib.crc32(data, zlib.crc32(block.back)) != block.crc:
+        if len(data) != block.length or zlib.crc32(data, zlib.crc32(block.header)) != block.crc:
             where = f"calls {block.first} to {block.first + block.calls - 1}" if block.calls else "a snapshot"
             raise RecordingError(f"{self.path}: damaged at byte {block.offset}: {where} cannot be read (wrong CRC)")
         return data

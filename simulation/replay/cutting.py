@@ -29,7 +29,7 @@ def cut_recording(recording: Recording, begin: int, stop: int) -> bytes:
     player.seek(begin)
     snapshot = Snapshot(
         state=player.core.snapshot(), config=msgspec.Raw(msgspec.msgpack.encode(player.config())),
-        interest=player.listened,
+        interest=player.listened, events=player.pending if player.listened else [],
     )  # fmt: skip
     parts = [file_start(), struct_block(HEAD, recording.head),
              struct_block(SNAPSHOT, snapshot, first=begin, now=player.now)]  # fmt: skip

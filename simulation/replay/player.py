@@ -88,14 +88,13 @@ class Player:
     def _to_snapshot(self, number: int) -> None:
         block = self.recording.snapshot_before(number)
         snapshot = self.recording.snapshot(block)
-        self._enter(block.first, _Checkpoint(snapshot, block.begin, [], snapshot.interest, False))
+        self._enter(block.first, _Checkpoint(snapshot, block.begin, snapshot.events, snapshot.interest, False))
 
     def _enter(self, number: int, mark: _Checkpoint) -> None:
         self.core: Any = restore(self.process, mark.snapshot)
         self.core.interest = True
-        self.core.events()
         self.at, self.now = number, mark.now
-        self._pending = list(mark.pending)  # events made since they were last taken
+        self._pending = [*mark.pending, *self.core.events()]  # events made since they were last taken
         self._listened = mark.listened  # somebody listened then
         self._flushed = mark.flushed  # the call before was a flush
         self._marked_at, self._cost = time.perf_counter(), 0.0
@@ -265,6 +264,11 @@ class Player:
             del self._marks[next(iter(self._marks))]
         self._marked_at = time.perf_counter()
         self._cost = self._marked_at - began
+
+    @property
+    def pending(self) -> list[Event]:
+        """Events that the shell had not taken here."""
+        return list(self._pending)
 
     @property
     def listened(self) -> bool:

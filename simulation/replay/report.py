@@ -7,7 +7,7 @@ from typing import Any
 
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Received, decode_frame
+from levelip.tracing.recordedcalls import Flushed, Received, Told, decode_frame
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.replay.compare import Divergence, change_lines, differences, plain_state
 from simulation.replay.layers import where_out
@@ -15,6 +15,7 @@ from simulation.replay.player import Player
 from simulation.replay.text import call_text, event_text, frame_text, time_text
 
 TCB_LINES = 16
+BATCH = 128  # calls of a batch that are looked at
 
 
 def summary(player: Player, counts: dict[str, int], seconds: float) -> str:
@@ -111,12 +112,11 @@ def _led_to(player: Player, call: int) -> list[str]:
 def _changed(player: Player, call: int) -> list[str]:
     """What the batch up to a call changed in the replay's state."""
     recording = player.recording
-    begin = call
-    while begin > recording.first and call - begin < 8:
+    begin = min(call, recording.stop - 1)
+    while begin > recording.first and isinstance(recording.entry(begin), Flushed | Told):
         begin -= 1
-        if begin < recording.stop and type(recording.entry(begin)).__name__ == "Flushed":
-            begin += 1
-            break
+    while begin > recording.first and call - begin < BATCH and not isinstance(recording.entry(begin - 1), Flushed | Told):
+        begin -= 1
     other = Player(recording)
     try:
         other.seek(begin)
@@ -145,12 +145,14 @@ def _states(player: Player) -> list[str]:
 
 _DULL = ("rng", "counters", "timers.", "ids.", "now", "slots", "stores", "to_ip", "frame_ids")
 
+_FIRST = ("].state", "congestion.", "recovery.", "rto.", "snd_", "rcv_", "rack.")
+
 
 def _listed(title: str, changes: list[tuple[str, Any, Any]]) -> list[str]:
     telling = [change for change in changes if not change[0].startswith(_DULL)] or changes
     if not telling:
         return []
-    found = change_lines(telling)
+    found = change_lines(sorted(telling, key=lambda change: not any(word in change[0] for word in _FIRST)))
     lines = [f"    {line}" for line in found[:TCB_LINES]]
     if len(found) > TCB_LINES:
         lines.append(f"    and {len(found) - TCB_LINES} more")

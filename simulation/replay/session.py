@@ -241,7 +241,8 @@ class Session:
         """state [CONN|PATH]    everything that the layer knows here; of one connection; of what begins so (s)"""
         flat = self._flat(self.player)
         if rest:
-            chosen = {name: value for name, value in flat.items() if rest in name}
+            chosen = {name: value for name, value in flat.items() if name == rest or name.endswith(f".{rest}")}
+            chosen = chosen or {name: value for name, value in flat.items() if rest in name}
             if not chosen:
                 raise NoSuchPlace(f"nothing of the state has {rest!r} in its name")
             flat = chosen

@@ -166,10 +166,7 @@ class _Run:
             self._timers(at - LATE_NS)
             last = at
             self._entry(entry, at)
-        else:
-            self._timers(self.end)
-            return
-        self.end = min(self.end, max(last, now))
+        self.end = min(self.end, max(last, now))  # what would have come after the recording's end nobody knows
 
     def _entry(self, entry: Any, at: int) -> None:
         core = self.core
