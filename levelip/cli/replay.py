@@ -1,4 +1,4 @@
-"""`lvlip replay`: recordings run again. That takes the cores: it starts `python -m simulation.replay` (see script.py)."""
+"""`lvlip replay`: recordings run again. That takes the cores: `python -m simulation.replay` is started (script.py)."""
 
 from __future__ import annotations
 

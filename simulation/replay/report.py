@@ -115,7 +115,9 @@ def _changed(player: Player, call: int) -> list[str]:
     begin = min(call, recording.stop - 1)
     while begin > recording.first and isinstance(recording.entry(begin), Flushed | Told):
         begin -= 1
-    while begin > recording.first and call - begin < BATCH and not isinstance(recording.entry(begin - 1), Flushed | Told):
+    while begin > recording.first and call - begin < BATCH:
+        if isinstance(recording.entry(begin - 1), Flushed | Told):
+            break
         begin -= 1
     other = Player(recording)
     try:

@@ -274,8 +274,8 @@ class Session:
 
     def whatif(self, rest: str) -> Answer:
         """whatif CHANGE        the next packet from here is lost (drop) or another (edit FIELD=VALUE ...): what the
-                                layer does then, beside what it did; "then silence": nothing more comes, not what came
-                                in the recording; "for 5s" """
+                                layer does then, beside what it did. "then silence": nothing more comes, instead of
+                                what came in the recording; "for 5s": so long"""
         result = what_if(self.player, parse_change(rest))
         return Answer(result.lines, result.data)
 

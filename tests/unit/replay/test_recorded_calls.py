@@ -46,7 +46,8 @@ def test_every_frame_of_every_seam_has_a_code() -> None:
     kinds = {kind for union in unions for kind in typing.get_args(union)}
     kinds |= {packet.DeviceFrame, packet.DeviceState}
     shell = [getattr(seam, name) for name in dir(seam) if isinstance(getattr(seam, name), type)]
-    kinds |= {kind for kind in shell if getattr(kind, "__struct_config__", None) and 60 <= (kind.__struct_config__.tag or 0) <= 79}
+    shell = [kind for kind in shell if hasattr(kind, "__struct_config__")]
+    kinds |= {kind for kind in shell if 60 <= (kind.__struct_config__.tag or 0) <= 79}
     assert kinds <= set(FRAMES), kinds - set(FRAMES)
 
 
@@ -114,7 +115,8 @@ def test_what_ip_reads_stays_whole(proto: int, fragment: int) -> None:
 
 def test_a_place_stays_a_place() -> None:
     """Its bytes are nobody's here."""
-    segment = Segment(1, [], False, 0, 1, b"\x0a\0\0\1", b"\x0a\0\0\2", 6, 64, 0, bytes(20), Place("r", 0, 9, 0, 9), 2, 0)
+    place = Place("r", 0, 9000, 0, 9000)
+    segment = Segment(1, [], False, 0, 1, b"\x0a\0\0\1", b"\x0a\0\0\2", 6, 64, 0, bytes(20), place, 2, 0)
     assert recorded(segment, KEEP_IN) == segment
 
 

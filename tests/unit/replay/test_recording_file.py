@@ -70,7 +70,7 @@ def test_torn_at_every_byte(tmp_path: Path) -> None:
         path.write_bytes(data[:length])
         whole = sum(end <= length for end in ends)
         if whole < 3:
-            with pytest.raises(RecordingError, match="torn before|no snapshot|no Level-IP recording"):
+            with pytest.raises(RecordingError, match=r"torn before|no snapshot|no Level-IP recording"):
                 Recording(path)
             continue
         found = Recording(path)
@@ -135,7 +135,7 @@ def test_private(tmp_path: Path) -> None:
     core, _, _ = transfer(None, size=1000)
     core.control(0, "record.start", {"file": str(path), "overwrite": True}, 0)
     found = stop(core, path)
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not found.torn
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo, 0o644)
@@ -143,7 +143,7 @@ def test_private(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="not an ordinary file"):
         core.control(0, "record.start", {"file": str(fifo), "overwrite": True}, 0)
     os.close(reader)
-    assert stat.S_IMODE(os.stat(fifo).st_mode) == 0o644
+    assert stat.S_IMODE(fifo.stat().st_mode) == 0o644
 
 
 def test_ten_million_calls_open_in_seconds(tmp_path: Path) -> None:

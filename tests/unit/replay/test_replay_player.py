@@ -139,8 +139,9 @@ def test_the_program_names_the_first_frame_that_differs(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the first frame that differs is of call" in done.stdout
-    recorded, replayed = (line for line in done.stdout.splitlines() if line.strip().startswith(("recorded", "replayed")))
-    assert recorded.split()[1:] != replayed.split()[1:]
+    sides = [line.split() for line in done.stdout.splitlines() if line.strip().startswith(("recorded", "replayed"))]
+    assert [side[0] for side in sides] == ["recorded", "replayed"]
+    assert sides[0][1:] != sides[1][1:]
     assert "changed by calls" in done.stdout
     assert replay(path).returncode == 0
 

@@ -171,7 +171,7 @@ def test_what_if_with_what_came(session: Session) -> None:
     answer = session.run("whatif drop")
     assert not answer.failed
     assert answer.data["same"] is False
-    assert any(line.startswith("  - ") for line in answer.lines) or any(line.startswith("  + ") for line in answer.lines)
+    assert any(line.startswith(("  - ", "  + ")) for line in answer.lines)
 
 
 def test_what_if_nothing_changes(session: Session) -> None:
@@ -261,18 +261,19 @@ def test_to_test(path: Path, tmp_path: Path) -> None:
     done = replay(path, "--to-test", str(target), "--from", "start", "--to", "event recovery")
     assert done.returncode == 0, done.stderr
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    root = Path(__file__).resolve().parents[3]
-    run_it = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(target)]
-    passed = subprocess.run(
-        run_it, capture_output=True, text=True, timeout=60, check=False, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
-    )
-    assert passed.returncode == 0, passed.stdout
+    assert _pytest(target).returncode == 0
     target.write_text(target.read_text().replace("Flags [S]", "Flags [F]", 1))
-    failed = subprocess.run(
-        run_it, capture_output=True, text=True, timeout=60, check=False, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
-    )
+    failed = _pytest(target)
     assert failed.returncode == 1
     assert "Flags [S]" in failed.stdout
+
+
+def _pytest(path: Path) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).resolve().parents[3]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={path.parent}", str(path)],
+        capture_output=True, text=True, timeout=60, check=False, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
 
 
 def test_a_test_of_too_much(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
