@@ -82,6 +82,8 @@ def frame_differences(recorded: Any, replayed: Any) -> list[str]:
             continue
         if isinstance(before, bytes) and isinstance(after, bytes):
             found += _bytes_differ(name, before, after)
+        elif isinstance(before, msgspec.Struct) and type(before) is type(after):
+            found += [f"{name}.{line}" for line in frame_differences(before, after)]
         else:
             found.append(f"{name}: {before!r} recorded, {after!r} now")
     return found

@@ -254,7 +254,7 @@ class Session:
         return {name: value for name, value in flatten(state) if not name.startswith(_HIDDEN)}
 
     def diff(self, rest: str) -> Answer:
-        """diff [FROM [TO]]     what changed in the state between two places; from where the last command began to here"""
+        """diff [FROM [TO]]     what changed in the state between two places (where the last command began, here)"""
         player = self.player
         words = rest.split()
         begin = find_place(player, words[0]) if words else self._before

@@ -1,8 +1,9 @@
 """What one layer would have done had one packet been lost, or been another.
 
 The state before the packet is taken, the packet is changed, and the layer runs on: with all that came in the recording
-after it (`then recorded`: the peer does not react to the change, as it cannot here), or with nothing more coming (`then
-silence`: what its timers do). Timers run when they are due. What comes out is held against what came out then.
+after it (`then recorded`: the peer does not react to the change, as it cannot here; events that only tell of round trip
+times and of how cwnd grows are left out), or with nothing more coming (`then silence`: what its timers do). Timers run
+when they are due. What comes out is held against what came out then.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.rpc.place import Place
 from levelip.tracing.edit import EditError, edit, parse_changes
+from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, decode_frame
 from simulation.replay.layers import where_out
 from simulation.replay.player import Player
@@ -26,6 +28,7 @@ RECORDED_NS: Final = 2_000 * MS
 SILENCE_NS: Final = 60_000 * MS
 LINES: Final = 40
 FLUSHES: Final = 10_000
+Made = tuple[int, str, str, str]  # instant, "out", "event" or "figure", text, port
 _UNITS: Final = {"ms": MS, "us": 1_000, "s": 1_000 * MS}
 
 
@@ -135,13 +138,13 @@ def _next_packet(player: Player) -> tuple[int, Any, int]:
 
 
 class _Run:
-    """The other future. `made`: (instant, "out" | "event", text, port) in order."""
+    """The other future. `made`: all that came of it, in order."""
 
     def __init__(self, player: Player, number: int, change: Change) -> None:
         other = Player(player.recording)
         other.seek(number)
         self.core = other.core
-        self.made: list[tuple[int, str, str, str]] = []
+        self.made: list[Made] = []
         self._recording = player.recording
         self._process = player.process
         self._number = number
@@ -203,24 +206,29 @@ class _Run:
 
     def _take(self, now: int) -> bool:
         output = self.core.outgoing(self._room)
-        for event in self.core.events():
-            self.made.append((now, "event", event_text(self._process, event).strip(), ""))
+        self.made += [_told(self._process, event, now) for event in self.core.events()]
         for port, frame in output:
             if port not in ("memory", "control"):
                 self.made.append((now, "out", frame_text(frame, where_out(self._process, port)[0]), port))
         return bool(output)
 
 
-def _recorded_output(player: Player, number: int, end: int) -> list[tuple[int, str, str, str]]:
+def _told(process: str, event: Event, now: int) -> Made:
+    """An event; "figure" where it only tells of figures that any change changes a little."""
+    figure = event.kind in ("rtt", "timer") or (event.kind == "cwnd" and event.data.get("why") == "ack")
+    return now, "figure" if figure else "event", event_text(process, event).strip(), ""
+
+
+def _recorded_output(player: Player, number: int, end: int) -> list[Made]:
     """What came out then, from the packet's call on, and the events that a replay makes of it."""
     other = Player(player.recording)
     other.seek(number)
-    found = []
+    found: list[Made] = []
     while not other.ended:
         step = other.step()
         if step.now > end:
             break
-        found += [(step.now, "event", event_text(player.process, event).strip(), "") for event in step.events]
+        found += [_told(player.process, event, step.now) for event in step.events]
         for port, frame in step.out:
             if port not in ("memory", "control"):
                 found.append((step.now, "out", frame_text(frame, where_out(player.process, port)[0]), port))
@@ -244,12 +252,13 @@ def _beside(player: Player, result: Result, made: list[Any], then: list[Any], *,
         if len(made) > LINES:
             result.lines.append(f"    and {len(made) - LINES} more")
         return
+    then, made = ([row for row in rows if row[1] != "figure"] for rows in (then, made))
     keys = [[row[1:] for row in rows] for rows in (then, made)]
     lines: list[str] = []
     differing = 0
     for tag, a, b, c, d in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
         if tag == "equal":
-            lines.append(f"    {b - a} frame{'s' * (b - a > 1)} and events as recorded")
+            lines.append(f"    {b - a} frame{'s' * (b - a > 1)} or event{'s' * (b - a > 1)} as recorded")
             continue
         differing += 1
         lines += [line("-", row) for row in then[a:b]] + [line("+", row) for row in made[c:d]]

@@ -100,7 +100,7 @@ def host_recordings(directory: Path, seed: int, steps: int = 120) -> dict[str, R
         core = recorded(host.cores[name], configs[name], process=name, now=host.now)
         core.control(0, "record.start", {"file": str(directory / f"{name}.rec")}, host.now)
         cores[name] = core
-        host.node.cores[name] = LoopLike(core)
+        host.node.cores[name] = host.cores[name] = LoopLike(core)
     host.ip, host.tcp, host.gateway = (LoopLike(cores[name]) for name in ALL)  # type: ignore[assignment]
     host.node.wire("ip", "tcp", cores["tcp"].receive)
     host.node.wire("tcp", "ip", cores["ip"].receive)
@@ -125,7 +125,10 @@ def _live(host: Host, rng: random.Random, steps: int) -> None:
     peer = b"client"
     host.client(peer, Hello(1, "test"))
     for number in range(1, steps):
-        match rng.randrange(7):
+        match rng.randrange(8):
+            case 7:
+                setting = rng.choice(("tcp.delayed_ack_ms", "tcp.syn_retries", "ip.ttl", "ip.icmp_rate_per_s"))
+                host.set(setting, rng.randrange(1, 30))
             case 0:
                 host.client(peer, Request(number, "socket", 0, {}))
             case 1 if sockets:

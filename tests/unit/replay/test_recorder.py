@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from replay_bench import dump, recorded, stop, transfer
 
 from levelip.frames.core import ControlError
+from levelip.ipc.recorder import SNAPSHOT_MOST_S
 from levelip.ipc.recordfile import WAITING, FileSink
 from levelip.tracing.recording import Recording
 from simulation.replay.player import Player
@@ -165,6 +167,27 @@ def test_a_snapshot_that_cannot_be_taken(tmp_path: Path) -> None:
     made.control(0, "record.start", {"file": str(tmp_path / "x.rec")}, 0)
     assert "cannot be recorded" in made.control(0, "record.status", {}, 0)["ended"]
     made.close()
+
+
+def test_snapshots_that_take_too_long(tmp_path: Path) -> None:
+    """With very many connections the flight recorder ends, and says why; a file can still be recorded."""
+
+    class Slow(Toy):
+        def snapshot(self) -> dict[str, Any]:
+            began = time.thread_time()
+            while time.thread_time() - began <= SNAPSHOT_MOST_S:
+                pass
+            return self.state
+
+    core = Slow()
+    made = recorded(core, {}, flight=MIB)
+    status = made.control(0, "record.status", {}, 0)["flight"]
+    assert not status["on"] and "takes 0.2 s" in status["failure"]
+    assert made.receive == core.receive
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    made.handle_timer(1)
+    assert len(stop(made, path)) >= 1
 
 
 def test_a_full_disk_ends_the_recording_only(tmp_path: Path) -> None:

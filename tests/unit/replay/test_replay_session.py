@@ -233,12 +233,12 @@ def test_prompt(path: Path) -> None:
     """An empty line repeats; the end of input ends it; a mistake does not."""
     done = replay(path, "-i", stdin="n\n\nnonsense\nwhere\n")
     assert done.returncode == 0, done.stderr
-    assert "before call #3 of #1" in done.stdout
+    assert "before call #2 of #0" in done.stdout
     assert "there is no command" in done.stdout
 
 
 def test_wrong_files(path: Path, tmp_path: Path) -> None:
-    """A foreign file, a torn one, an empty directory: a sentence, exit status 2; what is whole of a torn one replays."""
+    """A foreign file, an empty directory: a sentence, exit status 2. What is whole of a torn one replays."""
     foreign = tmp_path / "x.pcapng"
     foreign.write_bytes(bytes.fromhex("0a0d0d0a") * 9)
     for what, text in ((foreign, "no Level-IP recording"), (tmp_path / "none", "does not exist")):
