@@ -67,7 +67,7 @@ def cli(
     if not recordings:
         raise RecordingError(f"there is no recording of {layer} in {', '.join(map(str, paths))}")
     if script_file is not None:
-        script_file.write_text(to_script(_one(recordings, "ip"), port=port or 0), encoding="utf-8")
+        script_file.write_text(to_script(_one(recordings, "tcp"), port=port or 0), encoding="utf-8")
         click.echo(f"{script_file}: run it with: lvlip script run {script_file}", err=True)
     if test_file is not None:
         _write_test(_one(recordings, "tcp"), test_file, begin or place, stop)

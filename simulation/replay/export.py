@@ -9,13 +9,15 @@ from typing import Any, Final
 
 from levelip.configfile import keys, literal
 from levelip.frames.packet import Packet, Segment
+from levelip.frames.seam import Close, Connected, Incoming
+from levelip.rpc.stream import Consumed, Eof, Send
 from levelip.tracing.pcapng import packet_bytes
 from levelip.tracing.recordedcalls import Flushed, Received, decode_frame
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.host import SECTIONS
 from simulation.replay.cutting import cut_recording
 from simulation.replay.fromtest import pack, replay_lines, unpack
-from simulation.script.record import Seen, make_script
+from simulation.script.record import Call, Calls, Seen, make_script
 
 TEST_CALLS: Final = 5_000
 """Calls that a test file holds at most."""
@@ -52,9 +54,43 @@ def _bytes(frame: Packet | Segment) -> bytes:
     return made[0]
 
 
+def calls_of(recording: Recording) -> Calls | None:
+    """What the application did, as tcp was told it; None of another layer's recording."""
+    if recording.head.process != "tcp":
+        return None
+    socks: dict[tuple[int, int], int] = {}
+    calls: dict[int, list[Call]] = {}
+    for _, entry in recording.entries(recording.first):
+        if isinstance(entry, Flushed):
+            for port, code, raw, cuts in entry.out:
+                if port == "gateway" and isinstance(frame := decode_frame(code, raw, cuts), Connected | Incoming):
+                    socks[frame.local_port, frame.remote_port] = frame.sock
+        elif isinstance(entry, Received):
+            frame = decode_frame(entry.code, entry.frame, entry.cuts)
+            if call := _call(frame, entry.now):
+                calls.setdefault(frame.sock, []).append(call)
+    return lambda local, remote: calls.get(socks.get((local, remote), 0), [])
+
+
+def _call(frame: Any, now: int) -> Call | None:
+    match frame:
+        case Send():
+            return Call(now, "write", frame.offset + frame.length)
+        case Consumed():
+            return Call(now, "read", frame.upto)
+        case Eof():
+            return Call(now, "shutdown")
+        case Close():
+            return Call(now, "close")
+    return None
+
+
 def to_script(recording: Recording, *, port: int = 0) -> str:
     """The packet script of the first connection (that with `port`). RecordError (a ValueError) if there is none."""
-    return make_script(packets_of(recording), port=port, settings=_settings(recording), source=recording.path.name)
+    return make_script(
+        packets_of(recording), port=port, settings=_settings(recording), source=recording.path.name,
+        calls=calls_of(recording),
+    )  # fmt: skip
 
 
 def _settings(recording: Recording) -> list[str]:

@@ -284,10 +284,12 @@ def test_a_test_of_too_much(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert main([str(path), "--to-test", str(tmp_path / "test_x.py")]) == 2
 
 
-def test_to_script(tmp_path: Path) -> None:
-    """A packet script of a recorded connection, which passes."""
+@pytest.mark.parametrize(("size", "loss", "seed"), [(1_000, 0.0, 5), (60_000, 0.03, 5), (200_000, 0.02, 6)])
+def test_to_script(tmp_path: Path, size: int, loss: float, seed: int) -> None:
+    """A packet script of a recorded connection, which passes; also of one with losses, whose calls are those that were
+    made and not inferred from the packets."""
     path = tmp_path / "tcp.rec"
-    core, _, _ = transfer(path, size=1_000, how=Impairment(), seed=5, pause=True)
+    core, _, _ = transfer(path, size=size, how=Impairment(loss=loss), seed=seed, pause=True)
     stop(core, path)
     target = tmp_path / "x.pkt"
     done = replay(path, "--to-script", str(target))
