@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from simulation.replay.player import Player, Step
 
 _CALL = re.compile(r"#(\d+)")
 _TIME = re.compile(r"([+-]?)(\d+(?:\.\d+)?)\s*(s|ms|us|µs)?")
+_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)(\.\d{1,9})?")
 _FRAME = re.compile(rf"(?:{'|'.join(one.name.lower() for one in Process)})-[0-9a-f]{{5}}-\d+")
 _UNITS = {None: 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3}
 
@@ -27,14 +29,15 @@ class NoSuchPlace(ValueError):
 
 def is_expression(text: str) -> bool:
     """Whether it is none of the other kinds of place."""
-    return text not in ("start", "end") and not any(kind.fullmatch(text) for kind in (_CALL, _TIME, _FRAME))
+    return text not in ("start", "end") and not any(kind.fullmatch(text) for kind in (_CALL, _TIME, _CLOCK, _FRAME))
 
 
 def find_place(player: Player, text: str) -> int:
     """The number of the call before which a player is to be. NoSuchPlace; ExpressionError, whose text shows the spot.
 
-    "#123", a call; "1.5" or "20ms", since the beginning of the recording; "+20ms", "-20ms", from here; "tcp-3fa21-77":
-    behind the call that took or gave the frame; "start", "end"; an expression: behind the next call that it is true of.
+    "#123", a call; "1.5" or "20ms", since the beginning of the recording; "+20ms", "-20ms", from here; "19:22:47.9", a
+    time of day, as `lvlip trace` has it; "tcp-3fa21-77": behind the call that took or gave the frame; "start",
+    "end"; an expression: behind the next call that it is true of.
     """
     text = text.strip()
     recording = player.recording
@@ -49,12 +52,32 @@ def find_place(player: Player, text: str) -> int:
         ns = int(float(found[2]) * _UNITS[found[3]])
         origin = {"": recording.span[0], "+": player.now, "-": player.now}[found[1]]
         return player.find_time(origin - ns if found[1] == "-" else origin + ns)
+    if found := _CLOCK.fullmatch(text):
+        return player.find_time(_instant(recording, found))
     if _FRAME.fullmatch(text):
         return find_frame(recording, text) + 1
     step = search(player, compile_expression(text))
     if step is None:
         raise NoSuchPlace(f"no call from here on is like that: {text}")
     return step.number + 1
+
+
+def wall_text(recording: Recording, now: int) -> str:
+    """The time of day of an instant, "19:22:47.973118". (Where the stack was held since it began, it lags.)"""
+    second, ns = divmod(now + recording.head.wall_offset, 10**9)
+    return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{ns // 1000:06d}"
+
+
+def _instant(recording: Recording, clock: re.Match[str]) -> int:
+    """The first instant from the beginning on at which clocks show this."""
+    begin = recording.span[0] + recording.head.wall_offset
+    at = time.localtime(begin // 10**9)
+    seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + int(clock[3])
+    seconds -= at.tm_hour * 3600 + at.tm_min * 60 + at.tm_sec
+    target = (begin // 10**9 + seconds) * 10**9 + int(float(clock[4] or 0) * 10**9)
+    if target < begin - 10**9:  # after midnight
+        target += 86_400 * 10**9
+    return target - recording.head.wall_offset
 
 
 def find_frame(recording: Recording, ident: str) -> int:

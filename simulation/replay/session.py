@@ -13,7 +13,7 @@ from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.replay.compare import change_lines, differences, flatten, plain_state, short
 from simulation.replay.layers import where_in, where_out
-from simulation.replay.places import NoSuchPlace, find_place, frames_of, is_expression, matches, search_back
+from simulation.replay.places import NoSuchPlace, find_place, frames_of, is_expression, matches, search_back, wall_text
 from simulation.replay.player import Player, Step
 from simulation.replay.report import divergence_data, divergence_text
 from simulation.replay.text import call_text, event_text, frame_text, out_lines, time_text
@@ -93,7 +93,8 @@ class Session:
         begin, end = player.recording.span
         calls = f"call #{player.at} of #{player.recording.first} to #{player.recording.stop - 1}"
         times = f"{time_text(player.now, begin)} s of {time_text(end, begin)} s"
-        return Answer([f"{player.process}: before {calls}, {times}"])
+        clock = wall_text(player.recording, player.now)
+        return Answer([f"{player.process}: before {calls}, {times}, {clock}"], {"wall": clock})
 
     # moving
 
@@ -130,8 +131,8 @@ class Session:
         return self._next_call()
 
     def goto(self, rest: str) -> Answer:
-        """goto PLACE           #123 (a call), 1.5 or 20ms (a time), +20ms, -20ms, tcp-3fa21-77 (a frame), start, end,
-                                or an expression: behind the next call of which it is true (g)"""  # fmt: skip
+        """goto PLACE           #123 (a call), 1.5 or 20ms (a time), +20ms, -20ms, 19:22:47.9 (of the day), start, end,
+                                tcp-3fa21-77 (a frame), or an expression: behind the next call that it is true of (g)"""
         if not rest:
             raise NoSuchPlace("goto where? see: help")
         player = self.player

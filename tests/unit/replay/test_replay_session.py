@@ -80,6 +80,11 @@ def test_goto_a_packet(session: Session) -> None:
     run(session, "goto 5ms")
     at = session.player.recording.span[0] + 5_000_000
     assert session.player.now < at <= session.player.recording.entry(session.player.at).now  # type: ignore[union-attr]
+    run(session, "goto #200")
+    clock, then = session.run("where").data["wall"], session.player.now
+    run(session, "goto start")
+    run(session, f"goto {clock}")
+    assert abs(session.player.now - then) < 1_000_000
     run(session, "goto #7")
     assert session.player.at == 7
     run(session, "goto end")
