@@ -17,7 +17,7 @@ from typing import Final
 from levelip.tracing.recording import file_start
 
 WAITING: Final = 64 << 20  # bytes that may wait for the disk
-_WAIT_S: Final = 10.0
+_WAIT_S: Final = 5.0
 
 
 def open_file(path: Path, *, overwrite: bool) -> int:

@@ -22,6 +22,7 @@ from simulation.replay.whatif import BadChange, parse_change, what_if
 MAX_SHOWN = 200  # calls that one command shows
 _TROUBLE = (NoSuchPlace, ExpressionError, RecordingError, BadChange, ControlError)
 _HIDDEN = ("rng", "events", "interest")
+_DERIVED = ("ports.table", "ports.by_socket", "timers.heap")  # say for programs what other rows say for people
 
 
 @dataclass(slots=True)
@@ -269,7 +270,7 @@ class Session:
         changes = differences(before, plain_state(other.core.snapshot()))
         changes = [one for one in changes if not one[0].startswith(_HIDDEN)]
         lines = [f"from #{begin} to #{end}:" if changes else f"nothing changed from #{begin} to #{end}"]
-        lines += [f"  {line}" for line in change_lines(changes)]
+        lines += [f"  {line}" for line in change_lines([one for one in changes if not one[0].startswith(_DERIVED)])]
         rows = [{"name": name, "before": plain(old), "after": plain(new)} for name, old, new in changes]
         return Answer(lines, {"from": begin, "to": end, "changes": rows})
 

@@ -110,6 +110,16 @@ def test_a_process_that_dies_leaves_its_recording(stack: Stack) -> None:
     stack.wait_ready()
 
 
+def test_a_process_that_is_killed_leaves_what_it_wrote(stack: Stack, tmp_path: Path) -> None:
+    """SIGKILL while it is recorded: the file is good up to its last whole block, and the replay says how it ended."""
+    stack.lvlip("record", "start", str(tmp_path / "all"), "--layers", "tcp")
+    exchange(stack, 1_000_000)
+    stack.restart("tcp")
+    done = stack.lvlip("replay", str(tmp_path / "all"))
+    assert ": the same" in done.stdout
+    assert "was killed while it was recorded" in done.stdout or "torn at byte" in done.stdout
+
+
 @pytest.mark.matrix(sample=0)
 @pytest.mark.parametrize("number", range(20))
 def test_a_hundred_megabytes(stack: Stack, tmp_path: Path, number: int) -> None:
