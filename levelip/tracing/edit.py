@@ -12,7 +12,7 @@ checksums when it is cut, so that none of them can be wrong on purpose before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -29,8 +29,9 @@ from levelip.wire.vnet import COMPLETE, VnetHeader
 __all__ = ["EDITABLE", "EditError", "edit", "editable", "parse_changes"]
 
 Changes = Mapping[str, Any]
+F = TypeVar("F")
 
-PAYLOADS = {"data": "", "data.data": "", "tcp.payload": "tcp", "udp.payload": "udp"}
+PAYLOADS = {"data": "", "tcp.payload": "tcp", "udp.payload": "udp"}
 """Names of the payload, and the protocol that it has to be of."""
 _CHECKSUMS = ("ip.checksum", "tcp.checksum", "udp.checksum", "icmp.checksum", "igmp.checksum")
 _LENGTHS = ("ip.hdr_len", "ip.len", "tcp.hdr_len", "udp.length")
@@ -96,8 +97,8 @@ def editable(frame: Any, *, read: Read | None = None) -> list[str]:
 
 
 def edit(
-    frame: Any, changes: Changes, *, checksums: Literal["mend", "keep"] = "mend", read: Read | None = None
-) -> Any:
+    frame: F, changes: Changes, *, checksums: Literal["mend", "keep"] = "mend", read: Read | None = None
+) -> F:
     """A frame with these fields changed; the one given stays as it is. EditError says what cannot be.
 
     Values are numbers, bools, bytes, or text that says them. `checksums`: "mend" makes them right, but those that
@@ -106,7 +107,7 @@ def edit(
     """
     wanted = _resolve(changes)
     if isinstance(frame, IcmpError):
-        return _edit_error(frame, wanted)
+        return cast(F, _edit_error(frame, wanted))
     if not isinstance(frame, Packet | Segment | DeviceFrame):
         raise EditError(f"a {type(frame).__name__} is no packet: there is nothing in it to edit")
     layers = Layers(frame, _inline(frame, read))
@@ -128,7 +129,7 @@ def edit(
     for name in explicit:
         _change_fixed(layers, name, wanted[name])
     size = wanted["frame.gso_size"][1] if "frame.gso_size" in wanted else size
-    return _finish(frame, layers, size if len(layers.body) > size else 0, wanted)
+    return cast(F, _finish(frame, layers, size if len(layers.body) > size else 0, wanted))
 
 
 def _inline(frame: Any, read: Read | None) -> bytes:
@@ -150,7 +151,7 @@ def _resolve(changes: Changes) -> dict[str, tuple[Field, Any]]:
             close = near(name, EDITABLE)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             raise EditError(f"there is no field {name!r}{hint}", name)
-        if field.alias and name not in PAYLOADS:
+        if field.alias:
             if len(field.alias) > 1:
                 raise EditError(f"{name} is two fields: say {' or '.join(field.alias)}", name)
             name, field = field.alias[0], FIELDS[field.alias[0]]

@@ -1,16 +1,14 @@
-"""The IP header of a script's packets: made for injection, compared, written as a script has it."""
+"""The IP header of a script's packets: compared, written as a script has it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from levelip.tracing.packetline.builder import ECN
 from levelip.wire.addr import format_ipv4
-from levelip.wire.checksum import internet_checksum
-from levelip.wire.ipv4 import FLAG_DF, FLAG_MF, OPTION_END, OPTION_NOP, Ipv4Header, iter_options
-from levelip.wire.segment import header_length
-from simulation.script.language import IpInfo, ScriptError
+from levelip.wire.ipv4 import OPTION_END, OPTION_NOP, Ipv4Header, iter_options
+from simulation.script.language import IpInfo
 
-ECN = {"noecn": 0, "ect1": 1, "ect0": 2, "ce": 3}
 ECN_NAMES = {value: name for name, value in ECN.items()}
 ALERT = bytes.fromhex("94040000")  # router alert, RFC 2113 2.1
 
@@ -23,67 +21,6 @@ class Row:
     expected: str
     got: str
     differs: bool
-
-
-@dataclass(slots=True)
-class Injected:
-    """A packet to hand in. `header`: bytes of its headers. `linkcast`: it came as a broadcast of the link."""
-
-    data: bytes
-    header: int
-    gso_size: int = 0
-    linkcast: bool = False
-
-
-def damaged(checksum: int, spec: IpInfo) -> int:
-    """The checksum that goes out: with [badsum] a wrong one."""
-    return checksum ^ 0x5555 if spec.bad_sum else checksum
-
-
-class IpBuilder:
-    """Packets from others to our host. `router`: who sends ICMP errors and queries for groups."""
-
-    def __init__(self, local: bytes, remote: bytes, router: bytes) -> None:
-        self.local = local
-        self.remote = remote
-        self.router = router
-        self._ident = 0
-
-    def ip(
-        self, spec: IpInfo, proto: int, body: bytes, source: bytes, head: int, *, gso_size: int = 0
-    ) -> Injected:
-        """`body`, whose first `head` bytes are a header, behind an IP header from `source` (unless `spec` has one)."""
-        self._ident = (self._ident + 1) & 0xFFFF
-        flags = FLAG_DF if spec.dont_fragment or (spec.dont_fragment is None and spec.fragment is None) else 0
-        offset = 0
-        if spec.fragment is not None:
-            start, end = spec.fragment
-            if start >= len(body):
-                raise ScriptError(f"the fragment begins at byte {start}, the packet has {len(body)}")
-            flags |= FLAG_MF if end < len(body) or spec.more_fragments else 0
-            body, offset = body[start:end], start // 8
-            head = min(head, len(body)) if not start else 0
-        tos = spec.tos if spec.tos is not None else ECN.get(spec.ecn or "", 0)
-        header = Ipv4Header.build(
-            spec.src or source, spec.dst or self.local, proto=proto, payload_length=len(body), tos=tos, flags=flags,
-            frag_offset=offset, ttl=255 if spec.ttl is None else spec.ttl,
-            ident=self._ident if spec.ident is None else spec.ident, options=spec.options,
-        )  # fmt: skip
-        header = replace(
-            header,
-            version=header.version if spec.version is None else spec.version,
-            ihl=header.ihl if spec.ihl is None else spec.ihl,
-            total_length=header.total_length if spec.total is None else spec.total,
-        )
-        packed = header.serialize()
-        data = packed + body
-        total = internet_checksum(data[: max(header.ihl * 4, len(packed) if spec.ihl is None else 20)])
-        if spec.bad_header_sum:
-            total ^= 0x5555
-        data = data[:10] + total.to_bytes(2, "big") + data[12:] + bytes(spec.pad)
-        plain = spec.version is None and spec.ihl is None
-        length = (header_length(data) if plain else None) or len(packed) + head
-        return Injected(data, min(length, len(data)), gso_size, spec.linkcast)
 
 
 # comparison, and text

@@ -1,4 +1,4 @@
-"""ICMP, IGMP and other packets of a script: made for injection, compared, written as a script has them."""
+"""ICMP, IGMP and other packets of a script: compared, written as a script has them."""
 
 from __future__ import annotations
 
@@ -8,96 +8,19 @@ from typing import TYPE_CHECKING
 
 from levelip.wire.addr import format_ipv4
 from levelip.wire.icmp import (
-    DEST_UNREACH,
-    ECHO,
-    ECHO_REPLY,
-    FRAG_NEEDED,
-    ICMP_HEADER_LEN,
-    PARAMETER_PROBLEM,
-    REDIRECT,
-    TIMESTAMP,
     IcmpMessage,
     icmp_name,
 )
 from levelip.wire.igmp import IgmpMessage, IgmpReport
-from levelip.wire.ipv4 import Ipv4Header, Proto, proto_name
-from simulation.script.internet import Injected, IpBuilder, Row, compare_ip, damaged
-from simulation.script.language import IcmpPacket, IgmpPacket, OtherPacket, ScriptError
+from levelip.wire.ipv4 import Ipv4Header, proto_name
+from simulation.script.internet import Row, compare_ip
+from simulation.script.language import IcmpPacket, IgmpPacket, OtherPacket
 
 if TYPE_CHECKING:
-    from simulation.script.packets import Captured, Flow
+    from simulation.script.packets import Captured
 
 MASK = 0xFFFF_FFFF
 TIMESTAMPS = 12  # bytes behind the header of a timestamp message, RFC 792
-
-
-class MessageBuilder(IpBuilder):
-    """Such packets from the remote host, and from the router."""
-
-    def icmp(self, spec: IcmpPacket, flow: Flow | None, sent: bytes | None) -> Injected:
-        """An ICMP message: an error from the router, or a question of the remote host.
-
-        `sent`: the packet that the stack sent last, which `[packet(N)]` quotes.
-        """
-        payload = b""
-        sender = self.remote
-        rest = struct.pack(">HH", spec.echo_id or 0, spec.echo_seq or 0)
-        if IcmpMessage(spec.type).is_error:
-            sender = self.router
-            rest = self._rest(spec)
-            payload = self._quote(spec, flow, sent)
-        elif spec.type in (ECHO, ECHO_REPLY) and spec.size is not None:
-            payload = bytes([spec.ip.fill]) * (spec.size - ICMP_HEADER_LEN)
-        elif spec.type == TIMESTAMP:
-            payload = bytes(TIMESTAMPS)
-        if spec.size is not None:
-            room = max(spec.size - ICMP_HEADER_LEN, 0)
-            payload = payload.ljust(room, b"\0")[:room]
-        message = IcmpMessage(spec.type, spec.code, rest, payload + spec.extension).serialize(fill_checksum=True)
-        if spec.size is not None:
-            message = message[: spec.size + len(spec.extension)]
-        message = message[:2] + damaged(int.from_bytes(message[2:4], "big"), spec.ip).to_bytes(2, "big") + message[4:]
-        return self.ip(spec.ip, Proto.ICMP, message, sender, len(message))
-
-    @staticmethod
-    def _rest(spec: IcmpPacket) -> bytes:
-        if spec.type == REDIRECT:
-            return spec.via or bytes(4)
-        rest = bytearray(4)
-        if spec.type == PARAMETER_PROBLEM:
-            rest[0] = spec.pointer or 0
-        if (spec.type, spec.code) == (DEST_UNREACH, FRAG_NEEDED):
-            rest[2:4] = (spec.mtu or 0).to_bytes(2, "big")
-        if spec.words is not None:
-            rest[1] = spec.words
-        return bytes(rest)
-
-    def _quote(self, spec: IcmpPacket, flow: Flow | None, sent: bytes | None) -> bytes:
-        if spec.raw is not None:
-            return spec.raw
-        if spec.packet is not None:
-            if sent is None:
-                raise ScriptError("[packet(N)] quotes the packet that the stack sent last, but it has sent none")
-            return sent[: spec.packet]
-        if spec.size is not None:
-            return b""
-        if flow is None:
-            raise ScriptError("this ICMP error quotes a segment, but there is no connection yet")
-        seq, length = spec.quoted or (0, 0)
-        head = struct.pack(">HHI", flow.local_port, flow.remote_port, (seq + flow.local_offset) & MASK)
-        original = Ipv4Header.build(self.local, self.remote, proto=Proto.TCP, payload_length=20 + length)
-        return original.serialize(fill_checksum=True) + head + bytes(12)
-
-    def igmp(self, spec: IgmpPacket) -> Injected:
-        """An IGMP message of the router."""
-        data = spec.message.serialize(fill_checksum=True)
-        data = data[:2] + damaged(int.from_bytes(data[2:4], "big"), spec.ip).to_bytes(2, "big") + data[4:]
-        return self.ip(spec.ip, Proto.IGMP, data, self.router, len(data))
-
-    def other(self, spec: OtherPacket) -> Injected:
-        """A packet of any protocol, from the remote host."""
-        data = spec.data if spec.data is not None else bytes([spec.ip.fill]) * spec.length
-        return self.ip(spec.ip, spec.proto, data, self.remote, len(data))
 
 
 # comparison, and text

@@ -14,28 +14,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from levelip.frames.packet import Packet
+from levelip.tracing.packetline.builder import Ends
 from levelip.wire import options as wire
-from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.igmp import IgmpMessage, IgmpReport, parse_igmp
 from levelip.wire.ipv4 import Ipv4Header, Proto, proto_name
 from levelip.wire.segment import split_tcp
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TcpHeader
-from simulation.script.internet import Injected, Row, compare_ip, damaged, ip_text
-from simulation.script.language import ScriptError, TcpOption, TcpPacket
-from simulation.script.messages import MessageBuilder, other_text
+from simulation.script.internet import Row, compare_ip, ip_text
+from simulation.script.language import TcpOption, TcpPacket
+from simulation.script.messages import other_text
 
 MASK = 0xFFFF_FFFF
 LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"), (CWR, "W"), (AE, "A"))
 
 
 @dataclass(slots=True)
-class Flow:
+class Flow(Ends):
     """One connection, by its ports (ours, the peer's), and its numbers."""
 
-    local_port: int
-    remote_port: int
-    local_offset: int = 0  # wire = script + this
     live_isn: int | None = None
     ts_script: int | None = None  # first timestamp that was expected, and what came
     ts_live: int = 0
@@ -304,53 +301,3 @@ def _options_fit(
         if tick_us and apart * tick_us > tolerance_us:
             return False
     return True
-
-
-# to the stack
-
-
-class Builder(MessageBuilder):
-    """Packets from the remote host to ours."""
-
-    def tcp(self, spec: TcpPacket, flow: Flow, *, mss: int = 0) -> Injected:
-        """A segment of the peer; the ports are the flow's, or the script's."""
-        source, target = spec.ports or (flow.remote_port, flow.local_port)
-        ack = ((spec.ack or 0) + flow.local_offset) & MASK if spec.flags & ACK else spec.ack or 0
-        options = b"".join(self._option(option, flow, spec.flags) for option in spec.options or ())
-        options += b"\0" * (-len(options) & 3)
-        if len(options) > wire.MAX_OPTIONS_LEN:
-            raise ScriptError(f"{len(options)} bytes of TCP options; there is room for 40")
-        header = TcpHeader(
-            src_port=source, dst_port=target, seq=spec.seq, ack=ack, flags=spec.flags, window=spec.win or 0,
-            urgent=spec.urg or 0, options=options,
-        )  # fmt: skip
-        head = header.serialize()
-        payload = bytes([spec.ip.fill]) * spec.length
-        ends = spec.ip.src or self.remote, spec.ip.dst or self.local
-        total = internet_checksum(
-            head[:16] + b"\0\0" + head[18:] + payload,
-            pseudo_header_sum(*ends, Proto.TCP, len(head) + len(payload)),
-        )
-        segment = head[:16] + damaged(total, spec.ip).to_bytes(2, "big") + head[18:] + payload
-        gso_size = mss if mss and spec.length > mss else 0
-        return self.ip(spec.ip, Proto.TCP, segment, self.remote, len(head), gso_size=gso_size)
-
-    @staticmethod
-    def _option(option: TcpOption, flow: Flow, flags: int) -> bytes:
-        kind, numbers = option.kind, option.numbers
-        match kind:
-            case wire.KIND_EOL | wire.KIND_NOP:
-                return bytes([kind])
-            case _ if not numbers:
-                pass  # written as bytes, whatever the kind: `option 2 0x05` is an MSS of a wrong length
-            case wire.KIND_MSS:
-                return struct.pack(">BBH", kind, 4, *numbers)
-            case wire.KIND_WSCALE:
-                return struct.pack(">BBB", kind, 3, *numbers)
-            case wire.KIND_SACK:
-                edges = [(number + flow.local_offset) & MASK for number in numbers]
-                return struct.pack(f">BB{len(edges)}I", kind, 2 + 4 * len(edges), *edges)
-            case wire.KIND_TIMESTAMPS:
-                val, ecr = numbers
-                return struct.pack(">BBII", kind, 10, val, flow.ts_to_wire(ecr) if flags & ACK else ecr)
-        return bytes([kind, 2 + len(option.data)]) + option.data

@@ -12,6 +12,9 @@ from typing import Any
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
+from levelip.tracing.packetline.read import TERMINALS, expected, packet_grammar
+from levelip.tracing.packetline.segments import PacketReader
+from levelip.tracing.packetline.trees import script_error
 from simulation.script.language import (
     PACKETS,
     Anything,
@@ -34,18 +37,12 @@ from simulation.script.language import (
     When,
     Word,
 )
-from simulation.script.parse_packets import PacketReader
-from simulation.script.trees import script_error
 
 NS = 1_000_000_000
-_NAMES = {
-    "NAME": "a system call", "WORD": "a word", "INT": "a number", "FLOAT": "a number", "HEX": "a hex number",
-    "DIRECTION": "< or >", "BACK_QUOTED": "a `command`", "CODE": "%{ code }%", "STAR": "*", "OPTION": "an --option",
-    "FLAGS": "TCP flags", "NOTE": "a (note)", "ERRNO": "an errno", "ELLIPSIS": "...", "STRING": "a string",
-    "ECN": "ect0, ect1, ect01, ce or noecn", "BLOB": "hex digits", "QUOTED_OTHER": "udp, raw or packet",
-    "ADDRESS": "an IPv4 address", "$END": "the end", "PLUS": "+", "EQUAL": "=", "COMMA": ",", "COLON": ":",
-    "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}", "LESSTHAN": "<", "MORETHAN": ">",
-    "VBAR": "|", "TILDE": "~",
+_NAMES = TERMINALS | {
+    "NAME": "a system call", "FLOAT": "a number", "BACK_QUOTED": "a `command`", "CODE": "%{ code }%", "STAR": "*",
+    "OPTION": "an --option", "NOTE": "a (note)", "ERRNO": "an errno", "STRING": "a string", "PLUS": "+", "EQUAL": "=",
+    "LBRACE": "{", "RBRACE": "}", "VBAR": "|", "TILDE": "~",
 }  # fmt: skip
 _DEFINABLE = ("WORD", "NAME", "FLAGS")
 _CLAUSE = re.compile(r"^\s*//\s*rfc:\s*(.+?)\s*$", re.MULTILINE)
@@ -53,7 +50,7 @@ _CLAUSE = re.compile(r"^\s*//\s*rfc:\s*(.+?)\s*$", re.MULTILINE)
 
 @lru_cache(maxsize=1)
 def _grammar() -> str:
-    return (Path(__file__).parent / "grammar.lark").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "grammar.lark").read_text(encoding="utf-8") + packet_grammar()
 
 
 @lru_cache(maxsize=1)
@@ -119,10 +116,7 @@ def _defined_in(source: str) -> dict[str, str]:
 
 
 def _expected(names: Any) -> str:
-    words = sorted({_NAMES.get(name, name.lower()) for name in names})
-    if not words:
-        return "something else"
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return expected(names, _NAMES)
 
 
 class _Reader(PacketReader):

@@ -15,6 +15,7 @@ from levelip.frames.core import ControlError
 from levelip.frames.packet import Packet
 from levelip.tracing.dissect import Dissector
 from levelip.tracing.formatting import event_line
+from levelip.tracing.packetline.builder import Builder, Injected
 from levelip.wire.tcp import ACK, SYN
 from simulation.host import Host, setting
 from simulation.net import SECOND, NeverAtRest
@@ -22,7 +23,7 @@ from simulation.program import Program
 from simulation.script.answers import World, apply_command, run_command, take_option
 from simulation.script.calls import Calls, Running, start
 from simulation.script.code import CodeFailed, CodeRunner
-from simulation.script.internet import Injected, Row
+from simulation.script.internet import Row
 from simulation.script.language import (
     PACKETS,
     Code,
@@ -41,7 +42,6 @@ from simulation.script.language import (
 )
 from simulation.script.messages import compare_icmp, compare_igmp, compare_other
 from simulation.script.packets import (
-    Builder,
     Captured,
     Flow,
     compare_tcp,

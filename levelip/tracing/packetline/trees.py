@@ -7,7 +7,7 @@ from typing import Any
 
 from lark import Token
 
-from simulation.script.language import ScriptError
+from levelip.tracing.packetline.values import ScriptError
 
 
 def script_error(node: Any, message: str) -> ScriptError:

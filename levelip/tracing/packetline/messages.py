@@ -8,11 +8,11 @@ from typing import Any
 
 from lark import Token, Tree
 
+from levelip.tracing.packetline.trees import address, fits, hex_bytes, script_error
+from levelip.tracing.packetline.values import IcmpPacket, IgmpPacket, IpInfo, OtherPacket
 from levelip.wire import icmp as wire_icmp
 from levelip.wire import igmp as wire_igmp
 from levelip.wire.igmp import GroupRecord, IgmpMessage, IgmpReport
-from simulation.script.language import IcmpPacket, IgmpPacket, IpInfo, OtherPacket
-from simulation.script.trees import address, fits, hex_bytes, script_error
 
 ICMP_TYPES = {
     "echo_reply": wire_icmp.ECHO_REPLY, "unreachable": wire_icmp.DEST_UNREACH,

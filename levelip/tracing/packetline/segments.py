@@ -1,4 +1,4 @@
-"""Packet lines, from lark's trees: the words in brackets, segments, and (parse_messages) ICMP, IGMP and the rest."""
+"""Packet lines, from lark's trees: the words in brackets, segments, and (messages.py) ICMP, IGMP and the rest."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from lark import Token, Tree
 
+from levelip.tracing.packetline.messages import MessageReader
+from levelip.tracing.packetline.trees import address, fits, hex_bytes, script_error
+from levelip.tracing.packetline.values import IpInfo, TcpOption, TcpPacket, UdpPacket
 from levelip.wire import options as wire_options
 from levelip.wire.ipv4 import OPTION_ROUTER_ALERT
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG
-from simulation.script.language import IpInfo, TcpOption, TcpPacket, UdpPacket
-from simulation.script.parse_messages import MessageReader
-from simulation.script.trees import address, fits, hex_bytes, script_error
 
 FLAGS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "A": AE}
 KIND_EXPERIMENT = 254  # RFC 6994; packetdrill's FOEXP
@@ -27,6 +27,9 @@ _FAULTS = {
 
 class PacketReader(MessageReader):
     """Trees of packet lines to values."""
+
+    window_needed = True
+    """Whether a segment to inject has to say its window."""
 
     def tcp_packet(self, tree: Tree[Token]) -> TcpPacket:
         inbound = str(tree.children[0]) == "<"
@@ -55,7 +58,7 @@ class PacketReader(MessageReader):
         packet = TcpPacket(**known)
         if inbound and packet.options is None:
             raise script_error(options_at, "<...> is for packets that are expected (>)")
-        if inbound and packet.win is None:
+        if inbound and packet.win is None and self.window_needed:
             raise script_error(tree, "an injected segment needs its window: win NUMBER")
         return packet
 
@@ -194,9 +197,11 @@ class PacketReader(MessageReader):
         return TcpOption(KIND_EXPERIMENT, data=FAST_OPEN_MAGIC + hex_bytes(tree, "".join(map(str, children))))
 
     def udp_packet(self, tree: Tree[Token]) -> UdpPacket:
-        length = int(str(tree.children[-1]))
+        inbound = str(tree.children[0]) == "<"
+        length = fits(tree, int(str(tree.children[-1])), 16)
         ports = next((self.ports(child) for child in tree.find_data("ports")), None)
-        return UdpPacket(str(tree.children[0]) == "<", length, ports)
+        info = next((self.ip_info(child, inbound=inbound) for child in tree.find_data("ip_info")), IpInfo())
+        return UdpPacket(inbound, length, ports, info)
 
     @staticmethod
     def encapsulated(tree: Tree[Token]) -> TcpPacket:
