@@ -27,7 +27,7 @@ from levelip import __version__
 from levelip.frames.core import ControlError, Core, Output, Room
 from levelip.ipc.recordfile import FileSink, write_whole
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_OUT
+from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_OUT, Undo, restore
 from levelip.tracing.recording import END, HEAD, SNAPSHOT, End, Head, Snapshot, calls_block, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
@@ -191,11 +191,15 @@ class Recorded:
         if now != self._now:
             self._time(now)
         try:
-            code, shorten = CODES[type(frame)]
-            if shorten is None or self._whole or (short := shorten(frame, KEEP_IN)) is None:
+            code, clip = CODES[type(frame)]
+            if clip is None or self._whole or (clipped := clip(frame, KEEP_IN)) is None:
                 data = _encode((1, now, code, frame))
             else:
-                data = _encode((1, now, code, *short))
+                cuts, undo = clipped
+                try:
+                    data = _encode((1, now, code, frame, cuts))
+                finally:
+                    restore(undo)
             self._entries.append(data)
             self._size += len(data)
         except Exception as error:
@@ -213,16 +217,21 @@ class Recorded:
         except BaseException:
             self._note((3, room, _NO_CUTS))
             raise
+        undo: Undo = []
         try:
             rows: list[Any] = []
             whole = self._whole
             for port, frame in output:
-                code, shorten = CODES[type(frame)]
-                if shorten is None or whole or (short := shorten(frame, KEEP_OUT)) is None:
+                code, clip = CODES[type(frame)]
+                if clip is None or whole or (clipped := clip(frame, KEEP_OUT)) is None:
                     rows.append((port, code, frame, _NO_CUTS))
                 else:
-                    rows.append((port, code, *short))
-            data = _encode((3, room, rows))
+                    rows.append((port, code, frame, clipped[0]))
+                    undo += clipped[1]
+            try:
+                data = _encode((3, room, rows))
+            finally:
+                restore(undo)
             self._entries.append(data)
             self._size += len(data)
         except Exception as error:

@@ -1,9 +1,9 @@
 """Calls of a core as a recording holds them: what was asked, with which arguments, and what came out.
 
 An entry is a msgpack array whose first element is its kind. Frames are arrays as on the pipes, with a code of this
-module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`shorten`): its
-first bytes stay, and the ones' complement sum of the rest, so that `lengthen` makes a payload of the same length and
-checksum. That is all that a core reads of a payload: TCP's bytes are verified, and stored or passed on unread.
+module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`CODES`): its
+first bytes stay, and, where a core will verify it, the ones' complement sum of the rest, so that `lengthen` makes a
+payload of the same length and checksum. TCP's bytes are verified, and stored or passed on unread; no core reads more.
 """
 
 from __future__ import annotations
@@ -110,89 +110,106 @@ def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:
     return lengthen(frame, cuts) if cuts else frame
 
 
-# cutting
+# cutting: frames are shortened in place and restored once they are encoded, since a copy of one costs three times that
 
-Shorten = Callable[[Any, int], tuple[Any, list[Cut]] | None]
-
-
-def _cut(data: bytes, keep: int, name: str) -> tuple[bytes, Cut]:
-    return data[:keep], (name, len(data), ones_sum(memoryview(data)[keep:]))
+Undo = list[tuple[Any, str, bytes]]  # object, field, what it held
+Clip = Callable[[Any, int], tuple[list[Cut], Undo] | None]
+_SUMMED: Final = (int(packet.Checksum.PARTIAL), int(packet.Checksum.UNVERIFIED))
 
 
-def _long(data: Any, keep: int) -> bool:
-    return type(data) is bytes and len(data) > keep + 2  # the sum takes two bytes; a Place's length costs a call
+def restore(undo: Undo) -> None:
+    """Give frames back what was cut."""
+    for holder, name, data in undo:
+        setattr(holder, name, data)
 
 
-def _is_plain_tcp(ip: bytes) -> bool:
-    """Whether this is an IPv4 packet that TCP will read: not ICMP or IGMP, which ip reads whole, and no fragment."""
-    return len(ip) >= 20 and ip[0] >> 4 == 4 and ip[9] == 6 and not (ip[6] & 0x3F or ip[7])
+def _is_plain_tcp(data: bytes, at: int) -> bool:
+    """Whether an IPv4 packet for TCP begins here: not ICMP or IGMP, which ip reads whole, and no fragment."""
+    return (
+        len(data) >= at + 20
+        and data[at] >> 4 == 4
+        and data[at + 9] == 6
+        and not (data[at + 6] & 0x3F or data[at + 7])
+    )
 
 
-def _shorten_packet(frame: Any, ip: bytes | None, keep: int) -> tuple[Any, list[Cut]] | None:
-    """`ip`: where the IP header begins, to look whether it is TCP; None: it is known to be."""
+def _clip_packet(frame: Any, at: int, keep: int) -> tuple[list[Cut], Undo] | None:
+    """`at`: where the IP header begins. Neither link nor ip reads what is cut of a TCP packet: no sum is needed."""
     head, payload = frame.head, frame.payload
-    long_head, long_payload = len(head) > keep + 2, _long(payload, keep)
-    if not (long_head or long_payload) or (ip is not None and not _is_plain_tcp(ip)):
+    long = type(payload) is bytes and len(payload) > keep + 2
+    if not (len(head) > keep + 2 or long) or not _is_plain_tcp(head, at):
         return None
-    changes: dict[str, bytes] = {}
     cuts: list[Cut] = []
-    if long_head:
-        changes["head"], cut = _cut(head, keep, "head")
-        cuts.append(cut)
-    if long_payload:
-        changes["payload"], cut = _cut(payload, keep, "payload")
-        cuts.append(cut)
-    return msgspec.structs.replace(frame, **changes), cuts
+    undo: Undo = []
+    if len(head) > keep + 2:
+        cuts.append(("head", len(head), 0))
+        undo.append((frame, "head", head))
+        frame.head = head[:keep]
+    if long:
+        cuts.append(("payload", len(payload), 0))
+        undo.append((frame, "payload", payload))
+        frame.payload = payload[:keep]
+    return cuts, undo
 
 
-def _packet(frame: Any, keep: int) -> tuple[Any, list[Cut]] | None:
-    return _shorten_packet(frame, frame.head[:20], keep)
+def _clip_ip(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    return _clip_packet(frame, 0, keep)
 
 
-def _segment(frame: Any, keep: int) -> tuple[Any, list[Cut]] | None:
-    return _shorten_packet(frame, None, keep) if frame.proto == 6 else None
+def _clip_device(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    return _clip_packet(frame, 14 if frame.head[12:14] == b"\x08\x00" else 0, keep)
 
 
-def _device(frame: Any, keep: int) -> tuple[Any, list[Cut]] | None:
-    head = frame.head
-    return _shorten_packet(frame, head[14:34] if head[12:14] == b"\x08\x00" else head[:20], keep)
+def _clip_segment(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    """tcp verifies what is UNVERIFIED, ip completes what is PARTIAL and has to be fragmented: that takes a sum. (A
+    segment whose header travels in `payload` has it there.)"""
+    payload = frame.payload
+    if type(payload) is not bytes or len(payload) <= keep + 2 or frame.proto != 6:
+        if len(frame.head) <= keep + 2 or frame.proto != 6:
+            return None
+        head = frame.head
+        total = ones_sum(memoryview(head)[keep:]) if keep == KEEP_IN and frame.checksum in _SUMMED else 0
+        frame.head = head[:keep]
+        return [("head", len(head), total)], [(frame, "head", head)]
+    total = ones_sum(memoryview(payload)[keep:]) if keep == KEEP_IN and frame.checksum in _SUMMED else 0
+    frame.payload = payload[:keep]
+    return [("payload", len(payload), total)], [(frame, "payload", payload)]
 
 
-def _stream(frame: Any, _keep: int = 0) -> tuple[Any, list[Cut]] | None:
-    if not _long(frame.payload, KEEP_STREAM):
+def _clip_stream(frame: Any, _keep: int) -> tuple[list[Cut], Undo] | None:
+    payload = frame.payload
+    if type(payload) is not bytes or len(payload) <= KEEP_STREAM + 2:
         return None
-    payload, cut = _cut(frame.payload, KEEP_STREAM, "payload")
-    return msgspec.structs.replace(frame, payload=payload), [cut]
+    frame.payload = payload[:KEEP_STREAM]
+    return [("payload", len(payload), 0)], [(frame, "payload", payload)]
 
 
-def _wrapped(frame: Any, _keep: int) -> tuple[Any, list[Cut]] | None:
-    if type(frame.message) not in (stream.Send, stream.Data):
+def _clip_wrapped(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    if type(frame.message) not in (stream.Send, stream.Data) or (inner := _clip_stream(frame.message, keep)) is None:
         return None
-    inner = _stream(frame.message)
-    if inner is None:
-        return None
-    message, ((_, length, total),) = inner
-    return msgspec.structs.replace(frame, message=message), [("message.payload", length, total)]
+    ((_, length, total),), undo = inner
+    return [("message.payload", length, total)], undo
 
 
-_SHORTEN: Final[dict[type, Shorten]] = {
-    packet.Packet: _packet,
-    packet.Segment: _segment,
-    packet.DeviceFrame: _device,
-    stream.Send: _stream,
-    stream.Data: _stream,
-    seam.Store: _stream,
-    seam.FromClient: _wrapped,
-    seam.ForClient: _wrapped,
+_CLIPS: Final[dict[type, Clip]] = {
+    packet.Packet: _clip_ip,
+    packet.Segment: _clip_segment,
+    packet.DeviceFrame: _clip_device,
+    stream.Send: _clip_stream,
+    stream.Data: _clip_stream,
+    seam.Store: _clip_stream,
+    seam.FromClient: _clip_wrapped,
+    seam.ForClient: _clip_wrapped,
 }
-CODES: Final[dict[type, tuple[int, Shorten | None]]] = {
-    kind: (place, _SHORTEN.get(kind)) for place, kind in enumerate(FRAMES, 1)
+CODES: Final[dict[type, tuple[int, Clip | None]]] = {
+    kind: (place, _CLIPS.get(kind)) for place, kind in enumerate(FRAMES, 1)
 }
-"""Type of frame → its code, and what cuts its payload to some length (None as a result: there is nothing to cut)."""
+"""Type of frame → its code, and what cuts its payload in place to KEEP_IN or KEEP_OUT (None: there is nothing to cut);
+`restore` undoes it."""
 
 
 def lengthen(frame: Any, cuts: list[Cut]) -> Any:
-    """A frame with payloads of the length and ones' complement sum that they had before `shorten`."""
+    """A frame with payloads of the length and ones' complement sum that they had before they were cut."""
     changes: dict[str, Any] = {}
     for name, length, total in cuts:
         outer, _, inner = name.rpartition(".")
@@ -208,8 +225,12 @@ def lengthen(frame: Any, cuts: list[Cut]) -> Any:
 
 def encode_frame(frame: Any, *, whole: bool = False) -> tuple[int, bytes, list[Cut]]:
     """(code, bytes, cuts) of a frame that came out, as a recording holds it. KeyError for a type that none can hold."""
-    code, shorten = CODES[type(frame)]
-    cuts: list[Cut] = []
-    if shorten is not None and not whole and (short := shorten(frame, KEEP_OUT)) is not None:
-        frame, cuts = short
-    return code, _ENCODER.encode(frame), cuts
+    code, clip = CODES[type(frame)]
+    clipped = clip(frame, KEEP_OUT) if clip is not None and not whole else None
+    if clipped is None:
+        return code, _ENCODER.encode(frame), []
+    cuts, undo = clipped
+    try:
+        return code, _ENCODER.encode(frame), cuts
+    finally:
+        restore(undo)
