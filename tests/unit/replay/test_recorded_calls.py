@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levelip.frames import packet, seam
@@ -68,6 +68,7 @@ def test_codes_are_part_of_the_format() -> None:
     assert len(names) == 40
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=0, max_size=3000), st.sampled_from((1, 3)))
 def test_length_and_sum_stay(data: bytes, checksum: int) -> None:
     """The payload of a TCP segment whose checksum is open is as long, and any part of it behind an even offset sums up
