@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "group":   ("group", "Show multicast groups, join and leave them."),
         "stat":    ("stat", "Show counters, and what each means."),
         "explain": ("explain", "Explain a drop reason."),
+        "web":     ("web", "Show it all in a browser: live, or a capture."),
     },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),

@@ -1,0 +1,70 @@
+"""`lvlip web`: the web view of a stack, and of captures."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import click
+
+from levelip.cli.common import Failure, Stack, StackCommand
+
+PORT = 8420
+
+
+@click.command(cls=StackCommand)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
+@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: any that is free.")
+@click.option("--bind", metavar="ADDRESS", default="127.0.0.1", show_default=True,
+              help="Where to listen. Beyond loopback, whoever has the URL sees all traffic and can act on the stack, "
+              "and HTTP hides neither.")  # fmt: skip
+@click.option("--host", "names", multiple=True, metavar="NAME",
+              help="Accept this host name too (of a proxy, of this machine). May be repeated.")  # fmt: skip
+@click.option("--keep", type=click.IntRange(1000, 5_000_000), default=150_000, show_default=True,
+              help="How many packets and events to keep; some 500 bytes each.")  # fmt: skip
+@click.pass_obj
+def command(
+    stack: Stack, files: tuple[str, ...], port: int, bind: str, names: tuple[str, ...], keep: int
+) -> None:
+    """Show the stack in a browser: processes, connections, packets, graphs; act on it; open captures.
+
+    Prints a URL with a token and serves until Ctrl-C. The stack may start later, or not at all where only a FILE
+    (pcapng) is to be looked at.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Failure(f"the web view needs {error.name}; install it with: pip install 'level-ip[web]'") from None
+    from levelip.web.desk import Desk
+    from levelip.web.live import Live
+    from levelip.web.security import Access, is_loopback
+    from levelip.web.server import listen, make_server
+
+    try:
+        listening = listen(bind, port)
+    except OSError as error:
+        hint = "; choose another --port (0: any)" if error.errno == errno.EADDRINUSE else ""
+        raise Failure(f"{bind} port {port}: {error.strerror}{hint}") from None
+    port = listening.getsockname()[1]
+    access = Access(port, bind=bind, names=names)
+    desk = Desk(Live(stack.run, keep=keep))
+    for path in files:
+        desk.open_path(path)
+    shown = "127.0.0.1" if bind in ("0.0.0.0", "::") else f"[{bind}]" if ":" in bind else bind
+    url = f"http://{shown}:{port}/?token={access.token}"
+    if not is_loopback(bind):
+        click.echo(
+            f"lvlip: warning: {bind} can be reached from other machines. Whoever has the URL sees all traffic and can "
+            "act on the stack, and HTTP does not hide the URL; better: ssh -L", err=True,
+        )  # fmt: skip
+    if stack.json:
+        stack.emit({"url": url, "port": port})
+    else:
+        click.echo(url)
+        click.echo("Open it in a browser; the token lets you in. Ctrl-C ends.", err=True)
+    sys.stdout.flush()
+    import asyncio
+
+    asyncio.run(make_server(desk, access).serve(sockets=[listening]))

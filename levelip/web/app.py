@@ -1,0 +1,54 @@
+"""The web application: the page's files, its WebSocket, and the upload of a capture, behind the guard."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib import resources
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
+
+from levelip.web.desk import Desk
+from levelip.web.security import Access, Guard
+from levelip.web.session import Session
+
+
+def static_directory() -> Path:
+    """Where the page's files lie, in a checkout and in a wheel."""
+    return Path(str(resources.files("levelip.web") / "static"))
+
+
+def make_app(desk: Desk, access: Access) -> Starlette:
+    """The application; starts and stops the live source with the server."""
+    static = static_directory()
+
+    async def page(_request: Request) -> Response:
+        return FileResponse(static / "index.html", media_type="text/html; charset=utf-8")
+
+    async def socket(websocket: WebSocket) -> None:
+        await Session(websocket, desk).run()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await desk.live.start()
+        try:
+            yield
+        finally:
+            await desk.live.stop()
+
+    return Starlette(
+        routes=[
+            Route("/", page, methods=["GET"]),
+            WebSocketRoute("/ws", socket),
+            Mount("/static", StaticFiles(directory=static)),
+        ],
+        middleware=[Middleware(Guard, access=access)],
+        lifespan=lifespan,
+    )

@@ -1,0 +1,261 @@
+"""One open page: requests with answers over its WebSocket, and what is new, some times a second.
+
+request  {"id": n, "do": name, ...arguments}       answer  {"id": n, "ok": data} or {"id": n, "error": text, ...}
+push     {"push": "tick", "stack": .., "sockets": .., "views": {id: [start, count, scanned]}, "sources": [..]}
+
+A page gets states, not streams: counts of its views, the rows that it asks for, the newest figures. So what is sent a
+second is bounded whatever the stack does, and a page that is slow gets fewer, newer ticks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from levelip import __version__
+from levelip.debug.faultspec import BadFault
+from levelip.debug.tap import SEAMS
+from levelip.frames.core import ControlError
+from levelip.web.desk import Desk
+from levelip.web.dissection import dissect
+from levelip.web.source import Source, choose
+from levelip.web.views import View, Wanted
+
+TICK_S = 0.25
+MAX_ROWS = 500
+MAX_VIEWS = 8
+MAX_MESSAGE = 1 << 16
+_MAX_TEXT = 2000
+log = logging.getLogger("web")
+Command = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Refused(Exception):
+    """A request that cannot be carried out; the text says why. `where`: position of the mistake in a text, or None."""
+
+    def __init__(self, text: str, where: int | None = None) -> None:
+        super().__init__(text)
+        self.where = where
+
+
+class Session:
+    """From accept to the end of the WebSocket."""
+
+    def __init__(self, socket: WebSocket, desk: Desk) -> None:
+        self._socket = socket
+        self._desk = desk
+        self._views: dict[int, tuple[View, Source]] = {}
+        self._next_view = 1
+        self._sent: dict[str, Any] = {}
+        self._connections: dict[str, Any] | None = None
+        self._commands: dict[str, Command] = {
+            "hello": self._hello,
+            "connections": self._watch_connections,
+            "view": self._open_view,
+            "close_view": self._close_view,
+            "rows": self._rows,
+            "packet": self._packet,
+            "seek": self._seek,
+            "settings": self._settings,
+            "fault.set": self._fault_set,
+            "fault.clear": self._fault_clear,
+            "close_source": self._close_source,
+        }
+
+    async def run(self) -> None:
+        """Serve until the page goes away."""
+        await self._socket.accept()
+        ticking = asyncio.create_task(self._tick())
+        try:
+            while True:
+                text = await self._socket.receive_text()
+                await self._answer(text)
+        except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which we never send for
+            pass
+        finally:
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                await ticking
+
+    async def _answer(self, text: str) -> None:
+        number: Any = None
+        try:
+            request = msgspec.json.decode(text.encode()) if len(text) <= MAX_MESSAGE else None
+            if not isinstance(request, dict) or not isinstance(request.get("do"), str):
+                raise Refused("a request is an object with id and do")
+            number = request.get("id")
+            command = self._commands.get(request["do"])
+            if command is None:
+                raise Refused(f"there is no command {request['do'][:40]!r}")
+            answer: dict[str, Any] = {"id": number, "ok": await command(request)}
+        except Refused as error:
+            answer = {"id": number, "error": str(error), "where": error.where}
+        except (ControlError, BadFault) as error:
+            answer = {"id": number, "error": str(error)}
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, msgspec.DecodeError) as error:
+            answer = {"id": number, "error": f"bad request: {error}"}
+        await self._send(answer)
+
+    async def _send(self, data: dict[str, Any]) -> None:
+        if self._socket.application_state is WebSocketState.CONNECTED:
+            await self._socket.send_text(msgspec.json.encode(data).decode())
+
+    # what is new
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            push = self._news()
+            if push:
+                await self._send({"push": "tick", **push})
+
+    def _news(self) -> dict[str, Any]:
+        """What changed since the last tick; a view's scan goes on for a slice."""
+        desk, push = self._desk, {}
+        views = {}
+        for number, (view, _) in self._views.items():
+            view.scan()
+            views[str(number)] = [view.start, view.count, round(view.scanned, 3)]
+        self._new(push, "views", views)
+        live = desk.live
+        if self._sent.get("polled") != live.polled:
+            self._sent["polled"] = live.polled
+            push["stack"] = live.state
+            push["settings"] = live.settings()
+            push["sources"] = [source.about() for source in desk.sources.values()]
+        if (wanted := self._connections) is not None:
+            source = desk.sources.get(wanted["source"])
+            version = (wanted, live.polled if source is live else 0)
+            if source is not None and self._sent.get("connections") != version:
+                self._sent["connections"] = version
+                push["connections"] = choose(
+                    source.connections(), wanted["search"], wanted["sort"], wanted["descending"]
+                )  # fmt: skip
+        return push
+
+    def _new(self, push: dict[str, Any], name: str, value: Any) -> None:
+        if self._sent.get(name) != value:
+            self._sent[name] = push[name] = value
+
+    # requests
+
+    async def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._sent.clear()
+        return {
+            "version": __version__,
+            "stack": self._desk.live.run.name,
+            "seams": list(SEAMS),
+            "sources": [source.about() for source in self._desk.sources.values()],
+            "settings": self._desk.live.settings(),
+            "reasons": self._desk.reasons,
+        }
+
+    def _source(self, request: dict[str, Any]) -> Source:
+        source = self._desk.sources.get(str(request.get("source", "live")))
+        if source is None:
+            raise Refused("that file is closed")
+        return source
+
+    async def _watch_connections(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("off"):
+            self._connections = None
+            return {}
+        source = self._source(request)
+        self._connections = {
+            "source": source.name,
+            "search": str(request.get("search", ""))[:_MAX_TEXT],
+            "sort": str(request.get("sort", "local")),
+            "descending": bool(request.get("descending")),
+        }
+        wanted = self._connections
+        return choose(source.connections(), wanted["search"], wanted["sort"], wanted["descending"])
+
+    async def _open_view(self, request: dict[str, Any]) -> dict[str, Any]:
+        source = self._source(request)
+        conn: int | None = None
+        if request.get("conn"):
+            conn = source.packets.number(str(request["conn"])[:200])
+        seams = request.get("seams")
+        chosen = None if seams is None else frozenset(SEAMS.index(str(seam)) for seam in seams)
+        wanted = Wanted(
+            conn=conn,
+            seams=chosen,
+            frames=bool(request.get("frames", True)),
+            events=bool(request.get("events", True)),
+        )
+        if len(self._views) >= MAX_VIEWS:
+            del self._views[min(self._views)]
+        number, self._next_view = self._next_view, self._next_view + 1
+        view = View(source.packets, wanted)
+        self._views[number] = view, source
+        view.scan()
+        return {"view": number, "start": view.start, "count": view.count, "scanned": view.scanned}
+
+    async def _close_view(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._views.pop(int(request["view"]), None)
+        return {}
+
+    def _view(self, request: dict[str, Any]) -> tuple[View, Source]:
+        found = self._views.get(int(request["view"]))
+        if found is None:
+            raise Refused("that view is closed")
+        return found
+
+    async def _rows(self, request: dict[str, Any]) -> dict[str, Any]:
+        view, source = self._view(request)
+        at, count = int(request["at"]), min(int(request["count"]), MAX_ROWS)
+        if at < 0 or count < 0:
+            raise Refused("rows count from 0")
+        packets, origin = source.packets, source.origin
+        at = max(at, view.start)
+        rows = [packets.row(n, origin) for n in view.numbers(at, count) if n >= packets.first]
+        return {"at": at, "rows": rows, "start": view.start, "count": view.count}
+
+    async def _packet(self, request: dict[str, Any]) -> dict[str, Any]:
+        source, n = self._source(request), int(request["n"])
+        row = source.packets.row(n, source.origin)
+        if row[2] != "f":
+            return {"row": row, "layers": [], "bytes": "", "length": 0}
+        return {"row": row, **dissect(source.packets.record(n))}
+
+    async def _seek(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Where a time (seconds from the origin) lies in a view."""
+        view, source = self._view(request)
+        n = source.packets.at(source.origin + int(float(request["time"]) * 1e9))
+        return {"position": view.position(n)}
+
+    async def _settings(self, request: dict[str, Any]) -> dict[str, Any]:
+        live = self._desk.live
+        live.listen_for(
+            [str(seam) for seam in request["seams"]],
+            events=bool(request["events"]),
+            detail=str(request["detail"]),
+            listening=bool(request["listening"]),
+        )
+        return live.settings()
+
+    async def _fault_set(self, request: dict[str, Any]) -> dict[str, Any]:
+        words = str(request["words"])[:_MAX_TEXT].split()
+        live = self._desk.live
+        answer: dict[str, Any] = await live.ask(live.layers.set_fault, str(request["seam"]), words)
+        await live.refresh()
+        return answer
+
+    async def _fault_clear(self, request: dict[str, Any]) -> dict[str, Any]:
+        live = self._desk.live
+        answer: dict[str, Any] = await live.ask(live.layers.clear_fault, str(request["seam"]))
+        await live.refresh()
+        return answer
+
+    async def _close_source(self, request: dict[str, Any]) -> dict[str, Any]:
+        source = self._source(request)
+        if source is self._desk.live:
+            raise Refused("the stack cannot be closed here; see lvlip down")
+        self._desk.close(source.name)
+        return {}
