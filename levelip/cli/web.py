@@ -20,7 +20,7 @@ PORT = 8420
               "and HTTP hides neither.")  # fmt: skip
 @click.option("--host", "names", multiple=True, metavar="NAME",
               help="Accept this host name too (of a proxy, of this machine). May be repeated.")  # fmt: skip
-@click.option("--keep", type=click.IntRange(1000, 5_000_000), default=150_000, show_default=True,
+@click.option("--keep", type=click.IntRange(1000, 1_500_000), default=150_000, show_default=True,
               help="How many packets and events to keep; some 500 bytes each.")  # fmt: skip
 @click.pass_obj
 def command(
@@ -31,12 +31,6 @@ def command(
     Prints a URL with a token and serves until Ctrl-C. The stack may start later, or not at all where only a FILE
     (pcapng) is to be looked at.
     """
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-        import websockets  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise Failure(f"the web view needs {error.name}; install it with: pip install 'level-ip[web]'") from None
     from levelip.web.desk import Desk
     from levelip.web.live import Live
     from levelip.web.security import Access, is_loopback
@@ -51,7 +45,7 @@ def command(
     access = Access(port, bind=bind, names=names)
     desk = Desk(Live(stack.run, keep=keep))
     for path in files:
-        desk.open_path(path)
+        raise NotImplementedError(f"{path}: captures cannot be opened yet")
     shown = "127.0.0.1" if bind in ("0.0.0.0", "::") else f"[{bind}]" if ":" in bind else bind
     url = f"http://{shown}:{port}/?token={access.token}"
     if not is_loopback(bind):

@@ -10,9 +10,22 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from levelip.debug.tap import CAUSES, CHECKSUM, DIRECTION, FIELDS, GSO, HEAD, ID, LENGTH, PAYLOAD, PROCESS, SEAM, STACK
+from levelip.debug.tap import (
+    CAUSES,
+    CHECKSUM,
+    DIRECTION,
+    FIELDS,
+    GSO,
+    HEAD,
+    ID,
+    LENGTH,
+    PAYLOAD,
+    PROCESS,
+    SEAM,
+    STACK,
+    Record,
+)
 from levelip.debug.tap import TYPE as TYPE_
-from levelip.debug.tap import Record
 from levelip.frames.packet import Checksum, format_frame_id
 from levelip.tracing.dissect import looks_like_ip
 from levelip.wire.addr import format_address

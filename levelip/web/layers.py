@@ -25,6 +25,7 @@ FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "t
 """Which processes see a seam: each applies the faults to what it takes in."""
 _SS_SHARE = 0.02
 """At most this share of the time goes into asking for sockets: with thousands of them, ask more rarely."""
+_WSCALE = 4  # TCPI_OPT_WSCALE (include/uapi/linux/tcp.h)
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -202,6 +203,8 @@ class Layers:
             "unacked": info.get("unacked", 0),
             "lost": info.get("lost", 0),
             "retrans": info.get("total_retrans", 0),
+            "snd_wscale": info.get("snd_wscale", 0) if info.get("options", 0) & _WSCALE else None,
+            "rcv_wscale": info.get("rcv_wscale", 0) if info.get("options", 0) & _WSCALE else None,
             "mss": info.get("snd_mss", 0),
             "snd_wnd": info.get("snd_wnd", 0),
             "rcv_wnd": info.get("rcv_wnd", 0),

@@ -20,6 +20,7 @@ import zmq
 
 from levelip.debug.tap import EVENT_MONO, KIND, MONO, PROCESSES, SEAMS, Notice, Record, Request, TapReader, one_side
 from levelip.frames.core import ControlError
+from levelip.ipc.clock import StackClock
 from levelip.ipc.rundir import RunDirectory
 from levelip.web.layers import Layers
 from levelip.web.packets import KEEP
@@ -40,8 +41,8 @@ class Live(Source):
     def __init__(self, run: RunDirectory, *, keep: int = KEEP) -> None:
         super().__init__("live", "live", f"stack {run.name}", keep=keep)
         self.run = run
-        self.origin = time.monotonic_ns()
-        self.wall = time.time_ns() - time.monotonic_ns()
+        self.origin = stack_now(run)
+        self.wall = time.time_ns() - self.origin
         self.seams: tuple[str, ...] = DEFAULT_SEAMS
         self.events = True
         self.detail = "first128"
@@ -102,7 +103,9 @@ class Live(Source):
         }  # fmt: skip
 
     def connections(self) -> list[dict[str, Any]]:
-        return self.sockets
+        """Those that tcp has now, then those that were seen and are gone."""
+        now = {row["name"] for row in self.sockets}
+        return [*self.sockets, *(row for row in super().connections() if row["name"].partition("#")[0] not in now)]
 
     # the processes
 
@@ -111,6 +114,11 @@ class Live(Source):
             begun = time.monotonic()
             self.state = await self.ask(self.layers.poll)
             self.sockets = await self.ask(self.layers.sockets)
+            for row in self.sockets:
+                if row["state"] not in ("LISTEN", "TIME_WAIT"):
+                    self.flows.know(
+                        row["name"], out_wscale=row["rcv_wscale"], in_wscale=row["snd_wscale"], state=row["state"]
+                    )
             self._count_rate(begun)
             self.polled += 1
             await asyncio.sleep(max(0.2, POLL_S - (time.monotonic() - begun)))
@@ -130,7 +138,8 @@ class Live(Source):
     # the tap bus
 
     def _request(self) -> Request:
-        sides = one_side(list(PROCESSES))
+        sides = {**one_side(list(PROCESSES)), "tcp": ["ip-tcp", "tcp-gateway:in"]}
+        sides["ip"] = [one for one in sides["ip"] if not one.startswith("ip-tcp")]  # in tcp's order, of tcp alone
         seams = {name: [one for one in own if one.partition(":")[0] in self.seams] for name, own in sides.items()}
         return Request(seams, list(PROCESSES) if self.events else [], self.detail, {})
 
@@ -183,6 +192,21 @@ class Live(Source):
     def take(self, records: list[Record | Notice]) -> None:
         """Store records, in the event loop."""
         self.packets.extend(records)
+        add = self.flows.add
+        for record in records:
+            if not isinstance(record, Notice):
+                add(record)
+
+
+def stack_now(run: RunDirectory) -> int:
+    """Stack time; of a stack that was never started, what it would be."""
+    if not run.clock.exists():
+        return time.monotonic_ns()
+    clock = StackClock(run.clock)
+    try:
+        return clock.now()
+    finally:
+        clock.close()
 
 
 def _time(record: Record | Notice) -> int:

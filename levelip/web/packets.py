@@ -7,30 +7,29 @@ their appearance; their name is "LOCAL:PORT>REMOTE:PORT", as events have it.
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from levelip.debug.tap import (
-    CHECKSUM,
     DIRECTION,
     EVENT,
-    EVENT_MONO,
     FIELDS,
     GSO,
     HEAD,
-    ID,
     KIND,
     LENGTH,
-    MONO,
     PAYLOAD,
     PROCESS,
     SEAM,
     SEAMS,
+    STACK,
     TYPE,
     Notice,
     Record,
@@ -62,7 +61,7 @@ class Packets:
     def __init__(self, keep: int = KEEP) -> None:
         self.keep = keep
         self.first = 0
-        self.times = array("q")  # monotonic ns; of a capture, ns since 1970
+        self.times = array("q")  # stack ns, never falling; of a capture, ns since 1970
         self.conns = array("I")  # 0: none
         self.kinds = array("B")  # kind << 5 | way | seam number
         self._data: list[bytes] = []
@@ -85,10 +84,10 @@ class Packets:
         """Take records in the order of their times; beyond `keep` the oldest go, a tenth at a time."""
         for record in records:
             if isinstance(record, Notice):
-                self._add(record.mono, _NO_CONN, NOTICE << 5, [0, "n", record.text])
+                self._add(0, _NO_CONN, NOTICE << 5, [0, "n", record.text])
             elif record[KIND] == "e":
                 self.events += 1
-                self._add(record[EVENT_MONO], self.number(record[EVENT][4]), EVENT_ROW << 5, record)
+                self._add(record[EVENT][0], self.number(record[EVENT][4]), EVENT_ROW << 5, record)
             else:
                 self.frames += 1
                 self._frame(record)
@@ -98,6 +97,8 @@ class Packets:
             self.first += gone
 
     def _add(self, when: int, conn: int, kind: int, record: Record) -> None:
+        if self.times and when < self.times[-1]:
+            when = self.times[-1]
         self.times.append(when)
         self.conns.append(conn)
         self.kinds.append(kind)
@@ -116,7 +117,7 @@ class Packets:
             if flags & _SYN or (conn, seam) not in self._seen:
                 self._seen.add((conn, seam))
                 self._describe(record)  # from here its numbers count, in whichever order rows are shown later
-        self._add(record[MONO], conn, FRAME << 5 | (UP if up else DOWN) | seam, record)
+        self._add(record[STACK], conn, FRAME << 5 | (UP if up else DOWN) | seam, record)
 
     def number(self, name: str) -> int:
         """The number of a connection; a new name gets the next."""
@@ -142,9 +143,13 @@ class Packets:
 
     def at(self, when: int) -> int:
         """The first row at or after a time."""
-        import bisect
+        return self.first + bisect_left(self.times, when)
 
-        return self.first + bisect.bisect_left(self.times, when)
+    def density(self, low: int, high: int, bins: int) -> list[int]:
+        """How many rows there are in each of so many equal parts of a time."""
+        step = max(1, (high - low) // bins)
+        edges = [bisect_left(self.times, low + i * step) for i in range(bins + 1)]
+        return [after - before for before, after in itertools.pairwise(edges)]
 
     def row(self, n: int, origin: int) -> list[Any]:
         """A row as the page shows it; seconds since `origin`.
@@ -243,12 +248,3 @@ def protocol_of(record: Record) -> str:
         return {b"\x08\x06": "ARP", b"\x86\xdd": "IPv6"}.get(kind, f"0x{kind.hex()}")
     return str(record[TYPE])
 
-
-def facts(record: Record) -> dict[str, Any]:
-    """What a frame's record says beside its bytes."""
-    return {
-        "id": record[ID],
-        "checksum": record[CHECKSUM],
-        "gso_size": record[GSO],
-        "type": record[TYPE],
-    }

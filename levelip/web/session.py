@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,8 +23,11 @@ from levelip import __version__
 from levelip.debug.faultspec import BadFault
 from levelip.debug.tap import SEAMS
 from levelip.frames.core import ControlError
+from levelip.tracing.flow import Flow
 from levelip.web.desk import Desk
 from levelip.web.dissection import dissect
+from levelip.web.graphs import graph
+from levelip.web.ladder import Ladder
 from levelip.web.source import Source, choose
 from levelip.web.views import View, Wanted
 
@@ -31,6 +35,9 @@ TICK_S = 0.25
 MAX_ROWS = 500
 MAX_VIEWS = 8
 MAX_MESSAGE = 1 << 16
+GRAPH_S = 0.5
+GRAPH_REST = 8.0
+"""A graph is made again after so long, or after so many times as long as making it took."""
 _MAX_TEXT = 2000
 log = logging.getLogger("web")
 Command = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -50,16 +57,22 @@ class Session:
     def __init__(self, socket: WebSocket, desk: Desk) -> None:
         self._socket = socket
         self._desk = desk
-        self._views: dict[int, tuple[View, Source]] = {}
+        self._views: dict[int, tuple[View | Ladder, Source]] = {}
         self._next_view = 1
         self._sent: dict[str, Any] = {}
         self._connections: dict[str, Any] | None = None
+        self._graph: dict[str, Any] | None = None
+        self._graph_at = 0.0
         self._commands: dict[str, Command] = {
             "hello": self._hello,
             "connections": self._watch_connections,
             "view": self._open_view,
             "close_view": self._close_view,
+            "ladder": self._open_ladder,
             "rows": self._rows,
+            "graph": self._watch_graph,
+            "states": self._states,
+            "density": self._density,
             "packet": self._packet,
             "seek": self._seek,
             "settings": self._settings,
@@ -117,7 +130,8 @@ class Session:
 
     def _news(self) -> dict[str, Any]:
         """What changed since the last tick; a view's scan goes on for a slice."""
-        desk, push = self._desk, {}
+        desk = self._desk
+        push: dict[str, Any] = {}
         views = {}
         for number, (view, _) in self._views.items():
             view.scan()
@@ -137,6 +151,9 @@ class Session:
                 push["connections"] = choose(
                     source.connections(), wanted["search"], wanted["sort"], wanted["descending"]
                 )  # fmt: skip
+        graph = self._graph
+        if graph is not None and graph["flow"].count != graph["count"] and time.monotonic() >= self._graph_at:
+            push["graph"] = self._draw(graph)
         return push
 
     def _new(self, push: dict[str, Any], name: str, value: Any) -> None:
@@ -180,7 +197,7 @@ class Session:
         source = self._source(request)
         conn: int | None = None
         if request.get("conn"):
-            conn = source.packets.number(str(request["conn"])[:200])
+            conn = source.packets.number(str(request["conn"])[:200].partition("#")[0])
         seams = request.get("seams")
         chosen = None if seams is None else frozenset(SEAMS.index(str(seam)) for seam in seams)
         wanted = Wanted(
@@ -189,33 +206,106 @@ class Session:
             frames=bool(request.get("frames", True)),
             events=bool(request.get("events", True)),
         )
+        return self._keep(View(source.packets, wanted, source.origin), source)
+
+    async def _open_ladder(self, request: dict[str, Any]) -> dict[str, Any]:
+        source = self._source(request)
+        decisions = str(request.get("decisions", "main"))
+        if decisions not in ("main", "all", "none"):
+            raise Refused("decisions are main, all or none")
+        return self._keep(Ladder(self._flow(request, source), source.shift, decisions), source)
+
+    def _keep(self, view: View | Ladder, source: Source) -> dict[str, Any]:
         if len(self._views) >= MAX_VIEWS:
             del self._views[min(self._views)]
         number, self._next_view = self._next_view, self._next_view + 1
-        view = View(source.packets, wanted)
         self._views[number] = view, source
         view.scan()
         return {"view": number, "start": view.start, "count": view.count, "scanned": view.scanned}
+
+    def _flow(self, request: dict[str, Any], source: Source) -> Flow:
+        flow = source.flow(str(request["conn"])[:200])
+        if flow is None:
+            raise Refused("nothing was seen of this connection yet")
+        return flow
 
     async def _close_view(self, request: dict[str, Any]) -> dict[str, Any]:
         self._views.pop(int(request["view"]), None)
         return {}
 
-    def _view(self, request: dict[str, Any]) -> tuple[View, Source]:
+    def _view(self, request: dict[str, Any]) -> tuple[View | Ladder, Source]:
         found = self._views.get(int(request["view"]))
         if found is None:
             raise Refused("that view is closed")
         return found
 
     async def _rows(self, request: dict[str, Any]) -> dict[str, Any]:
-        view, source = self._view(request)
+        view, _ = self._view(request)
         at, count = int(request["at"]), min(int(request["count"]), MAX_ROWS)
         if at < 0 or count < 0:
             raise Refused("rows count from 0")
-        packets, origin = source.packets, source.origin
         at = max(at, view.start)
-        rows = [packets.row(n, origin) for n in view.numbers(at, count) if n >= packets.first]
-        return {"at": at, "rows": rows, "start": view.start, "count": view.count}
+        return {"at": at, "rows": view.rows(at, count), "start": view.start, "count": view.count}
+
+    async def _watch_graph(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A connection's series now, and again whenever there is more, until another is asked for, or "off"."""
+        self._graph = None
+        if request.get("off"):
+            return {}
+        source = self._source(request)
+        if request["way"] not in ("out", "in"):
+            raise Refused("way is out or in")
+        wanted = {
+            "source": source, "flow": self._flow(request, source), "way": request["way"], "count": -1,
+            "width": int(request["width"]),
+            "from": None if request.get("from") is None else float(request["from"]),
+            "to": None if request.get("to") is None else float(request["to"]),
+            "last": None if request.get("last") is None else float(request["last"]),
+        }  # fmt: skip
+        answer = self._draw(wanted)
+        self._graph = wanted
+        return answer
+
+    def _draw(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The series, and when they may be made again: what they cost bounds how often."""
+        begun = time.monotonic()
+        flow: Flow = wanted["flow"]
+        source: Source = wanted["source"]
+        shift = source.shift
+        first, last = flow.first or 0, flow.last
+        low = first if wanted["from"] is None else int(wanted["from"] * 1e9) - shift
+        high = last if wanted["to"] is None else int(wanted["to"] * 1e9) - shift
+        if wanted["last"] is not None:
+            low = max(first, high - int(wanted["last"] * 1e9))
+        wanted["count"] = flow.count
+        answer = graph(flow, wanted["way"], low, high, wanted["width"])
+        answer.update(
+            conn=flow.key, way=wanted["way"], shift=shift, low=low, high=max(high, low + 1), first=first, last=last,
+            state=flow.state, left_out=flow.segments.left_out, mss=flow.out.mss, summary=flow.summary(),
+        )
+        now = time.monotonic()
+        self._graph_at = now + max(GRAPH_S, GRAPH_REST * (now - begun))
+        return answer
+
+    async def _states(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The way that a connection took through RFC 9293's states: [t, old, new, input]."""
+        source = self._source(request)
+        flow = self._flow(request, source)
+        shift = source.shift
+        rows = [[round((row.t + shift) / 1e9, 9), row.old, row.new, row.input] for row in flow.states.rows[-200:]]
+        return {"state": flow.state, "rows": rows, "told": flow.told}
+
+    async def _density(self, request: dict[str, Any]) -> dict[str, Any]:
+        """How many rows there are over the time that is kept, in so many bins."""
+        source = self._source(request)
+        packets, bins = source.packets, max(1, min(int(request["bins"]), 2000))
+        if not packets.times:
+            return {"from": 0.0, "to": 0.0, "bins": []}
+        low, high = packets.times[0], packets.times[-1] + 1
+        origin = source.origin
+        return {
+            "from": (low - origin) / 1e9, "to": (high - origin) / 1e9, "bins": packets.density(low, high, bins),
+        }  # fmt: skip
 
     async def _packet(self, request: dict[str, Any]) -> dict[str, Any]:
         source, n = self._source(request), int(request["n"])
@@ -227,8 +317,7 @@ class Session:
     async def _seek(self, request: dict[str, Any]) -> dict[str, Any]:
         """Where a time (seconds from the origin) lies in a view."""
         view, source = self._view(request)
-        n = source.packets.at(source.origin + int(float(request["time"]) * 1e9))
-        return {"position": view.position(n)}
+        return {"position": view.at(source.origin + int(float(request["time"]) * 1e9))}
 
     async def _settings(self, request: dict[str, Any]) -> dict[str, Any]:
         live = self._desk.live

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from levelip.tracing.flow import Flow, FlowModel
 from levelip.web.packets import KEEP, Packets
 
 MAX_CONNECTIONS = 500
 """Connections sent to a page at once; it is told how many there are, and search and order act on all."""
+FLOW_ROWS = 100_000
+FLOW_TOTAL = 400_000
+"""Rows of the flow model, of a kind and connection, and in all: some 400 bytes each."""
 _SPLIT = re.compile(r"\s+")
 
 
@@ -20,12 +24,23 @@ class Source:
         self.kind = kind
         self.title = title
         self.packets = Packets(keep)
+        self.flows = FlowModel(infer=kind != "live", rows=FLOW_ROWS, total=FLOW_TOTAL)
         self.origin = 0  # ns: what the page counts seconds from
         self.wall = 0  # added to a time of the rows: ns since 1970
 
     def connections(self) -> list[dict[str, Any]]:
-        """Every connection, each with at least name, state, local, remote."""
-        raise NotImplementedError
+        """Every connection that was seen, newest first."""
+        return [flow_row(flow.summary(), self.shift) for flow in reversed(list(self.flows.flows.values()))]
+
+    def flow(self, name: str) -> Flow | None:
+        """A connection's series by its key; of several with the same ports, a name means the newest."""
+        exact = self.flows.flows.get(name)
+        return exact if exact is not None else next(iter(reversed(self.flows.find(name))), None)
+
+    @property
+    def shift(self) -> int:
+        """ns from `origin` to the flow model's start."""
+        return (self.flows.start or 0) - self.origin
 
     def about(self) -> dict[str, Any]:
         """Facts for the list of sources."""
@@ -37,6 +52,27 @@ class Source:
             "from": (first - self.origin) / 1e9, "to": (last - self.origin) / 1e9,
             "wall": (self.origin + self.wall) / 1e9,
         }  # fmt: skip
+
+
+def flow_row(summary: dict[str, Any], shift: int) -> dict[str, Any]:
+    """A connection of which only its packets are known, in the columns of those that the stack tells of."""
+    rtt, rto = summary["srtt"] or summary["rtt"], summary["rto"]
+    return {
+        "name": summary["key"],
+        "state": summary["state"] or "?",
+        "local": f"{summary['local']}:{summary['local_port']}",
+        "remote": f"{summary['remote']}:{summary['remote_port']}",
+        "seen": True,
+        "received": summary["in"]["bytes"],
+        "acked": summary["out"]["bytes"],
+        "rtt": rtt / 1e6 if rtt else 0,
+        "rto": rto / 1e6 if rto else 0,
+        "cwnd": None,
+        "cwnd_bytes": summary["cwnd"],
+        "retrans": summary["out"]["retransmitted"],
+        "first": ((summary["first"] or 0) + shift) / 1e9,
+        "last": (summary["last"] + shift) / 1e9,
+    }
 
 
 def choose(rows: list[dict[str, Any]], search: str, sort: str, descending: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,10 @@ class Wanted:
 class View:
     """Positions from `start` to `count` (exclusive) are the rows that pass, oldest first; positions never move."""
 
-    def __init__(self, packets: Packets, wanted: Wanted) -> None:
+    def __init__(self, packets: Packets, wanted: Wanted, origin: int = 0) -> None:
+        """`origin`: what the seconds of rows count from."""
         self._packets = packets
+        self._origin = origin
         self._wanted = wanted
         self._found = array("Q")
         self._gone = 0  # of what passed, how many are no longer kept (a lower bound, brought up by `scan`)
@@ -103,11 +106,18 @@ class View:
         """Drop positions whose rows are gone."""
         first, found = self._packets.first, self._found
         if found and found[0] < first:
-            import bisect
-
-            gone = bisect.bisect_left(found, first)
+            gone = bisect_left(found, first)
             del found[:gone]
             self._gone += gone
+
+    def rows(self, at: int, count: int) -> list[list[Any]]:
+        """The rows at these positions, as the page shows them."""
+        packets = self._packets
+        return [packets.row(n, self._origin) for n in self.numbers(at, count) if n >= packets.first]
+
+    def at(self, when: int) -> int:
+        """The position of the first row at or after a time."""
+        return self.position(self._packets.at(when))
 
     def numbers(self, position: int, count: int) -> list[int]:
         """The rows at these positions, as far as they are kept."""
@@ -119,6 +129,4 @@ class View:
 
     def position(self, n: int) -> int:
         """Where row `n` stands, or where it would."""
-        import bisect
-
-        return n if self._wanted.everything else self._gone + bisect.bisect_left(self._found, n)
+        return n if self._wanted.everything else self._gone + bisect_left(self._found, n)

@@ -1,0 +1,161 @@
+// The packet list, and beside it the chosen packet's fields and bytes.
+
+import { el, say } from "./dom.js";
+import * as format from "./format.js";
+import { VirtualList } from "./list.js";
+import { Detail } from "./detail.js";
+
+export class PacketsPage {
+  // `rest[0]`: a filter
+  constructor(app, main, rest) {
+    this.app = app;
+    this.panel = new PacketPanel(app, main, { filter: rest[0] ? decodeURIComponent(rest[0]) : app.packetFilter ?? "", keep: true });
+  }
+
+  tick(data) { this.panel.tick(data); }
+  seek(seconds) { this.panel.seek(seconds); }
+  move(by) { this.panel.list.move(by); }
+  openSelected() { this.panel.list.openSelected(); }
+  toggleFollow() { this.panel.toggleFollow(); }
+  search() { this.panel.search(); }
+  end() { this.panel.end(); }
+}
+
+export class PacketPanel {
+  // options: conn; filter; keep: remember the filter
+  constructor(app, main, options) {
+    this.app = app;
+    this.options = options;
+    this.view = 0;
+    this.error = el("pre", { class: "error filter-error", hidden: true });
+    this.count = el("span", { class: "quiet", id: "packet-count" });
+    this.followButton = el("button", { class: "small toggle", title: "Follow what comes (f)", onclick: () => this.toggleFollow() }, "Follow");
+    this.frames = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
+    this.events = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
+    this.seams = new Map(app.hello.seams.map((name) => [name, el("input", { type: "checkbox", checked: true, onchange: () => this.open() })]));
+    this.bar = el("div", { class: "bar" },
+      el("span", { class: "checks" }, el("label", {}, this.frames, " packets"), el("label", {}, this.events, " events"),
+        [...this.seams].map(([name, box]) => el("label", { class: "seam-check" }, box, ` ${name}`))),
+      this.count, el("span", { class: "space" }), this.followButton);
+    this.list = new VirtualList({
+      label: "Packets", rowHeight: 20, make: () => this.make(), draw: (element, row) => this.draw(element, row),
+      fetch: (at, count) => app.ask("rows", { view: this.view, at, count }),
+      choose: (row) => this.choose(row), open: (row) => this.openRow(row),
+    });
+    this.list.following = (follow) => this.followButton.classList.toggle("on", follow);
+    this.list.following(true);
+    this.detail = new Detail(app);
+    main.append(this.bar, this.error, el("div", { class: "split" },
+      el("div", { class: "list-frame" }, el("div", { class: "list-head packet-row" }, ["No.", "Time", "Seam", "Source", "Destination", "Proto", "Length", "Info"].map((title) => el("span", {}, title))), this.list.element),
+      this.detail.element));
+    this.open();
+  }
+
+  async open() {
+    this.list.reset();
+    if (this.view) this.app.ask("close_view", { view: this.view }).catch(() => {});
+    this.view = 0;
+    const seams = [...this.seams].filter(([, box]) => box.checked).map(([name]) => name);
+    const request = { source: this.app.source, conn: this.options.conn, frames: this.frames.checked, events: this.events.checked,
+      seams: seams.length === this.seams.size ? null : seams };
+    const opened = await this.app.tell("view", request);
+    if (!opened) return;
+    if (this.ended) { this.app.ask("close_view", { view: opened.view }).catch(() => {}); return; }
+    this.view = opened.view;
+    this.list.follow = this.app.cursor === null;
+    this.list.following(this.list.follow);
+    this.show(opened.start, opened.count, opened.scanned);
+    if (this.app.cursor !== null) this.seek(this.app.cursor);
+  }
+
+  show(start, count, scanned) {
+    this.list.update(start, count);
+    const all = this.app.about();
+    let text = `${format.count(count - start)} rows`;
+    if (scanned < 1) text += `, searching: ${format.percent(scanned)}`;
+    say(this.count, text);
+    this.count.dataset.scanned = scanned;
+    void all;
+  }
+
+  tick(data) {
+    const mine = data.views?.[this.view];
+    if (mine) this.show(...mine);
+    if (this.list.choosing !== undefined && this.list.row(this.list.choosing)) {
+      this.choose(this.list.row(this.list.choosing));
+      this.list.choosing = undefined;
+    }
+  }
+
+  async seek(seconds) {
+    if (!this.view) return;
+    if (seconds === null) {
+      this.list.follow = true;
+      this.list.following(true);
+      this.list.stick();
+      return;
+    }
+    const found = await this.app.tell("seek", { view: this.view, time: seconds });
+    if (found) { this.list.centre(found.position); this.list.selected = Math.min(found.position, this.list.count - 1); this.list.schedule(); }
+  }
+
+  make() { return el("div", { class: "packet-row" }, Array.from({ length: 8 }, () => el("span"))); }
+
+  draw(element, row) {
+    const cells = element.children;
+    if (!row) {
+      element.className = "packet-row list-row pending";
+      for (const cell of cells) say(cell, "");
+      return;
+    }
+    const [n, seconds, kind] = row;
+    say(cells[0], String(n + 1));
+    say(cells[1], format.seconds(seconds));
+    if (kind === "f") {
+      const [, , , seam, way, source, destination, protocol, length, text, , flags] = row;
+      element.className = `packet-row list-row proto-${protocol.toLowerCase()}${/[SFR]/.test(flags) ? " edge" : ""}${flags.includes("R") ? " reset" : ""}`;
+      say(cells[2], `${way === "up" ? "↑" : "↓"} ${seam}`);
+      say(cells[3], source);
+      say(cells[4], destination);
+      say(cells[5], protocol);
+      say(cells[6], String(length));
+      say(cells[7], flags ? `[${flags}] ${text}` : text);
+    } else if (kind === "e") {
+      const [, , , process, , conn, text, severity] = row;
+      element.className = `packet-row list-row event severity-${severity}`;
+      say(cells[2], `• ${process}`);
+      const [local, remote] = conn.split(">");
+      say(cells[3], (local ?? "").replace(/:(\d+)$/, ".$1"));
+      say(cells[4], (remote ?? "").replace(/:(\d+)$/, ".$1"));
+      say(cells[5], row[4]);
+      say(cells[6], "");
+      say(cells[7], text);
+    } else {
+      element.className = "packet-row list-row notice";
+      for (const i of [2, 3, 4, 5, 6]) say(cells[i], "");
+      say(cells[7], row[3]);
+    }
+    element.classList.toggle("selected", element.position === this.list.selected);
+  }
+
+  async choose(row) {
+    this.chosen = row[0];
+    this.app.timeline.mark(row[1]);
+    const packet = await this.app.tell("packet", { source: this.app.source, n: row[0] });
+    if (packet && this.chosen === row[0]) this.detail.show(packet);
+  }
+
+  openRow(row) {
+    const conn = row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "";
+    if (conn && !this.options.conn) this.app.to("connection", conn, "ladder");
+  }
+
+  toggleFollow() { this.app.seek(this.list.follow ? (this.list.row(this.list.count - 1)?.[1] ?? null) : null); }
+  search() { this.list.element.focus(); }
+
+  end() {
+    this.ended = true;
+    this.list.end();
+    if (this.view) this.app.ask("close_view", { view: this.view }).catch(() => {});
+  }
+}
