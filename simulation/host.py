@@ -20,8 +20,9 @@ from layers.tcp.config import TcpCoreConfig
 from layers.tcp.core import TcpCore
 from levelip.config import GatewayConfig, IpConfig, TcpConfig
 from levelip.configfile import keys
-from levelip.frames.packet import Checksum, LinkState, Packet
-from levelip.frames.seam import ForClient, FromClient, NeighbourUp
+from levelip.frames.core import DEFERRED
+from levelip.frames.packet import BROADCAST, Checksum, LinkState, Packet
+from levelip.frames.seam import Answer, ForClient, FromClient, NeighbourUp
 from levelip.tracing.events import Event
 from simulation.net import MS, Net
 
@@ -29,6 +30,7 @@ SECTIONS = ("ip", "tcp", "gateway")
 CONNECTIONS = 64  # rings of a host's own region: bounds what one script can hold open
 SETTLE = 2_000 * MS  # ns: so long after its start a gateway takes tcp's answers as final
 MEMORY_DIR = "/simulated"
+TCP = 6  # protocol number
 
 
 def setting(name: str, text: str) -> tuple[str, Any]:
@@ -67,6 +69,7 @@ class Host:
         self.net = Net()
         self.memory = self.net.memory
         self.on_packet: Callable[[Packet, int], None] = lambda _packet, _now: None
+        self.on_answer: Callable[[dict[str, Any]], None] = lambda _data: None
         self.on_message: Callable[[Any], None] = lambda _message: None
         node = self.node = self.net.add("host")
         now = self.net.now
@@ -88,6 +91,7 @@ class Host:
             node.add(name, core)
         node.wire("ip", "link", self._to_link)
         node.wire("ip", "tcp", self.tcp.receive)
+        node.wire("ip", "control", self._answered)
         node.wire("tcp", "ip", self.ip.receive)
         node.wire("tcp", "gateway", self.gateway.receive)
         node.wire("gateway", "tcp", self.tcp.receive)
@@ -108,13 +112,17 @@ class Host:
         """Until nobody has anything left to say."""
         self.node.flush(self.net.now)
 
-    def send(self, data: bytes, *, header: int, gso_size: int = 0, flush: bool = True) -> None:
+    def send(
+        self, data: bytes, *, header: int, gso_size: int = 0, flush: bool = True, broadcast: bool = False
+    ) -> None:
         """An IP packet from outside, whole; `header`: bytes of its IP and transport headers. Without `flush` nobody
-        looks at it before the next one comes."""
-        long = len(data) - header > 2048
+        looks at it before the next one comes. `broadcast`: it came to all on the link."""
+        # link puts whole TCP packets into the pool, and nothing else
+        long = len(data) - header > 2048 and data[9] == TCP and not (data[6] & 0x3F or data[7])
         payload = self.memory.pool(data[header:]) if long else data[header:]
         checksum = Checksum.VERIFIED if long else Checksum.UNVERIFIED
         packet = Packet(0, [], False, self.now, 1, data[:header], payload, int(checksum), gso_size)
+        packet.flags = BROADCAST if broadcast else 0
         self.ip.receive(packet, self.now)
         if flush:
             self.flush()
@@ -124,8 +132,21 @@ class Host:
         self.gateway.receive(FromClient(peer, 0, 1, message), self.now)
         self.flush()
 
-    def _to_link(self, packet: Packet, now: int) -> None:
-        self.on_packet(packet, now)
+    def ask(self, name: str, args: dict[str, Any]) -> dict[str, Any] | None:
+        """A command for ip, as `lvlip` would send it; None if the answer follows (`on_answer`). ControlError if it is
+        refused."""
+        said = self.ip.control(1, name, args, self.now)
+        self.flush()
+        return None if said is DEFERRED else said
+
+    def _answered(self, frame: Any, _now: int) -> None:
+        if isinstance(frame, Answer):
+            self.on_answer(frame.data)
+
+    def _to_link(self, frame: Any, now: int) -> None:
+        """Packets; what else link is told (Local) concerns ARP."""
+        if isinstance(frame, Packet):
+            self.on_packet(frame, now)
 
     def _to_client(self, frame: Any, _now: int) -> None:
         if isinstance(frame, ForClient):

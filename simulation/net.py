@@ -17,6 +17,10 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 
 
+class NeverAtRest(Exception):
+    """So many steps, and something is still due: timers or answers without end, or far more than anybody waits for."""
+
+
 class Memory:
     """Every ring and pool slot is a bytearray of its own, found by region and base."""
 
@@ -97,7 +101,7 @@ class Node:
                         self.wires[name, port](frame, now)
             if quiet:
                 return
-        raise AssertionError(f"{self.name} never comes to rest")
+        raise NeverAtRest(f"the cores of {self.name} answer each other without end")
 
 
 class Net:
@@ -130,8 +134,10 @@ class Net:
         return min(times, default=None)
 
     def run(self, until: Callable[[], bool] | None = None, *, seconds: float = 60, steps: int = 400_000) -> bool:
-        """Go on until the condition holds (True), all is quiet, or the time or the steps are used up (False)."""
-        deadline = self.now + int(seconds * SECOND)
+        """Go on until the condition holds (True), all is quiet, or the time is used up (False). NeverAtRest: so are
+        the steps."""
+        began = self.now
+        deadline = began + int(seconds * SECOND)
         for node in self.nodes:
             node.flush(self.now)
         for _ in range(steps):
@@ -142,10 +148,13 @@ class Net:
                 self.now = deadline if at is not None else self.now
                 return until is None
             self.step(max(self.now, at))
-        raise AssertionError(f"no end after {steps} steps")
+        raise NeverAtRest(f"after {steps} steps, {(self.now - began) / SECOND:.6f} s on, something is still due")
 
     def advance(self, to: int, after: Callable[[], None] | None = None, *, steps: int = 400_000) -> None:
-        """Go on until the instant `to`, whatever is due then included. `after` is called after each step."""
+        """Go on until the instant `to`, whatever is due then included. `after` is called after each step.
+
+        NeverAtRest if that takes more than so many steps."""
+        began = self.now
         for _ in range(steps):
             at = self.next_event()
             if at is None or at > to:
@@ -154,7 +163,7 @@ class Net:
             self.step(max(self.now, at))
             if after is not None:
                 after()
-        raise AssertionError(f"no end after {steps} steps")
+        raise NeverAtRest(f"after {steps} steps, {(self.now - began) / SECOND:.6f} s on, something is still due")
 
     def step(self, at: int) -> None:
         """Do what is due at `at`."""

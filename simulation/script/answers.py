@@ -273,6 +273,8 @@ def _apply(world: World, step: Step, at: Option) -> None:
     """Carry out a step of a command before the stack is made."""
     if step.note:
         world.notes.append(step.note)
+    if step.ask is not None:
+        raise ScriptError("lvlip asks a stack that runs: write a time before the command", at.line, at.column)
     world.linux_push = world.linux_push or step.linux
     if step.offload is not None:
         world.offload = step.offload
@@ -298,6 +300,7 @@ class Step:
     note: str = ""
     offload: bool | None = None
     mtu: int = 0
+    ask: tuple[str, dict[str, Any]] | None = None  # a command of ours to the ip core: name and arguments
     linux: bool = False  # defaults.sh: the script was written for Linux's sender
 
 
@@ -338,13 +341,51 @@ def _one(line: str) -> Iterator[Step]:
             yield Step(offload=value == "on" if name in ("tso", "gso") else None)
     elif program == "ip" and "mtu" in words and words[1:2] == ["link"]:
         yield Step(mtu=int(words[words.index("mtu") + 1]))
+    elif program == "lvlip":
+        yield Step(ask=_own_command(words[1:]))
     elif program in SILENT or " ".join([program, *words[1:2]]) in SILENT:
         yield Step(note=f"{line}: nothing to do")
     else:
         raise ValueError(f"command {line!r} is not known here; known are {', '.join(COMMANDS)}")
 
 
-COMMANDS = ("sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu", *SILENT)
+def _own_command(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """`lvlip group join 224.1.2.3`, and the like: what the verb asks of ip, in the words of the command line."""
+    match words:
+        case ["group", "join" | "leave" as what, group]:
+            return f"group.{what}", {"group": group}
+        case ["address", "add" | "del" as what, address]:
+            return f"address.{what}", {"address": address}
+        case ["route", "add" | "del" as what, *route] if route:
+            return f"route.{what}", {"route": " ".join(route)}
+        case ["route", "flush" | "cache" as what]:
+            return f"route.{what}", {}
+        case ["ping", host, *options]:
+            return "ping", {"dst": host, "id": 1, **_ping_options(options)}
+    raise ValueError(f"command lvlip {' '.join(words)!r} is not known here; known are {', '.join(OWN)}")
+
+
+def _ping_options(words: list[str]) -> dict[str, Any]:
+    """Those of `lvlip ping` that one request has."""
+    numbers = {"-s": "size", "-t": "ttl", "-Q": "tos", "-e": "id", "-W": "timeout_ms"}
+    found: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "-M" and rest and rest.pop(0) == "do":
+            found["dont_fragment"] = True
+        elif word in numbers and rest:
+            found[numbers[word]] = int(rest.pop(0), 0) * (1000 if word == "-W" else 1)
+        else:
+            raise ValueError(f"lvlip ping: {word} is not known here; known are -M do, {', '.join(numbers)}")
+    return found
+
+
+OWN = ("group join|leave GROUP", "address add|del ADDRESS", "route add|del ROUTE", "route flush|cache", "ping HOST")
+COMMANDS = (
+    "sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu",
+    *(f"lvlip {verb}" for verb in OWN), *SILENT,
+)  # fmt: skip
 
 
 def _known_congestion(name: str) -> bool:

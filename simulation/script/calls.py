@@ -16,6 +16,7 @@ from levelip.wire.addr import format_ipv4
 from simulation.program import NONBLOCK, Call, Descriptor, Outcome, Program
 from simulation.script.answers import World
 from simulation.script.constants import errno_name, errno_number, symbols
+from simulation.script.internet import Row
 from simulation.script.language import (
     Anything,
     Array,
@@ -30,7 +31,6 @@ from simulation.script.language import (
     Text,
     Word,
 )
-from simulation.script.packets import Row
 
 F_GETFL, F_SETFL, F_GETFD, F_SETFD = 3, 4, 1, 2
 O_RDWR = 2

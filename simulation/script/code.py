@@ -9,6 +9,8 @@ import traceback
 from typing import Any
 
 from gateway.info import unpack
+from levelip.tracing.reasons import lookup
+from levelip.wire.ipv4 import Ipv4Header
 from simulation.program import Program
 from simulation.script.constants import CODE
 from simulation.script.language import Code
@@ -28,8 +30,19 @@ class CodeRunner:
     def __init__(self, program: Program, path: str) -> None:
         self._program = program
         self._path = path
-        self._names: dict[str, Any] = dict(CODE)
+        self.sent: list[Ipv4Header] = []  # of all packets of the stack
+        self._names: dict[str, Any] = {**CODE, "answer": None, "sent": self.sent, "dropped": self.dropped}
         self.printed = io.StringIO()
+
+    def dropped(self, reason: str) -> int:
+        """How often something was discarded for this reason (levelip/tracing/reasons.py), in any layer."""
+        if lookup(reason) is None:
+            raise NameError(f"there is no reason {reason!r}; see `lvlip explain`")
+        return sum(core.counters.get(f"drop.{reason}", 0) for core in self._program.host.cores.values())
+
+    def answer(self, said: dict[str, Any] | None) -> None:
+        """What ip said to the last `lvlip` command is `answer`; None: nothing yet."""
+        self._names["answer"] = said
 
     def run(self, code: Code) -> dict[str, int]:
         """Run one piece with the figures of the socket that was used last. Returns these; raises CodeFailed."""

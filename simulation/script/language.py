@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from levelip.tracing.packetline.values import (
+    PACKETS,
+    IcmpPacket,
+    IgmpPacket,
+    IpInfo,
+    OtherPacket,
+    ScriptError,
+    TcpOption,
+    TcpPacket,
+    UdpPacket,
+)
 
-class ScriptError(Exception):
-    """The script itself is wrong, or asks for what there is not: said with the place. Exit status 2."""
-
-    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
-        self.column = column
+__all__ = ["PACKETS", "IcmpPacket", "IgmpPacket", "IpInfo", "OtherPacket", "ScriptError", "TcpOption", "TcpPacket",
+           "UdpPacket"]  # fmt: skip
 
 
 class Kind(Enum):
@@ -38,74 +43,6 @@ class When:
     @property
     def relative(self) -> bool:
         return self.kind in (Kind.RELATIVE, Kind.RELATIVE_RANGE)
-
-
-# packets
-
-
-@dataclass(frozen=True, slots=True)
-class IpInfo:
-    """What a line says of the IP header; None: nothing. `fragment`: this piece [start, end) of the IP payload.
-
-    `batch`: the packet comes together with the next one, so that the stack answers neither before it has both.
-    """
-
-    ecn: str | None = None
-    tos: int | None = None
-    ttl: int | None = None
-    ident: int | None = None
-    fragment: tuple[int, int] | None = None
-    more_fragments: bool = False
-    dont_fragment: bool | None = None
-    batch: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TcpOption:
-    """One option: its kind (IANA), and numbers or bytes as its kind needs."""
-
-    kind: int
-    numbers: tuple[int, ...] = ()
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class TcpPacket:
-    """A segment to inject or to expect. `options` None: any (`<...>`)."""
-
-    inbound: bool
-    flags: int
-    seq: int
-    length: int
-    ip: IpInfo = IpInfo()
-    ports: tuple[int, int] | None = None
-    ack: int | None = None
-    win: int | None = None
-    urg: int | None = None
-    options: tuple[TcpOption, ...] | None = ()
-
-
-@dataclass(frozen=True, slots=True)
-class IcmpPacket:
-    """An ICMP message. `quoted`: the segment (seq, length) that an error is about. `size`: bytes of the message."""
-
-    inbound: bool
-    type: int
-    code: int
-    ip: IpInfo = IpInfo()
-    mtu: int | None = None
-    echo_id: int | None = None
-    quoted: tuple[int, int] | None = None
-    size: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UdpPacket:
-    """A UDP datagram: parsed, but the stack has no UDP yet."""
-
-    inbound: bool
-    length: int
-    ports: tuple[int, int] | None = None
 
 
 # system calls
@@ -207,7 +144,7 @@ class Code:
     line: int
 
 
-Action = TcpPacket | IcmpPacket | UdpPacket | SystemCall | Command | Code
+Action = TcpPacket | IcmpPacket | IgmpPacket | OtherPacket | UdpPacket | SystemCall | Command | Code
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,28 +14,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from levelip.frames.packet import Packet
+from levelip.tracing.packetline.builder import Ends
 from levelip.wire import options as wire
-from levelip.wire.addr import format_ipv4
-from levelip.wire.checksum import internet_checksum, pseudo_header_sum
-from levelip.wire.icmp import DEST_UNREACH, ECHO, ECHO_REPLY, FRAG_NEEDED, ICMP_HEADER_LEN, IcmpMessage, icmp_name
-from levelip.wire.ipv4 import FLAG_DF, FLAG_MF, Ipv4Header, Proto
-from levelip.wire.segment import header_length, split_tcp
+from levelip.wire.icmp import IcmpMessage
+from levelip.wire.igmp import IgmpMessage, IgmpReport, parse_igmp
+from levelip.wire.ipv4 import Ipv4Header, Proto, proto_name
+from levelip.wire.segment import split_tcp
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TcpHeader
-from simulation.script.language import IcmpPacket, IpInfo, ScriptError, TcpOption, TcpPacket
+from simulation.script.internet import Row, compare_ip, ip_text
+from simulation.script.language import TcpOption, TcpPacket
+from simulation.script.messages import other_text
 
 MASK = 0xFFFF_FFFF
-ECN = {"noecn": 0, "ect1": 1, "ect0": 2, "ce": 3}
-ECN_NAMES = {value: name for name, value in ECN.items()}
 LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"), (CWR, "W"), (AE, "A"))
 
 
 @dataclass(slots=True)
-class Flow:
+class Flow(Ends):
     """One connection, by its ports (ours, the peer's), and its numbers."""
 
-    local_port: int
-    remote_port: int
-    local_offset: int = 0  # wire = script + this
     live_isn: int | None = None
     ts_script: int | None = None  # first timestamp that was expected, and what came
     ts_live: int = 0
@@ -64,6 +61,7 @@ class Captured:
     ip: Ipv4Header
     tcp: TcpHeader | None = None
     icmp: IcmpMessage | None = None
+    igmp: IgmpMessage | IgmpReport | None = None
     flow: Flow | None = None
     length: int = 0  # payload bytes
     seq: int = 0  # as the script counts
@@ -76,16 +74,6 @@ class Captured:
             return None
         start = self.ip.frag_offset * 8
         return start, start + len(self.data) - self.ip.ihl * 4
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One field of a comparison."""
-
-    name: str
-    expected: str
-    got: str
-    differs: bool
 
 
 # from the stack
@@ -115,9 +103,12 @@ def take_apart(data: bytes, at: int, flow_of: Callable[[int, int], Flow]) -> Cap
         stamps = wire.parse_options(tcp.options, strict=False).timestamps
         if stamps is not None:
             flow.ts_last = stamps[0]
-    elif ip.proto == Proto.ICMP:
-        found.icmp = IcmpMessage.parse(data, ip.ihl * 4)
+    else:
         found.length = len(data) - ip.ihl * 4
+        if ip.proto == Proto.ICMP:
+            found.icmp = IcmpMessage.parse(data, ip.ihl * 4)
+        elif ip.proto == Proto.IGMP:
+            found.igmp = parse_igmp(data, ip.ihl * 4)
     return found
 
 
@@ -139,8 +130,9 @@ def join(first: Captured, second: Captured) -> Captured | None:
     )  # fmt: skip
     data = first.data + second.data[second.ip.ihl * 4 + two.length :]
     return Captured(
-        first.at, data, first.ip, joined, None, first.flow, first.length + second.length, first.seq, first.joined + 1
-    )
+        first.at, data, first.ip, joined, flow=first.flow, length=first.length + second.length, seq=first.seq,
+        joined=first.joined + 1,
+    )  # fmt: skip
 
 
 # texts, in the script's way
@@ -221,7 +213,7 @@ def read_options(raw: bytes, flow: Flow) -> tuple[TcpOption, ...]:
 
 def describe(packet: Captured) -> str:
     """A packet of ours as a script would expect it."""
-    where = _ip_text(packet)
+    where = ip_text(packet.ip, packet.fragment)
     if packet.tcp is not None and packet.flow is not None:
         tcp = packet.tcp
         text = f"> {where}{flags_text(tcp.flags)} {seq_text(packet.seq, packet.length)}"
@@ -232,17 +224,7 @@ def describe(packet: Captured) -> str:
             text += f" urg {tcp.urgent}"
         options = read_options(tcp.options, packet.flow)
         return f"{text} {options_text(options)}" if options else text
-    if packet.icmp is not None:
-        return f"> {where}icmp {icmp_name(packet.icmp.type, packet.icmp.code)}, length {packet.length}"
-    return f"> {where}protocol {packet.ip.proto}, length {packet.length}"
-
-
-def _ip_text(packet: Captured) -> str:
-    piece = packet.fragment
-    if piece is None:
-        return ""
-    more = ", mf" if packet.ip.more_fragments else ""
-    return f"[frag {piece[0]}:{piece[1]}, id {packet.ip.ident}{more}] "
+    return f"> {where}{other_text(packet.ip, packet.icmp, packet.igmp, packet.length)}"
 
 
 # comparison
@@ -253,9 +235,9 @@ def compare_tcp(
 ) -> list[Row]:
     """Field by field; options and timestamps as packetdrill compares them. `push_optional`: PSH may be missing."""
     tcp, flow = got.tcp, got.flow
-    rows = _compare_ip(spec.ip, got)
+    rows = compare_ip(spec.ip, got.ip, got.fragment)
     if tcp is None or flow is None:
-        kind = "icmp" if got.icmp is not None else f"protocol {got.ip.proto}"
+        kind = "icmp" if got.icmp is not None else proto_name(got.ip.proto).lower()
         if spec.ip.fragment is not None and got.fragment is not None and got.fragment[0]:
             return rows  # only the first fragment has a TCP header
         return [*rows, Row("protocol", "tcp", kind, True)]
@@ -319,167 +301,3 @@ def _options_fit(
         if tick_us and apart * tick_us > tolerance_us:
             return False
     return True
-
-
-def compare_icmp(spec: IcmpPacket, got: Captured) -> list[Row]:
-    """Type, code, and what the line says besides."""
-    rows = _compare_ip(spec.ip, got)
-    message = got.icmp
-    if message is None:
-        if spec.ip.fragment is not None and got.fragment is not None and got.fragment[0]:
-            return rows
-        kind = "tcp" if got.tcp is not None else f"protocol {got.ip.proto}"
-        return [*rows, Row("protocol", "icmp", kind, True)]
-    expected, came = icmp_name(spec.type, spec.code), message.name
-    rows.append(Row("icmp", expected, came, (spec.type, spec.code) != (message.type, message.code)))
-    if spec.mtu is not None:
-        rows.append(Row("mtu", str(spec.mtu), str(message.mtu), spec.mtu != message.mtu))
-    if spec.echo_id is not None:
-        rows.append(Row("id", str(spec.echo_id), str(message.ident), spec.echo_id != message.ident))
-    if spec.size is not None and spec.ip.fragment is None:
-        rows.append(Row("length", str(spec.size), str(got.length), spec.size != got.length))
-    if spec.quoted is not None:
-        seq, length = spec.quoted
-        quoted = message.payload
-        came_seq = struct.unpack_from(">I", quoted, 24)[0] if len(quoted) >= 28 else -1
-        rows.append(Row("quoted", seq_text(seq, length), f"seq {came_seq}", came_seq != seq))
-    return rows
-
-
-def _compare_ip(spec: IpInfo, got: Captured) -> list[Row]:
-    ip = got.ip
-    rows = []
-    if spec.ecn is not None:
-        came = ECN_NAMES[ip.ecn]
-        fits = came in ("ect0", "ect1") if spec.ecn == "ect01" else came == spec.ecn
-        rows.append(Row("ecn", spec.ecn, came, not fits))
-    if spec.tos is not None:
-        rows.append(Row("tos", f"0x{spec.tos:x}", f"0x{ip.tos:x}", spec.tos != ip.tos))
-    if spec.ttl is not None:
-        rows.append(Row("ttl", str(spec.ttl), str(ip.ttl), spec.ttl != ip.ttl))
-    if spec.ident is not None:
-        rows.append(Row("ip id", str(spec.ident), str(ip.ident), spec.ident != ip.ident))
-    if spec.dont_fragment is not None:
-        rows.append(Row("df", _yes(spec.dont_fragment), _yes(ip.dont_fragment), spec.dont_fragment != ip.dont_fragment))
-    if spec.fragment is not None or got.fragment is not None:
-        expected = "none" if spec.fragment is None else "{}:{}".format(*spec.fragment)
-        came = "none" if got.fragment is None else "{}:{}".format(*got.fragment)
-        rows.append(Row("fragment", expected, came, expected != came))
-        wanted, more = spec.more_fragments, ip.more_fragments
-        rows.append(Row("mf", _yes(wanted), _yes(more), wanted != more))
-    return rows
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-# to the stack
-
-
-@dataclass(slots=True)
-class Injected:
-    """A packet to hand in. `header`: bytes of its headers."""
-
-    data: bytes
-    header: int
-    gso_size: int = 0
-
-
-class Builder:
-    """Packets from the remote host to ours."""
-
-    def __init__(self, local: bytes, remote: bytes, router: bytes) -> None:
-        self.local = local
-        self.remote = remote
-        self.router = router  # who sends ICMP errors
-        self._ident = 0
-
-    def tcp(self, spec: TcpPacket, flow: Flow, *, mss: int = 0) -> Injected:
-        """A segment of the peer; the ports are the flow's, or the script's."""
-        source, target = spec.ports or (flow.remote_port, flow.local_port)
-        ack = ((spec.ack or 0) + flow.local_offset) & MASK if spec.flags & ACK else spec.ack or 0
-        options = b"".join(self._option(option, flow, spec.flags) for option in spec.options or ())
-        options += b"\0" * (-len(options) & 3)
-        if len(options) > wire.MAX_OPTIONS_LEN:
-            raise ScriptError(f"{len(options)} bytes of TCP options; there is room for 40")
-        header = TcpHeader(
-            src_port=source, dst_port=target, seq=spec.seq, ack=ack, flags=spec.flags, window=spec.win or 0,
-            urgent=spec.urg or 0, options=options,
-        )  # fmt: skip
-        head = header.serialize()
-        payload = bytes(spec.length)
-        total = internet_checksum(
-            head[:16] + b"\0\0" + head[18:] + payload,
-            pseudo_header_sum(self.remote, self.local, Proto.TCP, len(head) + len(payload)),
-        )
-        segment = head[:16] + total.to_bytes(2, "big") + head[18:] + payload
-        gso_size = mss if mss and spec.length > mss else 0
-        return self._ip(spec.ip, Proto.TCP, segment, self.remote, len(head), gso_size=gso_size)
-
-    @staticmethod
-    def _option(option: TcpOption, flow: Flow, flags: int) -> bytes:
-        kind, numbers = option.kind, option.numbers
-        match kind:
-            case wire.KIND_EOL | wire.KIND_NOP:
-                return bytes([kind])
-            case _ if not numbers:
-                pass  # written as bytes, whatever the kind: `option 2 0x05` is an MSS of a wrong length
-            case wire.KIND_MSS:
-                return struct.pack(">BBH", kind, 4, *numbers)
-            case wire.KIND_WSCALE:
-                return struct.pack(">BBB", kind, 3, *numbers)
-            case wire.KIND_SACK:
-                edges = [(number + flow.local_offset) & MASK for number in numbers]
-                return struct.pack(f">BB{len(edges)}I", kind, 2 + 4 * len(edges), *edges)
-            case wire.KIND_TIMESTAMPS:
-                val, ecr = numbers
-                return struct.pack(">BBII", kind, 10, val, flow.ts_to_wire(ecr) if flags & ACK else ecr)
-        return bytes([kind, 2 + len(option.data)]) + option.data
-
-    def icmp(self, spec: IcmpPacket, flow: Flow | None) -> Injected:
-        """An ICMP message: an error about a segment of the flow, from a router, or a question of the remote host."""
-        rest, payload = bytes(4), b""
-        sender = self.remote
-        if IcmpMessage(spec.type).is_error:
-            sender = self.router
-            if flow is None:
-                raise ScriptError("this ICMP error quotes a segment, but there is no connection yet")
-            seq, length = spec.quoted or (0, 0)
-            head = struct.pack(">HHI", flow.local_port, flow.remote_port, (seq + flow.local_offset) & MASK)
-            original = Ipv4Header.build(self.local, self.remote, proto=Proto.TCP, payload_length=20 + length)
-            payload = original.serialize(fill_checksum=True) + head + bytes(12)
-            if (spec.type, spec.code) == (DEST_UNREACH, FRAG_NEEDED):
-                rest = struct.pack(">HH", 0, spec.mtu or 0)
-        elif spec.type in (ECHO, ECHO_REPLY):
-            rest = struct.pack(">HH", spec.echo_id or 0, 0)
-        if spec.size is not None:
-            payload = payload.ljust(spec.size - ICMP_HEADER_LEN, b"\0")[: max(spec.size - ICMP_HEADER_LEN, 0)]
-        message = IcmpMessage(spec.type, spec.code, rest, payload).serialize(fill_checksum=True)
-        return self._ip(spec.ip, Proto.ICMP, message, sender, len(message))
-
-    def _ip(
-        self, spec: IpInfo, proto: int, body: bytes, source: bytes, head: int, *, gso_size: int = 0
-    ) -> Injected:
-        self._ident = (self._ident + 1) & 0xFFFF
-        flags = FLAG_DF if spec.dont_fragment or (spec.dont_fragment is None and spec.fragment is None) else 0
-        offset = 0
-        if spec.fragment is not None:
-            start, end = spec.fragment
-            if start >= len(body):
-                raise ScriptError(f"the fragment begins at byte {start}, the packet has {len(body)}")
-            flags |= FLAG_MF if end < len(body) or spec.more_fragments else 0
-            body, offset = body[start:end], start // 8
-            head = min(head, len(body)) if not start else 0
-        tos = spec.tos if spec.tos is not None else ECN.get(spec.ecn or "", 0)
-        header = Ipv4Header.build(
-            source, self.local, proto=proto, payload_length=len(body), tos=tos, flags=flags, frag_offset=offset,
-            ttl=255 if spec.ttl is None else spec.ttl, ident=self._ident if spec.ident is None else spec.ident,
-        )  # fmt: skip
-        packed = header.serialize(fill_checksum=True)
-        data = packed + body
-        return Injected(data, header_length(data) or len(packed) + head, gso_size)
-
-
-def address_text(address: bytes) -> str:
-    return format_ipv4(address)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from simulation.script.internet import Row
 from simulation.script.language import Script, ScriptError
-from simulation.script.packets import Row
 from simulation.script.run import Result, TraceLine, seconds
 
 TRACE_LINES = 40  # of a failure's trace, the last ones, unless all are asked for

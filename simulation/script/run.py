@@ -11,36 +11,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from levelip.frames.core import ControlError
 from levelip.frames.packet import Packet
 from levelip.tracing.dissect import Dissector
 from levelip.tracing.formatting import event_line
+from levelip.tracing.packetline.builder import Builder, Injected
 from levelip.wire.tcp import ACK, SYN
 from simulation.host import Host, setting
-from simulation.net import SECOND
+from simulation.net import SECOND, NeverAtRest
 from simulation.program import Program
 from simulation.script.answers import World, apply_command, run_command, take_option
 from simulation.script.calls import Calls, Running, start
 from simulation.script.code import CodeFailed, CodeRunner
+from simulation.script.internet import Row
 from simulation.script.language import (
+    PACKETS,
     Code,
     Command,
     Event,
     IcmpPacket,
+    IgmpPacket,
     Kind,
     Option,
+    OtherPacket,
     Script,
     ScriptError,
     SystemCall,
     TcpPacket,
     UdpPacket,
 )
+from simulation.script.messages import compare_icmp, compare_igmp, compare_other
 from simulation.script.packets import (
-    Builder,
     Captured,
     Flow,
-    Injected,
-    Row,
-    compare_icmp,
     compare_tcp,
     describe,
     join,
@@ -51,7 +54,11 @@ from simulation.script.packets import (
 
 US = 1000
 FIRST_REMOTE_PORT = 53_055  # of connections that the remote host opens; one more for each
+NO_END = "the stack does not come to rest ({}); a very long wait can be written in several, as relative times"
+QUOTABLE = 64  # injected packets that an ICMP error of the stack may still be about
 PATIENCE = 3600 * SECOND  # of simulated time for a packet that may come at any time (`*`)
+
+Expected = TcpPacket | IcmpPacket | IgmpPacket | OtherPacket
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,7 @@ class Runner:
         self.local = IPv4Address(world.local).packed
         self.remote = IPv4Address(world.remote).packed
         self.builder = Builder(self.local, self.remote, IPv4Address(world.gateway).packed)
+        self.host.on_answer = self.code.answer
         self.base = self.host.now
         self.last = 0  # when the event before this one happened
         self.queue: deque[Captured] = deque()
@@ -177,6 +185,8 @@ class Runner:
         self.flow: Flow | None = None  # of packets without ports
         self.next_port = FIRST_REMOTE_PORT
         self.listened = False  # since the last connection that the remote host opened
+        self.sent: bytes | None = None  # the packet that the stack sent last
+        self.injected: deque[bytes] = deque(maxlen=QUOTABLE)
         self.blocked: tuple[Event, Running, int] | None = None  # a call that waits, and when it is to return
         self.returned_at = 0
         self._dissector = Dissector()
@@ -218,8 +228,13 @@ class Runner:
                 if not error.line:
                     error.line, error.column = event.line, event.column
                 raise
+            except NeverAtRest as endless:
+                raise ScriptError(NO_END.format(endless), event.line, event.column) from None
             self.note_events()
-        self._end()
+        try:
+            self._end()
+        except NeverAtRest as endless:
+            raise ScriptError(NO_END.format(endless), self.script.events[-1].line, 1) from None
 
     def _event(self, event: Event) -> None:
         when = event.when
@@ -227,7 +242,7 @@ class Runner:
         offset = self.last if when.relative else 0
         low, high = when.start + offset, when.end + offset
         action = event.action
-        if isinstance(action, TcpPacket | IcmpPacket) and not action.inbound:
+        if isinstance(action, PACKETS) and not isinstance(action, UdpPacket) and not action.inbound:
             self._expect(event, action, low, high)
             return
         if isinstance(action, SystemCall):
@@ -242,7 +257,11 @@ class Runner:
             case TcpPacket():
                 self._inject_tcp(action)
             case IcmpPacket():
-                self._inject(self.builder.icmp(action, self.flow), batch=action.ip.batch)
+                self._inject(self.builder.icmp(action, self.flow, self.sent), batch=action.ip.batch)
+            case IgmpPacket():
+                self._inject(self.builder.igmp(action), batch=action.ip.batch)
+            case OtherPacket():
+                self._inject(self.builder.other(action), batch=action.ip.batch)
             case SystemCall():
                 self._call(event, action, low, begun)
             case Command():
@@ -269,7 +288,9 @@ class Runner:
     def _capture(self, packet: Packet, at: int) -> None:
         payload = self.host.memory.read(packet.payload)
         for data in wire_packets(packet, payload, whole=self.world.strict_segments):
+            self.sent = data
             found = take_apart(data, at - self.base, self._flow_of)
+            self.code.sent.append(found.ip)
             self.queue.append(found)
             self._trace("out", self._dissector.ipv4(data, len(data)), found.at, data)
 
@@ -292,9 +313,9 @@ class Runner:
                 return None
             net.step(max(net.now, at))
             self._look_at_call()
-        raise AssertionError("no packet, and no end")
+        raise NeverAtRest("1000000 steps without a packet, and something is still due")
 
-    def _expect(self, event: Event, spec: TcpPacket | IcmpPacket, low: int, high: int) -> None:
+    def _expect(self, event: Event, spec: Expected, low: int, high: int) -> None:
         when = event.when
         assert when is not None
         anytime = when.kind is Kind.ANY
@@ -314,8 +335,12 @@ class Runner:
                 spec, got, tick_us=world.ts_tick_us, tolerance_us=world.tolerance_us,
                 push_optional=world.linux_push and not world.strict,
             )  # fmt: skip
+        elif isinstance(spec, IcmpPacket):
+            rows = compare_icmp(spec, got, self.injected)
+        elif isinstance(spec, IgmpPacket):
+            rows = compare_igmp(spec, got)
         else:
-            rows = compare_icmp(spec, got)
+            rows = compare_other(spec, got)
         expected_time = "any" if anytime else seconds(low) if low == high else f"{seconds(low)}~{seconds(high)}"
         early_or_late = not anytime and not low - tolerance <= got.at <= high + tolerance
         rows.insert(0, Row("time", expected_time, seconds(got.at), early_or_late))
@@ -373,7 +398,10 @@ class Runner:
 
     def _inject(self, made: Injected, *, batch: bool) -> None:
         self._trace("in", self._dissector.ipv4(made.data, len(made.data)), data=made.data)
-        self.host.send(made.data, header=made.header, gso_size=made.gso_size, flush=not batch)
+        self.injected.append(made.data)
+        self.host.send(
+            made.data, header=made.header, gso_size=made.gso_size, flush=not batch, broadcast=made.linkcast
+        )  # fmt: skip
         self._look_at_call()
 
     # calls
@@ -432,11 +460,13 @@ class Runner:
                 if step.mtu or step.offload is not None:
                     gso = None if step.offload is None else 65_535 if step.offload else 0
                     self.host.change_link(mtu=step.mtu or None, gso_max=gso)
+                if step.ask is not None:
+                    self.code.answer(self.host.ask(*step.ask))
                 for name, text in step.changes.items():
                     key, value = setting(name, text)
                     if key not in self.world.fixed and self.world.settings.get(key) != value:
                         self.host.set(key, value)
-        except ValueError as error:
+        except (ValueError, ControlError) as error:
             raise ScriptError(str(error), event.line, event.column) from None
 
     def _code(self, event: Event, code: Code) -> None:
