@@ -11,7 +11,7 @@ from layers.tcp import loss, scoreboard
 from layers.tcp.congestion.base import AckSample
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import tell_cwnd
+from layers.tcp.loss import tell_cwnd, tell_rtt
 from layers.tcp.recovery import newreno
 from layers.tcp.recovery.state import CaState
 from layers.tcp.scoreboard import News
@@ -36,12 +36,14 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     if rtt >= 0:
         rto.sample(rtt)
         if ctx.interest:
-            ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
+            tell_rtt(ctx, conn, rtt)
     elif echo > 0:  # RTTM, RFC 7323 4: it tells which transmission is meant, so retransmitted data counts too
         ticks = (conn.ts_now(now) - echo) & MASK
         if ticks < HALF:
             rtt = max(ticks, 1) * MS
             rto.sample(rtt)
+            if ctx.interest:
+                tell_rtt(ctx, conn, rtt)
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0
@@ -158,7 +160,7 @@ def _measure(ctx: Context, conn: Connection, news: News, advanced: bool, now: in
         return -1
     rto.sample(rtt)
     if ctx.interest:
-        ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
+        tell_rtt(ctx, conn, rtt)
     return rtt
 
 

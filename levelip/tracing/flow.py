@@ -69,6 +69,7 @@ class Flow:
         self.states: Ring[StateRow] = Ring(rows)
         self.decisions: Ring[DecisionRow] = Ring(rows)
         self.told = False  # events say what its states are
+        self.largest = 0  # bytes of data in the largest packet that the local side sent
         self._handshake = 0  # ns: the first round trip
 
     @property
@@ -140,7 +141,10 @@ class Flow:
             side.mss = options.mss if options else None
             side.shift = options.wscale if options else None
             side.sack_permitted = bool(options and options.sack_permitted)
+            side.stamps = bool(options and options.timestamps)
         pieces = -(-length // gso) if gso and length > gso else 1
+        if outward:
+            self.largest = max(self.largest, gso if pieces > 1 else length)
         side.segments += 1
         side.packets += pieces
         side.bytes += length
@@ -207,8 +211,16 @@ class Flow:
 
     def event(self, t: int, process: str, event: Event) -> None:
         """An event about it."""
-        kind, data = event.kind, event.data
         id_ = format_frame_id(event.frame) if event.frame else ""
+        self.figures(t, event, id_)
+        reason = lookup(event.reason) if event.reason else None
+        rule = reason.rule if reason is not None else ""
+        text, data = sentence(event), _plain(event.data)
+        self.decisions.append(DecisionRow(self._next(t), t, process, event.kind, event.reason, rule, text, id_, data))
+
+    def figures(self, t: int, event: Event, id_: str) -> None:
+        """What an event says of states, windows and round trips."""
+        kind, data = event.kind, event.data
         if kind == "state" and "new" in data:
             self.told = True
             self.state = str(data["new"])
@@ -229,15 +241,17 @@ class Flow:
             self.rtts.append(RttRow(self._next(t), t, "out", data["rtt"], srtt, rttvar, rto, "rtt"))
         elif kind == "rto" and "rto" in data:
             self.rtts.append(RttRow(self._next(t), t, "out", None, None, None, data["rto"], "rto"))
-        reason = lookup(event.reason) if event.reason else None
-        rule = reason.rule if reason is not None else ""
-        self.decisions.append(
-            DecisionRow(self._next(t), t, process, kind, event.reason, rule, sentence(event), id_)
-        )
 
     def comment(self, t: int, process: str, kind: str, text: str, id_: str) -> None:
         """A decision of which the text alone is known."""
-        self.decisions.append(DecisionRow(self._next(t), t, process, kind, "", "", text, id_))
+        self.decisions.append(DecisionRow(self._next(t), t, process, kind, "", "", text, id_, {}))
+
+    def out_mss(self) -> int:
+        """Bytes of data in a full packet of the local side, as far as is known: what both MSS leave beside timestamps
+        (RFC 6691 2), or the most that was seen."""
+        if not self.out.mss or not self.into.mss:
+            return self.largest or 1448
+        return min(self.out.mss, self.into.mss) - (TIMESTAMPS_LEN if self.out.stamps and self.into.stamps else 0)
 
     def _infer(self, t: int, outward: bool, flags: int, id_: str) -> None:
         """The local side's state, from what a capture shows: RFC 9293 3.3.2's table as an onlooker can follow it."""
@@ -279,6 +293,11 @@ def _options(head: bytes, flags: int) -> TcpOptions | None:
     if size <= 0 or (size == TIMESTAMPS_LEN and not flags & SYN and head[20:24] == b"\x01\x01\x08\x0a"):
         return None
     return parse_options(head[20 : 20 + size], strict=False)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """As JSON can say it: bytes become hex."""
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in data.items()}
 
 
 def _inside(block: list[int], outer: list[int]) -> bool:
@@ -346,26 +365,31 @@ class FlowModel:
         size = head[12] >> 2 & 0x3C
         if size < 20 or size > min(len(head), length):
             return None
-        sport, dport = head[0] << 8 | head[1], head[2] << 8 | head[3]
-        forward, backward = (src, sport, dst, dport), (dst, dport, src, sport)
-        flow = self._current.get(forward)
-        if flow is not None:
-            outward = True
-        else:
-            flow = self._current.get(backward)
-            if flow is not None:
-                outward = False
+        found = self.between(src, dst, head)
+        flow = None
+        if found is not None:
+            flow, outward = found
         flags = head[13]
         if flow is None or (flags & SYN and self._anew(flow, flow.out if outward else flow.into, head)):
             if outward is None:
                 outward = not (flags & SYN and flags & ACK)  # who answers a SYN did not open it
-            flow = self._open(forward if outward else backward)
+            sport, dport = head[0] << 8 | head[1], head[2] << 8 | head[3]
+            flow = self._open((src, sport, dst, dport) if outward else (dst, dport, src, sport))
         else:
             self._touch(flow)
         self._held -= flow.held
         flow.segment(self._since(when), bool(outward), head, length - size, gso, id_, infer=self._infer)
         self._hold(flow)
         return flow
+
+    def between(self, src: bytes, dst: bytes, head: bytes) -> tuple[Flow, bool] | None:
+        """The connection of a segment that starts with `head`, and whether its local side sent it."""
+        sport, dport = head[0] << 8 | head[1], head[2] << 8 | head[3]
+        flow = self._current.get((src, sport, dst, dport))
+        if flow is not None:
+            return flow, True
+        flow = self._current.get((dst, dport, src, sport))
+        return (flow, False) if flow is not None else None
 
     def event(self, process: str, event: Event) -> Flow | None:
         """A decision of a process."""
@@ -382,7 +406,7 @@ class FlowModel:
             self.others.append(
                 DecisionRow(
                     self._other_count, t, process, event.kind, event.reason, reason.rule if reason else "",
-                    sentence(event), id_,
+                    sentence(event), id_, _plain(event.data),
                 )
             )  # fmt: skip
             return None
@@ -403,6 +427,18 @@ class FlowModel:
         if not flow.out.syn and not flow.into.syn:
             flow.out.shift, flow.into.shift = out_wscale, in_wscale
         flow.state = flow.state or state
+
+    def named(self, name: str) -> Flow | None:
+        """The newest connection of that name, "10.0.0.2:80>10.0.0.1:4711"."""
+        return self._by_name.get(name)
+
+    def said(self, flow: Flow, when: int, process: str, event: Event | None, text: str, id_: str) -> None:
+        """A decision about `flow` of which the sentence is known, and of some (`event`) what it says."""
+        self._held -= flow.held
+        if event is not None:
+            flow.figures(self._since(when), event, id_)
+        flow.comment(self._since(when), process, event.kind if event else text.partition(" ")[0], text, id_)
+        self._hold(flow)
 
     def find(self, text: str) -> list[Flow]:
         """Connections that `text` means: a key, or a part of it that others may share ("80", "10.0.0.1:4711")."""

@@ -101,6 +101,7 @@ class DecisionRow(NamedTuple):
     rule: str  # RFC and section of that row
     text: str
     id: str  # the frame that led to it, or empty
+    data: dict[str, Any]  # the event's values; empty where a comment of a capture is all that is known
 
 
 Row = SegmentRow | WindowRow | RttRow | StateRow | DecisionRow

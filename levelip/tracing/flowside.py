@@ -29,7 +29,7 @@ class Side:
 
     __slots__ = (
         "ack", "base", "bytes", "edge", "fin", "gaps", "known", "mss", "nxt", "packets", "repeated", "sack_permitted",
-        "sacked", "segments", "shift", "syn", "una", "unacked", "win",
+        "sacked", "segments", "shift", "stamps", "syn", "una", "unacked", "win",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class Side:
         self.mss: int | None = None
         self.shift: int | None = None  # None: not offered, or its SYN was not seen
         self.sack_permitted = False
+        self.stamps = False
         self.gaps: list[list[int]] = []  # [left, right, when it opened]
         self.sacked: list[list[int]] = []  # disjoint, ascending
         self.unacked: deque[tuple[int, int, bool]] = deque()  # (end, when, sent again)
