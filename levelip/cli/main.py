@@ -45,6 +45,15 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("explain", "Explain a drop reason."),
         "web":     ("web", "Show it all in a browser: live, or a capture."),
     },
+    "Stop": {
+        "hold":    ("hold", "Stop the stack's clock; frames wait before the layers."),
+        "step":    ("step", "Hand held frames on, one by one; run the next timer."),
+        "continue": ("continue_", "Let a held stack go on."),
+        "break":   ("break_", "Stop the stack at a packet or event."),
+        "held":    ("held", "List, show, edit, drop, repeat, delay held packets."),
+        "inject":  ("inject", "Put packets into the stack, at any seam."),
+        "debug":   ("debug", "All of this at a prompt, or from a file."),
+    },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),

@@ -154,7 +154,7 @@ class Tap:
                     if not admits(wants, facts):
                         continue
                 if record is None or listener.limit:
-                    record = self._record(frame, seam, direction, stack_now, mono, listener.limit)
+                    record = self.record(frame, seam, direction, stack_now, mono, listener.limit)
                 self._send(listener, record)
 
     def publish_events(self, events: Iterable[Event]) -> None:
@@ -165,7 +165,8 @@ class Tap:
                 if listener.wants.events:
                     self._send(listener, body)
 
-    def _record(self, frame: Any, seam: str, direction: str, stack: int, mono: int, limit: int) -> list[Any]:
+    def record(self, frame: Any, seam: str, direction: str, stack: int, mono: int, limit: int) -> list[Any]:
+        """What is told of a frame (docs/tracing.md), with number 0; `limit`: bytes of payload."""
         inner = getattr(frame, "message", frame)  # ForClient and FromClient wrap one
         payload = getattr(inner, "payload", b"")
         data = b""
