@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
-from levelip.cli.faultspec import BadFault, parse_time
+from levelip.debug.faultspec import BadFault, parse_time
 
 _FORCE = click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
 

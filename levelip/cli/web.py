@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import socket
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand
+
+if TYPE_CHECKING:
+    from levelip.web.desk import Desk
+    from levelip.web.security import Access
 
 PORT = 8420
 
@@ -34,7 +42,7 @@ def command(
     from levelip.web.desk import Desk
     from levelip.web.live import Live
     from levelip.web.security import Access, is_loopback
-    from levelip.web.server import listen, make_server
+    from levelip.web.server import listen
 
     try:
         listening = listen(bind, port)
@@ -44,8 +52,6 @@ def command(
     port = listening.getsockname()[1]
     access = Access(port, bind=bind, names=names)
     desk = Desk(Live(stack.run, keep=keep))
-    for path in files:
-        raise NotImplementedError(f"{path}: captures cannot be opened yet")
     shown = "127.0.0.1" if bind in ("0.0.0.0", "::") else f"[{bind}]" if ":" in bind else bind
     url = f"http://{shown}:{port}/?token={access.token}"
     if not is_loopback(bind):
@@ -59,6 +65,18 @@ def command(
         click.echo(url)
         click.echo("Open it in a browser; the token lets you in. Ctrl-C ends.", err=True)
     sys.stdout.flush()
-    import asyncio
+    asyncio.run(_serve(desk, access, listening, [Path(path) for path in files]))
 
-    asyncio.run(make_server(desk, access).serve(sockets=[listening]))
+
+async def _serve(desk: Desk, access: Access, listening: socket.socket, files: list[Path]) -> None:
+    from levelip.tracing.capturefile import CaptureError
+    from levelip.web.server import make_server
+
+    for path in files:
+        try:
+            capture = await desk.open(path.name, path)
+        except (CaptureError, ValueError) as error:
+            raise Failure(f"{path}: {error}") from None
+        if capture.damage:
+            click.echo(f"lvlip: {path}: reading ended early: {capture.damage}", err=True)
+    await make_server(desk, access).serve(sockets=[listening])

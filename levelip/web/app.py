@@ -10,11 +10,12 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from levelip.web.capture import MAX_BYTES
 from levelip.web.desk import Desk
 from levelip.web.security import Access, Guard
 from levelip.web.session import Session
@@ -32,6 +33,20 @@ def make_app(desk: Desk, access: Access) -> Starlette:
     async def page(_request: Request) -> Response:
         return FileResponse(static / "index.html", media_type="text/html; charset=utf-8")
 
+    async def opened(request: Request) -> Response:
+        """A capture in the body; its name in the query. Answers with what can be shown, or an error in words."""
+        title = request.query_params.get("name", "capture")[:100]
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > MAX_BYTES:
+                return JSONResponse({"error": f"{title}: larger than {MAX_BYTES >> 20} MiB"}, status_code=413)
+        try:
+            source = await desk.open(title, bytes(content))
+        except ValueError as error:  # CaptureError is one
+            return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
+        return JSONResponse({"source": source.about()})
+
     async def socket(websocket: WebSocket) -> None:
         await Session(websocket, desk).run()
 
@@ -46,6 +61,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
     return Starlette(
         routes=[
             Route("/", page, methods=["GET"]),
+            Route("/captures", opened, methods=["POST"]),
             WebSocketRoute("/ws", socket),
             Mount("/static", StaticFiles(directory=static)),
         ],

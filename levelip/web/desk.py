@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 from levelip.tracing.reasons import all_reasons
+from levelip.web.capture import Capture
 from levelip.web.live import Live
 from levelip.web.source import Source
 
@@ -20,16 +24,19 @@ class Desk:
         }
         self._opened = 0
 
-    def add(self, source: Source) -> None:
-        """One more file. ValueError if there are too many."""
+    async def open(self, title: str, content: bytes | Path) -> Capture:
+        """Open a capture. CaptureError or OSError for what cannot be read, ValueError if too many are open."""
         if len(self.sources) > MAX_FILES:
             raise ValueError(f"{MAX_FILES} files are open; close one first")
-        self.sources[source.name] = source
-
-    def next_name(self) -> str:
-        """A name that no source has had."""
         self._opened += 1
-        return f"file{self._opened}"
+        capture = Capture(f"file{self._opened}", title, keep=self.live.packets.keep)
+        if isinstance(content, Path):
+            with content.open("rb") as stream:
+                await capture.read(stream)
+        else:
+            await capture.read(io.BytesIO(content))
+        self.sources[capture.name] = capture
+        return capture
 
     def close(self, name: str) -> None:
         """Forget a file and its rows."""

@@ -64,6 +64,7 @@ class Layers:
         self._sockets: dict[Any, tuple[float, int, int]] = {}
         self._ask_sockets_at = 0.0
         self._last_sockets: list[dict[str, Any]] = []
+        self.rows: dict[str, dict[str, Any]] = {}  # a connection's name → its row as tcp told it
 
     def ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
         """One request. ControlError if refused, NotRunning if there is nobody."""
@@ -168,6 +169,7 @@ class Layers:
             return []
         took = time.monotonic() - now
         self._ask_sockets_at = now + min(10.0, took / _SS_SHARE if took > 0.02 else 0.0)
+        self.rows = {connection_name_of(row): row for row in rows}
         before, self._sockets = self._sockets, {}
         self._last_sockets = [self._socket(row, before, now) for row in rows]
         return self._last_sockets
@@ -186,7 +188,7 @@ class Layers:
         timers = row.get("timers") or {}
         timer = min(timers, key=timers.__getitem__) if timers else ""
         return {
-            "name": f"{row['local']}:{row['local_port']}>{row['remote']}:{row['remote_port']}",
+            "name": connection_name_of(row),
             "state": row["state"],
             "local": f"{row['local']}:{row['local_port']}",
             "remote": remote,
@@ -244,6 +246,11 @@ class Layers:
         for process in FAULT_SIDES[seam]:
             cleared += self.ask(process, "fault.clear", seam=seam)["cleared"]
         return {"cleared": cleared}
+
+
+def connection_name_of(row: dict[str, Any]) -> str:
+    """As events name it."""
+    return f"{row['local']}:{row['local_port']}>{row['remote']}:{row['remote_port']}"
 
 
 def _drops(counters: dict[str, int], rates: dict[str, float]) -> list[dict[str, Any]]:

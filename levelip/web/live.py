@@ -13,6 +13,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,12 +23,15 @@ from levelip.debug.tap import EVENT_MONO, KIND, MONO, PROCESSES, SEAMS, Notice, 
 from levelip.frames.core import ControlError
 from levelip.ipc.clock import StackClock
 from levelip.ipc.rundir import RunDirectory
+from levelip.tracing.eventfields import connection_figures
+from levelip.web.debugging import Stopping
 from levelip.web.layers import Layers
 from levelip.web.packets import KEEP
 from levelip.web.source import Source
 
 READ_S = 0.1
 POLL_S = 1.0
+HELD_POLL_S = 0.4
 RETRY_S = 1.0
 STALE_NS = 2_000_000_000
 DETAILS = ("headers", "first128", "full")
@@ -53,7 +57,9 @@ class Live(Source):
         self.state: dict[str, Any] = {}
         self.sockets: list[dict[str, Any]] = []
         self.polled = 0  # how often; a page sends what changed
+        self.debug: dict[str, Any] | None = None
         self.layers = Layers(run)
+        self.stopping = Stopping(run)
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="ask")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poller: asyncio.Task[None] | None = None
@@ -79,6 +85,7 @@ class Live(Source):
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, 3.0)
         await self.ask(self.layers.close)
+        await self.ask(self.stopping.close)
         self._asker.shutdown(wait=False)
 
     async def ask(self, call: Any, *args: Any) -> Any:
@@ -105,7 +112,10 @@ class Live(Source):
     def connections(self) -> list[dict[str, Any]]:
         """Those that tcp has now, then those that were seen and are gone."""
         now = {row["name"] for row in self.sockets}
-        return [*self.sockets, *(row for row in super().connections() if row["name"].partition("#")[0] not in now)]
+        seen = super().connections()
+        totals = {row["name"].partition("#")[0]: row for row in reversed(seen)}
+        rows = [_with_totals(row, totals.get(row["name"])) for row in self.sockets]
+        return [*rows, *(row for row in seen if row["name"].partition("#")[0] not in now)]
 
     # the processes
 
@@ -113,6 +123,7 @@ class Live(Source):
         while True:
             begun = time.monotonic()
             self.state = await self.ask(self.layers.poll)
+            self._stands(await self.ask(self.stopping.state))
             self.sockets = await self.ask(self.layers.sockets)
             for row in self.sockets:
                 if row["state"] not in ("LISTEN", "TIME_WAIT"):
@@ -121,12 +132,24 @@ class Live(Source):
                     )
             self._count_rate(begun)
             self.polled += 1
-            await asyncio.sleep(max(0.2, POLL_S - (time.monotonic() - begun)))
+            pause = HELD_POLL_S if self.state["held"] else POLL_S
+            await asyncio.sleep(max(0.2, pause - (time.monotonic() - begun)))
 
     async def refresh(self) -> None:
         """Ask now, so that what was just changed is seen at the next tick."""
         self.state = {**self.state, "faults": await self.ask(self.layers.faults)}
+        self._stands(await self.ask(self.stopping.state))
         self.polled += 1
+
+    def _stands(self, debug: dict[str, Any] | None) -> None:
+        self.debug = debug
+        if debug is not None:
+            self.state = {**self.state, "held": debug["held"]}
+
+    def figures(self, conn: str) -> Mapping[str, Any]:
+        """What `conn.NAME` in a filter means: a connection's figures as tcp told them last."""
+        row = self.layers.rows.get(conn)
+        return connection_figures(row) if row is not None else {}
 
     def _count_rate(self, now: float) -> None:
         then, before = self._counted
@@ -196,6 +219,13 @@ class Live(Source):
         for record in records:
             if not isinstance(record, Notice):
                 add(record)
+
+
+def _with_totals(row: dict[str, Any], seen: dict[str, Any] | None) -> dict[str, Any]:
+    """A TIME-WAIT record has no figures any more; what was seen of the connection has."""
+    if row["state"] != "TIME_WAIT" or seen is None:
+        return row
+    return {**row, **{name: seen[name] for name in ("received", "acked", "rtt", "retrans")}, "cwnd": None}
 
 
 def stack_now(run: RunDirectory) -> int:

@@ -21,13 +21,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from levelip import __version__
 from levelip.debug.faultspec import BadFault
-from levelip.debug.tap import SEAMS
+from levelip.debug.tap import KIND, SEAMS, event_of
 from levelip.frames.core import ControlError
+from levelip.tracing.edit import EditError
+from levelip.tracing.expression import ExpressionError, compile_expression
 from levelip.tracing.flow import Flow
 from levelip.web.desk import Desk
 from levelip.web.dissection import dissect
 from levelip.web.graphs import graph
 from levelip.web.ladder import Ladder
+from levelip.web.packets import DOWN
 from levelip.web.source import Source, choose
 from levelip.web.views import View, Wanted
 
@@ -79,6 +82,15 @@ class Session:
             "fault.set": self._fault_set,
             "fault.clear": self._fault_clear,
             "close_source": self._close_source,
+            "hold": self._hold,
+            "continue": self._continue,
+            "step": self._step,
+            "step.timer": self._step_timer,
+            "held.frame": self._held_frame,
+            "held.edit": self._held_edit,
+            "held.change": self._held_change,
+            "break.add": self._break_add,
+            "break.change": self._break_change,
         }
 
     async def run(self) -> None:
@@ -109,7 +121,9 @@ class Session:
             answer: dict[str, Any] = {"id": number, "ok": await command(request)}
         except Refused as error:
             answer = {"id": number, "error": str(error), "where": error.where}
-        except (ControlError, BadFault) as error:
+        except ExpressionError as error:
+            answer = {"id": number, "error": str(error), "where": error.position}
+        except (ControlError, BadFault, EditError) as error:
             answer = {"id": number, "error": str(error)}
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, msgspec.DecodeError) as error:
             answer = {"id": number, "error": f"bad request: {error}"}
@@ -142,6 +156,7 @@ class Session:
             self._sent["polled"] = live.polled
             push["stack"] = live.state
             push["settings"] = live.settings()
+            push["debug"] = live.debug
             push["sources"] = [source.about() for source in desk.sources.values()]
         if (wanted := self._connections) is not None:
             source = desk.sources.get(wanted["source"])
@@ -200,13 +215,32 @@ class Session:
             conn = source.packets.number(str(request["conn"])[:200].partition("#")[0])
         seams = request.get("seams")
         chosen = None if seams is None else frozenset(SEAMS.index(str(seam)) for seam in seams)
+        text = str(request.get("filter", "")).strip()[:_MAX_TEXT]
         wanted = Wanted(
             conn=conn,
             seams=chosen,
             frames=bool(request.get("frames", True)),
             events=bool(request.get("events", True)),
+            matches=self._matches(text) if text else None,
         )
         return self._keep(View(source.packets, wanted, source.origin), source)
+
+    def _matches(self, text: str) -> Callable[[list[Any], int], bool]:
+        """Whether a row's record is what an expression means; Refused shows the spot of a mistake."""
+        try:
+            expression = compile_expression(text)
+        except ExpressionError as error:
+            raise Refused(str(error), error.position) from None
+        figures = self._desk.live.figures
+
+        def matches(record: list[Any], kind: int) -> bool:
+            if record[KIND] == "e":
+                return expression.about_events and expression.matches_event(event_of(record), figures)
+            return record[KIND] == "f" and expression.matches_record(
+                record, "down" if kind & DOWN else "up", figures=figures
+            )
+
+        return matches
 
     async def _open_ladder(self, request: dict[str, Any]) -> dict[str, Any]:
         source = self._source(request)
@@ -312,7 +346,7 @@ class Session:
         row = source.packets.row(n, source.origin)
         if row[2] != "f":
             return {"row": row, "layers": [], "bytes": "", "length": 0}
-        return {"row": row, **dissect(source.packets.record(n))}
+        return {"row": row, **dissect(source.packets.record(n), row[4])}
 
     async def _seek(self, request: dict[str, Any]) -> dict[str, Any]:
         """Where a time (seconds from the origin) lies in a view."""
@@ -341,6 +375,67 @@ class Session:
         answer: dict[str, Any] = await live.ask(live.layers.clear_fault, str(request["seam"]))
         await live.refresh()
         return answer
+
+    # stopping
+
+    async def _command(self, call: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+        """Carry out something that changes how the stack stands, and look at once what it did."""
+        live = self._desk.live
+        try:
+            answer: dict[str, Any] = await live.ask(call, *args)
+        finally:
+            await live.refresh()
+        return answer
+
+    async def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self._command(self._desk.live.stopping.hold, str(request.get("where", "")))
+
+    async def _continue(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return await self._command(self._desk.live.stopping.resume)
+
+    async def _step(self, request: dict[str, Any]) -> dict[str, Any]:
+        stopping = self._desk.live.stopping
+        frame, at = str(request.get("frame", "")), str(request.get("at", ""))
+        return await self._command(stopping.step, int(request.get("count", 1)), frame, at)
+
+    async def _step_timer(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return await self._command(self._desk.live.stopping.step_timer)
+
+    async def _held_frame(self, request: dict[str, Any]) -> dict[str, Any]:
+        live = self._desk.live
+        answer: dict[str, Any] = await live.ask(live.stopping.frame, str(request["frame"]))
+        return answer
+
+    async def _held_edit(self, request: dict[str, Any]) -> dict[str, Any]:
+        changes = request["changes"]
+        if not isinstance(changes, dict):
+            raise Refused("changes is an object of fields")
+        plain = {str(name): str(value) for name, value in changes.items()}
+        checksums = str(request.get("checksums", "mend"))
+        return await self._command(self._desk.live.stopping.edit, str(request["frame"]), plain, checksums)
+
+    async def _held_change(self, request: dict[str, Any]) -> dict[str, Any]:
+        stopping, what, frame = self._desk.live.stopping, request["what"], str(request["frame"])
+        if what == "drop":
+            return await self._command(stopping.drop, frame)
+        if what == "duplicate":
+            return await self._command(stopping.duplicate, frame)
+        if what == "delay":
+            return await self._command(stopping.delay, frame, float(request["ms"]))
+        if what == "move":
+            return await self._command(stopping.move, frame, int(request["place"]))
+        raise Refused("what is drop, duplicate, delay or move")
+
+    async def _break_add(self, request: dict[str, Any]) -> dict[str, Any]:
+        texts = [str(request.get(name, ""))[:_MAX_TEXT] for name in ("expression", "on", "at")]
+        once, after = bool(request.get("once")), int(request.get("after", 0))
+        return await self._command(self._desk.live.stopping.add_breakpoint, *texts, once, after)
+
+    async def _break_change(self, request: dict[str, Any]) -> dict[str, Any]:
+        stopping, number = self._desk.live.stopping, int(request["number"])
+        if request.get("remove"):
+            return await self._command(stopping.remove_breakpoint, number)
+        return await self._command(stopping.enable_breakpoint, number, bool(request["enabled"]))
 
     async def _close_source(self, request: dict[str, Any]) -> dict[str, Any]:
         source = self._source(request)

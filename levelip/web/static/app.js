@@ -2,15 +2,16 @@
 
 import { Net } from "./net.js";
 import { Keys } from "./keys.js";
-import { el, say, toast } from "./dom.js";
+import { el, forgetColours, say, toast } from "./dom.js";
 import * as format from "./format.js";
 import { StackPage } from "./stack.js";
 import { ConnectionsPage } from "./connections.js";
 import { PacketsPage } from "./packets.js";
 import { ConnectionPage } from "./connection.js";
+import { DebugPage } from "./debug.js";
 import { Timeline } from "./timeline.js";
 
-const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"]];
+const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"]];
 const THEMES = ["auto", "light", "dark"];
 
 class App extends EventTarget {
@@ -23,6 +24,7 @@ class App extends EventTarget {
     this.cursor = null; // seconds that everything shows, or null: the newest
     this.stack = null;
     this.settings = null;
+    this.debug = null;
     this.reasons = {};
     this.theme(localStorage.getItem("theme") ?? "auto");
     this.header();
@@ -63,6 +65,7 @@ class App extends EventTarget {
   tick(data) {
     if (data.stack) this.stack = data.stack;
     if (data.settings) this.settings = data.settings;
+    if (data.debug !== undefined) this.debug = data.debug;
     if (data.sources) { this.sources = data.sources; this.drawSources(); }
     if (data.stack || data.settings) this.status();
     this.page?.tick?.(data);
@@ -81,7 +84,7 @@ class App extends EventTarget {
     this.page?.end?.();
     const main = document.getElementById("page");
     main.replaceChildren();
-    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, connection: ConnectionPage }[place.name];
+    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, connection: ConnectionPage }[place.name];
     this.page = new (kind ?? StackPage)(this, main, place.rest);
     main.className = `page-${place.name}`;
     for (const [one, link] of this.links) link.classList.toggle("here", one === place.name || (one === "connections" && place.name === "connection"));
@@ -119,13 +122,22 @@ class App extends EventTarget {
     this.dot = el("span", { class: "dot" });
     this.state = el("span", { id: "state" });
     this.figures = el("span", { id: "figures", class: "quiet" });
+    const picker = el("input", { type: "file", id: "file", hidden: true, accept: ".pcapng,.pcap,.gz,.cap", onchange: () => { if (picker.files[0]) this.open(picker.files[0]); picker.value = ""; } });
+    this.picker = picker;
+    this.closer = el("button", { class: "icon", title: "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
+    this.holdButton = el("button", { id: "hold", title: "Hold or continue (Space)", onclick: () => this.toggleHold() }, "Hold");
+    this.stepButton = el("button", { id: "step", title: "One frame on (s)", hidden: true, onclick: () => this.step() }, "Step");
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) this.open(event.dataTransfer.files[0]); });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
     this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", onclick: () => this.nextTheme() });
     document.getElementById("top").append(
       el("a", { class: "brand", href: "#/stack" }, el("img", { src: "/static/icon.svg", alt: "", width: 18, height: 18 }), "Level-IP"),
-      this.select,
+      this.select, this.closer, picker,
+      el("button", { class: "icon", title: "Open a capture: pcapng or pcap (o)", onclick: () => picker.click() }, "Open…"),
       el("nav", {}, [...this.links.values()]),
       el("span", { class: "space" }),
-      this.figures, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
+      this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
       this.themeButton,
       el("button", { class: "icon", id: "help", title: "Keyboard (?)", onclick: () => this.keys.overview() }, "?"),
     );
@@ -139,6 +151,14 @@ class App extends EventTarget {
       this.select.replaceChildren(...this.sources.map((one) => el("option", { value: one.name }, one.title)));
     }
     this.select.value = this.source;
+    this.closer.hidden = this.live;
+  }
+
+  async closeSource() {
+    const { source } = this;
+    await this.tell("close_source", { source });
+    this.sources = this.sources.filter((one) => one.name !== source);
+    this.choose("live");
   }
 
   status() {
@@ -154,6 +174,11 @@ class App extends EventTarget {
       else [kind, text] = ["wait", layers.filter((one) => one.state !== "ready").map((one) => `${one.name} ${one.state}`).join(", ")];
     }
     this.dot.className = `dot ${kind}`;
+    const held = Boolean(this.stack?.held);
+    say(this.holdButton, held ? "Continue" : "Hold");
+    this.holdButton.classList.toggle("on", held);
+    this.holdButton.disabled = !this.stack?.running;
+    this.stepButton.hidden = !held;
     say(this.state, text);
     let figures = "";
     if (settings && this.net.open) {
@@ -174,9 +199,49 @@ class App extends EventTarget {
 
   nextTheme() {
     this.theme(THEMES[(THEMES.indexOf(this.chosen) + 1) % THEMES.length]);
+    this.repaint();
+  }
+
+  repaint() {
+    forgetColours();
     this.drawTheme();
     this.page?.redraw?.();
     this.timeline.draw();
+  }
+
+  // stopping, from every page
+
+  async hold() { await this.command("hold", {}); }
+  async resume() { await this.command("continue", {}); }
+  async step() { const done = await this.command("step", {}); if (done) this.stepped(done); }
+  async toggleHold() { await (this.stack?.held ? this.resume() : this.hold()); }
+
+  async command(name, args) {
+    const done = await this.tell(name, args);
+    if (done?.said) toast(done.said, "good");
+    return done;
+  }
+
+  stepped(done) {
+    this.steps = done.steps;
+    this.dispatchEvent(new Event("stepped"));
+    if (!(this.page instanceof DebugPage)) {
+      const last = done.steps.at(-1);
+      if (last) toast(last.frame ? `${last.process} took ${last.frame.name}: ${last.frame.text}` : `${last.process}: a timer ran`, "good");
+    }
+  }
+
+  // files
+
+  async open(file) {
+    try {
+      const answer = await fetch(`/captures?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+      const data = await answer.json();
+      if (data.error) { toast(data.error); return; }
+      this.sources.push(data.source);
+      this.drawSources();
+      this.choose(data.source.name);
+    } catch (error) { toast(error.message); }
   }
 
   drawTheme() { say(this.themeButton, { auto: "◐", light: "☀", dark: "☾" }[this.chosen]); }
@@ -191,6 +256,10 @@ class App extends EventTarget {
     keys.bind("Anywhere", ",", "Scrub back", () => this.timeline.step(-1));
     keys.bind("Anywhere", ".", "Scrub forward", () => this.timeline.step(1));
     keys.bind("Anywhere", "n", "The newest again", () => this.seek(null));
+    keys.bind("Anywhere", "o", "Open a capture", () => this.picker.click());
+    keys.bind("Stopping", " ", "Hold, or go on", () => this.toggleHold());
+    keys.bind("Stopping", "s", "One frame on", () => this.step(), () => this.stack?.held);
+    keys.bind("Stopping", "b", "A breakpoint", () => { this.to("debug"); setTimeout(() => this.page.search?.(), 50); });
     keys.bind("Lists", ["ArrowDown", "j"], "Next", () => this.page?.move?.("down"));
     keys.bind("Lists", ["ArrowUp", "k"], "Previous", () => this.page?.move?.("up"));
     keys.bind("Lists", "PageDown", "A page on", () => this.page?.move?.("pagedown"));

@@ -5,8 +5,12 @@ import { el, say } from "./dom.js";
 const ROW = 16;
 
 export class Detail {
-  constructor(app) {
+  // `narrow`: called with a condition when a field is clicked twice; `edit`: with a field's name and its new value
+  constructor(app, narrow, edit) {
     this.app = app;
+    this.narrow = narrow;
+    this.edit = edit;
+    this.editable = new Set();
     this.tree = el("div", { class: "tree", tabindex: "0" });
     this.hex = el("div", { class: "hex", tabindex: "0" });
     this.note = el("p", { class: "quiet" });
@@ -18,10 +22,20 @@ export class Detail {
     this.tree.append(el("p", { class: "quiet" }, "Choose a packet or an event."));
   }
 
+  clear(text) {
+    this.tree.replaceChildren(el("p", { class: "quiet" }, text));
+    this.hex.replaceChildren();
+    say(this.note, "");
+  }
+
   show(packet) {
     const { row, layers } = packet;
     this.fields = [];
-    if (row[2] === "e") {
+    this.bytes = [];
+    this.texts = [];
+    this.editable = new Set(packet.editable ?? []);
+    if (row?.[2] === "n") { this.clear(row[3]); return; }
+    if (row?.[2] === "e") {
       const [, seconds, , process, kind, conn, text, , rule] = row;
       const [name, ...sentence] = rule.split(": ");
       this.tree.replaceChildren(el("h3", {}, text), el("dl", { class: "facts" },
@@ -33,7 +47,13 @@ export class Detail {
     }
     this.tree.replaceChildren(...layers.map((layer) => {
       const body = el("div", { class: "fields" }, layer.fields.map((field) => {
-        const line = el("div", { class: "field", title: field.name }, el("span", { class: "label" }, field.label), el("span", { class: "value" }, field.value));
+        const value = el("span", { class: "value" }, field.text);
+        const line = el("div", { class: "field", title: `${field.name}${field.title ? `: ${field.title}` : ""}` }, el("span", { class: "label" }, field.name || field.title), value);
+        if (this.edit && this.editable.has(field.name)) this.makeEditable(line, field, value);
+        else if (this.narrow && field.name) {
+          line.title += " (double click: filter by it)";
+          line.addEventListener("dblclick", () => this.narrow(`${field.name} == ${field.value}`));
+        }
         if (field.at) { line.dataset.from = field.at[0]; line.dataset.to = field.at[1]; this.fields.push(line); }
         return line;
       }));
@@ -44,6 +64,24 @@ export class Detail {
     this.drawBytes(packet.bytes, layers);
     const cut = packet.length - packet.bytes.length / 2;
     say(this.note, cut > 0 ? `${cut} more bytes were not kept (Stack, Listening).` : "");
+  }
+
+  makeEditable(line, field, value) {
+    line.classList.add("editable");
+    line.title += " (click: change it)";
+    line.addEventListener("click", () => {
+      if (line.querySelector("input")) return;
+      const input = el("input", { type: "text", value: field.value, spellcheck: "false", "aria-label": field.name });
+      const leave = () => { if (input.isConnected) input.replaceWith(value); };
+      input.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") { event.stopPropagation(); this.edit(field.name, input.value); leave(); }
+        else if (event.key === "Escape") { event.stopPropagation(); leave(); }
+      });
+      input.addEventListener("blur", leave);
+      value.replaceWith(input);
+      input.focus();
+      input.select();
+    });
   }
 
   drawBytes(hex, layers) {

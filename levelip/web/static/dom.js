@@ -58,6 +58,19 @@ export function prepare(canvas) {
   return [context, width, height];
 }
 
+// A colour of app.css as it is now, light or dark; looked up once.
+const colours = new Map();
+let probe = null;
+
 export function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  let found = colours.get(name);
+  if (!found) {
+    probe ??= document.body.appendChild(el("i", { hidden: true }));
+    probe.style.color = `var(--${name})`;
+    found = getComputedStyle(probe).color;
+    colours.set(name, found);
+  }
+  return found;
 }
+
+export function forgetColours() { colours.clear(); }

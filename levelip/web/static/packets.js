@@ -27,13 +27,15 @@ export class PacketPanel {
     this.app = app;
     this.options = options;
     this.view = 0;
+    this.filter = el("input", { type: "search", class: "filter", id: "filter", value: options.filter ?? "", spellcheck: "false", autocomplete: "off",
+      placeholder: "Filter: tcp.flags.syn, ip.src == 10.0.0.1, event retransmit and conn.cwnd < 4", onchange: () => this.open(), onsearch: () => this.open() });
     this.error = el("pre", { class: "error filter-error", hidden: true });
     this.count = el("span", { class: "quiet", id: "packet-count" });
     this.followButton = el("button", { class: "small toggle", title: "Follow what comes (f)", onclick: () => this.toggleFollow() }, "Follow");
     this.frames = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
     this.events = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
     this.seams = new Map(app.hello.seams.map((name) => [name, el("input", { type: "checkbox", checked: true, onchange: () => this.open() })]));
-    this.bar = el("div", { class: "bar" },
+    this.bar = el("div", { class: "bar" }, this.filter,
       el("span", { class: "checks" }, el("label", {}, this.frames, " packets"), el("label", {}, this.events, " events"),
         [...this.seams].map(([name, box]) => el("label", { class: "seam-check" }, box, ` ${name}`))),
       this.count, el("span", { class: "space" }), this.followButton);
@@ -44,7 +46,7 @@ export class PacketPanel {
     });
     this.list.following = (follow) => this.followButton.classList.toggle("on", follow);
     this.list.following(true);
-    this.detail = new Detail(app);
+    this.detail = new Detail(app, (text) => this.narrow(text));
     main.append(this.bar, this.error, el("div", { class: "split" },
       el("div", { class: "list-frame" }, el("div", { class: "list-head packet-row" }, ["No.", "Time", "Seam", "Source", "Destination", "Proto", "Length", "Info"].map((title) => el("span", {}, title))), this.list.element),
       this.detail.element));
@@ -56,10 +58,26 @@ export class PacketPanel {
     if (this.view) this.app.ask("close_view", { view: this.view }).catch(() => {});
     this.view = 0;
     const seams = [...this.seams].filter(([, box]) => box.checked).map(([name]) => name);
-    const request = { source: this.app.source, conn: this.options.conn, frames: this.frames.checked, events: this.events.checked,
+    const filter = this.filter.value.trim();
+    if (this.options.keep) this.app.packetFilter = filter;
+    const request = { source: this.app.source, conn: this.options.conn, filter, frames: this.frames.checked, events: this.events.checked,
       seams: seams.length === this.seams.size ? null : seams };
-    const opened = await this.app.tell("view", request);
-    if (!opened) return;
+    const number = this.opening = (this.opening ?? 0) + 1;
+    let opened;
+    try {
+      opened = await this.app.ask("view", request);
+    } catch (error) {
+      if (this.opening !== number) return;
+      this.error.hidden = false;
+      say(this.error, error.message);
+      this.filter.setAttribute("aria-invalid", "true");
+      say(this.count, "");
+      this.list.update(0, 0);
+      return;
+    }
+    if (this.opening !== number) { this.app.ask("close_view", { view: opened.view }).catch(() => {}); return; }
+    this.error.hidden = true;
+    this.filter.removeAttribute("aria-invalid");
     if (this.ended) { this.app.ask("close_view", { view: opened.view }).catch(() => {}); return; }
     this.view = opened.view;
     this.list.follow = this.app.cursor === null;
@@ -68,14 +86,19 @@ export class PacketPanel {
     if (this.app.cursor !== null) this.seek(this.app.cursor);
   }
 
+  // One more condition: a field was clicked.
+  narrow(text) {
+    const { value } = this.filter;
+    this.filter.value = value.trim() ? `${value.trim()} and ${text}` : text;
+    this.open();
+  }
+
   show(start, count, scanned) {
     this.list.update(start, count);
-    const all = this.app.about();
     let text = `${format.count(count - start)} rows`;
     if (scanned < 1) text += `, searching: ${format.percent(scanned)}`;
     say(this.count, text);
     this.count.dataset.scanned = scanned;
-    void all;
   }
 
   tick(data) {
@@ -151,7 +174,7 @@ export class PacketPanel {
   }
 
   toggleFollow() { this.app.seek(this.list.follow ? (this.list.row(this.list.count - 1)?.[1] ?? null) : null); }
-  search() { this.list.element.focus(); }
+  search() { this.filter.focus(); this.filter.select(); }
 
   end() {
     this.ended = true;

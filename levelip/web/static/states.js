@@ -9,14 +9,14 @@ const STATES = { CLOSED: [330, 20], LISTEN: [330, 105], SYN_RECEIVED: [110, 195]
 // from, to, what the figure writes on it, and where: an offset from the middle of the line
 const EDGES = [
   ["CLOSED", "LISTEN", "passive OPEN", [-44, 0]], ["LISTEN", "CLOSED", "CLOSE", [30, 0]],
-  ["LISTEN", "SYN_RECEIVED", "rcv SYN", [-18, -12]], ["LISTEN", "SYN_SENT", "SEND", [12, -12]],
-  ["CLOSED", "SYN_SENT", "active OPEN", [40, -20]], ["SYN_SENT", "CLOSED", "CLOSE, RST, timeout", [30, 34]],
+  ["LISTEN", "SYN_RECEIVED", "rcv SYN", [-18, -12]], ["LISTEN", "SYN_SENT", "SEND", [-22, 14]],
+  ["CLOSED", "SYN_SENT", "active OPEN", [-20, 10]], ["SYN_SENT", "CLOSED", "CLOSE, RST, timeout", [66, -6]],
   ["SYN_SENT", "SYN_RECEIVED", "rcv SYN", [0, -8]], ["SYN_RECEIVED", "LISTEN", "rcv RST", [-40, 4]],
   ["SYN_RECEIVED", "ESTABLISHED", "rcv ACK of SYN", [22, -10]], ["SYN_SENT", "ESTABLISHED", "rcv SYN, ACK", [-20, -10]],
   ["SYN_RECEIVED", "FIN_WAIT_1", "CLOSE", [-24, 0]], ["ESTABLISHED", "FIN_WAIT_1", "CLOSE", [-20, -10]],
   ["ESTABLISHED", "CLOSE_WAIT", "rcv FIN", [22, -10]], ["FIN_WAIT_1", "FIN_WAIT_2", "rcv ACK of FIN", [-44, 0]],
-  ["FIN_WAIT_1", "CLOSING", "rcv FIN", [14, -10]], ["FIN_WAIT_1", "TIME_WAIT", "rcv FIN, ACK", [-32, 42]],
-  ["CLOSE_WAIT", "LAST_ACK", "CLOSE", [26, 0]], ["FIN_WAIT_2", "TIME_WAIT", "rcv FIN", [-28, 12]],
+  ["FIN_WAIT_1", "CLOSING", "rcv FIN", [14, -10]], ["FIN_WAIT_1", "TIME_WAIT", "rcv FIN, ACK", [46, 14]],
+  ["CLOSE_WAIT", "LAST_ACK", "CLOSE", [26, 0]], ["FIN_WAIT_2", "TIME_WAIT", "rcv FIN", [-28, 14]],
   ["CLOSING", "TIME_WAIT", "rcv ACK of FIN", [46, 0]], ["LAST_ACK", "CLOSED_END", "rcv ACK of FIN", [46, 0]],
   ["TIME_WAIT", "CLOSED_END", "2 MSL", [0, -8]],
 ];
@@ -50,8 +50,7 @@ export class States {
     const back = EDGES.some(([a, b]) => a === to && b === from);
     const length = Math.hypot(x2 - x1, y2 - y1), shift = back ? 9 : 0;
     const sx = (-(y2 - y1) / length) * shift, sy = ((x2 - x1) / length) * shift;
-    const [a, b] = [border(x1, y1, x2, y2), border(x2, y2, x1, y1)];
-    const start = [a[0] + sx, a[1] + sy], end = [b[0] + sx, b[1] + sy];
+    const start = border(x1, y1, x2 - x1, y2 - y1, sx, sy), end = border(x2, y2, x1 - x2, y1 - y2, sx, sy);
     const line = svg("path", { d: `M${start}L${end}`, class: "edge", "marker-end": "url(#arrow)" });
     const label = svg("text", { x: (start[0] + end[0]) / 2 + dx, y: (start[1] + end[1]) / 2 + dy + 3, class: "edge-text" }, text);
     const group = svg("g", { class: "edge-group" }, line, label);
@@ -106,9 +105,9 @@ export class States {
   }
 }
 
-// Where the line from the middle of a box toward a point leaves the box.
-function border(x, y, toX, toY) {
-  const dx = toX - x, dy = toY - y;
-  const share = Math.min(dx ? W / 2 / Math.abs(dx) : Infinity, dy ? H / 2 / Math.abs(dy) : Infinity);
-  return [x + dx * share, y + dy * share];
+// Where a line that passes (shiftX, shiftY) beside the middle of a box, in a direction, leaves the box.
+function border(x, y, dx, dy, shiftX, shiftY) {
+  const along = (d, shift, half) => (d ? (Math.sign(d) * half - shift) / d : Infinity);
+  const share = Math.min(along(dx, shiftX, W / 2), along(dy, shiftY, H / 2));
+  return [x + shiftX + dx * share, y + shiftY + dy * share];
 }
