@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Stack, StackCommand, interruptible
 
 if TYPE_CHECKING:
     from levelip.web.desk import Desk
@@ -65,7 +65,8 @@ def command(
         click.echo(url)
         click.echo("Open it in a browser; the token lets you in. Ctrl-C ends.", err=True)
     sys.stdout.flush()
-    asyncio.run(_serve(desk, access, listening, [Path(path) for path in files]))
+    with interruptible():  # uvicorn ends in order, then raises the signal again
+        asyncio.run(_serve(desk, access, listening, [Path(path) for path in files]))
 
 
 async def _serve(desk: Desk, access: Access, listening: socket.socket, files: list[Path]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from levelip.debug.debugger import Debugger
 from levelip.debug.model import Fed, HeldFrame, State
-from levelip.debug.tap import FIELDS, GSO, HEAD, KIND, LENGTH
+from levelip.debug.tap import FIELDS, GSO, KIND, LENGTH
 from levelip.frames.core import ControlError
 from levelip.ipc.control import NotRunning
 from levelip.ipc.rundir import RunDirectory
@@ -69,11 +69,12 @@ class Stopping:
 
     def _row(self, frame: HeldFrame) -> dict[str, Any]:
         record = frame.record
-        text = self._describer.describe(frame.seam, frame.kind, *record[FIELDS : LENGTH + 1], record[GSO])
+        fields, head, payload, length = record[FIELDS : LENGTH + 1]
+        text = self._describer.describe(frame.seam, frame.kind, fields, head, payload, length, record[GSO])
         found = connection_of(record, frame.way == "up")
         return {
             "name": frame.name, "process": frame.process, "seam": frame.seam, "way": frame.way, "place": frame.place,
-            "kind": frame.kind, "due": frame.due, "length": len(record[HEAD]) + record[LENGTH], "text": text,
+            "kind": frame.kind, "due": frame.due, "length": len(head) + length, "text": text,
             "conn": connection_name(found[0]) if found else "",
         }  # fmt: skip
 

@@ -23,11 +23,13 @@ class Ladder:
 
     scanned = 1.0
 
-    def __init__(self, flow: Flow, shift: int, decisions: str) -> None:
-        """`shift`: ns from the source's origin to the flow's time. `decisions`: "main", "all" or "none"."""
+    def __init__(self, flow: Flow, begin: int, origin: int, decisions: str) -> None:
+        """`begin`: the instant from which the flow's times count; `origin`: from which the page's do. `decisions`:
+        "main", "all" or "none"."""
         self.start = 0
         self._flow = flow
-        self._shift = shift
+        self._begin = begin
+        self._shift = begin - origin
         self._decisions = decisions
         self._seen = 0
         self._rows: list[SegmentRow | StateRow | DecisionRow] = []
@@ -63,7 +65,7 @@ class Ladder:
 
     def at(self, when: int) -> int:
         """The position of the first row at or after an instant of the source."""
-        return self.start + bisect_left(self._rows, when - self._shift, key=lambda row: row.t)
+        return self.start + bisect_left(self._rows, when - self._begin, key=lambda row: row.t)
 
     def _shown(self, row: SegmentRow | StateRow | DecisionRow) -> list[Any]:
         t = round((row.t + self._shift) / 1e9, 9)

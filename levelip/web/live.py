@@ -197,7 +197,8 @@ class Live(Source):
         if len(fresh) < len(records):
             missing = len(records) - len(fresh)
             self.passed_over += missing
-            fresh.insert(0, Notice(_time(fresh[0]) if fresh else stale, f"{missing} passed over: the page was behind"))
+            when = _time(fresh[0]) if fresh else stale
+            fresh.insert(0, Notice(when, f"{missing} passed over: the page was behind"))
         assert self._loop is not None
         stored = threading.Event()
 
@@ -225,7 +226,8 @@ def _with_totals(row: dict[str, Any], seen: dict[str, Any] | None) -> dict[str, 
     """A TIME-WAIT record has no figures any more; what was seen of the connection has."""
     if row["state"] != "TIME_WAIT" or seen is None:
         return row
-    return {**row, **{name: seen[name] for name in ("received", "acked", "rtt", "retrans")}, "cwnd": None}
+    totals = {name: seen[name] for name in ("received", "acked", "rtt", "retrans", "retrans_bytes")}
+    return {**row, **totals, "cwnd": None}
 
 
 def stack_now(run: RunDirectory) -> int:

@@ -28,7 +28,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _WS_REFUSED = 1008  # policy violation (RFC 6455 7.4.1)
 
 _ENTER = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Level-IP</title>
-<link rel="icon" href="/static/icon.svg"><meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Level-IP</a></p></body></html>"""
+<link rel="icon" href="/static/icon.svg">
+<meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Level-IP</a></p></body></html>"""
 """Not a redirect: a browser would leave a Strict cookie out of one that a link on another site started."""
 _NO_COOKIE = "Level-IP: open the URL that `lvlip web` printed; it carries the token that lets you in.\n"
 

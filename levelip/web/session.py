@@ -38,6 +38,7 @@ TICK_S = 0.25
 MAX_ROWS = 500
 MAX_VIEWS = 8
 MAX_MESSAGE = 1 << 16
+SCAN_IDLE_S = 0.05
 GRAPH_S = 0.5
 GRAPH_REST = 8.0
 """A graph is made again after so long, or after so many times as long as making it took."""
@@ -96,7 +97,7 @@ class Session:
     async def run(self) -> None:
         """Serve until the page goes away."""
         await self._socket.accept()
-        ticking = asyncio.create_task(self._tick())
+        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._scan())]
         try:
             while True:
                 text = await self._socket.receive_text()
@@ -104,9 +105,11 @@ class Session:
         except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which we never send for
             pass
         finally:
-            ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-                await ticking
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                    await task
 
     async def _answer(self, text: str) -> None:
         number: Any = None
@@ -142,13 +145,18 @@ class Session:
             if push:
                 await self._send({"push": "tick", **push})
 
+    async def _scan(self) -> None:
+        """Look through what the views have not seen, a slice at a time, and let others have their turn between."""
+        while True:
+            done = [view.scan() for view, _ in self._views.values()]
+            await asyncio.sleep(SCAN_IDLE_S if all(done) else 0)
+
     def _news(self) -> dict[str, Any]:
-        """What changed since the last tick; a view's scan goes on for a slice."""
+        """What changed since the last tick."""
         desk = self._desk
         push: dict[str, Any] = {}
         views = {}
         for number, (view, _) in self._views.items():
-            view.scan()
             views[str(number)] = [view.start, view.count, round(view.scanned, 3)]
         self._new(push, "views", views)
         live = desk.live
@@ -247,7 +255,8 @@ class Session:
         decisions = str(request.get("decisions", "main"))
         if decisions not in ("main", "all", "none"):
             raise Refused("decisions are main, all or none")
-        return self._keep(Ladder(self._flow(request, source), source.shift, decisions), source)
+        flow = self._flow(request, source)
+        return self._keep(Ladder(flow, source.flows.start or 0, source.origin, decisions), source)
 
     def _keep(self, view: View | Ladder, source: Source) -> dict[str, Any]:
         if len(self._views) >= MAX_VIEWS:

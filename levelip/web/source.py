@@ -69,7 +69,8 @@ def flow_row(summary: dict[str, Any], shift: int) -> dict[str, Any]:
         "rto": rto / 1e6 if rto else 0,
         "cwnd": None,
         "cwnd_bytes": summary["cwnd"],
-        "retrans": summary["out"]["retransmitted"],
+        "retrans": None,
+        "retrans_bytes": summary["out"]["retransmitted"],
         "first": ((summary["first"] or 0) + shift) / 1e9,
         "last": (summary["last"] + shift) / 1e9,
     }

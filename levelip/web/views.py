@@ -16,7 +16,7 @@ from typing import Any
 
 from levelip.web.packets import EVENT_ROW, NOTICE, Packets
 
-SLICE_S = 0.008
+SLICE_S = 0.004
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ export class ConnectionPage {
     if (row.cwnd) parts.push(`cwnd ${row.cwnd}`);
     if (row.ssthresh) parts.push(`ssthresh ${row.ssthresh}`);
     if (row.unacked) parts.push(`${row.unacked} unacked`);
-    if (row.retrans) parts.push(`${row.retrans} sent again`);
+    if (row.retrans) parts.push(`${format.count(row.retrans)} packets sent again`);
+    else if (row.retrans_bytes) parts.push(`${format.bytes(row.retrans_bytes)} sent again`);
     parts.push(`${format.bytes(row.received)} in, ${format.bytes(row.acked)} out`);
     if (row.up || row.down) parts.push(`${format.rate((row.up || 0) * 8, "bit/s")} in, ${format.rate((row.down || 0) * 8, "bit/s")} out`);
     say(this.figures, parts.join(" · "));

@@ -17,7 +17,7 @@ const COLUMNS = [
   ["cwnd", "cwnd", (r) => r.cwnd ?? "", "num"],
   ["ssthresh", "ssthresh", (r) => r.ssthresh ?? "", "num"],
   ["unacked", "Flight", (r) => r.unacked || "", "num"],
-  ["retrans", "Retr", (r) => r.retrans || "", "num"],
+  ["retrans", "Retr", (r) => r.retrans || (r.retrans_bytes ? format.bytes(r.retrans_bytes) : ""), "num"],
   ["timer", "Timer", (r) => r.timer ?? "", ""],
 ];
 

@@ -72,7 +72,8 @@ export class Detail {
     line.addEventListener("click", () => {
       if (line.querySelector("input")) return;
       const input = el("input", { type: "text", value: field.value, spellcheck: "false", "aria-label": field.name });
-      const leave = () => { if (input.isConnected) input.replaceWith(value); };
+      let left = false;
+      const leave = () => { if (!left) { left = true; input.replaceWith(value); } };
       input.addEventListener("keydown", (event) => {
         if (event.key === "Enter") { event.stopPropagation(); this.edit(field.name, input.value); leave(); }
         else if (event.key === "Escape") { event.stopPropagation(); leave(); }

@@ -17,6 +17,7 @@ export class Keys {
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     const typing = event.target.matches?.("input, textarea, select");
     if (typing && event.key !== "Escape") return;
+    if ((event.key === "Enter" || event.key === " ") && event.target.closest?.("button, a, summary, th")) return;
     for (let i = this.bindings.length - 1; i >= 0; i -= 1) {
       const one = this.bindings[i];
       if (!one.keys.includes(event.key) || (one.when && !one.when())) continue;

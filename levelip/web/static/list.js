@@ -35,6 +35,7 @@ export class VirtualList {
     this.pages.clear();
     this.asked.clear();
     this.selected = -1;
+    this.choosing = undefined;
     this.start = this.count = 0;
     this.schedule();
   }
@@ -142,6 +143,11 @@ export class VirtualList {
     } finally {
       if (generation === this.generation) this.asked.delete(page);
     }
+    const row = this.choosing === undefined ? null : this.row(this.choosing);
+    if (row) {
+      this.choose?.(row, this.choosing);
+      this.choosing = undefined;
+    }
     this.schedule();
   }
 
@@ -159,8 +165,8 @@ export class VirtualList {
     this.reveal(position);
     this.schedule();
     const row = this.row(position);
+    this.choosing = row ? undefined : position;
     if (row) this.choose?.(row, position);
-    else this.choosing = position;
   }
 
   reveal(position) {

@@ -104,10 +104,6 @@ export class PacketPanel {
   tick(data) {
     const mine = data.views?.[this.view];
     if (mine) this.show(...mine);
-    if (this.list.choosing !== undefined && this.list.row(this.list.choosing)) {
-      this.choose(this.list.row(this.list.choosing));
-      this.list.choosing = undefined;
-    }
   }
 
   async seek(seconds) {
@@ -122,41 +118,48 @@ export class PacketPanel {
     if (found) { this.list.centre(found.position); this.list.selected = Math.min(found.position, this.list.count - 1); this.list.schedule(); }
   }
 
-  make() { return el("div", { class: "packet-row" }, Array.from({ length: 8 }, () => el("span"))); }
+  make() {
+    const element = el("div", { class: "packet-row" }, Array.from({ length: 8 }, () => el("span", {}, "")));
+    element.cells = [...element.children].map((cell) => cell.appendChild(new Text()));
+    return element;
+  }
 
   draw(element, row) {
-    const cells = element.children;
+    const { cells } = element;
     if (!row) {
+      if (element.empty) return;
+      element.empty = true;
       element.className = "packet-row list-row pending";
-      for (const cell of cells) say(cell, "");
+      for (const cell of cells) cell.data = "";
       return;
     }
+    element.empty = false;
     const [n, seconds, kind] = row;
-    say(cells[0], String(n + 1));
-    say(cells[1], format.seconds(seconds));
+    put(cells[0], String(n + 1));
+    put(cells[1], format.seconds(seconds));
     if (kind === "f") {
       const [, , , seam, way, source, destination, protocol, length, text, , flags] = row;
       element.className = `packet-row list-row proto-${protocol.toLowerCase()}${/[SFR]/.test(flags) ? " edge" : ""}${flags.includes("R") ? " reset" : ""}`;
-      say(cells[2], `${way === "up" ? "↑" : "↓"} ${seam}`);
-      say(cells[3], source);
-      say(cells[4], destination);
-      say(cells[5], protocol);
-      say(cells[6], String(length));
-      say(cells[7], flags ? `[${flags}] ${text}` : text);
+      put(cells[2], `${way === "up" ? "↑" : "↓"} ${seam}`);
+      put(cells[3], source);
+      put(cells[4], destination);
+      put(cells[5], protocol);
+      put(cells[6], String(length));
+      put(cells[7], flags ? `[${flags}] ${text}` : text);
     } else if (kind === "e") {
       const [, , , process, , conn, text, severity] = row;
       element.className = `packet-row list-row event severity-${severity}`;
-      say(cells[2], `• ${process}`);
+      put(cells[2], `• ${process}`);
       const [local, remote] = conn.split(">");
-      say(cells[3], (local ?? "").replace(/:(\d+)$/, ".$1"));
-      say(cells[4], (remote ?? "").replace(/:(\d+)$/, ".$1"));
-      say(cells[5], row[4]);
-      say(cells[6], "");
-      say(cells[7], text);
+      put(cells[3], (local ?? "").replace(/:(\d+)$/, ".$1"));
+      put(cells[4], (remote ?? "").replace(/:(\d+)$/, ".$1"));
+      put(cells[5], row[4]);
+      put(cells[6], "");
+      put(cells[7], text);
     } else {
       element.className = "packet-row list-row notice";
-      for (const i of [2, 3, 4, 5, 6]) say(cells[i], "");
-      say(cells[7], row[3]);
+      for (const i of [2, 3, 4, 5, 6]) put(cells[i], "");
+      put(cells[7], row[3]);
     }
     element.classList.toggle("selected", element.position === this.list.selected);
   }
@@ -182,3 +185,5 @@ export class PacketPanel {
     if (this.view) this.app.ask("close_view", { view: this.view }).catch(() => {});
   }
 }
+
+function put(text, value) { if (text.data !== value) text.data = value; }

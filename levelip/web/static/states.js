@@ -8,15 +8,15 @@ const STATES = { CLOSED: [330, 20], LISTEN: [330, 105], SYN_RECEIVED: [110, 195]
   TIME_WAIT: [330, 520], CLOSED_END: [550, 520] };
 // from, to, what the figure writes on it, and where: an offset from the middle of the line
 const EDGES = [
-  ["CLOSED", "LISTEN", "passive OPEN", [-44, 0]], ["LISTEN", "CLOSED", "CLOSE", [30, 0]],
+  ["CLOSED", "LISTEN", "passive OPEN", [-44, 0]], ["LISTEN", "CLOSED", "CLOSE", [24, 12]],
   ["LISTEN", "SYN_RECEIVED", "rcv SYN", [-18, -12]], ["LISTEN", "SYN_SENT", "SEND", [-22, 14]],
-  ["CLOSED", "SYN_SENT", "active OPEN", [-20, 10]], ["SYN_SENT", "CLOSED", "CLOSE, RST, timeout", [66, -6]],
+  ["CLOSED", "SYN_SENT", "active OPEN", [46, -14]], ["SYN_SENT", "CLOSED", "CLOSE, RST, timeout", [78, 14]],
   ["SYN_SENT", "SYN_RECEIVED", "rcv SYN", [0, -8]], ["SYN_RECEIVED", "LISTEN", "rcv RST", [-40, 4]],
   ["SYN_RECEIVED", "ESTABLISHED", "rcv ACK of SYN", [22, -10]], ["SYN_SENT", "ESTABLISHED", "rcv SYN, ACK", [-20, -10]],
   ["SYN_RECEIVED", "FIN_WAIT_1", "CLOSE", [-24, 0]], ["ESTABLISHED", "FIN_WAIT_1", "CLOSE", [-20, -10]],
   ["ESTABLISHED", "CLOSE_WAIT", "rcv FIN", [22, -10]], ["FIN_WAIT_1", "FIN_WAIT_2", "rcv ACK of FIN", [-44, 0]],
-  ["FIN_WAIT_1", "CLOSING", "rcv FIN", [14, -10]], ["FIN_WAIT_1", "TIME_WAIT", "rcv FIN, ACK", [46, 14]],
-  ["CLOSE_WAIT", "LAST_ACK", "CLOSE", [26, 0]], ["FIN_WAIT_2", "TIME_WAIT", "rcv FIN", [-28, 14]],
+  ["FIN_WAIT_1", "CLOSING", "rcv FIN", [14, -10]], ["FIN_WAIT_1", "TIME_WAIT", "rcv FIN, ACK", [-40, -12]],
+  ["CLOSE_WAIT", "LAST_ACK", "CLOSE", [26, 0]], ["FIN_WAIT_2", "TIME_WAIT", "rcv FIN", [-34, 16]],
   ["CLOSING", "TIME_WAIT", "rcv ACK of FIN", [46, 0]], ["LAST_ACK", "CLOSED_END", "rcv ACK of FIN", [46, 0]],
   ["TIME_WAIT", "CLOSED_END", "2 MSL", [0, -8]],
 ];
