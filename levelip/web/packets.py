@@ -147,8 +147,7 @@ class Packets:
 
     def density(self, low: int, high: int, bins: int) -> list[int]:
         """How many rows there are in each of so many equal parts of a time."""
-        step = max(1, (high - low) // bins)
-        edges = [bisect_left(self.times, low + i * step) for i in range(bins + 1)]
+        edges = [bisect_left(self.times, low + (high - low) * i // bins) for i in range(bins + 1)]
         return [after - before for before, after in itertools.pairwise(edges)]
 
     def row(self, n: int, origin: int) -> list[Any]:
