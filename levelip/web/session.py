@@ -128,7 +128,7 @@ class Session:
             answer = {"id": number, "error": str(error), "where": error.position}
         except (ControlError, BadFault, EditError) as error:
             answer = {"id": number, "error": str(error)}
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, msgspec.DecodeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
             answer = {"id": number, "error": f"bad request: {error}"}
         await self._send(answer)
 

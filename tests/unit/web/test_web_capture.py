@@ -10,18 +10,15 @@ import pytest
 from levelip.tracing.capturefile import CaptureError
 from levelip.tracing.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, Interface, PcapngWriter
 from levelip.web.capture import Capture
-from tests.unit.web.webrecords import MS, NAME
+from levelip.wire.ipv4 import Ipv4Header
+from tests.unit.web.webrecords import MS, NAME, segment
 
 START = 1_700_000_000 * 10**9
 
 
 def packet(way: str, flags: int, seq: int, ack: int, length: int = 0) -> bytes:
     """An IPv4 packet between our port 80 and their 4711."""
-    from tests.unit.web.webrecords import segment
-
     record = segment(0, way, seq=seq, ack=ack, flags=flags)
-    from levelip.wire.ipv4 import Ipv4Header
-
     data: bytes = record[11] + bytes(length)
     fields = record[10]
     header = Ipv4Header.build(fields["src"], fields["dst"], proto=6, payload_length=len(data))
@@ -48,7 +45,7 @@ def read(stream: io.BytesIO) -> Capture:
 
 
 def test_somebody_elses_capture() -> None:
-    """Packets are rows from 0 s; who answered the SYN... is the other: the one that opened counts as ours."""
+    """Packets are rows, counted from the first; the side that opened the connection counts as ours."""
     capture = read(written([Interface("eth0", LINKTYPE_RAW)], [(0, data, 0, []) for data in TRANSFER]))
     assert capture.packets.frames == 5
     (row,) = capture.connections()
@@ -71,7 +68,7 @@ def test_our_own_capture() -> None:
     (event,) = [shown for n in range(11) if (shown := capture.packets.row(n, 0))[2] == "e"]
     assert event[3:7] == ["tcp", "state", NAME, "LISTEN → SYN_RECEIVED, syn"]
     flow = capture.flow(NAME)
-    assert flow is not None and [row.new for row in flow.states.rows][0] == "SYN_RECEIVED"
+    assert flow is not None and flow.states.rows[0].new == "SYN_RECEIVED"
 
 
 def test_ethernet() -> None:

@@ -124,8 +124,13 @@ def test_ports_used_again_are_one_name() -> None:
     """A SYN gives relative numbers a new beginning."""
     packets = Packets()
     packets.extend(transfer(2))
-    packets.extend([segment(5000 * MS, "up", seq=70_000, flags=SYN), segment(5001 * MS, "down", seq=90_000, ack=70_001, flags=SYN | ACK),
-                    segment(5002 * MS, "down", seq=90_001, ack=70_001, flags=ACK | PSH, length=10)])  # fmt: skip
+    packets.extend(
+        [
+            segment(5000 * MS, "up", seq=70_000, flags=SYN),
+            segment(5001 * MS, "down", seq=90_000, ack=70_001, flags=SYN | ACK),
+            segment(5002 * MS, "down", seq=90_001, ack=70_001, flags=ACK | PSH, length=10),
+        ]
+    )
     assert len(packets.names) == 2
     assert packets.row(packets.end - 1, 0)[9].startswith("seq 1:11")
 

@@ -66,8 +66,8 @@ def test_nothing_without_the_cookie() -> None:
 
 
 def test_the_token_becomes_a_cookie_and_leaves_the_url() -> None:
-    """The right token answers with a cookie that scripts cannot read and other sites do not send, and a page that goes on
-    without the token."""
+    """The right token answers with a cookie that scripts cannot read and other sites do not send, and a page that goes
+    on without the token."""
     access, inside = Access(PORT), Inside()
     status, headers = ask(access, inside, query=f"token={access.token}", Host=HOST)
     assert status == 200

@@ -12,7 +12,7 @@ SYN, ACK, PSH, FIN = 2, 16, 8, 1
 
 
 def segment(
-    at: int, way: str, *, seq: int = 0, ack: int = 0, flags: int = ACK, length: int = 0, window: int = 1000, id_: int = 0
+    at: int, way: str, *, seq: int = 0, ack: int = 0, flags: int = ACK, length: int = 0, window: int = 1000
 ) -> list[Any]:
     """A segment at ip-tcp as tcp tells of it, between our port 80 and their 4711; `at` in ns of stack time."""
     ports = (80, 4711) if way == "down" else (4711, 80)
@@ -21,7 +21,7 @@ def segment(
     fields = {"traced": False, "ingress": at, "iface": 1, "src": src, "dst": dst, "proto": 6, "ttl": 64, "tos": 0,
               "dont_fragment": True, "flags": 0}  # fmt: skip
     direction = "out" if way == "down" else "in"
-    return [0, "f", "tcp", "ip-tcp", direction, at, at + 5, id_ or at, [], "Segment", fields, head, b"", length, 2, 0]
+    return [0, "f", "tcp", "ip-tcp", direction, at, at + 5, at, [], "Segment", fields, head, b"", length, 2, 0]
 
 
 def event(at: int, kind: str, *, conn: str = NAME, reason: str = "", **data: Any) -> list[Any]:
