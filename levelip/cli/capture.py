@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -11,8 +12,9 @@ import click
 
 from levelip.cli.comments import Commenter
 from levelip.cli.common import Failure, Stack, StackCommand, interruptible, undisturbed
-from levelip.cli.trace import make_filter
-from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side
+from levelip.cli.trace import FILTER_HELP, make_expression, make_filter
+from levelip.debug.filtering import RecordFilter
+from levelip.debug.tap import KIND, PROCESSES, SEAMS, Notice, Record, Request, TapReader, one_side
 
 PACKET_SEAMS = SEAMS[:3]
 READ_S = 0.2
@@ -34,6 +36,7 @@ _HEADERS = 120
 @click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
+@click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
 @click.option("--events/--no-events", "events", default=True, help="Events as packet comments.  [default: events]")
 @click.pass_obj
 def command(
@@ -47,6 +50,7 @@ def command(
     port: int | None,
     proto: str | None,
     flags: str | None,
+    expression: str | None,
     events: bool,
 ) -> None:
     """Capture packets into a pcapng file for Wireshark and tshark.
@@ -58,12 +62,18 @@ def command(
     \b
     lvlip capture -w all.pcapng --seconds 10
     lvlip capture -w - --at link | tshark -r -
+    lvlip capture -w resets.pcapng --filter tcp.flags.reset
     """
     chosen = [seam for seam in PACKET_SEAMS if not seams or seam in seams]
     filter_ = make_filter(host, port, proto, flags)
+    wanted = make_expression(expression)
+    if wanted is not None and not wanted.expression.about_frames:
+        raise Failure("--filter: this is about events, and what is captured are packets; lvlip trace shows events")
     stack.need_running()
     ethernet = _device_is_ethernet(stack)
     detail = "full" if snaplen is None or snaplen > _SNAP_SMALL else "first128" if snaplen > _HEADERS else "headers"
+    if wanted is not None and wanted.detail == "full":
+        detail = "full"
     sides = one_side(list(PROCESSES))
     main = {name: [one for one in own if one.partition(":")[0] in chosen] for name, own in sides.items()}
     readers = [TapReader(stack.run, Request(main, list(PROCESSES) if events else [], detail, filter_))]
@@ -73,8 +83,9 @@ def command(
         readers.append(TapReader(stack.run, Request(others, [], "headers", filter_)))
     stream = _open(target)
     commenter = Commenter(
-        cast(BinaryIO, stream), chosen, ethernet=ethernet, snaplen=snaplen, count=count, filtered=bool(filter_)
-    )
+        cast(BinaryIO, stream), chosen, ethernet=ethernet, snaplen=snaplen, count=count,
+        filtered=bool(filter_) or wanted is not None,
+    )  # fmt: skip
     try:
         heard = readers[0].open()
         for reader in readers[1:]:
@@ -82,7 +93,7 @@ def command(
         click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
         stream.flush()
         with interruptible():
-            _run(readers, commenter, stream, seconds)
+            _run(readers, commenter, stream, seconds, wanted)
     finally:
         for reader in readers:
             reader.close()
@@ -114,22 +125,34 @@ def _open(target: str) -> IO[bytes]:
     return Path(target).open("wb", buffering=BUFFER)
 
 
-def _run(readers: list[TapReader], commenter: Commenter, stream: IO[bytes], seconds: float | None) -> None:
+def _run(
+    readers: list[TapReader], commenter: Commenter, stream: IO[bytes], seconds: float | None,
+    wanted: RecordFilter | None,
+) -> None:  # fmt: skip
     """Until Ctrl-C, SIGTERM, --seconds or --count; what came before the end is written in any case."""
+
+    def take(records: Iterable[Record | Notice]) -> None:
+        if wanted is None:
+            commenter.take(records, captured=True)
+            return
+        for record in records:  # a frame that is left out still tells where others come from
+            captured = isinstance(record, Notice) or record[KIND] != "f" or wanted.frame(record)
+            commenter.take((record,), captured=captured)
 
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     try:
         while not commenter.full and time.monotonic() < deadline:
             wait = min(READ_S, max(0.0, deadline - time.monotonic()))
-            commenter.take(readers[0].read(wait if len(readers) == 1 else 0.02), captured=True)
+            take(readers[0].read(wait if len(readers) == 1 else 0.02))
             for reader in readers[1:]:
                 commenter.take(reader.read(0), captured=False)
             with undisturbed():
                 if commenter.write(time.monotonic_ns()):
                     stream.flush()
     finally:
-        for reader in readers:
-            commenter.take(reader.drain(), captured=reader is readers[0])
+        take(readers[0].drain())
+        for reader in readers[1:]:
+            commenter.take(reader.drain(), captured=False)
 
 
 def _say(stack: Stack, target: str, commenter: Commenter, lost: dict[str, int]) -> None:

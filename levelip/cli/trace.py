@@ -10,12 +10,14 @@ import click
 
 from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
+from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
 
 READ_S = 0.2
 BUFFER = 1 << 18
 HOLD_S = 0.25
 """Output to a target that is no terminal is held until there is so much of it, or for so long."""
+FILTER_HELP = "Only what an expression is true of: Wireshark's fields, and events (docs/expressions.md)."
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 
 
@@ -32,6 +34,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 @click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
+@click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
 @click.option("--events/--no-events", "events", default=True, help="Events too.  [default: events]")
 @click.option("--packets/--no-packets", "packets", default=True, help="Packets too.  [default: packets]")
 @click.option(
@@ -54,6 +57,7 @@ def command(
     port: int | None,
     proto: str | None,
     flags: str | None,
+    expression: str | None,
     events: bool,
     packets: bool,
     kinds: tuple[str, ...],
@@ -65,26 +69,30 @@ def command(
     """Watch packets cross the layers, and why each decision was made.
 
     One line a packet a seam; ↑ is toward the applications, ↓ toward the network. Filters run in the stack, so what
-    they leave out costs nothing here. Ends with Ctrl-C. What came faster than it could be written is counted, and
-    said.
+    they leave out costs nothing here; but --filter runs here, on what the others leave. Ends with Ctrl-C. What came
+    faster than it could be written is counted, and said.
 
     \b
     lvlip trace --port 80
     lvlip trace --layer tcp --flags S
     lvlip trace --no-packets --kind drop
+    lvlip trace --filter 'tcp.flags.syn or event state'
     lvlip trace --json > trace.jsonl
     """
     filter_ = make_filter(host, port, proto, flags)
+    chosen = make_expression(expression)
+    about_packets = chosen is None or chosen.expression.about_frames
+    detail = "full" if hexdump else "first128" if stack.json else "headers"
     request = Request(
-        choose_seams(layers, seams) if packets else {},
+        choose_seams(layers, seams) if packets and about_packets else {},
         [name for name in PROCESSES if not layers or name in layers] if events else [],
-        "full" if hexdump else "first128" if stack.json else "headers",
+        detail if chosen is None or chosen.detail == "headers" else chosen.detail,
         filter_,
     )
     if not request.processes():
         raise click.UsageError("nothing is left to show")
     stack.need_running()
-    chooser = Chooser(filter_, kinds)
+    chooser = Chooser(filter_, kinds, chosen)
     terminal = sys.stdout.isatty() and not stack.json
     lines: Lines = (
         JsonLines(hexdump=hexdump)
@@ -103,6 +111,16 @@ def command(
             total = sum(reader.lost.values())
             each = ", ".join(f"{name} {number}" for name, number in reader.lost.items())
             click.echo(f"{total} left out ({each}): they came faster than they could be written", err=True)
+
+
+def make_expression(text: str | None) -> RecordFilter | None:
+    """What --filter says; Failure, with the place in the text, if it means nothing."""
+    if text is None:
+        return None
+    try:
+        return RecordFilter(text)
+    except ValueError as error:
+        raise Failure(f"--filter: {error}") from None
 
 
 def make_filter(host: str | None, port: int | None, proto: str | None, flags: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from levelip.cli.common import plain
+from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import (
     CAUSES,
     CHECKSUM,
@@ -51,14 +52,19 @@ class Lines(Protocol):
 
 
 class Chooser:
-    """Which records to show. Frames were filtered where they were published; events are here: one passes if it is
-    about a frame that passed, or its connection is what was asked for."""
+    """Which records to show. Frames were filtered where they were published, but for an expression; events are here:
+    one passes if it is about a frame that passed, or its connection is what was asked for. With an expression about
+    events it has to be true of them as well."""
 
-    def __init__(self, filter_: Mapping[str, Any], kinds: Iterable[str] = ()) -> None:
+    def __init__(
+        self, filter_: Mapping[str, Any], kinds: Iterable[str] = (), expression: RecordFilter | None = None
+    ) -> None:  # fmt: skip
+        self._expression = expression
+        self._about_events = about_events = expression is not None and expression.expression.about_events
         self._host = format_address(filter_["host"]) if filter_.get("host") else ""
         self._port = str(filter_["port"]) if filter_.get("port") else ""
-        self._needs_frame = "flags" in filter_ or "proto" in filter_
-        self._filtered = bool(filter_)
+        self._needs_frame = "flags" in filter_ or "proto" in filter_ or (expression is not None and not about_events)
+        self._filtered = bool(filter_) or (expression is not None and not about_events)
         self._kinds = frozenset(kinds)
         self._passed: dict[int, None] = {}
 
@@ -67,6 +73,8 @@ class Chooser:
         if isinstance(record, Notice):
             return True
         if record[KIND] == "f":
+            if self._expression is not None and not self._expression.frame(record):
+                return False
             if self._filtered:
                 self._passed[record[ID]] = None
                 if len(self._passed) > _REMEMBERED:
@@ -74,6 +82,8 @@ class Chooser:
             return True
         event = event_of(record)
         if self._kinds and event.kind not in self._kinds:
+            return False
+        if self._about_events and self._expression is not None and not self._expression.event(record):
             return False
         if not self._filtered or event.frame in self._passed:
             return True

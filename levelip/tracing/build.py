@@ -143,7 +143,7 @@ def build_line(text: str, target: Target, *, quotes: bytes | None = None) -> Fra
     if not up:
         ends = Ends(one.remote_port, one.local_port, one.remote_isn, one.local_isn)
     try:
-        return _from_ip(_made(spec, builder, ends, quotes), target)
+        return _from_ip(_made(spec, builder, ends, quotes), target, cut=not spec.ip.bad_sum)
     except ScriptError as error:
         raise PacketLineError(error.message, text, max(0, error.column - 1)) from None
 

@@ -55,14 +55,19 @@ class CapturedPacket:
 def read_capture(path: Path) -> Iterator[CapturedPacket]:
     """The packets of a file, in its order; CaptureError where it cannot be read on, OSError where not at all."""
     with path.open("rb") as stream:
-        magic = stream.read(4)
-        stream.seek(0)
-        if magic == _PCAPNG:
-            yield from _read_pcapng(stream, path)
-        elif magic in _MAGICS:
-            yield from _read_pcap(stream, path, *_MAGICS[magic])
-        else:
-            raise CaptureError(f"{path} is no capture: it starts neither as pcapng nor as pcap")
+        yield from read_stream(stream, str(path))
+
+
+def read_stream(stream: BinaryIO, name: str) -> Iterator[CapturedPacket]:
+    """The same of a stream that can be rewound; `name` is for errors."""
+    magic = stream.read(4)
+    stream.seek(0)
+    if magic == _PCAPNG:
+        yield from _read_pcapng(stream, name)
+    elif magic in _MAGICS:
+        yield from _read_pcap(stream, name, *_MAGICS[magic])
+    else:
+        raise CaptureError(f"{name} is no capture: it starts neither as pcapng nor as pcap")
 
 
 def ip_packet(packet: CapturedPacket) -> bytes:
@@ -90,7 +95,7 @@ def ip_packet(packet: CapturedPacket) -> bytes:
     raise CaptureError(f"packet {packet.number} is no IPv4 packet")
 
 
-def _read_pcap(stream: BinaryIO, path: Path, order: str, unit: int) -> Iterator[CapturedPacket]:
+def _read_pcap(stream: BinaryIO, path: str, order: str, unit: int) -> Iterator[CapturedPacket]:
     header = stream.read(24)
     if len(header) < 24:
         raise CaptureError(f"{path} ends within its header")
@@ -113,7 +118,7 @@ def _read_pcap(stream: BinaryIO, path: Path, order: str, unit: int) -> Iterator[
         yield CapturedPacket(number, seconds * 1_000_000_000 + fraction * unit, linktype, data, length)
 
 
-def _read_pcapng(stream: BinaryIO, path: Path) -> Iterator[CapturedPacket]:
+def _read_pcapng(stream: BinaryIO, path: str) -> Iterator[CapturedPacket]:
     from pcapng import FileScanner
     from pcapng.blocks import EnhancedPacket, SimplePacket
 

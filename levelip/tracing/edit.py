@@ -31,7 +31,7 @@ __all__ = ["EDITABLE", "EditError", "edit", "editable", "parse_changes"]
 Changes = Mapping[str, Any]
 F = TypeVar("F")
 
-PAYLOADS = {"data": "", "data.data": "", "tcp.payload": "tcp", "udp.payload": "udp"}
+PAYLOADS = {"data": "", "tcp.payload": "tcp", "udp.payload": "udp"}
 """Names of the payload, and the protocol that it has to be of."""
 _CHECKSUMS = ("ip.checksum", "tcp.checksum", "udp.checksum", "icmp.checksum", "igmp.checksum")
 _LENGTHS = ("ip.hdr_len", "ip.len", "tcp.hdr_len", "udp.length")
@@ -151,7 +151,7 @@ def _resolve(changes: Changes) -> dict[str, tuple[Field, Any]]:
             close = near(name, EDITABLE)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             raise EditError(f"there is no field {name!r}{hint}", name)
-        if field.alias and name not in PAYLOADS:
+        if field.alias:
             if len(field.alias) > 1:
                 raise EditError(f"{name} is two fields: say {' or '.join(field.alias)}", name)
             name, field = field.alias[0], FIELDS[field.alias[0]]

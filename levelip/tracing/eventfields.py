@@ -25,14 +25,14 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "claim": ("old", "new"),
     "client": ("what", "pid", "uid"),
     "conflict": ("address", "mac", "defended"),
-    "cwnd": ("old", "new", "mss", "ssthresh", "why"),
+    "cwnd": ("old", "new", "mss", "ssthresh", "flight", "why"),
     "device": ("name", "up", "mtu", "gso_max"),
     "doubt": ("dst",),
     "drop": (
         "ack", "at", "beyond", "bytes", "client", "code", "dead", "detail", "dst", "error", "fragments", "gateway",
         "ident", "kind", "known", "left", "length", "limit", "mtu", "name", "next_hop", "offset", "port", "proto",
-        "quoted", "rcv_nxt", "recent", "request", "right", "seq", "size", "snd_nxt", "snd_una", "sock", "src", "state",
-        "to", "told", "tsecr", "tsval", "ttl", "type", "uid", "upto", "why", "window",
+        "quoted", "rcv_nxt", "recent", "request", "right", "seam", "seq", "size", "snd_nxt", "snd_una", "sock",
+        "src", "state", "to", "told", "tsecr", "tsval", "ttl", "type", "uid", "upto", "why", "window",
     ),
     "dsack": ("left", "right"),
     "ecn": ("echo", "packets"),
@@ -65,7 +65,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "urgent": ("upto", "sent"),
     "window": ("old", "new"),
 }  # fmt: skip
-"""Every kind of event, with the names of its data; a test holds it against what the cores emit."""
+"""Every kind of event, with the names of its data; a test holds it against what the cores emit, and the shell."""
 
 
 class EventView:
@@ -186,6 +186,15 @@ FIGURES: dict[str, tuple[Kind, str]] = {
 }
 """What `conn.NAME` knows besides addresses and ports."""
 
+STATES = ("ESTABLISHED", "SYN_SENT", "SYN_RECEIVED", "FIN_WAIT_1", "FIN_WAIT_2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT",
+          "LAST_ACK", "LISTEN", "CLOSING")  # fmt: skip
+"""RFC 9293 3.3.2."""
+
+
+def _states() -> tuple[str, ...]:
+    return STATES
+
+
 CONTEXT_FIELDS: dict[str, Field] = {
     one.name: one
     for one in [
@@ -197,7 +206,7 @@ CONTEXT_FIELDS: dict[str, Field] = {
         Field("conn.remote", Kind.IPV4, "the peer's address", _end(1, 0), of="both"),
         Field("conn.remote_port", Kind.NUMBER, "the peer's port", _end(1, 2), bits=16, of="both"),
         *(
-            Field(f"conn.{name}", kind, title, _figure(name), of="both")
+            Field(f"conn.{name}", kind, title, _figure(name), of="both", words=_states if name == "state" else None)
             for name, (kind, title) in FIGURES.items()
         ),
     ]

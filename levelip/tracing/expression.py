@@ -18,7 +18,7 @@ from typing import Any
 from levelip.tracing.conditions import ORDER, Between, Equals, Member, any_of, by_test, equal, joined, ordered, pairs
 from levelip.tracing.eventfields import CONTEXT_FIELDS, EVENT_FIELDS, EventView
 from levelip.tracing.events import Event
-from levelip.tracing.expressionparser import ExpressionError, Node, Parser
+from levelip.tracing.expressionparser import COMPARISONS, ExpressionError, Node, Parser
 from levelip.tracing.fields import FIELDS, near
 from levelip.tracing.fieldtypes import Field, Kind
 from levelip.tracing.operands import Operand, Run, constant_for, describe, field_operand, literal, presence
@@ -87,8 +87,8 @@ class Expression:
 def compile_expression(text: str) -> Expression:
     """The condition that `text` says; ExpressionError, whose text shows the place, if it says none."""
     compiler = _Compiler(text)
-    tree = Parser(text).parse()
     try:
+        tree = Parser(text).parse()
         domain = compiler.domain(tree)
         frame = compiler.condition(tree, "frame") if "frame" in domain else _never
         event = compiler.condition(tree, "event") if "event" in domain else _never
@@ -123,17 +123,22 @@ class _Compiler:
     def domain(self, node: Node) -> frozenset[str]:
         """What the part can be true of; raises where that is nothing, as packets are no events."""
         if node.op == "event":
+            self.used["event"] = None
             return frozenset({"event"})
         if node.op == "name":
             field = self._field(node)
             if field is None:
                 return _BOTH
+            self.used[field.name] = None
             return _BOTH if field.of == "both" else frozenset({field.of})
-        domains = [self.domain(item) for item in node.items]
+        items = node.items
+        if node.op == "in" or node.op in COMPARISONS:  # `event == arp`: a word is no field
+            items = [one for one in items if not self._is_constant(one, items[one is items[0]])]
+        domains = [self.domain(item) for item in items]
         if node.op == "or":
             return frozenset().union(*domains)
         result = _BOTH
-        for item, one in zip(node.items, domains, strict=True):
+        for item, one in zip(items, domains, strict=True):
             if not result & one:
                 raise self._clash(item, one)
             result &= one
@@ -162,7 +167,6 @@ class _Compiler:
                 return lambda context: not inner(context)
             case "event":
                 kind = self._word(node.items[0], EVENT_FIELDS["event"])
-                self.used["event"] = None
                 return lambda context: context.event.kind == kind
             case "in":
                 return self._in(node)
@@ -290,7 +294,6 @@ class _Compiler:
         field = self._field(node)
         if field is None:
             raise self._unknown(node)
-        self.used[field.name] = None
         return field_operand(field)
 
     def _unknown(self, node: Node) -> ExpressionError:
@@ -367,12 +370,21 @@ class _Compiler:
                 known = against.words_now()
                 return node.value in known if node.value in ALL_FIELDS else "." not in node.value
             return False
+        if node.op == "-" and other.op == "name" and self._words(other):
+            return True  # a word with a dash
         if node.op in _SIGNS or node.op == "negative":
             return all(self._is_constant(item, other) for item in node.items)
         return False
 
+    def _words(self, node: Node) -> bool:
+        """Whether it is a field whose values are words of a list."""
+        field = self._field(node)
+        return field is not None and field.words is not None
+
     def _constant(self, node: Node, of: Operand) -> Any:
         """The value, as `of` can be compared with it."""
+        if node.op == "-" and of.field is not None and of.field.words is not None:
+            return self._word(Node("word", node.start, node.end, self._text[node.start : node.end]), of.field)
         if node.op == "name" and of.kind is Kind.TEXT and node.value not in ("true", "false"):
             return self._word(node, of.field) if of.field is not None else node.value
         if node.op == "text" and of.kind is Kind.TEXT and of.field is not None and of.field.words is not None:

@@ -57,7 +57,7 @@ _KEYWORDS = {"and", "or", "not", "in", *(word for word in COMPARISONS if word[0]
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+)
-    | (?P<ipv4>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![\w.]*\w))
+    | (?P<ipv4>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?!\w|\.\w))
     | (?P<octets>[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2})+(?![\w:]))
     | (?P<number>0[xX][0-9A-Fa-f]+|0[bB][01]+|0[oO][0-7]+|\d+\.\d+(?![.\w])|\d+)
     | (?P<text>[rR]?"(?:\\.|[^"\\])*")
@@ -67,7 +67,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _SLICE = re.compile(r"\[\s*(?:(-?\d+)\s*:\s*(-?\d+)|(-?\d+)\s*-\s*(-?\d+)|(-?\d+)\s*:|:\s*(-?\d+)|(-?\d+))\s*\]")
-_MAX_DEPTH = 100
+_MAX_DEPTH = 40
 
 
 @dataclass(frozen=True, slots=True)

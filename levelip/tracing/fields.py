@@ -5,7 +5,7 @@
     near(name)         names close to a wrong one
 
 A field may occur several times: an option, or the headers of a packet that an ICMP error quotes. Numbers are as on the
-wire: sequence numbers absolute, windows not scaled; headers' lengths and fragment offsets count bytes, as in Wireshark.
+wire: sequence numbers absolute, windows not scaled, fragment offsets in units of 8 bytes; headers' lengths count bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 from levelip.frames.packet import Checksum, format_frame_id
 from levelip.tracing.fieldtypes import Field, Kind, alias, fixed, presence
-from levelip.tracing.optionfields import ICMP_BODY, IGMP_BODY, IP_OPTIONS, TCP_OPTIONS
+from levelip.tracing.messagefields import MESSAGE_FIELDS, MESSAGES, message_type
+from levelip.tracing.optionfields import ICMP_BODY, IGMP_BODY, IP_OPTIONS, TCP_OPTIONS, VLAN
 from levelip.tracing.view import Read, View, checksum_state, gso_size, view
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, flags_text
@@ -37,10 +38,6 @@ def _frame_id(found: View) -> Any:
 
 def _causes(found: View) -> list[str]:
     return [format_frame_id(one) for one in getattr(found.frame, "causes", None) or ()]
-
-
-def _type(found: View) -> str:
-    return getattr(found.frame, "type_name", "") or type(found.frame).__name__
 
 
 def _checksum(found: View) -> str | None:
@@ -131,14 +128,13 @@ def _attribute(name: str) -> Any:
 # the table
 
 _STATUS = ("good", "bad", "unverified", "partial")
-_TYPES = ("DeviceFrame", "Packet", "Segment", "IcmpError", "Unreachable", "LinkState", "Routes", "Local", "PathMtu",
-          "Doubt")  # fmt: skip
 
 _FRAME = [
     Field("seam", _T, "where it was seen", lambda v: v.seam or None, words=lambda: SEAMS),
     Field("direction", _T, "up: toward the applications; down: toward the network", lambda v: v.direction or None,
           words=lambda: DIRECTIONS),
-    Field("frame.type", _T, "kind of message between the processes", _type),
+    Field("frame.type", _T, "kind of message between the processes (docs/frames.md)", message_type,
+          words=lambda: tuple(MESSAGES)),
     Field("frame.id", _T, "its id, as tcp-3fa21-77", _frame_id),
     Field("frame.causes", _T, "ids of the frames that led to it", _causes, many=True),
     Field("frame.len", _N, "bytes, payload included", lambda v: v.size or None),
@@ -156,6 +152,7 @@ _ETH = [
     fixed("eth.dst", _M, "eth", 0, 6, "destination", inner=False),
     fixed("eth.src", _M, "eth", 6, 6, "source", inner=False),
     fixed("eth.type", _N, "eth", 12, 2, "EtherType; a tag's where there is one", inner=False),
+    *VLAN,
 ]
 _ARP = [
     presence("arp", "arp", "ARP"),
@@ -182,7 +179,7 @@ _IP = [
     fixed("ip.flags.rb", _F, "ip", 6, 1, "reserved bit", mask=0x80),
     fixed("ip.flags.df", _F, "ip", 6, 1, "don't fragment", mask=0x40),
     fixed("ip.flags.mf", _F, "ip", 6, 1, "more fragments", mask=0x20),
-    fixed("ip.frag_offset", _N, "ip", 6, 2, "fragment offset, bytes", mask=0x1FFF, scale=8),
+    fixed("ip.frag_offset", _N, "ip", 6, 2, "fragment offset, in units of 8 bytes", mask=0x1FFF),
     fixed("ip.ttl", _N, "ip", 8, 1, "time to live"),
     fixed("ip.proto", _N, "ip", 9, 1, "protocol: 1 ICMP, 2 IGMP, 6 TCP, 17 UDP"),
     fixed("ip.checksum", _N, "ip", 10, 2, "header checksum"),
@@ -201,7 +198,6 @@ _ICMP = [
 _IGMP = [
     presence("igmp", "igmp", "IGMP"),
     fixed("igmp.type", _N, "igmp", 0, 1, "type"),
-    fixed("igmp.max_resp", _N, "igmp", 1, 1, "max response code"),
     fixed("igmp.checksum", _N, "igmp", 2, 2, "checksum"),
     *IGMP_BODY,
 ]
@@ -256,7 +252,7 @@ _DATA = [
 ]
 
 FIELDS: dict[str, Field] = {
-    one.name: one for one in [*_FRAME, *_ETH, *_ARP, *_IP, *_ICMP, *_IGMP, *_TCP, *_UDP, *_DATA]
+    one.name: one for one in [*_FRAME, *_ETH, *_ARP, *_IP, *_ICMP, *_IGMP, *_TCP, *_UDP, *_DATA, *MESSAGE_FIELDS]
 }
 """All fields of packets, in packet order; then those that stand for two."""
 ALIASES: dict[str, Field] = {
@@ -333,9 +329,10 @@ def field_values(found: View) -> list[FieldValue]:
 
 def near(name: str, names: Sequence[str]) -> list[str]:
     """Up to three of `names` that `name` may have been meant to be, best first."""
+    by_lower = {one.lower(): one for one in names}
     lowered = name.lower()
-    found = difflib.get_close_matches(lowered, names, n=3, cutoff=0.6)
+    found = difflib.get_close_matches(lowered, list(by_lower), n=3, cutoff=0.6)
     if not found:  # a last part that exists: "flags.syn", "window_size"
         tail = lowered.rpartition(".")[2]
-        found = [one for one in names if tail and tail in one.rpartition(".")[2]][:3]
-    return found
+        found = [one for one in by_lower if tail and tail in one.rpartition(".")[2]][:3]
+    return [by_lower[one] for one in found]

@@ -97,8 +97,8 @@ class Layers:
         if len(part) < place.offset + place.size:
             raise EditError(f"this packet ends before {field.name}", field.name)
         _write(part, place, value)
-        if place.layer == "icmp" and field.get(view(self._whole_frame())) is None:
-            raise EditError(f"an ICMP message of type {part[0]} has no {field.name}", field.name)
+        if place.layer in ("icmp", "igmp") and field.get(view(self._whole_frame())) is None:
+            raise EditError(f"{place.layer.upper()} messages of type {part[0]} have no {field.name}", field.name)
 
     def _part(self, layer: str) -> bytearray | None:
         if layer == "eth":

@@ -96,14 +96,14 @@ def _there(kind: int) -> Find:
     return find
 
 
-def _body(kind: int, skip: int = 2) -> Find:
-    """The bytes of a TCP option behind kind and length."""
+def _body(kind: int, exactly: int = 0) -> Find:
+    """The bytes of a TCP option behind kind and length, where there are some, or so many."""
 
     def find(view: View) -> list[Found]:
         return [
-            (view.data[at + skip : at + length], at + skip, length - skip)
+            (view.data[at + 2 : at + length], at + 2, length - 2)
             for one, at, length in tcp_options(view)
-            if one == kind and length >= skip
+            if one == kind and (length == exactly + 2 if exactly else length > 2)
         ]
 
     return find
@@ -137,6 +137,42 @@ def _lengths(view: View) -> list[Found]:
     return [(length, at + 1, 1) for kind, at, length in tcp_options(view) if kind > 1]
 
 
+_EXPERIMENTS = (253, 254)  # RFC 4727, RFC 6994
+_KNOWN = frozenset({
+    options.KIND_EOL, options.KIND_NOP, options.KIND_MSS, options.KIND_WSCALE, options.KIND_SACK_PERMITTED,
+    options.KIND_SACK, options.KIND_TIMESTAMPS, options.KIND_MD5, options.KIND_AO, options.KIND_MPTCP,
+    options.KIND_FAST_OPEN, *_EXPERIMENTS,
+})  # fmt: skip
+
+
+def _experiments(view: View) -> list[Found]:
+    return [
+        (view.data[at + 2] << 8 | view.data[at + 3], at + 2, 2)
+        for kind, at, length in tcp_options(view)
+        if kind in _EXPERIMENTS and length >= 4
+    ]
+
+
+def _cookies(view: View) -> list[Found]:
+    """Of the option that RFC 7413 has, and of the experiment that it was before (A.5)."""
+    rows: list[Found] = []
+    for kind, at, length in tcp_options(view):
+        skip = 2 if kind == options.KIND_FAST_OPEN else 0
+        if kind in _EXPERIMENTS and view.data[at + 2 : at + 4] == b"\xf9\x89":
+            skip = 4
+        if skip and length > skip:
+            rows.append((view.data[at + skip : at + length], at + skip, length - skip))
+    return rows
+
+
+def _unknown(view: View) -> list[Found]:
+    return [
+        (view.data[at + 2 : at + length], at + 2, length - 2)
+        for kind, at, length in tcp_options(view)
+        if kind not in _KNOWN and length > 2
+    ]
+
+
 TCP_OPTIONS = [
     found("tcp.options", _B, "all options as they stand", _area("tcp")),
     found("tcp.option_kind", _N, "kind of each option (IANA)", _kinds, many=True, bits=8),
@@ -159,11 +195,13 @@ TCP_OPTIONS = [
     found("tcp.options.timestamp.tsecr", _N, "timestamp echoed", _value(options.KIND_TIMESTAMPS, 10, 6, 4), many=True,
           bits=32),
     found("tcp.options.md5", _F, "MD5 signature is there (RFC 2385)", _there(options.KIND_MD5), many=True),
-    found("tcp.options.md5.digest", _B, "MD5 signature", _body(options.KIND_MD5), many=True),
+    found("tcp.options.md5.digest", _B, "MD5 signature", _body(options.KIND_MD5, 16), many=True),
     found("tcp.options.ao", _F, "TCP-AO is there (RFC 5925)", _there(options.KIND_AO), many=True),
     found("tcp.options.mptcp", _F, "Multipath TCP is there (RFC 8684)", _there(options.KIND_MPTCP), many=True),
     found("tcp.options.tfo", _F, "Fast Open is there (RFC 7413)", _there(options.KIND_FAST_OPEN), many=True),
-    found("tcp.options.tfo.cookie", _B, "Fast Open's cookie", _body(options.KIND_FAST_OPEN), many=True),
+    found("tcp.options.tfo.cookie", _B, "Fast Open's cookie", _cookies, many=True),
+    found("tcp.options.experimental.exid", _N, "experiment (RFC 6994)", _experiments, many=True, bits=16),
+    found("tcp.options.unknown.payload", _B, "data of an option that we do not know", _unknown, many=True),
 ]  # fmt: skip
 
 
@@ -184,7 +222,7 @@ def _ip_pointers(view: View) -> list[Found]:
 
 
 def _ip_route(*kinds: int) -> Find:
-    """Addresses of a route, those not yet recorded (0.0.0.0) too."""
+    """Addresses of a route; of a record route those before its pointer: the others are not recorded yet."""
 
     def find(view: View) -> list[Found]:
         return [
@@ -192,6 +230,7 @@ def _ip_route(*kinds: int) -> Find:
             for kind, at, length in ip_options(view)
             if kind in kinds
             for hop in range(at + 3, at + length - 3, 4)
+            if kind != OPTION_RECORD_ROUTE or hop + 4 < at + view.data[at + 2]
         ]
 
     return find
@@ -205,12 +244,45 @@ def _router_alert(view: View) -> list[Found]:
     ]
 
 
+_TIMESTAMP = 68  # RFC 791 3.1, internet timestamp
+
+
+def _ip_stamp_byte(mask: int) -> Find:
+    """Overflow (high four bits) or flag (low four) of a timestamp option."""
+
+    def find(view: View) -> list[Found]:
+        shift = 4 if mask == 0xF0 else 0
+        return [
+            ((view.data[at + 3] & mask) >> shift, at + 3, 1)
+            for kind, at, length in ip_options(view)
+            if kind == _TIMESTAMP and length >= 4
+        ]
+
+    return find
+
+
+def _ip_stamps(view: View) -> list[Found]:
+    """Timestamps, ms since midnight UT; those not yet recorded too."""
+    rows: list[Found] = []
+    for kind, at, length in ip_options(view):
+        if kind == _TIMESTAMP and length >= 4:
+            step = 8 if view.data[at + 3] & 0x0F else 4  # flag 1, 3: each behind an address
+            rows += [
+                (struct.unpack_from(">I", view.data, stamp)[0], stamp, 4)
+                for stamp in range(at + step, at + length - 3, step)
+            ]
+    return rows
+
+
 IP_OPTIONS = [
     found("ip.options", _B, "all options as they stand (ours)", _area("ip")),
     found("ip.opt.type", _N, "type of each option", _ip_kinds, many=True, bits=8),
     found("ip.opt.len", _N, "length of each option that says it", _ip_lengths, many=True, bits=8),
     found("ip.opt.ptr", _N, "pointer of a route or timestamp option", _ip_pointers, many=True, bits=8),
     found("ip.opt.ra", _N, "router alert (RFC 2113)", _router_alert, many=True, bits=16),
+    found("ip.opt.overflow", _N, "hosts that had no room in a timestamp option", _ip_stamp_byte(0xF0), bits=4),
+    found("ip.opt.flag", _N, "kind of a timestamp option", _ip_stamp_byte(0x0F), bits=4),
+    found("ip.opt.time_stamp", _N, "its timestamps, ms of the day", _ip_stamps, many=True, bits=32),
     found("ip.rec_rt", _A, "recorded route", _ip_route(OPTION_RECORD_ROUTE), many=True),
     found("ip.src_rt", _A, "source route", _ip_route(OPTION_LOOSE_SOURCE_ROUTE, OPTION_STRICT_SOURCE_ROUTE), many=True),
 ]
@@ -283,6 +355,27 @@ def _saddr(view: View) -> list[Found]:
     ]
 
 
+def _source_counts(view: View) -> list[Found]:
+    rows: list[Found] = [(count, row + 2, 2) for row, count in _groups(view)]
+    if _is(view, igmp.QUERY, 12):
+        at = view.igmp + 10
+        rows.append((view.data[at] << 8 | view.data[at + 1], at, 2))
+    return rows
+
+
+def _query_bits(mask: int, offset: int = 8) -> Find:
+    """Of a version 3 query (RFC 3376 4.1)."""
+
+    def find(view: View) -> list[Found]:
+        if not _is(view, igmp.QUERY, 12):
+            return []
+        at = view.igmp + offset
+        value = view.data[at] & mask
+        return [(value != 0 if mask == 0x08 else value, at, 1)]
+
+    return find
+
+
 def _record_types(view: View) -> list[Found]:
     return [(view.data[row], row, 1) for row, _ in _groups(view)]
 
@@ -304,10 +397,44 @@ def _version(view: View) -> list[Found]:
     return [(number, at, 1)] if number else []
 
 
+def _tags(view: View) -> list[int]:
+    """Offsets of the control fields of IEEE 802.1Q tags, outermost first."""
+    rows = []
+    at, data = 12, view.data
+    while view.eth >= 0 and data[at : at + 2] in (b"\x81\x00", b"\x88\xa8") and len(data) >= at + 6:
+        rows.append(at + 2)
+        at += 4
+    return rows
+
+
+def _tag(mask: int, offset: int = 0) -> Find:
+    shift = (mask & -mask).bit_length() - 1
+
+    def find(view: View) -> list[Found]:
+        rows: list[Found] = []
+        for tag in _tags(view):
+            value = (int.from_bytes(view.data[tag + offset : tag + offset + 2], "big") & mask) >> shift
+            rows.append((value != 0 if mask == 0x1000 else value, tag + offset, 2))
+        return rows
+
+    return find
+
+
+VLAN = [
+    found("vlan.priority", _N, "priority", _tag(0xE000), many=True, bits=3, inner=False),
+    found("vlan.dei", _F, "drop eligible", _tag(0x1000), many=True, inner=False),
+    found("vlan.id", _N, "number of the VLAN", _tag(0x0FFF), many=True, bits=12, inner=False),
+    found("vlan.etype", _N, "EtherType behind the tag", _tag(0xFFFF, 2), many=True, bits=16, inner=False),
+]
 IGMP_BODY = [
+    _word("igmp.max_resp", _N, "igmp", 1, 1, "max response code", _OLD),
     found("igmp.version", _N, "version, by type and length", _version),
     found("igmp.maddr", _A, "group; of a version 3 report each", _maddr, many=True),
     found("igmp.num_grp_recs", _N, "group records of a version 3 report", _record_count, bits=16),
     found("igmp.record_type", _N, "kind of each of them", _record_types, many=True, bits=8),
+    found("igmp.num_src", _N, "source addresses of a query, or of each record", _source_counts, many=True, bits=16),
+    found("igmp.s", _F, "suppress router-side processing", _query_bits(0x08)),
+    found("igmp.qrv", _N, "robustness of the querier", _query_bits(0x07), bits=3),
+    found("igmp.qqic", _N, "query interval code of the querier", _query_bits(0xFF, 9), bits=8),
     found("igmp.saddr", _A, "source addresses", _saddr, many=True),
 ]

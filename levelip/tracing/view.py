@@ -27,6 +27,7 @@ Read = Callable[[Place], bytes]
 _INLINE = 2048
 """Bytes of an inline payload that are looked at for headers: as much as travels inline."""
 _ICMP_HEADER = 8
+_KNOWN = (Proto.TCP, Proto.UDP, Proto.ICMP, Proto.IGMP)
 _PORTS = struct.Struct(">HH")
 
 
@@ -219,6 +220,9 @@ def _ip(made: View, data: bytes, at: int, *, cut: bool = False) -> None:
 
 
 def _transport(made: View, data: bytes, proto: int, at: int) -> None:
+    if proto not in _KNOWN:
+        made.body = at if at <= made.end else -1
+        return
     if len(data) <= at:
         return
     if proto == Proto.TCP:
@@ -242,10 +246,8 @@ def _transport(made: View, data: bytes, proto: int, at: int) -> None:
             _ip(quoted, data, at + _ICMP_HEADER, cut=True)
             quoted.body = -1
             made.quoted = quoted
-    elif proto == Proto.IGMP:
-        made.igmp = at
     else:
-        made.body = at
+        made.igmp = at
 
 
 SEGMENT: dict[str, Callable[[Any], Any]] = {
@@ -297,5 +299,6 @@ def checksum_state(frame: Any) -> int | None:
         if not vnet:
             return Checksum.UNVERIFIED
         return Checksum.PARTIAL if vnet[0] & 1 else Checksum.VERIFIED if vnet[0] & 2 else Checksum.UNVERIFIED
-    state = getattr(frame, "checksum", None)
-    return state if type(frame) in _BUILDERS or isinstance(frame, RecordFrame) else None
+    if isinstance(frame, RecordFrame) and frame.type_name not in ("Packet", "Segment"):
+        return None
+    return getattr(frame, "checksum", None)

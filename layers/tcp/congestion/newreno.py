@@ -24,12 +24,14 @@ class NewReno(Window):
         return flight // 2
 
     def avoid(self, acked: int, sample: AckSample) -> None:
-        """RFC 3465 2.1: a segment for each window's worth of bytes, however many ACKs brought them."""
-        cwnd = self.cwnd
+        """RFC 3465 2.1: a segment for each window's worth of bytes, however many ACKs brought them. Only whole segments
+        of the window are ever under way, so a round trip acknowledges no more than those; to wait for the part of a
+        segment that a halving leaves would slow the growth at small windows (Linux counts segments)."""
+        cwnd, mss = self.cwnd, self.mss
         self.bytes_acked += acked
-        while self.bytes_acked >= cwnd:
-            self.bytes_acked -= cwnd
-            cwnd += self.mss
+        while self.bytes_acked >= (whole := cwnd - cwnd % mss or mss):
+            self.bytes_acked -= whole
+            cwnd += mss
         self.cwnd = cwnd
 
     def reset_avoidance(self) -> None:

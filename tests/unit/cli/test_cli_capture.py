@@ -185,3 +185,31 @@ def test_a_packet_that_came_late_is_written_where_it_belongs() -> None:
     held.finish()
     times = [block.timestamp_high << 32 | block.timestamp_low for block in packets(out)]
     assert times == sorted(times)
+
+
+def test_an_expression_chooses_packets(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], tmp_path: Path
+) -> None:
+    """What it leaves out still tells where other frames come from."""
+    tcp = layer("tcp")
+    path = tmp_path / "x.pcapng"
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        for number, flags in ((1, SYN), (2, 4), (3, SYN), (4, 4)):
+            head = pack_tcp(4711, 80, seq=7, ack=0, flags=flags, window=9)
+            tcp.frames("ip-tcp", "in", [Segment(number, [], False, 0, 1, A, B, 6, 64, 0, head, b"", 2, 0)])
+
+    thread = threading.Thread(target=script, daemon=True)
+    thread.start()
+    result = lvlip("capture", "-w", str(path), "--at", "ip-tcp", "--filter", "tcp.flags.reset", "--count", "2")
+    thread.join(10)
+    assert result.exit_code == 0, result.output
+    found = packets(io.BytesIO(path.read_bytes()))
+    assert [block.packet_data[33] for block in found] == [4, 4]
+
+
+def test_a_capture_of_events_is_none(lvlip: Callable[..., Result], tmp_path: Path) -> None:
+    result = lvlip("capture", "-w", str(tmp_path / "x"), "--filter", "event drop")
+    assert result.exit_code == 1
+    assert "what is captured are packets" in result.output

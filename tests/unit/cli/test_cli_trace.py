@@ -292,3 +292,59 @@ def test_without_a_stack_it_says_how_to_start_one(lvlip: Callable[..., Result]) 
         1,
         "lvlip: stack 't' is not running; start it with: lvlip up --name t\n",
     )
+
+
+def test_an_expression_chooses_frames_and_the_events_about_them(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    """--filter runs in the tool; without events in the expression, events of the frames that passed are shown."""
+    tcp = layer("tcp")
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7, number=1), segment(FIN | ACK, 8, 1, number=2)])
+        tcp.events(Event(1, "drop", "runt", 3 << 60 | 1), Event(1, "drop", "runt", 3 << 60 | 2))
+        tcp.frames("ip-tcp", "in", [segment(FIN | ACK, 9, 1, number=3)])
+
+    result = meanwhile(script, lambda: lvlip("trace", "--layer", "tcp", "--filter", "tcp.flags.fin", "--count", "3"))
+    shown = lines(result)
+    assert ["Flags [F.]" in line for line in shown] == [True, False, True]
+    assert "frame shorter" in shown[1]
+    assert dict(tcp.asked)["tap.listen"]["detail"] == "headers"
+
+
+def test_an_expression_about_events_chooses_events(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    tcp = layer("tcp")
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.events(Event(1, "rto", data={"rto": 10**9}), Event(1, "drop", "runt"), Event(1, "drop", "tcp_below_window"))
+
+    arguments = ("trace", "--layer", "tcp", "--filter", "event drop and reason == below_window", "--count", "1")
+    assert "below the window" in lines(meanwhile(script, lambda: lvlip(*arguments)))[0]
+    assert not dict(tcp.asked)["tap.listen"]["frames"]  # no packet could pass
+
+
+def test_an_expression_about_payload_has_it_sent(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    tcp = layer("tcp")
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.frames("ip-tcp", "in", [segment(ACK, 7, 1, b"x" * 200 + b"needle"), segment(ACK, 7, 1, b"hay")])
+
+    arguments = ("trace", "--layer", "tcp", "--filter", 'tcp.payload contains "needle" or event rto', "--count", "1")
+    assert "length 206" in lines(meanwhile(script, lambda: lvlip(*arguments)))[0]
+    assert dict(tcp.asked)["tap.listen"]["detail"] == "full"
+
+
+def test_an_expression_that_means_nothing_is_shown_with_its_place(lvlip: Callable[..., Result]) -> None:
+    result = lvlip("trace", "--filter", "tcp.prt == 80")
+    assert result.exit_code == 1
+    assert "did you mean tcp.port" in result.output
+    assert result.output.splitlines()[-1] == "  ^^^^^^^"
+    result = lvlip("trace", "--filter", "conn.cwnd < 4")
+    assert "conn.cwnd is known where the stack can be asked" in result.output

@@ -186,6 +186,15 @@ def test_bytes_are_counted_not_acks() -> None:
         assert cc.cwnd == 11_000
 
 
+def test_the_part_of_a_segment_that_a_halving_leaves_is_not_waited_for() -> None:
+    """Of a window of 10.7 segments ten are ever under way: their acknowledgment is a round trip, and one more."""
+    cc = NewReno()
+    cc.start(1000, 10, 0)
+    cc.ssthresh = cc.cwnd = 10_700
+    cc.acked(sample(10_000))
+    assert cc.cwnd == 11_700
+
+
 @pytest.mark.rfc("RFC 3465 2.2-1")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_slow_start_by_bytes(kind: type[Window]) -> None:
