@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
+from levelip.cli.common import Stack, StackCommand, StackGroup
+from levelip.cli.debugcomplete import event_kinds, expression_words, place_names
 
 
 @click.group(cls=StackGroup)
@@ -19,9 +20,15 @@ def command() -> None:
 
 
 @command.command(cls=StackCommand)
-@click.argument("expression", required=False, default="", metavar="[EXPR]")
-@click.option("--at", metavar="SEAM", default="", help="Only packets of this seam, also as SEAM:up or SEAM:down.")
-@click.option("--on", metavar="EVENT", default="", help="At events of this kind: state, retransmit, drop, due, ...")
+@click.argument("expression", required=False, default="", metavar="[EXPR]", shell_complete=expression_words)
+@click.option(
+    "--at", metavar="SEAM", shell_complete=place_names, default="",
+    help="Only packets of this seam, also as SEAM:up or SEAM:down.",
+)
+@click.option(
+    "--on", metavar="EVENT", shell_complete=event_kinds, default="",
+    help="At events of this kind: state, retransmit, drop, due, ...",
+)
 @click.option("--once", is_flag=True, help="Gone after its first stop.")
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Let N of them pass first.")
 @click.pass_obj
@@ -32,14 +39,10 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
     from; what that call put out is held at the next layer. Each layer counts for itself what --after lets pass. The
     kind `due` is any deadline of a layer that came up.
     """
-    from levelip.cli.debugtext import as_json, open_debugger
-    from levelip.tracing.expressionparser import ExpressionError
+    from levelip.cli.debugtext import as_json, debugging
 
-    with open_debugger(stack, tool="lvlip break") as debugger:
-        try:
-            made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
-        except ExpressionError as error:
-            raise Failure(str(error)) from None
+    with debugging(stack, tool="lvlip break") as debugger:
+        made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
     if stack.json:
         stack.emit(as_json(made))
     else:
@@ -50,9 +53,9 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
 @click.pass_obj
 def list_(stack: Stack) -> None:
     """Show the breakpoints, how often each was met and how often it stopped the stack."""
-    from levelip.cli.debugtext import as_json, breakpoint_table, open_debugger
+    from levelip.cli.debugtext import as_json, breakpoint_table, debugging
 
-    with open_debugger(stack, tool="lvlip break") as debugger:
+    with debugging(stack, tool="lvlip break") as debugger:
         rows = debugger.breakpoints()
     if stack.json:
         for one, met, stops in rows:
@@ -66,9 +69,9 @@ def list_(stack: Stack) -> None:
 @click.pass_obj
 def remove(stack: Stack, numbers: tuple[str, ...]) -> None:
     """Take breakpoints away."""
-    from levelip.cli.debugtext import open_debugger
+    from levelip.cli.debugtext import debugging
 
-    with open_debugger(stack, tool="lvlip break") as debugger:
+    with debugging(stack, tool="lvlip break") as debugger:
         chosen = [one.number for one, _, _ in debugger.breakpoints()] if numbers == ("all",) else _numbers(numbers)
         for number in chosen:
             debugger.remove_breakpoint(number)
@@ -92,10 +95,10 @@ def disable(stack: Stack, numbers: tuple[str, ...]) -> None:
 
 
 def _switch(stack: Stack, numbers: tuple[str, ...], enabled: bool) -> None:
-    from levelip.cli.debugtext import open_debugger
+    from levelip.cli.debugtext import debugging
 
     chosen = _numbers(numbers)
-    with open_debugger(stack, tool="lvlip break") as debugger:
+    with debugging(stack, tool="lvlip break") as debugger:
         for number in chosen:
             debugger.enable_breakpoint(number, enabled)
     _tell(stack, "enabled" if enabled else "disabled", chosen)

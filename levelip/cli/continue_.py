@@ -16,10 +16,10 @@ def command(context: click.Context, wait: float | None, force: bool) -> None:
 
     With --wait it is watched until a breakpoint stops it again; the exit code is 1 if none does in time.
     """
-    from levelip.cli.debugtext import as_json, open_debugger, queues_text, state_lines
+    from levelip.cli.debugtext import as_json, debugging, queues_text, state_lines
 
     stack: Stack = context.obj
-    with open_debugger(stack, tool="lvlip continue", force=force) as debugger, interruptible():
+    with debugging(stack, tool="lvlip continue", force=force) as debugger, interruptible():
         before = debugger.state()
         debugger.resume()
         if not stack.json:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from levelip.cli.common import Stack, columns
+from levelip.cli.common import Failure, Stack, columns
 from levelip.debug import holding
 from levelip.debug.points import EXITS
 from levelip.debug.tap import CAUSES, FIELDS, GSO, HEAD, LENGTH, PAYLOAD, TYPE
@@ -27,11 +28,27 @@ _UP, _DOWN = "↑", "↓"
 _SHOWN_BYTES = 32
 
 
-def open_debugger(stack: Stack, *, tool: str, force: bool = False) -> Debugger:
-    """The debugger of the stack that a command is for."""
+@contextlib.contextmanager
+def debugging(stack: Stack, *, tool: str, force: bool = False) -> Iterator[Debugger]:
+    """The debugger of the stack that a command is for; what it cannot understand becomes a Failure."""
     from levelip.debug.debugger import Debugger
 
-    return Debugger(stack.run.name, root=stack.run.root, tool=tool, force=force)
+    with Debugger(stack.run.name, root=stack.run.root, tool=stack.tool or tool, force=force) as debugger:
+        try:
+            yield debugger
+        except misunderstood() as error:
+            raise Failure(str(error)) from None
+
+
+def misunderstood() -> tuple[type[Exception], ...]:
+    """What expressions, changes, packets and captures raise that mean nothing."""
+    from levelip.tracing.build import BuildError
+    from levelip.tracing.captures import CaptureError
+    from levelip.tracing.expressionparser import ExpressionError
+    from levelip.tracing.fieldvalues import EditError
+    from levelip.tracing.packetline.values import ScriptError
+
+    return (BuildError, CaptureError, EditError, ExpressionError, ScriptError)
 
 
 def arrow(way: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from levelip.cli.common import Stack, StackCommand
+from levelip.cli.debugcomplete import place_names
 
 
 @click.command(cls=StackCommand)
-@click.argument("where", required=False, metavar="[LAYER|SEAM]")
+@click.argument("where", required=False, metavar="[LAYER|SEAM]", shell_complete=place_names)
 @click.option("--force", is_flag=True, help="Take over a stack that another debugger holds.")
 @click.pass_obj
 def command(stack: Stack, where: str | None, force: bool) -> None:
@@ -24,9 +25,9 @@ def command(stack: Stack, where: str | None, force: bool) -> None:
     lvlip hold && lvlip held list
     lvlip hold ip-tcp
     """
-    from levelip.cli.debugtext import PEERS, open_debugger, queues_text, say, state_lines
+    from levelip.cli.debugtext import PEERS, debugging, queues_text, say, state_lines
 
-    with open_debugger(stack, tool="lvlip hold", force=force) as debugger:
+    with debugging(stack, tool="lvlip hold", force=force) as debugger:
         before = debugger.state()
         state = debugger.hold(where)
     if before.held:

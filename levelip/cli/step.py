@@ -5,11 +5,14 @@ from __future__ import annotations
 import click
 
 from levelip.cli.common import Stack, StackCommand
+from levelip.cli.debugcomplete import frame_names, place_names
 
 
 @click.command(cls=StackCommand)
-@click.argument("what", required=False, metavar="[N|FRAME]")
-@click.option("--at", metavar="SEAM", help="Only frames of this seam, also as SEAM:up or SEAM:down.")
+@click.argument("what", required=False, metavar="[N|FRAME]", shell_complete=frame_names)
+@click.option(
+    "--at", metavar="SEAM", shell_complete=place_names, help="Only frames of this seam, also as SEAM:up or SEAM:down."
+)
 @click.option("--timer", is_flag=True, help="Let the clock jump to the next deadline of any layer, and run that timer.")
 @click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
 @click.pass_obj
@@ -26,7 +29,7 @@ def command(stack: Stack, what: str | None, at: str | None, timer: bool, force: 
     lvlip step --at ip-tcp:up
     lvlip step --timer
     """
-    from levelip.cli.debugtext import as_json, fed_lines, open_debugger
+    from levelip.cli.debugtext import as_json, debugging, fed_lines
 
     if timer and (what or at):
         raise click.UsageError("--timer takes no frame, number or seam")
@@ -38,7 +41,7 @@ def command(stack: Stack, what: str | None, at: str | None, timer: bool, force: 
                 raise click.UsageError("N is a number from 1")
         else:
             frame = what
-    with open_debugger(stack, tool="lvlip step", force=force) as debugger:
+    with debugging(stack, tool="lvlip step", force=force) as debugger:
         before = debugger.state()
         done = [debugger.step_timer()] if timer else debugger.step(count, frame=frame, at=at)
         after = debugger.state()

@@ -4,7 +4,7 @@
         debugger.add_breakpoint("tcp.flags.syn and tcp.dstport == 80", once=True)
         stop = debugger.wait_for_stop(30)
         packet = debugger.held()[0]
-        debugger.edit(packet.name, {"tcp.window": 0})
+        debugger.edit(packet.name, {"tcp.window_size_value": 0})
         for step in debugger.step(3):
             print(step.events, [frame.name for frame in step.output])
         debugger.resume()
@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -94,13 +94,17 @@ class Debugger:
         return [one for one in PROCESSES if self.run.holder(one) is not None]
 
     def _clock(self) -> StackClock:
+        if self._page is not None and self._page.lost:
+            self._page.close()
+            self._page = None
         if self._page is None:
             if not self.processes:
                 raise NotRunning(f"stack {self.run.name!r} is not running; start it with: lvlip up")
             self._page = StackClock(self.run.clock)
         return self._page
 
-    def _ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
+    def ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
+        """One control command of a layer (docs/tracing.md, docs/debugging.md), and its answer."""
         client = self._clients.get(process)
         if client is None:
             client = self._clients[process] = ControlClient(self.run, process, timeout=ANSWER_S)
@@ -111,7 +115,7 @@ class Debugger:
         answers: dict[str, dict[str, Any]] = {}
         for process in self.processes:
             with contextlib.suppress(NotRunning):
-                answers[process] = self._ask(process, request, **args)
+                answers[process] = self.ask(process, request, **args)
         return answers
 
     def state(self) -> State:
@@ -133,7 +137,7 @@ class Debugger:
             why.holder if why else None,
             why.since if why else None,
             bool(why and holding.alive(why.holder)),
-            bool(why and why.holder == self._me),
+            bool(why and holding.same(why.holder, self._me)),
             list(why.at) if why else [],
             msgspec.convert(why.stop, Stop) if why and why.stop else None,
             queues,
@@ -144,7 +148,7 @@ class Debugger:
         """Make sure that this debugger may command a stack that is held. HeldByAnother if one that lives holds it."""
         clock = self._clock()
         why = clock.why()
-        if why is None or why.holder == self._me:
+        if why is None or holding.same(why.holder, self._me):
             return why
         if holding.alive(why.holder) and not self.force:
             raise HeldByAnother(
@@ -183,10 +187,10 @@ class Debugger:
         self._ask_all("debug.state")  # wakes them
 
     def wait_for_stop(self, timeout: float) -> State | None:
-        """Until the stack is held, by a breakpoint or anybody; None after `timeout` seconds."""
-        clock = self._clock()
+        """Until the stack is held, by a breakpoint or anybody; None after `timeout` seconds. NotRunning if it goes down
+        meanwhile."""
         deadline = time.monotonic() + timeout
-        while not clock.held:
+        while not self._clock().held:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_S)
@@ -248,7 +252,7 @@ class Debugger:
 
     def _hand_over(self, process: str, command: str, **args: Any) -> Fed:
         before = time.monotonic_ns()
-        answer = self._ask(process, command, **args)
+        answer = self.ask(process, command, **args)
         fed = HeldFrame.of(process, answer["fed"]) if "fed" in answer else None
         output, passed = self._follow(answer["output"], before)
         clock = self._clock()
@@ -276,7 +280,7 @@ class Debugger:
         for point, kinds in expected.items():
             seam, way = point.split()
             while True:
-                here = [one for one in self._held_by(POINTS[point], seam, way) if one.entered >= since]
+                here = self._held_by(POINTS[point], seam, way, since)
                 if len(here) >= len(kinds) or time.monotonic() > deadline:
                     break
                 time.sleep(_POLL_S)
@@ -284,7 +288,7 @@ class Debugger:
             passed += [(kind, point) for kind in kinds[len(here) :]]
         return found, passed
 
-    # held frames
+    # held frames (a name may be ".": the frame that a step would take)
 
     def held(self, at: str | None = None, *, first: bool = False) -> list[HeldFrame]:
         """What is held, the longest waiting queue first, each queue in its order. `at`: a seam ("SEAM:up") or layer;
@@ -300,9 +304,18 @@ class Debugger:
         ordered = sorted(queues.values(), key=lambda queue: queue[0].entered)
         return [row for queue in ordered for row in queue]
 
-    def _held_by(self, process: str, seam: str, way: str) -> list[HeldFrame]:
-        answer = self._ask(process, "debug.held", seam=seam)
+    def _held_by(self, process: str, seam: str, way: str, since: int) -> list[HeldFrame]:
+        answer = self.ask(process, "debug.held", seam=seam, since=since)
         return [HeldFrame.of(process, row) for row in answer["held"] if row["way"] == way]
+
+    def name_of(self, frame: str) -> str:
+        """The name of a held frame; "." is the one that a step would take."""
+        if frame != ".":
+            return frame
+        chosen = self._choose(None)
+        if chosen is None:
+            raise NothingHeld(self._nothing(None))
+        return chosen.name
 
     def _process_of(self, frame: str) -> str:
         for process in PROCESSES:
@@ -311,30 +324,34 @@ class Debugger:
         raise DebugError(f"{frame!r} is no name of a held frame, as l1 or t12; see: lvlip held list")
 
     def _find(self, frame: str) -> HeldFrame:
+        frame = self.name_of(frame)
         process = self._process_of(frame)
-        return HeldFrame.of(process, self._ask(process, "debug.frame", held=frame)["row"])
+        return HeldFrame.of(process, self.ask(process, "debug.frame", held=frame)["row"])
 
     def frame(self, name: str) -> tuple[HeldFrame, Frame | None]:
         """A held frame whole: its row, with all of the payload, and the frame itself, None where it is no packet."""
+        name = self.name_of(name)
         process = self._process_of(name)
-        answer = self._ask(process, "debug.frame", held=name)
+        answer = self.ask(process, "debug.frame", held=name)
         row = HeldFrame.of(process, answer["row"])
         if not answer["frame"]:
             return row, None
         return row, msgspec.msgpack.decode(answer["frame"], type=_TYPES[answer["kind"]])
 
-    def edit(self, name: str, changes: Mapping[str, Any], *, checksums: str = "mend") -> HeldFrame:
-        """Set fields of a held packet ({"tcp.window": 0}); `checksums`: "mend" computes them anew, "keep" leaves them
-        as they are, wrong on purpose. As it is then."""
+    def edit(self, name: str, changes: Mapping[str, Any], *, checksums: Literal["mend", "keep"] = "mend") -> HeldFrame:
+        """Set fields of a held packet ({"tcp.window_size_value": 0}; "-NAME" removes an option). `checksums`: "mend"
+        computes them anew, "keep" leaves them as they are, wrong on purpose. As it is then. EditError names a field
+        that cannot be set so."""
         from levelip.tracing.edit import edit
 
         self._claim()
+        name = self.name_of(name)
         _, frame = self.frame(name)
         if frame is None:
             raise DebugError(f"{name} is no packet; only packets can be edited")
         changed = edit(frame, dict(changes), checksums=checksums)
         process = self._process_of(name)
-        answer = self._ask(process, "debug.replace", held=name, frame=msgspec.msgpack.encode(changed))
+        answer = self.ask(process, "debug.replace", held=name, frame=msgspec.msgpack.encode(changed))
         return HeldFrame.of(process, answer["row"])
 
     def drop(self, name: str) -> None:
@@ -361,7 +378,8 @@ class Debugger:
 
     def _change(self, name: str, command: str, **args: Any) -> dict[str, Any]:
         self._claim()
-        return self._ask(self._process_of(name), command, held=name, **args)
+        name = self.name_of(name)
+        return self.ask(self._process_of(name), command, held=name, **args)
 
     def inject(self, frame: Frame, seam: str, way: str) -> str:
         """Put a packet at a seam, as if it had just come by ("up": toward the applications), past faults and addons.
@@ -373,7 +391,7 @@ class Debugger:
             raise DebugError(f"nothing can be injected at {seam}: there are {', '.join(PACKET_SEAMS)}")
         self._claim()
         data = msgspec.msgpack.encode(frame)
-        name: str = self._ask(POINTS[f"{seam} {way}"], "debug.inject", seam=seam, way=way, frame=data)["held"]
+        name: str = self.ask(POINTS[f"{seam} {way}"], "debug.inject", seam=seam, way=way, frame=data)["held"]
         return name
 
     # breakpoints

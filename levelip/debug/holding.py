@@ -35,6 +35,11 @@ def alive(one: Holder) -> bool:
     return started(one.pid) == one.start != 0
 
 
+def same(one: Holder, other: Holder) -> bool:
+    """Whether both are the same process."""
+    return (one.pid, one.start) == (other.pid, other.start)
+
+
 def describe(why: Hold | None) -> str:
     """ "since 12:03:04 (2 min) by lvlip debug (pid 123, root)"."""
     if why is None:

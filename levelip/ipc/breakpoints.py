@@ -6,10 +6,11 @@ that was restarted stops where the one before it would have. How often each was 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +20,9 @@ from levelip.ipc.memory import MemoryLost
 from levelip.ipc.seampoint import SeamPoint
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
+
+if TYPE_CHECKING:
+    from levelip.tracing.expression import Expression
 
 BREAKPOINTS = "breakpoints.json"
 """The file's name."""
@@ -75,10 +79,11 @@ class _Watch:
         self.expression = compile_expression(spec.expression) if spec.expression else None
         self.met = 0
         self.stops = 0
+        self.broken = False
 
     @property
     def over(self) -> bool:
-        return not self.spec.enabled or (self.spec.once and self.stops > 0)
+        return self.broken or not self.spec.enabled or (self.spec.once and self.stops > 0)
 
     def count(self) -> bool:
         """It was met; whether it stops."""
@@ -92,8 +97,9 @@ class _Watch:
 class Breakpoints:
     """All breakpoints of a stack, within one process of it."""
 
-    def __init__(self, path: Path, figures: Figures, read: Read) -> None:
+    def __init__(self, path: Path, figures: Figures, read: Read, log: logging.Logger) -> None:
         self._path = path
+        self._log = log
         self._figures = figures
         self._read = read
         self._watches: dict[int, _Watch] = {}
@@ -118,7 +124,7 @@ class Breakpoints:
             except Exception as error:  # whatever a newer tool wrote must not end an older process
                 refused.append(f"breakpoint {spec.number}: {error}")
                 continue
-            if old is not None:
+            if old is not None and msgspec.structs.replace(old.spec, enabled=spec.enabled) == spec:
                 made.met, made.stops = old.met, old.stops
             watches[spec.number] = made
         self._watches = watches
@@ -139,29 +145,37 @@ class Breakpoints:
         if type(frame) not in PACKETS:
             return None
         for watch in self.on_packets:
-            if watch.spec.at not in ("", point.seam, f"{point.seam} {point.way}") or watch.expression is None:
-                continue
-            matches = watch.expression.matches_frame
-            try:
-                met = matches(frame, point.seam, point.way, figures=self._figures, read=self._read)
-            except MemoryLost:  # its payload is gone: whoever reads it next says so
-                met = False
-            if met and watch.count():
-                self._sort()
-                return watch.spec
+            if watch.spec.at in ("", point.seam, f"{point.seam} {point.way}"):
+                if self._stops(watch, lambda one: one.matches_frame(
+                    frame, point.seam, point.way, figures=self._figures, read=self._read
+                )):  # fmt: skip
+                    return watch.spec
         return None
 
     def event(self, event: Event) -> Breakpoint | None:
         """The breakpoint that stops at this event."""
         for watch in self.on_events:
-            if watch.spec.event not in ("", event.kind):
-                continue
-            if watch.expression is not None and not watch.expression.matches_event(event, self._figures):
-                continue
-            if watch.count():
-                self._sort()
-                return watch.spec
+            if watch.spec.event in ("", event.kind):
+                if self._stops(watch, lambda one: one.matches_event(event, self._figures)):
+                    return watch.spec
         return None
+
+    def _stops(self, watch: _Watch, matches: Callable[[Expression], bool]) -> bool:
+        """Whether it is met, and stops. One that cannot be worked out is told and out of use: whatever passes, and
+        whatever it asks, must not end a process."""
+        try:
+            met = watch.expression is None or matches(watch.expression)
+        except MemoryLost:  # the payload is gone: whoever reads it next says so
+            return False
+        except Exception:
+            self._log.exception("breakpoint %d failed and is out of use: %s", watch.spec.number, watch.spec.text())
+            watch.broken = True
+            self._sort()
+            return False
+        if not met or not watch.count():
+            return False
+        self._sort()
+        return True
 
     def counts(self) -> dict[str, list[int]]:
         """Number → [how often met, how often it stopped], of this process."""

@@ -90,6 +90,11 @@ class StackClock:
         """Another one after each change of anything on the page."""
         return int(_PAGE.unpack_from(self._page)[0])
 
+    @property
+    def lost(self) -> bool:
+        """Whether the page was removed: the stack that it belonged to is down, and another one has another page."""
+        return os.fstat(self._fd).st_nlink == 0
+
     def why(self) -> Hold | None:
         """Who holds the stack, and why; None while it runs, or where a broken page does not say."""
         for _ in range(_READS):

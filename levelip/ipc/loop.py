@@ -412,9 +412,9 @@ class Loop:
 
     def _fault_set(self, args: dict[str, Any]) -> dict[str, Any]:
         seam, direction = args["seam"], args["direction"]
-        sides = self.sides(seam, direction)
+        sides = self._sides(seam, direction)
         for points, port, way in sides:
-            self.stand(points, port, way, "fault", self.faults.gate(port, way, args))
+            self._stand(points, port, way, "fault", self.faults.gate(port, way, args))
         return {"sides": [f"{port.name} {way}" for _, port, way in sides]}
 
     def _fault_clear(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -424,16 +424,16 @@ class Loop:
                 if args.get("seam") in (None, point.seam) and point.get("fault") is not None:
                     self.faults.forget(name, point.way)
                     cleared.append(point.seam)
-                    self.remove(points, name, "fault")
+                    self._remove(points, name, "fault")
         return {"cleared": cleared}
 
-    def stand(self, points: dict[str, SeamPoint], port: Port, way: str, name: str, stage: Stage) -> None:
+    def _stand(self, points: dict[str, SeamPoint], port: Port, way: str, name: str, stage: Stage) -> None:
         """Let a stage stand at a port's way, in the place of the one of this name; what that kept goes on at once."""
         if port.name in points and points[port.name].get(name) is not None:
-            self.remove(points, port.name, name)
+            self._remove(points, port.name, name)
         points.setdefault(port.name, SeamPoint(port.seam, way)).put(name, stage)
 
-    def remove(self, points: dict[str, SeamPoint], port: str, name: str) -> None:
+    def _remove(self, points: dict[str, SeamPoint], port: str, name: str) -> None:
         """Take a stage away; what it kept goes on at once."""
         now = self.runtime.clock.now()
         point = points[port]
@@ -445,7 +445,7 @@ class Loop:
         else:
             self.emit(self.ports[port], waiting, now)
 
-    def sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
+    def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
         """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at
         what it sends out too. "up" is toward the applications."""
         if direction not in ("up", "down", "both"):

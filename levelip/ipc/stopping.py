@@ -100,8 +100,9 @@ class Stopping:
         self.interest = False
         """Whether the core must tell of events for a breakpoint's sake."""
         self.stops: list[Stop] = []
-        self.breakpoints = Breakpoints(runtime.run.path / BREAKPOINTS, self._figures, runtime.memory.read)
-        if (runtime.run.path / BREAKPOINTS).exists():
+        path = runtime.run.path / BREAKPOINTS
+        self.breakpoints = Breakpoints(path, self._figures, runtime.memory.read, runtime.log)
+        if path.exists():
             self._load({})
 
     def _find_sides(self) -> Iterator[_Side]:
@@ -296,14 +297,15 @@ class Stopping:
         }
 
     def _list(self, args: dict[str, Any]) -> dict[str, Any]:
-        """The first `limit` (all) of each queue, of seam `seam` (all)."""
-        limit = args.get("limit", 1 << 30)
+        """The first `limit` (all) of each queue, of seam `seam` (all), that entered at or after `since`."""
+        limit, since = args.get("limit", 1 << 30), args.get("since", 0)
         rows = []
         for side in self._sides.values():
             stage = side.stage
             if stage is None or args.get("seam") not in (None, side.seam):
                 continue
-            rows += [self._row(side, held, place) for place, held in enumerate(stage.everything()[:limit])]
+            chosen = enumerate(stage.everything()[:limit])
+            rows += [self._row(side, held, place) for place, held in chosen if held.entered >= since]
         return {"held": rows}
 
     def _row(self, side: _Side, held: Held, place: int, limit: int = _ROW_BYTES) -> dict[str, Any]:
@@ -412,7 +414,7 @@ class Stopping:
                 }
                 for port, frame in sent
             ],
-            "events": [msgspec.to_builtins(event) for event in events],
+            "events": [msgspec.to_builtins(event, builtin_types=(bytes,)) for event in events],
         }
 
     # changes

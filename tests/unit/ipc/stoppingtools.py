@@ -60,7 +60,7 @@ class FakeCore:
         self.fed.append((frame, now))
         if isinstance(frame, Packet) and frame.head[8] == 1:
             if self.interest:
-                self.told.append(Event(now, "drop", "ip_ttl_exceeded", frame.id))
+                self.told.append(Event(now, "drop", "ip_torn", frame.id))
             return
         self.out.append((self.other["up" if getattr(frame, "next_hop", b"") == b"" else "down"], frame))
 
