@@ -43,7 +43,6 @@ compliance: $(VENV)/.dev ## write docs/rfc-compliance.md from the marks of the t
 	@$(BIN)/python -m tests.rfc.compliance $(ARGS)
 
 plots: $(VENV)/.dev ## draw docs/plots anew: windows and sequence over time, by algorithm
-	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.8'
 	@$(BIN)/python -m benchmarks.plots $(ARGS)
 
 screenshots: $(VENV)/.dev ## take docs/screenshots anew: the web view in headless Chromium

@@ -54,6 +54,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "inject":  ("inject", "Put packets into the stack, at any seam."),
         "debug":   ("debug", "All of this at a prompt, or from a file."),
     },
+    "Export": {
+        "graph":   ("graph", "Draw a connection: sequence numbers, windows, round trips, ladder."),
+        "qlog":    ("qlog", "Write a connection as qlog."),
+        "metrics": ("metrics", "Serve counters and gauges to Prometheus."),
+    },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),

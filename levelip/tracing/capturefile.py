@@ -4,7 +4,7 @@
         for packet in CaptureFile(stream):
             ...
 
-Read here and not by python-pcapng, which takes 830 µs for a packet with a comment (this takes 4) [measured, CPython
+Read here and not by python-pcapng, which takes 830 µs for a packet with a comment (this takes 7) [measured, CPython
 3.11]; a test has it read what that library wrote. (draft-ietf-opsawg-pcapng: 3.1 block, 4.1 section, 4.2 interface, 4.3
 enhanced packet, 4.4 simple packet; draft-ietf-opsawg-pcap: 4 file header, 5 packet record.)
 """

@@ -47,6 +47,8 @@ _INFINITE = 1 << 30
 _MOST_SHIFT = 14  # RFC 7323 2.3
 _PROTO_TCP = 6
 _TCP = struct.Struct(">HHIIHHHH")
+INFERRED = "inferred"
+"""Where a state has no other reason than what an onlooker makes of the segments; gone once the stack tells its own."""
 _ENDED = ("CLOSED", "TIME_WAIT")
 
 
@@ -199,10 +201,10 @@ class Flow:
         if options and options.sack:
             sack += [[other.relative(left), other.relative(right)] for left, right in options.sack]
         if not holds and not probe and not flags & RST and ack == side.ack:
-            if window != side.win:
-                notes.append("window_update")
-            elif other.nxt > other.una:
+            if other.nxt > other.una and (sack or window == side.win):
                 notes.append("duplicate_ack")
+            elif window != side.win:
+                notes.append("window_update")
         if not window and not flags & RST:
             notes.append("zero_window")
         rtt = None if flags & RST else other.acknowledged(ack, window, [one for one in sack if one[0] >= ack], t)
@@ -222,7 +224,9 @@ class Flow:
         """What an event says of states, windows and round trips."""
         kind, data = event.kind, event.data
         if kind == "state" and "new" in data:
-            self.told = True
+            if not self.told:
+                self.told = True
+                self.states.rows = [row for row in self.states.rows if row.input != INFERRED]
             self.state = str(data["new"])
             row = StateRow(self._next(t), t, str(data.get("old", "")), self.state, str(data.get("input", "")), id_)
             self.states.append(row)
@@ -242,9 +246,11 @@ class Flow:
         elif kind == "rto" and "rto" in data:
             self.rtts.append(RttRow(self._next(t), t, "out", None, None, None, data["rto"], "rto"))
 
-    def comment(self, t: int, process: str, kind: str, text: str, id_: str) -> None:
-        """A decision of which the text alone is known."""
-        self.decisions.append(DecisionRow(self._next(t), t, process, kind, "", "", text, id_, {}))
+    def comment(self, t: int, process: str, event: Event, text: str, id_: str) -> None:
+        """A decision of which the text is known, and what `event` has of it."""
+        self.figures(t, event, id_)
+        data = _plain(event.data)
+        self.decisions.append(DecisionRow(self._next(t), t, process, event.kind, "", "", text, id_, data))
 
     def out_mss(self) -> int:
         """Bytes of data in a full packet of the local side, as far as is known: what both MSS leave beside timestamps
@@ -284,7 +290,7 @@ class Flow:
         if new is None or new == old:
             return
         self.state = new
-        self.states.append(StateRow(self._next(t), t, old, new, "inferred", id_))
+        self.states.append(StateRow(self._next(t), t, old, new, INFERRED, id_))
 
 
 def _options(head: bytes, flags: int) -> TcpOptions | None:
@@ -432,12 +438,10 @@ class FlowModel:
         """The newest connection of that name, "10.0.0.2:80>10.0.0.1:4711"."""
         return self._by_name.get(name)
 
-    def said(self, flow: Flow, when: int, process: str, event: Event | None, text: str, id_: str) -> None:
-        """A decision about `flow` of which the sentence is known, and of some (`event`) what it says."""
+    def said(self, flow: Flow, when: int, process: str, event: Event, text: str, id_: str) -> None:
+        """A decision about `flow` of which the sentence is known, and as much as `event` has of it."""
         self._held -= flow.held
-        if event is not None:
-            flow.figures(self._since(when), event, id_)
-        flow.comment(self._since(when), process, event.kind if event else text.partition(" ")[0], text, id_)
+        flow.comment(self._since(when), process, event, text, id_)
         self._hold(flow)
 
     def find(self, text: str) -> list[Flow]:

@@ -32,18 +32,22 @@ _CWND = re.compile(r"cwnd (?:[\d.]+ → )?([\d.]+)(?:, ssthresh ([\d.]+))?(?:, (
 _UNDO = re.compile(r"reduction undone, (.*), cwnd [\d.]+ → ([\d.]+)$")
 _RTT = re.compile(r"RTT (.*?)(?:, srtt (.*?))?(?:, rttvar (.*?))?(?:, RTO (.*?))?$")
 _RTO = re.compile(r"RTO expired.*?, next in ([\d.]+ m?s)")
+_RECOVERY = re.compile(r"loss recovery ([A-Z]+) → ([A-Z]+)(?:, (.*))?$")
+_LOSS = re.compile(r"\d+ bytes lost")
 _TIME = re.compile(r"([\d.]+) (m?s)$")
 
 
 class FlowFile:
-    """A file and what was found in it: `model`, what `kind` of file it is, how many `packets` it has, how many of them
-    are `others` (no TCP, or no whole header), and its `damage`, if reading ended early."""
+    """A file and what was found in it: `model`, what `kind` of file it is ("pcapng", "pcap", "trace"), how many
+    `packets` it has, how many of them are `others` (no TCP, or no whole header), `start`, the time of day in ns of the
+    model's start, and its `damage`, if reading ended early."""
 
     def __init__(self, path: str | Path) -> None:
         self.kind = ""
         self.packets = 0
         self.others = 0
         self.damage = ""
+        self.start = 0
         self.path = Path(path)
         with self.path.open("rb") as stream:
             start = stream.peek(1)[:1]
@@ -53,6 +57,7 @@ class FlowFile:
             else:
                 self.model = FlowModel(infer=True)
                 self._capture(stream)
+                self.start = self.model.start or 0
 
     def _capture(self, stream: BinaryIO) -> None:
         capture = CaptureFile(stream)
@@ -90,9 +95,10 @@ class FlowFile:
 
     def _lines(self, stream: BinaryIO) -> None:
         self.kind = "trace"
-        for number, line in enumerate(stream, 1):
+        for number, text in enumerate(stream, 1):
             try:
-                record = record_of(json.loads(line))
+                line = json.loads(text)
+                record = record_of(line)
             except (ValueError, KeyError, TypeError, AttributeError):
                 if number == 1:
                     raise CaptureError("its first line is no record of lvlip trace --json") from None
@@ -100,6 +106,8 @@ class FlowFile:
                 return
             if record is None:
                 continue
+            if self.model.start is None:
+                self.start = int(line["time"])
             if record[1] == "f":
                 self.packets += 1
             if self.model.add(record) is None and record[1] == "f":
@@ -181,10 +189,9 @@ def _comment(model: FlowModel, when: int, text: str, id_: str, flow: Flow | None
     model.said(flow, when, process, event, said, id_)
 
 
-def event_of_text(text: str, mss: int) -> Event | None:
-    """The event behind a sentence of formatting.py, where graphs need it: state, cwnd, undo, rtt, rto; None for others.
-
-    Windows are told in segments of `mss` bytes, to a tenth.
+def event_of_text(text: str, mss: int) -> Event:
+    """The event behind a sentence of formatting.py, with its values where graphs need them: state, cwnd, undo, rtt,
+    rto, recovery; without any for others. Windows are told in segments of `mss` bytes, to a tenth.
     """
     if found := _STATE.fullmatch(text):
         cause = (found[3] or "").upper().replace(" ", "_")
@@ -199,7 +206,11 @@ def event_of_text(text: str, mss: int) -> Event | None:
     if found := _RTT.fullmatch(text):
         told = zip(("rtt", "srtt", "rttvar", "rto"), found.groups(), strict=True)
         return Event(0, "rtt", data={name: _ns(value) for name, value in told if value})
-    return None
+    if found := _RECOVERY.fullmatch(text):
+        return Event(0, "recovery", data={"old": found[1], "new": found[2], "why": found[3] or ""})
+    if _LOSS.match(text):
+        return Event(0, "loss")
+    return Event(0, re.split(r"[ ,]", text, maxsplit=1)[0])
 
 
 def _ns(text: str) -> int:
