@@ -332,6 +332,9 @@ class StackConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="what goes to the log files")
     ] = "info"
+    flight_recorder_mib: Annotated[
+        int, Meta(ge=0, le=4096, description="MiB of memory a process in which its newest calls are kept for `lvlip record dump`, and for a crash (0: off)")
+    ] = 32
     layers: Annotated[list[str], Meta(description="which processes run on this host")] = field(
         default_factory=lambda: ["link", "ip", "tcp", "gateway"]
     )

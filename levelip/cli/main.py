@@ -44,6 +44,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "stat":    ("stat", "Show counters, and what each means."),
         "explain": ("explain", "Explain a drop reason."),
         "web":     ("web", "Show it all in a browser: live, or a capture."),
+        "record":  ("record", "Record what enters every layer, or write what the flight recorder holds."),
+        "replay":  ("replay", "Run a recording again, call by call, and look around in it."),
     },
     "Stop": {
         "hold":    ("hold", "Stop the stack's clock; frames wait before the layers."),
