@@ -21,7 +21,7 @@ PORT = 8420
 
 
 @click.command(cls=StackCommand)
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
+@click.argument("files", nargs=-1, type=click.Path(exists=True), metavar="[FILE]...")
 @click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: any that is free.")
 @click.option("--bind", metavar="ADDRESS", default="127.0.0.1", show_default=True,
               help="Where to listen. Beyond loopback, whoever has the URL sees all traffic and can act on the stack, "
@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Show the stack in a browser: processes, connections, packets, graphs; act on it; open captures.
 
-    Prints a URL with a token and serves until Ctrl-C. The stack may start later, or not at all where only a FILE
-    (pcapng) is to be looked at.
+    Prints a URL with a token and serves until Ctrl-C. The stack may start later, or not at all where only a FILE is to
+    be looked at: a capture (pcapng, pcap), or a recording (of lvlip record; a directory of them, too).
     """
     from levelip.web.desk import Desk
     from levelip.web.live import Live
@@ -71,13 +71,14 @@ def command(
 
 async def _serve(desk: Desk, access: Access, listening: socket.socket, files: list[Path]) -> None:
     from levelip.tracing.capturefile import CaptureError
+    from levelip.tracing.recording import RecordingError
     from levelip.web.server import make_server
 
     for path in files:
         try:
-            capture = await desk.open(path.name, path)
-        except (CaptureError, ValueError) as error:
+            opened = await desk.open(path.name, path)
+        except (CaptureError, RecordingError, ValueError) as error:
             raise Failure(f"{path}: {error}") from None
-        if capture.damage:
-            click.echo(f"lvlip: {path}: reading ended early: {capture.damage}", err=True)
+        if opened.damage:
+            click.echo(f"lvlip: {path}: reading ended early: {opened.damage}", err=True)
     await make_server(desk, access).serve(sockets=[listening])

@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from levelip.tracing.recording import RecordingError
 from levelip.web.capture import MAX_BYTES
 from levelip.web.desk import Desk
 from levelip.web.security import Access, Guard
@@ -34,7 +35,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         return FileResponse(static / "index.html", media_type="text/html; charset=utf-8")
 
     async def opened(request: Request) -> Response:
-        """A capture in the body; its name in the query. Answers with what can be shown, or an error in words."""
+        """A capture or recording in the body, its name in the query; what can be shown of it, or an error in words."""
         title = request.query_params.get("name", "capture")[:100]
         content = bytearray()
         async for part in request.stream():
@@ -43,7 +44,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
                 return JSONResponse({"error": f"{title}: larger than {MAX_BYTES >> 20} MiB"}, status_code=413)
         try:
             source = await desk.open(title, bytes(content))
-        except ValueError as error:  # CaptureError is one
+        except (ValueError, RecordingError) as error:  # CaptureError is a ValueError
             return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
         return JSONResponse({"source": source.about()})
 

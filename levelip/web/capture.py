@@ -35,7 +35,6 @@ class Capture(Source):
 
     def __init__(self, name: str, title: str, *, keep: int = KEEP) -> None:
         super().__init__(name, "capture", title, keep=keep)
-        self.damage = ""
         self._ours = False
         self._flow_seam = ""
 

@@ -17,7 +17,9 @@ _SPLIT = re.compile(r"\s+")
 
 
 class Source:
-    """`kind` is "live" or "capture"; `title` what the page calls it."""
+    """`kind` is "live", "capture" or "recording"; `title` what the page calls it; `damage` what ended reading early."""
+
+    damage = ""
 
     def __init__(self, name: str, kind: str, title: str, *, keep: int = KEEP) -> None:
         self.name = name

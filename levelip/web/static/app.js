@@ -122,7 +122,7 @@ class App extends EventTarget {
     this.dot = el("span", { class: "dot" });
     this.state = el("span", { id: "state" });
     this.figures = el("span", { id: "figures", class: "quiet" });
-    const picker = el("input", { type: "file", id: "file", hidden: true, accept: ".pcapng,.pcap,.gz,.cap", onchange: () => { if (picker.files[0]) this.open(picker.files[0]); picker.value = ""; } });
+    const picker = el("input", { type: "file", id: "file", hidden: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { if (picker.files[0]) this.open(picker.files[0]); picker.value = ""; } });
     this.picker = picker;
     this.closer = el("button", { class: "icon", title: "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
     this.holdButton = el("button", { id: "hold", title: "Hold or continue (Space)", onclick: () => this.toggleHold() }, "Hold");
@@ -134,7 +134,7 @@ class App extends EventTarget {
     document.getElementById("top").append(
       el("a", { class: "brand", href: "#/stack" }, el("img", { src: "/static/icon.svg", alt: "", width: 18, height: 18 }), "Level-IP"),
       this.select, this.closer, picker,
-      el("button", { class: "icon", title: "Open a capture: pcapng or pcap (o)", onclick: () => picker.click() }, "Open…"),
+      el("button", { class: "icon", title: "Open a capture or recording (o)", onclick: () => picker.click() }, "Open…"),
       el("nav", {}, [...this.links.values()]),
       el("span", { class: "space" }),
       this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
@@ -256,7 +256,7 @@ class App extends EventTarget {
     keys.bind("Anywhere", ",", "Scrub back", () => this.timeline.step(-1));
     keys.bind("Anywhere", ".", "Scrub forward", () => this.timeline.step(1));
     keys.bind("Anywhere", "n", "The newest again", () => this.seek(null));
-    keys.bind("Anywhere", "o", "Open a capture", () => this.picker.click());
+    keys.bind("Anywhere", "o", "Open a capture or recording", () => this.picker.click());
     keys.bind("Stopping", " ", "Hold, or go on", () => this.toggleHold());
     keys.bind("Stopping", "s", "One frame on", () => this.step(), () => this.stack?.held);
     keys.bind("Stopping", "b", "A breakpoint", () => { this.to("debug"); setTimeout(() => this.page.search?.(), 50); });
