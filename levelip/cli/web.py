@@ -29,7 +29,7 @@ PORT = 8420
 @click.option("--host", "names", multiple=True, metavar="NAME",
               help="Accept this host name too (of a proxy, of this machine). May be repeated.")  # fmt: skip
 @click.option("--keep", type=click.IntRange(1000, 1_500_000), default=150_000, show_default=True,
-              help="How many packets and events to keep; some 500 bytes each.")  # fmt: skip
+              help="How many packets and events to keep; some 400 bytes each.")  # fmt: skip
 @click.pass_obj
 def command(
     stack: Stack, files: tuple[str, ...], port: int, bind: str, names: tuple[str, ...], keep: int

@@ -34,13 +34,17 @@ class Stopping:
     def __init__(self, run: RunDirectory) -> None:
         self._debugger = Debugger(run.name, root=run.root, tool="lvlip web")
         self._describer = Describer()
+        self._queues: list[Any] = []  # as they were when the held frames were asked for last
+        self._rows: list[dict[str, Any]] = []
+        self._count = 0
 
     def close(self) -> None:
         """The stack stays as it is."""
         self._debugger.close()
 
-    def state(self) -> dict[str, Any] | None:
-        """Held or not, by whom and why, queues, breakpoints, held frames; None while nothing runs."""
+    def state(self, anew: bool = False) -> dict[str, Any] | None:
+        """Held or not, by whom and why, queues, breakpoints, held frames; None while nothing runs. The frames are asked
+        for only when the queues have changed, or `anew`."""
         try:
             state = self._debugger.state()
             breakpoints = self._debugger.breakpoints()
@@ -48,7 +52,10 @@ class Stopping:
             return None
         except ControlError as error:
             return {"held": False, "error": str(error), "queues": [], "breakpoints": [], "frames": []}
-        frames = self._debugger.held() if state.held else []
+        if anew or state.queues != self._queues:
+            frames = self._debugger.held() if state.held else []
+            self._queues, self._count = state.queues, len(frames)
+            self._rows = [self._row(frame) for frame in frames[:MAX_HELD]]
         return {
             "held": state.held,
             "now": state.now,
@@ -63,8 +70,8 @@ class Stopping:
                 {"number": one.number, "text": one.text(), "enabled": one.enabled, "met": met, "stops": stops}
                 for one, met, stops in breakpoints
             ],
-            "frames": [self._row(frame) for frame in frames[:MAX_HELD]],
-            "count": len(frames),
+            "frames": self._rows,
+            "count": self._count,
         }
 
     def _row(self, frame: HeldFrame) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -74,6 +75,7 @@ class Live(Source):
         self._thread = threading.Thread(target=self._listen, name="tap", daemon=True)
         self._thread.start()
         self._poller = asyncio.create_task(self._poll())
+        self._poller.add_done_callback(_end_on_fault)
 
     async def stop(self) -> None:
         """End both."""
@@ -138,7 +140,7 @@ class Live(Source):
     async def refresh(self) -> None:
         """Ask now, so that what was just changed is seen at the next tick."""
         self.state = {**self.state, "faults": await self.ask(self.layers.faults)}
-        self._stands(await self.ask(self.stopping.state))
+        self._stands(await self.ask(self.stopping.state, True))
         self.polled += 1
 
     def _stands(self, debug: dict[str, Any] | None) -> None:
@@ -167,7 +169,15 @@ class Live(Source):
         return Request(seams, list(PROCESSES) if self.events else [], self.detail, {})
 
     def _listen(self) -> None:
-        """The thread: until `stop`, and anew whenever what is wanted changes."""
+        """The thread, until `stop`. A fault of ours ends the server: a page that stands still must not look alive."""
+        try:
+            self._listen_anew()
+        except BaseException:
+            log.exception("listening to the tap bus")
+            signal.raise_signal(signal.SIGTERM)
+
+    def _listen_anew(self) -> None:
+        """Listen, and again whenever what is wanted changes."""
         while not self._ending.is_set():
             self._changed.clear()
             request = self._request()
@@ -220,6 +230,13 @@ class Live(Source):
         for record in records:
             if not isinstance(record, Notice):
                 add(record)
+
+
+def _end_on_fault(task: asyncio.Task[None]) -> None:
+    """The server ends with the task that asks the processes, unless it was told to end."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        log.error("asking the processes", exc_info=fault)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _with_totals(row: dict[str, Any], seen: dict[str, Any] | None) -> dict[str, Any]:

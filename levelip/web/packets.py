@@ -42,7 +42,7 @@ from levelip.tracing.reasons import lookup
 from levelip.wire.addr import format_address
 
 KEEP = 150_000
-"""Rows kept unless told otherwise; with 300 bytes each, some 50 MB."""
+"""Rows kept unless told otherwise; with 400 bytes each, some 60 MB."""
 FRAME, EVENT_ROW, NOTICE = 0, 1, 2
 UP, DOWN = 0, 16
 """Added to a frame's seam number in `kinds`."""
