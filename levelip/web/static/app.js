@@ -56,6 +56,11 @@ class App extends EventTarget {
     this.settings = hello.settings;
     this.reasons = hello.reasons;
     if (!this.sources.some((one) => one.name === this.source)) this.source = "live";
+    const [, file] = this.sources;
+    if (file && !location.hash) { // lvlip web FILE
+      this.source = file.name;
+      location.replace("#/connections");
+    }
     document.title = `Level-IP: ${hello.stack}`;
     this.drawSources();
     this.status();
@@ -93,8 +98,8 @@ class App extends EventTarget {
 
   to(...place) {
     const hash = `#/${place.map(encodeURIComponent).join("/")}`;
-    if (location.hash === hash) this.go();
-    else location.hash = hash;
+    if (location.hash !== hash) history.pushState(null, "", hash);
+    this.go(); // at once: the next key is for the new page
   }
 
   choose(source) {

@@ -23,7 +23,7 @@ export class LadderTab {
     this.list.following = (follow) => this.followButton.classList.toggle("on", follow);
     this.empty = el("p", { class: "quiet pad", hidden: true });
     main.append(el("div", { class: "bar" }, this.choice, this.count, el("span", { class: "space" }), this.followButton), this.empty,
-      el("div", { class: "list-frame" }, el("div", { class: "list-head ladder-row" }, el("span", {}, "Time"), el("span", { class: "ladder-end" }, `${local} (the stack)`), el("span", { class: "ladder-end right" }, remote), el("span", {}, "Findings")), this.list.element));
+      el("div", { class: "list-frame" }, el("div", { class: "list-head ladder-row" }, el("span", {}, "Time"), el("span", { class: "ladder-end" }, app.live ? `${local} (the stack)` : local), el("span", { class: "ladder-end right" }, remote), el("span", {}, "Findings")), this.list.element));
     this.open();
   }
 

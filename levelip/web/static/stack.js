@@ -51,7 +51,7 @@ export class StackPage {
     return el("div", { class: "seam", "data-seam": name },
       el("span", { class: "seam-name" }, name),
       el("span", { class: "way up", title: "toward the applications" }, "↑ ", parts.up),
-      el("span", { class: "way down", title: "toward the network" }, "↓ ", parts.down),
+      el("span", { class: "way down", title: "toward the network" }, name === "gateway-client" ? "" : "↓ ", parts.down),
       parts.canvas, parts.faults);
   }
 
@@ -141,7 +141,7 @@ export class StackPage {
     for (const [name, parts] of this.seams) {
       const rates = stack.seams[name];
       say(parts.up, this.rateText(name, rates.up_packets, rates.up_bytes, rates));
-      say(parts.down, this.rateText(name, rates.down_packets, rates.down_bytes, rates));
+      say(parts.down, name === "gateway-client" ? "" : this.rateText(name, rates.down_packets, rates.down_bytes, rates));
       const history = (this.history[name] ??= []);
       if (this.app.history.time !== stack.time) history.push([rates.up_bytes ?? rates.calls ?? 0, rates.down_bytes ?? 0]);
       if (history.length > SECONDS) history.shift();

@@ -15,7 +15,7 @@ const EDGES = [
   ["SYN_RECEIVED", "ESTABLISHED", "rcv ACK of SYN", [22, -10]], ["SYN_SENT", "ESTABLISHED", "rcv SYN, ACK", [-20, -10]],
   ["SYN_RECEIVED", "FIN_WAIT_1", "CLOSE", [-24, 0]], ["ESTABLISHED", "FIN_WAIT_1", "CLOSE", [-20, -10]],
   ["ESTABLISHED", "CLOSE_WAIT", "rcv FIN", [22, -10]], ["FIN_WAIT_1", "FIN_WAIT_2", "rcv ACK of FIN", [-44, 0]],
-  ["FIN_WAIT_1", "CLOSING", "rcv FIN", [14, -10]], ["FIN_WAIT_1", "TIME_WAIT", "rcv FIN, ACK", [-40, -12]],
+  ["FIN_WAIT_1", "CLOSING", "rcv FIN", [14, -10]], ["FIN_WAIT_1", "TIME_WAIT", "rcv FIN, ACK", [-14, 26]],
   ["CLOSE_WAIT", "LAST_ACK", "CLOSE", [26, 0]], ["FIN_WAIT_2", "TIME_WAIT", "rcv FIN", [-34, 16]],
   ["CLOSING", "TIME_WAIT", "rcv ACK of FIN", [46, 0]], ["LAST_ACK", "CLOSED_END", "rcv ACK of FIN", [46, 0]],
   ["TIME_WAIT", "CLOSED_END", "2 MSL", [0, -8]],
