@@ -84,7 +84,7 @@ def choose(rows: list[dict[str, Any]], search: str, sort: str, descending: bool)
     found = [row for row in rows if all(word in _searched(row) for word in words)] if words else list(rows)
     if found and sort in found[0]:
         found.sort(key=lambda row: _order(row.get(sort)), reverse=descending)
-    return {"rows": found[:MAX_CONNECTIONS], "found": len(found), "all": len(rows)}
+    return {"rows": found[:MAX_CONNECTIONS], "found": len(found), "all": len(rows), "search": search}
 
 
 def _searched(row: dict[str, Any]) -> str:

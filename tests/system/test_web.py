@@ -193,7 +193,7 @@ def test_processes_and_faults(view: View) -> None:
 def lossy(view: View) -> str:
     """The name of the connection that lost packets: the third of the fixture's, by its port."""
     view.key("2")
-    view.page.wait_for_selector("#connections tbody tr")
+    until(lambda: view.count("#connections tbody tr") >= 3, "all connections")
     names = [view.page.locator("#connections tbody tr").nth(i).get_attribute("data-name") or ""
              for i in range(view.count("#connections tbody tr"))]  # fmt: skip
     return sorted(names)[2]

@@ -255,7 +255,7 @@ class App extends EventTarget {
     const { keys } = this;
     for (const [name, title, key] of PAGES) keys.bind("Go to", key, title, () => this.to(name));
     keys.bind("Go to", ["Escape", "Backspace"], "Back", () => this.page?.back?.());
-    keys.bind("Anywhere", "?", "This overview", () => keys.overview(), () => !document.querySelector("dialog[open]"));
+    keys.bind("Anywhere", "?", "This overview", () => keys.overview());
     keys.bind("Anywhere", "t", "Light, dark, or as the system", () => this.nextTheme());
     keys.bind("Anywhere", "/", "Search or filter", () => this.page?.search?.());
     keys.bind("Anywhere", ",", "Scrub back", () => this.timeline.step(-1));

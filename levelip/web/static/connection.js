@@ -23,7 +23,7 @@ export class ConnectionPage {
       el("nav", { class: "tabs" }, TABS.map(([one, title]) => el("a", { href: `#/connection/${encodeURIComponent(conn)}/${one}`, class: one === this.name ? "here" : "" }, title)))));
     const body = el("div", { class: "body" });
     main.append(body);
-    const search = this.conn.split("#")[0].replace(">", " ");
+    const search = this.searched = this.conn.split("#")[0].replace(">", " ");
     app.ask("connections", { source: app.source, search, sort: "local", descending: false }).then((found) => this.show(found), () => {});
     if (this.name === "ladder") this.tab = new LadderTab(app, body, this.conn);
     else if (this.name === "graphs") this.tab = new Graphs(app, body, this.conn);
@@ -54,7 +54,7 @@ export class ConnectionPage {
   }
 
   tick(data) {
-    if (data.connections) this.show(data.connections);
+    if (data.connections?.search === this.searched) this.show(data.connections);
     this.tab.tick?.(data);
   }
 

@@ -14,6 +14,7 @@ export class Keys {
   }
 
   press(event) {
+    if (document.querySelector("dialog[open]")) return; // it has its own
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     const typing = event.target.matches?.("input, textarea, select");
     if (typing && event.key !== "Escape") return;
