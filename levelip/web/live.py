@@ -117,7 +117,11 @@ class Live(Source):
         seen = super().connections()
         totals = {row["name"].partition("#")[0]: row for row in reversed(seen)}
         rows = [_with_totals(row, totals.get(row["name"])) for row in self.sockets]
-        return [*rows, *(row for row in seen if row["name"].partition("#")[0] not in now)]
+        gone = [row for row in seen if row["name"].partition("#")[0] not in now]
+        for row in gone:
+            if row["state"] not in ("CLOSED", "TIME_WAIT"):
+                row["state"] = "gone"  # how it ended was not seen
+        return [*rows, *gone]
 
     # the processes
 

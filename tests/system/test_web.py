@@ -192,7 +192,7 @@ def test_processes_and_faults(view: View) -> None:
 
 def lossy(view: View) -> str:
     """The name of the connection that lost packets: the third of the fixture's, by its port."""
-    view.key("2")
+    view.page.evaluate("() => { app.connectionSearch = ''; app.to('connections'); }")
     until(lambda: view.count("#connections tbody tr") >= 3, "all connections")
     names = [view.page.locator("#connections tbody tr").nth(i).get_attribute("data-name") or ""
              for i in range(view.count("#connections tbody tr"))]  # fmt: skip
@@ -361,10 +361,10 @@ def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
     view.key("3")
     until(lambda: view.text("#packet-count").startswith("100,000 rows"), "all of it")
     late: list[dict[str, float]] = []
-    for _ in range(4):  # the best: what the page takes, not what else the machine does
+    for _ in range(3):  # the best: what the page takes, not what else the machine does
         view.page.evaluate(SET_FILTER, "")
         until(lambda: view.text("#packet-count").startswith("100,000 rows"), "all of it")
-        idle = view.page.evaluate(FRAMES, [1, 0])["p95"]
+        idle = view.page.evaluate(FRAMES, [0.5, 0])["p95"]
         scrolling = view.page.evaluate(FRAMES, [2, 1131])["p95"]
         view.page.evaluate(SET_FILTER, "tcp.flags.push and tcp.srcport > 40010")
         filtering = view.page.evaluate(FRAMES, [2, 1131])["p95"]
@@ -402,9 +402,8 @@ def test_right_and_current_under_load(view: View) -> None:
         running = threading.Thread(target=lambda: taken.append(view.download(size, rate=RATE)))
         running.start()
         while running.is_alive():
-            row = view.page.evaluate("() => app.page.rows?.[0] ?? null")
-            if row and row.get("up"):
-                seen.append((row["up"] * 8, row["received"]))
+            rows = view.page.evaluate("() => app.page.rows ?? []")
+            seen += [(row["up"] * 8, row["received"]) for row in rows if row.get("up")]
             time.sleep(0.1)
         running.join()
         assert taken[0][0] == size
