@@ -205,7 +205,6 @@ def test_connections(view: View) -> None:
     view.page.fill("#search", name.partition(">")[0].partition(":")[2])
     until(lambda: view.count("#connections tbody tr") == 1, "one is found")
     view.page.locator("#search").blur()
-    picture(view.page, "web-connections")
     view.key("j", "Enter")
     until(lambda: name.partition(">")[0] in view.text("h1"), "it is opened")
     view.page.evaluate("() => { app.connectionSearch = ''; }")
@@ -231,7 +230,6 @@ def test_one_connection(view: View) -> None:
     for state in ("SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT"):
         assert state in way
     assert "TIME-WAIT" in view.text(".state-box.here")
-    picture(view.page, "web-states")
     view.key("[", "[")
     until(lambda: view.count(".seg:not([hidden])") > 5, "the ladder's rows")
     assert "CLOSED → SYN-SENT" in view.text(".list-canvas")
@@ -239,7 +237,6 @@ def test_one_connection(view: View) -> None:
     view.page.evaluate("(seconds) => app.seek(seconds)", (again + data["shift"]) / 1e9)
     until(lambda: view.count(".seg.again:not([hidden])"), "the retransmission, where the cursor stands")
     assert "sent again" in view.text(".seg.again:not([hidden]) .findings")
-    picture(view.page, "web-ladder")
     view.key("n")
 
 
@@ -252,7 +249,6 @@ def test_packets_and_filter(view: View) -> None:
     view.filter("tcp.flags.sin")
     until(lambda: "^" in view.text(".filter-error"), "the caret")
     assert "did you mean tcp.flags.syn" in view.text(".filter-error")
-    picture(view.page, "web-filter-error")
     view.filter("event retransmit")
     until(lambda: view.count(".list-row.event:not([hidden])") > 0, "events by kind")
     view.filter("tcp.len > 0")
@@ -439,7 +435,6 @@ def test_keyboard_and_theme(view: View) -> None:
     view.key("1", "?")
     until(lambda: view.page.locator("dialog[open]").is_visible(), "the overview")
     assert view.count("dialog kbd") > 25
-    picture(view.page, "web-keyboard")
     view.key("Escape")
     until(lambda: view.count("dialog") == 0, "closed")
     background = "() => getComputedStyle(document.body).backgroundColor"
