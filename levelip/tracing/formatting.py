@@ -369,7 +369,21 @@ def _ecn(data: _Taken) -> str:
     return f"CWR on {packets}, no echo any more, RFC 3168 6.1.3"
 
 
+def _addon(data: _Taken) -> str:
+    if "what" not in data:
+        return ""
+    hook, ms_, times, error = data("hook"), data("ms"), data("times"), data("error")
+    data("traceback")  # lvlip addon list shows it
+    text = f"addon {data('addon')} {data('what')}"
+    if hook:
+        text += f", in {hook}"
+    if ms_ is not None:
+        text += f", {ms_} ms" + (f" ({times} times)" if times and times > 1 else "")
+    return text + (f": {error}" if error else "")
+
+
 _KINDS: dict[str, Callable[[_Taken], str]] = {
+    "addon": _addon,
     "arp": _arp,
     "call": _call,
     "claim": _claim,

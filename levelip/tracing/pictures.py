@@ -202,9 +202,12 @@ def _rtt(axes: Axes, flow: Flow, _way: str, span: Span | None) -> None:
     values = [value for _, value in samples] + [value / 1e6 for _, value in graph.rto]
     positive = [value for value in values if value > 0]
     if positive and max(positive) > 8 * min(positive):
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes.set_yscale("log")
-        for put in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            put(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     elif values:
         axes.set_ylim(bottom=0)
     _ticks_below(axes, [], graph.timeouts)

@@ -216,15 +216,32 @@ def test_a_capture_that_another_tool_wrote_is_read(exports: Exports, tmp_path: P
 def test_tshark_reads_a_capture_from_a_pipe(module_stack: Stack) -> None:
     """`lvlip capture -w - | tshark -i -`."""
     capture = module_stack.popen(
-        ["-m", "levelip.cli", "capture", "-w", "-", "--at", "ip-tcp", "--at", "link", "--seconds", "2"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ["-m", "levelip.cli", "capture", "-w", "-", "--at", "link", "--proto", "icmp", "--count", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    assert capture.stderr is not None and b"capturing" in capture.stderr.readline()
     reader = subprocess.Popen(
         ["tshark", "-l", "-i", "-", "-T", "fields", "-e", "frame.interface_name", "-e", "icmp.type"],
         stdin=capture.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    time.sleep(1.0)
     module_stack.ask("ip", "ping", dst=module_stack.host)
     assert capture.wait(LIMIT_S) == 0
     output, _ = reader.communicate(timeout=LIMIT_S)
     assert {tuple(line.split()) for line in output.splitlines()} >= {("link", "8"), ("link", "0")}
+
+
+SHOWING = (
+    "status", "list", "ss -a", "stat", "stat --drops", "neigh", "route", "route cache", "address", "group", "get tcp",
+    "config", "fault show", "explain", "ping -c 1 10.0.0.1", "metrics --once",
+)  # fmt: skip
+
+
+def test_every_command_that_shows_something_writes_one_json_value_a_line(module_stack: Stack, exports: Exports) -> None:
+    empty = set()
+    for command in SHOWING:
+        lines = module_stack.lvlip(*command.split(), "--json").stdout.splitlines()
+        for line in lines:
+            assert isinstance(json.loads(line), dict), (command, line)
+        if not lines:
+            empty.add(command)
+    assert empty <= {"fault show", "route cache", "group"}, empty

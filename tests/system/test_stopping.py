@@ -87,6 +87,21 @@ def patient_both_ways(host: str, port: int, seed: int, size: int) -> str:
         return streams.both_ways(sock, seed, size)
 
 
+def look_and_step(stack: Stack, debugger: Debugger) -> None:
+    """Whatever is held can be listed, shown and stepped; what is no packet cannot be changed."""
+    listed = stack.lvlip("held", "list").stdout.splitlines()
+    frames = debugger.held()
+    assert len(listed) == 1 + len(frames)
+    for one in {(one.seam, one.kind): one for one in frames}.values():
+        assert one.name in stack.lvlip("held", "show", one.name).stdout
+        if one.seam in ("tcp-gateway", "gateway-client"):
+            with pytest.raises(ControlError, match="only packets can be changed"):
+                debugger.drop(one.name)
+    for point in {f"{one.seam}:{one.way}" for one in frames}:
+        assert debugger.step(at=point)
+    assert len(debugger.step(30)) == 30
+
+
 @pytest.mark.matrix(ids={"2 s"})
 @pytest.mark.parametrize("seconds", [2, 60], ids=lambda seconds: f"{seconds} s")
 def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugger, seconds: int) -> None:
@@ -115,6 +130,7 @@ def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugge
         assert after.now == stood
         assert all(queue.held <= 1000 + 128 for queue in after.queues)
         assert sum(queue.held for queue in after.queues) > 0
+        look_and_step(stack, debugger)
         debugger.resume()
         assert ours.result(LIMIT_S) == digest(stream(1, size))
     assert got == [digest(stream(2, size))]
@@ -231,10 +247,10 @@ def test_a_live_connection_gets_a_packet_that_nobody_sent(stack: Stack, debugger
 
 
 def test_an_event_stops_the_stack(stack: Stack, debugger: Debugger) -> None:
-    """`event retransmit and conn.cwnd < 20`: met while all packets are lost on the cable; it says about whom."""
+    """`event retransmit and conn.cwnd < 20`: met while a third of the packets is lost; it says about whom."""
     assert stack.namespace is not None
     with KernelServer(stack.namespace, stack.host, streams.answers_digest) as server:
-        debugger.add_breakpoint("event retransmit and conn.cwnd < 20", once=True)
+        debugger.add_breakpoint(f"event retransmit and conn.cwnd < 20 and conn.remote_port == {server.port}", once=True)
         stack.ask("link", "fault.set", seam="link", direction="down", loss=0.3, seed=5)
         ours = stack.submit(streams.app_upload, stack.host, server.port, 3, 3_000_000)
         state = debugger.wait_for_stop(30)
@@ -349,6 +365,61 @@ def test_the_command_line_and_a_script(stack: Stack, tmp_path: Path) -> None:
     wrong = stack.lvlip("debug", "--batch", "-x", str(script), check=False)
     assert wrong.returncode == 1 and "t99999 is not held any more" in wrong.stderr
     assert not stack.ask("tcp", "status")["held"]
+
+
+_SESSION = """
+import sys
+from levelip.cli.common import Stack
+from levelip.cli.prompt import Prompt
+prompt = Prompt(Stack(*sys.argv[1:3]))
+for line in sys.stdin:
+    prompt.carry_out(line.strip(), echo=True)
+    sys.stdout.flush()
+"""
+"""Carries out every line, also after one that failed."""
+
+
+def test_every_command_as_it_is_typed(stack: Stack, tmp_path: Path) -> None:
+    """In one session: packets put in, looked at, changed, moved, delayed, dropped and let go; breakpoints; a timer."""
+    whose = f"'{stack.address}:9>{stack.host}:4000'"
+    lines = [
+        ("hold", "the clock stands"),
+        (f"inject ip-tcp:up 'S 5:5(0) win 77' --conn {whose}", "at ip-tcp:up, held as t"),
+        ("held dup .", "right behind it"),
+        ("edit . tcp.window_size_value=78", "win 78"),
+        ("edit . ip.ttl=300", "ip.ttl"),
+        ("p .", "tcp.window_size_value"),
+        ("move . last", "is at place 1 of its queue"),
+        ("l ip-tcp", "win 78"),
+        ("delay . 10s", "goes 10s after the stack goes on"),
+        ("l tcp", "ms left"),
+        ("drop .", "dropped t"),
+        (f"inject link-ip:up --set tcp.flags.syn=1 --set tcp.dstport=9 --conn {whose}", "at link-ip:up, held as i"),
+        ("release --all --at link-ip", "held at ip-tcp"),
+        ("b tcp.flags.syn --at link", "breakpoint 1: tcp.flags.syn --at link"),
+        ("b tcp.flags.sin", "did you mean tcp.flags.syn"),
+        ("disable 1", "disabled: 1"),
+        ("info b", "packet  off"),
+        ("enable 1", "enabled: 1"),
+        ("d 1", "removed: 1"),
+        ("d 1", "there is no breakpoint 1"),
+        ("inject link:sideways 'S'", "is no seam"),
+        (f"inject link:up --file {tmp_path / 'none'}", "does not exist"),
+        ("s --at ip-tcp:up", "drop, for a port where nobody listens"),
+        ("s --timer", "the clock jumped by"),
+        ("status", "by lvlip debug (pid"),
+        ("c &", "goes on"),
+    ]
+    script = "\n".join(line for line, _ in lines)
+    child = stack.popen(
+        ["-c", _SESSION, stack.name, str(stack.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    output, _ = child.communicate(script, timeout=60)
+    parts = output.split("(lvlip) ")[1:]
+    assert len(parts) == len(lines), output
+    for part, (line, told) in zip(parts, lines, strict=True):
+        assert part.startswith(line) and told in part, f"{told!r} is not in: {part}"
 
 
 def test_ctrl_c_holds_at_the_prompt(stack: Stack) -> None:
