@@ -5,7 +5,7 @@ from __future__ import annotations
 from layers.tcp import mtu_probe
 from layers.tcp.closing import gone
 from layers.tcp.congestion import chosen
-from layers.tcp.connection import Connection, Options
+from layers.tcp.connection import PROGRESS_EVERY, Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
 from layers.tcp.loss import tell_cwnd, tell_rtt
@@ -187,6 +187,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     ctx.counters["connections_established"] += 1
     if conn.ecn.on:
         ctx.counters["ecn_connections"] += 1
+    conn.progress_at = now + PROGRESS_EVERY
     arm_keepalive(ctx, conn, now)
     mtu_probe.begin(ctx, conn, now)
     tx.limit = tx.grant()

@@ -326,7 +326,7 @@ def _conflict(data: _Taken) -> str:
 
 
 def _claim(data: _Taken) -> str:
-    return f"our addresses: {_change(data)}" if "new" in data else ""
+    return f"{data('address') or 'our addresses'}: {_change(data)}" if "new" in data else ""
 
 
 def _route(data: _Taken) -> str:
