@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "paths":   ("paths", "Group packets by the way they took through the layers, with times."),
         "why":     ("why", "Tell the story of a packet or connection, and what went wrong first."),
         "explain": ("explain", "Explain a reason or a finding: rule, and what to do."),
+        "web":     ("web", "Show it all in a browser: live, a capture, a recording."),
         "record":  ("record", "Record what enters every layer, or write what the flight recorder holds."),
         "replay":  ("replay", "Run a recording again, call by call, and look around in it."),
     },
