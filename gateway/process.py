@@ -37,7 +37,7 @@ def build(runtime: Runtime) -> Parts:
     pipes = [Pipe(runtime, "tcp", "tcp-gateway", TcpToGateway, lossless=True)]
     if "udp" in runtime.config.stack.layers:
         pipes.append(Pipe(runtime, "udp", "udp-gateway", UdpToGateway, lossless=True))
-    return Parts(core, [*pipes, door])
+    return Parts(core, config, [*pipes, door])
 
 
 def _allow_descriptors() -> None:

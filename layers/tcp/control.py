@@ -12,7 +12,7 @@ from layers.tcp.info import ss_row
 from layers.tcp.ports import TABLE
 from levelip.config import TcpConfig
 from levelip.frames.core import ControlError
-from levelip.wire.addr import format_address
+from levelip.wire.addr import format_address, parse_address
 
 FIXED = ("send_ring", "receive_ring", "connections", "congestion")
 """Settings that decide where memory lies, or that have one value only: a restart of the layer is needed."""
@@ -24,7 +24,9 @@ def run_command(ctx: Context, name: str, args: dict[str, Any], now: int) -> dict
         return {"sockets": list_sockets(ctx, now)}
     if name == "conn":
         return whole_connection(ctx, args, now)
-    raise ControlError(f"{name}: tcp knows ss and conn")
+    if name == "figures":
+        return figures(ctx, args["conn"], now)
+    raise ControlError(f"{name}: tcp knows ss, conn and figures")
 
 
 def list_sockets(ctx: Context, now: int) -> list[dict[str, Any]]:
@@ -82,6 +84,21 @@ def whole_connection(ctx: Context, args: dict[str, Any], now: int) -> dict[str, 
     tcb["remote"] = format_address(conn.remote)
     tcb["state"] = conn.state.name
     return {"name": conn.name, "tcb": tcb, "ss": ss_row(conn, now)}
+
+
+def figures(ctx: Context, name: str, now: int) -> dict[str, Any]:
+    """The row of `ss` of the connection of that name ("10.0.0.2:80>10.0.0.1:4711"), found without a search."""
+    local, _, remote = name.partition(">")
+    ends = [end.rpartition(":") for end in (local, remote)]
+    try:
+        packed = [parse_address(host) for host, _, _ in ends]
+        ports = [int(port).to_bytes(2, "big") for _, _, port in ends]
+    except (ValueError, OverflowError):
+        raise ControlError(f"figures: {name!r} is no connection's name, as 10.0.0.2:80>10.0.0.1:4711") from None
+    conn = ctx.connections.get(packed[0] + packed[1] + ports[1] + ports[0])
+    if conn is None:
+        raise ControlError(f"figures: there is no connection {name}")
+    return ss_row(conn, now)
 
 
 def change_setting(ctx: Context, key: str, value: Any, now: int) -> None:

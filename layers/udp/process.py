@@ -21,7 +21,7 @@ def build(runtime: Runtime) -> Parts:
         Pipe(runtime, "ip", "ip-udp", IpToTransport, lossless=False),
         Pipe(runtime, "gateway", "udp-gateway", GatewayToUdp, lossless=True),
     ]
-    return Parts(core, ports)
+    return Parts(core, config, ports)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,6 +44,7 @@ class Stack:
     name: str | None = None
     root: str | None = None
     json: bool = False
+    tool: str = ""  # how a debugger calls itself that runs several commands; empty: each by its own name
     _run: RunDirectory | None = field(default=None, repr=False)
 
     @property

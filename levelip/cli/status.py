@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import click
+import msgspec
 
 from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Stack, StackCommand, columns
@@ -29,6 +30,8 @@ def command(context: click.Context) -> None:
     else:
         supervisor = f"supervisord pid {data['supervisor']}" if data["supervisor"] else "no supervisord"
         click.echo(f"stack {data['name']!r}, {supervisor}, {data['run']}{', HELD' if data['held'] else ''}")
+        if data["hold"]:
+            click.echo(_held_text(data["hold"], stack))
         rows = [
             (one["layer"], one["state"], one["pid"] or "", duration(one["uptime_ns"]), _note(one))
             for one in data["layers"]
@@ -64,20 +67,55 @@ def collect(stack: Stack) -> dict[str, Any]:
                 "supervisor_state": program.state if program else None,
             }
         )
+    hold = held_by(stack)
     return {
         "name": run.name,
         "run": str(run.path),
         "supervisor": running[1] if running else None,
         "ready": bool(rows) and all(row["state"] == "ready" for row in rows),
-        "held": any(_held(stack, row["layer"]) for row in rows[:1] if row["epoch"]),
+        "held": hold is not None,
+        "hold": hold,
         "layers": rows,
         "time": time.time(),
     }
 
 
-def _held(stack: Stack, layer: str) -> bool:
-    status = layer_status(stack, layer)
-    return bool(status and status["held"])
+def held_by(stack: Stack) -> dict[str, Any] | None:
+    """Who holds the stack since when and where; None while it runs."""
+    from levelip.debug import holding
+    from levelip.ipc.clock import StackClock
+
+    if not stack.run.clock.exists() or not stack.running():
+        return None
+    clock = StackClock(stack.run.clock)
+    try:
+        held, why = clock.held, clock.why()
+    finally:
+        clock.close()
+    if not held:
+        return None
+    facts: dict[str, Any] = {"by": None, "alive": False, "since": None, "at": [], "stop": None}
+    if why is not None:
+        facts = {
+            "by": msgspec.to_builtins(why.holder),
+            "alive": holding.alive(why.holder),
+            "since": why.since,
+            "at": list(why.at),
+            "stop": why.stop or None,
+        }
+    return {**facts, "text": holding.describe(why)}
+
+
+def _held_text(hold: dict[str, Any], stack: Stack) -> str:
+    """Since when, by whom, why, and how to go on."""
+    lines = [f"held {hold['text']}"]
+    if hold["at"]:
+        lines.append(f"only at {', '.join(hold['at'])}")
+    if hold["stop"]:
+        lines.append(f"by breakpoint {hold['stop']['breakpoint']} in {hold['stop']['process']}: {hold['stop']['text']}")
+    flag = " --force" if hold["alive"] else ""
+    lines.append(f"look with lvlip held list{stack.name_flag()}, go on with lvlip continue{stack.name_flag()}{flag}")
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def configured(stack: Stack) -> list[str]:

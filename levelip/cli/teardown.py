@@ -10,13 +10,17 @@ from typing import Any
 
 from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Failure, Stack, alive
+from levelip.ipc.breakpoints import BREAKPOINTS
 from levelip.ipc.rundir import RunDirectory
 
 DEVICE_FILE = "device.json"
 """Written by `up`: {"name", "created"}; a device that link made, and did not find, `down` removes."""
 NET_FILE = "net.json"
 """Written by `lvlip net up`, which wants the device to stay until `lvlip net down`."""
-_TRANSIENT = ("supervisord.conf", "supervisord.pid", "supervisor.sock", "config.toml", "settings.json", "clock")
+_TRANSIENT = (
+    "supervisord.conf", "supervisord.pid", "supervisor.sock", "config.toml", "settings.json", "clock", BREAKPOINTS,
+    f"{BREAKPOINTS}.lock",
+)  # fmt: skip
 
 
 def bring_down(stack: Stack) -> list[str]:

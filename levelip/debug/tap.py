@@ -62,6 +62,16 @@ def above(process: str) -> str:
     return _UPPER[process][0]
 
 
+def lower_seams(process: str) -> tuple[str, ...]:
+    """All on its lower side."""
+    return _LOWER[process]
+
+
+def upper_seams(process: str) -> tuple[str, ...]:
+    """All on its upper side."""
+    return _UPPER[process]
+
+
 def seams_of(process: str) -> tuple[str, ...]:
     """All seams of a process, the lower ones first."""
     return _LOWER[process] + _UPPER[process]

@@ -143,10 +143,14 @@ class Local(Struct, array_like=True, tag=9):
 
 class PathMtu(Struct, array_like=True, tag=10):
     """transport → ip: packets to `dst` may have `mtu` bytes at most, as an ICMP error said that the
-    transport found to be about a segment of its own in flight (RFC 5927 7.2); ip remembers it for a while."""
+    transport found to be about a segment of its own in flight (RFC 5927 7.2).
+
+    ip remembers it for `ms`, after which the transport, too, tries larger ones again; 0: for ip's own time.
+    """
 
     dst: Address
     mtu: U32
+    ms: U32 = 0
 
 
 class Doubt(Struct, array_like=True, tag=11):
@@ -155,7 +159,7 @@ class Doubt(Struct, array_like=True, tag=11):
     dst: Address
 
 
-class Refused(Struct, array_like=True, tag=12):
+class Refused(Struct, array_like=True, tag=14):
     """transport → ip: nobody takes this datagram; its sender hears so by ICMP if that is allowed (RFC 1122 3.2.2).
 
     `network` is the IP header that it came with, `head` its first bytes; `flags` as they came (BROADCAST: in silence).
@@ -169,10 +173,22 @@ class Refused(Struct, array_like=True, tag=12):
     flags: U16 = 0
 
 
-class Groups(Struct, array_like=True, tag=13):
+class Groups(Struct, array_like=True, tag=15):
     """transport → ip: the multicast groups that its sockets are in; replaces what was told before."""
 
     groups: list[Address]
+
+
+class Progress(Struct, array_like=True, tag=12):
+    """transport → ip: `dst` has acknowledged new data, so what is sent there arrives (RFC 4861 7.3.1); now and then."""
+
+    dst: Address
+
+
+class Confirmed(Struct, array_like=True, tag=13):
+    """ip → link: what goes by `next_hop` arrives, as a transport knows: the neighbour need not be asked for a while."""
+
+    next_hop: NextHop
 
 
 class Route(Struct, array_like=True):
@@ -235,6 +251,6 @@ class DeviceState(Struct, array_like=True, tag=8):
 
 
 LinkToIp = Packet | LinkState | Unreachable
-IpToLink = Packet | Local
+IpToLink = Packet | Local | Confirmed
 IpToTransport = Segment | Routes | IcmpError
-TransportToIp = Segment | PathMtu | Doubt | Refused | Groups
+TransportToIp = Segment | PathMtu | Doubt | Progress | Refused | Groups

@@ -1,7 +1,8 @@
 """The one loop that all shells share: ports on one side, a core on the other. It alone knows ZeroMQ and the clock.
 
 Each round: take what has come, feed the core, run due timers, carry out Stores, flush in batches, tell the tap bus.
-While stack time is held, cores are not fed and no timer runs; control, tap bus and hellos go on.
+While stack time stands, what comes is held before the core and no timer runs (levelip.ipc.stopping); control, tap bus
+and hellos go on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -26,15 +27,21 @@ from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint, Stage
+from levelip.ipc.stopping import Stopping
 from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
+from levelip.tracing.events import Event
+
+if TYPE_CHECKING:
+    from levelip.ipc.addondesk import AddonDesk
 
 _RECEIVE = 128  # frames from one port in one round
 _IDLE_MS = 250  # longest sleep: hellos, housekeeping
 _HELD_MS = 20  # longest sleep while stack time stands: how late its going on may be noticed
 
 Extra = Callable[[str, dict[str, Any]], dict[str, Any] | None]
+Command = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 class Loop:
@@ -51,9 +58,10 @@ class Loop:
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
         self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
         self.faults = Faults(runtime)
+        self._desk: AddonDesk | None = None
         # by port, and only where something stands
-        self._inbound: dict[str, SeamPoint] = {}
-        self._outbound: dict[str, SeamPoint] = {}
+        self.inbound: dict[str, SeamPoint] = {}
+        self.outbound: dict[str, SeamPoint] = {}
         self._pooled: list[Place] = []  # slots that came with this round's frames
         self._poller = Poller()
         self._sources: list[list[Pollable]] | None = None  # what the poller sleeps on
@@ -63,7 +71,12 @@ class Loop:
         self._again = set(self._everything)
         self._asked = True  # the control socket was used since it was last seen to be empty
         self._interest = False
-        self._held = False  # stack time stood when it was last looked at
+        self._full: set[Port] = set()  # ports that are not read, since what stands before the core can hold no more
+        self.watching = False  # events are looked at after each call, not after each round
+        self.witness: list[tuple[Port, Any]] | None = None  # told what the core puts out, during a debugger's step
+        self.stopping = Stopping(self)
+        # control commands of the parts of this package, by what stands before the first dot
+        self.commands: dict[str, Command] = {"debug": self.stopping.command, "addon": self._addon}
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -96,31 +109,60 @@ class Loop:
         if self._control in ready:
             self._control.serve()
             self._asked = True
-        if self.tap.interest is not self._interest:
-            core.interest = self._interest = self.tap.interest
+        stopping = self.stopping
+        interest = self.tap.interest or stopping.interest
+        if interest is not self._interest:
+            core.interest = self._interest = interest
         now = clock.running()
-        self._held = now is None
-        if now is not None:
+        if (now is None) is not stopping.standing or (now is None and stopping.outdated):
+            stopping.look()
+            self._again = set(self._everything)
+        if self._full:
+            self._look_for_room()
+        if now is None:
+            self._stand_still(ready)
+        else:
             for port in self.ports.values():
                 if port in ready:
                     self._take(port, now)
-            for name, point in self._inbound.items():
-                self._feed(self.ports[name], point.due(now), now)
+            if self.inbound:
+                for name, point in list(self.inbound.items()):
+                    self.feed(self.ports[name], point.due(now), now)
             due = core.next_timer()
-            if due is not None and due <= now:
+            if due is not None and due <= now and not stopping.standing:
                 core.handle_timer(now)
-            self._flush(now)
+                if self.watching:
+                    stopping.met_deadline(due, now)
+            self.flush(now)
             self.runtime.memory.sweep(now)
+            if stopping.draining:
+                stopping.tidy()
         for pipe in self._pipes:
             pipe.tick()
 
+    def _stand_still(self, ready: set[Any]) -> None:
+        """A round while stack time stands: what comes is held; layers that are not held go on at this one instant."""
+        now = self.runtime.clock.now()
+        for port in self.ports.values():
+            if port in ready:
+                self._take(port, now)
+        if not self.stopping.quiet:
+            self.flush(now)
+
+    def _look_for_room(self) -> None:
+        """Read the ports again that had to wait."""
+        for port in list(self._full):
+            point = self.inbound.get(port.name)
+            if point is None or not point.full:
+                self._full.discard(port)
+                self._again.add(port)
+
     def _wait(self) -> set[Any]:
         """Sleep until something can be done; the ports, control server and tap bus that something has come for."""
-        held = self._held
+        held = self.stopping.standing
         sources: list[list[Pollable]] = []
-        if not held:
-            for port in self.ports.values():
-                sources += (port.readable(), port.writable())
+        for port in self.ports.values():
+            sources += (port.readable() if port not in self._full else [], port.writable())
         if sources != self._sources:
             self._sources = sources
             self._watch(sources)
@@ -129,7 +171,7 @@ class Loop:
             self._asked = False
             unsure = [*unsure, (self._control.socket, self._control, False), (self.tap.socket, self.tap, False)]
         ready = sure(unsure) if unsure else set()
-        if not held and self._again:
+        if self._again:
             ready |= self._again
             self._again.clear()
         patience = 0 if ready else _HELD_MS if held else self._patience_ms()
@@ -162,7 +204,7 @@ class Loop:
     def _patience_ms(self) -> int:
         """Until the next deadline of the core or a seam's stage, rounded up."""
         deadline = self.core.next_timer()
-        for points in (self._inbound, self._outbound):
+        for points in (self.inbound, self.outbound):
             for point in points.values():
                 due = point.next_timer()
                 if due is not None and (deadline is None or due < deadline):
@@ -173,15 +215,29 @@ class Loop:
         return 0 if left <= 0 else min(_IDLE_MS, -(-left // 1_000_000))
 
     def _take(self, port: Port, now: int) -> None:
+        point = self.inbound.get(port.name)
+        if point is not None and point.full:
+            self._full.add(port)
+            return
         frames = port.receive(_RECEIVE, now)
         if not frames:
             return
         if len(frames) >= _RECEIVE:
             self._again.add(port)
-        point = self._inbound.get(port.name)
         if point is not None:
             frames = point.push(frames, now)
-        self._feed(port, frames, now)
+        self.feed(port, frames, now)
+
+    def feed(self, port: Port, frames: list[Any], now: int) -> None:
+        """Frames into the core. While events are waited for, one by one: what comes after a stop is held."""
+        if not self.watching:
+            self._feed(port, frames, now)
+            return
+        for index, frame in enumerate(frames):
+            self._feed(port, [frame], now)
+            if self.stopping.after_call():
+                self.stopping.put_back(port, frames[index + 1 :])
+                return
 
     def _feed(self, port: Port, frames: list[Any], now: int) -> None:
         if not frames:
@@ -195,7 +251,8 @@ class Loop:
                 pooled.append(payload)
             receive(frame, now)
 
-    def _flush(self, now: int) -> None:
+    def flush(self, now: int) -> None:
+        """Send what the core has to send, and tell of its events."""
         ports = self.ports
         gone: set[tuple[int, int]] = set()  # slots that went on to the next process
         again = True
@@ -213,15 +270,18 @@ class Loop:
                     batch.append(frame)
                 else:
                     batches[name] = [frame]
+            if self.watching:
+                self.stopping.after_call()
             for name, frames in batches.items():
                 again |= room[name] <= len(frames)  # it took what there was room for; there may be more
                 self._send(ports[name], frames, now, gone)
-        for name, point in self._outbound.items():
-            if frames := point.due(now):
-                self._emit(self.ports[name], frames, now, gone)
+        if self.outbound:
+            for name, point in list(self.outbound.items()):
+                if frames := point.due(now):
+                    self._emit(self.ports[name], frames, now, gone)
         events = self.core.events()
-        if events and self.tap.interest:
-            self.tap.publish_events(events)
+        if events:
+            self.tell(events)
         if self._pooled:
             free = self.runtime.memory.free
             for place in self._pooled:
@@ -229,11 +289,24 @@ class Loop:
                     free(place)
             self._pooled.clear()
 
+    def tell(self, events: list[Event]) -> None:
+        """Events to whoever listens."""
+        if self.tap.interest:
+            self.tap.publish_events(events)
+        if self.watching:
+            self.stopping.saw(events)
+
     def _send(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
-        point = self._outbound.get(port.name)
+        if self.witness is not None:
+            self.witness += [(port, frame) for frame in frames]
+        point = self.outbound.get(port.name)
         if point is not None:
             frames = point.push(frames, now)
         self._emit(port, frames, now, gone)
+
+    def emit(self, port: Port, frames: list[Any], now: int) -> None:
+        """Frames out of a port, past what stands there."""
+        self._emit(port, frames, now, set())
 
     def _emit(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
         if self.tap.frames:
@@ -276,6 +349,9 @@ class Loop:
             }.get(name)
             if own is not None:
                 return own(args)
+            part = self.commands.get(name.partition(".")[0])
+            if part is not None:
+                return part(name, args)
             if self._extra is not None and (answer := self._extra(name, args)) is not None:
                 return answer
             now = self.runtime.clock.now()
@@ -283,11 +359,14 @@ class Loop:
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             raise ControlError(f"{name}: bad arguments: {error!r}") from None
         if not self.runtime.clock.held:
-            self._flush(now)
+            self.flush(now)
         return answer
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
-        neighbours = {pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0} for pipe in self._pipes}
+        neighbours = {
+            pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0, "waiting": pipe.waiting}
+            for pipe in self._pipes
+        }
         waiting = [name for name, facts in neighbours.items() if not facts["up"]]
         return {
             "process": self.runtime.name,
@@ -344,7 +423,7 @@ class Loop:
 
     def _fault_clear(self, args: dict[str, Any]) -> dict[str, Any]:
         cleared = []
-        for points in (self._inbound, self._outbound):
+        for points in (self.inbound, self.outbound):
             for name, point in list(points.items()):
                 if args.get("seam") in (None, point.seam) and point.get("fault") is not None:
                     self.faults.forget(name, point.way)
@@ -365,10 +444,18 @@ class Loop:
         waiting = point.take(name, now)
         if not point:
             del points[port]
-        if points is self._inbound:
-            self._feed(self.ports[port], waiting, now)
+        if points is self.inbound:
+            self.feed(self.ports[port], waiting, now)
         else:
-            self._emit(self.ports[port], waiting, now, set())
+            self.emit(self.ports[port], waiting, now)
+
+    def _addon(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Commands about addons; what they need is made when the first one comes."""
+        if self._desk is None:
+            from levelip.ipc.addondesk import AddonDesk
+
+            self._desk = AddonDesk(self.runtime, self.tap, sides=self._sides, stand=self._stand, remove=self._remove)
+        return self._desk.command(name, args)
 
     def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
         """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at
@@ -381,7 +468,7 @@ class Loop:
                 continue
             ways = self.faults.ways(port)
             if direction in ("up", "both") and "up" in ways:
-                found.append((self._inbound, port, "up"))
+                found.append((self.inbound, port, "up"))
             if direction in ("down", "both") and "down" in ways:
-                found.append((self._outbound if port.name == "device" else self._inbound, port, "down"))
+                found.append((self.outbound if port.name == "device" else self.inbound, port, "down"))
         return found

@@ -39,6 +39,11 @@ class SeamPoint:
         """Whether anything stands here."""
         return bool(self._stages)
 
+    @property
+    def full(self) -> bool:
+        """Whether a stage can keep no more: then the port is not read."""
+        return any(getattr(stage, "full", False) for stage in self._stages.values())
+
     def get(self, name: str) -> Stage | None:
         """The stage of this name (of ORDER)."""
         return self._stages.get(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from levelip.ipc.clock import StackClock
+from levelip.ipc.clock import Hold, Holder, StackClock
 
 
 def test_stack_time_is_monotonic_time_less_the_time_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +44,45 @@ def test_a_new_process_finds_the_clock_as_it_was(tmp_path: Path) -> None:
     again = StackClock(tmp_path / "clock")
     assert again.held
     assert again.now() == stood
+
+
+def test_who_holds_and_why_stands_on_the_page(tmp_path: Path) -> None:
+    """For any process, also after the holder has ended; it is gone when time runs again."""
+    one, other = StackClock(tmp_path / "clock"), StackClock(tmp_path / "clock")
+    assert other.why() is None
+    why = Hold(Holder(12, 34, "me", "lvlip hold"), 5.0, ["ip-tcp up"], {"breakpoint": 1}, ["t1"])
+    assert one.hold(why)
+    one.close()
+    assert other.why() == why
+    generation = other.generation
+    assert other.explain(Hold(why.holder, 5.0))
+    assert other.generation != generation
+    assert other.why() == Hold(why.holder, 5.0)
+    assert other.resume()
+    assert other.why() is None
+    assert not other.explain(why)
+
+
+def test_an_account_that_is_too_long_is_cut_to_who_and_where(tmp_path: Path) -> None:
+    """A stop with a huge expression must not break the page."""
+    clock = StackClock(tmp_path / "clock")
+    holder = Holder(1, 2, "me", "x")
+    clock.hold(Hold(holder, 1.0, ["link up"], {"text": "a" * 5000}))
+    assert clock.why() == Hold(holder, 1.0, ["link up"])
+
+
+def test_time_jumps_ahead_while_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 s are skipped after 5 s of standing: afterwards stack time is 55 s ahead of the monotonic clock."""
+    at = 1_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: at)
+    clock = StackClock(tmp_path / "clock")
+    assert not clock.advance(2_000)
+    clock.hold()
+    at = 1_005
+    assert clock.advance(1_060)
+    assert clock.now() == 1_060
+    assert not clock.advance(1_060)
+    assert not clock.advance(1_059)
+    assert clock.resume()
+    assert clock.now() == clock.running() == 1_060
+    assert clock.read() == (0, -55)

@@ -122,11 +122,29 @@ def test_control_ss_and_conn() -> None:
     assert (conn["state"], conn["recv_q"], conn["send_q"], conn["remote"]) == ("ESTABLISHED", 5, 50, "10.0.0.1")
     assert conn["info"]["snd_cwnd"] == 10 and conn["info"]["bytes_acked"] == 50 and "retransmit" in conn["timers"]
     whole = c.core.control(1, "conn", {"conn": conn["local"] + ":80>10.0.0.1:4711"}, c.now)
+    assert c.core.control(1, "figures", {"conn": whole["name"]}, c.now) == whole["ss"]
+    for name in ("", "10.0.0.2:80", "10.0.0.2:x>10.0.0.1:1", "10.0.0.2:99999>10.0.0.1:1", "10.0.0.2:81>10.0.0.1:1"):
+        with pytest.raises(ControlError, match="figures: "):
+            c.core.control(1, "figures", {"conn": name}, c.now)
     json.dumps(whole)
     assert whole["tcb"]["state"] == "ESTABLISHED" and whole["tcb"]["tx"]["snd_una"] == 50
     for name, args in (("nonsense", {}), ("conn", {}), ("conn", {"sock": 1})):
         with pytest.raises(ControlError):
             c.core.control(1, name, args, c.now)
+
+
+def test_control_totals_counts_what_ss_lists() -> None:
+    """By state, listeners and TIME-WAIT records included; and what waits."""
+    c = established()
+    totals = c.core.control(1, "totals", {}, c.now)
+    assert {state: count for state, count in totals["states"].items() if count} == {"LISTEN": 1, "ESTABLISHED": 1}
+    assert len(totals["states"]) == 11
+    assert (totals["half_open"], totals["untaken"], totals["orphans"]) == (0, 0, 0)
+    assert set(totals["waiting"]) == {"ip", "gateway"}
+    c = time_wait()
+    counts = c.core.control(1, "totals", {}, c.now)["states"]
+    rows = c.core.control(1, "ss", {}, c.now)["sockets"]
+    assert (counts["TIME_WAIT"], sum(counts.values())) == (1, len(rows))
 
 
 def test_time_wait_is_listed() -> None:

@@ -151,3 +151,11 @@ def _short_rate(bits: int) -> str:
         if bits % _BITS[unit] == 0:
             return f"{bits // _BITS[unit]}{unit}"
     return f"{bits}bit"
+
+
+def parse_time(text: str) -> int:
+    """ "20ms" or "1.5 s" in ns; BadFault for anything else."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise BadFault(f"{text!r} is no time: a number with ns, us, ms or s, as 20ms")
+    return int(float(match[1]) * _NS[match[2]])

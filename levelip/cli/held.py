@@ -1,0 +1,187 @@
+"""`lvlip held`: the frames that wait while a stack is held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
+from levelip.cli.debugcomplete import field_changes, frame_names, place_names
+from levelip.debug.faultspec import BadFault, parse_time
+
+_FRAME = click.argument("frame", metavar="FRAME", shell_complete=frame_names)
+_FRAMES = click.argument("frames", nargs=-1, required=True, metavar="FRAME...", shell_complete=frame_names)
+_FORCE = click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
+
+
+@click.group(cls=StackGroup)
+def command() -> None:
+    """List, show and change the frames that wait while the stack is held.
+
+    Frames have names: l1 is the first that link held, i, t and g those of ip, tcp and gateway; a dot is the one that
+    `lvlip step` would take. Only packets can be changed (at link, link-ip and ip-tcp); between tcp, gateway and
+    programs there are streams, which lose nothing.
+    """
+
+
+@command.command("list", cls=StackCommand)
+@click.argument("where", required=False, metavar="[LAYER|SEAM]", shell_complete=place_names)
+@click.pass_obj
+def list_(stack: Stack, where: str | None) -> None:
+    """List what is held: before one layer, at one seam (also as ip-tcp:up), or everywhere."""
+    from levelip.cli.debugtext import debugging, frame_json, held_table
+
+    with debugging(stack, tool="lvlip held") as debugger:
+        frames = debugger.held(where)
+        now = debugger.state().now
+    if stack.json:
+        for one in frames:
+            stack.emit(frame_json(one))
+    else:
+        click.echo(held_table(frames, now) if frames else "no frames are held")
+
+
+@command.command(cls=StackCommand)
+@_FRAME
+@click.pass_obj
+def show(stack: Stack, frame: str) -> None:
+    """Show a held frame: every field, and its bytes."""
+    from levelip.cli.debugtext import debugging, show_json, show_lines
+
+    with debugging(stack, tool="lvlip held") as debugger:
+        row, whole = debugger.frame(frame)
+    if stack.json:
+        stack.emit(show_json(row, whole))
+    else:
+        click.echo("\n".join(show_lines(row, whole)))
+
+
+@command.command(cls=StackCommand)
+@_FRAME
+@click.argument("changes", nargs=-1, metavar="FIELD=VALUE...", shell_complete=field_changes)
+@click.option("--remove", "removed", multiple=True, metavar="OPTION", help="Take a TCP option away. Repeatable.")
+@click.option("--keep-checksums", is_flag=True, help="Leave the checksums as they are, wrong on purpose.")
+@_FORCE
+@click.pass_obj
+def edit(
+    stack: Stack, frame: str, changes: tuple[str, ...], removed: tuple[str, ...], keep_checksums: bool, force: bool
+) -> None:
+    """Set fields of a held packet, by the names that `show` prints; checksums are computed anew.
+
+    \b
+    lvlip held edit t3 tcp.window_size_value=0
+    lvlip held edit l2 ip.ttl=1 --keep-checksums
+    lvlip held edit l2 tcp.options.mss_val=536 --remove tcp.options.sack_perm
+    """
+    from levelip.cli.debugtext import debugging, frame_json, frame_text
+    from levelip.tracing.edit import parse_changes
+
+    if not changes and not removed:
+        raise click.UsageError("nothing is to be changed: name FIELD=VALUE or --remove OPTION")
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        words = [*changes, *(f"-{name}" for name in removed)]
+        changed = debugger.edit(frame, parse_changes(words), checksums="keep" if keep_checksums else "mend")
+    if stack.json:
+        stack.emit(frame_json(changed))
+    else:
+        click.echo(f"{changed.name}: {frame_text(changed)}")
+
+
+@command.command(cls=StackCommand)
+@_FRAMES
+@_FORCE
+@click.pass_obj
+def drop(stack: Stack, frames: tuple[str, ...], force: bool) -> None:
+    """Throw held packets away (counted as debug_drop)."""
+    from levelip.cli.debugtext import debugging
+
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        names = []
+        for frame in frames:
+            names.append(debugger.name_of(frame))
+            debugger.drop(names[-1])
+    _tell(stack, {"dropped": names}, f"dropped {', '.join(names)}")
+
+
+@command.command(cls=StackCommand)
+@_FRAME
+@_FORCE
+@click.pass_obj
+def dup(stack: Stack, frame: str, force: bool) -> None:
+    """Put a second one of a held packet right behind it."""
+    from levelip.cli.debugtext import debugging
+
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        frame = debugger.name_of(frame)
+        copy = debugger.duplicate(frame)
+    _tell(stack, {"frame": frame, "copy": copy}, f"{copy} is a copy of {frame}, right behind it")
+
+
+@command.command(cls=StackCommand)
+@_FRAME
+@click.argument("time", metavar="TIME")
+@_FORCE
+@click.pass_obj
+def delay(stack: Stack, frame: str, time: str, force: bool) -> None:
+    """Let a held packet go only after TIME (20ms, 1s) of the stack's clock, which stands while the stack is held."""
+    from levelip.cli.debugtext import debugging
+
+    try:
+        ns = parse_time(time)
+    except BadFault as error:
+        raise Failure(f"TIME {time}: {error}") from None
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        frame = debugger.name_of(frame)
+        debugger.delay(frame, ns)
+    _tell(stack, {"frame": frame, "delay_ns": ns}, f"{frame} goes {time} after the stack goes on")
+
+
+@command.command(cls=StackCommand)
+@_FRAME
+@click.argument("place", metavar="PLACE")
+@_FORCE
+@click.pass_obj
+def move(stack: Stack, frame: str, place: str, force: bool) -> None:
+    """Let a held packet go at another PLACE of its queue: first, last, or a number from 0."""
+    from levelip.cli.debugtext import debugging
+
+    number = {"first": 0, "last": -1}.get(place, int(place) if place.isdigit() else None)
+    if number is None:
+        raise click.UsageError(f"PLACE is first, last or a number from 0, not {place!r}")
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        frame = debugger.name_of(frame)
+        there = debugger.move(frame, number)
+    _tell(stack, {"frame": frame, "place": there}, f"{frame} is at place {there} of its queue")
+
+
+@command.command(cls=StackCommand)
+@click.argument("frames", nargs=-1, metavar="FRAME...", shell_complete=frame_names)
+@click.option("--all", "everything", is_flag=True, help="All, or with --at all of one seam or layer, in their order.")
+@click.option("--at", metavar="LAYER|SEAM", help="With --all: only these.")
+@_FORCE
+@click.pass_obj
+def release(stack: Stack, frames: tuple[str, ...], everything: bool, at: str | None, force: bool) -> None:
+    """Let held frames go on to their layer now, before those in front of them; the stack stays held.
+
+    What the layer puts out is held at the next one, as after a step.
+    """
+    from levelip.cli.debugtext import as_json, debugging, fed_lines
+
+    if everything == bool(frames) or (at and not everything):
+        raise click.UsageError("name the frames, or say --all (with --at SEAM for those of one seam)")
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        names = [one.name for one in debugger.held(at)] if everything else list(frames)
+        for name in names:
+            fed = debugger.release(name)
+            if stack.json:
+                stack.emit(as_json(fed))
+            else:
+                click.echo("\n".join(fed_lines(fed)))
+
+
+def _tell(stack: Stack, data: dict[str, Any], text: str) -> None:
+    if stack.json:
+        stack.emit(data)
+    else:
+        click.echo(text)

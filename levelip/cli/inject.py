@@ -1,0 +1,97 @@
+"""`lvlip inject`: packets that nobody sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.debugcomplete import point_names
+
+
+@click.command(cls=StackCommand)
+@click.argument("where", metavar="SEAM:WAY", shell_complete=point_names)
+@click.argument("line", required=False)
+@click.option("--conn", metavar="LOCAL:PORT>REMOTE:PORT", default="", help="Whose packet it is, the stack's end first.")
+@click.option("--set", "words", multiple=True, metavar="FIELD=VALUE", help="A packet of these fields. Repeatable.")
+@click.option(
+    "--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Packets of a pcap or pcapng file.",
+)
+@click.option("--packet", "numbers", multiple=True, type=click.IntRange(min=1), help="With --file: only this one, "
+              "as Wireshark counts. Repeatable.")
+@click.option("-S", "--absolute", is_flag=True, help="Sequence numbers in LINE stand as on the wire, though tcp knows "
+              "the connection.")
+@click.option("--keep-checksums", is_flag=True, help="With --set: checksums that are not set stay wrong.")
+@click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
+@click.pass_obj
+def command(
+    stack: Stack,
+    where: str,
+    line: str | None,
+    conn: str,
+    words: tuple[str, ...],
+    path: Path | None,
+    numbers: tuple[int, ...],
+    absolute: bool,
+    keep_checksums: bool,
+    force: bool,
+) -> None:
+    """Put packets into the stack at a seam, as if they had just come by: link:up from the network, ip-tcp:down from
+    tcp to ip, and so on. Faults and addons of the seam do not touch them; breakpoints see them, and where the stack is
+    held they wait behind the others.
+
+    LINE is packetdrill's (docs/packet-scripts.md); numbers count from the connection's own if tcp knows it.
+
+    \b
+    lvlip inject ip-tcp:up '. 1:1001(1000) ack 1 win 500' --conn '10.0.0.2:80>10.0.0.1:4711'
+    lvlip inject link:up --set tcp.flags.reset=1 --set tcp.seq=7 --conn '10.0.0.2:80>10.0.0.1:4711'
+    lvlip inject link-ip:up --file weird.pcapng --packet 3
+    """  # fmt: skip
+    from levelip.cli.debugtext import debugging
+
+    if [bool(line), bool(words), bool(path)].count(True) != 1:
+        raise click.UsageError("say what to inject: a LINE, fields (--set) or a file (--file)")
+    if numbers and path is None:
+        raise click.UsageError("--packet goes with --file")
+    with debugging(stack, tool="lvlip inject", force=force) as debugger:
+        done = inject(
+            debugger, where, line=line, words=words, path=path, numbers=numbers, connection=conn, absolute=absolute,
+            keep_checksums=keep_checksums,
+        )  # fmt: skip
+    for one in done:
+        if stack.json:
+            stack.emit(one)
+        else:
+            click.echo(one["text"])
+    if not done:
+        raise Failure("there was nothing to inject")
+
+
+def inject(
+    debugger: Any, where: str, *, line: str | None = None, words: tuple[str, ...] = (), path: Path | None = None,
+    numbers: tuple[int, ...] = (), connection: str = "", absolute: bool = False, keep_checksums: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make the packets and put them in; what became of each: {"seam", "way", "id", "held", "text"}."""
+    from levelip.debug.injecting import make_target
+    from levelip.frames.packet import format_frame_id
+    from levelip.tracing.build import build_capture, build_fields, build_line
+    from levelip.tracing.edit import parse_changes
+
+    target = make_target(debugger, where, connection, absolute=absolute)
+    if line:
+        frames = [build_line(line, target)]
+    elif words:
+        frames = [build_fields(parse_changes(words), target, checksums="keep" if keep_checksums else "mend")]
+    else:
+        assert path is not None
+        frames = list(build_capture(path, target, numbers=numbers or None))
+    done = []
+    for frame in frames:
+        held = debugger.inject(frame, target.seam, target.direction)
+        number = format_frame_id(frame.id)
+        text = f"{number} at {target.seam}:{target.direction}" + (f", held as {held}" if held else ", passed on")
+        done.append({"seam": target.seam, "way": target.direction, "id": frame.id, "held": held, "text": text})
+    return done

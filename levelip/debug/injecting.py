@@ -1,0 +1,57 @@
+"""What stands around a packet that is put into a running stack: MAC addresses, sequence numbers, the interface."""
+
+from __future__ import annotations
+
+import secrets
+
+from levelip.debug.debugger import Debugger
+from levelip.debug.model import DebugError
+from levelip.debug.points import seam_and_way
+from levelip.frames.packet import FrameIds, Process
+from levelip.ipc.control import ControlError
+from levelip.tracing.build import Connection, Target, parse_connection
+from levelip.wire.addr import MAC_BROADCAST, format_address, parse_mac
+
+IFACE = 1
+"""The one interface that link has (layers/link/config.py)."""
+
+
+def make_target(debugger: Debugger, where: str, connection: str = "", *, absolute: bool = False) -> Target:
+    """Where packets are to go: "SEAM:up" or "SEAM:down", and whose they are ("10.0.0.2:80>10.0.0.1:4711", ours first).
+
+    Numbers in a packetdrill line count from the connection's own, as in a packet script, if tcp knows it; `absolute`:
+    they stand as on the wire. DebugError, ControlError or BuildError say what is wrong.
+    """
+    seam, way = seam_and_way(where)
+    if not way:
+        raise DebugError(f"say which way it goes: {seam}:up is toward the applications, {seam}:down toward the network")
+    one = parse_connection(connection) if connection else None
+    if one is not None and not absolute:
+        one = _with_isns(debugger, one)
+    target = Target(seam, way, one, iface=IFACE, ids=FrameIds(Process.TOOL, secrets.randbits(20)))
+    if seam == "link":
+        device = debugger.ask("link", "device")
+        target.ethernet = bool(device["ethernet"])
+        if target.ethernet:
+            target.mac = parse_mac(device["mac"])
+            target.peer_mac = _peer_mac(debugger, one)
+    return target
+
+
+def _with_isns(debugger: Debugger, one: Connection) -> Connection:
+    """The connection with its initial sequence numbers; as it is where tcp does not know it."""
+    try:
+        tcb = debugger.ask("tcp", "conn", conn=one.name)["tcb"]
+    except ControlError:
+        return one
+    return Connection(
+        one.local, one.local_port, one.remote, one.remote_port, int(tcb["tx"]["iss"]), int(tcb["rx"]["irs"])
+    )
+
+
+def _peer_mac(debugger: Debugger, one: Connection | None) -> bytes:
+    """The MAC address of the connection's other end, or of any neighbour (a router); broadcast if link knows none."""
+    rows = [row for row in debugger.ask("link", "neigh")["neighbours"] if row["mac"]]
+    remote = format_address(one.remote) if one is not None else ""
+    rows.sort(key=lambda row: row["address"] != remote)
+    return parse_mac(rows[0]["mac"]) if rows else MAC_BROADCAST

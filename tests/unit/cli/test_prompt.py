@@ -1,0 +1,111 @@
+"""The debugger's prompt: short forms, expressions as they are typed, completion, errors that end nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from levelip.cli.common import Failure, Stack
+from levelip.cli.debugcomplete import expression_words
+from levelip.cli.prompt import Prompt, break_words
+from levelip.ipc.rundir import RunDirectory
+
+
+@pytest.fixture
+def prompt(run: RunDirectory) -> Prompt:
+    """Of a stack that does not run."""
+    return Prompt(Stack(run.name, str(run.root)))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("s", ("step",)),
+        ("c", ("continue",)),
+        ("b", ("break",)),
+        ("d", ("break", "remove")),
+        ("l", ("held", "list")),
+        ("p", ("held", "show")),
+        ("rel", ("held", "release")),
+        ("cont", ("continue",)),
+        ("ss", ("ss",)),
+        ("inj", ("inject",)),
+    ],
+)
+def test_words_may_be_short(prompt: Prompt, typed: str, meant: tuple[str, ...]) -> None:
+    """gdb's letters, and the beginning of a word where it says which."""
+    assert prompt.expand(typed) == meant
+
+
+@pytest.mark.parametrize(("typed", "told"), [("st", "may be stat, status, step"), ("xyzzy", "there is no command")])
+def test_words_that_say_not_which_are_refused(prompt: Prompt, typed: str, told: str) -> None:
+    with pytest.raises(Failure, match=told):
+        prompt.expand(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("tcp.flags.syn and tcp.dstport == 80", ["--", "tcp.flags.syn and tcp.dstport == 80"]),
+        ('tcp.payload contains "GET /" --once', ["--once", "--", 'tcp.payload contains "GET /"']),
+        ("--on drop", ["--on", "drop"]),
+        ("--at ip-tcp:up --after 3 'ip.ttl < 5'", ["--at", "ip-tcp:up", "--after", "3", "--", "ip.ttl < 5"]),
+        ("--on=retransmit conn.cwnd < 4", ["--on", "retransmit", "--", "conn.cwnd < 4"]),
+    ],
+)
+def test_an_expression_needs_no_quotes(typed: str, words: list[str]) -> None:
+    """Options may stand before or behind it; quotes in it are its own."""
+    assert break_words(typed) == words
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "some"),
+    [
+        ("", "rele", ["release "]),
+        ("step ", "--t", ["--timer "]),
+        ("b ", "tcp.flags.sy", ["tcp.flags.syn "]),
+        ("b tcp.flags.syn and ", "tcp.dstp", ["tcp.dstport "]),
+        ("b --on ", "retr", ["retransmit "]),
+        ("break add --at ", "ip-tcp:d", ["ip-tcp:down "]),
+        ("edit t1 ", "tcp.window_size_v", ["tcp.window_size_value="]),
+        ("info ", "br", ["breakpoints"]),
+        ("hold ", "gateway-client:u", ["gateway-client:up "]),
+        ("ss ", "--ti", []),
+    ],
+)
+def test_completion(prompt: Prompt, before: str, text: str, some: list[str]) -> None:
+    """Commands, their options, and what these take: fields, events, places."""
+    assert prompt.completions(before, text) == some
+
+
+def test_the_shell_completes_the_last_word_of_an_expression() -> None:
+    """There it is one word in quotes."""
+    found = expression_words(None, None, "tcp.flags.syn and (tcp.dstpo")  # type: ignore[arg-type]
+    assert found == ["tcp.flags.syn and (tcp.dstport"]
+
+
+def test_errors_are_told_and_end_nothing(
+    prompt: Prompt, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A command that fails says why; a file ends there."""
+    for line, told in (
+        ("hold", "is not running; start it with: lvlip up"),
+        ("s x y z", "unexpected extra argument"),
+        ("c soon", "a number of seconds, or &"),
+        ("inject 'x", "No closing quotation"),
+        ("debug", "there is no command 'debug'"),
+        ("c", "is not running"),
+        ("info nonsense", "info knows breakpoints"),
+    ):
+        assert not prompt.carry_out(line)
+        assert told in capsys.readouterr().err
+    assert prompt.carry_out("help")
+    assert "Ctrl-C holds" in capsys.readouterr().out
+    assert prompt.carry_out("help step")
+    assert "--timer" in capsys.readouterr().out
+    script = tmp_path / "x"
+    script.write_text("# nothing\n\nhelp\nhold\nhelp step\n")
+    assert not prompt.source(script)
+    assert "(lvlip) help step" not in capsys.readouterr().out
+    assert not prompt.carry_out(f"source {tmp_path / 'missing'}")
