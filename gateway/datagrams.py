@@ -253,7 +253,7 @@ class Datagrams:
             error = errno.EBADF
         elif isinstance(message.payload, Place):
             error = errno.EINVAL
-        elif len(message.address) not in (0, 4):
+        elif len(message.address) not in (0, 4) or len(message.source) not in (0, 4):
             error = errno.EAFNOSUPPORT
         elif not self._state.udp_up:
             error = errno.ENETDOWN
@@ -270,8 +270,11 @@ class Datagrams:
         if message.request or not sock.local_port:  # the port that it is about to get is to be known here, too
             number = self._work.ask(Asked("sendto", sock.id, session.number, message.request))
         self._tell(
-            SendTo(number, sock.id, message.address, message.port, message.payload, message.tos, message.ttl)
-        )
+            SendTo(
+                number, sock.id, message.address, message.port, message.payload, message.tos, message.ttl,
+                message.source,
+            )
+        )  # fmt: skip
 
     def arrived(self, frame: Datagram) -> None:
         """From udp to the client."""

@@ -169,7 +169,14 @@ class Datagrams:
 
         self._session.ask(
             lambda number: SendDatagram(
-                pair.gid, args["address"], args["port"], args["payload"], number, args["tos"], args["ttl"]
+                sock=pair.gid,
+                address=args["address"],
+                port=args["port"],
+                payload=args["payload"],
+                request=number,
+                tos=args["tos"],
+                ttl=args["ttl"],
+                source=args.get("source", b""),
             ),
             done,
         )

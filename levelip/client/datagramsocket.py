@@ -116,15 +116,18 @@ class DatagramSocket(socket):
         if code:
             raise _error(code)
 
-    def _transmit(self, buffers: list[Any], flags: int, address: bytes, port: int, tos: int = -1, ttl: int = -1) -> int:
+    def _transmit(
+        self, buffers: list[Any], flags: int, address: bytes, port: int, tos: int = -1, ttl: int = -1,
+        source: bytes = b"",
+    ) -> int:  # fmt: skip
         size = sum(memoryview(one).nbytes for one in buffers)
         if size > MAX_PAYLOAD:
             raise _error(errno.EMSGSIZE)
         self._raise_error()
         where = (address, port)
-        if where not in self._known:
+        if source or where not in self._known:
             args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
-            self._call("sendto", args)
+            self._call("sendto", {**args, "source": source})
             if len(self._known) >= KNOWN:
                 self._known.clear()
             self._known.add(where)
@@ -150,10 +153,13 @@ class DatagramSocket(socket):
         return self._transmit([data], flags, *_address(rest[-1]))
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        """One datagram of several buffers. Ancillary data: IP_TOS and IP_TTL; any other is EINVAL."""
-        tos, ttl = -1, -1
+        """One datagram of several buffers. Ancillary data: IP_TOS, IP_TTL, IP_PKTINFO; any other is EINVAL."""
+        tos, ttl, source = -1, -1, b""
         for level, kind, value in ancdata:
             raw = bytes(value)
+            if (level, kind, len(raw)) == (std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.size):
+                source = _PKTINFO.unpack(raw)[1] if any(raw[4:8]) else b""
+                continue
             if level != std.IPPROTO_IP or kind not in (std.IP_TOS, std.IP_TTL) or len(raw) not in (1, _INT.size):
                 raise _error(errno.EINVAL)
             number = raw[0] if len(raw) == 1 else _INT.unpack(raw)[0]
@@ -161,7 +167,7 @@ class DatagramSocket(socket):
                 raise _error(errno.EINVAL)
             tos, ttl = (number, ttl) if kind == std.IP_TOS else (tos, number)
         where = (b"", 0) if address is None else _address(address)
-        return self._transmit(list(buffers), flags, *where, tos, ttl)
+        return self._transmit(list(buffers), flags, *where, tos, ttl, source)
 
     # -- up
 

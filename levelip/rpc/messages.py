@@ -80,7 +80,8 @@ Byte = Annotated[int, Meta(ge=-1, le=255)]
 
 class SendDatagram(Struct, array_like=True, tag=26):
     """One datagram. Without `address`: to the peer of connect. With a `request` it is answered by a Reply, as sendto(2)
-    would be; with 0 a failure is counted and no more. `tos`, `ttl` -1: the socket's own."""
+    would be; with 0 a failure is counted and no more. `tos`, `ttl` -1: the socket's own.
+    `source`: one of our addresses, if not the usual one (IP_PKTINFO)."""
 
     sock: SocketId
     address: Packed
@@ -89,6 +90,7 @@ class SendDatagram(Struct, array_like=True, tag=26):
     request: int = 0
     tos: Byte = -1
     ttl: Byte = -1
+    source: Packed = b""
 
 
 class DatagramIn(Struct, array_like=True, tag=28):

@@ -118,12 +118,16 @@ def what_calls_say(host: str, port: int) -> dict[str, Any]:
         said["peek"] = sock.recv(6, socket.MSG_PEEK)
         said["trunc"] = sock.recv(6, socket.MSG_PEEK | socket.MSG_TRUNC).__len__()
         said["recvmsg"] = sock.recvmsg(6)[2] & socket.MSG_TRUNC
-        sock.sendmsg([b"in ", b"pieces"])
+        here = socket.inet_aton(sock.getsockname()[0])
+        from_here = (socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4s", 0, here, bytes(4)))
+        sock.sendmsg([b"in ", b"pieces"], [from_here])
         buffer = bytearray(20)
         said["into"] = sock.recvfrom_into(buffer)[0], bytes(buffer[:9])
         with sock.dup() as other:
             other.send(b"dup")
             said["dup"] = sock.recv(10)
+        not_ours = (socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4s", 0, bytes([198, 51, 100, 1]), bytes(4)))
+        attempt("not our address", sock.sendmsg, [b"x"], [not_ours])
         sock.shutdown(socket.SHUT_WR)
         attempt("after SHUT_WR", sock.send, b"x")
         sock.disconnect()
@@ -139,7 +143,8 @@ def test_what_calls_say(shared_stack: Stack, echo: int) -> None:
         "no peer's name": "ENOTCONN", "listen": "ENOTSUP", "accept": "ENOTSUP", "nothing there": "EAGAIN",
         "in time": "TimeoutError", "family": std.AF_INET, "type": std.SOCK_DGRAM, "proto": 0,
         "peer": (shared_stack.host, echo), "peek": b"longer", "trunc": 6, "recvmsg": std.MSG_TRUNC,
-        "into": (9, b"in pieces"), "dup": b"dup", "after SHUT_WR": "EPIPE", "dissolved": "ENOTCONN",
+        "into": (9, b"in pieces"), "dup": b"dup", "not our address": "EINVAL",
+        "after SHUT_WR": "EPIPE", "dissolved": "ENOTCONN",
     }  # fmt: skip
 
 
