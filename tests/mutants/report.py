@@ -189,7 +189,7 @@ def _page(modules: list[Module]) -> str:
         *table(modules), "", "What lived:", "",
         *[f"- {count} {reason}" for reason, count in by_reason.most_common()], "",
         "## Survivors", "",
-        "By module and function: the line as it stands, then what was changed in it and noticed by no test (∅: left out).",
+        "By module and function: the line as it stands, then what was changed in it and no test noticed (∅: left out).",
         "",
     ]  # fmt: skip
     for module in modules:

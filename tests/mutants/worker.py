@@ -1,8 +1,8 @@
 """All mutants, in a copy of the tree: `python -m tests.mutants.worker`, started there by run.py.
 
 Inside one pytest session: collect; find out in a child which lines each test runs (kept until the tree changes); then
-the mutants, module by module, in the order of their fingerprints. That order is as good as a random one and the same
-each time, so what is done of a module at any moment is a fair sample of it. Results are lines of JSON, appended as they
+the mutants, a round of each module at a time, in the order of their fingerprints. That order is as good as a random one
+and the same each time, so what is done of a module at any moment is a fair sample of it. Results are lines of JSON, appended as they
 come: a run that was ended goes on where it was.
 """
 
@@ -30,6 +30,16 @@ from tests.mutants.make import Made, Mutant, make, modules
 
 TESTS = ("tests/unit/tcp", "tests/unit/ip", "tests/netsim", "tests/scripts")
 """What runs against the mutants: all that is in virtual time."""
+TOO_SLOW = (
+    "tests/netsim/test_tcp_congestion_net.py::test_two_flows_share_a_bottleneck",
+    "tests/netsim/test_tcp_congestion_net.py::test_hystart_overshoots_less",
+    "tests/netsim/test_tcp_two_stacks.py",
+    "tests/unit/tcp/test_tcp_syn_cookies.py::test_a_flood_of_100_000_syns",
+    "tests/unit/tcp/test_congestion_docs.py::test_the_pictures_are_of_this_code",
+)
+"""But these, which take seconds each."""
+ROUND = 20
+"""Of each module so many at a time, then of the next: so that a run that ends early has a sample of all."""
 FIRST = (
     "layers.tcp.segment_arrives", "layers.tcp.acknowledgment", "layers.tcp.output", "layers.tcp.loss",
     "layers.tcp.recovery.*", "layers.tcp.rto", "layers.ip.reassembly", "layers.ip.sending", "layers.ip.receiving",
@@ -186,7 +196,7 @@ class Worker:
         paths = dict(modules())
         done = results(self.work)
         alone = bool(self.arguments.tests)
-        todo: list[tuple[Made, Mutant]] = []
+        rounds: dict[int, list[tuple[Made, Mutant]]] = defaultdict(list)
         for each in made:
             unfit = trial.check(each)
             if unfit:
@@ -194,12 +204,13 @@ class Worker:
             fit = [mutant for mutant in each.mutants if mutant.function not in unfit]
             chosen = fit[: self.arguments.sample] if self.arguments.sample else fit
             body = {name: function_digest(source) for name, source in each.sources.items()}
-            for mutant in chosen:
+            for rank, mutant in enumerate(chosen):
                 last = done.get(mutant.fingerprint)
                 known = last is not None and last["body"] == body[mutant.function]
                 lived = last is not None and last["status"] not in ("killed", "timeout", "unfit")
                 if (known and lived) if alone else (not known or (lived and self.arguments.again)):
-                    todo.append((each, mutant))
+                    rounds[rank // ROUND].append((each, mutant))
+        todo = [one for number in sorted(rounds) for one in rounds[number]]
         self.counts: Counter[str] = Counter()
         self.progress = Progress(len(todo))
         with (self.work / "results.jsonl").open("a", encoding="utf-8") as out:
@@ -298,8 +309,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--with", dest="tests", action="append", default=[])
     arguments = parser.parse_args(argv)
-    flags = ["-s", "--no-header", "--no-summary", "-p", "no:faulthandler", "-p", "no:cacheprovider", "-o", "timeout=0"]
-    return int(pytest.main([*flags, "-p", "no:xdist", *(arguments.tests or TESTS)], plugins=[Worker(arguments)]))
+    flags = ["-s", "--no-header", "--no-summary", "-o", "timeout=0"]
+    flags += ["-p", "no:faulthandler", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    flags += [*(arguments.tests or TESTS), *[f"--deselect={test}" for test in TOO_SLOW]]
+    return int(pytest.main(flags, plugins=[Worker(arguments)]))
 
 
 if __name__ == "__main__":
