@@ -2,8 +2,8 @@
 
 Inside one pytest session: collect; find out in a child which lines each test runs (kept until the tree changes); then
 the mutants, a round of each module at a time, in the order of their fingerprints. That order is as good as a random one
-and the same each time, so what is done of a module at any moment is a fair sample of it. Results are lines of JSON, appended as they
-come: a run that was ended goes on where it was.
+and the same each time, so what is done of a module at any moment is a fair sample of it. Results are lines of JSON,
+appended as they come: a run that was ended goes on where it was.
 """
 
 from __future__ import annotations
