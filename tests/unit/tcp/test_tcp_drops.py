@@ -453,6 +453,46 @@ def _() -> Host:
     return c
 
 
+ANONYMOUS = {
+    "accept_queue_full", "syn_queue_full", "tcp_ack_to_listener", "tcp_broadcast", "tcp_checksum", "tcp_icmp_stray",
+    "tcp_in_time_wait", "tcp_land", "tcp_malformed", "tcp_no_connection", "tcp_no_route", "tcp_no_slot", "tcp_no_syn",
+    "tcp_queue_full", "tcp_rst_nowhere", "tcp_syn_fin", "tcp_syn_payload", "tcp_unknown_socket",
+}  # fmt: skip
+"""Where there is no connection, or none yet."""
+CALLED = {
+    "tcp_consumed_ahead", "tcp_memory_lost", "tcp_not_connected", "tcp_repeated_call", "tcp_send_after_eof",
+    "tcp_send_beyond", "tcp_send_gap", "tcp_too_many_orphans", "tcp_unknown_option", "tcp_unknown_socket", "tcp_unread",
+}  # fmt: skip
+"""What a call of the application led to, and no frame."""
+WINDOW = 65_160  # 45 segments of 1448, what fits a ring of 65,536
+DETAILS: dict[str, dict[str, Any]] = {
+    "accept_queue_full": {"port": PORT},
+    "syn_queue_full": {"port": PORT},
+    "tcp_ack_ancient": {"ack": -20_000_001, "snd_una": 0},
+    "tcp_ack_bad": {"ack": 98},
+    "tcp_ack_unsent": {"ack": 98, "snd_nxt": 0},
+    "tcp_below_window": {"offset": -6, "length": 3, "rcv_nxt": 0, "window": WINDOW},
+    "tcp_beyond_window": {"offset": 999_999, "length": 3, "rcv_nxt": 0, "window": WINDOW},
+    "tcp_consumed_ahead": {"upto": 1, "told": 0},
+    "tcp_icmp_fits": {"mtu": 1000, "size": 20 + 20 + 12 + 5},  # headers, timestamps, "small"
+    "tcp_icmp_not_in_flight": {"offset": 499},
+    "tcp_malformed": {"why": "data offset"},
+    "tcp_no_connection": {"port": PORT},
+    "tcp_no_slot": {"port": PORT},
+    "tcp_paws": {"tsval": 50, "recent": 100},
+    "tcp_rst_guessed": {"offset": 1, "rcv_nxt": 0},
+    "tcp_sack_invalid": {"left": 1448, "right": 8999},
+    "tcp_send_after_eof": {"offset": 0},
+    "tcp_send_beyond": {"offset": 0, "length": 1 << 30, "limit": 65_536},
+    "tcp_send_gap": {"offset": 5, "known": 0},
+    "tcp_syn_inside": {"offset": 0},
+    "tcp_trimmed": {"beyond": 59_999 + 9000 - WINDOW},
+    "tcp_unknown_option": {"name": "colour"},
+    "tcp_unread": {"bytes": 1},
+    "tcp_zero_window": {"offset": WINDOW, "length": 1, "rcv_nxt": WINDOW, "window": 0},
+}
+"""What is told beside reason, frame and connection. Offsets count from the first byte of the stream."""
+
 CLAUSES = {"tcp_checksum": "RFC 9293 MUST-3", "tcp_broadcast": "RFC 9293 MUST-57"}
 """What a case alone proves."""
 
@@ -465,13 +505,25 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize("name", cases())
 def test_reason(name: str) -> None:
-    """It is provoked by its case, counted once or more, and told."""
+    """It is provoked by its case, counted once or more, and told: of which frame and connection, with what figures."""
     c = CASES[name]()
     assert c.dropped(name) >= 1
     told = [event for event in c.core.events() if event.kind == "drop" and event.reason == name]
     assert len(told) == c.dropped(name)
     reason = lookup(name)
     assert reason is not None and reason.sentence
+    event = told[-1]
+    assert event.at == c.now
+    if name.startswith("tcp_icmp"):
+        assert event.frame == 1  # of the ICMP error
+    else:
+        assert event.frame == (0 if name in CALLED else c.frame)
+    assert bool(event.conn) == (name not in ANONYMOUS)
+    assert not event.conn or (event.conn.startswith("10.0.0.2:") and ">10.0.0.1:" in event.conn)
+    if name == "tcp_paws_echo":  # the random start of our timestamps is in it
+        assert event.data == {"tsecr": c.last_tsval}
+    else:
+        assert event.data == DETAILS.get(name, {})
 
 
 def test_no_event_when_nobody_listens() -> None:
