@@ -130,7 +130,7 @@ def test_three_duplicates_without_sack() -> None:
 
 
 def test_timeouts() -> None:
-    """The last segment probes at 2 SRTT + 2 ms after 100 ms; the timer waits an RTO of 300 ms from there; then 600 more.
+    """The last segment probes 2 SRTT + 2 ms after 100 ms; the timer waits an RTO of 300 ms from there; then 600 more.
     All ten segments are lost, cwnd is one, ssthresh five."""
     c = heard(far())
     c.write(bytes(10 * MSS))
