@@ -8,6 +8,8 @@ a collection a mutant: here a killed mutant takes some 50 ms.
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import os
 import resource
@@ -16,6 +18,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,15 +56,25 @@ def compiled(source: str, name: str, function: types.FunctionType) -> types.Func
     *classes, last = name.split(".")
     for cls in reversed(classes):
         source = f"class {cls}:\n" + textwrap.indent(source, "    ")
+    # the compiler calls an attribute of a name that the module imported in another way than one of a variable
+    names = imported(function.__code__.co_filename)
+    known = f"if 0:\n    import {', '.join(names)}\n" if names else ""
     space = dict(function.__globals__)
-    code = compile("from __future__ import annotations\n" + source, function.__code__.co_filename, "exec")
-    exec(code, space)
+    exec(compile(f"from __future__ import annotations\n{known}{source}", function.__code__.co_filename, "exec"), space)
     found: Any = space[(classes or [last])[0]]
     for part in [*classes[1:], last] if classes else []:
         found = found.__dict__[part]
     made = getattr(found, "__func__", found)
     assert isinstance(made, types.FunctionType)
     return made
+
+
+@functools.cache
+def imported(path: str) -> tuple[str, ...]:
+    """The names that a module imports."""
+    statements = ast.parse(Path(path).read_text(encoding="utf-8")).body
+    found = [alias for each in statements if isinstance(each, ast.Import | ast.ImportFrom) for alias in each.names]
+    return tuple(sorted({(alias.asname or alias.name).partition(".")[0] for alias in found} - {"annotations"}))
 
 
 def check(made: Made) -> list[str]:
