@@ -48,7 +48,6 @@ def segment_for_connection(
     """A segment for a connection in SYN-SENT or beyond; `segment.head` is the TCP header, `window` the raw field."""
     conn.ack_causes = segment.id
     conn.traced = segment.traced
-    conn.segments_in += 1
     options = parse_options(segment.head[20:], strict=False)
     if conn.state == State.SYN_SENT:
         _syn_sent(ctx, conn, segment, seq, ack, flags, window, options, payload, now)
