@@ -1,4 +1,4 @@
-"""Loss recovery, where it is plain arithmetic, at its limits: what may be undone, PRR, RACK, NewReno, HyStart++, windows.
+"""Loss recovery where it is plain arithmetic, at its limits: what may be undone, PRR, RACK, NewReno, HyStart++, cwnd.
 
 Segments are of 1000 bytes; how the parts work together is in test_tcp_rack.py, test_tcp_undo.py and test_tcp_loss.py.
 """
@@ -190,7 +190,7 @@ def test_a_third_duplicate(duplicates: int, state: CaState, una: int, lost: bool
 
 
 def test_newreno_windows() -> None:
-    """At the start three segments more; a partial ACK deflates, and adds one back for a whole one; no burst at the end."""
+    """At the start three segments more; a partial ACK deflates, and gives a whole one back; at the end no burst."""
     assert newreno.at_start(5000, MSS) == 8000
     assert newreno.after_partial(8000, 2000, MSS) == 7000
     assert newreno.after_partial(8000, MSS, MSS) == 8000
