@@ -17,6 +17,8 @@ from collections import deque
 from typing import Any
 
 from layers.tcp.config import TcpCoreConfig
+from layers.tcp.connection import Connection
+from layers.tcp.context import Context
 from layers.tcp.core import TcpCore
 from levelip.config import TcpConfig
 from levelip.frames.packet import Checksum, Doubt, IcmpError, PathMtu, Progress, Route, Routes, Segment
@@ -248,6 +250,11 @@ class Host:
     def tcb(self) -> dict[str, Any]:
         """The whole TCB."""
         return dict(self.core.control(1, "conn", {"sock": self.sock}, self.now)["tcb"])
+
+    def parts(self) -> tuple[Context, Connection]:
+        """What the parts of tcp are given: for tests of one of them alone."""
+        ctx = self.core._ctx
+        return ctx, ctx.sockets[self.sock]
 
     def dropped(self, reason: str) -> int:
         """How often something was dropped for `reason`."""
