@@ -114,7 +114,12 @@ class Host:
     def feed(self, frame: Any) -> list[tuple[str, Any]]:
         """Give it one frame and take all that comes out."""
         self.core.receive(frame, self.now)
-        return self.flush()
+        out = self.flush()
+        if isinstance(frame, Packet | Segment):
+            for _, each in out:
+                if isinstance(each, Packet | Segment | IcmpError):
+                    derives(each, frame)
+        return out
 
     def sent(self, frame: Any) -> Packet:
         """The one packet to link that `frame` leads to."""
@@ -252,6 +257,15 @@ def tells_the_truth(frame: Any, event: Event) -> None:
         assert "proto" not in told or told["proto"] == names.get(head[9], head[9]), event
     elif isinstance(frame, Packet) and "length" in told:
         assert told["length"] == len(frame.head) + len(frame.payload)
+
+
+def derives(out: Packet | Segment | IcmpError, frame: Packet | Segment) -> None:
+    """What comes of a frame at once names it as its cause, is traced if it was, and keeps when it entered the stack."""
+    assert out.id >> 60 == 2 and out.id >> 40 & 0xFFFFF == EPOCH and out.id & 0xFF_FFFF_FFFF, hex(out.id)
+    assert frame.id in out.causes, out
+    if not isinstance(out, IcmpError):
+        assert (out.traced, out.ingress) == (frame.traced, frame.ingress), out
+        assert isinstance(out.gso_size, int) and out.checksum in tuple(Checksum)
 
 
 def read_icmp(out: Packet) -> tuple[Ipv4Header, IcmpMessage]:
