@@ -2,7 +2,8 @@
 
 reasons.toml says why a mutant may live: `equivalent: …` (no test can tell it from the original), or what it is that
 nobody promises (`event text: …`, `speed only: …`). A reason names mutants by fingerprint; one whose mutant is gone, or
-was killed, is reported, so that the file cannot go stale.
+was killed, is reported, so that the file cannot go stale. Rules (`where`, `line`, `change`: regular expressions) are
+for what occurs often.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.mutants.make import Mutant
 
@@ -72,23 +74,49 @@ def load(work: Path, wanted: list[str]) -> list[Module]:
     return modules
 
 
-def reasons() -> dict[str, str]:
-    """Fingerprint → reason."""
-    if not REASONS.exists():
-        return {}
-    data = tomllib.loads(REASONS.read_text(encoding="utf-8"))
-    return {fingerprint: entry["reason"] for entry in data.get("survivor", []) for fingerprint in entry["mutants"]}
+class Rule(NamedTuple):
+    """Patterns of the function's name, of the line as it stands, and of all that is changed in it."""
+
+    where: re.Pattern[str]
+    line: re.Pattern[str]
+    change: re.Pattern[str]
+    reason: str
 
 
-def stale(modules: list[Module]) -> list[str]:
-    """Fingerprints in reasons.toml of mutants that are known to be dead."""
+class Reasons:
+    """reasons.toml: [[survivor]] by fingerprint; [[rule]] by what is changed where, for what occurs often."""
+
+    def __init__(self) -> None:
+        data = tomllib.loads(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else {}
+        self.named: dict[str, str] = {
+            fingerprint: entry["reason"] for entry in data.get("survivor", []) for fingerprint in entry["mutants"]
+        }
+        self.rules = [
+            Rule(*(re.compile(rule.get(name, "")) for name in ("where", "line", "change")), rule["reason"])
+            for rule in data.get("rule", [])
+        ]
+
+    def of(self, mutant: Mutant) -> str:
+        """Why it may live; empty if nobody said so."""
+        if reason := self.named.get(mutant.fingerprint):
+            return reason
+        where, line = f"{mutant.module}:{mutant.function}", " ".join(text.strip() for text in mutant.original)
+        changed = " → ".join(change(mutant))
+        for rule in self.rules:
+            if rule.where.search(where) and rule.line.search(line) and rule.change.fullmatch(changed):
+                return rule.reason
+        return ""
+
+
+def stale(modules: list[Module], known: Reasons) -> list[str]:
+    """Fingerprints in reasons.toml of mutants that do not live."""
     alive = {mutant.fingerprint for module in modules for mutant, _ in module.lived}
-    return sorted(set(reasons()) - alive)
+    return sorted(set(known.named) - alive)
 
 
 def table(modules: list[Module]) -> list[str]:
     """Markdown: a row a module, and the sum."""
-    known = reasons()
+    known = Reasons()
     rows = [
         "| module | mutants | tried | killed | timeout | survived | no tests | suspicious | with reason | killed % |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -102,9 +130,9 @@ def table(modules: list[Module]) -> list[str]:
     return rows
 
 
-def _row(module: Module, known: dict[str, str]) -> str:
+def _row(module: Module, known: Reasons) -> str:
     counts = module.counts
-    explained = sum(mutant.fingerprint in known for mutant, _ in module.lived)
+    explained = sum(bool(known.of(mutant)) for mutant, _ in module.lived)
     share = f"{100 * module.killed / module.tried:.1f}" if module.tried else "–"
     cells = [
         module.name, module.made, module.tried, counts["killed"], counts["timeout"], counts["survived"],
@@ -135,10 +163,10 @@ def change(mutant: Mutant) -> tuple[str, str]:
 
 def survivors(work: Path, wanted: list[str]) -> int:
     """Print those without a reason, as reasons.toml wants them, with their difference as a comment."""
-    known = reasons()
+    known = Reasons()
     for module in load(work, wanted):
         for mutant, status in module.lived:
-            if mutant.fingerprint in known:
+            if known.of(mutant):
                 continue
             print(f"# {status}: {module.name}:{mutant.line} {mutant.function} {mutant.fingerprint}")
             print(mutant.diff())
@@ -153,7 +181,7 @@ def conclude(work: Path, root: Path, wanted: list[str], *, docs: bool) -> int:
     tried, made = sum(module.tried for module in modules), sum(module.made for module in modules)
     print(f"mutants: {reached:.1f} % of {tried} tried killed (goal: {GOAL:.0f} %), {made - tried} of {made} not tried")
     if not wanted:
-        for fingerprint in stale(modules):
+        for fingerprint in stale(modules, Reasons()):
             print(f"mutants: reasons.toml names {fingerprint}, which no longer lives or exists")
         if docs:
             page = root / "docs" / "mutants.md"
@@ -173,10 +201,10 @@ def _aligned(rows: list[str]) -> list[str]:
 
 
 def _page(modules: list[Module]) -> str:
-    known = reasons()
+    known = Reasons()
     by_reason: Counter[str] = Counter()
     for module in modules:
-        by_reason.update(known.get(mutant.fingerprint, NO_TEST_YET).partition(":")[0] for mutant, _ in module.lived)
+        by_reason.update((known.of(mutant) or NO_TEST_YET).partition(":")[0] for mutant, _ in module.lived)
     tried, made = sum(module.tried for module in modules), sum(module.made for module in modules)
     text = REASONS.with_name("page.md").read_text(encoding="utf-8")
     extent = "All mutants were tried." if tried == made else (
@@ -198,7 +226,7 @@ def _page(modules: list[Module]) -> str:
     return "\n".join(parts)
 
 
-def _listed(module: Module, known: dict[str, str]) -> list[str]:
+def _listed(module: Module, known: Reasons) -> list[str]:
     groups: dict[tuple[str, int, str], list[Mutant]] = defaultdict(list)
     for mutant, _ in module.lived:
         line = " ".join(line.strip() for line in mutant.original)
@@ -208,7 +236,7 @@ def _listed(module: Module, known: dict[str, str]) -> list[str]:
         by_reason: dict[str, list[str]] = defaultdict(list)
         for mutant in mutants:
             old, new = change(mutant)
-            by_reason[known.get(mutant.fingerprint, NO_TEST_YET)].append(f"{_code(old)} → {_code(new)}")
+            by_reason[known.of(mutant) or NO_TEST_YET].append(f"{_code(old)} → {_code(new)}")
         said = "; ".join(f"{', '.join(changes)}: {reason}" for reason, changes in by_reason.items())
         lines.append(f"- {number} `{function}` {_code(_cut(line))}: {said}")
     return lines
