@@ -92,9 +92,12 @@ class Reasons:
             fingerprint: entry["reason"] for entry in data.get("survivor", []) for fingerprint in entry["mutants"]
         }
         self.rules = [
-            Rule(*(re.compile(rule.get(name, "")) for name in ("where", "line", "change")), rule["reason"])
+            Rule(
+                re.compile(rule.get("where", "")), re.compile(rule.get("line", "")), re.compile(rule["change"]),
+                rule["reason"],
+            )
             for rule in data.get("rule", [])
-        ]
+        ]  # fmt: skip
 
     def of(self, mutant: Mutant) -> str:
         """Why it may live; empty if nobody said so."""
