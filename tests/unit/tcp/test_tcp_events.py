@@ -338,3 +338,61 @@ def test_a_changed_option_is_no_event() -> None:
     c = heard(established())
     c.call(SetOption(c.sock, "nodelay", 1))
     assert told(c) == []
+
+
+def test_a_window_that_closes_with_what_is_usual() -> None:
+    """The same by header prediction: an ACK of data that closes the window, and data that opens it."""
+    c = heard(far())
+    c.write(bytes(10))
+    c.inject("A", seq=1, ack=11, win=0)
+    assert told(c) == [(100, "window", 3, {"old": 65_535 << 7, "new": 0})]
+    c.inject("PA", seq=1, ack=11, data=b"x", win=100)
+    assert told(c) == [(100, "window", 4, {"old": 0, "new": 12_800})]
+    c.inject("PA", seq=2, ack=11, data=b"x", win=200)  # neither from 0 nor to it
+    assert told(c) == []
+
+
+def test_a_probe_of_a_larger_mtu_that_is_lost() -> None:
+    """Packets of 1288 do not pass: 1287 may. All behind the probe was named, so it is no congestion."""
+    c = heard(far(mtu_probing=2, initial_window=20))
+    c.write(bytes(20_000))
+    end = c.tcb()["tx"]["snd_nxt"]
+    told(c)
+    c.advance(100)
+    c.inject("A", seq=1, ack=1, sack=[(1 + 1236, 1 + end)])
+    assert told(c, "mtu_probe") == [(200, "mtu_probe", 0, {"size": 1288, "low": 1076, "high": 1287, "lost": True})]
+    assert c.core.counters["mtu_probes_lost"] == 1
+
+
+def test_a_black_hole() -> None:
+    """tcp.mtu_probing 1: after as many timeouts as retries1 means, large packets are to blame: 1024 bytes of data."""
+    c = heard(far(mtu_probing=1, tlp=False, retries1=1))
+    c.write(bytes(3 * MSS))
+    c.advance(2000)
+    events = told(c, "pmtu")
+    assert [event[1:] for event in events] == [("pmtu", 0, {"why": "black hole", "old": 1500, "new": 1076})]
+    assert c.core.counters["mtu_black_holes"] == 1
+
+
+def test_congestion_told_by_ecn() -> None:
+    """RFC 3168 6.1.2: from OPEN to CWR, ssthresh half of what is under way; cwnd comes down by PRR."""
+    c = Host(ecn=1)
+    c.listen()
+    c.inject("SEC", seq=0)
+    c.agreed_ts = True
+    c.expect("SAE", seq=0)
+    c.advance(100)
+    c.inject("A", seq=1, ack=1)
+    c.sock = c.messages[-1].sock
+    c.rings = c.messages[-1].rings
+    c.write(bytes(20 * MSS))
+    heard(c)
+    c.advance(100)
+    c.inject("AE", seq=1, ack=1 + 2 * MSS)
+    assert told(c, "recovery", "loss") == [(200, "recovery", 3, {"old": "OPEN", "new": "CWR", "why": "ecn"})]
+    assert c.tcb()["congestion"]["ssthresh"] == 5 * MSS
+    c.inject("AE", seq=1, ack=1 + 10 * MSS)  # of the same window: once only
+    assert told(c, "recovery") == [] and c.tcb()["congestion"]["ssthresh"] == 5 * MSS
+    assert c.core.counters["ecn_echoes_in"] == 2 and c.core.counters["ecn_reductions"] == 1
+    c.inject("A", seq=1, ack=1 + c.tcb()["tx"]["snd_nxt"])
+    assert told(c, "recovery") == [(200, "recovery", 5, {"old": "CWR", "new": "OPEN", "why": "acknowledged"})]
