@@ -6,6 +6,7 @@
     make mutants ARGS='--again'                   those that lived once more: after new tests
     make mutants ARGS='--with tests/unit/x.py'    those that lived against new tests alone: seconds
     make mutants ARGS='--survivors'               no run: show what lived and has no reason
+    make mutants ARGS='--report'                  no run: the table again, and docs/mutants.md
 
 Exit status 1 if fewer than 80 % of what was tried was killed.
 """
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("--again", action="store_true", help="try those that lived once more")
     add("--with", dest="tests", action="append", default=[], metavar="TEST", help="try those that lived with this only")
     add("--survivors", action="store_true", help="show those without a reason, run nothing")
+    add("--report", action="store_true", help="run nothing: the table, and docs/mutants.md")
     add("--no-docs", action="store_true", help="do not write docs/mutants.md")
     return made
 
@@ -72,6 +74,8 @@ def main(argv: list[str]) -> int:
     work: Path = arguments.work.resolve()
     if arguments.survivors:
         return report.survivors(work, arguments.modules)
+    if arguments.report:
+        return report.conclude(work, ROOT, arguments.modules, docs=not arguments.no_docs)
     beside = "-with" if arguments.tests else ""  # beside a run of all
     tree = work / f"tree{beside}"
     tree.mkdir(parents=True, exist_ok=True)
