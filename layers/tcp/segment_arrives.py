@@ -411,6 +411,8 @@ def _syn_sent(
     if flags & RST:
         if flags & ACK:
             ctx.counters["resets_in"] += 1
+            if ctx.interest:
+                ctx.emit("reset", conn, frame=segment.id, sent=False)
             gone(ctx, conn, errno.ECONNREFUSED, segment.id)
         else:
             ctx.drop(reasons.TCP_RST_OUTSIDE, segment.id, conn)
