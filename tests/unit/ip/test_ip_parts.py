@@ -86,6 +86,10 @@ def test_options_of_an_echo_reply() -> None:
     route, stamp = bytes.fromhex("070704 00000000"), bytes.fromhex("44080500 00000000")
     both = reflected_options(route + stamp, OWN, 7 * MS)
     assert both.hex() == "070708" + OWN.hex() + "44080900" + "80000007" + "00"
+    other = reflected_options(stamp + route, OWN, 7 * MS)
+    assert other.hex() == "44080900" + "80000007" + "070708" + OWN.hex() + "00"
+    short = bytes.fromhex("070604 000000")  # room for three bytes only
+    assert reflected_options(short, OWN, 0) == short + bytes(2)
     for asked, answered in (
         ("44080901 00000001", "44080911 00000001"),
         ("440809e0 00000001", "440809f0 00000001"),
