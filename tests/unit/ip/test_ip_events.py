@@ -12,8 +12,10 @@ from ip_host import FAR, MS, OWN, PEER, SECOND, Host, icmp_packet, link_state, p
 
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError
-from levelip.frames.packet import BROADCAST, Doubt, PathMtu, Unreachable
+from levelip.frames.packet import BROADCAST, Doubt, Packet, PathMtu, Unreachable
 from levelip.frames.seam import NeighbourDown
+from levelip.rpc.place import Place
+from levelip.tracing import reasons
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.igmp import ALL_SYSTEMS, IgmpMessage
 from levelip.wire.ipv4 import FLAG_MF, Proto
@@ -233,3 +235,87 @@ def test_a_setting_that_does_not_exist() -> None:
     with pytest.raises(ControlError, match="no setting"):
         host.core.set("colour", 1, host.now)
     assert counted(host) == {}
+
+
+# the same at other places
+
+
+def test_igmp_in_shared_memory() -> None:
+    """Nobody reads it there."""
+    host = counting()
+    place = Place("pool", 0, 65_536, 54, 40)
+    frame = packet(b"", place=place, dst=ALL_SYSTEMS, proto=Proto.IGMP, ttl=1, link_flags=BROADCAST)
+    host.dropped(frame, reasons.IP_NOT_INLINE)
+    host.feed(frame)
+    [event] = host.core.events()
+    assert event.data == {"src": "10.0.0.1", "dst": "224.0.0.1", "proto": "IGMP"}
+
+
+def test_a_timestamp_request() -> None:
+    """Told like an echo."""
+    host = counting()
+    host.feed(icmp_packet(IcmpMessage(13, 0, bytes(4), bytes(12))))
+    assert told(host) == [("icmp", 77, {"name": "timestamp request", "src": "10.0.0.1", "dst": "10.0.0.2"})]
+
+
+def test_errors_that_are_not_sent() -> None:
+    """To one host too often, in all too often, to nobody who may get one: each names the packet."""
+    host = counting(icmp_ratelimit_ms=1000, icmp_burst=7, icmp_rate_per_s=1)
+    for _ in range(6):
+        host.feed(packet(proto=132))
+    host.core.events()
+    for src, reason in ((PEER, "icmp_host_rate_limited"), (OTHER, ""), (bytes((10, 0, 0, 8)), "icmp_rate_limited")):
+        host.feed(packet(proto=132, src=src))
+        events = [event for event in host.core.events() if event.reason.startswith("icmp")]
+        assert [event.reason for event in events] == ([reason] if reason else [])
+        for event in events:
+            assert event.frame == 77
+            assert event.data == {"src": ".".join(map(str, src)), "dst": "10.0.0.2"}
+    host.feed(packet(proto=132, dst=bytes((10, 0, 0, 255)), link_flags=BROADCAST))
+    [event] = [event for event in host.core.events() if event.reason == "icmp_not_allowed"]
+    assert (event.frame, event.data) == (77, {"src": "10.0.0.1", "dst": "10.0.0.255"})
+
+
+def test_an_error_for_nobody() -> None:
+    """About a protocol that no process takes, or a ping that nobody waits for; without a frame from link: 0."""
+    host = counting()
+    host.feed(icmp_packet(IcmpMessage.dest_unreachable(3, quote_of(proto=132))))
+    [event] = [event for event in host.core.events() if event.reason == "icmp_no_transport"]
+    assert event.frame == 77
+    assert event.data == {"dst": FARTEXT, "proto": "SCTP", "error": "port unreachable"}
+    host.feed(Unreachable(1, OTHER, quote_of(proto=254), []))
+    [event] = [event for event in host.core.events() if event.reason == "icmp_no_transport"]
+    assert event.frame == 0
+    assert event.data == {"dst": FARTEXT, "proto": 254, "error": "host unreachable"}
+    host.feed(Unreachable(1, OTHER, quote_of(proto=254), [5, 6]))
+    [event] = [event for event in host.core.events() if event.reason == "icmp_no_transport"]
+    assert event.frame == 5
+
+
+def test_what_ip_says_of_itself() -> None:
+    """A report of a group: caused by no frame, not traced, from now on, for all, with the TTL of the link alone."""
+    host = counting()
+    host.now += 5
+    host.core.control(1, "group.join", {"group": "239.1.2.3"}, host.now)
+    [out] = [frame for _, frame in host.flush() if isinstance(frame, Packet)]
+    assert (out.causes, out.traced, out.ingress, out.flags) == ([], False, host.now, BROADCAST)
+    assert (out.head[8], out.head[9], out.next_hop) == (1, 2, bytes((224, 0, 0, 22)))
+
+
+def test_an_error_about_what_was_looped_back() -> None:
+    """Nobody takes the protocol here: no error goes to 127.0.0.1, the drop names the segment."""
+    host = counting()
+    host.feed(segment(b"x", dst=OWN, proto=132))
+    drops = [event for event in host.core.events() if event.kind == "drop"]
+    assert (drops[0].reason, drops[0].frame) == ("no_protocol", 99)
+    assert drops[0].data == {"src": "10.0.0.2", "dst": "10.0.0.2", "proto": "SCTP"}
+
+
+def test_pipes_that_are_full() -> None:
+    """What finds no room is dropped at the flush, and told for whom it was."""
+    host = counting()
+    host.core.receive(packet(), host.now)
+    out = host.flush(tcp=0)
+    drops = [event for event in host.core.events() if event.reason == "pipe_full"]
+    assert out == [] and [event.data for event in drops] == [{"to": "tcp"}]
+    assert counted(host)["drop.pipe_full"] == 1
