@@ -272,7 +272,7 @@ def test_errors_that_are_not_sent() -> None:
             assert event.frame == 77
             assert event.data == {"src": ".".join(map(str, src)), "dst": "10.0.0.2"}
     host.feed(packet(proto=132, dst=bytes((10, 0, 0, 255)), link_flags=BROADCAST))
-    [event] = [event for event in host.core.events() if event.reason == "icmp_not_allowed"]
+    [event] = [event for event in host.core.events() if event.reason == "icmp_error_not_allowed"]
     assert (event.frame, event.data) == (77, {"src": "10.0.0.1", "dst": "10.0.0.255"})
 
 
