@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tcp_host import MSS, connected, established, far, syn_sent
+from tcp_host import MSS, connected, established, far, syn_sent, time_wait
 
 from layers.tcp.congestion.cubic import cube_root
-from levelip.frames.seam import GetInfo, NeighbourDown, NeighbourUp, SetOption
-from levelip.rpc.stream import Accepted, Data, Reset, Send
+from levelip.frames.seam import GetInfo, NeighbourDown, NeighbourUp, SetOption, Urgent
+from levelip.rpc.stream import Accepted, Data, Eof, Reset, Send
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 4, 9])
@@ -177,3 +177,74 @@ def test_cube_roots() -> None:
         assert root**3 <= value < (root + 1) ** 3
 
 
+
+
+def test_the_end_of_the_stream_is_told_once() -> None:
+    """Also when there is more to tell of the connection later."""
+    c = connected()
+    c.inject("FA", seq=1, ack=1)
+    assert c.message(Eof).at == 0
+    c.write(bytes(100))
+    c.inject("A", seq=2, ack=101)
+    assert type(c.messages[0]) is Accepted and len(c.messages) == 1
+
+
+def test_duplicates_are_counted() -> None:
+    """All of it had come before, though the segment reaches RCV.NXT: a FIN that was still to come is in it."""
+    c = established()
+    c.inject("A", seq=1, ack=1, data=b"abc")
+    c.inject("A", seq=5, ack=1, data=b"e")
+    c.quiet()
+    before = c.core.counters["duplicate_segments_in"]
+    c.inject("FA", seq=1, ack=1, data=b"abc")  # the FIN where a byte lies beyond: there is more
+    assert c.core.counters["duplicate_segments_in"] == before + 1
+
+
+def test_an_rst_in_time_wait_is_counted() -> None:
+    """RFC 9293 3.10.7.4: with the exact number it ends the record."""
+    c = time_wait(rfc1337=False)
+    before = c.core.counters["resets_in"]
+    c.inject("R", seq=2)
+    assert c.core.counters["resets_in"] == before + 1 and c.state == "CLOSED"
+
+
+def test_an_mtu_at_the_least_that_is_believed() -> None:
+    """552 is believed, with DF as before; less is not, and packets of 552 may be cut (Linux ip_rt_min_pmtu). 68 is the
+    least that a link may have; without a number the plateau below counts (RFC 1191 5)."""
+    for mtu, pmtu, df in ((552, 552, True), (551, 552, False), (68, 552, False), (0, 1492, True)):
+        c = established()
+        c.write(bytes(MSS))
+        c.icmp(3, 4, seq=1, mtu=mtu)
+        tcb = c.tcb()
+        assert (tcb["pmtu"], tcb["dont_fragment"]) == (pmtu, df)
+    c = established(mtu=68)
+    c.write(bytes(10))
+    c.icmp(3, 4, seq=1, mtu=0)  # there is nothing below
+    assert c.tcb()["pmtu"] == 68
+
+
+def test_an_error_about_a_syn_is_about_a_packet_of_its_size() -> None:
+    """40 bytes of options behind the headers: 80 in all. An MTU of 79 may have been too small for it, one of 80 not."""
+    for mtu, fits in ((79, 0), (80, 1)):
+        c = syn_sent()
+        c.icmp(3, 4, seq=0, mtu=mtu)
+        assert c.dropped("tcp_icmp_fits") == fits
+
+
+def test_urgent_marks_at_their_limits() -> None:
+    """What is acknowledged cannot become urgent; a mark no farther than the last says nothing new."""
+    c = established()
+    c.write(b"abcdef")
+    c.inject("A", seq=1, ack=4)
+    for upto, marks in ((3, 0), (4, 1), (4, 1), (5, 2)):
+        c.call(Urgent(c.sock, upto))
+        assert c.core.counters["urgent_out"] == marks
+    c = established()
+    for pointer, marks in ((2, 1), (2, 1), (3, 2), (1, 2)):
+        segment = c.segment("UA", seq=1, ack=1)
+        segment.head = segment.head[:18] + pointer.to_bytes(2, "big") + segment.head[20:]
+        c.core.receive(segment, c.now)
+        c.flush()
+        assert c.core.counters["urgent_in"] == marks
+    told = [message for message in c.messages if type(message) is Urgent]
+    assert told == [Urgent(c.sock, 2), Urgent(c.sock, 3)]

@@ -173,6 +173,7 @@ def test_the_window_of_a_syn() -> None:
     rx = ReceiveSpace(1 << 20, 1 << 20, shift=7)
     rx.start(0)
     assert rx.syn_window_field(1448) == 65_160 and (rx.rcv_adv, rx.rcv_acc) == (65_160, 65_160)
+    assert replace(rx, rcv_adv=0).syn_window_field(16) == 65_520  # of 65,535, not of 65,536
     rx.rcv_adv = 70_000
     assert rx.syn_window_field(1448) == 65_160 and (rx.rcv_adv, rx.rcv_acc) == (70_000, 70_000)
 
