@@ -57,6 +57,8 @@ def load(work: Path, wanted: list[str]) -> list[Module]:
         if wanted and not any(fnmatch(name, pattern) for pattern in wanted):
             continue
         data = json.loads(file.read_text(encoding="utf-8"))
+        if not data["mutants"]:
+            continue
         module = Module(name, len(data["mutants"]))
         bodies = {function: function_digest(source) for function, source in data["sources"].items()}
         for fields in data["mutants"]:

@@ -143,6 +143,7 @@ class Host:
         assert len(segment.causes) <= 1 and all(cause > 0 for cause in segment.causes)
         assert type(segment.traced) is bool and type(segment.dont_fragment) is bool
         assert (segment.iface, segment.proto, segment.checksum) == (0, 6, Checksum.PARTIAL)
+        assert type(segment.src) is type(segment.dst) is bytes and len(segment.src) == len(segment.dst) in (4, 16)
         assert segment.ingress <= self.now and 0 <= segment.ttl <= 255 and 0 <= segment.tos <= 255
         size = (segment.head[12] >> 4) * 4
         assert size == len(segment.head) and segment.head[16:18] == b"\0\0"  # the checksum is still to be made
