@@ -49,6 +49,7 @@ def test_opening_and_closing() -> None:
     assert told(c) == [
         (0, "state", 1, {"old": "CLOSED", "new": "SYN_RECEIVED", "input": "SYN"}),
         (100, "state", 2, {"old": "SYN_RECEIVED", "new": "ESTABLISHED", "input": "SYN_ACKED"}),
+        (100, "cwnd", 2, {"old": None, "new": 10 * MSS, "mss": MSS, "ssthresh": 2**31, "flight": 0, "why": "start"}),
     ]
     c = heard(established())
     c.inject("FA", seq=1, ack=1)
@@ -96,11 +97,12 @@ def test_a_segment_that_sack_shows_to_be_lost() -> None:
     c.advance(100)
     for blocks in (1, 2, 3):
         c.inject("A", seq=1, ack=1, sack=[(1 + MSS, 1 + (1 + blocks) * MSS)])
+    window = {"old": 10 * MSS, "mss": MSS, "ssthresh": 5 * MSS, "why": "recovery"}
     assert told(c) == [
         (200, "recovery", 3, {"old": "OPEN", "new": "DISORDER", "why": "sack"}),
         (200, "loss", 5, {"why": "dupack", "bytes": MSS, "rtt": RTT}),
         (200, "recovery", 5, {"old": "DISORDER", "new": "RECOVERY", "why": "dupack"}),
-        (200, "cwnd", 5, {"old": 10 * MSS, "new": 7 * MSS, "mss": MSS, "ssthresh": 5 * MSS, "why": "recovery"}),
+        (200, "cwnd", 5, {**window, "new": 7 * MSS, "flight": 6 * MSS}),
         (200, "retransmit", 5, {"why": "fast", "offset": 0, "length": MSS, "attempt": 1}),
     ]
 
@@ -112,11 +114,12 @@ def test_three_duplicates_without_sack() -> None:
     c.advance(100)
     for _ in range(3):
         c.inject("A", seq=1, ack=1)
+    window = {"old": 10 * MSS, "mss": MSS, "ssthresh": 5 * MSS, "why": "recovery"}
     assert told(c) == [
         (200, "recovery", 3, {"old": "OPEN", "new": "DISORDER", "why": "dupack"}),
         (200, "recovery", 5, {"old": "DISORDER", "new": "RECOVERY", "why": "dupack"}),
         (200, "loss", 5, {"why": "dupack", "bytes": MSS, "rtt": 0}),
-        (200, "cwnd", 5, {"old": 10 * MSS, "new": 8 * MSS, "mss": MSS, "ssthresh": 5 * MSS, "why": "recovery"}),
+        (200, "cwnd", 5, {**window, "new": 8 * MSS, "flight": 9 * MSS}),
         (200, "retransmit", 5, {"why": "fast", "offset": 0, "length": MSS, "attempt": 1}),
     ]
     # 100 ms later all is there, echoing what was sent before the retransmission: it was for nothing
@@ -125,7 +128,7 @@ def test_three_duplicates_without_sack() -> None:
     assert told(c, "undo", "recovery", "cwnd") == [
         (200, "undo", 6, {"why": "timestamp", "old": 8 * MSS, "new": 10 * MSS, "mss": MSS}),
         (200, "recovery", 6, {"old": "RECOVERY", "new": "OPEN", "why": "acknowledged"}),
-        (200, "cwnd", 6, {"old": 8 * MSS, "new": 10 * MSS, "mss": MSS, "ssthresh": 2**31, "why": "ack"}),
+        (200, "cwnd", 6, {"old": 8 * MSS, "new": 10 * MSS, "mss": MSS, "ssthresh": 2**31, "flight": 0, "why": "ack"}),
     ]
 
 
@@ -140,7 +143,7 @@ def test_timeouts() -> None:
         (302, "retransmit", 0, {"why": "tlp", "offset": 9 * MSS, "length": MSS, "attempt": 1}),
         (602, "recovery", 0, {"old": "OPEN", "new": "LOSS", "why": "rto"}),
         (602, "loss", 0, {"why": "rto", "bytes": 10 * MSS, "rtt": 0}),
-        (602, "cwnd", 0, {"old": 10 * MSS, "new": MSS, "mss": MSS, "ssthresh": 5 * MSS, "why": "rto"}),
+        (602, "cwnd", 0, {"old": 10 * MSS, "new": MSS, "mss": MSS, "ssthresh": 5 * MSS, "flight": 0, "why": "rto"}),
         (602, "rto", 0, {"attempt": 1, "rto": 600 * MS, "flight": 10 * MSS}),
         (602, "retransmit", 0, {**lost, "attempt": 1}),
         (1202, "loss", 0, {"why": "rto", "bytes": MSS, "rtt": 0}),
@@ -161,7 +164,7 @@ def test_a_loss_that_the_probe_repaired() -> None:
     c.inject("A", seq=1, ack=1 + 5 * MSS)
     assert told(c) == [
         (502, "loss", 3, {"why": "tlp", "bytes": MSS, "rtt": RTT}),
-        (502, "cwnd", 3, {"old": 10 * MSS, "new": 2 * MSS, "mss": MSS, "ssthresh": 2 * MSS, "why": "tlp"}),
+        (502, "cwnd", 3, {"old": 10 * MSS, "new": 2 * MSS, "mss": MSS, "ssthresh": 2 * MSS, "flight": 0, "why": "tlp"}),
     ]
 
 
@@ -200,7 +203,7 @@ def test_a_peer_that_threw_away_what_it_had_named() -> None:
         (210, "reneged", 0, {"una": MSS}),
         (210, "recovery", 0, {"old": "DISORDER", "new": "LOSS", "why": "rto"}),
         (210, "loss", 0, {"why": "rto", "bytes": 2 * MSS, "rtt": RTT}),
-        (210, "cwnd", 0, {"old": 10 * MSS, "new": MSS, "mss": MSS, "ssthresh": 2 * MSS, "why": "rto"}),
+        (210, "cwnd", 0, {"old": 10 * MSS, "new": MSS, "mss": MSS, "ssthresh": 2 * MSS, "flight": 0, "why": "rto"}),
         (210, "rto", 0, {"attempt": 1, "rto": 600 * MS, "flight": 2 * MSS}),
         (210, "retransmit", 0, {"why": "rto", "offset": MSS, "length": MSS, "attempt": 1}),
     ]

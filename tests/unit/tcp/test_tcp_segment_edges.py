@@ -109,14 +109,16 @@ def test_a_fin_before_what_precedes_it() -> None:
 
 
 def test_data_behind_a_fin() -> None:
-    """The peer has closed: it is not taken, but answered."""
+    """The peer has closed: it is ignored (RFC 9293 3.10.7.4); answered only if it lacks our ACK: its FIN again."""
     c = established()
     c.inject("PFA", seq=1, ack=1, data=b"end")
     c.quiet()
     c.inject("PA", seq=5, ack=1, data=b"more")
+    c.expect_nothing()
+    c.inject("FA", seq=5, ack=1)
     c.expect("A", ack=5)
     c.no_message()
-    assert c.dropped("tcp_after_fin") == 1
+    assert c.dropped("tcp_after_fin") == 2
 
 
 def test_what_was_delivered_comes_again_with_more() -> None:

@@ -177,7 +177,7 @@ def test_a_whole_connection_by_socket_or_by_name() -> None:
     refused(c, "conn: say which, by sock or by conn", "conn")
     refused(c, "conn: there is no connection 7", "conn", sock=7)
     refused(c, "conn: there is no connection x", "conn", conn="x")
-    refused(c, "fly: tcp knows ss and conn", "fly")
+    refused(c, "fly: tcp knows ss, conn and figures", "fly")
 
 
 def test_limits_of_the_rto_change_on_live_connections() -> None:
