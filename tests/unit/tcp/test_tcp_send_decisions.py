@@ -49,8 +49,8 @@ def sender(*, cwnd: int = 10 * MSS, win: int = BIG, most: int = BIG << 7, **how:
         (10_000, {"gso_max": BIG}, [10_000]),
         (10_000, {"gso_max": BIG, "cwnd": 3 * MSS}, [3 * MSS]),
         (10_000, {"gso_max": BIG, "cwnd": 3 * MSS + 724}, [3 * MSS]),
-        (10_000, {"gso_max": 80 + 2 * MSS}, [2 * MSS, 2 * MSS, 2 * MSS, 10_000 - 6 * MSS]),
-        (3000, {"gso_max": 79 + 2 * MSS}, [MSS, MSS, 104]),  # with the largest headers there are two would not fit
+        (10_000, {"gso_max": 100 + 2 * MSS}, [2 * MSS, 2 * MSS, 2 * MSS, 10_000 - 6 * MSS]),
+        (3000, {"gso_max": 99 + 2 * MSS}, [MSS, MSS, 104]),  # with the largest headers there are two would not fit
         (10_000, {"gso_max": BIG, "win": 40}, [3 * MSS]),  # 5120 bytes: whole segments
         (10_000, {"mtu": 576, "cwnd": 9990}, [524] * 19),  # the last 34 bytes that cwnd allows wait
     ],
