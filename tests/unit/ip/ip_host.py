@@ -8,7 +8,17 @@ from typing import Any
 from layers.ip.config import IpCoreConfig
 from layers.ip.core import Core
 from levelip.config import IpConfig
-from levelip.frames.packet import Checksum, IcmpError, LinkState, Packet, PathMtu, Routes, Segment, Unreachable
+from levelip.frames.packet import (
+    Checksum,
+    IcmpError,
+    LinkState,
+    Packet,
+    PathMtu,
+    Refused,
+    Routes,
+    Segment,
+    Unreachable,
+)
 from levelip.frames.seam import Answer, NeighbourUp
 from levelip.rpc.place import Payload, Place
 from levelip.tracing.events import Event
@@ -228,7 +238,7 @@ def tells_the_truth(frame: Any, event: Event) -> None:
     else:
         assert set(told) == FIGURES.get(event.reason, {"dst", "src"}), event
     assert None not in told.values(), event
-    assert event.frame == (frame.id if isinstance(frame, Packet | Segment) else 0), event
+    assert event.frame == (frame.id if isinstance(frame, Packet | Segment | Refused) else 0), event
     if isinstance(frame, PathMtu):
         assert told == {"dst": format_ipv4(frame.dst), "mtu": frame.mtu}
     elif isinstance(frame, Segment):
