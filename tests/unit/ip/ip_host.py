@@ -233,6 +233,8 @@ def tells_the_truth(frame: Any, event: Event) -> None:
     told = event.data
     if event.reason == "ip_headers_not_inline":  # as far as it could be read
         assert set(told) in (set(), _PACKET, _PACKET | _FRAGMENT)
+    elif isinstance(frame, Refused) and event.reason == "icmp_bad_quote":
+        assert not told, "there is no header to tell of"
     elif isinstance(frame, Unreachable):
         assert set(told) == {"next_hop"} and told["next_hop"] == format_ipv4(frame.next_hop)
     else:
