@@ -44,7 +44,10 @@ from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import BAD_MESSAGE, NO_SESSION, TCP_UNKNOWN
 
-_SETTINGS = ("sockets_per_client", "clients", "rpc_inline_credit", "tcp_wait_ms", "rejoin_ms", "probe_ms", "door_mode")
+_SETTINGS = (
+    "sockets_per_client", "sockets_per_user", "sockets", "calls_per_client", "clients", "clients_per_user",
+    "client_unread", "client_inline", "rpc_inline_credit", "tcp_wait_ms", "rejoin_ms", "probe_ms", "door_mode",
+)  # fmt: skip
 _NO_ROOM = 1 << 62
 
 
@@ -60,7 +63,7 @@ class GatewayCore:
         self._work.now = now
         self._state = state
         self._relay = Relay(self._work)
-        self._calls = Calls(self._work, self._relay.pump)
+        self._calls = Calls(self._work, self._relay.pump, self._relay.forget)
         self._sessions = Sessions(self._work, self._calls, self._relay)
         self._by_peer = self._sessions.by_peer
         self.counters: dict[str, int] = self._work.counters
@@ -83,10 +86,20 @@ class GatewayCore:
         self._client_handlers: dict[type, Any] = {
             Send: self._relay.send,
             Consumed: self._relay.consumed,
-            Request: self._calls.take,
+            Request: self._request,
             Eof: self._relay.eof,
             Reset: self._relay.abort,
         }
+
+    def _request(self, session: Session, request: Request) -> None:
+        """A call, unless its client has more of them under way than it may."""
+        if self._work.may_ask(session) or request.op == "close":
+            self._calls.take(session, request)
+            return
+        most = self.config.gateway.calls_per_client
+        self._work.note(session, request.op, request.sock, errno.ENOBUFS)
+        text = f"{most} calls of one client at once (gateway.calls_per_client)"
+        self._work.reply(session, request.request, errno.ENOBUFS, message=text)
 
     def _urgent(self, _frame: Urgent) -> None:
         """The peer has marked data as urgent: it stays in line, and nobody is told (RFC 6093 6)."""
@@ -277,6 +290,7 @@ class GatewayCore:
             "connected": bool(session.peer),
             "shared_memory": bool(session.memory),
             "sockets": len(session.sockets),
+            "calls": session.calls,
             "since": session.since,
         }
 

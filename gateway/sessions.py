@@ -42,13 +42,21 @@ class Sessions:
         session = self._known(frame, message)
         if session is None:
             if len(self._state.sessions) >= config.clients:
-                self._turn_away(frame, errno.EUSERS, CLIENT_LIMIT, "too many clients")
+                text = f"{config.clients} clients are here (gateway.clients)"
+                self._turn_away(frame, errno.EUSERS, CLIENT_LIMIT, text)
+                return
+            if frame.uid != self._work.config.owner and self._clients_of(frame.uid) >= config.clients_per_user:
+                text = f"{config.clients_per_user} clients of user {frame.uid} are here (gateway.clients_per_user)"
+                self._turn_away(frame, errno.EUSERS, CLIENT_LIMIT, text)
                 return
             session = self._open(frame)
         session.software = message.software[:SOFTWARE_KEPT]
         if message.memory and not self._take_memory(session, message.memory, frame.memory_errno):
             return
         self._welcome(session)
+
+    def _clients_of(self, uid: int) -> int:
+        return sum(session.uid == uid for session in self._state.sessions.values())
 
     def _known(self, frame: FromClient, message: Hello) -> Session | None:
         """The session that the client has already."""
