@@ -28,7 +28,7 @@ class SocketArguments(Struct, forbid_unknown_fields=True):
 class BindArguments(Struct, forbid_unknown_fields=True):
     """bind: packed address (empty or all zero: any) and port (0: one is chosen)."""
 
-    address: bytes
+    address: Annotated[bytes, Meta(max_length=128)]
     port: Port
 
 
@@ -41,7 +41,7 @@ class ListenArguments(Struct, forbid_unknown_fields=True):
 class ConnectArguments(Struct, forbid_unknown_fields=True):
     """connect. `nonblocking`: see docs/rpc.md, "connect"."""
 
-    address: bytes
+    address: Annotated[bytes, Meta(max_length=128)]
     port: Port
     nonblocking: bool | None = None
 
@@ -64,7 +64,7 @@ class SetOptionArguments(Struct, forbid_unknown_fields=True):
 
     level: Int
     option: Int
-    value: Int | bytes
+    value: Int | Annotated[bytes, Meta(max_length=4096)]  # no option is as long; it may have to wait here
 
 
 class GetOptionArguments(Struct, forbid_unknown_fields=True):

@@ -59,10 +59,13 @@ UNROUTED = (errno.ENETUNREACH, errno.EADDRNOTAVAIL)  # what a tcp without routes
 class Calls:
     """Every call of docs/rpc.md."""
 
-    def __init__(self, work: Work, on_accept: Callable[[Socket], None]) -> None:
-        """`on_accept` hears of each connection once its client knows it."""
+    def __init__(
+        self, work: Work, on_accept: Callable[[Socket], None], on_end: Callable[[Session, Socket], None]
+    ) -> None:
+        """`on_accept` hears of each connection once its client knows it, `on_end` of each socket that is closed."""
         self._work = work
         self._on_accept = on_accept
+        self._on_end = on_end
         self._state = work.state
         self._sockets = work.state.sockets
         self._options = OptionCalls(work)
@@ -164,8 +167,7 @@ class Calls:
             raise CallError(errno.ESOCKTNOSUPPORT, "SOCK_STREAM (1) only")
         if args.proto not in (0, IPPROTO_TCP):
             raise CallError(errno.EPROTONOSUPPORT)
-        if len(session.sockets) >= self._work.config.gateway.sockets_per_client:
-            raise CallError(errno.EMFILE)
+        self._work.make_room(session)
         number = self._state.next_socket()
         self._sockets[number] = Socket(id=number, session=session.number)
         session.sockets[number] = True
@@ -408,8 +410,7 @@ class Calls:
     def _accept(self, session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
         if not sock.queue:
             raise CallError(errno.EAGAIN)
-        if len(session.sockets) >= self._work.config.gateway.sockets_per_client:
-            raise CallError(errno.EMFILE)
+        self._work.make_room(session)
         child = self._sockets[sock.queue.pop(0)]
         child.listener = 0
         session.sockets[child.id] = True
@@ -466,6 +467,8 @@ class Calls:
         """Close a socket, as Linux closes it; False if `request` is to be answered later (SO_LINGER)."""
         self._sockets.pop(sock.id, None)
         session.sockets.pop(sock.id, None)
+        if session.inline or session.starved:
+            self._on_end(session, sock)
         if sock.call is not None and sock.call.op != "restore":
             self._work.reply(session, sock.call.request, errno.EBADF, message="closed meanwhile")
         for waiting in sock.waiting:

@@ -49,7 +49,10 @@ from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import BAD_MESSAGE, NO_SESSION, TCP_UNKNOWN
 
-_SETTINGS = ("sockets_per_client", "clients", "rpc_inline_credit", "tcp_wait_ms", "rejoin_ms", "probe_ms", "door_mode")
+_SETTINGS = (
+    "sockets_per_client", "sockets_per_user", "sockets", "calls_per_client", "clients", "clients_per_user",
+    "client_unread", "client_inline", "rpc_inline_credit", "tcp_wait_ms", "rejoin_ms", "probe_ms", "door_mode",
+)  # fmt: skip
 _NO_ROOM = 1 << 62
 
 
@@ -65,7 +68,7 @@ class GatewayCore:
         self._work.now = now
         self._state = state
         self._relay = Relay(self._work)
-        self._calls = Calls(self._work, self._relay.pump)
+        self._calls = Calls(self._work, self._relay.pump, self._relay.forget)
         self._datagrams = Datagrams(self._work)
         self._sessions = Sessions(self._work, self._calls, self._relay, self._datagrams)
         self._by_peer = self._sessions.by_peer
@@ -92,24 +95,40 @@ class GatewayCore:
             Send: self._relay.send,
             Consumed: self._relay.consumed,
             Request: self._request,
-            SendDatagram: self._datagrams.send,
+            SendDatagram: self._send_datagram,
             TookDatagrams: self._datagrams.took,
             Eof: self._relay.eof,
             Reset: self._relay.abort,
         }
 
-    def _urgent(self, _frame: Urgent) -> None:
-        """The peer has marked data as urgent: it stays in line, and nobody is told (RFC 6093 6)."""
-        self.counters["urgent_in"] += 1
-
     def _request(self, session: Session, request: Request) -> None:
-        """A call goes to who knows the socket; socket() to who knows the type."""
+        """A call, unless its client has too many under way: to who knows the socket; socket() to who knows the type."""
+        if not self._work.may_ask(session) and request.op != "close":
+            self._too_many(session, request.op, request.sock, request.request)
+            return
         kind = request.args.get("type") if request.op == "socket" else None
         datagram = isinstance(kind, int) and kind & SOCK_TYPE_MASK == SOCK_DGRAM
         if datagram or request.sock in self._state.datagrams:
             self._datagrams.take(session, request)
         else:
             self._calls.take(session, request)
+
+    def _send_datagram(self, session: Session, message: SendDatagram) -> None:
+        """A datagram; one that is to be answered counts as a call."""
+        if not message.request or self._work.may_ask(session):
+            self._datagrams.send(session, message)
+        else:
+            self._too_many(session, "sendto", message.sock, message.request)
+
+    def _too_many(self, session: Session, op: str, sock: int, request: int) -> None:
+        most = self.config.gateway.calls_per_client
+        self._work.note(session, op, sock, errno.ENOBUFS)
+        text = f"{most} calls of one client at once (gateway.calls_per_client)"
+        self._work.reply(session, request, errno.ENOBUFS, message=text)
+
+    def _urgent(self, _frame: Urgent) -> None:
+        """The peer has marked data as urgent: it stays in line, and nobody is told (RFC 6093 6)."""
+        self.counters["urgent_in"] += 1
 
     def _result(self, frame: Result) -> None:
         asked = self._state.asked.get(frame.request)
@@ -315,6 +334,7 @@ class GatewayCore:
             "connected": bool(session.peer),
             "shared_memory": bool(session.memory),
             "sockets": len(session.sockets),
+            "calls": session.calls,
             "since": session.since,
         }
 

@@ -64,8 +64,7 @@ class Datagrams:
             raise CallError(errno.EAFNOSUPPORT, "IPv4 (2) only")
         if args.proto not in (0, IPPROTO_UDP):
             raise CallError(errno.EPROTONOSUPPORT, "UDP (17) only")
-        if len(session.sockets) >= self._work.config.gateway.sockets_per_client:
-            raise CallError(errno.EMFILE)
+        self._work.make_room(session)
         number = self._state.next_socket()
         self._sockets[number] = DatagramSocket(id=number, session=session.number)
         session.sockets[number] = True

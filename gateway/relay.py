@@ -77,6 +77,8 @@ class Relay:
             return
         if upto <= sock.consumed:
             return
+        if not sock.region:
+            session.inline -= upto - sock.consumed
         sock.consumed = upto
         if upto >= sock.mark:  # all marked messages are consumed: the others become the marked ones
             sock.marked, sock.fresh, sock.mark = sock.fresh if upto < sock.relayed else 0, 0, sock.relayed
@@ -84,6 +86,8 @@ class Relay:
             self._work.to_tcp.append(message)
         if sock.relayed < sock.received:
             self.pump(sock)
+        if session.starved:
+            self._feed(session)
 
     def eof(self, session: Session, message: Eof) -> None:
         """The client sends nothing more (shutdown(SHUT_WR))."""
@@ -134,9 +138,11 @@ class Relay:
             and sock.marked + sock.fresh < MAX_UNCONSUMED
             and not sock.listener
             and session.peer
-            and (sock.region or end - sock.consumed <= self._work.config.gateway.rpc_inline_credit)
+            and (sock.region or self._credit(session, sock) >= length)
         ):
             sock.relayed = end
+            if not sock.region:
+                session.inline += length
             sock.fresh += 1
             self._work.to_door.append(ForClient(session.peer, frame))
         else:
@@ -158,15 +164,18 @@ class Relay:
         if sock.listener or not session.peer:
             return
         everything = sock.reset != NOT_YET
-        credit = self._work.config.gateway.rpc_inline_credit
         while sock.relayed < sock.received and (everything or sock.marked + sock.fresh < MAX_UNCONSUMED):
             length = sock.received - sock.relayed
             if not sock.region:
                 length = min(length, INLINE_PIECE)
-                if not everything and sock.relayed + length - sock.consumed > credit:
+                if not everything and length > self._credit(session, sock):
+                    if length <= self._work.config.gateway.rpc_inline_credit - (sock.relayed - sock.consumed):
+                        session.starved[sock.id] = True
                     return
             if sock.rings is None:
                 return
+            if not sock.region:
+                session.inline += length
             data = Data(sock.id, sock.relayed, sock.rings.receive(sock.relayed, length))
             sock.relayed += length
             sock.fresh += 1
@@ -178,6 +187,29 @@ class Relay:
             self._work.tell(session, Eof(sock.id, sock.eof))
         if sock.reset != NOT_YET:
             self._work.tell(session, Reset(sock.id, sock.reset))
+
+    def _credit(self, session: Session, sock: Socket) -> int:
+        """Bytes that may travel inline now: of this socket, and of all the client's together."""
+        config = self._work.config.gateway
+        own = config.rpc_inline_credit - (sock.relayed - sock.consumed)
+        return min(own, config.client_inline - session.inline)
+
+    def _feed(self, session: Session) -> None:
+        """Less is under way to the client: sockets that had to wait for others go on, in the order of their waiting."""
+        limit = self._work.config.gateway.client_inline - INLINE_PIECE
+        while session.starved and session.inline <= limit:
+            number = next(iter(session.starved))
+            del session.starved[number]
+            sock = self._sockets.get(number)
+            if sock is not None:
+                self.pump(sock)
+
+    def forget(self, session: Session, sock: Socket) -> None:
+        """A socket is closed: what its client had not consumed makes room for its other sockets."""
+        if not sock.region:
+            session.inline -= sock.relayed - sock.consumed
+        session.starved.pop(sock.id, None)
+        self._feed(session)
 
     def accepted(self, frame: Accepted) -> None:
         """tcp took bytes and grants more."""
@@ -209,6 +241,8 @@ class Relay:
         """The client came back on a new connection: all of it again, from what it last consumed on."""
         if sock.listener:
             return
+        if not sock.region:
+            self._sessions[sock.session].inline -= sock.relayed - sock.consumed
         sock.relayed = sock.mark = sock.consumed
         sock.marked = sock.fresh = 0
         sock.eof_relayed = False

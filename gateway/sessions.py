@@ -43,14 +43,30 @@ class Sessions:
             return
         session = self._known(frame, message)
         if session is None:
-            if len(self._state.sessions) >= config.clients:
-                self._turn_away(frame, errno.EUSERS, CLIENT_LIMIT, "too many clients")
+            if len(self._state.sessions) >= config.clients and not self._give_up_one(frame.uid):
+                text = f"{config.clients} clients are here (gateway.clients)"
+                self._turn_away(frame, errno.EUSERS, CLIENT_LIMIT, text)
+                return
+            full = frame.uid != self._work.config.owner and self._clients_of(frame.uid) >= config.clients_per_user
+            if full and not self._give_up_one(frame.uid):
+                text = f"{config.clients_per_user} clients of user {frame.uid} are here (gateway.clients_per_user)"
+                self._turn_away(frame, errno.EUSERS, CLIENT_LIMIT, text)
                 return
             session = self._open(frame)
         session.software = message.software[:SOFTWARE_KEPT]
         if message.memory and not self._take_memory(session, message.memory, frame.memory_errno):
             return
         self._welcome(session)
+
+    def _clients_of(self, uid: int) -> int:
+        return sum(session.uid == uid for session in self._state.sessions.values())
+
+    def _give_up_one(self, uid: int) -> bool:
+        """End the session of this user whose connection has been gone for longest, if there is one."""
+        gone = [session for session in self._state.sessions.values() if session.uid == uid and not session.peer]
+        if gone:
+            self.end(min(gone, key=lambda session: (session.deadline, session.number)))
+        return bool(gone)
 
     def _known(self, frame: FromClient, message: Hello) -> Session | None:
         """The session that the client has already."""

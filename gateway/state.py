@@ -113,6 +113,9 @@ class Session(Struct, kw_only=True):
     sockets: dict[int, bool] = field(default_factory=dict)  # ids in the order of their making
     deadline: int = 0  # while detached: when it is given up
     replies: list[Reply] = field(default_factory=list)  # that came while it was detached
+    calls: int = 0  # that are not answered yet
+    inline: int = 0  # bytes of streams that travelled inline and were not consumed yet, of all its sockets
+    starved: dict[int, bool] = field(default_factory=dict)  # sockets whose bytes wait until that becomes less
     since: int = 0
 
 

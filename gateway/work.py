@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from errno import errorcode
+from errno import EMFILE, ENFILE, errorcode
 from typing import Any
 
 from gateway.config import GatewayCoreConfig
+from gateway.errors import CallError
 from gateway.state import Asked, GatewayState, Session, Socket
 from gateway.table import Input, follow
 from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, GatewayToUdp, Probe
@@ -51,7 +52,25 @@ class Work:
               message: str = "") -> None:  # fmt: skip
         """Answer a request, if its client is still there."""
         if session is not None:
+            session.calls = max(0, session.calls - 1)
             self.tell(session, Reply(request, errno, data or {}, message))
+
+    def may_ask(self, session: Session) -> bool:
+        """Count a request, which `reply` will answer; whether it is within `calls_per_client`."""
+        session.calls += 1
+        return session.calls <= self.config.gateway.calls_per_client
+
+    def make_room(self, session: Session) -> None:
+        """See that the client may have another socket; raises CallError."""
+        config = self.config.gateway
+        if len(session.sockets) >= config.sockets_per_client:
+            raise CallError(EMFILE, f"{config.sockets_per_client} sockets a client (gateway.sockets_per_client)")
+        if len(self.state.sockets) + len(self.state.datagrams) >= config.sockets:
+            raise CallError(ENFILE, f"{config.sockets} sockets of all clients (gateway.sockets)")
+        if session.uid != self.config.owner:
+            others = self.state.sessions.values()
+            if sum(len(one.sockets) for one in others if one.uid == session.uid) >= config.sockets_per_user:
+                raise CallError(ENFILE, f"{config.sockets_per_user} sockets a user (gateway.sockets_per_user)")
 
     def refuse(self, session: Session, errno: int, reason: Reason, detail: str, **data: Any) -> None:
         """Count what a client got wrong, and tell it."""

@@ -299,7 +299,23 @@ class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     """[gateway]: the applications' door."""
 
     sockets_per_client: Annotated[int, _count(ge=1, description="sockets of one client, at most (then EMFILE)")] = 4096
-    clients: Annotated[int, _count(ge=1, description="clients at once, at most")] = 1024
+    sockets_per_user: Annotated[
+        int, _count(ge=1, description="sockets of all clients of one user, at most (then ENFILE); not of the stack's own user")
+    ] = 16_384
+    sockets: Annotated[int, _count(ge=1, description="sockets of all clients, at most (then ENFILE)")] = 65_536
+    calls_per_client: Annotated[
+        int, _count(ge=1, description="calls of one client that are not answered yet, at most (then ENOBUFS)")
+    ] = 8192
+    clients: Annotated[int, _count(ge=1, description="clients at once, at most (then EUSERS)")] = 1024
+    clients_per_user: Annotated[
+        int, _count(ge=1, description="clients of one user, at most (then EUSERS); not of the stack's own user")
+    ] = 512
+    client_unread: Annotated[
+        int, _size(ge=2_097_152, description="bytes sent to a client that it has not read: beyond it its session ends")
+    ] = 67_108_864
+    client_inline: Annotated[
+        int, _size(ge=65_536, description="bytes in flight to a client without shared memory, all its sockets together")
+    ] = 16_777_216
     door_mode: Annotated[
         Literal["owner", "everyone"],
         Meta(description="who may open sockets: only the user that runs the stack, or everyone"),

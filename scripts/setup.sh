@@ -35,6 +35,8 @@ if [ "$what" = dev ]; then # another stack to test against, and what builds its 
     command -v gcc >/dev/null || useful+=(gcc libc6-dev)
     [ -e /usr/include/lwip/lwip/tcpip.h ] || useful+=(liblwip-dev)
     command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
+    [ -e /usr/include/zmq.hpp ] || useful+=(g++ libzmq3-dev cppzmq-dev) # the example in C++
+    [ -e /usr/include/msgpack.hpp ] || useful+=(libmsgpack-cxx-dev)
     command -v tshark >/dev/null || useful+=(tshark) # judges our captures and fields
 fi
 

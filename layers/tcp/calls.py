@@ -91,7 +91,9 @@ def listen(ctx: Context, call: Listen, now: int) -> None:
         return
     options = Options()
     take_options(options, call.options)
-    listener = Listener(call.sock, binding.address, binding.port, call.region, backlog, options)
+    listener = Listener(
+        call.sock, binding.address, binding.port, call.region or ctx.config.own_region, backlog, options
+    )
     ctx.listeners[call.sock] = listener
     ctx.listening.setdefault(binding.address + binding.port.to_bytes(2, "big"), []).append(call.sock)
     if ctx.interest:
@@ -119,7 +121,7 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     if not port or key in ctx.connections or (record is not None and not reusable(ctx, record, now)):
         ctx.to_gateway.append(Reset(call.sock, errno.EADDRNOTAVAIL))
         return
-    rings = ctx.slots.take(call.region)
+    rings = ctx.slots.take(call.region or ctx.config.own_region)
     if rings is None:
         ctx.drop(reasons.TCP_NO_SLOT, 0)
         ctx.to_gateway.append(Reset(call.sock, errno.ENOBUFS))

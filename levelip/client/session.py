@@ -24,6 +24,7 @@ from levelip.rpc.codec import MAX_PARTS, Codec, RefusedMessage
 from levelip.rpc.messages import VERSION, Hello, Refused, Reply, Request, ToClient, Welcome
 
 PATIENCE_S = 5.0  # how long a request waits for an absent gateway before ENETDOWN (a restart takes 1-2 s)
+FLUSH_BYTES = 4 << 20  # of payloads in one envelope
 RECONNECT_MS = 10  # DESIGN 4
 LINGER_MS = 1000  # at exit: what was flushed and not yet taken by the gateway
 FLUSH_MESSAGES = MAX_PARTS - 1  # messages in one envelope: each may bring a part
@@ -203,8 +204,14 @@ class Session:
         if not self.outbox or self.state is not State.OPEN:
             return
         box, self.outbox = self.outbox, []
-        for start in range(0, len(box), FLUSH_MESSAGES):
-            self._post(box[start : start + FLUSH_MESSAGES])
+        start = size = 0
+        for index, message in enumerate(box):
+            length = len(getattr(message, "payload", b""))
+            if index - start >= FLUSH_MESSAGES or size + length > FLUSH_BYTES:
+                self._post(box[start:index])
+                start, size = index, 0
+            size += length
+        self._post(box[start:])
 
     def _post(self, messages: list[Any]) -> None:
         to_epoch = 0 if self.state is State.HELLO else self._gateway

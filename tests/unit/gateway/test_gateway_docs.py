@@ -12,11 +12,12 @@ import pytest
 from datagram_bench import SAMPLES, DatagramBench
 from msgspec import NODEFAULT, Struct
 
-from gateway import datagrams, door, info, relay
+from gateway import connection, datagrams, door, info, relay
 from gateway.arguments import ARGUMENTS
 from gateway.calls import WAITING_CALLS
 from gateway.options import DATAGRAM_OPTIONS, OPTIONS, Kind
 from gateway.table import VERDICTS
+from levelip.config import GatewayConfig
 from levelip.rpc import codec, messages, place, stream
 from levelip.rpc.messages import Hello, Reply, Request, Welcome
 from levelip.rpc.stream import Send
@@ -116,9 +117,19 @@ def test_numbers() -> None:
     assert f"version {messages.VERSION}**" in TEXT and f"| version | {codec.WIRE_VERSION} |" in TEXT
     assert f"`bin` of up to {place.INLINE_LIMIT:,} bytes" in TEXT
     assert f"at most {codec.MAX_MESSAGES:,}." in TEXT and f"{codec.MAX_PARTS:,} parts" in TEXT
-    assert door.MAX_PART == 1 << 20 and "1 MiB" in TEXT
-    assert f"{door.SEND_MARK:,} envelopes" in TEXT and f"At most {relay.MAX_UNCONSUMED} Data" in TEXT
+    assert connection.MAX_PART == 1 << 20 and "1 MiB a part" in TEXT
+    assert connection.MAX_MESSAGE == 8 << 20 and "8 MiB a message" in TEXT
+    assert f"{door.STRANGERS} connections without" in TEXT and connection.MAX_SKIPPED == 64 << 20
+    assert f"At most {relay.MAX_UNCONSUMED} Data" in TEXT
     assert f"No more than {WAITING_CALLS} calls" in TEXT
+
+
+def test_settings() -> None:
+    """Every limit of [gateway] is named with its default."""
+    for name, default in msgspec.to_builtins(GatewayConfig()).items():
+        assert f"`gateway.{name}`" in TEXT, name
+        if re.match("clients|sockets|calls", name):
+            assert f"`gateway.{name}` | {default:,} |" in TEXT, name
 
 
 def test_reasons() -> None:
