@@ -209,6 +209,11 @@ class World:
         number: int = self.control("counters")["counters"].get(name, 0)
         return number
 
+    def has_tcp(self) -> bool:
+        """Its neighbour tcp is up; udp is nobody here."""
+        up: bool = self.control("status")["neighbours"]["tcp"]["up"]
+        return up
+
     def pids(self) -> list[int]:
         return [client["pid"] for client in self.control("clients")["clients"]]
 
@@ -413,7 +418,7 @@ def test_memory_is_checked(world: World) -> None:
 
 def connect(world: World, app: Raw, tcp: ScriptedTcp) -> tuple[int, Any, Connect]:
     """A connected socket: its id, the answer, and what tcp was told."""
-    until(lambda: (tcp.turn(), world.control("status")["ready"])[1], "tcp is up")
+    until(lambda: (tcp.turn(), world.has_tcp())[1], "tcp is up")
     sock = app.call("socket").data["sock"]
     app.say(Request(9999, "connect", sock, {"address": REMOTE, "port": 80}))
     told = tcp.wait(Connect)
@@ -554,7 +559,7 @@ def test_the_documented_client(world: World, tcp: ScriptedTcp) -> None:
     """The client of docs/rpc.md, run as it stands there, talks to a gateway, long payloads included."""
     text = (Path(__file__).parents[2] / "docs" / "rpc.md").read_text()
     program = text.partition("```python\n")[2].partition("```")[0]
-    until(lambda: (tcp.turn(), world.control("status")["ready"])[1], "tcp is up")
+    until(lambda: (tcp.turn(), world.has_tcp())[1], "tcp is up")
     command = [sys.executable, "-c", program, world.endpoint, "10.0.0.1", "80"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     world.processes.append(process)
