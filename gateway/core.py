@@ -164,6 +164,8 @@ class GatewayCore:
         while (timer := self._work.due()) is not None:
             if timer[1] in ("rejoin", "probe"):
                 self._sessions.timer(*timer)
+            elif timer[1] == "udp":
+                self._datagrams.timer(timer[0], timer[2])
             else:
                 self._calls.timer(*timer)
 

@@ -2,7 +2,8 @@
 
 A call that udp has to settle (bind, connect, a membership) is one at a time; calls on the same socket that come
 meanwhile wait behind it, while datagrams go on: both pipes keep their order. After a restart of udp every socket is
-made anew there, with its port, peer, options and groups; datagrams that were under way are lost, as they may be.
+made anew there, with its port, peer, options and groups; datagrams that were under way are lost, as they may be. A call
+that comes while udp is not there waits for it, up to `gateway.tcp_wait_ms`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from gateway import options
 from gateway.arguments import ARGUMENTS, SOCK_FLAGS, SOCK_TYPE_MASK, SocketArguments, parse
+from gateway.calls import MS
 from gateway.errors import CallError
 from gateway.options import DATAGRAM_OPTIONS, Kind
 from gateway.state import Asked, DatagramSocket, Session
@@ -132,19 +134,35 @@ class Datagrams:
         raise CallError(_REFUSED.get(op, errno.EOPNOTSUPP))
 
     def _ask(self, sock: DatagramSocket, request: Request, op: str, address: bytes, port: int = 0) -> None:
-        if not self._state.udp_up:
-            raise CallError(errno.ENETDOWN, "udp is not running")
         sock.call, sock.request, sock.args = op, request.request, [address, port]
-        number = self._work.ask(Asked("datagram", sock.id, sock.session, request.request))
+        if self._state.udp_up:
+            self._put(sock)
+        else:
+            sock.deadline = self._work.now + self._work.config.gateway.tcp_wait_ms * MS
+            self._work.arm(sock.deadline, "udp", sock.id)
+
+    def _put(self, sock: DatagramSocket) -> None:
+        """Put the socket's call to udp."""
+        address, port = sock.args
+        assert isinstance(address, bytes) and isinstance(port, int)
+        sock.deadline = 0
+        number = self._work.ask(Asked("datagram", sock.id, sock.session, sock.request))
         kept = sock.options
-        match op:
+        match sock.call:
             case "bind":
                 reuse = bool(kept.get("SO_REUSEADDR")), bool(kept.get("SO_REUSEPORT"))
                 self._tell(Bind(number, sock.id, address, port, *reuse))
             case "connect":
                 self._tell(Associate(number, sock.id, address, port))
             case _:
-                self._tell(Member(number, sock.id, address, op == "join"))
+                self._tell(Member(number, sock.id, address, sock.call == "join"))
+
+    def timer(self, deadline: int, number: int) -> None:
+        """udp did not come up for a call in time."""
+        sock = self._sockets.get(number)
+        if sock is not None and sock.deadline == deadline:
+            sock.deadline = 0
+            self.answered(Asked("datagram", sock.id, sock.session, sock.request), Result(0, errno.ENETDOWN))
 
     def answered(self, asked: Asked, frame: Result) -> None:
         """udp answers a call, or a datagram that somebody wanted to know of."""
@@ -345,6 +363,8 @@ class Datagrams:
         self._state.udp_up, self._state.udp_epoch = True, epoch
         for sock in self._sockets.values():
             self._restore(sock)
+            if sock.deadline:
+                self._put(sock)
 
     def _restore(self, sock: DatagramSocket) -> None:
         told = {

@@ -93,6 +93,7 @@ class DatagramSocket(Struct, kw_only=True):
     call: str = ""
     request: int = 0
     args: list[bytes | int] = field(default_factory=list)  # of that call: address and port
+    deadline: int = 0  # while that call waits for udp to come up: when it fails with ENETDOWN
     waiting: list[Request] = field(default_factory=list)
     upto: int = 0  # of the last datagram that the client was told of
     taken: int = 0  # of the last one that it has taken

@@ -119,7 +119,8 @@ class Work:
         """Ask for handle_timer; whoever armed it compares the deadline with its own field (a stale one is nothing)."""
         state = self.state
         heapq.heappush(state.timers, (deadline, kind, number))
-        if len(state.timers) > TIMERS_KEPT + 4 * (len(state.sockets) + len(state.orphans) + len(state.sessions)):
+        things = len(state.sockets) + len(state.datagrams) + len(state.orphans) + len(state.sessions)
+        if len(state.timers) > TIMERS_KEPT + 4 * things:
             state.timers = [timer for timer in state.timers if self._wanted(timer)]
             heapq.heapify(state.timers)
 
@@ -132,6 +133,9 @@ class Work:
         if kind == "rejoin":
             session = self.state.sessions.get(number)
             return session is not None and session.deadline == deadline
+        if kind == "udp":
+            datagrams = self.state.datagrams.get(number)
+            return datagrams is not None and datagrams.deadline == deadline
         if kind == "call":
             sock = self.state.sockets.get(number)
             return sock is not None and sock.call is not None and sock.call.deadline == deadline

@@ -28,7 +28,7 @@ using Bytes = std::vector<char>;
 using Packer = msgpack::packer<msgpack::sbuffer>;
 
 enum Kind { SEND = 1, ACCEPTED, DATA, CONSUMED, EOF_, RESET, HELLO = 20, WELCOME, REFUSED, REQUEST, REPLY, PENDING };
-constexpr std::uint64_t CHUNK = 65'536, CONSUME_EVERY = 131'072;
+constexpr std::uint64_t CHUNK = 65'536;
 constexpr int EAGAIN_LINUX = 11;
 
 struct Error : std::runtime_error {
@@ -121,7 +121,7 @@ public:
         while (arrived.empty() && !ended) take(hear());
         Bytes bytes = std::move(arrived);
         arrived.clear();
-        if (received - consumed >= CONSUME_EVERY || !dealer_has_more()) {
+        if (received > consumed) {  // at each read: the gateway goes no more than 64 Data ahead, however short they are
             consumed = received;
             post({}, [&](Packer& packer) { packer.pack_array(3).pack(int(CONSUMED)).pack(stream_).pack(consumed); });
         }
@@ -142,8 +142,6 @@ private:
     zmq::socket_t dealer_;
     std::uint64_t epoch_ = 0, gateway_ = 0, number_ = 0, stream_ = 0;
     std::deque<Message> heard_, early_, replies_;
-
-    bool dealer_has_more() { return !heard_.empty() || (dealer_.get(zmq::sockopt::events) & ZMQ_POLLIN); }
 
     template <typename Pack>
     void post(Bytes payload, Pack pack) {

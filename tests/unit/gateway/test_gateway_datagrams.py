@@ -202,19 +202,40 @@ def test_a_client_that_dies_closes(bench: DatagramBench) -> None:
     assert not bench.core._state.datagrams
 
 
+def test_udp_does_not_come(bench: DatagramBench) -> None:
+    """A call that waits for udp fails with ENETDOWN in the end, and what waited behind it goes on; close() ends it."""
+    first, second = bench.socket(), bench.socket()
+    bench.udp_down()
+    binds = [bench.app.ask("bind", sock, address=LOCAL, port=9) for sock in (first, second)]
+    name = bench.app.ask("getsockname", first)
+    bench.advance(9_999)
+    assert bench.app.replies == {}
+    bench.app.ok("close", second)
+    assert bench.answer(binds[1]).errno == errno.EBADF
+    bench.advance(1)
+    assert bench.answer(binds[0]).errno == errno.ENETDOWN and bench.answer(name).data["port"] == 0
+    bench.udp_up()
+    bench.app.ok("bind", first, address=LOCAL, port=9)
+    (session,) = bench.core._state.sessions.values()
+    assert session.calls == 0
+
+
 def test_udp_is_restarted(bench: DatagramBench) -> None:
-    """Sockets are made anew with port, peer, options and groups; calls meanwhile fail with ENETDOWN."""
+    """Sockets are made anew with port, peer, options and groups; a call meanwhile waits for udp."""
     bound, connected = bench.socket("bound"), bench.socket("connected")
     port = bench.port(connected)
     bench.app.ok("setsockopt", bound, level=1, option=6, value=1)
     bench.app.ok("setsockopt", bound, level=IP, option=JOIN, value=MREQ)
     bench.udp_down()
-    assert bench.app.errno("bind", bench.socket(), address=LOCAL, port=9) == errno.ENETDOWN
+    late = bench.socket()
+    asked = bench.app.ask("bind", late, address=LOCAL, port=9), bench.app.ask("getsockname", late)
+    assert bench.app.replies == {}
     bench.app.send(SendDatagram(bound, REMOTE, 9, b"lost", 3))
     assert bench.answer(3).errno == errno.ENETDOWN and bench.drops("udp_down") == 1
     assert bench.app.ok("getsockname", bound)["port"] == PORT
     bench.to_udp.clear()
     bench.udp_up()
+    assert [bench.answer(number).data["port"] for number in asked] == [9, 9]
     kinds = [type(frame) for frame in bench.to_udp if getattr(frame, "sock", 0) == bound]
     assert set(kinds) == {OpenDatagram, Bind, Member}
     bench.arrive(b"one")
