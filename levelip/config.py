@@ -323,7 +323,7 @@ class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     rpc_inline_credit: Annotated[
         int, _size(ge=65_536, description="bytes in flight to a client without shared memory, a socket")
     ] = 1_048_576
-    tcp_wait_ms: Annotated[int, _ms(description="how long a call waits for tcp to come up (then ENETDOWN)")] = 10_000
+    tcp_wait_ms: Annotated[int, _ms(description="how long a call waits for tcp or udp to come up (then ENETDOWN)")] = 10_000
     rejoin_ms: Annotated[int, _ms(description="how long a client's sockets stay when its connection broke but its process lives")] = 5_000
     probe_ms: Annotated[int, _ms(ge=100, description="how often it is seen whether the clients' connections still stand")] = 5_000
 
