@@ -56,6 +56,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "debug":   ("debug", "All of this at a prompt, or from a file."),
     },
     "Try": {
+        "lesson":  ("lesson", "The guided tour: ten lessons, each in a world of its own."),
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
