@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench goodput compliance fuzz fuzz-night lint plots wheel clean distclean
+.PHONY: help demo test test-all bench goodput compliance fuzz fuzz-night lint plots screenshots wheel clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -43,8 +43,10 @@ compliance: $(VENV)/.dev ## write docs/rfc-compliance.md from the marks of the t
 	@$(BIN)/python -m tests.rfc.compliance $(ARGS)
 
 plots: $(VENV)/.dev ## draw docs/plots anew: windows and sequence over time, by algorithm
-	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.8'
 	@$(BIN)/python -m benchmarks.plots $(ARGS)
+
+screenshots: $(VENV)/.dev ## take docs/screenshots anew: the web view in headless Chromium
+	@LEVELIP_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/system/test_web.py $(ARGS)
 
 wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
 	@bash scripts/try-wheel.sh

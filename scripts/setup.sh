@@ -34,6 +34,8 @@ command -v curl >/dev/null || useful+=(curl)
 if [ "$what" = dev ]; then # another stack to test against, and what builds its program
     command -v gcc >/dev/null || useful+=(gcc libc6-dev)
     [ -e /usr/include/lwip/lwip/tcpip.h ] || useful+=(liblwip-dev)
+    command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
+    command -v tshark >/dev/null || useful+=(tshark) # judges our captures and fields
 fi
 
 missing=(${needed[@]+"${needed[@]}"} ${useful[@]+"${useful[@]}"})

@@ -196,10 +196,19 @@ def overtaken(ctx: Context, conn: Connection, low: int, why: str) -> None:
         ctx.emit("reordering", conn, frame=conn.ack_causes, packets=packets, first=not known, why=why)
 
 
-def tell_cwnd(ctx: Context, conn: Connection, old: int, why: str) -> None:
-    """The event "cwnd"; callers ask `interest` first."""
-    now, mss = conn.congestion, conn.tx.mss
-    ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=now.cwnd, mss=mss, ssthresh=now.ssthresh, why=why)
+def tell_cwnd(ctx: Context, conn: Connection, old: int | None, why: str) -> None:
+    """The event "cwnd"; callers ask `interest` first. `old` None: there was none before."""
+    now, tx = conn.congestion, conn.tx
+    ctx.emit(
+        "cwnd", conn, frame=conn.ack_causes, old=old, new=now.cwnd, mss=tx.mss, ssthresh=now.ssthresh,
+        flight=tx.in_flight(), why=why,
+    )  # fmt: skip
+
+
+def tell_rtt(ctx: Context, conn: Connection, rtt: int) -> None:
+    """The event "rtt", of a sample that was taken; callers ask `interest` first."""
+    rto = conn.rto
+    ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
 
 
 # tail loss probe, RFC 8985 7

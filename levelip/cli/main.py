@@ -45,6 +45,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "paths":   ("paths", "Group packets by the way they took through the layers, with times."),
         "why":     ("why", "Tell the story of a packet or connection, and what went wrong first."),
         "explain": ("explain", "Explain a reason or a finding: rule, and what to do."),
+        "web":     ("web", "Show it all in a browser: live, a capture, a recording."),
+        "record":  ("record", "Record what enters every layer, or write what the flight recorder holds."),
+        "replay":  ("replay", "Run a recording again, call by call, and look around in it."),
     },
     "Stop": {
         "hold":    ("hold", "Stop the stack's clock; frames wait before the layers."),
@@ -54,6 +57,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "held":    ("held", "List, show, edit, drop, repeat, delay held packets."),
         "inject":  ("inject", "Put packets into the stack, at any seam."),
         "debug":   ("debug", "All of this at a prompt, or from a file."),
+    },
+    "Export": {
+        "graph":   ("graph", "Draw a connection: sequence numbers, windows, round trips, ladder."),
+        "qlog":    ("qlog", "Write a connection as qlog."),
+        "metrics": ("metrics", "Serve counters and gauges to Prometheus."),
     },
     "Try": {
         "lesson":  ("lesson", "The guided tour: ten lessons, each in a world of its own."),

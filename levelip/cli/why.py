@@ -101,6 +101,6 @@ def _finding_data(finding: Any) -> dict[str, Any]:
         "first_wrong": {"frame": fact.name, "seam": fact.seam, "text": fact.text()} if fact is not None else None,
         "mono_ns": finding.at,
         "because": finding.because,
-        "rule": finding.kind.rule,
-        "advice": finding.kind.advice,
+        "rule": finding.rule,
+        "advice": finding.advice,
     }

@@ -363,7 +363,10 @@ class Loop:
         return answer
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
-        neighbours = {pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0} for pipe in self._pipes}
+        neighbours = {
+            pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0, "waiting": pipe.waiting}
+            for pipe in self._pipes
+        }
         waiting = [name for name, facts in neighbours.items() if not facts["up"]]
         return {
             "process": self.runtime.name,

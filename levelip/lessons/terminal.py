@@ -60,7 +60,7 @@ class Terminal:
         self._console.print(f"[green]{prompt}[/][bold]{_escape(line.removeprefix(prompt))}[/]")
 
     def output(self, text: str) -> None:
-        if text:
+        if text.strip():
             self._plain(text.rstrip("\n"))
 
     def end_session(self, *, extra: bool) -> None:

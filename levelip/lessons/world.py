@@ -60,6 +60,9 @@ class World:
             path.chmod(0o755)
         if self.way.name != "wire":
             loopback_up()
+            for scope in ("all", "default"):  # the kernel's own chatter is not part of a lesson
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1", encoding="ascii")
             self._up(NAME, [])
             return
         for name, other, own in ((NAME, PEER, ()), (PEER, NAME, (f"ip.address={HOST}/24", "ip.gateway="))):

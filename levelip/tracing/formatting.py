@@ -101,6 +101,7 @@ def _cwnd(data: _Taken) -> str:
         return ""
     mss, ssthresh, why = data("mss"), data("ssthresh"), data("why", "")
     old, new = data("old"), data("new")
+    data("flight")  # for graphs
     text = f"cwnd {_segments(new, mss)}" if old is None else f"cwnd {_segments(old, mss)} → {_segments(new, mss)}"
     if ssthresh is not None and ssthresh < _INFINITE:
         text += f", ssthresh {_segments(ssthresh, mss)}"
@@ -325,7 +326,7 @@ def _conflict(data: _Taken) -> str:
 
 
 def _claim(data: _Taken) -> str:
-    return f"our addresses: {_change(data)}" if "new" in data else ""
+    return f"{data('address') or 'our addresses'}: {_change(data)}" if "new" in data else ""
 
 
 def _route(data: _Taken) -> str:

@@ -194,7 +194,7 @@ def discards(case: Case) -> Iterator[Finding]:
             + (f"; {count} times in all" if count > 1 else ""),
             fact,
             told.mono,
-            [f"lvlip explain {event.reason}"],
+            reason=event.reason,
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from layers.tcp.config import TcpCoreConfig
 from layers.tcp.core import TcpCore
 from levelip.config import TcpConfig
-from levelip.frames.packet import Checksum, Doubt, IcmpError, PathMtu, Route, Routes, Segment
+from levelip.frames.packet import Checksum, Doubt, IcmpError, PathMtu, Progress, Route, Routes, Segment
 from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, NeighbourUp, Result, Taken
 from levelip.rpc.place import Rings
 from levelip.rpc.stream import Consumed, Eof, Send
@@ -92,6 +92,7 @@ class Host:
         self.segments: deque[Segment] = deque()
         self.messages: deque[Any] = deque()
         self.doubts: list[Doubt] = []
+        self.progress: list[tuple[int, bytes]] = []
         self.path_mtus: list[tuple[bytes, int]] = []  # what ip was told
         self.ts, self.sack, self.wscale, self.mss, self.win = ts, sack, wscale, mss, win
         self.stamp = 100  # the peer's TSval
@@ -124,6 +125,8 @@ class Host:
         for port, frame in output:
             if port == "ip" and isinstance(frame, Doubt):
                 self.doubts.append(frame)
+            elif port == "ip" and isinstance(frame, Progress):
+                self.progress.append((self.now, frame.dst))
             elif port == "ip" and isinstance(frame, PathMtu):
                 self.path_mtus.append((frame.dst, frame.mtu))
             elif port == "ip":

@@ -85,6 +85,7 @@ from levelip.tracing.reasons import all_reasons
         ("conflict", {"address": "10.0.0.2", "mac": "02:00:00:00:00:03", "defended": False},
          "02:00:00:00:00:03 claims our address 10.0.0.2, not defended"),
         ("claim", {"old": "probing", "new": "owned"}, "our addresses: probing → owned"),
+        ("claim", {"old": "probing", "new": "conflict", "address": "10.0.0.9"}, "10.0.0.9: probing → conflict"),
         ("route", {"routes": 3}, "the transports know 3 routes"),
         ("icmp", {"name": "host unreachable", "src": "10.0.0.1"}, "ICMP host unreachable (src 10.0.0.1)"),
         ("client", {"what": "opened", "pid": 12, "uid": 0}, "client pid 12 opened (uid 0)"),
