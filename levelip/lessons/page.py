@@ -10,7 +10,7 @@ from levelip.lessons.source import QUESTION, Lesson
 HEAD: Final = "<!-- Made from levelip/lessons/{file} by scripts/tutorial.py; outputs are those of a run. -->\n"
 VARIES: Final = (
     r"\b\d\d:\d\d:\d\d(?:\.\d{6})?\b",  # times of the day
-    r"\b(?:seq|ack) \d{6,}\b",  # absolute sequence numbers: relative ones of a lesson are smaller
+    r"\b(?:seq|ack) \d{6,}(?::\d{6,})?\b",  # absolute sequence numbers: relative ones of a lesson are smaller
     r"\b(?:device|link|ip|tcp|gateway|tool)-[0-9a-f]{5}-\d+\b",  # ids of frames
     r"\bpid \d+\b",
     r"/tmp/lv\w+",
