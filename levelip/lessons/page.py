@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from typing import Final
 
-from levelip.lessons.source import QUESTION, Lesson
+from levelip.lessons.source import QUESTION, Lesson, lessons
 
 HEAD: Final = "<!-- Made from levelip/lessons/{file} by scripts/tutorial.py; outputs are those of a run. -->\n"
 VARIES: Final = (
@@ -58,8 +59,15 @@ class Page:
         self._parts.append("```\n\n")
 
 
+def index() -> str:
+    """docs/tutorial/README.md."""
+    text = (files("levelip.lessons") / "README.md").read_text(encoding="utf-8")
+    rows = "".join(f"{one.number}. [{one.title}]({one.file})\n" for one in lessons().values())
+    return text.replace("{lessons}\n", rows)
+
+
 def normal(lesson: Lesson, text: str) -> str:
-    """A page with `#` for what differs from run to run, digit runs of a column's padding included."""
+    """A page with `#` for what differs from run to run."""
     for pattern in (*VARIES, *lesson.varies):
         text = re.sub(pattern, _blank, text, flags=re.MULTILINE)
     return text
