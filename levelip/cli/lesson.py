@@ -15,7 +15,7 @@ from levelip.cli.common import Failure, Stack, StackCommand
 @click.argument("number", required=False, type=int)
 @click.option("--no-pause", is_flag=True, help="Do not wait for Enter (as where the input is no terminal).")
 @click.option("--step", is_flag=True, help="Wait for Enter before each command.")
-@click.option("--keep", is_flag=True, help="Afterwards start a shell in the lesson's world; it goes when the shell ends.")
+@click.option("--keep", is_flag=True, help="Afterwards a shell in the lesson's world, which goes when the shell ends.")
 @click.option("--way", type=click.Choice(["root", "user", "wire"]), help="How the world is made (default: the first "
               "that works here).")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the lesson's page, with the outputs of this run.")
@@ -66,7 +66,7 @@ def _run(
     number: int, pause: bool, step: bool, keep: bool, wanted: str | None, markdown: bool, inside: str | None
 ) -> None:
     from levelip.lessons.page import Page
-    from levelip.lessons.runner import carry_out
+    from levelip.lessons.runner import carry_out, try_extras
     from levelip.lessons.source import lessons
     from levelip.lessons.terminal import Terminal
     from levelip.lessons.ways import Way, WorldError, choose, enter
@@ -81,8 +81,8 @@ def _run(
             enter(way, ["-P", "-m", "levelip.cli", "lesson", str(number), *flags, "--inside", way.name])
     except (WorldError, OSError) as error:
         raise Failure(str(error)) from None
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_number, _interrupt)
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell's background job ignores SIGINT, and
+        signal.signal(signal_number, _interrupt)  # so would all that it starts
     world = World(way, lesson.settings)
     page = Page(lesson)
     try:
@@ -95,6 +95,7 @@ def _run(
         show = page if markdown else Terminal(world, pause=pause, step=step)
         carry_out(lesson, world, show)
         if markdown:
+            try_extras(lesson, world)  # no page where they fail
             click.echo(page.text, nl=False)
         if keep:
             click.echo("a shell in the lesson's world; exit ends it", err=True)

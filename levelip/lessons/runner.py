@@ -12,9 +12,13 @@ import time
 from typing import Protocol
 
 from levelip.lessons.source import File, Lesson, Prose, Question, Session
+from levelip.lessons.ways import WorldError
 from levelip.lessons.world import World
 
 _KILL = re.compile(r"kill -(\w+) %(\d+)")
+_RAISED = re.compile(r"\w+(?:Error|Exception)\b")
+_NO_COMMAND = (2, 126, 127)
+"""Exit statuses of a wrong usage, and of the shell where there is no such command."""
 SETTLE_S = 1.0
 """Before a job is interrupted: what has happened is on its way to it."""
 
@@ -76,3 +80,18 @@ def perform(world: World, line: str) -> str:
         world.jobs[number].signal(getattr(signal, f"SIG{match[1]}"))
         return world.jobs[number].wait() if match[1] in ("INT", "TERM", "KILL") else ""
     return world.run(command)[1]
+
+
+def try_extras(lesson: Lesson, world: World) -> None:
+    """Carry out what a reader may try at the end. WorldError if one of these commands is no good."""
+    for block in lesson.blocks:
+        if isinstance(block, Session) and block.extra:
+            for line in block.commands:
+                if line.startswith("$ "):
+                    status, output = world.run(line.removeprefix("$ "))
+                    bad = status in _NO_COMMAND or "Traceback" in output
+                else:
+                    output = perform(world, line)
+                    bad = bool(_RAISED.match(output))
+                if bad:
+                    raise WorldError(f"{line}\n{output}")

@@ -11,7 +11,7 @@
     ```session                                    commands, each shown before what it says
     ours>>> s = socket.create_connection(("10.0.0.1", 80))       Python of a program that uses the stack
     peer>>> listener = socket.create_server(("10.0.0.1", 80))    Python of a program on the other side
-    $ lvlip ss -ti                                               a shell's command; with & at its end a job, see runner.py
+    $ lvlip ss -ti                                               a shell's command; with & a job (runner.py)
     ```
     **What do you expect?** a question            and, as the next paragraph, its answer:
     **Answer.** ...

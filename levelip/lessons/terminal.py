@@ -12,8 +12,8 @@ from rich.syntax import Syntax
 
 from levelip.lessons.runner import perform
 from levelip.lessons.source import PROMPTS
-from levelip.lessons.world import World
 from levelip.lessons.ways import WorldError
+from levelip.lessons.world import World
 
 HINT: Final = "Enter goes on; a command ($ lvlip ..., ours>>> ..., peer>>> ...) is carried out"
 

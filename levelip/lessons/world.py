@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from levelip.ipc.rundir import LAYERS, RunDirectory, RunError
 from levelip.lessons.ways import Way, WorldError, loopback_up, tied
@@ -186,10 +186,10 @@ class World:
 
     def close(self) -> None:
         """End everything that was started, and remove what was written."""
-        for child in [*self._consoles.values(), *[job.child for job in self.jobs]]:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait(STOP_S)
+        for child in self._consoles.values():
+            _kill(child)
+        for job in self.jobs:
+            _kill(job.child)
         for supervisor in self._supervisors:
             if supervisor.poll() is None:
                 supervisor.terminate()
@@ -238,6 +238,12 @@ class Job:
         """As kill(1)."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.child.pid, number)
+
+
+def _kill(child: subprocess.Popen[Any]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait(STOP_S)
 
 
 def _text(data: bytes) -> str:
