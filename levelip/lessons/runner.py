@@ -17,8 +17,8 @@ from levelip.lessons.world import World
 
 _KILL = re.compile(r"kill -(\w+) %(\d+)")
 _RAISED = re.compile(r"\w+(?:Error|Exception)\b")
-_NO_COMMAND = (2, 126, 127)
-"""Exit statuses of a wrong usage, and of the shell where there is no such command."""
+_NO_COMMAND = (126, 127)
+"""Exit statuses of the shell where there is no such command."""
 SETTLE_S = 1.0
 """Before a job is interrupted: what has happened is on its way to it."""
 
@@ -89,7 +89,7 @@ def try_extras(lesson: Lesson, world: World) -> None:
             for line in block.commands:
                 if line.startswith("$ "):
                     status, output = world.run(line.removeprefix("$ "))
-                    bad = status in _NO_COMMAND or "Traceback" in output
+                    bad = status in _NO_COMMAND or "Traceback" in output or "Usage: " in output
                 else:
                     output = perform(world, line)
                     bad = bool(_RAISED.match(output))
