@@ -81,6 +81,9 @@ def _run(
             enter(way, ["-P", "-m", "levelip.cli", "lesson", str(number), *flags, "--inside", way.name])
     except (WorldError, OSError) as error:
         raise Failure(str(error)) from None
+    if way.name == "wire" and lesson.kernel:
+        why = "".join(f"; {lack}" for lack in way.lacks)
+        raise Failure(f"lesson {number} needs the kernel as its other side: {lesson.kernel}{why}")
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell's background job ignores SIGINT, and
         signal.signal(signal_number, _interrupt)  # so would all that it starts
     world = World(way, lesson.settings)

@@ -4,6 +4,8 @@
     <!-- set: tcp.rto_min_ms=1000 -->             settings of the stack of this lesson
     <!-- varies: cwnd (\\d+) -->                    what may differ from run to run (page.py); may be repeated
 
+    <!-- kernel: why -->                          why it cannot be shown with a second stack as the other side
+
     Prose, with the RFC's section.
 
     ```python drop.py                             a file that is written into the lesson's directory
@@ -32,7 +34,7 @@ QUESTION: Final = "**What do you expect?** "
 ANSWER: Final = "**Answer.** "
 PROMPTS: Final = ("ours>>> ", "peer>>> ", "$ ")
 _NAME = re.compile(r"(\d+)-([a-z-]+)\.md")
-_NOTE = re.compile(r"<!-- (set|varies): (.*) -->\n*")
+_NOTE = re.compile(r"<!-- (set|varies|kernel): (.*) -->\n*")
 _FENCE = re.compile(r"^```(\w+) *(.*)\n((?:.*\n)*?)```\n", re.MULTILINE)
 
 
@@ -76,7 +78,8 @@ Block = Prose | Question | File | Session
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One lesson. `varies`: expressions, whose groups (or which as a whole) differ from run to run."""
+    """One lesson. `varies`: expressions, whose groups (or which as a whole) differ from run to run. `kernel`: why its
+    other side has to be the kernel; empty: it need not be."""
 
     number: int
     name: str
@@ -84,6 +87,7 @@ class Lesson:
     blocks: tuple[Block, ...]
     settings: tuple[str, ...]
     varies: tuple[str, ...]
+    kernel: str = ""
 
     @property
     def file(self) -> str:
@@ -115,6 +119,7 @@ def parse(number: int, name: str, text: str) -> Lesson:
         blocks,
         tuple(word for kind, value in notes if kind == "set" for word in value.split()),
         tuple(value for kind, value in notes if kind == "varies"),
+        " ".join(value for kind, value in notes if kind == "kernel"),
     )
 
 

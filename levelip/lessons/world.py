@@ -149,7 +149,11 @@ class World:
     def shell(self) -> None:
         """A shell in this world, at the terminal, until it ends."""
         shell = os.environ.get("SHELL", "/bin/sh")
-        subprocess.run([shell], cwd=self.directory / "here", env=self.environment(), check=False)
+        before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for what runs in the shell
+        try:
+            subprocess.run([shell], cwd=self.directory / "here", env=self.environment(), check=False)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     # Python
 
