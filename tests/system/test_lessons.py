@@ -69,7 +69,7 @@ def test_a_lesson_prints_what_its_page_says(number: int) -> None:
 @pytest.mark.matrix(ids={"7"})
 @pytest.mark.parametrize("number", [pytest.param(number, id=str(number)) for number in lessons()])
 def test_a_lesson_runs_without_a_kernel(number: int) -> None:
-    """Where no namespace is to be had, a second stack is the other side; a lesson for which that will not do says so."""
+    """Where no namespace is to be had, a second stack is the other side; a lesson that needs the kernel says so."""
     if lessons()[number].kernel:
         assert run(str(number), "--way", "wire", status=1) == ""
         return
