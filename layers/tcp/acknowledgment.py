@@ -127,8 +127,7 @@ def take_ack(
         conn.rack.update(news.newest_at, news.newest_end, now)
     recovery.frto_new = False
     twice = _dsack(ctx, conn, news, ack) if news.dsack is not None else False
-    if recovery.probe_end >= 0:
-        _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
+    repaired = recovery.probe_end >= 0 and _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
     recover_fs = outstanding - sacked
     reducing = recovery.state in (CWR, RECOVERY)
     if conn.sack:
@@ -141,7 +140,7 @@ def take_ack(
         now,
     ), advanced, reducing, lost)  # fmt: skip
     if ctx.interest and conn.congestion.cwnd != old:
-        tell_cwnd(ctx, conn, old, recovery.state.name.lower() if recovery.state else "ack")
+        tell_cwnd(ctx, conn, old, recovery.state.name.lower() if recovery.state else "tlp" if repaired else "ack")
     _timers(ctx, conn, advanced, now)
     if advanced and not conn.orphan and grant_due(conn):
         ctx.mark_dirty(conn)
@@ -203,11 +202,12 @@ def _dsack(ctx: Context, conn: Connection, news: News, ack: int) -> bool:
 
 def _probe_answered(
     ctx: Context, conn: Connection, ack: int, news: News, advanced: bool, duplicate: bool, twice: bool, now: int
-) -> None:
-    """RFC 8985 7.4: did the probe repair a loss that nobody would hear of else? Linux tcp_process_tlp_ack."""
+) -> bool:
+    """RFC 8985 7.4: did the probe repair a loss that nobody would hear of else? Then the window was reduced for it.
+    Linux tcp_process_tlp_ack."""
     recovery, tx, congestion = conn.recovery, conn.tx, conn.congestion
     if ack < recovery.probe_end:
-        return
+        return False
     if not recovery.probe_again or twice:
         recovery.probe_end = -1  # new data was acknowledged; or both copies arrived: nothing was lost
     elif ack > recovery.probe_end:
@@ -215,15 +215,15 @@ def _probe_answered(
         ctx.counters["loss_probe_recoveries"] += 1
         recovery.probe_end = -1
         if recovery.state <= DISORDER:
-            old = congestion.cwnd
             congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
             conn.ecn.reduced(tx.snd_nxt)
             congestion.exit_recovery(now)
             if ctx.interest:
                 loss.tell_loss(ctx, conn, "tlp", tx.mss)
-                tell_cwnd(ctx, conn, old, "tlp")
+            return True
     elif not advanced and not news.sacked and duplicate:
         recovery.probe_end = -1  # a pure duplicate ACK: both copies arrived
+    return False
 
 
 # state

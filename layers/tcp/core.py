@@ -204,12 +204,14 @@ class TcpCore:
             ctx.drop(reasons.TCP_CHECKSUM, segment.id)
             return
         gso_size = segment.gso_size
-        ctx.counters["segments_in"] += -(-len(payload) // gso_size) if gso_size and payload else 1
+        packets = -(-len(payload) // gso_size) if gso_size and payload else 1
+        ctx.counters["segments_in"] += packets
         _, _, seq, ack, word, window, _, _ = _HEADER.unpack_from(head)
         conn = ctx.connections.get(segment.dst + segment.src + head[:4])
         if conn is None:
             segment_elsewhere(ctx, segment, seq, ack, word & 0x1FF, window, payload, now)
             return
+        conn.segments_in += packets
         if (
             word & _COMMON_MASK == _COMMON
             and self._predict

@@ -68,7 +68,6 @@ def find_lost(ctx: Context, conn: Connection, why: str, now: int) -> tuple[int, 
 def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, now: int) -> None:
     """A loss was found: RFC 6675 5 step 4, RFC 9937 6, RFC 5681 3.2. `recover_fs`: RFC 9937's RecoverFS."""
     tx, recovery, congestion = conn.tx, conn.recovery, conn.congestion
-    old = congestion.cwnd
     ctx.counters["fast_retransmits"] += 1
     reduced = recovery.state == CWR  # once a round trip: RFC 3168 6.1.2
     if reduced:
@@ -88,8 +87,6 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
         tx.lose_head(tx.mss)
         if ctx.interest:
             tell_loss(ctx, conn, why, min(tx.mss, tx.snd_nxt - tx.snd_una))
-    if ctx.interest and congestion.cwnd != old:
-        tell_cwnd(ctx, conn, old, why)
 
 
 def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:

@@ -122,9 +122,10 @@ def _blocks(conn: Connection, options: bytes) -> int:
 
 
 def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_size: int, now: int) -> Segment:
-    conn.segments_out += 1
+    packets = -(-len(payload) // gso_size) if gso_size else 1
+    conn.segments_out += packets
     conn.last_sent_at = now
-    ctx.counters["segments_out"] += 1
+    ctx.counters["segments_out"] += packets
     cause = conn.ack_causes
     return Segment(
         ctx.ids.next(), [cause] if cause else [], conn.traced, now, 0, conn.local, conn.remote, PROTO_TCP,

@@ -48,7 +48,6 @@ def segment_for_connection(
     """A segment for a connection in SYN-SENT or beyond; `segment.head` is the TCP header, `window` the raw field."""
     conn.ack_causes = segment.id
     conn.traced = segment.traced
-    conn.segments_in += 1
     options = parse_options(segment.head[20:], strict=False)
     if conn.state == State.SYN_SENT:
         _syn_sent(ctx, conn, segment, seq, ack, flags, window, options, payload, now)
@@ -412,6 +411,8 @@ def _syn_sent(
     if flags & RST:
         if flags & ACK:
             ctx.counters["resets_in"] += 1
+            if ctx.interest:
+                ctx.emit("reset", conn, frame=segment.id, sent=False)
             gone(ctx, conn, errno.ECONNREFUSED, segment.id)
         else:
             ctx.drop(reasons.TCP_RST_OUTSIDE, segment.id, conn)

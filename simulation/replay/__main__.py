@@ -72,8 +72,8 @@ def cli(
     if test_file is not None:
         _write_test(_one(recordings, "tcp"), test_file, begin or place, stop)
     lines = [f"goto {place}"] if place else []
-    lines += [f"whatif {whatif}"] if whatif else []
     lines += [*commands, *(script or ())]
+    lines += [f"whatif {whatif}"] if whatif else []  # from where the others led
     if lines or interactive:
         sys.exit(_look_around(recordings, lines, interactive, as_json))
     if script_file is None and test_file is None:
