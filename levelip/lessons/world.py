@@ -26,6 +26,8 @@ from levelip.lessons.ways import Way, WorldError, loopback_up, tied
 NAME, PEER = "lesson", "peer"
 """The stack, and the second one where there is no kernel on the other side."""
 HOST = "10.0.0.1"
+LONGEST = 32
+"""Bytes of TMPDIR: below it lie sockets, whose paths are short."""
 READY_S = 60.0
 STOP_S = 15.0
 """supervisord gives each layer 5 s before SIGKILL."""
@@ -42,7 +44,8 @@ class World:
 
     def __init__(self, way: Way, settings: Sequence[str]) -> None:
         self.way = way
-        self.directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
+        wanted = tempfile.gettempdir()
+        self.directory = Path(tempfile.mkdtemp(prefix="lv", dir=wanted if len(wanted) <= LONGEST else "/tmp"))
         self._settings = (*SETTINGS, *settings)
         self._supervisors: list[subprocess.Popen[bytes]] = []
         self._consoles: dict[str, subprocess.Popen[str]] = {}

@@ -6,10 +6,13 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +35,18 @@ def _namespaces() -> None:
         pytest.skip(f"not to be had here: {missing}")
 
 
-def left() -> set[Path]:
-    """Directories of lessons that are there."""
-    return {path.parent for path in Path("/tmp").glob("lv*/lesson.log")}
+@pytest.fixture(name="place")
+def _place() -> Iterator[Path]:
+    """Where lessons have their directories: a short path (sockets lie below it), and nothing is left in it."""
+    path = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
+    yield path
+    left = list(path.iterdir())
+    shutil.rmtree(path)
+    assert not left
 
 
-def run(*arguments: str, text: str = "", status: int = 0, **variables: str) -> str:
-    """`lvlip lesson ARGUMENTS`: what it printed; nothing of it is left behind."""
-    before = left()
+def run(place: Path, *arguments: str, text: str = "", status: int = 0, **variables: str) -> str:
+    """`lvlip lesson ARGUMENTS`: what it printed."""
     done = subprocess.run(
         [*LESSON, *arguments],
         input=text,
@@ -47,44 +54,45 @@ def run(*arguments: str, text: str = "", status: int = 0, **variables: str) -> s
         text=True,
         timeout=LIMIT_S,
         check=False,
-        env={**os.environ, **variables},
+        env={**os.environ, "TMPDIR": str(place), **variables},
     )
     assert done.returncode == status, done.stdout + done.stderr
-    assert left() <= before
     return done.stdout
 
 
 @pytest.mark.matrix(ids={"1", "9"})
 @pytest.mark.parametrize("number", [pytest.param(number, id=str(number)) for number in lessons()])
-def test_a_lesson_prints_what_its_page_says(number: int) -> None:
+def test_a_lesson_prints_what_its_page_says(place: Path, number: int) -> None:
     """Every output in docs/tutorial is that of a run. On a busy machine a timer may be late: one more run may tell."""
     lesson = lessons()[number]
     page = normal(lesson, (TUTORIAL / lesson.file).read_text(encoding="utf-8"))
-    shown = normal(lesson, run(str(number), "--markdown"))
+    shown = normal(lesson, run(place, str(number), "--markdown"))
     if shown != page:
-        shown = normal(lesson, run(str(number), "--markdown"))
+        shown = normal(lesson, run(place, str(number), "--markdown"))
     assert shown == page
 
 
 @pytest.mark.matrix(ids={"7"})
 @pytest.mark.parametrize("number", [pytest.param(number, id=str(number)) for number in lessons()])
-def test_a_lesson_runs_without_a_kernel(number: int) -> None:
+def test_a_lesson_runs_without_a_kernel(place: Path, number: int) -> None:
     """Where no namespace is to be had, a second stack is the other side; a lesson that needs the kernel says so."""
     if lessons()[number].kernel:
-        assert run(str(number), "--way", "wire", status=1) == ""
+        assert run(place, str(number), "--way", "wire", status=1) == ""
         return
-    shown = run(str(number), "--way", "wire")
+    shown = run(place, str(number), "--way", "wire")
     assert "two stacks joined by a wire" in shown
     for side in ("ours", "peer"):
         raised = rf"^{side}>>> .*\n(?!ConnectionR|OSError: \[Errno 98\])\w+(?:Error|Exception)\b"
         assert not re.search(raised, shown, re.MULTILINE)
 
 
-def test_a_reader_types_at_a_pause_and_leaves_by_ctrl_c() -> None:
+def test_a_reader_types_at_a_pause_and_leaves_by_ctrl_c(place: Path) -> None:
     """At a terminal a lesson waits for Enter, carries out what is typed instead, and Ctrl-C ends it and its stack."""
-    before = left()
     leader, follower = pty.openpty()
-    child = subprocess.Popen([*LESSON, "1"], stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
+    child = subprocess.Popen(
+        [*LESSON, "1"], stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(place)},
+    )  # fmt: skip
     os.close(follower)
     said = ""
 
@@ -115,12 +123,11 @@ def test_a_reader_types_at_a_pause_and_leaves_by_ctrl_c() -> None:
             child.kill()
             child.wait(10)
         os.close(leader)
-    assert left() <= before
 
 
-def test_keep_gives_a_shell_in_the_world() -> None:
+def test_keep_gives_a_shell_in_the_world(place: Path) -> None:
     """After the lesson its stack is still there for the shell that --keep starts, and gone when that ends."""
-    shown = run("1", "--keep", text="echo shell:; lvlip ss -t; python -c 'print(6 * 7)'\n", SHELL="/bin/sh")
+    shown = run(place, "1", "--keep", text="echo shell:; lvlip ss -t; python -c 'print(6 * 7)'\n", SHELL="/bin/sh")
     tail = shown[shown.index("shell:") :]
     assert "10.0.0.2:80" in tail
     assert "42" in tail
