@@ -298,7 +298,7 @@ def test_two_debuggers(stack: Stack, debugger: Debugger) -> None:
                 action()
         refused = stack.lvlip("continue", check=False)
         assert refused.returncode == 1 and "take over with --force" in refused.stderr
-        assert "go on with lvlip continue --name t --force" in stack.lvlip("status").stdout
+        assert "go on with lvlip continue --force" in stack.lvlip("status").stdout
         assert stack.lvlip("continue", "--force").returncode == 0
         assert not debugger.state().held
     finally:
@@ -312,7 +312,7 @@ def test_two_debuggers(stack: Stack, debugger: Debugger) -> None:
     assert dead.returncode == 0
     shown = stack.lvlip("status").stdout
     assert "by the other (pid " in shown and "which has ended" in shown
-    assert "go on with lvlip continue --name t\n" in shown
+    assert "go on with lvlip continue\n" in shown
     stack.lvlip("continue")
 
 
