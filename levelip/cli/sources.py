@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import Failure, Stack
-from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, above, below
+from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, seams_of
 from levelip.debug.traces import TraceError, live, read_trace
 
 
@@ -32,7 +32,7 @@ def source_options(command: Any) -> Any:
 
 def both_sides() -> dict[str, list[str]]:
     """Every seam, as the process on either side sees it: what tells how long pipes take."""
-    return {name: [below(name), above(name)] for name in PROCESSES}
+    return {name: list(seams_of(name)) for name in PROCESSES}
 
 
 def records(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from levelip.debug.tap import PROCESSES, Notice, Record, above, below
+from levelip.debug.tap import PROCESSES, Notice, Record, seams_of
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.rpc.place import Place
 from levelip.tracing.flow import FlowModel
@@ -86,8 +86,7 @@ class Recorded(Source):
 
 def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:
     """(seam, direction) that a process's recording is asked for, so that each packet stands there once a seam."""
-    lower, upper = below(process), above(process)
-    wanted = {(lower, "in"), (lower, "out"), (upper, "in"), (upper, "out")}
+    wanted = {(seam, way) for seam in seams_of(process) for way in ("in", "out")}
     if process == "link" and "ip" in names:
         wanted.discard(("link-ip", "out"))
     if process == "ip":
@@ -95,6 +94,8 @@ def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:
             wanted.discard(("link-ip", "out"))
         if "tcp" in names:
             wanted -= {("ip-tcp", "in"), ("ip-tcp", "out")}
+        if "udp" in names:
+            wanted -= {("ip-udp", "in"), ("ip-udp", "out")}
     return wanted
 
 
