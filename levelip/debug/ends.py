@@ -6,7 +6,7 @@ that brought it to tcp. SYNs, FINs and resets have their own messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from levelip.debug.collection import Collection
@@ -15,6 +15,8 @@ from levelip.debug.streams import Leg, Life, Streams
 
 _UP = (("tcp", "out", "tcp-gateway"), ("gateway", "in", "tcp-gateway"), ("gateway", "out", "gateway-client"))
 _DOWN = (("tcp", "in", "tcp-gateway"), ("gateway", "out", "tcp-gateway"), ("gateway", "in", "gateway-client"))
+_ROUND = 5_000_000
+"""Other processes' clocks may be so much behind, in a recording: they are read once a round."""
 Place = tuple[str, str, str]
 
 
@@ -71,7 +73,7 @@ def downward(collection: Collection, one: Fact) -> End | None:
         return None
     if one.syn and not one.has_ack:
         asked = streams.connect(one)
-        return _made(_back(streams, ("Connect", "Request"), asked.sock, asked.mono)) if asked is not None else None
+        return _made(_back(streams, ("Connect", "connect"), asked.sock, asked.mono)) if asked is not None else None
     life = streams.life(one.conn, one.mono)
     if life is None or one.syn:
         return None
@@ -80,14 +82,16 @@ def downward(collection: Collection, one: Fact) -> End | None:
     if one.length and first is not None:
         last = first + one.length - 1
         found = [streams.leg(place, "Send", life.sock).with_byte(last) for place in reversed(_DOWN)]
-        return _made(message for message in found if message is not None and message.mono <= one.mono)
+        if found[-1] is None or found[-1].mono > one.mono:
+            return None
+        return _made(message for message in found if message is not None)
     if one.fin or (one.rst and not one.causes):
-        kinds = ("Eof", "Close", "Request") if one.fin else ("Reset", "Close", "Request")
+        kinds = ("Eof", "Close", "shutdown", "close") if one.fin else ("Reset", "Close", "close")
         return _made(_back(streams, kinds, life.sock, one.mono))
     return None
 
 
-def _made(messages: Iterator[Fact]) -> End | None:
+def _made(messages: Iterable[Fact]) -> End | None:
     found = list(messages)
     return End(found) if found else None
 
@@ -98,7 +102,7 @@ def _each(streams: Streams, places: Sequence[Place], kinds: Sequence[str], sock:
         legs = (streams.leg(place, kind, sock) for kind in kinds)
         found = min((one for leg in legs if (one := leg.since(since)) is not None), key=_mono, default=None)
         if found is not None:
-            since = found.mono
+            since = found.mono - _ROUND
             yield found
 
 
@@ -109,7 +113,7 @@ def _back(streams: Streams, kinds: Sequence[str], sock: int, until: int) -> Iter
         legs: list[Leg] = [streams.leg(place, kind, sock) for kind in kinds]
         newest = max((one for leg in legs if (one := leg.until(until)) is not None), key=_mono, default=None)
         if newest is not None:
-            until = newest.mono
+            until = newest.mono + _ROUND
             found.insert(0, newest)
     yield from found
 

@@ -99,7 +99,8 @@ class Fact:
             what += f" {self.offset}:{self.end}"
         elif self.type in ("Consumed", "Eof"):
             what += f" {self.offset}"
-        return f"{what} of socket {self.sock}"
+        number = f"{'tcp-' if self.sock >> 62 else ''}{self.sock & 0xFFFF_FFFF}"  # the rest is the epoch
+        return f"{what} of socket {number}"
 
     @property
     def end(self) -> int:

@@ -76,7 +76,7 @@ class Journey:
     @property
     def took(self) -> int:
         """From the first record to the last."""
-        return self.last.mono - self.start.mono
+        return max(0, self.last.mono - self.start.mono)
 
     @property
     def pipes(self) -> list[tuple[str, int | None]]:
@@ -84,7 +84,9 @@ class Journey:
         found: list[tuple[str, int | None]] = []
         for before, after in zip(self.hops, self.hops[1:], strict=False):
             seam = (before.gone or after.came or self.first).seam
-            took = after.entered - before.left if before.left is not None and after.entered is not None else None
+            took = None
+            if before.left is not None and after.entered is not None:
+                took = max(0, after.entered - before.left)  # a recording's clock is read before a round's frames come
             found.append((seam, took))
         return found
 
@@ -171,7 +173,7 @@ def _goes(collection: Collection, id_: int, up: bool) -> bool:
 def _hops(collection: Collection, chain: list[int]) -> list[Hop]:
     hops: list[Hop] = []
     for id_ in chain:
-        for one in sorted(collection.by_id[id_], key=lambda fact: fact.mono):
+        for one in sorted(collection.by_id[id_], key=lambda fact: (fact.direction == "in", fact.mono)):
             if not hops or hops[-1].process != one.process:
                 hops.append(Hop(one.process))
             hop = hops[-1]
@@ -358,6 +360,7 @@ def journey_data(one: Journey) -> dict[str, object]:
         "path": one.path,
         "outcome": one.outcome,
         "took_ns": one.took,
+        "sock": next((fact.sock for hop in one.hops for fact in (hop.came, hop.gone) if fact and fact.sock), None),
         "read_ns": one.taken.mono - one.start.mono if one.taken is not None else None,
         "hops": [
             {

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from levelip.debug.streams import connection_name, known
-from levelip.debug.tap import PROCESSES, Notice, Record, above, below
+from levelip.debug.streams import KNOWN, connection_name, known
+from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, above, below
 from levelip.frames import seam as seams
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.ipc.tap import frame_record
@@ -82,7 +82,8 @@ def records(
 ) -> Iterator[Record | Notice]:
     """Their records in the order of time. Without `both_sides` each packet stands there once a seam. `messages`: those
     between tcp, gateway and client, too, and which sockets were open at the beginning. `events`: those of a replay, for
-    processes whose recording holds none (the flight recorder's)."""
+    processes whose recording holds none (the flight recorder's). With `both_sides` they begin where all recordings have
+    begun: else what one of them does not reach back to would seem lost."""
     names = {one.head.process for one in recordings}
     sources = []
     for order, one in enumerate(recordings):
@@ -90,8 +91,15 @@ def records(
         sides = _sides(process, set() if both_sides else names)
         made = (events or {}).get(process) if not one.head.events else None
         sources.append(_Rows(one, sides, order, messages, made).rows())
-    for _, _, _, record in heapq.merge(*sources):
-        yield record
+    since = max(one.snapshots[0].begin for one in recordings) if both_sides else 0
+    cut = 0
+    for at, _, _, record in heapq.merge(*sources):
+        if at >= since or isinstance(record, Notice) or (record[KIND] == "e" and record[EVENT][1] == KNOWN):
+            yield record
+        elif record[KIND] == "f":
+            cut += 1
+    if cut:
+        yield Notice(since, f"{cut} records left out, from before all layers' recordings had begun")
 
 
 def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:

@@ -84,7 +84,8 @@ class Leg:
 
 
 class Streams:
-    """What the messages say, as they come. A leg is asked for by (process, direction, seam, type, socket)."""
+    """What the messages say, as they come. A leg is asked for by (process, direction, seam), type and socket; the type
+    of a Request is its op."""
 
     def __init__(self) -> None:
         self.lives: dict[str, list[Life]] = defaultdict(list)
@@ -135,7 +136,8 @@ class Streams:
                 one.sock = one.sock or (sock if op == "connect" else 0)
         if not one.sock:
             return
-        self._leg(one.process, one.direction, one.seam, one.type, one.sock).add(one)
+        type_ = str(fields.get("op", "")) if one.type == "Request" else one.type
+        self._leg(one.process, one.direction, one.seam, type_, one.sock).add(one)
         if one.type == "Connect" and one.process == "tcp":
             address = fields.get("address")
             end = format_address(address) if isinstance(address, bytes) and len(address) in (4, 16) else str(address)
