@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from levelip.cli.common import Failure, Stack
+from levelip.debug.facts import fact
 from levelip.debug.recorded import files_of, means_recordings, open_all
 from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
@@ -25,6 +26,8 @@ from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, Ta
 from levelip.debug.traces import TraceError, live, read_trace
 from levelip.tracing.events import Event
 from levelip.tracing.recording import Recording, RecordingError
+from levelip.wire.addr import format_address
+from levelip.wire.tcp import flags_from_text
 
 
 def source_options(command: Any) -> Any:
@@ -62,10 +65,9 @@ def records(
     """
     if file is not None:
         try:
-            if means_recordings(file):
-                yield from recorded(file)
-            else:
-                yield from read_trace(file)
+            for record in recorded(file) if means_recordings(file) else read_trace(file):
+                if not filter_ or _passes(record, filter_):
+                    yield record
         except (TraceError, RecordingError) as error:
             raise Failure(str(error)) from None
         return
@@ -86,6 +88,22 @@ def records(
         reader.close()
         if reader.lost:
             click.echo(f"{sum(reader.lost.values())} left out: they came faster than they could be taken", err=True)
+
+
+def _passes(record: Record | Notice, filter_: dict[str, Any]) -> bool:
+    """The publishers' filter, for a file."""
+    if isinstance(record, Notice) or record[KIND] == "e":
+        return True
+    one = fact(record)
+    if one.seam in ("tcp-gateway", "gateway-client"):
+        return True
+    wanted = flags_from_text(filter_.get("flags", ""))
+    return (
+        ("host" not in filter_ or format_address(filter_["host"]) in (one.src, one.dst))
+        and ("port" not in filter_ or filter_["port"] in (one.sport, one.dport))
+        and filter_.get("proto", one.proto) == one.proto
+        and (not wanted or (one.is_tcp and one.flags & wanted == wanted))
+    )
 
 
 def _open_before(stack: Stack) -> Iterator[Record]:

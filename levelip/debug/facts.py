@@ -177,11 +177,10 @@ def _message(one: Fact, fields: dict[str, Any], length: int) -> None:
     if one.type == "Reply":  # of accept
         data = fields.get("data")
         sock = data.get("sock", 0) if isinstance(data, dict) else 0
-    if one.type not in MESSAGES or not isinstance(sock, int):
-        return
-    one.sock = sock
-    one.offset = fields.get("offset", fields.get("at", fields.get("upto", 0)))
-    one.length = fields.get("length", 0) if one.type == "Send" else length
+    offset = fields.get("offset", fields.get("at", fields.get("upto", 0)))
+    length = fields.get("length", 0) if one.type == "Send" else length
+    if one.type in MESSAGES and all(isinstance(number, int) for number in (sock, offset, length)):
+        one.sock, one.offset, one.length = sock, offset, length
 
 
 @lru_cache(65_536)

@@ -19,6 +19,7 @@ from levelip.wire.addr import format_address
 KNOWN = "known"
 """Kind of the record by which a source tells of a connection that was open before: {"sock", "iss", "irs"}."""
 _MASK = 0xFFFF_FFFF
+_REMEMBERED = 100_000  # connections whose sockets are known, beyond the records that told
 
 
 def known(mono: int, conn: str, sock: int, iss: int, irs: int) -> Record:
@@ -90,17 +91,17 @@ class Streams:
     def __init__(self) -> None:
         self.lives: dict[str, list[Life]] = defaultdict(list)
         self._legs: dict[tuple[str, str, str, str, int], Leg] = {}
-        self._connects: dict[tuple[str, int], Leg] = {}  # remote end → Connects that came to tcp
+        self._connects: dict[tuple[str, str], Leg] = {}  # remote end → Connects that came to tcp
         self._syns: dict[tuple[str, bool], Fact] = {}  # connection, theirs → its newest SYN
         self._high: dict[str, int] = {}  # connection → the end of what tcp has sent
         self.again: set[int] = set()  # frames of tcp that hold nothing new
-        self._requests: dict[tuple[bytes, int], tuple[int, str]] = {}  # peer, request → socket, op
+        self._requests: dict[tuple[str, str], tuple[int, str]] = {}  # peer, request → socket, op
 
     def forget(self) -> None:
         """All but which connection is whose."""
-        lives = self.lives
+        lives = dict(list(self.lives.items())[-_REMEMBERED:])
         self.__init__()  # type: ignore[misc]
-        self.lives = lives
+        self.lives.update(lives)
 
     def know(self, conn: str, event: Event) -> None:
         """A KNOWN record."""
@@ -128,7 +129,7 @@ class Streams:
         """One of MESSAGES."""
         fields = one.record[FIELDS]
         if one.type in ("Request", "Reply"):
-            key = _peer(fields), int(fields.get("request", 0))
+            key = _text(fields.get("peer")), _text(fields.get("request"))
             if one.type == "Request":
                 self._requests[key] = one.sock, str(fields.get("op", ""))
             else:  # the answer to connect has no socket in it: it is the request's
@@ -139,15 +140,14 @@ class Streams:
         type_ = str(fields.get("op", "")) if one.type == "Request" else one.type
         self._leg(one.process, one.direction, one.seam, type_, one.sock).add(one)
         if one.type == "Connect" and one.process == "tcp":
-            address = fields.get("address")
-            end = format_address(address) if isinstance(address, bytes) and len(address) in (4, 16) else str(address)
-            self._connects.setdefault((end, int(fields.get("port", 0))), Leg()).add(one)
+            end = _text(fields.get("address")), _text(fields.get("port"))
+            self._connects.setdefault(end, Leg()).add(one)
         elif one.type in ("Connected", "Incoming") and one.process == "tcp":
             self._opened(one, fields)
 
     def _opened(self, one: Fact, fields: dict[str, object]) -> None:
-        conn = connection_name(*(fields[name] for name in ("local_address", "local_port", "remote_address",
-                                                           "remote_port")))  # type: ignore[arg-type]  # fmt: skip
+        local, remote = _text(fields.get("local_address")), _text(fields.get("remote_address"))
+        conn = f"{local}:{fields.get('local_port')}>{remote}:{fields.get('remote_port')}"
         syns = [self._syns.get((conn, theirs)) for theirs in (False, True)]
         bases = [(syn.seq + 1) & _MASK if syn is not None else None for syn in syns]
         begin = min([syn.mono for syn in syns if syn is not None], default=one.mono)
@@ -173,10 +173,10 @@ class Streams:
 
     def connect(self, one: Fact) -> Fact | None:
         """The Connect that a first SYN came from."""
-        leg = self._connects.get((one.dst, one.dport))
+        leg = self._connects.get((one.dst, str(one.dport)))
         return leg.until(one.mono) if leg is not None else None
 
 
-def _peer(fields: dict[str, object]) -> bytes:
-    peer = fields.get("peer", b"")
-    return peer if isinstance(peer, bytes) else str(peer).encode()
+def _text(value: object) -> str:
+    """An address, a number, or whatever a file has in its place."""
+    return format_address(value) if isinstance(value, bytes) and len(value) in (4, 16) else str(value)

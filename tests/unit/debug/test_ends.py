@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from levelip.cli.main import cli
 from levelip.cli.sources import recorded
 from levelip.debug.collection import Collection
+from levelip.debug.facts import MESSAGES
 from levelip.debug.journeys import Journey, journey, journey_lines, journeys, paths
 from levelip.debug.recorded import open_all, records
 from levelip.debug.streams import known
@@ -59,7 +60,7 @@ def through(kind: str, mono: int, *, up: bool, size: int = 0, **fields: Any) -> 
     ]
 
 
-ENDS = {"local_address": B, "local_port": 80, "remote_address": A, "remote_port": 4711}
+ENDS: dict[str, Any] = {"local_address": B, "local_port": 80, "remote_address": A, "remote_port": 4711}
 OPEN: list[Record] = [
     segment(1000, IP | 1, NEAR_WRAP - 1, SYN),
     segment(1100, TCP | 1, NEAR_WRAP - 1, SYN | ACK, up=False, causes=(IP | 1,)),
@@ -139,7 +140,7 @@ def test_an_application_s_bytes_leave_in_a_segment() -> None:
 
 def test_connect_leads_to_a_syn_and_its_answer_to_the_reply() -> None:
     """By address and port down, by the connection up; the Reply to connect is found by its request's number."""
-    where = {"local_address": B, "local_port": 5000, "remote_address": A, "remote_port": 80}
+    where: dict[str, Any] = {"local_address": B, "local_port": 5000, "remote_address": A, "remote_port": 80}
 
     def tcp(mono: int, id_: int, seq: int, flags: int, up: bool) -> Record:
         record = segment(mono, id_, seq, flags, up=up)
@@ -250,7 +251,10 @@ def test_commands_read_recordings(tmp_path: Path) -> None:
 
     assert "States: CLOSED → SYN_SENT → ESTABLISHED" in lvlip("why", "80", "--from", str(path.parent))
     assert " of socket 2" in lvlip("trace", "--journey", "--from", str(path))
-    assert "TCP data" in lvlip("paths", "--from", str(path.parent))
+    assert "TCP data" in lvlip("paths", "--from", str(path.parent), "--port", "80")
+    for other in (("--port", "81"), ("--proto", "icmp"), ("--host", "10.9.9.9"), ("--flags", "U")):
+        assert lvlip("paths", "--from", str(path), *other) == "no packets were seen\n"
+    assert "TCP SYN" in lvlip("paths", "--from", str(path), "--host", "10.0.0.2", "--flags", "S")
     picture, log = tmp_path / "x.xpl", tmp_path / "x.qlog"
     lvlip("graph", str(path), "-o", str(picture))
     lvlip("qlog", str(path.parent), "-o", str(log))
@@ -274,3 +278,15 @@ def test_recordings_of_one_stack_begin_together(tmp_path: Path) -> None:
     assert any(isinstance(one, Notice) and "left out" in one.text for one in found)
     for one in recordings:
         one.close()
+
+
+def test_messages_that_make_no_sense_break_nothing() -> None:
+    """A trace that somebody wrote by hand: what cannot be read is passed over."""
+    odd = [
+        message("tcp", "tcp-gateway", "out", 2010, kind, sock=sock, offset="x", at=None, upto=[], address=b"x", port={})
+        for kind in (*sorted(MESSAGES), "Nothing")
+        for sock in (SOCK, "x", None)
+    ]
+    data = through("Data", 3050, up=True, size=600, offset=0)
+    collection = Collection([*odd, *OPEN, segment(3000, IP | 3, NEAR_WRAP, ACK, size=600), *data])
+    assert journey(collection, IP | 3).path == "tcp ↑ gateway ↑ client"
