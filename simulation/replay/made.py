@@ -15,7 +15,8 @@ from simulation.replay.player import Player
 
 def made_events(recordings: list[Recording]) -> bytes:
     """msgpack: [process, {number of a call: [event]}, note] of each; the note says why the rest is missing, or is
-    empty. From the first difference on nothing is made: what follows is another story."""
+    empty. From the first difference on nothing is made: what follows is another story. (A frame shows the difference;
+    decisions that led to it were other ones already.)"""
     found: list[Any] = []
     for recording in recordings:
         events: dict[int, list[Any]] = {}
@@ -26,7 +27,7 @@ def made_events(recordings: list[Recording]) -> bytes:
             if step.divergence is not None:
                 note = (
                     f"the replay differs from call {step.number} on (another version of the code?): what was decided "
-                    "from there on is not known"
+                    "from there on is not known, and just before it may have been something else"
                 )
                 break
             if step.events:
