@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ["layers.link", "layers.ip", "layers.tcp", "gateway", "levelip.cli"]
+PROGRAMS = ["layers.link", "layers.ip", "layers.tcp", "layers.udp", "gateway", "levelip.cli"]
 """What `python -m` runs."""
 
 pytestmark = pytest.mark.timeout(180)

@@ -25,7 +25,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-LAYERS = ("link", "ip", "tcp", "gateway")
+LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 
 
 class Failure(click.ClickException):

@@ -22,7 +22,7 @@ from levelip.debug.facts import fact
 from levelip.debug.recorded import files_of, means_recordings, open_all
 from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
-from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, above, below
+from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, seams_of
 from levelip.debug.traces import TraceError, live, read_trace
 from levelip.tracing.events import Event
 from levelip.tracing.recording import Recording, RecordingError
@@ -48,7 +48,7 @@ def source_options(command: Any) -> Any:
 
 def both_sides() -> dict[str, list[str]]:
     """Every seam, as the process on either side sees it: what tells how long pipes take."""
-    return {name: [below(name), above(name)] for name in PROCESSES}
+    return {name: list(seams_of(name)) for name in PROCESSES}
 
 
 def records(

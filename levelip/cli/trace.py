@@ -12,7 +12,7 @@ import click
 from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
-from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
+from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
 
 READ_S = 0.2
 BUFFER = 1 << 18
@@ -174,7 +174,7 @@ def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, l
     if not layers:
         chosen = one_side(list(PROCESSES))
     else:
-        chosen = {layer: [below(layer), above(layer)] for layer in layers}
+        chosen = {layer: list(seams_of(layer)) for layer in layers}
     if seams:
         chosen = {name: [one for one in own if one.partition(":")[0] in seams] for name, own in chosen.items()}
     return {name: own for name, own in chosen.items() if own}

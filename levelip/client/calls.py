@@ -19,6 +19,7 @@ import msgspec
 
 from levelip.client import control
 from levelip.client.control import Answer, Call
+from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
 from levelip.client.pump import Pair, Pump
@@ -55,6 +56,7 @@ class Calls:
         self.endings = Endings(
             session, pump, pairs=self.pairs, by_fd=self.by_fd, by_gid=self.by_gid, pids=self.pids
         )
+        self.datagrams = Datagrams(session, epoll)
         self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
             "bind": self._bind,
             "listen": self._listen,
@@ -75,7 +77,7 @@ class Calls:
     @property
     def idle(self) -> bool:
         """No socket is left."""
-        return not self.pairs and not self.endings.closing
+        return not self.pairs and not self.endings.closing and self.datagrams.idle
 
     # -- calls
 
@@ -83,7 +85,14 @@ class Calls:
         """Carry out one call; its answer goes to the caller, now or later. Takes the descriptors."""
         try:
             if call.op == "socket":
-                self._socket(caller, call)
+                if is_datagram(call):
+                    self.datagrams.open(caller, call)
+                else:
+                    self._socket(caller, call)
+                return
+            datagrams = self.datagrams.pairs.get(call.inode)
+            if datagrams is not None:
+                self.datagrams.call(caller, call, datagrams)
                 return
             pair = self.pairs.get(call.inode)
             if pair is None and call.op == "linger":
@@ -473,6 +482,7 @@ class Calls:
 
     def renew_all(self) -> None:
         """A new gateway: connections are gone, everything else is made again (docs/rpc.md, coming back)."""
+        self.datagrams.renew_all()
         for pair in list(self.endings.closing):
             self.endings.closing.discard(pair)
             for call in pair.linger_calls:
@@ -533,12 +543,15 @@ class Calls:
             request.done(errno.ECONNRESET, {}, "")
         elif request.op == "accept":
             request.done(errno.EAGAIN, {}, "")
+        elif request.op == "sendto":
+            request.done(errno.ENETDOWN, {}, "")
         else:
             self._session.again(request)
 
     def shut(self) -> None:
         """Give the helper's own descriptors back."""
         self.endings.ends.close()
+        self.datagrams.shut()
 
 
 class _Gid:

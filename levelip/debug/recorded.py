@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from levelip.debug.streams import KNOWN, connection_name, known
-from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, above, below
+from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, seams_of
 from levelip.frames import seam as seams
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.ipc.tap import frame_record
@@ -104,8 +104,7 @@ def records(
 
 def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:
     """(seam, direction) that a process's recording is asked for, beside those of the other `names`."""
-    lower, upper = below(process), above(process)
-    wanted = {(lower, "in"), (lower, "out"), (upper, "in"), (upper, "out")}
+    wanted = {(seam, way) for seam in seams_of(process) for way in ("in", "out")}
     if process == "link" and "ip" in names:
         wanted.discard(("link-ip", "out"))
     if process == "ip":
@@ -113,6 +112,8 @@ def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:
             wanted.discard(("link-ip", "out"))
         if "tcp" in names:
             wanted -= {("ip-tcp", "in"), ("ip-tcp", "out")}
+        if "udp" in names:
+            wanted -= {("ip-udp", "in"), ("ip-udp", "out")}
     if process == "tcp" and "gateway" in names:
         wanted.discard(("tcp-gateway", "out"))
     if process == "gateway" and "tcp" in names:

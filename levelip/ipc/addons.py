@@ -34,7 +34,7 @@ KEPT = 10_000
 """Frames that one stage keeps back at most."""
 _CHECK_NS = 500_000_000  # how often the files are looked at
 _LOG_LINES = 20
-_TYPES: dict[str, type] = {"link": DeviceFrame, "link-ip": IpPacket, "ip-tcp": Segment}
+_TYPES: dict[str, type] = {"link": DeviceFrame, "link-ip": IpPacket, "ip-tcp": Segment, "ip-udp": Segment}
 _PACKETS = (DeviceFrame, IpPacket, Segment)
 
 Side = tuple[str, str]  # seam, way

@@ -31,7 +31,8 @@ FRAMES: Final[tuple[type, ...]] = (
     seam.NeighbourUp, seam.NeighbourDown, seam.Store, seam.StoreFailed, seam.Answer, seam.FromClient, seam.ClientLost,
     seam.ForClient, seam.ForgetClient, seam.ForgetMemory, seam.Probe,
     stream.Send, stream.Accepted, stream.Data, stream.Consumed, stream.Eof, stream.Reset,
-    packet.Progress, packet.Confirmed,
+    packet.Progress, packet.Confirmed, packet.Refused, packet.Groups,
+    seam.OpenDatagram, seam.Associate, seam.SendTo, seam.Took, seam.Member, seam.Datagram, seam.Failed,
 )  # fmt: skip
 """A frame's code is its place here plus one: part of the format, so new ones go to the end."""
 

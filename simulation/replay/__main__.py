@@ -29,7 +29,8 @@ FAILED, WRONG = 1, 2
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR...",
                 type=click.Path(exists=True, path_type=Path))  # fmt: skip
-@click.option("--layer", type=click.Choice(["link", "ip", "tcp", "gateway"]), help="Of a directory, only this layer's.")
+@click.option("--layer", type=click.Choice(["link", "ip", "tcp", "udp", "gateway"]),
+              help="Of a directory, only this layer's.")  # fmt: skip
 @click.option("-i", "--interactive", is_flag=True, help="A prompt: next, back, goto, state, diff, whatif, help.")
 @click.option("--goto", "place", metavar="PLACE",
               help="Go there first: #123 (a call), 1.5 or 20ms (a time), tcp-3fa21-77 (a frame), start, end, or an "
