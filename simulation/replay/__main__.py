@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -14,6 +15,7 @@ from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.replay.cutting import write_private
 from simulation.replay.export import test_name, to_script, to_test
+from simulation.replay.made import made_events
 from simulation.replay.places import NoSuchPlace, find_place
 from simulation.replay.player import Player, Step
 from simulation.replay.prompt import prompt
@@ -47,11 +49,15 @@ FAILED, WRONG = 1, 2
               help="Write a pytest file that runs the calls again.")  # fmt: skip
 @click.option("--from", "begin", metavar="PLACE", help="Where the test begins.  [default: --goto, or the start]")
 @click.option("--to", "stop", metavar="PLACE", help="Where it ends.  [default: the end]")
+@click.option("--to-events", "events_file", type=click.File("wb"), metavar="FILE",
+              help="Write the events that the replay makes, msgpack, - is standard output; lvlip why --flight reads "
+              "them.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON, one value a line.")
 def cli(
     paths: tuple[Path, ...], layer: str | None, interactive: bool, place: str | None, commands: tuple[str, ...],
     script: Iterable[str] | None, whatif: str | None, script_file: Path | None, port: int | None,
-    test_file: Path | None, begin: str | None, stop: str | None, as_json: bool,
+    test_file: Path | None, begin: str | None, stop: str | None, events_file: BinaryIO | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Run recordings again, in virtual time and without the stack, and hold every frame and event against them.
 
@@ -72,6 +78,9 @@ def cli(
         click.echo(f"{script_file}: run it with: lvlip script run {script_file}", err=True)
     if test_file is not None:
         _write_test(_one(recordings, "tcp"), test_file, begin or place, stop)
+    if events_file is not None:
+        events_file.write(made_events(recordings))
+        return
     lines = [f"goto {place}"] if place else []
     lines += [*commands, *(script or ())]
     lines += [f"whatif {whatif}"] if whatif else []  # from where the others led

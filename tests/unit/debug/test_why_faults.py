@@ -349,7 +349,7 @@ def hook(packet, context):
         (story,) = why(collection, format_frame_id(id_))
         assert story.cause is not None and story.cause.name == "mss_rewritten"
         assert any("SYN_SENT → ESTABLISHED" in line for line in story.sentences)
-    (story,) = why(collection, next(fact for fact in collection.facts if fact.length).name)
+    (story,) = why(collection, next(fact for fact in collection.facts if fact.is_tcp and fact.length).name)
     assert not story.findings
     assert f"first wrong packet {wrong.name}" in story.sentences[-1]
 
