@@ -22,6 +22,8 @@ from levelip.wire.checksum import ones_sum
 KEEP_IN: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
 KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front
 KEEP_STREAM: Final = 128  # bytes of a stream's payload
+MAX_PAYLOAD: Final = 64 << 20  # bytes: no pipe carries more at once
+_CUTTABLE: Final = ("head", "payload", "message.payload")
 
 FRAMES: Final[tuple[type, ...]] = (
     packet.Packet, packet.Segment, packet.LinkState, packet.Unreachable, packet.Local, packet.PathMtu, packet.Doubt,
@@ -99,17 +101,24 @@ _FRAME_DECODERS: Final[list[msgspec.msgpack.Decoder[Any]]] = [msgspec.msgpack.De
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
+class DamagedFrame(ValueError):
+    """What is no frame, or a cut that fits none; the text says why."""
+
+
 def decode_entries(body: bytes) -> list[Entry]:
     """The entries of a block. Raises msgspec.DecodeError (a ValueError) for anything else."""
     return _DECODER.decode(body)
 
 
 def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:
-    """A frame that a core can be given: payloads that were cut are as long as they were. ValueError if it is none."""
+    """A frame that a core can be given: payloads that were cut are as long as they were. DamagedFrame if it is none."""
     if not 1 <= code <= len(FRAMES):
-        raise ValueError(f"a frame of code {code}, of a newer Level-IP")
-    frame = _FRAME_DECODERS[code - 1].decode(raw)
-    return lengthen(frame, cuts) if cuts else frame
+        raise DamagedFrame(f"a frame of code {code}, of a newer Level-IP")
+    try:
+        frame = _FRAME_DECODERS[code - 1].decode(raw)
+        return lengthen(frame, cuts) if cuts else frame
+    except (ValueError, RecursionError) as error:
+        raise DamagedFrame(f"a {FRAMES[code - 1].__name__} that makes no sense: {error}") from None
 
 
 # cutting: frames are shortened in place and restored once they are encoded, since a copy of one costs three times that
@@ -215,8 +224,10 @@ def lengthen(frame: Any, cuts: list[Cut]) -> Any:
     changes: dict[str, Any] = {}
     for name, length, total in cuts:
         outer, _, inner = name.rpartition(".")
-        holder = getattr(frame, outer) if outer else frame
-        kept: bytes = getattr(holder, inner)
+        holder: Any = getattr(frame, outer, None) if outer else frame
+        kept = getattr(holder, inner, None) if name in _CUTTABLE else None
+        if type(kept) is not bytes or not (len(kept) + 2 <= length <= MAX_PAYLOAD and 0 <= total <= 0xFFFF):
+            raise DamagedFrame(f"{type(frame).__name__}.{name[:40]} cannot be {length} bytes long, of sum {total}")
         whole = kept + total.to_bytes(2, "big") + bytes(max(0, length - len(kept) - 2))
         if outer:
             changes[outer] = msgspec.structs.replace(holder, **{inner: whole})

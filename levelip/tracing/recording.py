@@ -216,7 +216,7 @@ class Recording:
     def _decode(self, block: Block, kind: type[Any]) -> Any:
         try:
             return msgspec.msgpack.decode(self._body(block), type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # DecodeError and UnicodeDecodeError are ValueErrors
             raise RecordingError(f"{self.path}: the block at byte {block.offset} makes no sense: {error}") from None
 
     def __len__(self) -> int:
@@ -234,7 +234,7 @@ class Recording:
             block = self.blocks[index]
             try:
                 found = decode_entries(self._body(block))
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # DecodeError and UnicodeDecodeError are ValueErrors
                 raise RecordingError(f"{self.path}: calls from {block.first} on make no sense: {error}") from None
             if len(found) != block.calls:
                 raise RecordingError(f"{self.path}: a block says {block.calls} calls and holds {len(found)}")

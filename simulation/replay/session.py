@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from levelip.cli.common import plain
+from levelip.configfile import ConfigError
 from levelip.frames.core import ControlError
 from levelip.tracing.expression import compile_expression
 from levelip.tracing.expressionparser import ExpressionError
+from levelip.tracing.recordedcalls import DamagedFrame
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.replay.compare import change_lines, differences, flatten, plain_state, short
 from simulation.replay.layers import where_in, where_out
@@ -20,7 +22,7 @@ from simulation.replay.text import call_text, event_text, frame_text, out_lines,
 from simulation.replay.whatif import BadChange, parse_change, what_if
 
 MAX_SHOWN = 200  # calls that one command shows
-_TROUBLE = (NoSuchPlace, ExpressionError, RecordingError, BadChange, ControlError)
+_TROUBLE = (NoSuchPlace, ExpressionError, RecordingError, DamagedFrame, ConfigError, BadChange, ControlError)
 _HIDDEN = ("rng", "events", "interest")
 _DERIVED = ("ports.table", "ports.by_socket", "timers.heap")  # say for programs what other rows say for people
 

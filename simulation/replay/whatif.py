@@ -12,14 +12,17 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from levelip.configfile import ConfigError
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.rpc.place import Place
 from levelip.tracing.edit import EditError, edit, parse_changes
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, decode_frame
+from levelip.tracing.recordedcalls import MAX_PAYLOAD, Asked, Flushed, Received, SetTo, TimerRan, decode_frame
+from levelip.tracing.recording import RecordingError
 from simulation.replay.layers import where_out
 from simulation.replay.player import Player
 from simulation.replay.text import event_text, frame_text, in_text, time_text
+from simulation.replay.trust import check_setting
 
 PACKETS: Final = (Packet, Segment, DeviceFrame, IcmpError)
 MS: Final = 1_000_000
@@ -125,6 +128,8 @@ def what_if(player: Player, change: Change) -> Result:
 
 
 def _zeros(place: Place) -> bytes:
+    if not 0 <= place.length <= MAX_PAYLOAD:
+        raise BadChange(f"a packet of {place.length} bytes cannot be edited")
     return bytes(place.length)
 
 
@@ -186,7 +191,10 @@ class _Run:
                     if isinstance(entry, Asked):
                         core.control(entry.token, entry.name, entry.args, at)
                     else:
+                        check_setting(self._process, entry.key, entry.value)
                         core.set(entry.key, entry.value, at)
+                except (RecordingError, ConfigError):
+                    raise
                 except Exception as error:
                     self.made.append((at, "event", f"{type(error).__name__}: {error}", ""))
 
