@@ -33,7 +33,8 @@ from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE: Final = (1, 2)  # 2 says of a cut segment whether its checksum was right, where 1 had sums
 HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
 
 _START: Final = struct.Struct("<8sH")
@@ -143,8 +144,9 @@ class Recording:
         if len(start) < _START.size:
             raise RecordingError(f"{self.path} was torn before anything was recorded in it")
         version = _START.unpack(start)[1]
-        if version != VERSION:
-            raise RecordingError(f"{self.path} is a recording of format {version}; this lvlip reads {VERSION}")
+        if version not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise RecordingError(f"{self.path} is a recording of format {version}; this lvlip reads {known}")
         size = os.fstat(self._file.fileno()).st_size
         self.torn = ""
         self.snapshots: list[Block] = []
