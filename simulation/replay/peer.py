@@ -129,11 +129,13 @@ class AckingPeer:
             return
         side = self._sides.get(said.key)
         end = said.tcp.seq + said.length & MASK
+        # the window of a SYN is not scaled (RFC 7323 2.2)
+        window = said.tcp.window >> row["tx"]["shift"] if said.tcp.flags & SYN else said.tcp.window
         if side is None:
-            side = _Side(said.tcp.ack, end, said.tcp.window, said.ttl, row["rto"]["min_rtt"] or TICK, row["sack"])
+            side = _Side(said.tcp.ack, end, window, said.ttl, row["rto"]["min_rtt"] or TICK, row["sack"])
             self._sides[said.key] = side
         if (said.tcp.ack - side.rcv_nxt & MASK) < 1 << 31:
-            side.rcv_nxt, side.window = said.tcp.ack, said.tcp.window
+            side.rcv_nxt, side.window = said.tcp.ack, window
             side.ranges = [(a - said.tcp.ack & MASK, b - said.tcp.ack & MASK) for a, b in said.sack
                            if (a - said.tcp.ack & MASK) < 1 << 31]  # fmt: skip
         if (end - side.snd_nxt & MASK) < 1 << 31:

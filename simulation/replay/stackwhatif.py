@@ -7,6 +7,7 @@ decided, from the first difference on.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any, Final
 
 from levelip.frames.packet import Packet
@@ -14,7 +15,7 @@ from levelip.tracing.edit import EditError, edit
 from levelip.tracing.recordedcalls import Flushed, Received, decode_frame
 from levelip.tracing.recording import Recording
 from simulation.replay.closedloop import LAYERS, Happened, Loop, feed_network, first_difference, make_loop
-from simulation.replay.peer import AckingPeer, told
+from simulation.replay.peer import AckingPeer, Told, told
 from simulation.replay.player import Player
 from simulation.replay.text import event_text, frame_text, in_text, time_text
 from simulation.replay.whatif import (
@@ -87,44 +88,87 @@ def _network(loop: Loop, ip: Recording, changed: str, silence: bool, result: Res
         result.data["peer"] = "silent"
         return "the peer is silent from then on"
     rows = loop.cores["tcp"].snapshot()["connections"]
-    trips = [row["rto"]["min_rtt"] for row in rows if row["rto"]["min_rtt"]]
-    cut = now + min(trips, default=MS)
-    left = feed_network(loop, ip, cut)
     put_out = loop.at["ip"] - (loop.differs if changed == "ip" else 0)
+    traffic = _traffic(ip, now)
+    trips = [row["rto"]["min_rtt"] for row in rows if row["rto"]["min_rtt"]]
+    cut = min(now + min(trips, default=MS), _first_answer(traffic, put_out))
+    left = feed_network(loop, ip, cut)
     peer = AckingPeer(rows, lambda at, packet: loop.later(at, loop.packet, packet), since=cut)
-    sent: list[tuple[int, Packet]] = []
-    again: set[tuple[bytes, int]] = set()
-    last = now - BEFORE_NS
-    for number, entry in ip.entries(ip.block_at(now - BEFORE_NS)):
-        last = getattr(entry, "now", last)
-        if last > now + AFTER_NS:
-            break
-        if isinstance(entry, Received) and last < cut:
-            frame = decode_frame(entry.code, entry.frame, entry.cuts)
-            if isinstance(frame, Packet):
-                peer.saw(frame, last)
-        elif isinstance(entry, Flushed):
-            for port, code, raw, cuts in entry.out:
-                frame = decode_frame(code, raw, cuts)
-                if port != "link" or not isinstance(frame, Packet):
-                    continue
-                if number < put_out:
-                    sent.append((last, frame))
-                elif (said := told(frame, ours=True)) is not None and said.length:
-                    again.add((said.key, said.tcp.seq))
-    for at, packet in sent:
-        said = told(packet, ours=True)
-        if said is not None and (said.key, said.tcp.seq) not in again:
-            peer.arrives(packet, at, before=True)
+    for one in traffic:
+        if not one.ours and one.at < cut:
+            peer.saw(one.packet, one.at)
+    again = {
+        (one.said.key, one.said.tcp.seq) for one in traffic if one.ours and one.call >= put_out and one.said.length
+    }
+    for one in traffic:
+        if one.ours and one.call < put_out and (one.said.key, one.said.tcp.seq) not in again:
+            peer.arrives(one.packet, one.at, before=True)
     loop.on_packet = peer.arrives
     unsent = sum(said.length for packet in left if (said := told(packet, ours=False)) is not None)
     result.data["peer"] = "recorded, then acknowledging"
-    text = f"the peer answers as recorded until {(cut - now) / 1e6:.3g} ms later (a round trip), then acknowledges"
+    text = f"the peer answers as recorded until {(cut - now) / 1e6:.3g} ms later, then acknowledges"
     if unsent:
         text += f", and sends none of the {unsent} bytes that the recording has of it after that"
     if strange := peer.strange():
         text += f"; {', '.join(strange[:3])} had not answered and does not"
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A recorded segment between ip and the network."""
+
+    call: int
+    at: int
+    ours: bool
+    packet: Packet
+    said: Told
+
+
+def _traffic(ip: Recording, now: int) -> list[_Passed]:
+    """What passed for some time before and after an instant."""
+    found: list[_Passed] = []
+    last = now - BEFORE_NS
+    for call, entry in ip.entries(ip.block_at(now - BEFORE_NS)):
+        last = getattr(entry, "now", last)
+        if last > now + AFTER_NS:
+            break
+        frames: list[Any] = []
+        if isinstance(entry, Received):
+            frames = [decode_frame(entry.code, entry.frame, entry.cuts)]
+        elif isinstance(entry, Flushed):
+            frames = [decode_frame(code, raw, cuts) for port, code, raw, cuts in entry.out if port == "link"]
+        ours = isinstance(entry, Flushed)
+        for frame in frames:
+            if isinstance(frame, Packet) and (said := told(frame, ours=ours)) is not None:
+                found.append(_Passed(call, last, ours, frame, said))
+    return found
+
+
+def _first_answer(traffic: list[_Passed], call: int) -> int:
+    """When the first recorded packet came that answers something that went out from a call on: it acknowledges it, or
+    echoes its timestamp. Far away if none does."""
+    sequences: dict[bytes, int] = {}
+    stamps: dict[bytes, int] = {}
+    for one in traffic:
+        said, key = one.said, one.said.key
+        if one.ours and one.call >= call:
+            if said.length:
+                sequences.setdefault(key, said.tcp.seq)
+            if said.timestamps is not None:
+                stamps.setdefault(key, said.timestamps[0])
+        elif not one.ours and one.call >= call:
+            ends = [said.tcp.ack, *(right for _, right in said.sack)]
+            if key in sequences and any(_after(end, sequences[key]) for end in ends):
+                return one.at
+            if key in stamps and said.timestamps is not None and not _after(stamps[key], said.timestamps[1]):
+                return one.at
+    return 1 << 62
+
+
+def _after(one: int, other: int) -> bool:
+    """Whether a sequence number or timestamp comes after another."""
+    return 0 < (one - other & MASK) < 1 << 31
 
 
 def whole_stack(recordings: dict[str, Recording]) -> bool:
