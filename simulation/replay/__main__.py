@@ -41,8 +41,8 @@ FAILED, WRONG = 1, 2
 @click.option("-x", "--commands", "script", type=click.File("r"), metavar="FILE",
               help="Carry out the commands of a file, one a line; # begins a comment, - is stdin.")  # fmt: skip
 @click.option("--what-if", "whatif", metavar="CHANGE",
-              help="What the layer would have done had the next packet been lost (drop) or another (edit FIELD=VALUE "
-              "...); then silence or then recorded, for TIME.")  # fmt: skip
+              help="What the stack (or, alone, the layer) would have done had the next packet been lost (drop) or "
+              "another (edit FIELD=VALUE ...); then silence or then recorded, for TIME.")  # fmt: skip
 @click.option("--to-script", "script_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a packet script of a connection (of a recording of ip or tcp).")  # fmt: skip
 @click.option("--port", type=click.IntRange(1, 65_535), default=None, help="Which connection, for --to-script.")
