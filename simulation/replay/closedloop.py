@@ -6,6 +6,7 @@ was under way between them, and from then on hear each other instead of the reco
 
 - the programs: their messages come when they came, but no bytes before the stack has room for them, and none are taken
   that were not told of;
+- udp, which says what it said then;
 - the network: what came from it comes again until one round trip after the difference, since what was sent before
   cannot know of it. After that there is silence, or `AckingPeer`.
 """
@@ -205,8 +206,8 @@ class Loop:
             wire(one, port, self.cores[other].receive)
         wire("ip", "link", self._to_link)
         wire("gateway", "client", self._to_client)
-        for name in LAYERS:
-            wire(name, "control", lambda _frame, _now: None)
+        for name, port in (*((name, "control") for name in LAYERS), ("ip", "udp"), ("gateway", "udp")):
+            wire(name, port, lambda _frame, _now: None)
 
     def dispatch(self, layer: str, output: list[tuple[str, Any]]) -> None:
         """What a layer has put out already."""
@@ -325,6 +326,9 @@ def make_loop(recordings: dict[str, Recording], layer: str, found: Difference) -
         for frame in under_way(recordings[one], before[one], recordings[other], at[other], port, seam, way):
             cores[other].receive(frame, found.now)
     loop.dispatch(layer, found.output)
+    for name, seam, way in (("ip", "ip-udp", "down"), ("gateway", "udp-gateway", "up")):
+        for now, frame in _received(recordings[name], at[name], seam, way):
+            loop.later(max(now, found.now), cores[name].receive, frame)
     for now, frame in _received(recordings["gateway"], at["gateway"], "gateway-client", "down"):
         if isinstance(frame, FromClient | ClientLost):
             loop.later(max(now, found.now), loop.program, frame)
