@@ -319,7 +319,7 @@ def test_two_debuggers(stack: Stack, debugger: Debugger) -> None:
 def test_what_is_wrong_is_told(stack: Stack, debugger: Debugger) -> None:
     """Every sentence says what would be right."""
     for wrong, text in (
-        (lambda: debugger.hold("tpc"), "there are the layers link, ip, tcp, gateway, the seams device"),
+        (lambda: debugger.hold("tpc"), "there are the layers link, ip, tcp, udp, gateway, the seams device"),
         (lambda: debugger.add_breakpoint(""), "needs an expression"),
         (lambda: debugger.add_breakpoint(on="retransmt"), "perhaps retransmit"),
         (lambda: debugger.add_breakpoint("tcp", at="tcp-gateway"), "no packets pass at tcp-gateway"),
