@@ -113,6 +113,12 @@ def test_imports_come_from_the_wheel(installed: Path) -> None:
         assert Path(path).is_relative_to(installed)
 
 
+def test_the_lessons_are_in_the_wheel(installed: Path) -> None:
+    """The guided tour needs no checkout."""
+    said = run(installed, "-m", "levelip.cli", "lesson").stdout
+    assert [line.split()[0] for line in said.splitlines()[:-1]] == [str(number) for number in range(1, 11)]
+
+
 @pytest.mark.parametrize("module", PROGRAMS)
 def test_programs_run(installed: Path, module: str) -> None:
     """Each program of the stack starts from the wheel and explains itself."""

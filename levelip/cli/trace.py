@@ -48,8 +48,8 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
 @click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
 @click.option(
-    "--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-    help="With --journey: read a file that lvlip trace --json wrote.",
+    "--from", "file", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR",
+    help="With --journey: read a file that lvlip trace --json wrote, or recordings.",
 )
 @click.option("--hex", "hexdump", is_flag=True, help="Dump the bytes of each packet.")
 @click.option("-S", "--absolute", is_flag=True, help="Absolute sequence numbers.")

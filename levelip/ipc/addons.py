@@ -443,9 +443,11 @@ class AddonStage:
         world.count(reasons.ADDON_DROP.counter)
         if isinstance(packet.frame.payload, Place):
             world.memory.free(packet.frame.payload)
+        frame = packet.frame
+        known = frame.causes[0] if self.seam == "link" and frame.causes else frame.id  # on its way out none saw it
         self._addons.tell(
             addon.name,
-            Event(now, "drop", reasons.ADDON_DROP.name, packet.frame.id, packet.view.connection(), {"seam": self.seam}),
+            Event(now, "drop", reasons.ADDON_DROP.name, known, packet.view.connection(), {"seam": self.seam}),
         )
 
 

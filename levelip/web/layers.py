@@ -45,6 +45,8 @@ SEAM_COUNTERS: dict[str, dict[str, tuple[str, str]]] = {
     "tcp-gateway": {
         "up_bytes": ("gateway", "stream_bytes_in"), "down_bytes": ("gateway", "stream_bytes_out"),
     },
+    "ip-udp": {"up_packets": ("udp", "datagrams_in"), "down_packets": ("udp", "datagrams_out")},
+    "udp-gateway": {"up_packets": ("udp", "datagrams_delivered"), "down_packets": ("udp", "datagrams_out")},
     "gateway-client": {"calls": ("gateway", "calls")},
 }  # fmt: skip
 """Which counters tell what crossed a seam: (process, counter). ip-tcp counts payload bytes."""

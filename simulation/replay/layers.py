@@ -16,6 +16,7 @@ from layers.tcp.config import TcpCoreConfig
 from layers.tcp.core import TcpCore
 from layers.udp.config import UdpCoreConfig
 from layers.udp.core import UdpCore
+from levelip.configfile import ConfigError
 from levelip.frames.packet import (
     DeviceFrame,
     DeviceState,
@@ -31,6 +32,7 @@ from levelip.frames.packet import (
 from levelip.frames.seam import ClientLost, Datagram, Failed, FromClient, NeighbourDown, NeighbourUp, StoreFailed
 from levelip.tracing.recording import RecordingError, Snapshot
 from levelip.wire.ipv4 import Proto
+from simulation.replay.trust import check_snapshot
 
 CORES: Final[dict[str, tuple[Any, Any]]] = {
     "link": (LinkCoreConfig, LinkCore),
@@ -77,9 +79,13 @@ def restore(process: str, snapshot: Snapshot) -> Any:
         raise RecordingError(f"there is no core of a process {process!r}")
     try:
         config = msgspec.msgpack.decode(snapshot.config, type=kinds[0])
+        check_snapshot(process, config, snapshot.state)
         core = kinds[1].restore(config, snapshot.state)
-    except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
-        raise RecordingError(f"the snapshot does not fit this Level-IP's {process} core: {error}") from None
+    except (RecordingError, ConfigError):
+        raise
+    except Exception as error:  # whatever a file may hold
+        text = f"{type(error).__name__}: {error}"
+        raise RecordingError(f"the snapshot does not fit this Level-IP's {process} core: {text}") from None
     core.interest = snapshot.interest
     return core
 
