@@ -56,6 +56,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
+        "run":     ("run", "Run a program on the stack, as it is."),
+        "shell":   ("shell", "A shell in which everything runs over the stack."),
         "script":  ("script", "Run packet scripts against the stack's cores, in virtual time."),
     },
     "Host": {
