@@ -90,7 +90,7 @@ class Connecting:
         pair.held = False
         pair.waiting = [(caller, number)] if wait else []
         if hide or not wait:
-            self._fill(pair)
+            self.fill(pair)
         if not wait:
             caller.answer(Answer(number, errno.EINPROGRESS, {}))
         self._session.request("connect", pair, call.args, done)
@@ -157,7 +157,7 @@ class Connecting:
         """A connect with a timeout ran out of it: from now on nobody waits and the end must not be writable."""
         if pair.connecting:
             pair.held = True
-            self._fill(pair)
+            self.fill(pair)
         else:
             pair.give_back()
         caller.answer(Answer(call.number, 0, {}))
@@ -185,7 +185,8 @@ class Connecting:
         fd = self._endings.ends.borrow({pair.inode}, self._processes, seen).get(pair.inode, -1)
         return socket.socket(fileno=fd) if fd >= 0 else None
 
-    def _fill(self, pair: Pair) -> None:
+    def fill(self, pair: Pair) -> None:
+        """Make the program's end unwritable, if somebody lends it."""
         theirs = self.borrow(pair) if pair.end is not None else None
         if theirs is None:
             return

@@ -27,7 +27,8 @@ from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, parse_sockaddr, seconds, sockaddr
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-_KINDS: dict[int, str] = {socket.SOCK_DGRAM: "datagram (UDP)", socket.SOCK_RAW: "raw"}
+SOCK_MAX = 11  # linux/net.h
+_NOT_YET: dict[int, str] = {socket.SOCK_DGRAM: "datagram (UDP)", socket.SOCK_RAW: "raw"}
 _TIMES = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)  # kept by the gateway, but acted on by the program's end
 KEPT_CALLS = 4096  # threads whose last call is remembered, before those of dead ones are looked for
 MAX_OPTION = 4096  # bytes of an option's value
@@ -191,10 +192,12 @@ class Trap:
                 self.say(f"family {family}", f"sockets of family {family} are not carried by the stack: EAFNOSUPPORT")
             call.fail(errno.EAFNOSUPPORT)
             return
-        if kind != socket.SOCK_STREAM:
-            what = _KINDS.get(kind, f"type {kind}")
-            self.say(f"kind {kind}", f"{what} sockets are not carried by the stack: EPROTONOSUPPORT")
+        if kind in _NOT_YET:
+            self.say(f"kind {kind}", f"{_NOT_YET[kind]} sockets are not carried by the stack: EPROTONOSUPPORT")
             call.fail(errno.EPROTONOSUPPORT)
+            return
+        if kind != socket.SOCK_STREAM:
+            call.fail(errno.ESOCKTNOSUPPORT if 0 <= kind < SOCK_MAX else errno.EINVAL)
             return
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
@@ -220,6 +223,15 @@ class Trap:
 
     def _listen(self, call: Trapped) -> None:
         backlog = call.number(1)
+        pair = call.pair
+        assert pair is not None
+
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if not answer.errno and not pair.junk:
+                self._calls.connecting.fill(pair)  # a listener is never writable
+            return call.plain(answer)
+
+        call.finish = finish
         self._ask(call, "listen", backlog=backlog if backlog >= 0 else 0x7FFF_FFFF)
 
     def _name(self, call: Trapped) -> None:
