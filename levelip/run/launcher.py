@@ -30,6 +30,8 @@ PASSED_ON = frozenset(
     }
 )  # fmt: skip
 
+STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})  # we stop when the program has stopped
+
 
 class NotStarted(Exception):
     """The program could not be put on the stack; the text says why."""
@@ -43,7 +45,7 @@ def launch(
     `pid_file` gets the program's process id before it begins. The caller's SIGCHLD and the signals of PASSED_ON stay
     blocked, so that none is lost before `mirror`.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON | {signal.SIGCHLD})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON | STOPS | {signal.SIGCHLD})
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     me = os.getpid()
     variables = dict(os.environ if environment is None else environment)
@@ -109,7 +111,7 @@ def _attend(channel: socket.socket) -> int:
             elif what == ENDED:
                 return int(number)
             elif what == STOPPED:
-                os.kill(os.getpid(), signal.SIGSTOP)
+                _stop(number)
             elif what == REFUSED:
                 raise NotStarted(news[NEWS.size :].decode(errors="replace"))
             else:
@@ -123,6 +125,13 @@ def _attend(channel: socket.socket) -> int:
         if info.si_signo != signal.SIGCHLD and from_process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, info.si_signo)
+
+
+def _stop(number: int) -> None:
+    """Stop as the program did, until somebody lets us go on."""
+    os.kill(os.getpid(), number)  # one with what the terminal has sent us, which is blocked
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
 
 
 def _hear(channel: socket.socket, *, wait: bool) -> bytes | None:

@@ -30,6 +30,7 @@ class Processes:
         self._pid = pid
         self._starter = starter
         self._starter_pid = starter_pid
+        self._starter_lives = True
         self._woken, wake = socket.socketpair()
         self._wake = wake
         for end in (self._woken, wake, starter):
@@ -54,14 +55,13 @@ class Processes:
         with contextlib.suppress(BlockingIOError):
             while self._woken.recv(4096):
                 pass
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            if not self._starter.recv(1) and not self.ended:
-                self._both.unregister(self._starter.fileno())
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pid, signal.SIGKILL)
+        if self._starter_lives and not self._hear_starter():
+            self._let_starter_go()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             except ChildProcessError:
                 return
             if not pid:
@@ -71,11 +71,27 @@ class Processes:
             if os.WIFSTOPPED(status):
                 self.tell(STOPPED, os.WSTOPSIG(status))
                 continue
+            if os.WIFCONTINUED(status):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._starter_pid, signal.SIGCONT)
+                continue
             self.ended = True
             self.tell(ENDED, status)
-            with contextlib.suppress(KeyError, OSError):
-                self._both.unregister(self._starter.fileno())
+            if self._starter_lives:
+                self._let_starter_go()
             let_go_of_stderr()
+
+    def _hear_starter(self) -> bool:
+        try:
+            return bool(self._starter.recv(1))
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+
+    def _let_starter_go(self) -> None:
+        self._starter_lives = False
+        self._both.unregister(self._starter.fileno())
 
 
 def supervise(
