@@ -199,8 +199,8 @@ def listening() -> None:
 def options() -> None:
     with linked(ECHO) as sock:
         for level, option, value in (
-            (1, 9, 1), (1, 2, 1), (6, 1, 1), (6, 3, 1), (6, 4, 77), (6, 5, 7), (6, 6, 5), (6, 18, 9000), (0, 1, 16), (0, 2, 33),
-            (1, 10, 1), (6, 12, 1),
+            (1, 9, 1), (1, 2, 1), (1, 10, 1), (6, 1, 1), (6, 3, 1), (6, 4, 77), (6, 5, 7), (6, 6, 5), (6, 12, 1),
+            (6, 18, 9000), (0, 1, 16), (0, 2, 33),
         ):  # fmt: skip
             sock.setsockopt(level, option, value)
             say(f"option {level} {option}", sock.getsockopt(level, option))
@@ -223,12 +223,14 @@ def wrong() -> None:
         fd = sock.fileno()
         say("short", raw("connect", fd, address, 8), raw("bind", fd, address, 3), raw("connect", fd, address, -1))
         say("family", raw("connect", fd, b"\x07" + address[1:], 16), raw("bind", fd, b"\x07" + address[1:], 16))
-        say("pointer", raw("connect", fd, None, 16), raw("getsockname", fd, None, None), raw("setsockopt", fd, 1, 2, None, 4))
+        nowhere = raw("connect", fd, None, 16), raw("getsockname", fd, None, None), raw("setsockopt", fd, 1, 2, None, 4)
+        say("pointer", *nowhere)
         say("unconnected", error(sock.getpeername), error(sock.shutdown, socket.SHUT_WR))
         say("no descriptor", raw("connect", 999, address, 16), raw("listen", 0, 5))
         length = ctypes.c_uint32(4)
         say("room", raw("getsockname", fd, ctypes.create_string_buffer(16), ctypes.byref(length)), length.value)
-    say("kinds", error(socket.socket, socket.AF_INET, 77), error(socket.socket, socket.AF_INET, socket.SOCK_SEQPACKET), error(socket.socket, socket.AF_INET, socket.SOCK_STREAM, 250))
+    for kind, proto in ((77, 0), (socket.SOCK_SEQPACKET, 0), (socket.SOCK_STREAM, 250)):
+        say(f"kind {kind} {proto}", error(socket.socket, socket.AF_INET, kind, proto))
 
 
 def endings() -> None:
@@ -255,8 +257,10 @@ def endings() -> None:
         say("fork", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sock.recv(10))
         copy = sock.dup()
         sock.close()
-        source = f"import socket; s = socket.socket(fileno={copy.fileno()}); s.sendall(b'exec'); print(s.getpeername()[1])"
-        done = subprocess.run([sys.executable, "-c", source], pass_fds=[copy.fileno()], capture_output=True, text=True)
+        source = f"import socket; s = socket.socket(fileno={copy.fileno()}); s.send(b'exec'); print(s.getpeername()[1])"
+        done = subprocess.run(
+            [sys.executable, "-c", source], pass_fds=[copy.fileno()], capture_output=True, text=True, check=False
+        )
         say("exec", done.stdout.strip(), done.stderr, copy.recv(10))
         ours, theirs = socket.socketpair()
         socket.send_fds(ours, [b"x"], [copy.fileno()])
