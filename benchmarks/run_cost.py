@@ -32,7 +32,11 @@ SOURCE = r"""
 #include <time.h>
 #include <unistd.h>
 
-static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e6 + t.tv_nsec / 1e3; }
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
 #define TIME(name, turns, body) do { double start = now(); for (int i = 0; i < (turns); i++) { body; } \
     printf("%s %f\n", name, (now() - start) / (turns)); } while (0)
 #define OK(call) do { if ((call) < 0) { perror(#call); exit(1); } } while (0)
@@ -47,7 +51,8 @@ int main(int argc, char *argv[]) {
     TIME("getppid (not trapped)", 100000, getppid());
     TIME("getsockname of AF_UNIX (trapped, let through)", 2000,
          size = sizeof name; OK(getsockname(pair[0], (struct sockaddr *)&name, &size)));
-    TIME("getsockname (the helper knows)", 2000, size = sizeof name; OK(getsockname(fd, (struct sockaddr *)&name, &size)));
+    TIME("getsockname (the helper knows)", 2000,
+         size = sizeof name; OK(getsockname(fd, (struct sockaddr *)&name, &size)));
     TIME("setsockopt TCP_NODELAY (asks the gateway)", 1000, OK(setsockopt(fd, 6, 1, &one, sizeof one)));
     TIME("getsockopt SO_ERROR (asks the gateway)", 1000, size = sizeof value; OK(getsockopt(fd, 1, 4, &value, &size)));
     TIME("socket, close", 500, { int s = socket(AF_INET, SOCK_STREAM, 0); OK(s); close(s); });
