@@ -3,12 +3,13 @@
 
 PYTHON ?=
 ARGS ?=
+MODULES ?=
 SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench goodput compliance fuzz fuzz-night lint plots wheel clean distclean
+.PHONY: help demo test test-all bench goodput compliance mutants fuzz fuzz-night lint plots screenshots wheel clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -42,9 +43,15 @@ fuzz-night: $(VENV)/.dev ## the same for eight hours, and keep what reaches new 
 compliance: $(VENV)/.dev ## write docs/rfc-compliance.md from the marks of the tests
 	@$(BIN)/python -m tests.rfc.compliance $(ARGS)
 
+mutants: $(VENV)/.dev ## mutation testing of layers/tcp and layers/ip (hours; goes on where it was): MODULES=layers.tcp.rto
+	@$(BIN)/python -c 'import mutmut, coverage' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<3.9' 'coverage>=7.6'
+	@$(BIN)/python -m tests.mutants.run $(MODULES) $(ARGS)
+
 plots: $(VENV)/.dev ## draw docs/plots anew: windows and sequence over time, by algorithm
-	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.8'
 	@$(BIN)/python -m benchmarks.plots $(ARGS)
+
+screenshots: $(VENV)/.dev ## take docs/screenshots anew: the web view in headless Chromium
+	@LEVELIP_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/system/test_web.py $(ARGS)
 
 wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
 	@bash scripts/try-wheel.sh

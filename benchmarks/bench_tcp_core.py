@@ -23,7 +23,7 @@ from levelip.frames.packet import Checksum, Route, Routes, Segment
 from levelip.frames.seam import Connect, NeighbourUp
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Consumed, Send
-from levelip.wire.options import TcpOptions
+from levelip.wire.options import TcpOptions, parse_options
 
 OURS, THEIRS = b"\x0a\0\0\2", b"\x0a\0\0\1"
 MSS = 1448
@@ -45,7 +45,10 @@ class Bench:
         self.core.receive(Connect(5, "", THEIRS, 80), self.now)
         ((_, syn),) = self.core.outgoing({})
         self.port, _, self.iss = struct.unpack_from(">HHI", syn.head)
-        options = TcpOptions(mss=1460, wscale=10, sack_permitted=True, timestamps=(1, 1)).serialize()
+        stamps = parse_options(syn.head[20:]).timestamps
+        assert stamps is not None
+        self.clock = stamps[0] - self.now // 1_000_000  # of its timestamps, which we echo
+        options = TcpOptions(mss=1460, wscale=10, sack_permitted=True, timestamps=(1, stamps[0])).serialize()
         head = struct.pack(">HHIIHHHH", 80, self.port, 999, self.iss + 1, (20 + len(options)) << 10 | 0x12, 65535, 0, 0)
         self._give(head + options, b"", 0)
         self.core.outgoing({})
@@ -61,7 +64,7 @@ class Bench:
     def _head(self, flags: int) -> bytes:
         self.now += 10_000
         return _HEAD.pack(80, self.port, self.seq & 0xFFFFFFFF, self.ack & 0xFFFFFFFF, 8 << 12 | flags, 60_000, 0, 0,
-                          0x0101080A, self.stamp, self.now // 1_000_000)  # fmt: skip
+                          0x0101080A, self.stamp, (self.clock + self.now // 1_000_000) & 0xFFFFFFFF)  # fmt: skip
 
     def in_order(self) -> float:
         """64 KB come: until the ACK is out; the application's Consumed is counted too."""

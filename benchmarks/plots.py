@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from layers.tcp.congestion.base import INFINITE_SSTHRESH
+from levelip.tracing.pictures import prepare
 from tests.netsim.bottleneck import Flow, roomy
 from tests.netsim.bottleneck import Path as NetworkPath
 
@@ -103,12 +104,7 @@ def thinned(flow: Flow) -> Line:
 
 def draw(scenario: Scenario, result: Result, to: Path) -> None:
     """One SVG, the same bytes for the same result."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "level-ip", "svg.fonttype": "none", "path.simplify": True, "font.size": 9})
-    import matplotlib.pyplot as plt
-
+    plt = prepare()
     figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(7.2, 4.6), height_ratios=[2, 1])
     for line, colour in zip(result.lines, COLOURS, strict=False):
         above.plot(line.times, line.cwnd, color=colour, linewidth=1.1, label="cwnd")
@@ -124,14 +120,12 @@ def draw(scenario: Scenario, result: Result, to: Path) -> None:
     above.set_ylabel("segments")
     highest = max(max(line.cwnd) for line in result.lines)
     above.set_ylim(0, min(max(highest, full) * 1.05, 3 * full))
-    above.legend(loc="upper right", fontsize=7, frameon=False)
+    above.legend(loc="upper right")
     lost = f"{result.dropped} lost" + (f", {result.marked} marked" if result.marked else "")
     above.set_title(f"{scenario.title}: {result.goodput:.1f} Mbit/s, {lost}", fontsize=10)
     below.set_ylabel("MB acknowledged")
     below.set_xlabel("s")
     below.set_ylim(bottom=0)
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     to.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(to, format="svg", metadata={"Date": None, "Creator": None})

@@ -477,8 +477,11 @@ class Calls:
         lingers = bool(sock.options.get("SO_LINGER"))
         seconds = sock.options.get("linger_s", 0)
         connected = sock.state is State.CONNECTED
+        # One that connects is tcp's to end (RFC 9293 3.10.4): in SYN-SENT in silence, in SYN-RECEIVED, or if it is open
+        # by now, with a FIN
+        alive = connected or sock.state is State.CONNECTING
         # RFC 2525 2.17: unread bytes, so the peer has to know that they were not taken
-        abort = abort or not connected or unread or sock.received > sock.relayed or (lingers and not seconds)
+        abort = abort or not alive or unread or sock.received > sock.relayed or (lingers and not seconds)
         orphan = self._say_close(sock, abort=abort)
         if orphan is None or not (request and connected and lingers) or abort:
             return True

@@ -34,7 +34,7 @@ def build(runtime: Runtime) -> Parts:
     core = GatewayCore(config, runtime.rng(), runtime.clock.now())
     door = Door(runtime, f"ipc://{runtime.run.door}/gateway", directory, config.memory_slot * tcp.connections)
     pipe = Pipe(runtime, "tcp", "tcp-gateway", TcpToGateway, lossless=True)
-    return Parts(core, [pipe, door])
+    return Parts(core, config, [pipe, door])
 
 
 def _allow_descriptors() -> None:

@@ -132,7 +132,7 @@ class IpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     fragment_memory: Annotated[int, _size(description="bytes that waiting fragments take, at most; the oldest datagram goes first (Linux ipfrag_high_thresh; 0: no reassembly)")] = 4_194_304
     fragments_per_datagram: Annotated[int, _count(ge=2, le=8192, description="fragments of one datagram, at most (1366: 65,535 bytes at an MTU of 68)")] = 1366
     min_pmtu: Annotated[int, Meta(ge=68, le=65_535, description="smallest path MTU that is believed; smaller ones count as this (Linux min_pmtu)")] = 552
-    mtu_expires_ms: Annotated[int, _ms(ge=1000, description="how long a smaller path MTU is remembered (RFC 1191 6.3; Linux mtu_expires)")] = 600_000
+    mtu_expires_ms: Annotated[int, _ms(ge=1000, description="how long a smaller path MTU that a ping found is remembered; of what TCP found tcp.mtu_expires_s says it (RFC 1191 6.3; Linux mtu_expires)")] = 600_000
     accept_redirects: Annotated[bool, Meta(description="follow ICMP redirects of the gateway in use (Linux accept_redirects)")] = True
     secure_redirects: Annotated[bool, Meta(description="and only to gateways that the routing table names (Linux secure_redirects without shared_media)")] = False
     redirect_ms: Annotated[int, _ms(ge=1000, description="how long a redirect is followed (Linux route/gc_timeout)")] = 300_000
@@ -265,7 +265,7 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
         bool, Meta(description="unreachable net or host ends a connect at once, as Linux; false: only its timeout does (RFC 1122)")
     ] = True
     mtu_expires_s: Annotated[
-        int, _count(ge=1, le=86_400, description="how long a path MTU learned of ICMP is believed (RFC 1191 6.3; Linux mtu_expires)")
+        int, _count(ge=1, le=86_400, description="how long a path MTU learned of ICMP is believed, here and by ip (RFC 1191 6.3; Linux mtu_expires)")
     ] = 600
     mtu_probing: Annotated[
         int, Meta(ge=0, le=2, description="find the path MTU by probes (RFC 4821): 0 no, 1 when packets vanish, 2 always")
@@ -332,6 +332,9 @@ class StackConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="what goes to the log files")
     ] = "info"
+    flight_recorder_mib: Annotated[
+        int, Meta(ge=0, le=4096, description="MiB of memory a process in which its newest calls are kept for `lvlip record dump`, and for a crash (0: off)")
+    ] = 32
     layers: Annotated[list[str], Meta(description="which processes run on this host")] = field(
         default_factory=lambda: ["link", "ip", "tcp", "gateway"]
     )

@@ -46,6 +46,8 @@ busybox busybox-static"
         command -v redis-server >/dev/null || useful+=(redis-server)
         [ -x /usr/sbin/nginx ] || useful+=(nginx-light)
     fi
+    command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
+    command -v tshark >/dev/null || useful+=(tshark) # judges our captures and fields
 fi
 
 missing=(${needed[@]+"${needed[@]}"} ${useful[@]+"${useful[@]}"})

@@ -79,6 +79,8 @@ def test_wheel_holds_what_is_no_module(wheel: Path) -> None:
     assert "levelip/py.typed" in held
     assert "levelip/etc/supervisord.conf" in held
     assert "simulation/script/grammar.lark" in held
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "levelip/web/static").iterdir()}
+    assert "levelip/web/static/index.html" in page and page <= held
     (points,) = [name for name in held if name.endswith(".dist-info/entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
         assert b"lvlip = levelip.cli.main:main" in archive.read(points)

@@ -17,7 +17,7 @@ from layers.ip.ping import Pings
 from layers.ip.reassembly import Reassembly
 from layers.ip.routing import RoutingTable
 from levelip.addressing import addressing
-from levelip.frames.packet import FrameIds, IcmpError, LinkState, Local, Packet, Process, Routes, Segment
+from levelip.frames.packet import Confirmed, FrameIds, IcmpError, LinkState, Local, Packet, Process, Routes, Segment
 from levelip.frames.seam import Answer
 from levelip.rpc.place import Payload
 from levelip.tracing.events import Event
@@ -29,7 +29,7 @@ MILLISECOND = 1_000_000
 LINK = "link"
 CONTROL = "control"
 
-Outgoing = Packet | Local | Segment | IcmpError | Routes | Answer
+Outgoing = Packet | Local | Confirmed | Segment | IcmpError | Routes | Answer
 
 
 class Cause(NamedTuple):

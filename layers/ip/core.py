@@ -1,9 +1,9 @@
 """The ip core: IPv4, ICMP and IGMP of one host with one device; a calculator without socket, clock or thread.
 
-From link come Packet, LinkState and Unreachable, from the transports Segment, PathMtu and Doubt. To link go Packet with
-its next hop and Local, to a transport Segment, IcmpError and Routes, each on the port named after the neighbour. All
-state lies in `context`; nothing is kept of a packet beyond the flush after it came, but in the queue toward link, and
-of fragments until the others have come.
+From link come Packet, LinkState and Unreachable, from the transports Segment, PathMtu, Doubt and Progress. To link go
+Packet with its next hop, Local and Confirmed, to a transport Segment, IcmpError and Routes, each on the port named
+after the neighbour. All state lies in `context`; nothing is kept of a packet beyond the flush after it came, but in the
+queue toward link, and of fragments until the others have come.
 """
 
 from __future__ import annotations
@@ -28,13 +28,25 @@ from layers.ip.telling import tell
 from levelip.addressing import BadSetting
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError, Output, Room
-from levelip.frames.packet import Doubt, IcmpError, LinkState, Local, Packet, PathMtu, Routes, Segment, Unreachable
+from levelip.frames.packet import (
+    Confirmed,
+    Doubt,
+    IcmpError,
+    LinkState,
+    Local,
+    Packet,
+    PathMtu,
+    Progress,
+    Routes,
+    Segment,
+    Unreachable,
+)
 from levelip.frames.seam import Answer, NeighbourDown, NeighbourUp
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.wire import icmp
 
-Frame = Packet | LinkState | Unreachable | Segment | PathMtu | Doubt | NeighbourUp | NeighbourDown
+Frame = Packet | LinkState | Unreachable | Segment | PathMtu | Doubt | Progress | NeighbourUp | NeighbourDown
 _NEEDS_RESTART = {
     "address": "ip.address cannot change while connections use it; set it in level-ip.toml and restart",
     "addresses": "ip.addresses change by `lvlip address add` and `del`",
@@ -65,6 +77,7 @@ class Core:
             Unreachable: self._unreachable,
             PathMtu: self._path_mtu,
             Doubt: self._doubt,
+            Progress: self._progress,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
         }
@@ -237,7 +250,7 @@ class Core:
     def _path_mtu(self, frame: PathMtu, now: int) -> None:
         """A transport found that an ICMP error about its segment was genuine."""
         self._ctx.now = now
-        lower_path_mtu(self._ctx, frame.dst, frame.mtu, 0)
+        lower_path_mtu(self._ctx, frame.dst, frame.mtu, 0, ms=frame.ms)
 
     def _doubt(self, frame: Doubt, now: int) -> None:
         """Advice from above (RFC 1122 3.3.1.4): a redirect that leads nowhere is no longer followed (Linux
@@ -247,6 +260,17 @@ class Core:
         ctx.counters["doubts"] += 1
         ctx.learned(ctx.exceptions.forget_redirect(frame.dst))
         ctx.emit("doubt", 0, dst=frame.dst)
+
+    def _progress(self, frame: Progress, now: int) -> None:
+        """What a transport sends to `dst` arrives: link need not ask the next hop whether it is there (RFC 4861 7.3.1).
+        A device without Ethernet has no neighbours to ask."""
+        ctx = self._ctx
+        ctx.now = now
+        hop = ctx.table.lookup(frame.dst)
+        if hop is None or hop.local or hop.group or hop.refused or ctx.link is None or not ctx.link.mac:
+            return
+        ctx.counters["neighbours_confirmed"] += 1
+        ctx.out.append((LINK, Confirmed(hop.next_hop)))
 
     # --- neighbours
 
@@ -268,7 +292,7 @@ class Core:
         kept: deque[tuple[str, Outgoing]] = deque()
         for port, out in ctx.out:
             if port == frame.name:
-                frame_id = 0 if isinstance(out, Routes | Answer | Local) else out.id
+                frame_id = 0 if isinstance(out, Routes | Answer | Local | Confirmed) else out.id
                 ctx.drop(reasons.NEIGHBOUR_DOWN, frame_id, to=port)
             else:
                 kept.append((port, out))

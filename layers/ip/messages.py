@@ -112,17 +112,26 @@ def path_mtu(ctx: Context, dst: bytes) -> int:
     return min(hop.mtu or ctx.mtu, ctx.mtu) if hop is not None else ctx.mtu
 
 
-def lower_path_mtu(ctx: Context, dst: bytes, mtu: int, frame: int) -> None:
-    """Remember a smaller path MTU for a while (RFC 1191 3); none below ip.min_pmtu is believed, as in Linux."""
+def lower_path_mtu(ctx: Context, dst: bytes, mtu: int, frame: int, *, ms: int = 0) -> None:
+    """Remember a smaller path MTU for a while (RFC 1191 3); none below ip.min_pmtu is believed, as in Linux.
+
+    A transport says for how long, `ms`, as it will go by it until then: one clock for both. What was found by a ping
+    (0) is kept for ip.mtu_expires_ms. A transport that only now heard of what is known here prolongs it.
+    """
     old = path_mtu(ctx, dst)
     new = max(mtu, min(ctx.config.ip.min_pmtu, old))
     hop = ctx.table.lookup(dst)
+    until = ctx.now + (ms or ctx.config.ip.mtu_expires_ms) * MILLISECOND
+    known = ctx.exceptions.find(dst)
+    if ms and known is not None and known.mtu == new:
+        ctx.exceptions.lower_mtu(dst, new, max(known.mtu_until, until))
+        return
     if new >= old or hop is None or hop.local or hop.group or hop.refused:
         ctx.drop(reasons.PATH_MTU_STALE, frame, dst=dst, mtu=mtu)
         return
     ctx.counters["path_mtu_lowered"] += 1
     ctx.emit("pmtu", frame, dst=dst, old=old, new=new)
-    ctx.learned(ctx.exceptions.lower_mtu(dst, new, ctx.now + ctx.config.ip.mtu_expires_ms * MILLISECOND))
+    ctx.learned(ctx.exceptions.lower_mtu(dst, new, until))
 
 
 def _redirect(ctx: Context, message: IcmpMessage, src: bytes, dst: bytes, frame: int) -> None:

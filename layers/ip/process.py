@@ -19,7 +19,7 @@ def build(runtime: Runtime) -> Parts:
     ports = [Pipe(runtime, "link", "link-ip", LinkToIp, lossless=False)]
     for name in sorted(set(config.transports.values())):
         ports.append(Pipe(runtime, name, "ip-tcp", TransportToIp, lossless=False))
-    return Parts(core, ports)
+    return Parts(core, config, ports)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -48,7 +48,6 @@ class Partial(Struct):
     traced: bool
     ingress: int
     iface: int
-    flags: int = 0
     pieces: list[Piece] = []
     have: int = 0
     """Bytes in `pieces`."""
@@ -133,7 +132,6 @@ class Reassembly:
         self.used += cost
         partial.frames.append(packet.id)
         partial.traced |= packet.traced
-        partial.flags |= packet.flags
         partial.ecn |= 1 << header.ecn
         partial.dont_fragment &= bool(header.flags & FLAG_DF)
         if start == 0:

@@ -59,7 +59,7 @@ def receive(ctx: Context, packet: Packet, now: int) -> None:
     port = ctx.transports.get(header.proto)
     if port is None:
         cause = Cause(packet.id, packet.traced, packet.ingress)
-        _to_ourselves(ctx, Datagram(header, body, payload, cause, group or bool(packet.flags & BROADCAST)))
+        _to_ourselves(ctx, Datagram(header, body, payload, cause, group))
         return
     counters["in.delivered"] += 1
     segment = Segment(
@@ -95,7 +95,7 @@ def _options_allow(
     ctx.drop(verdict.reason, packet.id, src=header.src, dst=header.dst, at=verdict.pointer)
     if verdict.reason is reasons.IP_OPTION:
         cause = Cause(packet.id, packet.traced, packet.ingress)
-        datagram = Datagram(header, body, payload, cause, group or bool(packet.flags & BROADCAST))
+        datagram = Datagram(header, body, payload, cause, group)
         report(
             ctx,
             datagram,
@@ -148,8 +148,7 @@ def _fragment(ctx: Context, header: Ipv4Header, body: bytes, payload: Payload, p
     port = ctx.transports.get(whole.proto)
     if port is None:
         cause = Cause(packet.id, partial.traced, partial.ingress)
-        flagged = group or bool(partial.flags & BROADCAST)
-        _to_ourselves(ctx, Datagram(whole, result.data, b"", cause, flagged))
+        _to_ourselves(ctx, Datagram(whole, result.data, b"", cause, group))
         return
     ctx.counters["in.delivered"] += 1
     segment = Segment(
@@ -183,9 +182,8 @@ def fragments_overdue(ctx: Context) -> None:
             continue
         first = partial.pieces[0]
         header = Ipv4Header.parse(partial.first)
-        group = header.dst not in ctx.table.own or bool(partial.flags & BROADCAST)
         cause = Cause(_last(partial), partial.traced, partial.ingress)
-        datagram = Datagram(header, first.data, b"", cause, group)
+        datagram = Datagram(header, first.data, b"", cause, header.dst not in ctx.table.own)
         report(ctx, datagram, icmp.TIME_EXCEEDED, lambda quoted: IcmpMessage.time_exceeded(icmp.EXC_FRAGTIME, quoted))
 
 

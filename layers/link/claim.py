@@ -1,5 +1,8 @@
 """Whether our addresses are ours: probing, announcing, and what to do when another host has one (RFC 5227).
 
+Those that are there when the device comes up are claimed together; one that is added later has a claim of its own, and
+the others go on meanwhile.
+
                 acd_probes > 0                    all probes sent, ANNOUNCE_WAIT passed
      (down) ────────────────────▶ probing ───────────────────────────────────────────────▶ owned
         │        device up         ▲    │ another host has it, or probes for it            ▲
@@ -34,7 +37,7 @@ Phase = Literal["down", "probing", "conflict", "owned"]
 
 
 class Claim(Struct):
-    """One interface's. Instants are ns of stack time.
+    """An interface's, or an added address's. Instants are ns of stack time.
 
     `left`: probes or announcements still to send. `at`: when the next step is due; it counts unless `phase` is down, or
     owned with nothing left. `conflicts`: all that were seen. `last`: when each address was last claimed by another.

@@ -1,6 +1,6 @@
 """The link layer as a calculator: frames of the device to IP packets and back, ARP between.
 
-In:  port "device": DeviceFrame, DeviceState; port "ip": Packet, NeighbourUp, NeighbourDown.
+In:  port "device": DeviceFrame, DeviceState; port "ip": Packet, Local, Confirmed, NeighbourUp, NeighbourDown.
 Out: ("device", DeviceFrame), ("ip", Packet | LinkState | Unreachable).
 
 Upward the link header goes, and padding behind the IP packet with it; whether the packet is any good is for ip to
@@ -25,6 +25,7 @@ from levelip.frames.core import ControlError, Output, Room
 from levelip.frames.packet import (
     BROADCAST,
     Checksum,
+    Confirmed,
     DeviceFrame,
     DeviceState,
     FrameIds,
@@ -55,7 +56,7 @@ from levelip.wire.arp import REPLY, REQUEST, ArpPacket
 from levelip.wire.errors import Malformed
 from levelip.wire.ethernet import EthernetHeader, EtherType, ethertype_name
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 UNLIMITED = 1 << 62
 
 _ETHERNET_LEN = 14
@@ -79,6 +80,7 @@ class _Saved(msgspec.Struct):
     neighbours: list[Neighbour]
     ip_up: bool
     claim: Claim
+    added: dict[bytes, Claim]
     up: list[Packet | LinkState | Unreachable]
     down: list[DeviceFrame]
     counters: dict[str, int]
@@ -113,6 +115,8 @@ class LinkCore:
         self._arp = ArpCache(self._link, rng)
         self._ip_up = False
         self._claim = Claim()
+        self._added: dict[bytes, Claim] = {}  # addresses that came while the device was up, until all is said of them
+        self._unclaimed: frozenset[bytes] = frozenset()  # those of them that are not ours yet
         self._usable = False  # the device is up, and our addresses are ours
         self._up: Output = []
         self._down: Output = []
@@ -121,6 +125,7 @@ class LinkCore:
             DeviceFrame: self._from_ethernet if self._ethernet else self._from_raw,
             Packet: self._from_ip,
             Local: self._local,
+            Confirmed: self._confirmed,
             DeviceState: self._device_state,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
@@ -144,11 +149,18 @@ class LinkCore:
         due = self._claim.next_timer()
         if due is not None and due <= now:
             self._claim_step(now)
+        for address, claim in sorted(self._added.items()):
+            due = claim.next_timer()
+            if due is not None and due <= now:
+                self._added_step(address, claim, now)
         self._do(self._arp.handle_timer(now), now)
 
     def next_timer(self) -> int | None:
-        """The earliest of the claim's and the cache's deadlines, ns of stack time."""
+        """The earliest of the claims' and the cache's deadlines, ns of stack time."""
         deadline, claim = self._arp.next_timer(), self._claim.next_timer()
+        if self._added:
+            dues = [due for added in self._added.values() if (due := added.next_timer()) is not None]
+            claim = min([*dues, *([] if claim is None else [claim])], default=None)
         if claim is None or deadline is None:
             return claim if deadline is None else deadline
         return min(deadline, claim)
@@ -203,6 +215,7 @@ class LinkCore:
             self._arp.entries,
             self._ip_up,
             self._claim,
+            self._added,
             [frame for _, frame in self._up],
             [frame for _, frame in self._down],
             dict(sorted(self.counters.items())),
@@ -230,6 +243,7 @@ class LinkCore:
         core._arp = ArpCache(saved.link, rng, saved.neighbours)
         core._ip_up = saved.ip_up
         core._claim = saved.claim
+        core._added = saved.added
         core._see_usable()
         core._up = [("ip", frame) for frame in saved.up]
         core._down = [("device", frame) for frame in saved.down]
@@ -360,7 +374,8 @@ class LinkCore:
             self._drop(reasons.ARP_BAD_SENDER, frame.id, detail=f"{format_ipv4(sender)} at {format_mac(mac)}")
             return
         ours = arp.tpa in self._addresses
-        if not self._usable:  # nothing is ours yet: we neither answer nor learn (RFC 5227 2.1)
+        if not self._usable or arp.tpa in self._unclaimed:
+            # nothing is ours yet, or not this address: we neither answer nor learn (RFC 5227 2.1)
             if probe and ours and arp.oper == REQUEST:  # RFC 5227 2.1.1: another host wants the address as well
                 self._conflict(arp, arp.tpa, frame.id, now)
             else:
@@ -388,18 +403,23 @@ class LinkCore:
     def _conflict(self, arp: ArpPacket, address: bytes, frame: int, now: int) -> None:
         """Another host has our address (RFC 5227 2.4), or wants it while we only probe for it (2.1.1)."""
         self._drop(reasons.ARP_CONFLICT, frame, detail=f"{format_ipv4(address)} at {format_mac(arp.sha)}")
-        old = self._claim.phase
-        defend = self._claim.contested(self._link, address, now)
+        claim = self._added.get(address, self._claim)
+        old = claim.phase
+        defend = claim.contested(self._link, address, now)
         if self.interest:
             data = {"address": format_ipv4(address), "mac": format_mac(arp.sha), "defended": defend}
             self._events.append(Event(now, "conflict", frame=frame, data=data))
-        self._tell_claim(old, now)
+        if claim is self._claim:
+            self._tell_claim(old, now)
+        else:
+            self._added_changed(address, claim, old, now)
         if defend:
             self._announce(address, [frame])
 
     def _start_claim(self, now: int) -> None:
         """The device is up: find out whether our addresses are free, if so configured, and announce them."""
         old = self._claim.phase
+        self._added.clear()  # this is for all
         if self._ethernet and self._addresses:
             self._claim.start(self._link, self._rng, now)
         else:
@@ -410,13 +430,34 @@ class LinkCore:
     def _claim_step(self, now: int) -> None:
         old = self._claim.phase
         send = self._claim.step(self._link, self._rng, now)
-        for address in sorted(self._addresses) if send else ():
+        for address in sorted(self._addresses - self._added.keys()) if send else ():
             if send == "announce":
                 self._announce(address, [])
             else:
-                self.counters["arp_probes_sent"] += 1
-                self._send_arp(ArpPacket.probe(sha=self._mac, tpa=address), MAC_BROADCAST, [])
+                self._probe_for(address)
         self._tell_claim(old, now)
+
+    def _added_step(self, address: bytes, claim: Claim, now: int) -> None:
+        """Probe for an address that was added, or announce it (RFC 5227 2.1, 2.3); the others go on meanwhile."""
+        old = claim.phase
+        send = claim.step(self._link, self._rng, now)
+        if send == "announce":
+            self._announce(address, [])
+        elif send:
+            self._probe_for(address)
+        self._added_changed(address, claim, old, now)
+
+    def _added_changed(self, address: bytes, claim: Claim, old: str, now: int) -> None:
+        if claim.owned and not claim.left:
+            del self._added[address]  # all is said: the interface's claim stands for it from here on
+        self._see_usable()
+        if self.interest and claim.phase != old:
+            data = {"old": old, "new": claim.phase, "address": format_ipv4(address)}
+            self._events.append(Event(now, "claim", data=data))
+
+    def _probe_for(self, address: bytes) -> None:
+        self.counters["arp_probes_sent"] += 1
+        self._send_arp(ArpPacket.probe(sha=self._mac, tpa=address), MAC_BROADCAST, [])
 
     def _tell_claim(self, old: str, now: int) -> None:
         """Tell ip if our addresses became ours or no longer are, and whoever listens if the phase is not `old`."""
@@ -432,6 +473,7 @@ class LinkCore:
 
     def _see_usable(self) -> None:
         self._usable = self._device.up and self._claim.owned
+        self._unclaimed = frozenset(address for address, claim in self._added.items() if not claim.owned)
 
     def _announce(self, address: bytes, causes: list[int]) -> None:
         self.counters["arp_announcements_sent"] += 1
@@ -511,7 +553,7 @@ class LinkCore:
         if size > self._device.mtu and not (gso_size and self._pieces_fit(head, gso_size)):
             self._drop(reasons.OVER_DEVICE_MTU, packet.id, detail=f"{size} bytes")
             return
-        if not self._usable:
+        if not self._usable or (self._unclaimed and head[12:16] in self._unclaimed):
             self._drop(reasons.DEVICE_DOWN if not self._device.up else reasons.ARP_UNCLAIMED, packet.id)
             return
         frame = DeviceFrame(self._ids.next(), [packet.id], link_head + head, payload, vnet, packet.traced)
@@ -536,16 +578,26 @@ class LinkCore:
 
     # news of the device and of ip
 
-    def _local(self, local: Local, _now: int) -> None:
+    def _local(self, local: Local, now: int) -> None:
         """ip tells what is its own: addresses that ARP answers for, broadcasts, groups that pass the filter."""
         new = [address for address in local.addresses if address not in self._addresses]
         self._addresses = set(local.addresses)
-        for address in new if self._ethernet and self._usable else ():
-            # Announced (RFC 5227 2.3), without the probes of 2.1 before: who adds one while we run knows it to be free,
-            # as with `ip address add`.
-            self._announce(address, [])
+        for gone in self._added.keys() - self._addresses:
+            del self._added[gone]
+        if self._ethernet and self._device.up and self._claim.phase != "down":
+            for address in new:  # RFC 5227 2.1: each is probed for, if so configured, and announced
+                claim = self._added[address] = Claim()
+                claim.start(self._link, self._rng, now)
+                self._see_usable()
+                if claim.owned and claim.left and self._usable:
+                    self._added_step(address, claim, now)
+        self._see_usable()
         self._broadcasts = {LIMITED_BROADCAST, *local.broadcasts}
         self._use_groups(local.groups)
+
+    def _confirmed(self, confirmed: Confirmed, now: int) -> None:
+        """A transport knows that what goes by this neighbour arrives (RFC 4861 7.3.1)."""
+        self._do(self._arp.confirm(confirmed.next_hop, now), now)
 
     def _use_groups(self, groups: list[bytes]) -> None:
         self._groups = groups
@@ -563,6 +615,7 @@ class LinkCore:
             self._start_claim(now)
         elif was_up and not state.up:
             self._claim.stop()
+            self._added.clear()
             self._see_usable()
             for _, frame in self._down:
                 self._drop(reasons.DEVICE_DOWN, frame.id)
@@ -636,8 +689,13 @@ class LinkCore:
             "gso_max": device.gso_max,
             "waiting": len(self._down),
             "claim": self._claim.phase,
-            "conflicts": self._claim.conflicts,
+            "conflicts": self._claim.conflicts + sum(claim.conflicts for claim in self._added.values()),
+            **({"claims": self._added_phases()} if self._added else {}),
         }
+
+    def _added_phases(self) -> dict[str, str]:
+        """Addresses that were added lately and of which not all is said yet."""
+        return {format_ipv4(address): claim.phase for address, claim in sorted(self._added.items())}
 
     def set(self, key: str, value: Any, now: int) -> None:
         """Change a tunable of [link]; what is trusted or asked already keeps its deadline."""

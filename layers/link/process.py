@@ -46,19 +46,16 @@ class _Link:
             where = addressing(config.ip)
         except ValueError as error:
             raise RunError(str(error)) from None
-        core = LinkCore(
-            LinkCoreConfig(
-                epoch=runtime.epoch,
-                device=port.state,
-                link=config.link,
-                mac=config.device.stack_mac(runtime.run.name) if port.state.ethernet else b"",
-                addresses=list(where.addresses),
-                broadcasts=sorted({LIMITED_BROADCAST, *where.broadcasts}),
-            ),
-            runtime.rng(),
-            runtime.clock.now(),
+        core_config = LinkCoreConfig(
+            epoch=runtime.epoch,
+            device=port.state,
+            link=config.link,
+            mac=config.device.stack_mac(runtime.run.name) if port.state.ethernet else b"",
+            addresses=list(where.addresses),
+            broadcasts=sorted({LIMITED_BROADCAST, *where.broadcasts}),
         )
-        return Parts(core, [port, ip], extra=_commands(port))
+        core = LinkCore(core_config, runtime.rng(), runtime.clock.now())
+        return Parts(core, core_config, [port, ip], extra=_commands(port))
 
     def _interface(self, runtime: Runtime) -> DevicePort:
         config, stack = runtime.config, runtime.run.name

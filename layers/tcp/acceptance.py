@@ -57,9 +57,15 @@ def judge_timestamp(ts_recent: int, ts_recent_at: int, value: int, now: int) -> 
     return (value - ts_recent) & MASK < HALF or now - ts_recent_at > PAWS_IDLE
 
 
-def judge_reset(rcv_nxt: int, offset: int) -> ResetVerdict:
-    """An RST in the window: only the exact next sequence number resets (RFC 5961 3.2)."""
-    return ResetVerdict.RESET if offset == rcv_nxt else ResetVerdict.CHALLENGE
+def judge_reset(rcv_nxt: int, offset: int, *, after_fin: bool = False, sack_edge: int = -1) -> ResetVerdict:
+    """An RST in the window: only the exact next sequence number resets (RFC 5961 3.2).
+
+    As Linux (tcp_validate_incoming, tcp_reset_check), two more are as exact: RCV.NXT - 1 once the peer's FIN has come
+    (`after_fin`), as some send the RST with the FIN's own number and answer no challenge; and the right edge of what
+    has come beyond a hole (`sack_edge`, -1: nothing), which is what a peer with loss has sent up to.
+    """
+    exact = offset == rcv_nxt or (after_fin and offset == rcv_nxt - 1) or (offset == sack_edge and sack_edge >= 0)
+    return ResetVerdict.RESET if exact else ResetVerdict.CHALLENGE
 
 
 def judge_ack(snd_una: int, snd_nxt: int, max_wnd: int, ack: int) -> AckVerdict:

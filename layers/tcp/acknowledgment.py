@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from layers.tcp import loss, scoreboard
 from layers.tcp.congestion.base import AckSample
-from layers.tcp.connection import Connection
+from layers.tcp.connection import PROGRESS_EVERY, Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import tell_cwnd
+from layers.tcp.loss import tell_cwnd, tell_rtt
+from layers.tcp.output import TO_IP_MOST
 from layers.tcp.recovery import newreno
 from layers.tcp.recovery.state import CaState
 from layers.tcp.scoreboard import News
 from layers.tcp.telling import grant_due
 from layers.tcp.timers import LOSS_PROBE, OFF, PERSIST, REORDER, RETRANSMIT
+from levelip.frames.packet import Progress
 from levelip.tracing import reasons
 
 HALF = 0x8000_0000
@@ -34,17 +36,21 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     flight = tx.snd_nxt - before
     rtt = tx.acknowledge(ack, now)
     if rtt >= 0:
-        rto.sample(rtt)
+        rto.sample_of_ack(rtt, ack, tx.snd_nxt)
         if ctx.interest:
-            ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
+            tell_rtt(ctx, conn, rtt)
     elif echo > 0:  # RTTM, RFC 7323 4: it tells which transmission is meant, so retransmitted data counts too
         ticks = (conn.ts_now(now) - echo) & MASK
         if ticks < HALF:
             rtt = max(ticks, 1) * MS
-            rto.sample(rtt)
+            rto.sample_of_ack(rtt, ack, tx.snd_nxt)
+            if ctx.interest:
+                tell_rtt(ctx, conn, rtt)
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0
+    if now >= conn.progress_at:
+        tell_arrival(ctx, conn, now)
     old = congestion.cwnd
     limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
     if conn.ecn.ece:  # RFC 3168 6.1.2: no growth by an ACK with ECN-Echo
@@ -69,6 +75,14 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
             loss.arm_probe(ctx, conn)
     if not conn.orphan and grant_due(conn) and not conn.dirty:
         ctx.mark_dirty(conn)
+
+
+def tell_arrival(ctx: Context, conn: Connection, now: int) -> None:
+    """What we send arrives: the neighbour on the way need not be asked whether it is there (RFC 4861 7.3.1, upper-layer
+    confirmation; Linux sk_dst_confirm). Once in a while is enough: it is believed for half a minute."""
+    conn.progress_at = now + PROGRESS_EVERY
+    if len(ctx.to_ip) < TO_IP_MOST:
+        ctx.to_ip.append(Progress(conn.remote))
 
 
 def take_ack(
@@ -100,6 +114,8 @@ def take_ack(
         conn.retransmits = 0
         conn.first_timeout_at = OFF
         conn.probes = 0
+        if now >= conn.progress_at:
+            tell_arrival(ctx, conn, now)
     if blocks:
         for left, right in good:
             scoreboard.mark_sacked(tx, conn.rack, left, right, news)
@@ -111,8 +127,7 @@ def take_ack(
         conn.rack.update(news.newest_at, news.newest_end, now)
     recovery.frto_new = False
     twice = _dsack(ctx, conn, news, ack) if news.dsack is not None else False
-    if recovery.probe_end >= 0:
-        _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
+    repaired = recovery.probe_end >= 0 and _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
     recover_fs = outstanding - sacked
     reducing = recovery.state in (CWR, RECOVERY)
     if conn.sack:
@@ -125,7 +140,7 @@ def take_ack(
         now,
     ), advanced, reducing, lost)  # fmt: skip
     if ctx.interest and conn.congestion.cwnd != old:
-        tell_cwnd(ctx, conn, old, recovery.state.name.lower() if recovery.state else "ack")
+        tell_cwnd(ctx, conn, old, recovery.state.name.lower() if recovery.state else "tlp" if repaired else "ack")
     _timers(ctx, conn, advanced, now)
     if advanced and not conn.orphan and grant_due(conn):
         ctx.mark_dirty(conn)
@@ -134,7 +149,7 @@ def take_ack(
 
 def _limited(conn: Connection, outstanding: int) -> bool:
     """cwnd, as this ACK has left it (an undo may have brought it back), is what holds us back: Linux
-    tcp_is_cwnd_limited, RFC 7661 4.4.1. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
+    tcp_is_cwnd_limited, RFC 7661 4.4. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
     cwnd = conn.congestion.cwnd
     if conn.ecn.ece:
         return False
@@ -156,9 +171,9 @@ def _measure(ctx: Context, conn: Connection, news: News, advanced: bool, now: in
         rtt = max(now // MS - news.echoed, 1) * MS
     else:
         return -1
-    rto.sample(rtt)
+    rto.sample_of_ack(rtt, conn.tx.snd_una, conn.tx.snd_nxt)
     if ctx.interest:
-        ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
+        tell_rtt(ctx, conn, rtt)
     return rtt
 
 
@@ -187,11 +202,12 @@ def _dsack(ctx: Context, conn: Connection, news: News, ack: int) -> bool:
 
 def _probe_answered(
     ctx: Context, conn: Connection, ack: int, news: News, advanced: bool, duplicate: bool, twice: bool, now: int
-) -> None:
-    """RFC 8985 7.4: did the probe repair a loss that nobody would hear of else? Linux tcp_process_tlp_ack."""
+) -> bool:
+    """RFC 8985 7.4: did the probe repair a loss that nobody would hear of else? Then the window was reduced for it.
+    Linux tcp_process_tlp_ack."""
     recovery, tx, congestion = conn.recovery, conn.tx, conn.congestion
     if ack < recovery.probe_end:
-        return
+        return False
     if not recovery.probe_again or twice:
         recovery.probe_end = -1  # new data was acknowledged; or both copies arrived: nothing was lost
     elif ack > recovery.probe_end:
@@ -199,15 +215,15 @@ def _probe_answered(
         ctx.counters["loss_probe_recoveries"] += 1
         recovery.probe_end = -1
         if recovery.state <= DISORDER:
-            old = congestion.cwnd
             congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
             conn.ecn.reduced(tx.snd_nxt)
             congestion.exit_recovery(now)
             if ctx.interest:
                 loss.tell_loss(ctx, conn, "tlp", tx.mss)
-                tell_cwnd(ctx, conn, old, "tlp")
+            return True
     elif not advanced and not news.sacked and duplicate:
         recovery.probe_end = -1  # a pure duplicate ACK: both copies arrived
+    return False
 
 
 # state

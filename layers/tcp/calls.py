@@ -257,7 +257,12 @@ def eof(ctx: Context, call: Eof, now: int) -> None:
 
 
 def _close_stream(ctx: Context, conn: Connection) -> None:
-    """All that is to be sent is known: the FIN follows it."""
+    """All that is to be sent is known: the FIN follows it.
+
+    In SYN-RECEIVED, where only a simultaneous open has an application, RFC 9293 3.10.4 would send the FIN at once if
+    nothing else is to be sent. As Linux since 6.10 (tcp_shutdown, CVE-2024-36905: a state that was never set up) we
+    wait for the peer's ACK, as in its other case: FIN-WAIT-1 is entered from ESTABLISHED alone.
+    """
     if conn.state in (State.SYN_SENT, State.SYN_RECEIVED):
         return  # queued until ESTABLISHED
     conn.tx.fin_at = conn.tx.snd_end

@@ -26,6 +26,7 @@ MASK = 0xFFFF_FFFF
 QUICK_ACKS = 16  # Linux TCP_MAX_QUICKACKS: ACKs without delay at the start, so that the peer's slow start is not slowed
 
 PMTUDISC_WANT, PMTUDISC_DO, PMTUDISC_PROBE = 1, 2, 3  # of IP_MTU_DISCOVER (include/uapi/linux/in.h)
+PROGRESS_EVERY = 5_000_000_000  # ns: a third of the shortest time for which a neighbour is believed (RFC 4861 10)
 
 
 def _off() -> list[int]:
@@ -176,6 +177,7 @@ class Connection:
     last_sent_at: int = 0
     last_data_sent_at: int = 0
     last_received_at: int = 0
+    progress_at: int = 0  # when an acknowledgment is to be told to ip next
     last_data_received_at: int = 0
     segments_in: int = 0
     segments_out: int = 0

@@ -24,6 +24,7 @@ from layers.tcp.segment_elsewhere import segment_elsewhere
 from layers.tcp.states import State
 from layers.tcp.telling import tell_progress
 from layers.tcp.timeouts import handle_timers
+from layers.tcp.totals import totals
 from layers.tcp.urgent import send_urgent
 from levelip.frames.core import Output, Room
 from levelip.frames.packet import Checksum, IcmpError, Routes, Segment
@@ -166,8 +167,10 @@ class TcpCore:
         return events
 
     def control(self, token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
-        """`ss`: all sockets; `conn` {sock | conn}: one whole TCB."""
+        """`ss`: all sockets; `conn` {sock | conn}: one whole TCB; `totals`: how many there are of what."""
         self._ctx.now = now
+        if name == "totals":
+            return totals(self._ctx)
         return control.run_command(self._ctx, name, args, now)
 
     def set(self, key: str, value: Any, now: int) -> None:
@@ -201,12 +204,14 @@ class TcpCore:
             ctx.drop(reasons.TCP_CHECKSUM, segment.id)
             return
         gso_size = segment.gso_size
-        ctx.counters["segments_in"] += -(-len(payload) // gso_size) if gso_size and payload else 1
+        packets = -(-len(payload) // gso_size) if gso_size and payload else 1
+        ctx.counters["segments_in"] += packets
         _, _, seq, ack, word, window, _, _ = _HEADER.unpack_from(head)
         conn = ctx.connections.get(segment.dst + segment.src + head[:4])
         if conn is None:
             segment_elsewhere(ctx, segment, seq, ack, word & 0x1FF, window, payload, now)
             return
+        conn.segments_in += packets
         if (
             word & _COMMON_MASK == _COMMON
             and self._predict

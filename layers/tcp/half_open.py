@@ -13,6 +13,7 @@ import struct
 from layers.tcp.closing import gone
 from layers.tcp.connection import Connection, Options, connection_key
 from layers.tcp.context import MS, Context
+from layers.tcp.ecn import OFF, Ecn
 from layers.tcp.isn import timestamp_offset
 from layers.tcp.listener import Listener
 from layers.tcp.opening import agree, new_connection, receive_sizes
@@ -89,18 +90,21 @@ def send_cookie(
     buffer, most = receive_sizes(tcp, own, tcp.receive_ring)
     stamps = scale = None
     sack = False
+    ecn = Ecn()
     if tcp.timestamps and options.timestamps is not None:
         sack = tcp.sack and options.sack_permitted
         theirs = options.wscale if tcp.window_scaling else None
         scale = None if theirs is None else scale_for(most)
-        ticks = make_stamp(now // MS, scale=None if theirs is None else min(theirs, 14), sack=sack, ecn=False)
+        ecn.asked(int.from_bytes(segment.head[12:14], "big"), segment.tos, tcp.ecn)
+        ticks = make_stamp(now // MS, scale=None if theirs is None else min(theirs, 14), sack=sack, ecn=ecn.on)
         stamps = ((ticks + timestamp_offset(secret, local, remote)) & MASK, options.timestamps[0])
     mss = min(mss, own.maxseg) if own.maxseg else mss
     packed = TcpOptions(mss=mss, wscale=scale, sack_permitted=sack, timestamps=stamps).serialize()
     window = whole_segments(min(buffer, 0xFFFF), mss - (12 if stamps else 0))
     head = _PLAIN.pack(
-        *ports, cookie, (irs + 1) & MASK, (TCP_HEADER + len(packed)) << 10 | SYN | ACK, window, 0, 0
-    )
+        *ports, cookie, (irs + 1) & MASK, (TCP_HEADER + len(packed)) << 10 | SYN | ACK | ecn.syn_ack_flags(), window,
+        0, 0,
+    )  # fmt: skip
     ctx.counters["segments_out"] += 1
     ctx.to_ip.append(
         Segment(
@@ -127,9 +131,9 @@ def child_of_cookie(
     if not mss:
         ctx.counters["syn_cookies_bad"] += 1
         return None
-    scale, sack = None, False
+    scale, sack, ecn = None, False, False
     if options.timestamps is not None:
-        scale, sack, _ = read_stamp((options.timestamps[1] - timestamp_offset(secret, local, remote)) & MASK)
+        scale, sack, ecn = read_stamp((options.timestamps[1] - timestamp_offset(secret, local, remote)) & MASK)
         if not tcp.timestamps or (sack and not tcp.sack) or (scale is not None and not tcp.window_scaling):
             ctx.counters["syn_cookies_bad"] += 1  # we never offered that
             return None
@@ -139,6 +143,7 @@ def child_of_cookie(
     ctx.counters["syn_cookies_good"] += 1
     agreed = TcpOptions(mss=mss, wscale=scale, sack_permitted=sack, timestamps=options.timestamps)
     conn = new_child(ctx, listener, segment, ports, irs, window, agreed, route, now, iss)
+    conn.ecn.on = ecn and tcp.ecn != OFF
     conn.rx.syn_window_field(conn.advertised_mss - (12 if conn.timestamps else 0))
     conn.rx.last_ack_sent = 0
     conn.tx.queue.append(Sent(-1, 0, now, conn.tx.mss, times=0))  # never sent as far as its RTT goes: nobody knows when

@@ -54,7 +54,6 @@ def predicted(
 
     conn.ack_causes = segment.id
     conn.traced = segment.traced
-    conn.segments_in += 1
     conn.last_received_at = now
     conn.probes = 0
     if nxt <= rx.last_ack_sent:  # RFC 7323 4.3

@@ -68,7 +68,6 @@ def find_lost(ctx: Context, conn: Connection, why: str, now: int) -> tuple[int, 
 def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, now: int) -> None:
     """A loss was found: RFC 6675 5 step 4, RFC 9937 6, RFC 5681 3.2. `recover_fs`: RFC 9937's RecoverFS."""
     tx, recovery, congestion = conn.tx, conn.recovery, conn.congestion
-    old = congestion.cwnd
     ctx.counters["fast_retransmits"] += 1
     reduced = recovery.state == CWR  # once a round trip: RFC 3168 6.1.2
     if reduced:
@@ -88,8 +87,6 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
         tx.lose_head(tx.mss)
         if ctx.interest:
             tell_loss(ctx, conn, why, min(tx.mss, tx.snd_nxt - tx.snd_una))
-    if ctx.interest and congestion.cwnd != old:
-        tell_cwnd(ctx, conn, old, why)
 
 
 def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
@@ -196,10 +193,19 @@ def overtaken(ctx: Context, conn: Connection, low: int, why: str) -> None:
         ctx.emit("reordering", conn, frame=conn.ack_causes, packets=packets, first=not known, why=why)
 
 
-def tell_cwnd(ctx: Context, conn: Connection, old: int, why: str) -> None:
-    """The event "cwnd"; callers ask `interest` first."""
-    now, mss = conn.congestion, conn.tx.mss
-    ctx.emit("cwnd", conn, frame=conn.ack_causes, old=old, new=now.cwnd, mss=mss, ssthresh=now.ssthresh, why=why)
+def tell_cwnd(ctx: Context, conn: Connection, old: int | None, why: str) -> None:
+    """The event "cwnd"; callers ask `interest` first. `old` None: there was none before."""
+    now, tx = conn.congestion, conn.tx
+    ctx.emit(
+        "cwnd", conn, frame=conn.ack_causes, old=old, new=now.cwnd, mss=tx.mss, ssthresh=now.ssthresh,
+        flight=tx.in_flight(), why=why,
+    )  # fmt: skip
+
+
+def tell_rtt(ctx: Context, conn: Connection, rtt: int) -> None:
+    """The event "rtt", of a sample that was taken; callers ask `interest` first."""
+    rto = conn.rto
+    ctx.emit("rtt", conn, frame=conn.ack_causes, rtt=rtt, srtt=rto.srtt, rttvar=rto.rttvar, rto=rto.rto)
 
 
 # tail loss probe, RFC 8985 7

@@ -5,9 +5,10 @@ from __future__ import annotations
 from layers.tcp import mtu_probe
 from layers.tcp.closing import gone
 from layers.tcp.congestion import chosen
-from layers.tcp.connection import Connection, Options
+from layers.tcp.connection import PROGRESS_EVERY, Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.isn import initial_sequence, timestamp_offset
+from layers.tcp.loss import tell_cwnd, tell_rtt
 from layers.tcp.output import fixed_headers, send_reset
 from layers.tcp.receive_space import MAX_WSCALE, ReceiveSpace, scale_for
 from layers.tcp.routes import mss_of
@@ -170,7 +171,8 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     elif syn.times and conn.timestamps and options.timestamps is not None and options.timestamps[1]:
         ticks = (conn.ts_now(now) - options.timestamps[1]) & 0xFFFF_FFFF
         if ticks < 0x8000_0000:
-            conn.rto.sample(max(ticks, 1) * MS)
+            rtt = max(ticks, 1) * MS
+            conn.rto.sample(rtt)
     if sent_again:
         conn.rto.after_syn_loss()
     conn.retransmits = 0
@@ -178,9 +180,14 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     conn.deadlines[RETRANSMIT] = OFF
     conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)
     ctx.change_state(conn, event, frame)
+    if ctx.interest:
+        if rtt >= 0:
+            tell_rtt(ctx, conn, rtt)
+        tell_cwnd(ctx, conn, None, "start")
     ctx.counters["connections_established"] += 1
     if conn.ecn.on:
         ctx.counters["ecn_connections"] += 1
+    conn.progress_at = now + PROGRESS_EVERY
     arm_keepalive(ctx, conn, now)
     mtu_probe.begin(ctx, conn, now)
     tx.limit = tx.grant()

@@ -7,7 +7,7 @@ import struct
 from layers.tcp import mtu_probe
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
-from layers.tcp.loss import arm_probe, probe_possible
+from layers.tcp.loss import arm_probe, probe_possible, tell_cwnd
 from layers.tcp.recovery.newreno import allowance
 from layers.tcp.recovery.state import CaState
 from layers.tcp.routes import ip_header
@@ -122,9 +122,10 @@ def _blocks(conn: Connection, options: bytes) -> int:
 
 
 def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_size: int, now: int) -> Segment:
-    conn.segments_out += 1
+    packets = -(-len(payload) // gso_size) if gso_size else 1
+    conn.segments_out += packets
     conn.last_sent_at = now
-    ctx.counters["segments_out"] += 1
+    ctx.counters["segments_out"] += packets
     cause = conn.ack_causes
     return Segment(
         ctx.ids.next(), [cause] if cause else [], conn.traced, now, 0, conn.local, conn.remote, PROTO_TCP,
@@ -290,7 +291,10 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         mss = _packet_size(conn, now)
     if not flight and nxt == tx.snd_una and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
         period = conn.rto.rto if ctx.tcp.slow_start_after_idle else NOT_VALIDATED
+        old = congestion.cwnd
         congestion.idle(now - conn.last_data_sent_at, period, now)
+        if ctx.interest and congestion.cwnd != old:
+            tell_cwnd(ctx, conn, old, "idle")
         conn.last_data_sent_at = now
     size = waiting
     if waiting:

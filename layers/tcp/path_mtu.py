@@ -48,7 +48,8 @@ def too_big(ctx: Context, conn: Connection, error: IcmpError, offset: int, now: 
     ctx.routes.learn(conn.remote, mtu, until, now)
     ctx.timers.arm(conn, PMTU, until)
     if len(ctx.to_ip) < TO_IP_MOST:
-        ctx.to_ip.append(PathMtu(conn.remote, mtu))  # its cache is for all; if the error was its own, it knows already
+        # its cache is for all, and ends when ours does; if the error was its own, it knows already
+        ctx.to_ip.append(PathMtu(conn.remote, mtu, ctx.tcp.mtu_expires_s * 1000))
     mtu_probe.told(conn, mtu)
     if conn.state in (State.SYN_SENT, State.SYN_RECEIVED):
         return

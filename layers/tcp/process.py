@@ -37,7 +37,7 @@ def build(runtime: Runtime) -> Parts:
         Pipe(runtime, "ip", "ip-tcp", IpToTransport, lossless=False),
         Pipe(runtime, "gateway", "tcp-gateway", GatewayToTcp, lossless=True),
     ]
-    return Parts(core, ports)
+    return Parts(core, config, ports)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

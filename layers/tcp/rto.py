@@ -26,16 +26,35 @@ class Rto:
     min_rtt: int = 0
     samples: int = 0
     backoffs: int = 0  # timeouts in a row
+    round_end: int = 0  # offset: a round trip is over once something beyond it is acknowledged
+    in_round: int = 0  # samples in it so far
+    expected: int = 1  # samples that a round trip has: as many as the one before had
 
-    def sample(self, rtt: int) -> None:
-        """Take a measurement. The caller keeps Karn's rule: never of a segment sent twice (RFC 6298 3)."""
+    def sample_of_ack(self, rtt: int, una: int, nxt: int) -> None:
+        """As `sample`, of an ACK up to offset `una` with `nxt` sent: one of many in a round trip, perhaps.
+
+        RFC 7323 4.2: alpha and beta of RFC 6298 are meant for one sample a round trip; with more the memory must not be
+        shorter. Its appendix G divides them by the number of samples to expect, which it takes to be one for two
+        segments in flight; here it is what the last round trip had, since receivers with offload (ours and Linux)
+        acknowledge many segments at once. A round trip with more than the last divides by what it has had so far.
+        """
+        if una > self.round_end:
+            self.expected = self.in_round or 1
+            self.in_round = 0
+            self.round_end = nxt
+        self.in_round += 1
+        self.sample(rtt, self.expected if self.expected > self.in_round else self.in_round)
+
+    def sample(self, rtt: int, share: int = 1) -> None:
+        """Take a measurement, one of `share` in a round trip. The caller keeps Karn's rule (RFC 6298 3): never of a
+        segment sent twice."""
         if rtt <= 0:
             rtt = 1
         srtt = self.srtt
         if srtt:  # RFC 6298 2.3, alpha 1/8, beta 1/4
             delta = rtt - srtt
-            self.rttvar += ((delta if delta > 0 else -delta) - self.rttvar) // 4
-            self.srtt = srtt = srtt + delta // 8
+            self.rttvar += ((delta if delta > 0 else -delta) - self.rttvar) // (4 * share)
+            self.srtt = srtt + delta // (8 * share)
             self.min_rtt = min(self.min_rtt, rtt)
         else:  # RFC 6298 2.2
             self.srtt = srtt = rtt

@@ -37,6 +37,7 @@ from levelip.wire.options import TcpOptions, parse_options
 from levelip.wire.tcp import ACK, ECE, FIN, RST, SYN, URG
 
 MASK = 0xFFFF_FFFF
+AFTER_FIN = (State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK)
 HANDSHAKE_ACK_DELAY_MS = 200  # Linux TCP_DELACK_MAX
 
 
@@ -47,7 +48,6 @@ def segment_for_connection(
     """A segment for a connection in SYN-SENT or beyond; `segment.head` is the TCP header, `window` the raw field."""
     conn.ack_causes = segment.id
     conn.traced = segment.traced
-    conn.segments_in += 1
     options = parse_options(segment.head[20:], strict=False)
     if conn.state == State.SYN_SENT:
         _syn_sent(ctx, conn, segment, seq, ack, flags, window, options, payload, now)
@@ -90,8 +90,9 @@ def segment_for_connection(
         if conn.state in RECEIVING:
             segment_text(ctx, conn, segment, offset, payload, bool(flags & FIN), now)
         else:
-            ctx.drop(reasons.TCP_AFTER_FIN, segment.id, conn)
-            send_ack(ctx, conn, now)
+            ctx.drop(reasons.TCP_AFTER_FIN, segment.id, conn)  # "Ignore the segment text", as Linux does
+            if offset < rx.rcv_nxt or flags & FIN:  # but what had come before, or a FIN: its sender lacks our ACK
+                send_ack(ctx, conn, now)
     ctx.want_output(conn)
 
 
@@ -120,6 +121,8 @@ def _acceptable(
     if conn.state == State.SYN_RECEIVED and flags & SYN and offset == -1:
         return True  # the peer's SYN again, or the SYN-ACK of a simultaneous open: fourth step
     if flags & RST:
+        if conn.state in AFTER_FIN and offset == rx.rcv_nxt - 1:
+            return True  # second step: judge_reset
         ctx.drop(reasons.TCP_RST_OUTSIDE, segment.id, conn)
         return False
     if verdict == Verdict.BELOW_WINDOW:
@@ -163,7 +166,10 @@ def _challenge(ctx: Context, conn: Connection, now: int) -> None:
 
 def _reset(ctx: Context, conn: Connection, segment: Segment, offset: int) -> None:
     """RFC 9293 3.10.7.4 second step, RFC 5961 3.2."""
-    if judge_reset(conn.rx.rcv_nxt, offset) == ResetVerdict.CHALLENGE:
+    ranges = conn.rx.ranges
+    edge = ranges[-1].end if ranges and conn.sack else -1
+    after_fin = conn.state in AFTER_FIN
+    if judge_reset(conn.rx.rcv_nxt, offset, after_fin=after_fin, sack_edge=edge) == ResetVerdict.CHALLENGE:
         ctx.drop(reasons.TCP_RST_GUESSED, segment.id, conn, offset=offset, rcv_nxt=conn.rx.rcv_nxt)
         _challenge(ctx, conn, ctx.now)
         return
@@ -405,6 +411,8 @@ def _syn_sent(
     if flags & RST:
         if flags & ACK:
             ctx.counters["resets_in"] += 1
+            if ctx.interest:
+                ctx.emit("reset", conn, frame=segment.id, sent=False)
             gone(ctx, conn, errno.ECONNREFUSED, segment.id)
         else:
             ctx.drop(reasons.TCP_RST_OUTSIDE, segment.id, conn)

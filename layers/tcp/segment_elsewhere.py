@@ -71,6 +71,7 @@ def _listen(
         if not flags & SYN and not segment.flags & BROADCAST:
             conn = child_of_cookie(ctx, listener, segment, ports, seq, ack, window, options, now)
         if conn is not None:
+            conn.segments_in += 1  # beside its SYN
             segment_for_connection(ctx, conn, segment, seq, ack, flags, window, payload, now)
             settle(ctx, conn, segment.id)
             return

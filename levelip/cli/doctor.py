@@ -28,6 +28,10 @@ PACKAGES = {
     "rich": "13.7",
     "python-pcapng": "2.1.1",
     "lark": "1.2",
+    "prometheus_client": "0.21",
+    "starlette": "1.0",
+    "uvicorn": "0.35",
+    "websockets": "14",
 }
 """As in pyproject.toml."""
 PYTHON = (3, 11)

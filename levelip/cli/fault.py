@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
-from levelip.cli.faultspec import BadFault, describe, parse
+from levelip.debug.faultspec import BadFault, describe, parse
 
 SEAMS = ("link", "link-ip", "ip-tcp")
 _SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp")}

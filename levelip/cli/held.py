@@ -8,7 +8,7 @@ import click
 
 from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
 from levelip.cli.debugcomplete import field_changes, frame_names, place_names
-from levelip.cli.faultspec import BadFault, parse_time
+from levelip.debug.faultspec import BadFault, parse_time
 
 _FRAME = click.argument("frame", metavar="FRAME", shell_complete=frame_names)
 _FRAMES = click.argument("frames", nargs=-1, required=True, metavar="FRAME...", shell_complete=frame_names)

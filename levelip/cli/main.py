@@ -42,7 +42,12 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "address": ("address", "Show the stack's addresses, add and delete them."),
         "group":   ("group", "Show multicast groups, join and leave them."),
         "stat":    ("stat", "Show counters, and what each means."),
-        "explain": ("explain", "Explain a drop reason."),
+        "paths":   ("paths", "Group packets by the way they took through the layers, with times."),
+        "why":     ("why", "Tell the story of a packet or connection, and what went wrong first."),
+        "explain": ("explain", "Explain a reason or a finding: rule, and what to do."),
+        "web":     ("web", "Show it all in a browser: live, a capture, a recording."),
+        "record":  ("record", "Record what enters every layer, or write what the flight recorder holds."),
+        "replay":  ("replay", "Run a recording again, call by call, and look around in it."),
     },
     "Stop": {
         "hold":    ("hold", "Stop the stack's clock; frames wait before the layers."),
@@ -53,8 +58,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "inject":  ("inject", "Put packets into the stack, at any seam."),
         "debug":   ("debug", "All of this at a prompt, or from a file."),
     },
+    "Export": {
+        "graph":   ("graph", "Draw a connection: sequence numbers, windows, round trips, ladder."),
+        "qlog":    ("qlog", "Write a connection as qlog."),
+        "metrics": ("metrics", "Serve counters and gauges to Prometheus."),
+    },
     "Try": {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
+        "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
         "run":     ("run", "Run a program on the stack, as it is."),
         "shell":   ("shell", "A shell in which everything runs over the stack."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,6 +46,11 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     help="Only events of this kind (drop, state, cwnd, ...). May be repeated.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
+@click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
+@click.option(
+    "--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="With --journey: read a file that lvlip trace --json wrote.",
+)
 @click.option("--hex", "hexdump", is_flag=True, help="Dump the bytes of each packet.")
 @click.option("-S", "--absolute", is_flag=True, help="Absolute sequence numbers.")
 @click.option("-v", "--verbose", is_flag=True, help="The IP header, frame ids and causes too.")
@@ -62,6 +68,8 @@ def command(
     packets: bool,
     kinds: tuple[str, ...],
     count: int | None,
+    journey: bool,
+    file: Path | None,
     hexdump: bool,
     absolute: bool,
     verbose: bool,
@@ -78,7 +86,17 @@ def command(
     lvlip trace --no-packets --kind drop
     lvlip trace --filter 'tcp.flags.syn or event state'
     lvlip trace --json > trace.jsonl
+    lvlip trace --journey --port 80 --count 20
     """
+    if journey:
+        from levelip.cli.journeys import show_journeys
+
+        if layers or seams or kinds or hexdump:
+            raise click.UsageError("--journey follows packets through all layers: no --layer, --seam, --kind or --hex")
+        show_journeys(stack, file, make_filter(host, port, proto, flags), make_expression(expression), count)
+        return
+    if file is not None:
+        raise click.UsageError("--from goes with --journey")
     filter_ = make_filter(host, port, proto, flags)
     chosen = make_expression(expression)
     about_packets = chosen is None or chosen.expression.about_frames

@@ -141,16 +141,32 @@ class Local(Struct, array_like=True, tag=9):
 
 class PathMtu(Struct, array_like=True, tag=10):
     """transport → ip: packets to `dst` may have `mtu` bytes at most, as an ICMP error said that the
-    transport found to be about a segment of its own in flight (RFC 5927 7.2); ip remembers it for a while."""
+    transport found to be about a segment of its own in flight (RFC 5927 7.2).
+
+    ip remembers it for `ms`, after which the transport, too, tries larger ones again; 0: for ip's own time.
+    """
 
     dst: Address
     mtu: U32
+    ms: U32 = 0
 
 
 class Doubt(Struct, array_like=True, tag=11):
     """transport → ip: what goes to `dst` has long had no answer (R1 of RFC 9293 3.8.3): is the way there still good?"""
 
     dst: Address
+
+
+class Progress(Struct, array_like=True, tag=12):
+    """transport → ip: `dst` has acknowledged new data, so what is sent there arrives (RFC 4861 7.3.1); now and then."""
+
+    dst: Address
+
+
+class Confirmed(Struct, array_like=True, tag=13):
+    """ip → link: what goes by `next_hop` arrives, as a transport knows: the neighbour need not be asked for a while."""
+
+    next_hop: NextHop
 
 
 class Route(Struct, array_like=True):
@@ -213,6 +229,6 @@ class DeviceState(Struct, array_like=True, tag=8):
 
 
 LinkToIp = Packet | LinkState | Unreachable
-IpToLink = Packet | Local
+IpToLink = Packet | Local | Confirmed
 IpToTransport = Segment | Routes | IcmpError
-TransportToIp = Segment | PathMtu | Doubt
+TransportToIp = Segment | PathMtu | Doubt | Progress

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -32,6 +32,9 @@ from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
+
+if TYPE_CHECKING:
+    from levelip.ipc.addondesk import AddonDesk
 
 _RECEIVE = 128  # frames from one port in one round
 _IDLE_MS = 250  # longest sleep: hellos, housekeeping
@@ -55,6 +58,7 @@ class Loop:
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
         self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
         self.faults = Faults(runtime)
+        self._desk: AddonDesk | None = None
         # by port, and only where something stands
         self.inbound: dict[str, SeamPoint] = {}
         self.outbound: dict[str, SeamPoint] = {}
@@ -72,7 +76,7 @@ class Loop:
         self.witness: list[tuple[Port, Any]] | None = None  # told what the core puts out, during a debugger's step
         self.stopping = Stopping(self)
         # control commands of the parts of this package, by what stands before the first dot
-        self.commands: dict[str, Command] = {"debug": self.stopping.command}
+        self.commands: dict[str, Command] = {"debug": self.stopping.command, "addon": self._addon}
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -359,7 +363,10 @@ class Loop:
         return answer
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
-        neighbours = {pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0} for pipe in self._pipes}
+        neighbours = {
+            pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0, "waiting": pipe.waiting}
+            for pipe in self._pipes
+        }
         waiting = [name for name, facts in neighbours.items() if not facts["up"]]
         return {
             "process": self.runtime.name,
@@ -441,6 +448,14 @@ class Loop:
             self.feed(self.ports[port], waiting, now)
         else:
             self.emit(self.ports[port], waiting, now)
+
+    def _addon(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Commands about addons; what they need is made when the first one comes."""
+        if self._desk is None:
+            from levelip.ipc.addondesk import AddonDesk
+
+            self._desk = AddonDesk(self.runtime, self.tap, sides=self._sides, stand=self._stand, remove=self._remove)
+        return self._desk.command(name, args)
 
     def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
         """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at

@@ -150,6 +150,11 @@ class Pipe:
             return 0 if self.up is None else UNLIMITED
         return 0 if self.full() else UNLIMITED  # packets toward nobody are taken, dropped and counted
 
+    @property
+    def waiting(self) -> int:
+        """Frames handed over that the neighbour's queue had no room for."""
+        return len(self._waiting[1]) if self._waiting is not None else 0
+
     def full(self) -> bool:
         """Whether the neighbour is up and takes nothing now. (Learned by sending: to ask costs more than to send.)"""
         if self._waiting is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn, cast
 
 import zmq
 
@@ -16,11 +19,14 @@ from levelip.configfile import ConfigError, load_config
 from levelip.frames.core import Core
 from levelip.ipc.loop import Extra, Loop
 from levelip.ipc.port import Port
+from levelip.ipc.recorder import Recorded, head_of
 from levelip.ipc.rundir import RunDirectory, RunError
 from levelip.ipc.runtime import Runtime, start_logging
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
+CRASHES_KEPT = 4
+"""Flight recordings of crashes of one process that are kept in RUN/crash."""
 
 
 @dataclass(slots=True)
@@ -28,6 +34,7 @@ class Parts:
     """What a layer's shell brings to the loop."""
 
     core: Core
+    config: Any  # what the core was made with: a recording's snapshots hold it
     ports: Sequence[Port]
     extra: Extra | None = None
 
@@ -55,5 +62,43 @@ def run_layer(name: str, text: str, build: Callable[[Runtime], Parts], argv: Seq
     except (RunError, OSError, zmq.ZMQError) as error:
         log.error("cannot start: %s", error)
         return EXIT_FAILED
-    Loop(runtime, parts.core, parts.ports, extra=parts.extra).run()
+    return _run(runtime, parts)
+
+
+class _Aborted(BaseException):
+    """SIGABRT: somebody wants to know what the process was at."""
+
+
+def _run(runtime: Runtime, parts: Parts) -> int:
+    """The loop around the recorded core. What ends the process leaves its flight recording behind."""
+    head = head_of(
+        runtime.name,
+        stack=runtime.run.name,
+        epoch=runtime.epoch,
+        config=runtime.config,
+        wall_offset=time.time_ns() - runtime.clock.now(),
+    )
+    flight = runtime.config.stack.flight_recorder_mib << 20
+    recorded = Recorded(parts.core, parts.config, head, flight=flight, log=runtime.log, now=runtime.clock.now())
+    aborted = False
+    signal.signal(signal.SIGABRT, _abort)
+    try:
+        Loop(runtime, cast(Core, recorded), parts.ports, extra=parts.extra).run()
+    except (Exception, _Aborted) as error:
+        aborted = isinstance(error, _Aborted)
+        path = recorded.crash(error, runtime.run.path / "crash", CRASHES_KEPT)
+        if path is not None:
+            runtime.log.error("what led to this: lvlip replay %s", path)
+        if not aborted:
+            raise
+    finally:
+        recorded.close()
+    if aborted:
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
+        os.abort()
     return 0
+
+
+def _abort(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    raise _Aborted("SIGABRT")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -90,6 +90,7 @@ class Tap:
         self._next = 0
         self.frames = False  # somebody wants frames
         self.interest = False  # somebody wants events
+        self._watcher: Callable[[Event], None] | None = None
 
     def listen(self, args: dict[str, Any]) -> dict[str, Any]:
         """Control command "tap.listen"."""
@@ -136,7 +137,15 @@ class Tap:
                 del self._listeners[message[1:]]
         self._active = [one for one in self._listeners.values() if one.confirmed]
         self.frames = any(one.wants.frames for one in self._active)
-        self.interest = any(one.wants.events for one in self._active)
+        self._see_interest()
+
+    def watch(self, watcher: Callable[[Event], None] | None) -> None:
+        """Give every event to a function of this process, too; None: no longer."""
+        self._watcher = watcher
+        self._see_interest()
+
+    def _see_interest(self) -> None:
+        self.interest = self._watcher is not None or any(one.wants.events for one in self._active)
 
     def publish_frames(self, seam: str, direction: str, frames: Iterable[Any], stack_now: int) -> None:
         """Tell of frames that crossed a seam. Called only while `frames` is True."""
@@ -160,6 +169,8 @@ class Tap:
     def publish_events(self, events: Iterable[Event]) -> None:
         """Tell of events. Called only while `interest` is True."""
         for event in events:
+            if self._watcher is not None:
+                self._watcher(event)
             body = [0, "e", self._process, time.monotonic_ns(), event]
             for listener in self._active:
                 if listener.wants.events:
@@ -167,25 +178,14 @@ class Tap:
 
     def record(self, frame: Any, seam: str, direction: str, stack: int, mono: int, limit: int) -> list[Any]:
         """What is told of a frame (docs/tracing.md), with number 0; `limit`: bytes of payload."""
-        inner = getattr(frame, "message", frame)  # ForClient and FromClient wrap one
-        payload = getattr(inner, "payload", b"")
+        payload = getattr(getattr(frame, "message", frame), "payload", b"")
         data = b""
         if limit and payload:
             try:
                 data = self._memory.read(payload.slice(0, limit)) if isinstance(payload, Place) else payload[:limit]
             except MemoryLost:
                 data = b""
-        names = _FIELDS.get(type(inner))
-        if names is None:
-            names = _FIELDS[type(inner)] = [name for name in inner.__struct_fields__ if name not in _HEAD_FIELDS]
-        fields = {name: getattr(inner, name) for name in names}  # the encoder turns Structs into arrays
-        if inner is not frame:
-            fields["peer"] = frame.peer
-        return [
-            0, "f", self._process, seam, direction, stack, mono, getattr(inner, "id", 0), getattr(inner, "causes", []),
-            type(inner).__name__, fields, getattr(inner, "head", b""), data, len(payload),
-            getattr(inner, "checksum", 0), getattr(inner, "gso_size", 0),
-        ]  # fmt: skip
+        return frame_record(self._process, seam, direction, stack, mono, frame, data)
 
     def _send(self, listener: _Listener, record: list[Any]) -> None:
         listener.seq += 1
@@ -211,6 +211,25 @@ class Tap:
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
+
+
+def frame_record(
+    process: str, seam: str, direction: str, stack: int, mono: int, frame: Any, data: bytes = b""
+) -> list[Any]:
+    """A frame that crossed a seam as listeners get it (docs/tracing.md), not yet numbered. `data`: as much of its
+    payload as is told."""
+    inner = getattr(frame, "message", frame)  # ForClient and FromClient wrap one
+    names = _FIELDS.get(type(inner))
+    if names is None:
+        names = _FIELDS[type(inner)] = [name for name in inner.__struct_fields__ if name not in _HEAD_FIELDS]
+    fields = {name: getattr(inner, name) for name in names}  # the encoder turns Structs into arrays
+    if inner is not frame:
+        fields["peer"] = frame.peer
+    return [
+        0, "f", process, seam, direction, stack, mono, getattr(inner, "id", 0), getattr(inner, "causes", []),
+        type(inner).__name__, fields, getattr(inner, "head", b""), data, len(getattr(inner, "payload", b"")),
+        getattr(inner, "checksum", 0), getattr(inner, "gso_size", 0),
+    ]  # fmt: skip
 
 
 Facts = tuple[bytes, bytes, int, int, int, int]  # src, dst, proto, source port, destination port, TCP flags

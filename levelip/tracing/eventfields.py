@@ -20,6 +20,7 @@ from levelip.tracing.view import Figures
 from levelip.wire.addr import parse_address
 
 EVENTS: dict[str, tuple[str, ...]] = {
+    "addon": ("addon", "what", "hook", "ms", "times", "error", "traceback"),
     "arp": ("address", "mac", "old", "new"),
     "call": ("op", "sock", "errno", "pid"),
     "claim": ("old", "new"),

@@ -101,6 +101,7 @@ def _cwnd(data: _Taken) -> str:
         return ""
     mss, ssthresh, why = data("mss"), data("ssthresh"), data("why", "")
     old, new = data("old"), data("new")
+    data("flight")  # for graphs
     text = f"cwnd {_segments(new, mss)}" if old is None else f"cwnd {_segments(old, mss)} → {_segments(new, mss)}"
     if ssthresh is not None and ssthresh < _INFINITE:
         text += f", ssthresh {_segments(ssthresh, mss)}"
@@ -325,7 +326,7 @@ def _conflict(data: _Taken) -> str:
 
 
 def _claim(data: _Taken) -> str:
-    return f"our addresses: {_change(data)}" if "new" in data else ""
+    return f"{data('address') or 'our addresses'}: {_change(data)}" if "new" in data else ""
 
 
 def _route(data: _Taken) -> str:
@@ -368,7 +369,21 @@ def _ecn(data: _Taken) -> str:
     return f"CWR on {packets}, no echo any more, RFC 3168 6.1.3"
 
 
+def _addon(data: _Taken) -> str:
+    if "what" not in data:
+        return ""
+    hook, ms_, times, error = data("hook"), data("ms"), data("times"), data("error")
+    data("traceback")  # lvlip addon list shows it
+    text = f"addon {data('addon')} {data('what')}"
+    if hook:
+        text += f", in {hook}"
+    if ms_ is not None:
+        text += f", {ms_} ms" + (f" ({times} times)" if times and times > 1 else "")
+    return text + (f": {error}" if error else "")
+
+
 _KINDS: dict[str, Callable[[_Taken], str]] = {
+    "addon": _addon,
     "arp": _arp,
     "call": _call,
     "claim": _claim,

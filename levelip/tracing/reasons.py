@@ -74,6 +74,8 @@ TOO_MANY         = _reason("too_many", "ipc", E, "too many messages in one envel
 MEMORY_LOST      = _reason("memory_lost", "ipc", O, "the shared memory that holds the payload is gone or was reused")
 UNKNOWN_KEY      = _reason("unknown_key", "ipc", E, "a connection to a tcp:// endpoint with a key that is not in ipc.allowed_keys")
 FAULT_LOSS       = _reason("fault_loss", "ipc", N, "lost on purpose (lvlip fault)")
+ADDON_DROP       = _reason("addon_drop", "ipc", N, "taken out on purpose (lvlip addon)")
+ADDON_QUEUE      = _reason("addon_queue", "ipc", O, "an addon keeps too many frames back")
 DEBUG_DROP       = _reason("debug_drop", "ipc", N, "dropped by hand while it was held (lvlip held drop)")
 # --- ip: what came in (layers.ip.validate)
 IP_TRUNCATED       = _reason("ip_truncated", "ip", E, "shorter than its IPv4 header", "RFC 791 3.1")

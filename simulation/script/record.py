@@ -81,6 +81,7 @@ class _Connection:
     opened: bool = False
     accepted: bool = False
     shut: bool = False
+    exact: bool = False  # the calls are known and need not be inferred
     entries: list[_Entry] = field(default_factory=list)
 
     @property
@@ -89,6 +90,19 @@ class _Connection:
 
     def add(self, at: int, kind: str, text: str = "", *, end: int = 0, push: bool = False) -> None:
         self.entries.append(_Entry(at, kind, text, end, push))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that is known: "write" or "read" up to stream offset `upto`, "shutdown", "close"."""
+
+    at: int
+    kind: str
+    upto: int = 0
+
+
+Calls = Callable[[int, int], Sequence[Call]]
+"""The calls on the connection with this local and this remote port."""
 
 
 def packets_of_pcapng(path: Path) -> list[Seen]:
@@ -143,15 +157,24 @@ def _direction(options: Any) -> bool | None:
 
 def make_script(
     packets: Iterable[Seen], *, local: bytes = b"", port: int = 0, settings: Sequence[str] = (),
-    source: str = "a capture",
+    source: str = "a capture", calls: Calls | None = None,
 ) -> str:  # fmt: skip
     """The script of the first whole connection (that with `port`, if given). RecordError if there is none.
 
-    `local`: the stack's address, where the capture has no directions. `settings`: lines "tcp.key=value".
+    `local`: the stack's address, where the capture has no directions. `settings`: lines "tcp.key=value". `calls`: where
+    they are known; else they are inferred.
     """
     segments, connection = _pick(list(packets), local, port)
-    for segment in segments:
-        _segment(connection, segment)
+    known = calls(connection.local_port, connection.remote_port) if calls is not None else ()
+    connection.exact = bool(known)
+    # in one round of a layer's loop come packets, then calls, then what it sends
+    steps: list[tuple[int, int, _Segment | Call]] = [(one.at, 2 * one.outbound, one) for one in segments]
+    steps += [(call.at, 1, call) for call in known]
+    for _, _, step in sorted(steps, key=lambda one: one[:2]):
+        if isinstance(step, Call):
+            _known_call(connection, step)
+        else:
+            _segment(connection, step)
     return _text(connection, segments, settings, source)
 
 
@@ -205,6 +228,20 @@ def _segment(connection: _Connection, segment: _Segment) -> None:
         _came(connection, segment, (tcp.seq - theirs) & MASK, (tcp.ack - ours) & MASK)
 
 
+def _known_call(connection: _Connection, call: Call) -> None:
+    fd, end = connection.fd, call.upto + 1
+    if call.kind == "write" and end > connection.sent:
+        connection.add(call.at, "call", f"write({fd}, ..., {end - connection.sent}) = {end - connection.sent}")
+        connection.sent = end
+    elif call.kind == "read" and end > connection.received:
+        connection.add(call.at, "call", f"read({fd}, ..., {end - connection.received}) = {end - connection.received}")
+        connection.received = end
+    elif call.kind == "shutdown":
+        connection.add(call.at, "call", f"shutdown({fd}, SHUT_WR) = 0")
+    elif call.kind == "close":
+        connection.add(call.at, "call", f"close({fd}) = 0")
+
+
 def _options(connection: _Connection, tcp: TcpHeader, *, outbound: bool) -> str:
     """The options, SACK blocks relative to the ISN of whose bytes they name."""
     base = connection.remote_isn if outbound else connection.local_isn
@@ -224,10 +261,10 @@ def _sent(connection: _Connection, segment: _Segment, seq: int, ack: int) -> Non
         connection.opened = True
         connection.add(at, "call", "connect(3, ..., ...) = -1 EINPROGRESS (Operation now in progress)")
     end = seq + segment.length
-    if segment.length and end > connection.sent:
+    if segment.length and end > connection.sent and not connection.exact:
         connection.add(at, "write", end=end, push=bool(tcp.flags & PSH))
         connection.sent = end
-    if tcp.flags & FIN and not connection.shut:
+    if tcp.flags & FIN and not connection.shut and not connection.exact:
         connection.shut = True
         connection.add(at, "call", f"shutdown({connection.fd}, SHUT_WR) = 0")
     text = f"> {flags_text(tcp.flags)} {seq_text(seq, segment.length)}"
@@ -249,7 +286,7 @@ def _came(connection: _Connection, segment: _Segment, seq: int, ack: int) -> Non
     if not connection.active and not connection.accepted and tcp.flags & ACK and not tcp.flags & (SYN | RST):
         connection.accepted = True
         connection.add(at, "accept")
-    if segment.length and seq <= connection.received < end:
+    if segment.length and seq <= connection.received < end and not connection.exact:
         connection.add(at, "read", end=end)
         connection.received = end
 

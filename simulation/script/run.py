@@ -116,6 +116,8 @@ def run(
         runner.run()
     except ScriptError as error:
         result.error = error
+    except NeverAtRest as endless:  # before the first event; later ones have their line (Runner.run)
+        result.error = ScriptError(NO_END.format(endless), 1, 1)
     except Failure as failure:
         result.failure = failure
     if runner is not None:

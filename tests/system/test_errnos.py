@@ -264,6 +264,9 @@ def impatient(shared_stack: Stack) -> Iterator[Stack]:
         shared_stack.set(key, value)
 
 
+SOON_S = 10.0
+"""Far below the two minutes of the defaults, and far above what a busy machine needs: the times themselves are those of
+timers, which tests in virtual time know to the millisecond (tests/scripts/rfc9293/3.8.3-syn-gives-up.pkt)."""
 REFUSALS = {
     "refused": ("10.0.0.1", errno.ECONNREFUSED, 0.0),  # nobody listens there
     "silent": ("192.0.2.1", errno.ETIMEDOUT, 0.7),  # by the gateway, which does not forward: 100 + 200 + 400 ms
@@ -277,12 +280,12 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_connect_that_fails(impatient: Stack, case: str) -> None:
-    """The errno tells why, blocking or not, and it does not take longer than the settings say."""
+    """The errno tells why, blocking or not, and it does not take as long as the default settings."""
     host, code, least = REFUSALS[case]
     name = errno.errorcode[code]
     failure, rest, took = impatient.submit(app_connect, host, 9).result(LIMIT_S)
     assert (failure, rest) == (name, "0")
-    assert least <= took < least + 1.0 * streams.slowness()
+    assert least <= took < SOON_S
     first, later, rest = impatient.submit(app_connect_nonblocking, host, 9).result(LIMIT_S)
     assert (first, later) in ((("EINPROGRESS", name)), (name, "0"))
     assert rest == "0"
@@ -297,7 +300,7 @@ def test_no_route_at_all(impatient: Stack) -> None:
     finally:
         impatient.set("ip.gateway", gateway)
     assert failure == "ENETUNREACH"
-    assert took < 0.5 * streams.slowness()
+    assert took < SOON_S
     assert impatient.submit(app_connect, "192.0.2.1", 9).result(LIMIT_S)[0] == "ETIMEDOUT"
 
 

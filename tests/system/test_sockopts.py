@@ -17,7 +17,7 @@ import pytest
 
 from levelip.client import socket as levelip_socket
 from tests.system.harness import Stack
-from tests.system.streams import PATIENCE_S, read_exactly, slowness
+from tests.system.streams import PATIENCE_S, read_exactly
 
 LIMIT_S = 60.0
 HERE = "127.0.0.1"
@@ -308,28 +308,33 @@ def test_tcp_defer_accept(run: Callable[..., tuple[Any, Any]]) -> None:
 
 
 def corked(world: str) -> list[float]:
-    """Seconds until a byte comes that was written corked; and one that was uncorked; and one with TCP_NODELAY set."""
+    """Seconds until a byte comes that was written corked; and one that was uncorked; and one with TCP_NODELAY set: of
+    the last two the shortest of five, as a busy machine makes any of them long."""
     times = []
     with World(world) as sockets:
         one, two = sockets.pair()
-        for release in (None, (std.TCP_CORK, 0), (std.TCP_NODELAY, 1)):
-            one.setsockopt(TCP, std.TCP_CORK, 1)
-            one.sendall(b"x")
-            start = time.monotonic()
-            if release is not None:
-                one.setsockopt(TCP, *release)
-            assert two.recv(1) == b"x"
-            times.append(time.monotonic() - start)
-            time.sleep(0.1)
+        for release, tries in ((None, 1), ((std.TCP_CORK, 0), 5), ((std.TCP_NODELAY, 1), 5)):
+            took = []
+            for _ in range(tries):
+                one.setsockopt(TCP, std.TCP_NODELAY, 0)
+                one.setsockopt(TCP, std.TCP_CORK, 1)
+                one.sendall(b"x")
+                start = time.monotonic()
+                if release is not None:
+                    one.setsockopt(TCP, *release)
+                assert two.recv(1) == b"x"
+                took.append(time.monotonic() - start)
+                time.sleep(0.1)
+            times.append(min(took))
     return times
 
 
 def test_tcp_cork(run: Callable[..., tuple[Any, Any]]) -> None:
-    """It holds a byte back for 200 ms; to uncork, or to set TCP_NODELAY, sends it."""
+    """It holds a byte back; to uncork, or to set TCP_NODELAY, sends it. That it is 200 ms to the millisecond,
+    tests/scripts/linux/tcp_cork.pkt shows in virtual time."""
     linux, ours = run(corked)
-    assert linux[0] > 0.18  # it has been seen to take up to 0.8 s: an RTO, which the handshake made longer
-    assert 0.18 < ours[0] < 0.4 * slowness()
     for times in (linux, ours):
+        assert times[0] > 0.18  # Linux has been seen to take up to 0.8 s: an RTO, which the handshake made longer
         assert times[1] < 0.15 and times[2] < 0.15, times
 
 
@@ -369,10 +374,12 @@ def lingers(world: str, nonblocking: bool) -> tuple[float, float, Any]:
 
 @pytest.mark.parametrize("nonblocking", [False, True])
 def test_so_linger(run: Callable[..., tuple[Any, Any]], nonblocking: bool) -> None:
-    """close() waits for what is under way, also of a non-blocking socket (Linux), a second at most; nothing is lost."""
+    """close() waits for what is under way, also of a non-blocking socket (Linux), and no longer than it is told: not
+    ten seconds for what is delivered, one for what nobody reads; nothing is lost. That it is one to the millisecond,
+    tests/scripts/linux/so_linger-ends.pkt shows in virtual time."""
     for quick, slow, whole in run(lingers, nonblocking):
-        assert quick < 0.5 * slowness()
-        assert 0.9 < slow < 1.5 * slowness()
+        assert quick < 9
+        assert 0.9 < slow < 9
         assert whole
 
 

@@ -67,7 +67,7 @@ class Window:
         self.ssthresh = max(self.ssthresh, LEAST_SSTHRESH * mss)
 
     def acked(self, sample: AckSample) -> None:
-        """RFC 5681 3.1. Growth only while cwnd is what limits us (RFC 7661 4.4.1, Linux tcp_is_cwnd_limited)."""
+        """RFC 5681 3.1. Growth only while cwnd is what limits us (RFC 7661 4.4, Linux tcp_is_cwnd_limited)."""
         if not sample.limited:
             return
         left = sample.acked

@@ -12,7 +12,7 @@ from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelip.cli.faultspec import BadFault, describe, parse
+from levelip.debug.faultspec import BadFault, describe, parse
 from levelip.ipc.faults import FaultSettings
 
 

@@ -186,7 +186,13 @@ def test_explain(lvlip: Callable[..., Result]) -> None:
         "rule      RFC 1122 3.2.1.3\n"
         "severity  error\n"
         "counter   drop.martian_source\n"
+        "do        A misconfigured host, or a forged packet. "
+        "lvlip trace --filter 'reason == martian_source' shows whence.\n"
     )
+    assert lvlip("explain", "mss_rewritten").stdout.startswith(
+        "finding: the MSS in the SYN is not what the peer's own segments show\nrule      RFC 9293 3.7.1, MUST-16\ndo "
+    )
+    assert lvlip("explain", "rto").stdout.startswith("event: the retransmission timer ran out\nrule      RFC 6298 5.4")
     unknown = lvlip("explain", "martian")
     assert unknown.exit_code == 1
     assert unknown.stderr == "lvlip: there is no reason 'martian'; did you mean martian_source?\n"

@@ -8,10 +8,12 @@ from typing import Any
 from layers.ip.config import IpCoreConfig
 from layers.ip.core import Core
 from levelip.config import IpConfig
-from levelip.frames.packet import Checksum, IcmpError, LinkState, Packet, Routes, Segment
+from levelip.frames.packet import Checksum, IcmpError, LinkState, Packet, PathMtu, Routes, Segment, Unreachable
 from levelip.frames.seam import Answer, NeighbourUp
 from levelip.rpc.place import Payload, Place
+from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
+from levelip.wire.addr import format_ipv4
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.ipv4 import Ipv4Header, Proto
 
@@ -112,7 +114,12 @@ class Host:
     def feed(self, frame: Any) -> list[tuple[str, Any]]:
         """Give it one frame and take all that comes out."""
         self.core.receive(frame, self.now)
-        return self.flush()
+        out = self.flush()
+        if isinstance(frame, Packet | Segment):
+            for _, each in out:
+                if isinstance(each, Packet | Segment | IcmpError):
+                    derives(each, frame)
+        return out
 
     def sent(self, frame: Any) -> Packet:
         """The one packet to link that `frame` leads to."""
@@ -143,6 +150,7 @@ class Host:
         assert self.core.counters[reason.counter] == before + 1, self.core.counters
         events = [event for event in self.core.events() if event.kind == "drop" and event.reason == reason.name]
         assert len(events) == 1 and events[0].at == self.now
+        tells_the_truth(frame, events[0])
         if silent:
             assert out == []
         return out
@@ -159,6 +167,105 @@ class Host:
     def answers(self) -> list[Answer]:
         """Answers to commands that are ready."""
         return [out for port, out in self.flush() if port == "control"]
+
+
+_FRAGMENT = {"dst", "ident", "offset", "src"}
+_ICMP = {"code", "dst", "src", "type"}
+_PACKET = {"dst", "proto", "src"}
+FIGURES: dict[str, set[str]] = {
+    "datagram_too_long": {"dst", "length", "src"},
+    "fragment_bad_length": _FRAGMENT,
+    "fragment_beyond_65535": _FRAGMENT,
+    "fragment_duplicate": _FRAGMENT,
+    "fragment_ecn": _FRAGMENT,
+    "fragment_memory": {"dst", "ident", "src"},
+    "fragment_of_refused": _FRAGMENT,
+    "fragment_overlap": _FRAGMENT,
+    "fragment_too_many": _FRAGMENT,
+    "fragment_two_ends": _FRAGMENT,
+    "fragments_off": _FRAGMENT,
+    "icmp_bad_quote": _ICMP,
+    "icmp_broadcast": _ICMP,
+    "icmp_echo_off": _ICMP,
+    "icmp_no_transport": {"dst", "error", "proto"},
+    "icmp_not_ours": {"dst", "quoted", "src"},
+    "icmp_redirect_bad_gateway": {"dst", "gateway", "src"},
+    "icmp_redirect_foreign": {"dst", "gateway", "src"},
+    "icmp_redirect_ignored": {"code", "dst", "src"},
+    "icmp_source_quench": _ICMP,
+    "icmp_unasked": {"dst", "ident", "seq", "src"},
+    "icmp_unknown_type": _ICMP,
+    "icmp_unsupported": _ICMP,
+    "igmp_malformed": {"dst", "src", "why"},
+    "igmp_no_router_alert": {"dst", "src", "ttl"},
+    "ip_bad_checksum": {"length"},
+    "ip_bad_header_length": {"length"},
+    "ip_bad_option": {"at", "dst", "src"},
+    "ip_bad_total_length": {"length"},
+    "ip_bad_version": {"length"},
+    "ip_source_routed": {"at", "dst", "src"},
+    "ip_torn": {"length"},
+    "ip_truncated": {"length"},
+    "link_broadcast": _PACKET,
+    "martian_destination": _PACKET,
+    "martian_source": _PACKET,
+    "multicast_not_joined": _PACKET,
+    "no_protocol": _PACKET,
+    "not_for_us": _PACKET,
+    "own_source": _PACKET,
+    "path_mtu_not_lower": {"dst", "mtu"},
+}
+"""What the event of a drop tells beside its reason; of others source and destination."""
+
+
+def tells_the_truth(frame: Any, event: Event) -> None:
+    """The event of a drop names the frame, has the figures of its reason, and they are those of the frame."""
+    told = event.data
+    if event.reason == "ip_headers_not_inline":  # as far as it could be read
+        assert set(told) in (set(), _PACKET, _PACKET | _FRAGMENT)
+    elif isinstance(frame, Unreachable):
+        assert set(told) == {"next_hop"} and told["next_hop"] == format_ipv4(frame.next_hop)
+    else:
+        assert set(told) == FIGURES.get(event.reason, {"dst", "src"}), event
+    assert None not in told.values(), event
+    assert event.frame == (frame.id if isinstance(frame, Packet | Segment) else 0), event
+    if isinstance(frame, PathMtu):
+        assert told == {"dst": format_ipv4(frame.dst), "mtu": frame.mtu}
+    elif isinstance(frame, Segment):
+        own = format_ipv4(frame.src) if frame.src else told["src"]
+        assert (told["src"], told["dst"]) == (own, format_ipv4(frame.dst))
+    elif isinstance(frame, Packet) and "src" in told:
+        head = frame.head + (frame.payload if isinstance(frame.payload, bytes) else b"")
+        body = head[(head[0] & 15) * 4 :]
+        facts: dict[str, Any] = {
+            "src": format_ipv4(head[12:16]), "dst": format_ipv4(head[16:20]), "ttl": head[8],
+            "ident": int.from_bytes(head[4:6], "big"), "offset": (int.from_bytes(head[6:8], "big") & 0x1FFF) * 8,
+        }  # fmt: skip
+        if event.reason.startswith("icmp") and len(body) >= 8:
+            facts |= {"type": body[0], "code": body[1], "gateway": format_ipv4(body[4:8])}
+        if event.reason.startswith("icmp_redirect") and "gateway" in told:
+            facts["dst"] = format_ipv4(body[24:28])  # whom the redirect is about
+        if event.reason == "icmp_unasked":
+            facts |= {"ident": int.from_bytes(body[4:6], "big"), "seq": int.from_bytes(body[6:8], "big")}
+        if event.reason == "icmp_not_ours":
+            facts["quoted"] = format_ipv4(body[20:24])
+        if event.reason == "fragment_memory":
+            del facts["ident"]  # of another datagram, the oldest
+        known = {name: facts[name] for name in told if name in facts}
+        assert {name: told[name] for name in known} == known, event
+        names = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 132: "SCTP"}
+        assert "proto" not in told or told["proto"] == names.get(head[9], head[9]), event
+    elif isinstance(frame, Packet) and "length" in told:
+        assert told["length"] == len(frame.head) + len(frame.payload)
+
+
+def derives(out: Packet | Segment | IcmpError, frame: Packet | Segment) -> None:
+    """What comes of a frame at once names it as its cause, is traced if it was, and keeps when it entered the stack."""
+    assert out.id >> 60 == 2 and out.id >> 40 & 0xFFFFF == EPOCH and out.id & 0xFF_FFFF_FFFF, hex(out.id)
+    assert frame.id in out.causes, out
+    if not isinstance(out, IcmpError):
+        assert (out.traced, out.ingress) == (frame.traced, frame.ingress), out
+        assert isinstance(out.gso_size, int) and out.checksum in tuple(Checksum)
 
 
 def read_icmp(out: Packet) -> tuple[Ipv4Header, IcmpMessage]:

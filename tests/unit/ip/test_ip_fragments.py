@@ -85,7 +85,7 @@ def test_payload_in_shared_memory_is_cut_and_not_read(host: Host) -> None:
     assert [out.head[20:] for out in got] == [UDP_HEAD, b"", b""]
 
 
-@pytest.mark.rfc("RFC 791 3.2", "RFC 6864 4.2-2")
+@pytest.mark.rfc("RFC 791 3.2", "RFC 6864 5.2-1")
 @pytest.mark.parametrize(("proto", "at"), [(Proto.UDP, 6), (Proto.TCP, 16)])
 def test_a_checksum_is_completed_before_the_cut(host: Host, proto: int, at: int) -> None:
     """No device can complete the checksum of a fragment, so it is done here where the bytes are at hand."""
@@ -140,7 +140,7 @@ def test_all_or_none() -> None:
     assert len(fragments(host, udp(bytes(9000)))) == 7
 
 
-@pytest.mark.rfc("RFC 6864 4.1", "RFC 791 3.2-7", "RFC 6864 4.2-1")
+@pytest.mark.rfc("RFC 6864 4.1", "RFC 791 3.2-7", "RFC 6864 4.3-1")
 def test_idents() -> None:
     """RFC 6864 4.2: the 65,536 idents to one host for one protocol come in turn; other hosts' do not use them up."""
     idents = Idents(b"secret")
@@ -152,7 +152,7 @@ def test_idents() -> None:
     assert Idents(b"other").take(OWN, PEER, Proto.UDP) != Idents(b"secret").take(OWN, PEER, Proto.UDP)
 
 
-@pytest.mark.rfc("RFC 6864 4.2-1")
+@pytest.mark.rfc("RFC 6864 4.3-1")
 def test_packets_with_df_use_up_no_ident_of_others(host: Host) -> None:
     """However many atomic packets go out between them, datagrams without DF are numbered one by one."""
     [(first, _)] = fragments(host, udp(b"x"))

@@ -334,3 +334,81 @@ def test_a_flood_of_fragments_is_bounded() -> None:
     assert facts["memory"] <= 1 << 20 and facts["datagrams"] <= (1 << 20) // DATAGRAM_COST
     assert host.core.counters[reasons.FRAGMENT_MEMORY.counter] == 20_000 - facts["datagrams"]
     assert data_of(whole(host, piece(0, 40), piece(40, 100))) == DATA
+
+
+def test_a_datagram_for_all_is_marked(host: Host) -> None:
+    """One to a broadcast address says so to its transport, one to us alone does not; each is as its fragments were."""
+    for dst, flags in ((DIRECTED, BROADCAST), (OWN, 0)):
+        got = whole(host, *[packet(DATA[a:b], frag_offset=a // 8, flags=FLAG_MF if b < 100 else 0, ident=9, dst=dst,
+                                   link_flags=flags) for a, b in ((0, 40), (40, 100))])  # fmt: skip
+        assert (got.flags, got.dst, got.iface, got.traced, got.ingress) == (flags, dst, 1, True, 1234)
+
+
+@pytest.mark.parametrize("bits", [(True, True), (True, False), (False, True), (False, False)])
+def test_dont_fragment_if_all_say_so(host: Host, bits: tuple[bool, bool]) -> None:
+    """RFC 791 3.2; and no other flag is left."""
+    first, last = (FLAG_DF if df else 0 for df in bits)
+    got = whole(host, piece(0, 40, flags=first), piece(40, 100, flags=last))
+    assert got.dont_fragment is all(bits)
+
+
+def test_an_error_about_what_was_put_together(host: Host) -> None:
+    """Nobody takes the protocol: the error quotes the whole, without MF or an offset, and names the last fragment."""
+    host.feed(packet(DATA[:40], flags=FLAG_MF, ident=9, proto=132, id=5))
+    out = host.sent(packet(DATA[40:], frag_offset=5, ident=9, proto=132, id=6))
+    _, message = read_icmp(out)
+    quoted = Ipv4Header.parse(message.payload)
+    assert (quoted.flags, quoted.frag_offset, quoted.total_length) == (0, 0, 120)
+    assert message.payload[20:] == DATA and out.causes == [6]
+    assert (out.traced, out.ingress) == (True, 1234)
+
+
+def test_an_error_about_what_never_came_together(host: Host) -> None:
+    """RFC 792: time exceeded, code 1, with fragment zero; of the last that came. For all: silence."""
+    host.feed(piece(0, 40, id=5))
+    host.feed(piece(48, 56, id=6))
+    host.feed(packet(DATA[:40], flags=FLAG_MF, ident=10, dst=DIRECTED, link_flags=BROADCAST))
+    host.feed(piece(8, 40, ident=11))  # not the first
+    host.now += 30 * SECOND
+    host.core.handle_timer(host.now)
+    [(port, out)] = host.flush()
+    assert port == "link" and isinstance(out, Packet)
+    _, message = read_icmp(out)
+    assert (message.type, message.code, message.payload[20:]) == (11, 1, DATA[:40])
+    assert (out.causes, out.traced, out.ingress) == ([6], True, 1234)
+    drops = [event for event in host.core.events() if event.reason == reasons.FRAGMENT_TIME.name]
+    assert [(event.frame, event.data["fragments"]) for event in drops] == [(6, 2), (77, 1), (9, 1)]
+
+
+def test_ends_that_disagree(host: Host) -> None:
+    """A last fragment that ends at 16, and one that goes on beyond: refused, whichever came first. At its end: fine."""
+    host.feed(piece(8, 16, more=False, ident=20))
+    host.dropped(piece(16, 24, more=True, ident=20), reasons.FRAGMENT_END)
+    host.feed(piece(16, 24, more=True, ident=21))
+    host.dropped(piece(8, 16, more=False, ident=21), reasons.FRAGMENT_END)
+    host.feed(piece(16, 24, more=False, ident=22))
+    host.feed(piece(8, 16, ident=22))
+    assert data_of(host.delivered(piece(0, 8, ident=22))) == DATA[:24]
+
+
+def test_what_a_refused_datagram_still_costs(host: Host) -> None:
+    """Its record, until its time is over; its bytes are free at once."""
+    host.feed(piece(0, 40))
+    used = host.core.control(1, "fragments", {}, host.now)["memory"]
+    assert used == DATAGRAM_COST + FRAGMENT_COST + 40
+    host.dropped(piece(32, 80), reasons.FRAGMENT_OVERLAP)
+    found = host.core.control(1, "fragments", {}, host.now)
+    assert found["memory"] == DATAGRAM_COST
+    assert (found["oldest"][0]["bytes"], found["oldest"][0]["fragments"], found["oldest"][0]["refused"]) == (0, 0, True)
+    host.now += 30 * SECOND
+    host.core.handle_timer(host.now)
+    assert host.flush() == [] and host.core.control(1, "fragments", {}, host.now)["memory"] == 0
+    assert not [event for event in host.core.events() if event.reason == reasons.FRAGMENT_TIME.name]
+
+
+@pytest.mark.parametrize("options", [0, 4, 40])
+def test_headers_however_they_are_split(host: Host, options: int) -> None:
+    """The IP header whole in the head or not, with options or without: the same packet; padding is cut off."""
+    for head_size in (1, 19, 20, 20 + options, 23 + options, 40 + options):
+        got = host.delivered(packet(DATA, options=bytes([1]) * options, head_size=head_size, trailer=b"pad"))
+        assert data_of(got) == DATA

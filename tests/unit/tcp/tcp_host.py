@@ -17,9 +17,11 @@ from collections import deque
 from typing import Any
 
 from layers.tcp.config import TcpCoreConfig
+from layers.tcp.connection import Connection
+from layers.tcp.context import Context
 from layers.tcp.core import TcpCore
 from levelip.config import TcpConfig
-from levelip.frames.packet import Checksum, Doubt, IcmpError, PathMtu, Route, Routes, Segment
+from levelip.frames.packet import Checksum, Doubt, IcmpError, PathMtu, Progress, Route, Routes, Segment
 from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, NeighbourUp, Result, Taken
 from levelip.rpc.place import Rings
 from levelip.rpc.stream import Consumed, Eof, Send
@@ -92,6 +94,7 @@ class Host:
         self.segments: deque[Segment] = deque()
         self.messages: deque[Any] = deque()
         self.doubts: list[Doubt] = []
+        self.progress: list[tuple[int, bytes]] = []
         self.path_mtus: list[tuple[bytes, int]] = []  # what ip was told
         self.ts, self.sack, self.wscale, self.mss, self.win = ts, sack, wscale, mss, win
         self.stamp = 100  # the peer's TSval
@@ -124,12 +127,29 @@ class Host:
         for port, frame in output:
             if port == "ip" and isinstance(frame, Doubt):
                 self.doubts.append(frame)
+            elif port == "ip" and isinstance(frame, Progress):
+                self.progress.append((self.now, frame.dst))
             elif port == "ip" and isinstance(frame, PathMtu):
                 self.path_mtus.append((frame.dst, frame.mtu))
             elif port == "ip":
+                self._well_formed(frame)
                 self.segments.append(frame)
             elif port == "gateway":
                 self.messages.append(frame)
+
+    def _well_formed(self, segment: Segment) -> None:
+        """What is true of every segment that tcp gives to ip."""
+        assert segment.id >> 60 == 3 and segment.id >> 40 & 0xFFFFF == self.config.epoch
+        assert len(segment.causes) <= 1 and all(cause > 0 for cause in segment.causes)
+        assert type(segment.traced) is bool and type(segment.dont_fragment) is bool
+        assert (segment.iface, segment.proto, segment.checksum) == (0, 6, Checksum.PARTIAL)
+        assert type(segment.src) is type(segment.dst) is bytes and len(segment.src) == len(segment.dst) in (4, 16)
+        assert segment.ingress <= self.now and 0 <= segment.ttl <= 255 and 0 <= segment.tos <= 255
+        size = (segment.head[12] >> 4) * 4
+        assert size == len(segment.head) and segment.head[16:18] == b"\0\0"  # the checksum is still to be made
+        if not segment.head[13] & URG:
+            assert segment.head[18:20] == b"\0\0"
+        assert not segment.gso_size or len(segment.payload) > segment.gso_size
 
     def advance(self, ms: float) -> None:
         """Let time pass; every timer fires when it is due."""
@@ -245,6 +265,11 @@ class Host:
     def tcb(self) -> dict[str, Any]:
         """The whole TCB."""
         return dict(self.core.control(1, "conn", {"sock": self.sock}, self.now)["tcb"])
+
+    def parts(self) -> tuple[Context, Connection]:
+        """What the parts of tcp are given: for tests of one of them alone."""
+        ctx = self.core._ctx
+        return ctx, ctx.sockets[self.sock]
 
     def dropped(self, reason: str) -> int:
         """How often something was dropped for `reason`."""

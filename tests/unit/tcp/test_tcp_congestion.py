@@ -207,7 +207,7 @@ def test_slow_start_by_bytes(kind: type[Window]) -> None:
     assert cc.cwnd == 54_500
 
 
-@pytest.mark.rfc("RFC 7661 4.4.1-1")
+@pytest.mark.rfc("RFC 7661 4.4-1")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_no_growth_while_the_window_is_not_used(kind: type[Window]) -> None:
     """The application sends little: slow start and avoidance leave cwnd alone."""

@@ -133,6 +133,20 @@ def test_control_ss_and_conn() -> None:
             c.core.control(1, name, args, c.now)
 
 
+def test_control_totals_counts_what_ss_lists() -> None:
+    """By state, listeners and TIME-WAIT records included; and what waits."""
+    c = established()
+    totals = c.core.control(1, "totals", {}, c.now)
+    assert {state: count for state, count in totals["states"].items() if count} == {"LISTEN": 1, "ESTABLISHED": 1}
+    assert len(totals["states"]) == 11
+    assert (totals["half_open"], totals["untaken"], totals["orphans"]) == (0, 0, 0)
+    assert set(totals["waiting"]) == {"ip", "gateway"}
+    c = time_wait()
+    counts = c.core.control(1, "totals", {}, c.now)["states"]
+    rows = c.core.control(1, "ss", {}, c.now)["sockets"]
+    assert (counts["TIME_WAIT"], sum(counts.values())) == (1, len(rows))
+
+
 def test_time_wait_is_listed() -> None:
     """With what is left of its 2 MSL."""
     c = time_wait()

@@ -209,7 +209,7 @@ def test_an_undo_that_comes_too_late() -> None:
     assert cc.cwnd == 10_000
 
 
-@pytest.mark.rfc("RFC 7661 4.4.1", "RFC 9438 5.8-1")
+@pytest.mark.rfc("RFC 7661 4.4", "RFC 9438 5.8-1")
 def test_time_without_use_does_not_count() -> None:
     """10 s in which the application limits us: no growth, and the curve goes on as if they had not been."""
     one, two = after_a_loss(), after_a_loss()

@@ -144,7 +144,7 @@ def test_a_timeout_says_nothing_of_the_probe(isn: ISN) -> None:
 
 
 @WRAP
-@pytest.mark.rfc("RFC 4821 7.8-1")
+@pytest.mark.rfc("RFC 4821 7.3-2")
 def test_the_search_begins_anew_after_ten_minutes(isn: ISN) -> None:
     """It ended at 1287, within 300 bytes (probe_threshold here) of what passes. 600 s later (probe_interval_s) the path
     may be another: 1500 is tried again."""

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from tcp_host import MS, MSS, THEIRS, Host, established, fin_wait_1, syn_received, syn_sent
 
-from layers.tcp.patience import model
+from layers.tcp.orphans import too_many
+from layers.tcp.patience import clamped, doubted, exhausted, granted, model
+from layers.tcp.states import State
 from levelip.config import TcpConfig
 from levelip.frames.seam import Close, Incoming, SetOption, Taken
 from levelip.rpc.stream import Reset
@@ -231,3 +233,73 @@ def test_from_r1_on_ip_is_asked_whether_the_way_is_good(isn: dict[str, int]) -> 
     c.write(b"y")
     c.advance(1400)
     assert len(c.doubts) == 2
+
+
+# at their limits
+
+
+def test_r1_and_r2_are_reached_at_their_instant() -> None:
+    """retries1 1: 0.2 + 0.4 s; retries 2: 0.2 + 0.4 + 0.8 s from when what is oldest was sent; no nanosecond earlier.
+    Before a first timeout there is nothing to doubt."""
+    c = established(retries=2, retries1=1)
+    ctx, conn = c.parts()
+    conn.first_timeout_at = 5
+    for judge, limit in ((doubted, 600 * MS), (lambda *args: exhausted(*args, 2), 1400 * MS)):
+        conn.retransmits = 0
+        assert not judge(ctx, conn, 5 + limit)
+        conn.retransmits = 1
+        assert not judge(ctx, conn, 5 + limit - 1)
+        assert judge(ctx, conn, 5 + limit)
+    conn.options.user_timeout_ms = 7
+    assert not exhausted(ctx, conn, 5 + 7 * MS - 1, 2) and exhausted(ctx, conn, 5 + 7 * MS, 2)
+
+
+def test_what_is_granted() -> None:
+    """A connection: tcp.retries. An orphan: orphan_retries, if that is less; none if ICMP spoke of it and its RTO has
+    come to the ceiling, where nothing is alive any more (Linux tcp_orphan_retries)."""
+    c = established(retries=9, orphan_retries=4)
+    ctx, conn = c.parts()
+    assert granted(ctx, conn) == 9
+    conn.orphan = True
+    assert granted(ctx, conn) == 4
+    conn.soft_error = 113
+    assert granted(ctx, conn) == 4
+    conn.rto.rto = ctx.tcp.rto_max_ms * MS
+    assert granted(ctx, conn) == 0
+    conn.soft_error = 0
+    assert granted(ctx, conn) == 4
+    ctx.tcp.retries = 3
+    assert granted(ctx, conn) == 3
+
+
+def test_a_wait_that_the_user_timeout_cuts() -> None:
+    """What is left of 1000 ms, a millisecond at least; without a user timeout, or before a first timeout, all of it."""
+    c = established()
+    _, conn = c.parts()
+    conn.first_timeout_at = 0
+    assert clamped(conn, 900 * MS, 400 * MS) == 400 * MS
+    conn.options.user_timeout_ms = 1000
+    assert clamped(conn, 500 * MS, 400 * MS) == 400 * MS
+    assert clamped(conn, 900 * MS, 400 * MS) == 100 * MS
+    assert clamped(conn, 2000 * MS, 400 * MS) == MS
+    conn.first_timeout_at = -1
+    assert clamped(conn, 900 * MS, 400 * MS) == 400 * MS
+
+
+def test_orphans_of_which_icmp_spoke_go_first() -> None:
+    """Half the limit holds for them: of two orphans under a limit of two, one with a soft error is one too many."""
+    c = established(max_orphans=2)
+    ctx, conn = c.parts()
+    conn.orphan = True
+    ctx.orphans.update({c.sock: True, 7: True})
+    assert not too_many(ctx, conn, c.now) and conn.state == State.ESTABLISHED
+    conn.soft_error = 113
+    c.quiet()
+    assert too_many(ctx, conn, c.now)
+    c.flush()
+    c.expect("RA", seq=1)
+    assert conn.state == State.CLOSED and c.dropped("tcp_too_many_orphans") == 1
+    alone = established(max_orphans=2)
+    ctx, conn = alone.parts()
+    conn.soft_error = 113
+    assert not too_many(ctx, conn, alone.now)  # no orphan

@@ -41,7 +41,7 @@ def undone(c: Host, why: str) -> None:
 
 
 def test_a_window_that_an_undo_brought_back_does_not_grow_at_once() -> None:
-    """Ten again, of which four are under way: that ACK found the window not full (RFC 7661 4.4.1; Linux looks at it
+    """Ten again, of which four are under way: that ACK found the window not full (RFC 7661 4.4; Linux looks at it
     after tcp_fastretrans_alert). And an ssthresh that was never lowered shows as Linux' TCP_INFINITE_SSTHRESH."""
     c = flight(4, tlp=False)
     original = c.last_tsval

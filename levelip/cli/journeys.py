@@ -1,0 +1,67 @@
+"""`lvlip trace --journey`: one packet after the other, through all processes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from levelip.cli.common import Stack, interruptible
+from levelip.cli.sources import records
+
+if TYPE_CHECKING:
+    from levelip.debug.filtering import RecordFilter
+    from levelip.debug.journeys import Journey
+
+SETTLE_NS = 300_000_000
+"""So long after its first record a packet is told of: a delayed ACK (40 ms and more) should be part of it."""
+
+
+def show_journeys(
+    stack: Stack, file: Path | None, filter_: dict[str, Any], chosen: RecordFilter | None, count: int | None
+) -> None:
+    """Until Ctrl-C, the end of the file, or `count` packets. `chosen`: of which some record or event is true."""
+    from levelip.debug.collection import Collection
+    from levelip.debug.journeys import Journeys, journey_data, journey_lines
+
+    stream = Journeys(Collection(), whole=file is None)
+    left = count if count is not None else -1
+
+    def tell(until: int) -> bool:
+        nonlocal left
+        for one in stream.ready(until):
+            if chosen is not None and not _wanted(one, chosen):
+                continue
+            if stack.json:
+                stack.emit(journey_data(one))
+            else:
+                click.echo("\n".join(journey_lines(stream.collection, one)))
+            left -= 1
+            if not left:
+                return True
+        return False
+
+    looked = time.monotonic()
+    source = records(stack, file, None, filter_, whole=True)
+    try:
+        with interruptible():
+            for record in source:
+                stream.add(record)
+                if file is None and time.monotonic() - looked > 0.1:
+                    looked = time.monotonic()
+                    if tell(time.monotonic_ns() - SETTLE_NS):
+                        return
+        tell(1 << 63)
+    finally:
+        source.close()
+
+
+def _wanted(one: Journey, chosen: RecordFilter) -> bool:
+    for hop in one.hops:
+        if any(fact is not None and chosen.frame(fact.record) for fact in (hop.came, hop.gone)):
+            return True
+        if any(chosen.expression.matches_event(told.event) for told in hop.decisions):
+            return True
+    return False

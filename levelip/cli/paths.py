@@ -1,0 +1,79 @@
+"""`lvlip paths`: packets grouped by the way they took through the processes, with times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from levelip.cli.common import Stack, StackCommand, columns, interruptible
+from levelip.cli.sources import records, source_options
+from levelip.cli.trace import make_filter
+
+_SHARES = (0.5, 0.9, 0.99)
+
+
+@click.command(cls=StackCommand)
+@source_options
+@click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
+@click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
+@click.option("--parts", is_flag=True, help="The time in each process and each pipe too.")
+@click.pass_obj
+def command(
+    stack: Stack, file: Path | None, seconds: float | None, host: str | None, port: int | None, proto: str | None,
+    flags: str | None, parts: bool,
+) -> None:  # fmt: skip
+    """Group packets by the way they took through the layers, with counts and percentiles of the time they took.
+
+    One row for what a packet is, the processes that it passed, and how it ended. Times are from the first seam at
+    which it was seen to the last. `lvlip trace --journey` shows single ones.
+
+    \b
+    lvlip paths --seconds 5 --port 80 --parts
+    """
+    from levelip.debug.journeys import journeys, paths, percentile
+
+    filter_ = make_filter(host, port, proto, flags)
+    with interruptible():
+        taken = list(records(stack, file, seconds, filter_, whole=True))
+    groups = paths(journeys(taken, whole=file is None))
+    if stack.json:
+        for group in groups:
+            stack.emit(
+                {
+                    "what": group.what,
+                    "path": group.path,
+                    "outcome": group.outcome,
+                    "count": group.count,
+                    **{f"p{round(share * 100)}_ns": percentile(group.took, share) for share in _SHARES},
+                    "parts": {
+                        name: {f"p{round(share * 100)}_ns": percentile(times, share) for share in _SHARES}
+                        for name, times in group.parts.items()
+                    },
+                    "example": group.example.first.name if group.example is not None else None,
+                }
+            )
+        return
+    if not groups:
+        click.echo("no packets were seen")
+        return
+    rows: list[tuple[Any, ...]] = []
+    for group in groups:
+        example = group.example.first.name if group.example is not None else ""
+        rows.append((group.count, *_times(group.took), group.what, group.path, group.outcome, example))
+        if parts:
+            rows += [("", *_times(times), f"  {name}", "", "", "") for name, times in group.parts.items()]
+    click.echo(columns(rows, ("count", "p50", "p90", "p99", "what", "way", "end", "such as"), right=range(4)))
+
+
+def _times(times: list[int]) -> list[str]:
+    from levelip.debug.journeys import percentile
+
+    return [_us(percentile(times, share)) for share in _SHARES]
+
+
+def _us(ns: int) -> str:
+    return f"{ns / 1000:.0f} µs" if ns < 1_000_000 else f"{ns / 1e6:.3g} ms"

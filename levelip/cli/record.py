@@ -1,0 +1,155 @@
+"""`lvlip record`: what enters every layer, recorded into a directory, one file a process, for `lvlip replay`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
+
+WRITE_S = 60.0
+_POLL_S = 0.02
+
+
+@click.group(cls=StackGroup)
+def command() -> None:
+    """Record what enters every layer, so that `lvlip replay` can run it again.
+
+    A recording holds a snapshot of each layer and every call since, with secrets and what programs sent and received
+    (without --whole the first 128 bytes of each payload): its files have mode 0600. The flight recorder always keeps
+    the newest calls in memory (stack.flight_recorder_mib a process); `dump` writes them, and a crash does by itself,
+    into RUN/crash.
+    """
+
+
+def _layers(stack: Stack, chosen: str | None) -> list[str]:
+    running = stack.need_running()
+    if chosen is None:
+        return running
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    missing = [name for name in names if name not in running]
+    if missing or not names:
+        raise Failure(f"{', '.join(missing) or chosen!r} is not running; there are {', '.join(running)}")
+    return names
+
+
+def _directory(text: str) -> Path:
+    path = Path(text).absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    return path
+
+
+_layers_option = click.option("--layers", metavar="LAYERS", help="Only these, comma-separated: link,ip,tcp,gateway.")
+_force = click.option("--force", is_flag=True, help="Write over recordings that are there.")
+
+
+@command.command(cls=StackCommand)
+@click.argument("directory", metavar="DIR")
+@_layers_option
+@click.option("--whole", is_flag=True, help="Keep payloads that pass through a layer whole, not their first bytes.")
+@click.option("--events/--no-events", default=True,
+              help="Hold what the layers decide against the replay too; without, replay makes the events itself and "
+              "only frames are compared.  [default: events]")  # fmt: skip
+@_force
+@click.pass_obj
+def start(stack: Stack, directory: str, layers: str | None, whole: bool, events: bool, force: bool) -> None:
+    """Record from now on into DIR/LAYER.rec, until `lvlip record stop`."""
+    names = _layers(stack, layers)
+    path = _directory(directory)
+    begun: list[str] = []
+    try:
+        for name in names:
+            stack.ask(name, "record.start", file=str(path / f"{name}.rec"), whole=whole, events=events, overwrite=force)
+            begun.append(name)
+    except Exception as error:
+        for name in begun:
+            with contextlib.suppress(Exception):
+                stack.ask(name, "record.stop")
+        raise Failure(f"{error}{'; nothing is recorded' if begun else ''}") from None
+    if stack.json:
+        stack.emit({"directory": str(path), "layers": names})
+        return
+    click.echo(f"recording {', '.join(names)} into {path}; end with: lvlip record stop{stack.name_flag()}")
+
+
+@command.command(cls=StackCommand)
+@click.pass_obj
+def stop(stack: Stack) -> None:
+    """End the recording."""
+    running = stack.need_running()
+    files = {name: status["file"] for name in running if (status := stack.ask(name, "record.status"))["file"]}
+    if not files:
+        reasons = [status["ended"] for name in running if (status := stack.ask(name, "record.status"))["ended"]]
+        nothing = f"nothing is recorded; begin with: lvlip record start{stack.name_flag()} DIR"
+        raise Failure("; ".join(reasons) or nothing)
+    for name in files:
+        stack.ask(name, "record.stop")
+    _finish(stack, list(files))
+
+
+@command.command(cls=StackCommand)
+@click.argument("directory", metavar="DIR")
+@_layers_option
+@_force
+@click.pass_obj
+def dump(stack: Stack, directory: str, layers: str | None, force: bool) -> None:
+    """Write what the flight recorder holds, the newest calls of each layer, into DIR/LAYER.rec."""
+    names = _layers(stack, layers)
+    path = _directory(directory)
+    for name in names:
+        stack.ask(name, "record.dump", file=str(path / f"{name}.rec"), overwrite=force)
+    _finish(stack, names)
+
+
+def _finish(stack: Stack, names: list[str]) -> None:
+    """Wait until all is written; what was."""
+    failed = []
+    for name in names:
+        deadline = time.monotonic() + WRITE_S
+        while (writing := stack.ask(name, "record.status")["writing"])["busy"]:
+            if time.monotonic() > deadline:
+                raise Failure(f"{name}: {writing['path']} is still being written after {WRITE_S:g} s")
+            time.sleep(_POLL_S)
+        if stack.json:
+            stack.emit({"layer": name, **writing})
+        elif not writing["error"]:
+            click.echo(f"{name}: {_size(writing['bytes'])} in {writing['path']}")
+        if writing["error"]:
+            failed.append(f"{name}: {writing['error']}")
+    if failed:
+        raise Failure("; ".join(failed))
+
+
+@command.command(cls=StackCommand)
+@click.pass_obj
+def status(stack: Stack) -> None:
+    """Show what is recorded, and what the flight recorders hold."""
+    rows: list[dict[str, Any]] = []
+    for name in stack.need_running():
+        rows.append({"layer": name, **stack.ask(name, "record.status")})
+    if stack.json:
+        for row in rows:
+            stack.emit(row)
+        return
+    table = []
+    for row in rows:
+        flight, file = row["flight"], row["file"]
+        ring = f"{_size(flight['bytes'])} of {flight['limit'] >> 20} MiB"
+        if not flight["on"]:
+            ring = flight["failure"] or "off"
+        into = f"{file['path']}, {_size(file['bytes'])}" if file else row["ended"] or "-"
+        table.append((row["layer"], row["calls"], ring, into))
+    click.echo(columns(table, ("layer", "calls", "flight recorder", "file"), right=(1,)))
+
+
+def _size(size: int) -> str:
+    if size >= 1 << 20:
+        return f"{size / (1 << 20):.1f} MiB"
+    return f"{size / 1024:.0f} KiB" if size >= 1024 else f"{size} B"

@@ -1,0 +1,201 @@
+"""What happened within the stack: packets that differ from seam to seam, and discards that nothing else explains."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from levelip.debug.facts import Fact
+from levelip.debug.findings import Finding
+from levelip.debug.rules.case import MS, Case
+from levelip.tracing.reasons import Severity, lookup
+from levelip.wire.tcp import CWR, FIN, PSH
+
+_SPLIT = CWR | FIN | PSH  # flags that a piece of a super-segment may lack
+_SETTLED = 50 * MS
+"""A frame that went in so long before the end of the records should have come out."""
+
+
+def changed(case: Case) -> Iterator[Finding]:
+    """A frame and the one that it became at the next seam on its way."""
+    collection, name = case.collection, case.conversation.name
+    for one in collection.facts:
+        if not one.is_tcp:
+            continue
+        before = [fact for fact in _before(case, one) if fact.is_tcp and fact.up == one.up]
+        if name not in {one.conn, *(fact.conn for fact in before)}:
+            continue
+        differences = [_differ(fact, one) for fact in before]
+        if len(differences) == 1 and differences[0]:  # of several, it may be a piece of any
+            was = before[0]
+            yield Finding(
+                "changed_inside",
+                f"{one.name} is not what {was.name} was: " + ", ".join(differences[0]),
+                one,
+                one.mono,
+                [f"{was.process}, {was.seam} {was.direction}: {was.text()}",
+                 f"{one.process}, {one.seam} {one.direction}: {one.text()}"],
+            )  # fmt: skip
+            return
+
+
+def _before(case: Case, one: Fact) -> list[Fact]:
+    """What it was at the seam before: the frame that led to it, or itself at the other end of a pipe."""
+    by_id = case.collection.by_id
+    if one.direction == "in":
+        here = [fact for fact in by_id[one.id] if fact.process != one.process and fact.direction == "out"]
+        if here:
+            return here
+    return list({(fact.seam, fact.seq): fact for cause in one.causes[:1] for fact in by_id.get(cause, ())}.values())
+
+
+def _differ(before: Fact, after: Fact) -> list[str]:
+    pairs = [
+        ("source", f"{before.src}:{before.sport}", f"{after.src}:{after.sport}"),
+        ("destination", f"{before.dst}:{before.dport}", f"{after.dst}:{after.dport}"),
+        ("ack", before.ack, after.ack),
+        ("window", before.window, after.window),
+        ("options", str(before.options), str(after.options)),
+    ]
+    if before.length == after.length:
+        pairs.append(("seq", before.seq, after.seq))
+    if before.flags & ~_SPLIT != after.flags & ~_SPLIT:
+        pairs.append(("flags", before.letters, after.letters))
+    return [f"{name} {old} → {new}" for name, old, new in pairs if old != new]
+
+
+def vanished(case: Case) -> Iterator[Finding]:
+    """On its way down it was seen to go into a process whose lower side is watched too, and nothing came out."""
+    collection = case.collection
+    end = max((fact.mono for fact in collection.facts), default=0) - _SETTLED
+    watched = {(fact.process, fact.seam, fact.direction) for fact in collection.facts}
+    missing: list[Fact] = []
+    for one in collection.facts:
+        if one.conn != case.conversation.name or one.mono > end or one.direction != "in" or not one.is_tcp:
+            continue
+        beyond = _beyond(one)
+        if beyond is None or beyond not in watched or one.id in collection.told:
+            continue
+        if not any(
+            fact.up == one.up for child in collection.caused.get(one.id, ()) for fact in collection.by_id.get(child, ())
+        ):
+            missing.append(one)
+    if missing:
+        one = missing[0]
+        yield Finding(
+            "vanished_inside",
+            f"{one.name} went into {one.process} and nothing came out"
+            + (f"; so did {len(missing) - 1} more" if len(missing) > 1 else ""),
+            one,
+            one.mono,
+            certain=False,
+        )
+
+
+def never_left(case: Case) -> Iterator[Finding]:
+    """What is sent again was never seen on the wire before: the first of it was lost between tcp and the device."""
+    upper = _upper(case, up=False)
+    if not upper or case.collection.wire == "ip-tcp":
+        return
+    lost = [one for one in case.sent if one.again and one.first is None and one.seg.fact.length]
+    for one in lost:
+        made = [fact for fact in upper if _covers(fact, one.seg.fact.seq) and fact.mono < one.mono]
+        if len(made) < 2:  # this transmission itself is one
+            continue
+        yield Finding(
+            "vanished_inside",
+            f"{case.numbers(one.seg)} left tcp as part of {made[0].name} and were never seen at "
+            f"{case.collection.wire}; they were sent again as {one.seg.fact.name}"
+            + (f"; so were parts of {len(lost) - 1} more" if len(lost) > 1 else ""),
+            made[0],
+            made[0].mono,
+        )
+        return
+
+
+def never_arrived(case: Case) -> Iterator[Finding]:
+    """Bytes that came from the network and did not reach tcp, without a reason given."""
+    upper = _upper(case, up=True)
+    if not upper or case.collection.wire == "ip-tcp":
+        return
+    end = case.collection.facts[-1].mono - _SETTLED
+    starts = sorted((fact.seq, fact.seq + fact.length, fact.mono) for fact in upper)
+    told = case.collection.told
+    missing = []
+    for one in case.came:
+        fact = one.seg.fact
+        if not fact.length or fact.mono > end or fact.id in told or fact.seq + fact.length > 1 << 32:
+            continue
+        if any(child in told for child in case.collection.caused.get(fact.id, ())):
+            continue
+        until = one.repeated.mono if one.repeated is not None else 1 << 63
+        index = bisect_right(starts, (fact.seq, 1 << 33, 0))
+        near = starts[max(0, index - 64) : index]
+        if not any(low <= fact.seq < high and fact.mono <= mono < until for low, high, mono in near):
+            missing.append(one)
+    if missing:
+        fact = missing[0].seg.fact
+        yield Finding(
+            "vanished_inside",
+            f"{case.numbers(missing[0].seg)} came as {fact.name} and did not reach tcp"
+            + (f"; nor did {len(missing) - 1} more segments" if len(missing) > 1 else ""),
+            fact,
+            fact.mono,
+        )
+
+
+def _upper(case: Case, *, up: bool) -> list[Fact]:
+    """Data segments of the connection as tcp sees them."""
+    return [
+        fact
+        for fact in case.collection.facts
+        if fact.process == "tcp" and fact.seam == "ip-tcp" and fact.up == up and fact.length
+        and fact.conn == case.conversation.name
+    ]  # fmt: skip
+
+
+def _covers(fact: Fact, seq: int) -> bool:
+    return (seq - fact.seq) & 0xFFFF_FFFF < fact.length
+
+
+def _beyond(one: Fact) -> tuple[str, str, str] | None:
+    """Where what a process takes in at a packet seam comes out again."""
+    return {
+        ("link", "link"): ("link", "link-ip", "out"),
+        ("ip", "link-ip"): ("ip", "ip-tcp", "out"),
+        ("ip", "ip-tcp"): ("ip", "link-ip", "out"),
+        ("link", "link-ip"): ("link", "link", "out"),
+    }.get((one.process, one.seam))
+
+
+_TOLD = frozenset(
+    {"tcp_checksum", "ip_bad_checksum", "tcp_rst_outside", "tcp_rst_guessed", "tcp_syn_inside", "arp_unanswered",
+     "tcp_no_timestamp"}
+)  # fmt: skip
+"""Reasons that other rules tell of."""
+
+
+def discards(case: Case) -> Iterator[Finding]:
+    """Whatever else was dropped and is more than the daily round."""
+    done: set[str] = set()
+    for told in case.conversation.events:
+        event = told.event
+        if event.kind != "drop" or event.reason in _TOLD or event.reason in done:
+            continue
+        reason = lookup(event.reason)
+        if reason is not None and reason.severity is Severity.NORMAL and reason.layer != "ipc":
+            continue
+        done.add(event.reason)
+        count = sum(other.event.reason == event.reason for other in case.conversation.events)
+        fact = case.collection.origin(event.frame)
+        yield Finding(
+            "discarded",
+            f"{told.process} discarded {fact.name if fact is not None else 'a packet'}: {reason or event.reason}"
+            + (f"; {count} times in all" if count > 1 else ""),
+            fact,
+            told.mono,
+            [f"lvlip explain {event.reason}"],
+        )
+
+
+RULES = (changed, vanished, never_left, never_arrived, discards)

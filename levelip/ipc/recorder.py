@@ -1,0 +1,487 @@
+"""A core whose calls are recorded: into memory (the flight recorder), into a file, or not at all.
+
+`Recorded` looks like the core that it is put around. While nothing is recorded its verbs *are* the core's own bound
+methods, so that being there costs nothing. While something is, each call is encoded before the core has it (which may
+change it), and what comes out behind it. The flight recorder keeps the newest blocks in a ring of chapters, each
+beginning with a snapshot; a chapter is dropped whole, so that what is left begins with one, too.
+
+Nothing that goes wrong with a recording ends the process: it ends the recording, and `record.status` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from levelip import __version__
+from levelip.frames.core import ControlError, Core, Output, Room
+from levelip.ipc.recordfile import FileSink, write_whole
+from levelip.tracing.events import Event
+from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_OUT, Undo, restore
+from levelip.tracing.recording import END, HEAD, SNAPSHOT, End, Head, Snapshot, calls_block, struct_block
+
+BLOCK: Final = 128 << 10  # bytes of calls in a block
+FILE_BLOCK_NS: Final = 250_000_000  # a block on its way to a file holds no more than this of stack time
+FILE_CHAPTER: Final = 2 << 20  # bytes between snapshots in a file: what `back` and `goto` have to run again at most
+RING_CHAPTERS: Final = 8  # a full ring holds so many chapters, if snapshots are quick
+SNAPSHOT_SHARE: Final = 50  # snapshots take a 50th of the time at most, but where the ring would not be left with two
+SNAPSHOT_MOST_S: Final = 0.2
+"""CPU time of a snapshot beyond which the flight recorder ends: peers would notice the pauses (Linux's smallest RTO is
+0.2 s). Measured: 30 ms for 1,000 connections, 250 ms for 4,000."""
+COMMANDS: Final = ("record.start", "record.stop", "record.dump", "record.status")
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_NO_CUTS: Final[list[Any]] = []
+
+
+class Ring:
+    """The newest blocks, some `limit` bytes of them, from a snapshot on."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._chapters: deque[tuple[list[bytes], list[int]]] = deque()  # blocks, and their size in a list of one
+
+    def chapter(self, snapshot: bytes) -> None:
+        """A new chapter begins; old ones go."""
+        self._chapters.append(([snapshot], [len(snapshot)]))
+        self.size += len(snapshot)
+        self._evict()
+
+    def add(self, block: bytes) -> None:
+        """A block of the newest chapter."""
+        blocks, size = self._chapters[-1]
+        blocks.append(block)
+        size[0] += len(block)
+        self.size += len(block)
+        self._evict()
+
+    def _evict(self) -> None:
+        while self.size > self.limit and len(self._chapters) > 1:
+            self.size -= self._chapters.popleft()[1][0]
+
+    def blocks(self) -> list[bytes]:
+        """All that is kept, in order."""
+        return [block for blocks, _ in self._chapters for block in blocks]
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._chapters.clear()
+        self.size = 0
+
+
+class Recorded:
+    """See the module's text; the verbs are those of levelip.frames.core.Core.
+
+    `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
+    process share, `flight` the ring's size in bytes (0: no flight recorder).
+    """
+
+    def __init__(self, core: Core, config: Any, head: Head, *, flight: int, log: logging.Logger, now: int) -> None:
+        self._core = core
+        self._config = config
+        self._head = head
+        self._log = log
+        self._ring = Ring(flight) if flight else None
+        self._ring_limit = flight
+        self._file: FileSink | None = None
+        self._dump: FileSink | None = None
+        self._wanted = core.interest
+        self._whole = False  # payloads are not cut
+        self._events_on = False  # events are made because they are recorded
+        self._failure = ""  # why the flight recorder ended
+        self._last_file = ""  # how the last recording ended
+        # the block at work
+        self._entries: list[bytes] = []
+        self._size = 0
+        self._first = 0  # number of its first call
+        self._begin = self._now = now  # stack time of its first call, and of the newest one
+        # since the last snapshot
+        self._since = 0  # bytes
+        self._taken_at = 0.0
+        self._took = 0.0  # seconds
+        self.next_timer = core.next_timer
+        self.snapshot = core.snapshot
+        # the verbs, in whichever form is due
+        self.receive: Callable[[Any, int], None]
+        self.handle_timer: Callable[[int], None]
+        self.outgoing: Callable[[Room], Output]
+        self.events: Callable[[], list[Event]]
+        self._plain()
+        if self._ring is not None:
+            self._begin_recording()
+
+    # the core's face
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The core's."""
+        return self._core.counters
+
+    @property
+    def interest(self) -> bool:
+        """Whether somebody but the recording listens to events."""
+        return self._wanted
+
+    @interest.setter
+    def interest(self, value: bool) -> None:
+        self._wanted = value
+        self._set_interest()
+
+    def _set_interest(self) -> None:
+        on = self._wanted or self._events_on
+        if on is not self._core.interest:
+            if self.recording:
+                self._note((7, on))
+            self._core.interest = on
+
+    @property
+    def recording(self) -> bool:
+        """Whether calls are kept anywhere."""
+        return self._ring is not None or self._file is not None
+
+    def _plain(self) -> None:
+        core = self._core
+        self.receive, self.handle_timer = core.receive, core.handle_timer
+        self.outgoing, self.events = core.outgoing, core.events
+
+    def control(self, token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
+        """The core's commands, and record.start, .stop, .dump and .status."""
+        if name in COMMANDS:
+            self._time(now)
+            return self._command(name, args)
+        if not self.recording:
+            return self._core.control(token, name, args, now)
+        self._time(now)
+        error = ""
+        try:
+            return self._core.control(token, name, args, now)
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            raise
+        finally:
+            self._note((5, now, token, name, args, error))
+
+    def set(self, key: str, value: Any, now: int) -> None:
+        """Change a tunable of the core."""
+        error = ""
+        self._time(now)
+        try:
+            self._core.set(key, value, now)
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            raise
+        finally:
+            if self.recording:
+                self._note((6, now, key, value, error))
+
+    # the verbs while something is recorded
+
+    def _receive(self, frame: Any, now: int) -> None:
+        if now != self._now:
+            self._time(now)
+        try:
+            code, clip = CODES[type(frame)]
+            if clip is None or self._whole or (clipped := clip(frame, KEEP_IN)) is None:
+                data = _encode((1, now, code, frame))
+            else:
+                cuts, undo = clipped
+                try:
+                    data = _encode((1, now, code, frame, cuts))
+                finally:
+                    restore(undo)
+            self._entries.append(data)
+            self._size += len(data)
+        except Exception as error:
+            self._lost(error)
+        self._core.receive(frame, now)
+
+    def _handle_timer(self, now: int) -> None:
+        self._time(now)
+        self._note((2, now))
+        self._core.handle_timer(now)
+
+    def _outgoing(self, room: Room) -> Output:
+        try:
+            output = self._core.outgoing(room)
+        except BaseException:
+            self._note((3, room, _NO_CUTS))
+            raise
+        undo: Undo = []
+        try:
+            rows: list[Any] = []
+            whole = self._whole
+            for port, frame in output:
+                code, clip = CODES[type(frame)]
+                if clip is None or whole or (clipped := clip(frame, KEEP_OUT)) is None:
+                    rows.append((port, code, frame, _NO_CUTS))
+                else:
+                    rows.append((port, code, frame, clipped[0]))
+                    undo += clipped[1]
+            try:
+                data = _encode((3, room, rows))
+            finally:
+                restore(undo)
+            self._entries.append(data)
+            self._size += len(data)
+        except Exception as error:
+            self._lost(error)
+        return output
+
+    def _events(self) -> list[Event]:
+        events = self._core.events()
+        if events:
+            self._note((4, events))
+        size = self._size
+        if size >= BLOCK or (size and self._file is not None and self._now - self._begin > FILE_BLOCK_NS):
+            self._seal()
+            if self._snapshot_due():
+                self._take_snapshot()
+        return events
+
+    def _time(self, now: int) -> None:
+        self._now = now
+        if not self._entries:
+            self._begin = now
+
+    def _note(self, entry: tuple[Any, ...]) -> None:
+        try:
+            data = _encode(entry)
+        except Exception as error:
+            self._lost(error)
+            return
+        self._entries.append(data)
+        self._size += len(data)
+
+    def _lost(self, error: Exception) -> None:
+        """A call cannot be encoded: nothing behind it could be replayed, so all recording ends."""
+        reason = f"a call cannot be recorded: {type(error).__name__}: {error}"
+        self._log.error("recording ends: %s", reason)
+        self._failure = reason
+        self._ring = None
+        if self._file is not None:
+            self._end_file(reason)
+        self._entries, self._size = [], 0
+        self._plain()
+
+    # blocks and snapshots
+
+    def _begin_recording(self) -> None:
+        """Record from here on."""
+        self._entries, self._size = [], 0
+        self._take_snapshot()
+        if not self.recording:
+            return
+        self.receive, self.handle_timer = self._receive, self._handle_timer
+        self.outgoing, self.events = self._outgoing, self._events
+
+    def _seal(self) -> None:
+        """Close the block at work."""
+        entries = self._entries
+        if not entries:
+            return
+        block = calls_block(entries, first=self._first, begin=self._begin, end=self._now)
+        self._first += len(entries)
+        self._entries, self._size = [], 0
+        self._begin = self._now
+        self._since += len(block)
+        if self._ring is not None:
+            self._ring.add(block)
+        if self._file is not None and not self._file.put(block):
+            self._end_file(self._file.error)
+
+    def _snapshot_due(self) -> bool:
+        if self._since >= (FILE_CHAPTER if self._file is not None else self._ring_limit // RING_CHAPTERS):
+            if time.perf_counter() - self._taken_at >= SNAPSHOT_SHARE * self._took:
+                return True
+            return self._ring is not None and self._since >= self._ring_limit // 2
+        return False
+
+    def _take_snapshot(self) -> None:
+        """The state between two calls; the block at work is sealed before."""
+        self._seal()
+        began = time.thread_time()
+        try:
+            config = msgspec.Raw(_encode(self._config))
+            snapshot = Snapshot(state=self._core.snapshot(), config=config, interest=self._core.interest)
+            block = struct_block(SNAPSHOT, snapshot, first=self._first, now=self._now)
+        except Exception as error:
+            self._lost(error)
+            return
+        self._taken_at, self._took = time.perf_counter(), time.thread_time() - began
+        self._since = 0
+        if self._ring is not None and self._took > SNAPSHOT_MOST_S:
+            self._end_flight(f"a snapshot of this many connections takes {self._took:.1f} s")
+        if self._ring is not None:
+            self._ring.chapter(block)
+        if self._file is not None and not self._file.put(block):
+            self._end_file(self._file.error)
+
+    def _end_flight(self, reason: str) -> None:
+        self._log.warning("the flight recorder ends: %s", reason)
+        self._failure = reason
+        self._ring = None
+        if self._file is None:
+            self._entries, self._size = [], 0
+            self._plain()
+
+    # commands
+
+    def _command(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        if name == "record.status":
+            return self._status()
+        if name == "record.stop":
+            return self._stop()
+        file = args.get("file")
+        if not isinstance(file, str) or not file.startswith("/"):
+            raise ControlError(f"{name}: file is an absolute path, not {file!r}")
+        overwrite = bool(args.get("overwrite", False))
+        if name == "record.dump":
+            return self._start_dump(Path(file), overwrite)
+        whole, events = bool(args.get("whole", False)), bool(args.get("events", True))
+        return self._start(Path(file), overwrite, whole=whole, events=events)
+
+    def _start(self, path: Path, overwrite: bool, *, whole: bool, events: bool) -> dict[str, Any]:
+        if self._file is not None:
+            raise ControlError(f"it is recorded already, into {self._file.path}; end that with: lvlip record stop")
+        try:
+            sink = FileSink(path, overwrite=overwrite)
+        except OSError as error:
+            raise ControlError(f"{path}: {error.strerror}") from None
+        sink.put(struct_block(HEAD, msgspec.structs.replace(self._head, whole=whole, events=events)))
+        self._seal()
+        begun, self._file = self.recording, sink
+        self._whole, self._events_on = whole, events
+        self._set_interest()
+        if begun:
+            self._take_snapshot()
+        else:
+            self._begin_recording()
+        self._log.info("recording into %s", path)
+        return self._status()
+
+    def _stop(self) -> dict[str, Any]:
+        if self._file is None:
+            raise ControlError(f"nothing is recorded into a file{f': {self._last_file}' if self._last_file else ''}")
+        self._seal()
+        if self._file is not None:
+            self._end_file("")
+        return self._status()
+
+    def _end_file(self, reason: str) -> None:
+        """No more of it goes to the file."""
+        sink, self._file = self._file, None
+        assert sink is not None
+        sink.put(struct_block(END, End(reason=reason), first=self._first, now=self._now))
+        sink.finish()
+        self._dump = sink  # its thread may still write
+        self._last_file = f"the recording into {sink.path} ended: {reason}" if reason else ""
+        if reason:
+            self._log.error("%s", self._last_file)
+        self._events_on = self._whole = False
+        self._set_interest()
+        if self._ring is None:
+            self._entries, self._size = [], 0
+            self._plain()
+
+    def _start_dump(self, path: Path, overwrite: bool) -> dict[str, Any]:
+        if self._ring is None:
+            raise ControlError(self._failure or "the flight recorder is off (stack.flight_recorder_mib = 0)")
+        if self._dump is not None and self._dump.busy:
+            raise ControlError(f"{self._dump.path} is being written; wait for it")
+        self._seal()
+        try:
+            sink = FileSink(path, overwrite=overwrite, unbounded=True)
+        except OSError as error:
+            raise ControlError(f"{path}: {error.strerror}") from None
+        for block in self._whole_ring(End(reason="dump")):
+            sink.put(block)
+        sink.finish()
+        self._dump = sink
+        return self._status()
+
+    def _whole_ring(self, end: End) -> list[bytes]:
+        """The blocks of a file that holds what the ring holds."""
+        assert self._ring is not None
+        return [
+            struct_block(HEAD, self._head),
+            *self._ring.blocks(),
+            struct_block(END, end, first=self._first, now=self._now),
+        ]
+
+    def _status(self) -> dict[str, Any]:
+        file, dump = self._file, self._dump
+        return {
+            "flight": {
+                "on": self._ring is not None,
+                "limit": self._ring_limit,
+                "bytes": self._ring.size + self._size if self._ring is not None else 0,
+                "failure": self._failure,
+            },
+            "file": {"path": str(file.path), "bytes": file.written, "error": file.error} if file is not None else None,
+            "ended": self._last_file,
+            "writing": {"path": str(dump.path), "bytes": dump.written, "busy": dump.busy, "error": dump.error}
+            if dump is not None
+            else None,
+            "calls": self._first + len(self._entries),
+            "snapshot_us": int(self._took * 1e6),
+        }
+
+    # the end of the process
+
+    def crash(self, error: BaseException, directory: Path, keep: int) -> Path | None:
+        """The process dies of `error`: write the flight recorder into `directory`, of which the newest `keep` files
+        of this process stay. None if there is none, or it cannot be written (the log says why)."""
+        text = "".join(traceback.format_exception(error))
+        with contextlib.suppress(Exception):
+            self._seal()
+        if self._file is not None:
+            self._file.put(struct_block(END, End(reason="crash", crash=text), first=self._first, now=self._now))
+            self._file.finish()
+            self._file.wait()
+        if self._ring is None:
+            return None
+        process = self._head.process
+        path = directory / f"{process}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.rec"
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            for old in sorted(directory.glob(f"{process}-*.rec"))[: -(keep - 1) or None]:
+                old.unlink(missing_ok=True)
+            write_whole(path, self._whole_ring(End(reason="crash", crash=text)))
+        except OSError as problem:
+            self._log.error("the flight recorder cannot be written to %s: %s", path, problem.strerror)
+            return None
+        return path
+
+    def close(self) -> None:
+        """The process ends in order: finish the file."""
+        if self._file is not None:
+            self._seal()
+        if self._file is not None:
+            self._end_file("the process ended")
+        if self._dump is not None:
+            self._dump.wait()
+
+
+def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: int) -> Head:
+    """What all recordings of a process share. `config`: the stack's, a Struct."""
+    return Head(
+        process=process,
+        stack=stack,
+        version=__version__,
+        python=platform.python_version(),
+        epoch=epoch,
+        pid=os.getpid(),
+        wall_offset=wall_offset,
+        config=msgspec.to_builtins(config),
+    )

@@ -1,0 +1,237 @@
+"""Calls of a core as a recording holds them: what was asked, with which arguments, and what came out.
+
+An entry is a msgpack array whose first element is its kind. Frames are arrays as on the pipes, with a code of this
+module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`CODES`): its
+first bytes stay, and, where a core will verify it, the ones' complement sum of the rest, so that `lengthen` makes a
+payload of the same length and checksum. TCP's bytes are verified, and stored or passed on unread; no core reads more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from levelip.frames import packet, seam
+from levelip.rpc import stream
+from levelip.tracing.events import Event
+from levelip.wire.checksum import ones_sum
+
+KEEP_IN: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
+KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front
+KEEP_STREAM: Final = 128  # bytes of a stream's payload
+
+FRAMES: Final[tuple[type, ...]] = (
+    packet.Packet, packet.Segment, packet.LinkState, packet.Unreachable, packet.Local, packet.PathMtu, packet.Doubt,
+    packet.Routes, packet.IcmpError, packet.DeviceFrame, packet.DeviceState,
+    seam.Bind, seam.Listen, seam.Connect, seam.Taken, seam.SetOption, seam.GetInfo, seam.Close, seam.Urgent,
+    seam.Result, seam.Connected, seam.Incoming, seam.Released,
+    seam.NeighbourUp, seam.NeighbourDown, seam.Store, seam.StoreFailed, seam.Answer, seam.FromClient, seam.ClientLost,
+    seam.ForClient, seam.ForgetClient, seam.ForgetMemory, seam.Probe,
+    stream.Send, stream.Accepted, stream.Data, stream.Consumed, stream.Eof, stream.Reset,
+    packet.Progress, packet.Confirmed,
+)  # fmt: skip
+"""A frame's code is its place here plus one: part of the format, so new ones go to the end."""
+
+Cut = tuple[str, int, int]  # field ("head", "payload", "message.payload"), whole length, sum of what was cut
+
+
+class Received(Struct, array_like=True, tag=1):
+    """receive(frame, now)."""
+
+    now: int
+    code: int
+    frame: Raw
+    cuts: list[Cut] = []
+
+
+class TimerRan(Struct, array_like=True, tag=2):
+    """handle_timer(now)."""
+
+    now: int
+
+
+class Flushed(Struct, array_like=True, tag=3):
+    """outgoing(room), which ends a batch: [port, code, frame, cuts] of each frame that came out."""
+
+    room: dict[str, int]
+    out: list[tuple[str, int, Raw, list[Cut]]]
+
+
+class Told(Struct, array_like=True, tag=4):
+    """events(): what the core told since the last time, if anything."""
+
+    events: list[Event]
+
+
+class Asked(Struct, array_like=True, tag=5):
+    """control(token, name, args, now); `error` is empty where there was an answer, which is not kept."""
+
+    now: int
+    token: int
+    name: str
+    args: dict[str, Any]
+    error: str = ""
+
+
+class SetTo(Struct, array_like=True, tag=6):
+    """set(key, value, now)."""
+
+    now: int
+    key: str
+    value: Any
+    error: str = ""
+
+
+class Interest(Struct, array_like=True, tag=7):
+    """Somebody listens to events from here on, or nobody any more."""
+
+    on: bool
+
+
+Entry = Received | TimerRan | Flushed | Told | Asked | SetTo | Interest
+
+_DECODER: Final = msgspec.msgpack.Decoder(list[Entry])
+_FRAME_DECODERS: Final[list[msgspec.msgpack.Decoder[Any]]] = [msgspec.msgpack.Decoder(kind) for kind in FRAMES]
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def decode_entries(body: bytes) -> list[Entry]:
+    """The entries of a block. Raises msgspec.DecodeError (a ValueError) for anything else."""
+    return _DECODER.decode(body)
+
+
+def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:
+    """A frame that a core can be given: payloads that were cut are as long as they were. ValueError if it is none."""
+    if not 1 <= code <= len(FRAMES):
+        raise ValueError(f"a frame of code {code}, of a newer Level-IP")
+    frame = _FRAME_DECODERS[code - 1].decode(raw)
+    return lengthen(frame, cuts) if cuts else frame
+
+
+# cutting: frames are shortened in place and restored once they are encoded, since a copy of one costs three times that
+
+Undo = list[tuple[Any, str, bytes]]  # object, field, what it held
+Clip = Callable[[Any, int], tuple[list[Cut], Undo] | None]
+_SUMMED: Final = (int(packet.Checksum.PARTIAL), int(packet.Checksum.UNVERIFIED))
+
+
+def restore(undo: Undo) -> None:
+    """Give frames back what was cut."""
+    for holder, name, data in undo:
+        setattr(holder, name, data)
+
+
+def _is_plain_tcp(data: bytes, at: int) -> bool:
+    """Whether an IPv4 packet for TCP begins here: not ICMP or IGMP, which ip reads whole, and no fragment."""
+    return (
+        len(data) >= at + 20
+        and data[at] >> 4 == 4
+        and data[at + 9] == 6
+        and not (data[at + 6] & 0x3F or data[at + 7])
+    )
+
+
+def _clip_packet(frame: Any, at: int, keep: int) -> tuple[list[Cut], Undo] | None:
+    """`at`: where the IP header begins. Neither link nor ip reads what is cut of a TCP packet: no sum is needed."""
+    head, payload = frame.head, frame.payload
+    long = type(payload) is bytes and len(payload) > keep + 2
+    if not (len(head) > keep + 2 or long) or not _is_plain_tcp(head, at):
+        return None
+    cuts: list[Cut] = []
+    undo: Undo = []
+    if len(head) > keep + 2:
+        cuts.append(("head", len(head), 0))
+        undo.append((frame, "head", head))
+        frame.head = head[:keep]
+    if long:
+        cuts.append(("payload", len(payload), 0))
+        undo.append((frame, "payload", payload))
+        frame.payload = payload[:keep]
+    return cuts, undo
+
+
+def _clip_ip(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    return _clip_packet(frame, 0, keep)
+
+
+def _clip_device(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    return _clip_packet(frame, 14 if frame.head[12:14] == b"\x08\x00" else 0, keep)
+
+
+def _clip_segment(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    """tcp verifies what is UNVERIFIED, ip completes what is PARTIAL and has to be fragmented: that takes a sum. (A
+    segment whose header travels in `payload` has it there.)"""
+    payload = frame.payload
+    if type(payload) is not bytes or len(payload) <= keep + 2 or frame.proto != 6:
+        if len(frame.head) <= keep + 2 or frame.proto != 6:
+            return None
+        head = frame.head
+        total = ones_sum(memoryview(head)[keep:]) if keep == KEEP_IN and frame.checksum in _SUMMED else 0
+        frame.head = head[:keep]
+        return [("head", len(head), total)], [(frame, "head", head)]
+    total = ones_sum(memoryview(payload)[keep:]) if keep == KEEP_IN and frame.checksum in _SUMMED else 0
+    frame.payload = payload[:keep]
+    return [("payload", len(payload), total)], [(frame, "payload", payload)]
+
+
+def _clip_stream(frame: Any, _keep: int) -> tuple[list[Cut], Undo] | None:
+    payload = frame.payload
+    if type(payload) is not bytes or len(payload) <= KEEP_STREAM + 2:
+        return None
+    frame.payload = payload[:KEEP_STREAM]
+    return [("payload", len(payload), 0)], [(frame, "payload", payload)]
+
+
+def _clip_wrapped(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+    if type(frame.message) not in (stream.Send, stream.Data) or (inner := _clip_stream(frame.message, keep)) is None:
+        return None
+    ((_, length, total),), undo = inner
+    return [("message.payload", length, total)], undo
+
+
+_CLIPS: Final[dict[type, Clip]] = {
+    packet.Packet: _clip_ip,
+    packet.Segment: _clip_segment,
+    packet.DeviceFrame: _clip_device,
+    stream.Send: _clip_stream,
+    stream.Data: _clip_stream,
+    seam.Store: _clip_stream,
+    seam.FromClient: _clip_wrapped,
+    seam.ForClient: _clip_wrapped,
+}
+CODES: Final[dict[type, tuple[int, Clip | None]]] = {
+    kind: (place, _CLIPS.get(kind)) for place, kind in enumerate(FRAMES, 1)
+}
+"""Type of frame → its code, and what cuts its payload in place to KEEP_IN or KEEP_OUT (None: there is nothing to cut);
+`restore` undoes it."""
+
+
+def lengthen(frame: Any, cuts: list[Cut]) -> Any:
+    """A frame with payloads of the length and ones' complement sum that they had before they were cut."""
+    changes: dict[str, Any] = {}
+    for name, length, total in cuts:
+        outer, _, inner = name.rpartition(".")
+        holder = getattr(frame, outer) if outer else frame
+        kept: bytes = getattr(holder, inner)
+        whole = kept + total.to_bytes(2, "big") + bytes(max(0, length - len(kept) - 2))
+        if outer:
+            changes[outer] = msgspec.structs.replace(holder, **{inner: whole})
+        else:
+            changes[inner] = whole
+    return msgspec.structs.replace(frame, **changes)
+
+
+def encode_frame(frame: Any, *, whole: bool = False) -> tuple[int, bytes, list[Cut]]:
+    """(code, bytes, cuts) of a frame that came out, as a recording holds it. KeyError for a type that none can hold."""
+    code, clip = CODES[type(frame)]
+    clipped = clip(frame, KEEP_OUT) if clip is not None and not whole else None
+    if clipped is None:
+        return code, _ENCODER.encode(frame), []
+    cuts, undo = clipped
+    try:
+        return code, _ENCODER.encode(frame), cuts
+    finally:
+        restore(undo)

@@ -1,0 +1,287 @@
+// The page: header, the place (in the URL's hash), shortcuts, theme, and what every part shares.
+
+import { Net } from "./net.js";
+import { Keys } from "./keys.js";
+import { el, forgetColours, say, toast } from "./dom.js";
+import * as format from "./format.js";
+import { StackPage } from "./stack.js";
+import { ConnectionsPage } from "./connections.js";
+import { PacketsPage } from "./packets.js";
+import { ConnectionPage } from "./connection.js";
+import { DebugPage } from "./debug.js";
+import { Timeline } from "./timeline.js";
+
+const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"]];
+const THEMES = ["auto", "light", "dark"];
+
+class App extends EventTarget {
+  constructor() {
+    super();
+    this.net = new Net();
+    this.keys = new Keys();
+    this.source = "live";
+    this.sources = [];
+    this.cursor = null; // seconds that everything shows, or null: the newest
+    this.stack = null;
+    this.settings = null;
+    this.debug = null;
+    this.reasons = {};
+    this.theme(localStorage.getItem("theme") ?? "auto");
+    this.header();
+    this.bindKeys();
+    this.timeline = new Timeline(this, document.getElementById("timeline"));
+    this.net.addEventListener("open", () => this.connected());
+    this.net.addEventListener("close", () => { this.status(); toast("the connection to lvlip web is lost; trying again"); });
+    this.net.addEventListener("tick", (event) => this.tick(event.detail));
+    window.addEventListener("hashchange", () => this.go());
+    this.status();
+  }
+
+  ask(name, args) { return this.net.ask(name, args); }
+
+  // As `ask`, but a failure is only shown.
+  async tell(name, args) {
+    try {
+      return await this.net.ask(name, args);
+    } catch (error) {
+      toast(error.message);
+      return null;
+    }
+  }
+
+  async connected() {
+    const hello = await this.ask("hello");
+    this.hello = hello;
+    this.sources = hello.sources;
+    this.settings = hello.settings;
+    this.reasons = hello.reasons;
+    if (!this.sources.some((one) => one.name === this.source)) this.source = "live";
+    const [, file] = this.sources;
+    if (file && !location.hash) { // lvlip web FILE
+      this.source = file.name;
+      location.replace("#/connections");
+    }
+    document.title = `Level-IP: ${hello.stack}`;
+    this.drawSources();
+    this.status();
+    this.go();
+  }
+
+  tick(data) {
+    if (data.stack) this.stack = data.stack;
+    if (data.settings) this.settings = data.settings;
+    if (data.debug !== undefined) this.debug = data.debug;
+    if (data.sources) { this.sources = data.sources; this.drawSources(); }
+    if (data.stack || data.settings) this.status();
+    this.page?.tick?.(data);
+    this.timeline.tick(data);
+  }
+
+  about() { return this.sources.find((one) => one.name === this.source); }
+  get live() { return this.source === "live"; }
+
+  // places
+
+  go() {
+    if (!this.net.open) return;
+    const [name, ...rest] = decodeURI(location.hash.replace(/^#\/?/, "")).split("/");
+    const place = { name: name || "stack", rest };
+    this.page?.end?.();
+    const main = document.getElementById("page");
+    main.replaceChildren();
+    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, connection: ConnectionPage }[place.name];
+    this.page = new (kind ?? StackPage)(this, main, place.rest);
+    main.className = `page-${place.name}`;
+    for (const [one, link] of this.links) link.classList.toggle("here", one === place.name || (one === "connections" && place.name === "connection"));
+    main.focus({ preventScroll: true });
+  }
+
+  to(...place) {
+    const hash = `#/${place.map(encodeURIComponent).join("/")}`;
+    if (location.hash !== hash) history.pushState(null, "", hash);
+    this.go(); // at once: the next key is for the new page
+  }
+
+  choose(source) {
+    this.source = source;
+    this.seek(null);
+    if (location.hash.startsWith("#/connection/")) this.to("connections");
+    else if (source !== "live" && /^#?\/?(stack)?$/.test(location.hash.replace("#/", ""))) this.to("connections");
+    else this.go();
+    this.timeline.reset();
+    this.drawSources();
+  }
+
+  // All parts show this instant; null: the newest.
+  seek(seconds) {
+    this.cursor = seconds;
+    this.page?.seek?.(seconds);
+    this.timeline.draw();
+  }
+
+  // header
+
+  header() {
+    this.links = new Map(PAGES.map(([name, title, key]) => [name, el("a", { href: `#/${name}`, title: `${title} (${key})` }, title)]));
+    this.select = el("select", { id: "source", title: "What is shown", onchange: () => this.choose(this.select.value) });
+    this.dot = el("span", { class: "dot" });
+    this.state = el("span", { id: "state" });
+    this.figures = el("span", { id: "figures", class: "quiet" });
+    const picker = el("input", { type: "file", id: "file", hidden: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { if (picker.files[0]) this.open(picker.files[0]); picker.value = ""; } });
+    this.picker = picker;
+    this.closer = el("button", { class: "icon", title: "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
+    this.holdButton = el("button", { id: "hold", title: "Hold or continue (Space)", onclick: () => this.toggleHold() }, "Hold");
+    this.stepButton = el("button", { id: "step", title: "One frame on (s)", hidden: true, onclick: () => this.step() }, "Step");
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) this.open(event.dataTransfer.files[0]); });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
+    this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", onclick: () => this.nextTheme() });
+    document.getElementById("top").append(
+      el("a", { class: "brand", href: "#/stack" }, el("img", { src: "/static/icon.svg", alt: "", width: 18, height: 18 }), "Level-IP"),
+      this.select, this.closer, picker,
+      el("button", { class: "icon", title: "Open a capture or recording (o)", onclick: () => picker.click() }, "Open…"),
+      el("nav", {}, [...this.links.values()]),
+      el("span", { class: "space" }),
+      this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
+      this.themeButton,
+      el("button", { class: "icon", id: "help", title: "Keyboard (?)", onclick: () => this.keys.overview() }, "?"),
+    );
+    this.drawTheme();
+  }
+
+  drawSources() {
+    const wanted = this.sources.map((one) => `${one.name} ${one.title}`).join("\n");
+    if (this.select.dataset.shown !== wanted) {
+      this.select.dataset.shown = wanted;
+      this.select.replaceChildren(...this.sources.map((one) => el("option", { value: one.name }, one.title)));
+    }
+    this.select.value = this.source;
+    this.closer.hidden = this.live;
+  }
+
+  async closeSource() {
+    const { source } = this;
+    await this.tell("close_source", { source });
+    this.sources = this.sources.filter((one) => one.name !== source);
+    this.choose("live");
+  }
+
+  status() {
+    const settings = this.settings;
+    let kind = "off", text = "not connected";
+    if (this.net.open) {
+      const stack = this.stack;
+      const layers = stack?.layers ?? [];
+      if (!stack) [kind, text] = ["wait", "…"];
+      else if (!stack.running) [kind, text] = ["off", "not running"];
+      else if (stack.held) [kind, text] = ["held", "held"];
+      else if (layers.every((one) => one.state === "ready")) [kind, text] = ["good", "ready"];
+      else [kind, text] = ["wait", layers.filter((one) => one.state !== "ready").map((one) => `${one.name} ${one.state}`).join(", ")];
+    }
+    this.dot.className = `dot ${kind}`;
+    const held = Boolean(this.stack?.held);
+    say(this.holdButton, held ? "Continue" : "Hold");
+    this.holdButton.classList.toggle("on", held);
+    this.holdButton.disabled = !this.stack?.running;
+    this.stepButton.hidden = !held;
+    say(this.state, text);
+    let figures = "";
+    if (settings && this.net.open) {
+      const lost = Object.values(settings.lost).reduce((a, b) => a + b, 0) + settings.passed_over;
+      figures = settings.listening ? `${format.short(settings.rate)} records/s` : "not listening";
+      if (lost) figures += `, ${format.count(lost)} left out`;
+    }
+    say(this.figures, figures);
+  }
+
+  // theme: that of the system, or the one chosen here
+
+  theme(name) {
+    this.chosen = THEMES.includes(name) ? name : "auto";
+    document.documentElement.dataset.theme = this.chosen;
+    localStorage.setItem("theme", this.chosen);
+  }
+
+  nextTheme() {
+    this.theme(THEMES[(THEMES.indexOf(this.chosen) + 1) % THEMES.length]);
+    this.repaint();
+  }
+
+  repaint() {
+    forgetColours();
+    this.drawTheme();
+    this.page?.redraw?.();
+    this.timeline.draw();
+  }
+
+  // stopping, from every page
+
+  async hold() { await this.command("hold", {}); }
+  async resume() { await this.command("continue", {}); }
+  async step() { const done = await this.command("step", {}); if (done) this.stepped(done); }
+  async toggleHold() { await (this.stack?.held ? this.resume() : this.hold()); }
+
+  async command(name, args) {
+    const done = await this.tell(name, args);
+    if (done?.said) toast(done.said, "good");
+    return done;
+  }
+
+  stepped(done) {
+    this.steps = done.steps;
+    this.dispatchEvent(new Event("stepped"));
+    if (!(this.page instanceof DebugPage)) {
+      const last = done.steps.at(-1);
+      if (last) toast(last.frame ? `${last.process} took ${last.frame.name}: ${last.frame.text}` : `${last.process}: a timer ran`, "good");
+    }
+  }
+
+  // files
+
+  async open(file) {
+    try {
+      const answer = await fetch(`/captures?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+      const data = await answer.json();
+      if (data.error) { toast(data.error); return; }
+      this.sources.push(data.source);
+      this.drawSources();
+      this.choose(data.source.name);
+    } catch (error) { toast(error.message); }
+  }
+
+  drawTheme() { say(this.themeButton, { auto: "◐", light: "☀", dark: "☾" }[this.chosen]); }
+
+  bindKeys() {
+    const { keys } = this;
+    for (const [name, title, key] of PAGES) keys.bind("Go to", key, title, () => this.to(name));
+    keys.bind("Go to", ["Escape", "Backspace"], "Back", () => this.page?.back?.());
+    keys.bind("Anywhere", "?", "This overview", () => keys.overview());
+    keys.bind("Anywhere", "t", "Light, dark, or as the system", () => this.nextTheme());
+    keys.bind("Anywhere", "/", "Search or filter", () => this.page?.search?.());
+    keys.bind("Anywhere", ",", "Scrub back", () => this.timeline.step(-1));
+    keys.bind("Anywhere", ".", "Scrub forward", () => this.timeline.step(1));
+    keys.bind("Anywhere", "n", "The newest again", () => this.seek(null));
+    keys.bind("Anywhere", "o", "Open a capture or recording", () => this.picker.click());
+    keys.bind("Stopping", " ", "Hold, or go on", () => this.toggleHold());
+    keys.bind("Stopping", "s", "One frame on", () => this.step(), () => this.stack?.held);
+    keys.bind("Stopping", "b", "A breakpoint", () => { this.to("debug"); setTimeout(() => this.page.search?.(), 50); });
+    keys.bind("Lists", ["ArrowDown", "j"], "Next", () => this.page?.move?.("down"));
+    keys.bind("Lists", ["ArrowUp", "k"], "Previous", () => this.page?.move?.("up"));
+    keys.bind("Lists", "PageDown", "A page on", () => this.page?.move?.("pagedown"));
+    keys.bind("Lists", "PageUp", "A page back", () => this.page?.move?.("pageup"));
+    keys.bind("Lists", ["Home", "g"], "First", () => this.page?.move?.("first"));
+    keys.bind("Lists", ["End", "G"], "Last", () => this.page?.move?.("last"));
+    keys.bind("Lists", "Enter", "Open", () => this.page?.openSelected?.());
+    keys.bind("Lists", "f", "Follow what comes", () => this.page?.toggleFollow?.());
+    keys.bind("Connection", "]", "Next tab", () => this.page?.turn?.(1));
+    keys.bind("Connection", "[", "Previous tab", () => this.page?.turn?.(-1));
+    keys.bind("Connection", "d", "Data of the other direction", () => this.page?.otherWay?.());
+    keys.bind("Graphs", ["+", "="], "Nearer", () => this.page?.zoom?.(0.5));
+    keys.bind("Graphs", "-", "Farther", () => this.page?.zoom?.(2));
+    keys.bind("Graphs", ["ArrowLeft", "h"], "Left", () => this.page?.pan?.(-0.2));
+    keys.bind("Graphs", ["ArrowRight", "l"], "Right", () => this.page?.pan?.(0.2));
+    keys.bind("Graphs", "0", "All of it", () => this.page?.zoomAll?.());
+  }
+}
+
+window.app = new App();

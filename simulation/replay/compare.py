@@ -1,0 +1,168 @@
+"""What was recorded beside what the replay did: frames, events, states; the first difference, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from levelip.frames.packet import Packet
+from levelip.frames.seam import ForClient, Store
+from levelip.rpc.stream import Data, Send
+from levelip.tracing.events import Event
+from levelip.tracing.recordedcalls import Cut, decode_frame, encode_frame, lengthen
+
+_ICMP = 1
+_STREAM = (Store, Data, Send)
+
+
+@dataclass(slots=True)
+class Divergence:
+    """Where the replay left what was recorded. `recorded` and `replayed` are a frame, an event, a text or None."""
+
+    call: int
+    now: int
+    what: str  # "frame", "event", "error", "state"
+    port: str
+    recorded: Any
+    replayed: Any
+    differs: list[str] = field(default_factory=list)  # "window: 512 recorded, 501 now"
+
+
+def same_frame(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool) -> bool:
+    """Whether a frame is the one that was recorded, as far as the recording knows it."""
+    try:
+        mine = encode_frame(frame, whole=whole)
+    except KeyError:
+        return False
+    if mine == (code, raw, cuts):
+        return True
+    if whole:
+        return False
+    return _same_but_bytes(decode_frame(code, raw, cuts), frame)
+
+
+def _same_but_bytes(recorded: Any, frame: Any) -> bool:
+    """Where payloads were cut, bytes behind the cut are zero here: what quotes or stores them is held by its length."""
+    if type(recorded) is not type(frame):
+        return False
+    if isinstance(frame, ForClient):
+        return recorded.peer == frame.peer and _same_but_bytes(recorded.message, frame.message)
+    if isinstance(frame, _STREAM):
+        return _blank(recorded) == _blank(frame) and type(recorded.payload) is type(frame.payload) is bytes
+    if isinstance(frame, Packet) and frame.head[9:10] == b"\x01" == recorded.head[9:10]:
+        quoted = frame.head[20:21]  # an ICMP error, whose quote and so whose checksum may differ
+        if quoted in (b"\x03", b"\x0b", b"\x0c") and frame.head[:22] == recorded.head[:22]:
+            return len(frame.head) + len(frame.payload) == len(recorded.head) + len(recorded.payload)
+    return False
+
+
+def _blank(frame: Any) -> Any:
+    return msgspec.structs.replace(frame, payload=bytes(len(frame.payload)))
+
+
+def frame_differences(recorded: Any, replayed: Any) -> list[str]:
+    """The fields in which two frames differ."""
+    if recorded is None or replayed is None:
+        return []
+    if type(recorded) is not type(replayed):
+        return [f"a {type(recorded).__name__} was recorded, now it is a {type(replayed).__name__}"]
+    if isinstance(replayed, Event):
+        return [
+            f"{name}: {getattr(recorded, name)!r} recorded, {getattr(replayed, name)!r} now"
+            for name in Event.__struct_fields__
+            if getattr(recorded, name) != getattr(replayed, name)
+        ]
+    found = []
+    for name in replayed.__struct_fields__:
+        before, after = getattr(recorded, name), getattr(replayed, name)
+        if before == after:
+            continue
+        if isinstance(before, bytes) and isinstance(after, bytes):
+            found += _bytes_differ(name, before, after)
+        elif isinstance(before, msgspec.Struct) and type(before) is type(after):
+            found += [f"{name}.{line}" for line in frame_differences(before, after)]
+        else:
+            found.append(f"{name}: {before!r} recorded, {after!r} now")
+    return found
+
+
+def _bytes_differ(name: str, before: bytes, after: bytes) -> list[str]:
+    if len(before) != len(after):
+        return [f"{name}: {len(before)} bytes recorded, {len(after)} now"]
+    at = next(place for place, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1])
+    return [f"{name}: from byte {at}: {before[at : at + 8].hex(' ')} recorded, {after[at : at + 8].hex(' ')} now"]
+
+
+def rebuilt(code: int, raw: bytes, cuts: list[Cut]) -> Any:
+    """A recorded frame, for people."""
+    frame = decode_frame(code, raw, [])
+    return lengthen(frame, cuts) if cuts else frame
+
+
+# states
+
+_UNTOLD = ("events", "interest")  # of a snapshot: what a recording does not hold alike
+
+
+def plain_state(state: dict[str, Any]) -> dict[str, Any]:
+    """A snapshot as a recording has it: through msgpack, without what depends on who listens."""
+    data: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(state))
+    for name in _UNTOLD:
+        data.pop(name, None)
+    return data
+
+
+def flatten(data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of all that is in plain data. Rows with an address pair or an id are named by it."""
+    if isinstance(data, dict) and data:
+        for key, value in data.items():
+            name = key.hex() if isinstance(key, bytes) else str(key)
+            yield from flatten(value, f"{prefix}.{name}" if prefix else name)
+    elif isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
+        for place, item in enumerate(data):
+            yield from flatten(item, f"{prefix}[{_row_name(item, place)}]")
+    else:
+        yield prefix, data
+
+
+def _row_name(row: dict[str, Any], place: int) -> str:
+    if isinstance(row.get("local"), bytes) and isinstance(row.get("remote"), bytes) and len(row["local"]) == 4:
+        local, remote = (".".join(map(str, row[side])) for side in ("local", "remote"))
+        return f"{local}:{row['local_port']}>{remote}:{row['remote_port']}"
+    return str(place)
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(path, value before, value after) of all that changed; None where it was not there."""
+    old, new = dict(flatten(before)), dict(flatten(after))
+    names = [*old, *[name for name in new if name not in old]]
+    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+
+
+def change_lines(changes: list[tuple[str, Any, Any]]) -> list[str]:
+    """A line a change; rows that are new or gone in one line each."""
+    lines: list[str] = []
+    whole: dict[str, list[tuple[str, Any, Any]]] = {}
+    for change in changes:
+        row = change[0].partition("]")[0] + "]" if "]" in change[0] else ""
+        whole.setdefault(row, []).append(change)
+    for row, those in whole.items():
+        if row and len(those) > 3 and (all(one[1] is None for one in those) or all(one[2] is None for one in those)):
+            lines.append(f"{row}: {'new' if those[0][1] is None else 'gone'}")
+            continue
+        for name, old, new in those:
+            if (old in ({}, []) and new is None) or (new in ({}, []) and old is None):
+                continue  # a table that is no longer, or now, empty: its rows tell
+            lines.append(f"{name}: {short(old)} → {short(new)}")
+    return lines
+
+
+def short(value: Any) -> str:
+    """A value on a line."""
+    if value is None:
+        return "-"
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,188 @@
+"""Addons, journeys and `why` with a stack that carries traffic: loaded live, reported when they fail, loaded again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import streams
+from tests.system.harness import Stack
+from tests.system.namespace import Namespace
+from tests.system.streams import KernelServer, digest, stream
+
+LIMIT_S = 60.0
+EXAMPLES = Path(__file__).parents[2] / "examples" / "addons"
+HEAD = "from levelip import addon\n"
+GOOD = "def frame(packet, context):\n    context.state.seen = getattr(context.state, 'seen', 0) + 1\n"
+BAD = "def frame(packet, context):\n    if packet.get('tcp.len'):\n        raise RuntimeError('as planned')\n"
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Iterator[Stack]:
+    """The module's stack; without addons after each test."""
+    yield shared_stack
+    for layer in shared_stack.layers:
+        shared_stack.ask(layer, "addon.unload")
+
+
+@pytest.fixture
+def host(shared_stack: Stack) -> Namespace:
+    assert shared_stack.namespace is not None
+    return shared_stack.namespace
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def transfer(stack: Stack, host: Namespace, size: int = 300_000) -> int:
+    """Our client downloads from the kernel; the server's port."""
+    with KernelServer(host, stack.host, streams.sends(1, size)) as server:
+        got = stack.submit(streams.app_download, stack.host, server.port)
+        assert got.result(LIMIT_S) == digest(stream(1, size))
+        return int(server.port)
+
+
+def own(directory: Path, name: str, text: str) -> str:
+    """A file that its owner alone may write."""
+    path = directory / name
+    path.write_text(text)
+    path.chmod(0o644)
+    return str(path)
+
+
+def listed(stack: Stack) -> dict[str, dict[str, Any]]:
+    return {row["addon"]: row for row in rows(stack.lvlip("addon", "list", "--json").stdout)}
+
+
+def meanwhile(stack: Stack, host: Namespace, *argv: str) -> str:
+    """What a command that listens for a while prints; transfers go on beside it."""
+    over = threading.Event()
+
+    def transfers() -> None:
+        while not over.is_set():
+            transfer(stack, host)
+
+    beside = threading.Thread(target=transfers, daemon=True)
+    beside.start()
+    try:
+        return stack.lvlip(*argv, check=False, timeout=LIMIT_S).stdout
+    finally:
+        over.set()
+        beside.join(LIMIT_S)
+
+
+def test_an_addon_comes_fails_comes_back_and_goes(stack: Stack, host: Namespace, tmp_path: Path) -> None:
+    """Loaded into link, it sees both ways; changed to raise, it is taken out with its traceback, and the stream arrives
+    whole; changed again, it runs again with the state that it had."""
+    path = own(tmp_path, "counts.py", GOOD)
+    said = stack.lvlip("addon", "load", path).stdout
+    assert said == "counts in link: frame, link\n"
+    transfer(stack, host)
+    before = listed(stack)["counts"]["hooks"][0]["calls"]
+    assert before > 10
+
+    own(tmp_path, "counts.py", BAD)
+    stack.wait_until(lambda: listed(stack)["counts"]["loads"] == 2, "the changed file to be loaded")
+    transfer(stack, host)
+    row = listed(stack)["counts"]
+    assert not row["running"]
+    assert "RuntimeError: as planned" in row["error"]
+    assert 'line 3, in frame' in row["error"]
+    text = stack.lvlip("addon", "list").stdout
+    assert "was taken out" in text and "raise RuntimeError('as planned')" in text
+    assert "as planned" in stack.log("link")
+
+    own(tmp_path, "counts.py", GOOD + "    context.log(context.state.seen) if context.state.seen % 5 == 0 else None\n")
+    stack.wait_until(lambda: listed(stack)["counts"]["running"], "the mended file to be loaded")
+    transfer(stack, host)
+    row = listed(stack)["counts"]
+    assert any(line.isdigit() and int(line) > before for line in row["log"]), row["log"]
+
+    own(tmp_path, "counts.py", "def frame(packet, context:\n")
+    stack.wait_until(lambda: "SyntaxError" in listed(stack)["counts"]["error"], "the torn file to be told of")
+    assert listed(stack)["counts"]["running"]
+    assert stack.lvlip("addon", "unload", "counts").stdout == "counts unloaded from link\n"
+    assert stack.lvlip("addon", "list").stdout == "no addons are loaded\n"
+
+
+def test_what_cannot_be_an_addon_is_refused_with_the_reason(stack: Stack, tmp_path: Path) -> None:
+    """A file that others may write, one without hooks, a wrong expression, none at all: one clear line each."""
+    path = Path(own(tmp_path, "open.py", GOOD))
+    path.chmod(0o666)
+    cases: list[tuple[str, str]] = [
+        (str(path), "others may write"),
+        (own(tmp_path, "empty.py", "x = 1\n"), "has no hooks"),
+        (own(tmp_path, "wrong.py", f"{HEAD}@addon.frame('tcp.sport == 1')\ndef f(p, c): ...\n"), "^"),
+        (own(tmp_path, "seam.py", f"{HEAD}@addon.frame(seam='tcp-gateway')\ndef f(p, c): ...\n"), "lose nothing"),
+        (str(tmp_path / "none.py"), "No such file"),
+    ]  # fmt: skip
+    for file, reason in cases:
+        done = stack.lvlip("addon", "load", file, check=False)
+        assert done.returncode == 1, file
+        assert reason in done.stderr, done.stderr
+    assert listed(stack) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "check"),
+    [
+        ("drop_acks", ["every=2"], lambda stack: stack.counters("link").get("drop.addon_drop", 0) > 0),
+        ("rewrite_mss", ["mss=700"], lambda stack: "1460 -> 700" in " ".join(listed(stack)["rewrite_mss"]["log"])),
+        ("strip_options", ["options=wscale"], lambda stack: listed(stack)["strip_options"]["hooks"][0]["calls"]),
+        ("nat", ["inside=10.0.0.2", "outside=10.0.0.77"], lambda stack: ":61000" in listed(stack)["nat"]["log"][0]),
+        ("latency", ["every=5"], lambda stack: any("#" in line for line in listed(stack)["latency"]["log"])),
+    ],
+)  # fmt: skip
+def test_the_examples_do_what_they_say(
+    stack: Stack, host: Namespace, tmp_path: Path, name: str, words: list[str], check: Callable[[Stack], Any]
+) -> None:
+    """Each of examples/addons stands in the way of a stream of both directions, which arrives whole."""
+    stack.lvlip("addon", "load", own(tmp_path, f"{name}.py", (EXAMPLES / f"{name}.py").read_text()), *words)
+    size = 200_000
+    with KernelServer(host, stack.host, lambda sock: streams.both_ways(sock, 1, size)) as server:
+        ours = stack.submit(streams.app_both_ways, stack.host, server.port, 2, size)
+        assert ours.result(LIMIT_S) == digest(stream(1, size))
+    row = listed(stack)[name]
+    assert row["running"], row["error"]
+    assert check(stack), row
+
+
+def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, tmp_path: Path) -> None:
+    """A data segment's journey passes link, ip and tcp with times; paths counts it; why finds the fault of an addon."""
+    text = meanwhile(stack, host, "trace", "--journey", "--json", "--count", "150", "--proto", "tcp")
+    found = rows(text)
+    assert len(found) == 150
+    up = next(one for one in found if one["path"] == "link ↑ ip ↑ tcp")
+    assert [hop["process"] for hop in up["hops"]] == ["link", "ip", "tcp"]
+    assert all(0 <= hop["stay_ns"] < 10**10 for hop in up["hops"][:2])
+    assert [pipe["seam"] for pipe in up["pipes"]] == ["link-ip", "ip-tcp"]
+    assert all(pipe["ns"] > 0 for pipe in up["pipes"])
+    assert any(one["led_to"] for one in found)
+    decided = [line for one in found for hop in one["hops"] for line in hop["decisions"]]
+    assert any("RTT" in line or "ESTABLISHED" in line for line in decided), decided
+
+    groups = rows(meanwhile(stack, host, "paths", "--json", "--seconds", "1", "--proto", "tcp"))
+    data = next(group for group in groups if group["what"] == "TCP data" and group["path"] == "link ↑ ip ↑ tcp")
+    assert data["count"] > 1
+    assert 0 < data["p50_ns"] <= data["p99_ns"]
+    assert {"link", "ip", "link-ip", "ip-tcp"} <= set(data["parts"])
+
+    stack.lvlip("addon", "load", own(tmp_path, "mss.py", (EXAMPLES / "rewrite_mss.py").read_text()), "mss=536")
+    with KernelServer(host, stack.host, streams.sends(1, 100_000)) as server:
+        argv = ["-m", "levelip.cli", "why", str(server.port), "--seconds", "3", "--json"]
+        listening = stack.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert listening.stderr is not None
+        assert listening.stderr.readline().startswith("listening")
+        got = stack.submit(streams.app_download, stack.host, server.port)
+        assert got.result(LIMIT_S) == digest(stream(1, 100_000))
+        output, _ = listening.communicate(timeout=LIMIT_S)
+    assert listening.returncode == 1
+    (story,) = rows(output)
+    assert story["findings"][0]["finding"] == "changed_inside", story

@@ -1,0 +1,132 @@
+"""Recordings of a stack that carries traffic over a lossy link, replayed: identical to the last frame and event."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulation.replay.player import Player
+from simulation.replay.report import open_recordings
+from tests.system import streams
+from tests.system.harness import ROOT, Stack
+from tests.system.streams import KernelServer, digest, stream
+
+SIZE = 5_000_000  # bytes each way
+LIMIT_S = 100.0
+LAYERS = ["link", "ip", "tcp", "gateway"]
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Iterator[Stack]:
+    """The module's stack, which loses 1 % each way."""
+    shared_stack.ask("link", "fault.set", seam="link", direction="both", loss=0.01, seed=7)
+    yield shared_stack
+    shared_stack.ask("link", "fault.clear")
+
+
+def exchange(stack: Stack, size: int) -> None:
+    """`size` bytes each way at the same time."""
+    assert stack.namespace is not None
+    got: list[str] = []
+    with KernelServer(stack.namespace, stack.host, lambda sock: got.append(streams.both_ways(sock, 1, size))) as server:
+        ours = stack.submit(streams.app_both_ways, stack.host, server.port, 2, size)
+        assert ours.result(LIMIT_S) == digest(stream(1, size))
+    assert got == [digest(stream(2, size))]
+
+
+def replay(path: Path, **env: str) -> list[dict[str, Any]]:
+    """What `lvlip replay --json` says of each layer; it succeeded."""
+    done = subprocess.run(
+        [sys.executable, "-m", "levelip.cli", "replay", str(path), "--json"],
+        capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=ROOT, env={**os.environ, **env},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_ten_megabytes_replayed_three_times(stack: Stack, tmp_path: Path) -> None:
+    """Under 1 % loss: all four layers, three fresh processes with another hash seed each; back is quick anywhere."""
+    directory = tmp_path / "all"
+    assert "recording link, ip, tcp, gateway" in stack.lvlip("record", "start", str(directory)).stdout
+    assert stack.lvlip("record", "start", str(directory), check=False).returncode == 1, "one recording at a time"
+    exchange(stack, SIZE)
+    shown = [json.loads(line) for line in stack.lvlip("record", "status", "--json").stdout.splitlines()]
+    assert [row["layer"] for row in shown] == LAYERS
+    assert all(row["file"]["path"] == str(directory / f"{row['layer']}.rec") for row in shown)
+    stack.lvlip("record", "stop")
+    assert stack.lvlip("record", "stop", check=False).returncode == 1
+    assert [stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()] == [0o600] * 4
+    for seed in ("1", "2", "3"):
+        facts = replay(directory, PYTHONHASHSEED=seed)
+        assert [row["layer"] for row in facts] == LAYERS
+        assert all(row["same"] and not row["torn"] for row in facts), facts
+        tcp = facts[2]
+        assert tcp["frames"] > 200 and tcp["events"] > 100
+    for recording in open_recordings([directory]):
+        player = Player(recording)
+        player.seek(recording.stop)
+        for part in (0.9, 0.5, 0.1):
+            target = recording.first + int(len(recording) * part)
+            player.seek(target)
+            for _ in range(2):
+                began = time.perf_counter()
+                player.seek(player.at - 1)
+                assert time.perf_counter() - began < streams.slowness(), f"{recording.head.process} at {target}"
+
+
+def test_the_flight_recorder(stack: Stack, tmp_path: Path) -> None:
+    """It is on by default; what it holds is written on command, and replays."""
+    exchange(stack, 300_000)
+    stack.lvlip("record", "dump", str(tmp_path / "flight"))
+    facts = replay(tmp_path / "flight")
+    assert [row["layer"] for row in facts] == LAYERS
+    assert all(row["same"] for row in facts), facts
+    done = stack.lvlip("record", "dump", str(tmp_path / "flight"), check=False)
+    assert done.returncode == 1 and "File exists" in done.stderr
+    stack.lvlip("record", "dump", str(tmp_path / "flight"), "--force", "--layers", "tcp")
+
+
+def test_a_process_that_dies_leaves_its_recording(stack: Stack) -> None:
+    """SIGABRT: tcp writes its flight recorder into RUN/crash and says where; the stack goes on without what it lost."""
+    exchange(stack, 100_000)
+    process = stack._processes["tcp"]
+    stack.kill("tcp", signal.SIGABRT)
+    assert process.wait(10) == -signal.SIGABRT
+    (path,) = (stack.run_directory.path / "crash").glob("tcp-*.rec")
+    assert f"lvlip replay {path}" in stack.log("tcp")
+    (facts,) = replay(path)
+    assert facts["same"] and facts["frames"] > 50
+    stack.start_layer("tcp")
+    stack.wait_ready()
+
+
+def test_a_process_that_is_killed_leaves_what_it_wrote(stack: Stack, tmp_path: Path) -> None:
+    """SIGKILL while it is recorded: the file is good up to its last whole block, and the replay says how it ended."""
+    stack.lvlip("record", "start", str(tmp_path / "all"), "--layers", "tcp")
+    exchange(stack, 1_000_000)
+    stack.restart("tcp")
+    done = stack.lvlip("replay", str(tmp_path / "all"))
+    assert ": the same" in done.stdout
+    assert "was killed while it was recorded" in done.stdout or "torn at byte" in done.stdout
+
+
+@pytest.mark.matrix(sample=0)
+@pytest.mark.parametrize("number", range(20))
+def test_a_hundred_megabytes(stack: Stack, tmp_path: Path, number: int) -> None:
+    """100 MB under 1 % loss, twenty times of twenty."""
+    stack.ask("link", "fault.set", seam="link", direction="both", loss=0.01, seed=number + 1)
+    stack.lvlip("record", "start", str(tmp_path / "all"))
+    exchange(stack, 50_000_000)
+    stack.lvlip("record", "stop")
+    facts = replay(tmp_path / "all", PYTHONHASHSEED=str(number))
+    assert all(row["same"] for row in facts), facts

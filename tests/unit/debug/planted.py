@@ -1,0 +1,71 @@
+"""A network in which an addon plants a fault, and what `why` says to the records of the host that suffers it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from levelip.config import TcpConfig
+from levelip.debug.collection import Collection
+from levelip.debug.facts import Fact
+from levelip.debug.why import Story, why
+from tests.netsim.tcp_apps import Socket, small_config
+from tests.netsim.whole import B, Cable, WholeHost, network
+
+SECOND = 1_000_000_000
+PORT = 80
+HEAD = "from levelip import addon\n\n"
+
+
+def addon_file(directory: Path, text: str, name: str = "fault.py") -> Path:
+    """An addon that only its owner may write."""
+    path = directory / name
+    path.write_text(HEAD + text)
+    path.chmod(0o644)
+    return path
+
+
+class Planted:
+    """10.0.0.1, which is watched, connects to 10.0.0.2; the addon stands between them from the start."""
+
+    def __init__(self, directory: Path, text: str, *, a: TcpConfig | None = None, b: TcpConfig | None = None,
+                 **cable: Any) -> None:  # fmt: skip
+        self.net, self.a, self.b, self.cable = network(a=a, b=b, **cable)
+        self.cable: Cable
+        self.a: WholeHost
+        self.b: WholeHost
+        self.b.listen(PORT)
+        self.net.advance(self.net.now + SECOND)
+        self.cable.load(addon_file(directory, text))
+
+    def connect(
+        self, data: bytes = b"", *, eof: bool = False, reply: bytes | None = None, seconds: float = 5
+    ) -> Socket:
+        """Connect, send, and let `seconds` pass."""
+        self.b.reply = reply
+        socket = self.a.connect(B, PORT, data, eof=eof)
+        self.net.run(seconds=seconds)
+        assert not self.cable.world.lines, self.cable.world.lines
+        return socket
+
+    def wait(self, seconds: float) -> None:
+        self.net.run(seconds=seconds)
+
+    def story(self) -> Story:
+        """What `lvlip why 80` says."""
+        stories = why(Collection(self.a.records), str(PORT))
+        assert len(stories) == 1
+        return stories[0]
+
+
+def cause(story: Story, name: str) -> Fact:
+    """The first wrong packet; the first finding is `name`, and has a rule."""
+    assert story.cause is not None, story.sentences
+    assert story.cause.name == name, [(one.name, one.says) for one in story.findings]
+    assert "RFC" in story.cause.kind.rule
+    assert story.first_wrong is not None
+    return story.first_wrong
+
+
+def config(**changes: Any) -> TcpConfig:
+    return small_config(**changes)

@@ -1,0 +1,160 @@
+"""Recordings for tests: tcp cores over a link that loses, and a host of gateway, tcp and ip, in virtual time."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+from layers.tcp.core import TcpCore
+from levelip.config import Config
+from levelip.ipc.recorder import Recorded, head_of
+from levelip.rpc.messages import Hello, Request
+from levelip.tracing.recording import Recording
+from simulation.host import Host
+from tests.netsim.net import Impairment, Net
+from tests.netsim.tcp_apps import Socket, pair, pattern
+
+LOG = logging.getLogger("test")
+ALL = {"ip": 0, "tcp": 1, "gateway": 2}
+
+
+def recorded(core: Any, config: Any, *, process: str = "tcp", flight: int = 0, now: int = 0) -> Recorded:
+    """A core, recorded into memory or not yet."""
+    whole = Config(tcp=config.tcp) if process == "tcp" and not isinstance(config, dict) else Config()
+    head = head_of(process, stack="t", epoch=1, config=whole, wall_offset=0)
+    return Recorded(core, config, head, flight=flight, log=LOG, now=now)
+
+
+class LoopLike:
+    """What the loop does around `outgoing`: it takes the events after it."""
+
+    def __init__(self, core: Recorded) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def outgoing(self, room: dict[str, int]) -> Any:
+        output = self._core.outgoing(room)
+        self._core.events()
+        return output
+
+    def receive(self, frame: Any, now: int) -> None:
+        self._core.receive(frame, now)
+
+
+def transfer(
+    path: Path | None, *, size: int = 300_000, seed: int = 1, how: Impairment | None = None, flight: int = 0,
+    whole: bool = False, events: bool = True, pause: bool = False, **more: Any,
+) -> tuple[Recorded, Net, Socket]:  # fmt: skip
+    """A client that sends `size` bytes is recorded, into `path` if there is one. `pause`: its FIN comes later."""
+    made: list[Recorded] = []
+
+    def core_type(config: Any, rng: Any, now: int) -> Any:
+        core = recorded(TcpCore(config, rng, now), config, flight=flight, now=now)
+        if not made and path is not None:
+            core.control(0, "record.start", {"file": str(path), "whole": whole, "events": events}, now)
+        made.append(core)
+        return LoopLike(core)
+
+    net, a, b, _, _ = pair(how or Impairment(loss=0.02, reorder=0.02), seed=seed, core_type=core_type, **more)
+    b.listen(80)
+    b.reply = pattern(seed, 1000)
+    sock = a.connect(b.address, 80, pattern(seed + 1, size), eof=not pause)
+    if pause:
+        assert net.run(lambda: sock.eof, seconds=60)
+        net.run(seconds=1)
+        sock.then_eof = True
+        sock.pump(net.now)
+    assert net.run(lambda: sock.eof and bool(b.accepted) and b.accepted[0].eof, seconds=1200)
+    assert bytes(b.accepted[0].received) == sock.to_send
+    return made[0], net, sock
+
+
+def stop(core: Recorded, path: Path) -> Recording:
+    """End a recording into a file and open it."""
+    core.control(0, "record.stop", {}, core._now)
+    core.close()
+    assert core.control(0, "record.status", {}, 0)["writing"]["error"] == ""
+    return Recording(path)
+
+
+def dump(core: Recorded, path: Path) -> Recording:
+    """What the flight recorder holds."""
+    core.control(0, "record.dump", {"file": str(path)}, core._now)
+    core.close()
+    assert core.control(0, "record.status", {}, 0)["writing"]["error"] == ""
+    return Recording(path)
+
+
+def host_recordings(directory: Path, seed: int, steps: int = 120) -> dict[str, Recording]:
+    """A host whose client opens sockets, listens, connects, pings, sends; whose network answers with noise. Each of
+    its cores is recorded into `directory`."""
+    host = Host(address="10.0.0.2/24", gateway="10.0.0.1", seed=seed)
+    host.events()
+    cores = {}
+    configs = {"ip": host.ip.config, "tcp": host.tcp._ctx.config, "gateway": host.gateway.config}
+    for name in ALL:
+        core = recorded(host.cores[name], configs[name], process=name, now=host.now)
+        core.control(0, "record.start", {"file": str(directory / f"{name}.rec")}, host.now)
+        cores[name] = core
+        host.node.cores[name] = host.cores[name] = LoopLike(core)
+    host.ip, host.tcp, host.gateway = (LoopLike(cores[name]) for name in ALL)  # type: ignore[assignment]
+    host.node.wire("ip", "tcp", cores["tcp"].receive)
+    host.node.wire("tcp", "ip", cores["ip"].receive)
+    host.node.wire("tcp", "gateway", cores["gateway"].receive)
+    host.node.wire("gateway", "tcp", cores["tcp"].receive)
+    rng = random.Random(seed)
+    _live(host, rng, steps)
+    return {name: stop(core, directory / f"{name}.rec") for name, core in cores.items()}
+
+
+def _live(host: Host, rng: random.Random, steps: int) -> None:
+    sockets: list[int] = []
+    sent: list[Any] = []
+    host.on_packet = lambda packet, _now: sent.append(packet)
+
+    def message(message: Any) -> None:
+        sock = getattr(message, "data", {}).get("sock") if hasattr(message, "data") else None
+        if sock:
+            sockets.append(sock)
+
+    host.on_message = message
+    peer = b"client"
+    host.client(peer, Hello(1, "test"))
+    for number in range(1, steps):
+        match rng.randrange(8):
+            case 7:
+                setting = rng.choice(("tcp.delayed_ack_ms", "tcp.syn_retries", "ip.ttl", "ip.icmp_rate_per_s"))
+                host.set(setting, rng.randrange(1, 30))
+            case 0:
+                host.client(peer, Request(number, "socket", 0, {}))
+            case 1 if sockets:
+                sock = rng.choice(sockets)
+                host.client(peer, Request(number, "bind", sock, {"address": b"", "port": rng.choice((0, 80, 81))}))
+                host.client(peer, Request(number + 1000, "listen", sock, {"backlog": 4}))
+            case 2 if sockets:
+                where = {"address": b"\x0a\0\0\1", "port": 80, "nonblocking": True}
+                host.client(peer, Request(number, "connect", rng.choice(sockets), where))
+            case 3 if sent:
+                _noise(host, rng, rng.choice(sent))
+            case 4:
+                host.ip.control(number, "ping", {"dst": "10.0.0.1"}, host.now)
+                host.flush()
+            case 5 if sockets:
+                host.client(peer, Request(number, "close", rng.choice(sockets), {}))
+            case _:
+                host.net.advance(host.now + rng.randrange(1, 2_000_000_000))
+
+
+def _noise(host: Host, rng: random.Random, packet: Any) -> None:
+    """A packet of ours turned round, with some bits of its transport header changed: what is right is refused, too."""
+    data = bytearray(packet.head + (packet.payload if isinstance(packet.payload, bytes) else b""))
+    data[12:16], data[16:20] = data[16:20], data[12:16]
+    if len(data) >= 24 and data[9] == 6:
+        data[20:22], data[22:24] = data[22:24], data[20:22]
+        data[33] = rng.choice((0x02, 0x12, 0x10, 0x14, 0x11))
+    data[rng.randrange(20, len(data))] ^= 1 << rng.randrange(8)
+    host.send(bytes(data), header=len(data))

@@ -1,0 +1,253 @@
+"""A recorded core: off, into memory, into a file; and what ends a recording without ending anything else."""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_bench import dump, recorded, stop, transfer
+
+from levelip.frames.core import ControlError
+from levelip.ipc.recorder import SNAPSHOT_MOST_S
+from levelip.ipc.recordfile import WAITING, FileSink
+from levelip.tracing.recording import Recording
+from simulation.replay.player import Player
+
+MIB = 1 << 20
+
+
+class Toy:
+    """A core that does nothing; it raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.interest = False
+        self.counters: dict[str, int] = {}
+        self.state: dict[str, Any] = {"rng": 1}
+
+    def receive(self, frame: Any, now: int) -> None:
+        if isinstance(frame, BaseException):
+            raise frame
+
+    def handle_timer(self, now: int) -> None: ...
+
+    def next_timer(self) -> int | None:
+        return None
+
+    def outgoing(self, room: Any) -> list[Any]:
+        return []
+
+    def events(self) -> list[Any]:
+        return []
+
+    def control(self, token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
+        raise ControlError(f"no {name}")
+
+    def set(self, key: str, value: Any, now: int) -> None: ...
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.state
+
+
+def test_off_costs_nothing() -> None:
+    """While nothing is recorded its verbs are the core's own, and they are again afterwards."""
+    core = Toy()
+    made = recorded(core, {})
+    for verb in ("receive", "handle_timer", "next_timer", "outgoing", "events"):
+        assert getattr(made, verb) == getattr(core, verb)
+
+
+def test_off_again_after_a_file(tmp_path: Path) -> None:
+    """As before it."""
+    core = Toy()
+    made = recorded(core, {})
+    made.control(0, "record.start", {"file": str(tmp_path / "x.rec")}, 5)
+    assert made.receive != core.receive
+    assert core.interest, "events are recorded, too"
+    made.control(0, "record.stop", {}, 6)
+    assert made.receive == core.receive
+    assert not core.interest
+    made.close()
+
+
+def test_somebody_else_listens(tmp_path: Path) -> None:
+    """A recording's interest in events and a tool's do not take each other away; changes are recorded."""
+    core = Toy()
+    made = recorded(core, {}, flight=MIB)
+    assert not core.interest, "the flight recorder makes no events"
+    made.interest = True
+    made.control(0, "record.start", {"file": str(tmp_path / "x.rec")}, 5)
+    made.interest = False
+    assert core.interest
+    made.interest = True
+    made.control(0, "record.stop", {}, 6)
+    assert core.interest
+    made.interest = False
+    assert not core.interest
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "text"),
+    [
+        ("record.stop", {}, "nothing is recorded"),
+        ("record.dump", {"file": "/tmp/x"}, "flight recorder is off"),
+        ("record.start", {"file": "x.rec"}, "absolute"),
+        ("record.start", {}, "absolute"),
+        ("record.start", {"file": "/nowhere/at/all/x.rec"}, "No such file"),
+    ],
+)
+def test_refused(name: str, args: dict[str, Any], text: str) -> None:
+    """Commands that cannot be carried out say why."""
+    with pytest.raises(ControlError, match=text):
+        recorded(Toy(), {}).control(0, name, args, 0)
+
+
+def test_one_file_at_a_time_and_none_overwritten(tmp_path: Path) -> None:
+    """A second start is refused; so is a file that is there."""
+    made = recorded(Toy(), {})
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    with pytest.raises(ControlError, match="recorded already"):
+        made.control(0, "record.start", {"file": str(tmp_path / "y.rec")}, 0)
+    made.control(0, "record.stop", {}, 0)
+    with pytest.raises(ControlError, match="File exists"):
+        made.control(0, "record.start", {"file": str(path)}, 0)
+    made.close()
+    Recording(path).close()
+
+
+def test_the_ring_keeps_the_newest(tmp_path: Path) -> None:
+    """It stays within its size, begins with a snapshot, and what it holds replays; the beginning is gone."""
+    core, _, _ = transfer(None, size=6_000_000, flight=MIB // 2)
+    status = core.control(0, "record.status", {}, 0)
+    assert status["flight"]["bytes"] <= MIB
+    found = dump(core, tmp_path / "x.rec")
+    assert found.first > 0
+    assert len(found.snapshots) >= 2
+    assert found.stop == status["calls"]
+    assert Player(found).check() is None
+
+
+def test_ring_and_file_at_once(tmp_path: Path) -> None:
+    """The flight recorder goes on beside a file."""
+    path = tmp_path / "x.rec"
+    core, _, _ = transfer(path, size=300_000, flight=8 * MIB)
+    one = stop(core, path)
+    other = dump(core, tmp_path / "y.rec")
+    assert Player(one).check() is None
+    assert Player(other).check() is None
+    assert other.first == 0 and other.stop >= one.stop
+
+
+def test_a_frame_that_cannot_be_recorded(tmp_path: Path) -> None:
+    """Ends the recording with a reason; the core has it all the same."""
+    seen = []
+    core = Toy()
+    core.receive = lambda frame, now: seen.append(frame)  # type: ignore[method-assign]
+    made = recorded(core, {}, flight=MIB)
+    made.control(0, "record.start", {"file": str(tmp_path / "x.rec")}, 0)
+    made.receive(object(), 5)
+    assert len(seen) == 1
+    assert "cannot be recorded" in made.control(0, "record.status", {}, 0)["flight"]["failure"]
+    assert made.receive is core.receive
+    with pytest.raises(ControlError, match="cannot be recorded"):
+        made.control(0, "record.dump", {"file": str(tmp_path / "y.rec")}, 0)
+    made.close()
+
+
+def test_a_snapshot_that_cannot_be_taken(tmp_path: Path) -> None:
+    """The same."""
+    core = Toy()
+    made = recorded(core, {}, flight=MIB)
+    core.state = {"x": object()}
+    made.control(0, "record.start", {"file": str(tmp_path / "x.rec")}, 0)
+    assert "cannot be recorded" in made.control(0, "record.status", {}, 0)["ended"]
+    made.close()
+
+
+def test_snapshots_that_take_too_long(tmp_path: Path) -> None:
+    """With very many connections the flight recorder ends, and says why; a file can still be recorded."""
+
+    class Slow(Toy):
+        def snapshot(self) -> dict[str, Any]:
+            began = time.thread_time()
+            while time.thread_time() - began <= SNAPSHOT_MOST_S:
+                pass
+            return self.state
+
+    core = Slow()
+    made = recorded(core, {}, flight=MIB)
+    status = made.control(0, "record.status", {}, 0)["flight"]
+    assert not status["on"] and "takes 0.2 s" in status["failure"]
+    assert made.receive == core.receive
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    made.handle_timer(1)
+    assert len(stop(made, path)) >= 1
+
+
+def test_a_full_disk_ends_the_recording_only(tmp_path: Path) -> None:
+    """The transfer goes on; the status says why, and the file is good as far as it goes."""
+    path = tmp_path / "x.rec"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, hard))
+    try:
+        core, _, _ = transfer(path, size=6_000_000)
+        core.close()
+        status = core.control(0, "record.status", {}, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in status["ended"] or "File too large" in status["writing"]["error"]
+    found = Recording(path)
+    assert found.torn
+    assert len(found) > 100
+    assert Player(found).check() is None
+
+
+def test_a_slow_disk(tmp_path: Path) -> None:
+    """Blocks that the disk does not take fill no memory: the sink refuses more, with a reason."""
+    go = threading.Event()
+
+    class Slow(FileSink):
+        def _write(self, block: bytes) -> None:
+            go.wait(10)
+            super()._write(block)
+
+    sink = Slow(tmp_path / "x.rec")
+    block = bytes(1 << 20)
+    taken = sum(sink.put(block) for _ in range(2 * WAITING // len(block)))
+    assert WAITING // len(block) <= taken <= WAITING // len(block) + 1
+    assert "too slow" in sink.error
+    go.set()
+    sink.finish()
+    sink.wait()
+    assert not sink.busy
+
+
+def test_a_crash(tmp_path: Path) -> None:
+    """The last call and the traceback are in the file; the newest few of a process are kept."""
+    core = Toy()
+    for number in range(6):
+        made = recorded(core, {}, flight=MIB)
+        made.handle_timer(7)
+        try:
+            made.receive(ZeroDivisionError("oops"), 8)
+        except ZeroDivisionError as error:
+            problem: BaseException = error
+        old = tmp_path / f"tcp-2000010{number}-000000-1.rec"
+        old.touch()
+        path = made.crash(problem, tmp_path, 4)
+        # an exception is no frame: recording had ended before it, so nothing is written
+        assert path is None
+    made = recorded(core, {}, flight=MIB)
+    made.handle_timer(7)
+    path = made.crash(ZeroDivisionError("oops"), tmp_path, 4)
+    assert path is not None
+    found = Recording(path)
+    assert found.end is not None and "ZeroDivisionError: oops" in found.end.crash
+    assert len(found) == 1
+    assert len(list(tmp_path.glob("tcp-*.rec"))) == 4

@@ -1,0 +1,125 @@
+"""The running stack as a source: processes asked, records taken, what is too much left out and told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from levelip.frames.packet import Segment
+from levelip.ipc.rundir import RunDirectory
+from levelip.tracing.events import Event
+from levelip.web.layers import Layers
+from levelip.web.live import STALE_NS, Live
+from tests.unit.cli.cli_layer import FakeLayer
+from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, segment
+
+HEAD = bytes([0, 80, 0x12, 0x67]) + bytes(8) + bytes([0x50, 0x10]) + bytes(6)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def test_rates_restarts_and_drops(run: RunDirectory) -> None:
+    """Counters become rates; another epoch is a restart, and its counters begin anew; drops have their reason."""
+    counters = {"rx_packets": 100, "rx_bytes": 1000, "drop.tcp_checksum": 3}
+    status = {
+        "process": "link", "pid": 1, "version": "0", "epoch": 7, "uptime_ns": 10**9, "ready": False, "held": False,
+        "waiting_for": ["ip"], "neighbours": {"ip": {"up": True, "epoch": 1, "waiting": 5}},
+    }  # fmt: skip
+    answers = {
+        "status": lambda _: dict(status),
+        "counters": lambda _: {"counters": dict(counters)},
+        "fault.show": {"faults": []},
+    }
+    layer = FakeLayer(run, "link", answers).start()
+    layers = Layers(run)
+    try:
+        first = layers.poll()
+        link = first["layers"][0]
+        assert (link["state"], link["waiting_for"], link["queues"], link["rates"]) == ("waits", ["ip"], {"ip": 5}, {})
+        assert link["drops"][0]["name"] == "tcp_checksum" and "RFC" in link["drops"][0]["text"]
+        assert [one["state"] for one in first["layers"][1:]] == ["stopped"] * 3
+        counters["rx_packets"] = 200
+        time.sleep(0.1)
+        second = layers.poll()
+        assert 300 < second["seams"]["link"]["up_packets"] < 1100
+        status["epoch"], counters["rx_packets"] = 8, 5
+        third = layers.poll()["layers"][0]
+        assert third["restarts"] == 1 and third["rates"] == {}
+    finally:
+        layers.close()
+        layer.stop()
+
+
+def test_records_of_the_bus_become_rows(run: RunDirectory) -> None:
+    """A listener is there within a moment; frames and events arrive in rows and in the flow model."""
+    layer = FakeLayer(run, "tcp", {"ss": {"sockets": []}, "counters": {"counters": {}}}).start()
+
+    async def story() -> None:
+        live = Live(run)
+        await live.start()
+        try:
+            await asyncio.to_thread(layer.wait_for_listener)
+            frame = Segment(5, [], False, 0, 1, OURS, THEIRS, 6, 64, 0, HEAD, b"x" * 200, 2, 0)
+            layer.frames("ip-tcp", "out", [frame], 10**9)
+            layer.frames("tcp-gateway", "in", [frame], 10**9)
+            layer.events(Event(10**9 + 1, "state", conn=NAME, data={"old": "LISTEN", "new": "SYN_RECEIVED"}))
+            await until(lambda: live.packets.frames and live.packets.events)
+            assert live.packets.frames == 1, "tcp-gateway was not asked for"
+            assert len(live.packets.record(0)[12]) == 128, "the first 128 bytes of its payload"
+            assert live.flows.flows[NAME].state == "SYN_RECEIVED"
+            live.listen_for(["tcp-gateway"], events=False, detail="headers", listening=True)
+            await until(lambda: not live._changed.is_set())
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(layer.wait_for_listener)
+            layer.frames("tcp-gateway", "in", [frame], 10**9)
+            await until(lambda: live.packets.frames == 2)
+            live.listen_for([], events=False, detail="headers", listening=False)
+            await asyncio.sleep(0.3)
+            listening: list[bool] = []
+            await asyncio.to_thread(layer.order, lambda tap: listening.append(tap.frames or tap.interest))
+            assert listening == [False], "while nothing is wanted, nothing is made"
+        finally:
+            await live.stop()
+
+    try:
+        asyncio.run(story())
+    finally:
+        layer.stop()
+
+
+def test_what_is_old_is_passed_over_and_told(run: RunDirectory) -> None:
+    """Records that had to wait too long are not shown: the page shows now. How many they were stands in the rows."""
+
+    async def story() -> None:
+        live = Live(run)
+        live._loop = asyncio.get_running_loop()
+        now = time.monotonic_ns()
+        old, new = segment(now - STALE_NS - 500 * MS, "down"), segment(now, "down")
+        await asyncio.to_thread(live._hand_over, [old, old, new])
+        assert live.passed_over == 2 and live.packets.frames == 1
+        assert live.packets.row(0, 0)[2:] == ["n", "2 passed over: the page was behind"]
+        assert live.settings()["passed_over"] == 2
+
+    asyncio.run(story())
+
+
+def test_a_layer_that_does_not_answer_is_silent(run: RunDirectory) -> None:
+    """A lock that is held, and no answer: shown as such, in bounded time."""
+    import os
+
+    lock = run.lock("ip")
+    layers = Layers(run)
+    try:
+        begun = time.monotonic()
+        states = {one["name"]: one["state"] for one in layers.poll()["layers"]}
+        assert states["ip"] == "silent" and time.monotonic() - begun < 5
+    finally:
+        layers.close()
+        os.close(lock)
