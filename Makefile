@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench goodput compliance mutants fuzz fuzz-night lint plots screenshots wheel clean distclean
+.PHONY: help demo test test-all bench goodput compliance mutants fuzz fuzz-night lint plots tutorial screenshots wheel clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -52,6 +52,9 @@ plots: $(VENV)/.dev ## draw docs/plots anew: windows and sequence over time, by 
 
 screenshots: $(VENV)/.dev ## take docs/screenshots anew: the web view in headless Chromium
 	@LEVELIP_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/system/test_web.py $(ARGS)
+
+tutorial: $(VENV)/.dev ## write docs/tutorial anew from runs of the lessons
+	@$(BIN)/python scripts/tutorial.py $(ARGS)
 
 wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
 	@bash scripts/try-wheel.sh

@@ -18,7 +18,7 @@ from levelip.ipc.control import ControlClient
 from tests.system.harness import MODULES, ROOT, Stack
 from tests.system.namespace import Namespace
 
-LAYERS = ("link", "ip", "tcp", "gateway")
+LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 SAMPLER = Path(__file__).with_name("sampling")
 _VARIABLES = {"PYTHONPATH": str(ROOT)}
 _MALLOC = {  # as supervisord.conf sets them
@@ -77,7 +77,7 @@ class StackWorld:
         self._affinity = affinity
         settings = {"device.mtu": 1500, **(settings or {})}
         if affinity:  # DESIGN 4
-            settings["ipc.affinity"] = {"link": [0], "ip": [0], "tcp": [1], "gateway": [1]}
+            settings["ipc.affinity"] = {"link": [0], "ip": [0], "tcp": [1], "udp": [1], "gateway": [1]}
         try:
             namespace = self._undo.enter_context(Namespace())
             self.stack = _MeasuredStack(namespace, offload=offload, cut=cut, profile=profile, settings=settings)

@@ -28,9 +28,10 @@ from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from surroundings import HOST, PEER, STACK, DemoError, DemoStack, Way, choose, enter, loopback_up
+from surroundings import HOST, PEER, STACK, DemoError, DemoStack, enter
 
 from levelip.ipc.rundir import LAYERS
+from levelip.lessons.ways import Way, choose, loopback_up
 
 SIZE = 50_000_000
 """Bytes of the file, unless --size says otherwise."""

@@ -7,24 +7,22 @@ two stacks joined by a wire. All that is started dies with the demo, and the nam
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from levelip.ipc.control import ControlClient, ControlError
 from levelip.ipc.rundir import LAYERS, RunDirectory, RunError
+from levelip.lessons.ways import Way, WorldError, tied
+from levelip.lessons.ways import enter as enter_as
 from levelip.rpc.paths import DEFAULT_NAME, MAX_SOCKET_PATH
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,92 +39,14 @@ _STARTS = 3
 """A layer that failed so often in the same way fails for good."""
 _DATED = re.compile(r"^[\d-]+ [\d:,]+ ")
 _SHARED = (CONF, "level-ip.toml", "layers", "gateway", "levelip")
-_UNSHARE = {"root": ["unshare", "--net"], "user": ["unshare", "--user", "--map-root-user", "--net"]}
-# linux/if_tun.h, linux/sockios.h, linux/if.h
-_TUN, _TUNSETIFF, _IFF_TAP_NO_PI = "/dev/net/tun", 0x400454CA, 0x1002
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
-_IFREQ = struct.Struct("16sH22x")
 
-
-class DemoError(Exception):
-    """The demo cannot go on; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How the demo runs. `lacks` says why the better ways do not work here."""
-
-    name: str  # "root", "user" or "wire"
-    lacks: tuple[str, ...] = ()
-
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        return {
-            "root": "in a network namespace of its own",
-            "user": "in a network namespace of its own, without root (a user namespace)",
-            "wire": "two stacks joined by a wire, as a tap in a namespace is not to be had here",
-        }[self.name]
-
-
-def choose(wanted: str = "") -> Way:
-    """The first way that works, or the wanted one; DemoError if that one does not work."""
-    lacks: list[str] = []
-    for name, command in _UNSHARE.items():
-        if wanted not in ("", name):
-            continue
-        if name == "root" and os.geteuid() != 0:
-            if wanted:
-                raise DemoError("--way root: this is not root")
-            continue
-        lack = _try(command)
-        if not lack:
-            return Way(name)
-        lacks.append(f"{'as root' if name == 'root' else 'in a user namespace'}: {lack}")
-    if wanted in _UNSHARE:
-        raise DemoError(f"--way {wanted}: {'; '.join(lacks)}")
-    return Way("wire", tuple(lacks))
-
-
-def _try(command: Sequence[str]) -> str:
-    """Why no tap can be opened in a namespace made so; empty if it can."""
-    program = (
-        f"import fcntl\n"
-        f"try: fcntl.ioctl(open({_TUN!r}, 'r+b', buffering=0), {_TUNSETIFF}, {_IFREQ.pack(b'', _IFF_TAP_NO_PI)!r})\n"
-        f"except OSError as error: raise SystemExit(f'{_TUN}: {{error.strerror}}')\n"
-    )
-    try:
-        done = subprocess.run(
-            [*command, "--", sys.executable, "-S", "-c", program],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["unshare failed"])[-1]
+DemoError = WorldError
+"""The demo cannot go on; the text says why."""
 
 
 def enter(way: Way, arguments: Sequence[str]) -> None:
     """Go on in a new namespace: the same program, the same process, with `arguments`. Does not return."""
-    sys.stdout.flush()
-    command = [*_UNSHARE[way.name], "--", sys.executable, *sys.argv[:1], *arguments, "--inside", way.name]
-    os.execvp(command[0], command)
-
-
-def loopback_up() -> None:
-    """Bring lo up in the new namespace. OSError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        name, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
-        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name, flags | _IFF_UP))
-
-
-def tied(command: Sequence[str], number: str = "KILL") -> list[str]:
-    """A command that gets the signal when the demo dies, however it dies."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", number, "--", *command] if setpriv else list(command)
+    enter_as(way, [*sys.argv[:1], *arguments, "--inside", way.name])
 
 
 class DemoStack:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+SOCK_TYPE_MASK = 0xF
+SOCK_FLAGS = 0o4000 | 0o2000000  # SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Int = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]  # a C int
 

@@ -16,6 +16,8 @@ import msgspec
 from gateway import options
 from gateway.arguments import (
     ARGUMENTS,
+    SOCK_FLAGS,
+    SOCK_TYPE_MASK,
     BindArguments,
     CloseArguments,
     ConnectArguments,
@@ -44,8 +46,6 @@ from levelip.rpc.messages import Pending, Request
 from levelip.tracing.reasons import TCP_UNKNOWN
 
 AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
-SOCK_TYPE_MASK = 0xF
-SOCK_FLAGS = 0o4000 | 0o2000000  # SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
 LOOPBACK = b"\x7f\0\0\1"
 WAITING_CALLS = 16  # calls that wait for another one on the same socket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from levelip.config import GatewayConfig, TcpConfig
+from levelip.config import GatewayConfig, TcpConfig, UdpConfig
 
 
 class GatewayCoreConfig(Struct, kw_only=True):
@@ -12,6 +12,7 @@ class GatewayCoreConfig(Struct, kw_only=True):
 
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
+    udp: UdpConfig = field(default_factory=UdpConfig)
     ttl: int = 64
     epoch: int
     owner: int = 0

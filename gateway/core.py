@@ -17,8 +17,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.arguments import SOCK_TYPE_MASK
 from gateway.calls import Calls
 from gateway.config import GatewayCoreConfig
+from gateway.datagrams import SOCK_DGRAM, Datagrams
 from gateway.relay import Relay
 from gateway.sessions import Sessions
 from gateway.state import GatewayState, Session, Socket
@@ -28,9 +30,12 @@ from levelip.frames.core import ControlError, Output, Room
 from levelip.frames.seam import (
     ClientLost,
     Connected,
+    Datagram,
+    Failed,
     ForClient,
     FromClient,
     GatewayToTcp,
+    GatewayToUdp,
     Incoming,
     NeighbourDown,
     NeighbourUp,
@@ -39,7 +44,7 @@ from levelip.frames.seam import (
     StoreFailed,
     Urgent,
 )
-from levelip.rpc.messages import Hello, Refused, Request
+from levelip.rpc.messages import Hello, Refused, Request, SendDatagram, TookDatagrams
 from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import BAD_MESSAGE, NO_SESSION, TCP_UNKNOWN
@@ -61,7 +66,8 @@ class GatewayCore:
         self._state = state
         self._relay = Relay(self._work)
         self._calls = Calls(self._work, self._relay.pump)
-        self._sessions = Sessions(self._work, self._calls, self._relay)
+        self._datagrams = Datagrams(self._work)
+        self._sessions = Sessions(self._work, self._calls, self._relay, self._datagrams)
         self._by_peer = self._sessions.by_peer
         self.counters: dict[str, int] = self._work.counters
         self._handlers: dict[type, Any] = {
@@ -72,7 +78,9 @@ class GatewayCore:
             Reset: self._reset,
             Connected: self._calls.connected,
             Incoming: self._calls.incoming,
-            Result: self._calls.result,
+            Result: self._result,
+            Datagram: self._datagrams.arrived,
+            Failed: self._datagrams.failed,
             Urgent: self._urgent,
             Released: lambda frame: self._calls.released(frame.sock),
             ClientLost: self._sessions.lost,
@@ -83,7 +91,9 @@ class GatewayCore:
         self._client_handlers: dict[type, Any] = {
             Send: self._relay.send,
             Consumed: self._relay.consumed,
-            Request: self._calls.take,
+            Request: self._request,
+            SendDatagram: self._datagrams.send,
+            TookDatagrams: self._datagrams.took,
             Eof: self._relay.eof,
             Reset: self._relay.abort,
         }
@@ -91,6 +101,23 @@ class GatewayCore:
     def _urgent(self, _frame: Urgent) -> None:
         """The peer has marked data as urgent: it stays in line, and nobody is told (RFC 6093 6)."""
         self.counters["urgent_in"] += 1
+
+    def _request(self, session: Session, request: Request) -> None:
+        """A call goes to who knows the socket; socket() to who knows the type."""
+        kind = request.args.get("type") if request.op == "socket" else None
+        datagram = isinstance(kind, int) and kind & SOCK_TYPE_MASK == SOCK_DGRAM
+        if datagram or request.sock in self._state.datagrams:
+            self._datagrams.take(session, request)
+        else:
+            self._calls.take(session, request)
+
+    def _result(self, frame: Result) -> None:
+        asked = self._state.asked.get(frame.request)
+        if asked is not None and asked.kind in ("datagram", "sendto", "restored"):
+            del self._state.asked[frame.request]
+            self._datagrams.answered(asked, frame)
+        else:
+            self._calls.result(frame)
 
     # verbs
 
@@ -133,6 +160,9 @@ class GatewayCore:
         if work.to_tcp:
             to_tcp, work.to_tcp = _take(work.to_tcp, room.get("tcp", _NO_ROOM))
             output += [("tcp", message) for message in to_tcp]
+        if work.to_udp:
+            to_udp, work.to_udp = _take(work.to_udp, room.get("udp", _NO_ROOM))
+            output += [("udp", message) for message in to_udp]
         if work.to_door:
             to_door, work.to_door = _take(work.to_door, room.get("client", _NO_ROOM))
             output += [("client", message) for message in to_door]
@@ -148,9 +178,11 @@ class GatewayCore:
         self._work.now = now
         if name == "ss":
             return {"sockets": [self._row(sock) for sock in self._state.sockets.values()]}
+        if name == "ss.datagrams":
+            return {"sockets": [self._datagrams.row(sock) for sock in self._state.datagrams.values()]}
         if name == "clients":
             return {"clients": [self._client_row(session) for session in self._state.sessions.values()]}
-        raise ControlError(f"gateway has no command {name!r}; it has ss, clients")
+        raise ControlError(f"gateway has no command {name!r}; it has ss, ss.datagrams, clients")
 
     def set(self, key: str, value: Any, now: int) -> None:
         """Change a tunable of [gateway] at run time."""
@@ -168,6 +200,7 @@ class GatewayCore:
             "state": self._state,
             "counters": dict(sorted(work.counters.items())),
             "to_tcp": work.to_tcp,
+            "to_udp": work.to_udp,
             "to_door": work.to_door,
         }
         data: dict[str, Any] = msgspec.to_builtins(whole, builtin_types=(bytes,))
@@ -184,6 +217,7 @@ class GatewayCore:
         core._set_up(config, rng, state, data["now"])
         core._work.counters.update(data["counters"])
         core._work.to_tcp = msgspec.convert(data["to_tcp"], list[GatewayToTcp], builtin_types=(bytes,))
+        core._work.to_udp = msgspec.convert(data["to_udp"], list[GatewayToUdp], builtin_types=(bytes,))
         core._work.to_door = msgspec.convert(data["to_door"], list[ToDoor], builtin_types=(bytes,))
         return core
 
@@ -217,6 +251,8 @@ class GatewayCore:
     # tcp comes and goes
 
     def _neighbour_up(self, frame: NeighbourUp) -> None:
+        if frame.name == "udp":
+            self._datagrams.udp_up(frame.epoch)
         if frame.name != "tcp":
             return
         state = self._state
@@ -229,7 +265,9 @@ class GatewayCore:
         self._calls.tcp_found(same=same)
 
     def _neighbour_down(self, frame: NeighbourDown) -> None:
-        if frame.name == "tcp" and self._state.tcp_up:
+        if frame.name == "udp":
+            self._datagrams.udp_down()
+        elif frame.name == "tcp" and self._state.tcp_up:
             self._tcp_lost()
 
     def _tcp_lost(self) -> None:

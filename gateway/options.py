@@ -17,7 +17,7 @@ from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
 from levelip.config import CONGESTIONS
 
-SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
+SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 1, 0, 6, 17
 CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
 MIN_RCVBUF: Final = 2304  # SOCK_MIN_RCVBUF
@@ -49,6 +49,7 @@ class Kind(Enum):
     TIME = "time"
     NAME = "name"
     TOS = "tos"
+    BYTE = "byte"  # an int, or one byte
     TTL = "ttl"
     MAXSEG = "maxseg"
     QUICKACK = "quickack"
@@ -108,14 +109,37 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),  # IP_PMTUDISC_DONT to _OMIT
     (IPPROTO_IP, 14): Option("IP_MTU", _R),
 }
+DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
+    **{
+        key: option
+        for key, option in OPTIONS.items()
+        if key[0] == SOL_SOCKET and option.name not in ("SO_KEEPALIVE", "SO_RCVLOWAT", "SO_SNDLOWAT", "SO_OOBINLINE")
+    },
+    (SOL_SOCKET, 6): Option("SO_BROADCAST", _F, "broadcast"),
+    (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER),
+    (SOL_SOCKET, 11): Option("SO_NO_CHECK", _F, "no_check"),
+    (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos", 0, 255),
+    (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+    (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # these four: the client shows what came with each datagram
+    (IPPROTO_IP, 11): Option("IP_RECVERR", _F),
+    (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),
+    (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
+    (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),
+    (IPPROTO_IP, 33): Option("IP_MULTICAST_TTL", Kind.TTL, "multicast_ttl", 0, 255),
+    (IPPROTO_IP, 34): Option("IP_MULTICAST_LOOP", _F, "multicast_loop"),
+    (IPPROTO_IP, 49): Option("IP_MULTICAST_ALL", _I, "multicast_all", 0, 1),
+}
+"""Those of a datagram socket; what udp acts on has its name there. Memberships are calls (datagrams.py)."""
 BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
 
 
-def find(level: int, number: int, *, reading: bool) -> Option:
+def find(
+    level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS
+) -> Option:
     """The row; CallError as Linux for one that is not known, or cannot be set."""
-    option = OPTIONS.get((level, number))
+    option = table.get((level, number))
     if option is None:
-        known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP)
+        known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP if table is OPTIONS else IPPROTO_UDP)
         raise CallError(errno.EOPNOTSUPP if reading and not known_level else errno.ENOPROTOOPT)
     if not reading and option.kind is Kind.READ:
         raise CallError(errno.ENOPROTOOPT, f"{option.name} can only be read")
@@ -168,7 +192,7 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
             return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
-        return {option.name: config.ttl}
+        return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
     if option.kind is Kind.MAXSEG and number == 0:
         return {option.name: 0}
     if option.name == "SO_RCVLOWAT":  # net/ipv4/tcp.c tcp_set_rcvlowat: at most half of what can be buffered
@@ -285,6 +309,16 @@ def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> 
     if option.kind is Kind.TIME:
         return _TIMEVAL.pack(*divmod(value, _MICRO))
     return _INT.pack(value)
+
+
+def integer(value: int | bytes) -> int:
+    """The C int that was given. CallError if it is shorter."""
+    if isinstance(value, int):
+        return value
+    if len(value) < _INT.size:
+        raise CallError(errno.EINVAL, "the value is shorter than an int")
+    found: int = _INT.unpack_from(value)[0]
+    return found
 
 
 def number(value: int) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.config import GatewayCoreConfig
 from gateway.core import GatewayCore
 from gateway.door import MEMORY_NAME, Door
-from levelip.frames.seam import TcpToGateway
+from levelip.frames.seam import TcpToGateway, UdpToGateway
 from levelip.ipc.pipe import Pipe
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.shell import Parts, run_layer
@@ -26,6 +26,7 @@ def build(runtime: Runtime) -> Parts:
     config = GatewayCoreConfig(
         gateway=runtime.config.gateway,
         tcp=tcp,
+        udp=runtime.config.udp,
         ttl=runtime.config.ip.ttl,
         epoch=runtime.epoch,
         owner=os.geteuid(),
@@ -33,8 +34,10 @@ def build(runtime: Runtime) -> Parts:
     )
     core = GatewayCore(config, runtime.rng(), runtime.clock.now())
     door = Door(runtime, f"ipc://{runtime.run.door}/gateway", directory, config.memory_slot * tcp.connections)
-    pipe = Pipe(runtime, "tcp", "tcp-gateway", TcpToGateway, lossless=True)
-    return Parts(core, config, [pipe, door])
+    pipes = [Pipe(runtime, "tcp", "tcp-gateway", TcpToGateway, lossless=True)]
+    if "udp" in runtime.config.stack.layers:
+        pipes.append(Pipe(runtime, "udp", "udp-gateway", UdpToGateway, lossless=True))
+    return Parts(core, config, [*pipes, door])
 
 
 def _allow_descriptors() -> None:

@@ -6,6 +6,7 @@ import errno
 import re
 
 from gateway.calls import MS, Calls
+from gateway.datagrams import Datagrams
 from gateway.relay import Relay
 from gateway.state import Session
 from gateway.table import State
@@ -22,11 +23,12 @@ MEMORY_NAME = re.compile(r"[0-9a-f]{32}")
 class Sessions:
     """The table of clients. `by_peer` is only an index of the state."""
 
-    def __init__(self, work: Work, calls: Calls, relay: Relay) -> None:
+    def __init__(self, work: Work, calls: Calls, relay: Relay, datagrams: Datagrams) -> None:
         self._work = work
         self._state = work.state
         self._calls = calls
         self._relay = relay
+        self._datagrams = datagrams
         self.by_peer: dict[bytes, Session] = {s.known_as: s for s in work.state.sessions.values()}
 
     def hello(self, frame: FromClient, message: Hello) -> None:
@@ -101,7 +103,9 @@ class Sessions:
         for reply in replies:
             self._work.tell(session, reply)
         for number in session.sockets:
-            sock = self._state.sockets[number]
+            sock = self._state.sockets.get(number)
+            if sock is None:
+                continue  # a datagram socket has nothing to say again
             self._relay.resume(sock)
             if sock.state is State.LISTENING:
                 self._work.tell(session, Pending(sock.id, len(sock.queue)))
@@ -154,6 +158,10 @@ class Sessions:
         if forget:
             self._work.to_door.append(ForgetClient(session.known_as))
         for number in list(session.sockets):
+            datagrams = self._state.datagrams.get(number)
+            if datagrams is not None:
+                self._datagrams.end(session, datagrams)
+                continue
             sock = self._state.sockets[number]
             self._calls.end(session, sock, unread=sock.received > sock.consumed)
         del self._state.sessions[session.number]

@@ -75,6 +75,29 @@ class Socket(Struct, kw_only=True):
     mark: int = 0
 
 
+class DatagramSocket(Struct, kw_only=True):
+    """One datagram socket. `call`: the op that udp has to settle, and its request; others wait behind it."""
+
+    id: int
+    session: int
+    proto: int = 17
+    options: dict[str, int] = field(default_factory=dict)
+    so_error: int = 0
+    local_address: bytes = b""
+    local_port: int = 0
+    remote_address: bytes = b""
+    remote_port: int = 0
+    chosen_address: bytes = b""  # by bind(): kept when connect() is dissolved
+    chosen_port: bool = False  # likewise
+    groups: list[bytes] = field(default_factory=list)
+    call: str = ""
+    request: int = 0
+    args: list[bytes | int] = field(default_factory=list)  # of that call: address and port
+    waiting: list[Request] = field(default_factory=list)
+    upto: int = 0  # of the last datagram that the client was told of
+    taken: int = 0  # of the last one that it has taken
+
+
 class Session(Struct, kw_only=True):
     """One client. `peer` is empty while its connection is lost and it may come back with its token; `known_as` is the
     connection that it has or had."""
@@ -96,7 +119,7 @@ class Session(Struct, kw_only=True):
 class Asked(Struct):
     """A question to tcp that is under way."""
 
-    kind: str  # "call" (bind, listen), an option's name, "getpeername", "shutdown"
+    kind: str  # "call" (bind, listen), an option's name, "getpeername", "shutdown"; of udp "datagram", "sendto"
     sock: int
     session: int = 0
     request: int = 0
@@ -117,6 +140,9 @@ class GatewayState(Struct, kw_only=True):
     epoch: int
     sessions: dict[int, Session] = field(default_factory=dict)
     sockets: dict[int, Socket] = field(default_factory=dict)
+    datagrams: dict[int, DatagramSocket] = field(default_factory=dict)
+    udp_epoch: int = 0  # of the last udp that was up
+    udp_up: bool = False
     orphans: dict[int, Orphan] = field(default_factory=dict)
     asked: dict[int, Asked] = field(default_factory=dict)
     pins: dict[str, int] = field(default_factory=dict)  # region → orphans whose bytes lie in it

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.config import GatewayCoreConfig
 from gateway.state import Asked, GatewayState, Session, Socket
 from gateway.table import Input, follow
-from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, Probe
+from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, GatewayToUdp, Probe
 from levelip.rpc.messages import Refused, Reply, ToClient
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
@@ -34,6 +34,7 @@ class Work:
         self.counters: Counter[str] = Counter()
         self.events: list[Event] = []
         self.to_tcp: list[GatewayToTcp] = []
+        self.to_udp: list[GatewayToUdp] = []
         self.to_door: list[ToDoor] = []
 
     # out

@@ -28,9 +28,9 @@ from levelip.tracing.events import Event
 from levelip.tracing.fields import FIELDS, fields_of_view
 from levelip.tracing.view import View, view
 
-Seam = Literal["link", "link-ip", "ip-tcp"]
+Seam = Literal["link", "link-ip", "ip-tcp", "ip-udp"]
 Way = Literal["up", "down", "both"]
-SEAMS: Final = ("link", "link-ip", "ip-tcp")
+SEAMS: Final = ("link", "link-ip", "ip-tcp", "ip-udp")
 WAYS: Final = ("up", "down", "both")
 _MISSING: Final = object()
 HOOK: Final = "_levelip_hooks"
@@ -61,7 +61,7 @@ def frame(
 ) -> Callable[[F], F]:
     """Decorate `hook(packet, context)`: called for each frame that crosses `seam` and matches.
 
-    At `link`, the device, one process sees both ways; at `link-ip` and `ip-tcp` the process into which a frame passes
+    At `link`, the device, one process sees both ways; at the others the process into which a frame passes
     calls the hook, so that what it remembers in `context.state` is of one way. ValueError for a seam or way unknown.
     """
     if seam not in SEAMS:
@@ -250,7 +250,8 @@ class Host(Protocol):
 class Context:
     """What a hook knows besides its packet. One an addon and process, kept when the file is loaded again.
 
-    `process`: "link", "ip", "tcp" or "gateway"; `now`: stack time, ns; `options`: KEY=VALUE of `lvlip addon load`;
+    `process`: "link", "ip", "tcp", "udp" or "gateway"; `now`: stack time, ns; `options`: KEY=VALUE of `lvlip addon
+    load`;
     `state`: yours, kept when the file is loaded again.
     """
 

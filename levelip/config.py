@@ -284,6 +284,17 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = 600
 
 
+class UdpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[udp]: datagrams."""
+
+    sockets: Annotated[int, _count(ge=1, description="datagram sockets at once, at most")] = 16_384
+    receive_buffer: Annotated[int, _size(ge=2304, description="bytes that wait for an application (SO_RCVBUF's default; Linux rmem_default)")] = 212_992
+    receive_buffer_max: Annotated[int, _size(ge=2304, description="most that SO_RCVBUF can ask for (Linux rmem_max)")] = 4_194_304
+    port_first: Annotated[int, Meta(ge=1, le=65_535, description="first ephemeral port (RFC 6056)")] = 32_768
+    port_last: Annotated[int, Meta(ge=1, le=65_535, description="last ephemeral port")] = 60_999
+    queue: Annotated[int, _count(ge=1, description="datagrams that wait for ip, at most; more are dropped")] = 1024
+
+
 class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     """[gateway]: the applications' door."""
 
@@ -336,7 +347,7 @@ class StackConfig(Struct, forbid_unknown_fields=True, kw_only=True):
         int, Meta(ge=0, le=4096, description="MiB of memory a process in which its newest calls are kept for `lvlip record dump`, and for a crash (0: off)")
     ] = 32
     layers: Annotated[list[str], Meta(description="which processes run on this host")] = field(
-        default_factory=lambda: ["link", "ip", "tcp", "gateway"]
+        default_factory=lambda: ["link", "ip", "tcp", "udp", "gateway"]
     )
 
 
@@ -348,5 +359,6 @@ class Config(Struct, forbid_unknown_fields=True, kw_only=True):
     link: LinkConfig = field(default_factory=LinkConfig)
     ip: IpConfig = field(default_factory=IpConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
+    udp: UdpConfig = field(default_factory=UdpConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     ipc: IpcConfig = field(default_factory=IpcConfig)

@@ -33,6 +33,7 @@ _TITLES = {
     "link": "ARP and the device's queue",
     "ip": "addresses, routes, ICMP",
     "tcp": "all of TCP",
+    "udp": "datagrams",
     "gateway": "the applications' door",
     "ipc": "pipes between the processes",
 }

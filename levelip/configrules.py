@@ -10,8 +10,11 @@ from levelip.addressing import BadSetting, addressing
 from levelip.config import CONGESTIONS, Config
 from levelip.wire.addr import parse_interface, parse_ipv4, parse_mac
 
-PROCESSES = ("link", "ip", "tcp", "gateway")
-PIPES = ("link-ip", "ip-link", "ip-tcp", "tcp-ip", "tcp-gateway", "gateway-tcp")
+PROCESSES = ("link", "ip", "tcp", "udp", "gateway")
+PIPES = (
+    "link-ip", "ip-link", "ip-tcp", "tcp-ip", "ip-udp", "udp-ip", "tcp-gateway", "gateway-tcp", "udp-gateway",
+    "gateway-udp",
+)  # fmt: skip
 """FROM-TO; TO binds it."""
 CURVE_KEY_LENGTH = 40
 """Characters of a key in Z85, as `lvlip keygen` writes it (zmq_curve_keypair(3))."""
@@ -22,6 +25,7 @@ _FIXED = {
     "link": {"pool_slots"},
     "ip": {"address", "addresses", "multicast_groups", "igmp_version"},
     "tcp": {"send_ring", "receive_ring", "connections", "congestion"},
+    "udp": {"port_first", "port_last"},
     "gateway": set(),
 }
 """By section: what decides where memory lies, or what connections rest on. Sections that are

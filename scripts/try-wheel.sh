@@ -21,7 +21,7 @@ here=$PWD
 cd "$work"
 venv/bin/lvlip --version
 for arguments in "lvlip --help" "python -m layers.link --help" "python -m layers.ip --help" \
-    "python -m layers.tcp --help" "python -m gateway --help"; do
+    "python -m layers.tcp --help" "python -m layers.udp --help" "python -m gateway --help"; do
     # shellcheck disable=SC2086  # several words
     venv/bin/$arguments >help.txt || { cat help.txt; echo "wheel: $arguments failed" >&2; exit 1; }
     [ -s help.txt ] || { echo "wheel: $arguments says nothing" >&2; exit 1; }

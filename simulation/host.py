@@ -1,4 +1,4 @@
-"""One host in virtual time: the gateway, tcp and ip cores as they run in the processes, wired to each other.
+"""One host in virtual time: the gateway, tcp, udp and ip cores as they run in the processes, wired to each other.
 
 Above the gateway a program speaks its RPC (program.py); below ip whoever made the host plays link: `send` hands a
 packet in, and `on_packet` hears of each that goes out.
@@ -18,7 +18,9 @@ from layers.ip.config import IpCoreConfig
 from layers.ip.core import Core as IpCore
 from layers.tcp.config import TcpCoreConfig
 from layers.tcp.core import TcpCore
-from levelip.config import GatewayConfig, IpConfig, TcpConfig
+from layers.udp.config import UdpCoreConfig
+from layers.udp.core import UdpCore
+from levelip.config import GatewayConfig, IpConfig, TcpConfig, UdpConfig
 from levelip.configfile import keys
 from levelip.frames.core import DEFERRED
 from levelip.frames.packet import BROADCAST, Checksum, LinkState, Packet
@@ -26,18 +28,18 @@ from levelip.frames.seam import Answer, ForClient, FromClient, NeighbourUp
 from levelip.tracing.events import Event
 from simulation.net import MS, Net
 
-SECTIONS = ("ip", "tcp", "gateway")
+SECTIONS = ("ip", "tcp", "udp", "gateway")
 CONNECTIONS = 64  # rings of a host's own region: bounds what one script can hold open
 SETTLE = 2_000 * MS  # ns: so long after its start a gateway takes tcp's answers as final
 MEMORY_DIR = "/simulated"
-TCP = 6  # protocol number
+TCP, UDP = 6, 17  # protocol numbers
 
 
 def setting(name: str, text: str) -> tuple[str, Any]:
     """("tcp.delayed_ack_ms", 0) of a setting's name and value as people write them. ValueError says what is wrong."""
     key = keys().get(name)
     if key is None or key.section not in SECTIONS:
-        raise ValueError(f"there is no setting {name}; a script can set those of [ip], [tcp] and [gateway]")
+        raise ValueError(f"there is no setting {name}; a script can set those of [ip], [tcp], [udp] and [gateway]")
     try:
         return name, key.parse(text)
     except ValueError as error:
@@ -65,6 +67,7 @@ class Host:
         sections["ip"] = {"address": address, "gateway": gateway, **sections["ip"]}
         sections["tcp"].setdefault("connections", CONNECTIONS)
         ip, tcp = IpConfig(**sections["ip"]), TcpConfig(**sections["tcp"])
+        udp = UdpConfig(**sections["udp"])
         door = GatewayConfig(**sections["gateway"])
         self.net = Net()
         self.memory = self.net.memory
@@ -73,7 +76,10 @@ class Host:
         self.on_message: Callable[[Any], None] = lambda _message: None
         node = self.node = self.net.add("host")
         now = self.net.now
-        self.ip = IpCore(IpCoreConfig(ip=ip, epoch=seed, mtu=mtu), random.Random(seed), now)
+        self.ip = IpCore(
+            IpCoreConfig(ip=ip, epoch=seed, mtu=mtu, transports={TCP: "tcp", UDP: "udp"}), random.Random(seed), now
+        )
+        self.udp = UdpCore(UdpCoreConfig(udp=udp, epoch=seed + 3), random.Random(seed + 3), now)
         self.tcp = TcpCore(
             TcpCoreConfig(tcp=tcp, epoch=seed + 1, own_region="own", isn_secret=bytes([seed & 0xFF]) * 32,
                           port_secret=bytes([seed & 0xFF]) * 32, fixed_isn=fixed_isn),
@@ -81,16 +87,20 @@ class Host:
             now,
         )  # fmt: skip
         self.gateway = GatewayCore(
-            GatewayCoreConfig(gateway=door, tcp=tcp, ttl=ip.ttl, epoch=seed + 2, memory_dir=MEMORY_DIR),
+            GatewayCoreConfig(gateway=door, tcp=tcp, udp=udp, ttl=ip.ttl, epoch=seed + 2, memory_dir=MEMORY_DIR),
             random.Random(seed + 2),
             now,
         )
-        self.cores: dict[str, Any] = {"ip": self.ip, "tcp": self.tcp, "gateway": self.gateway}
+        self.cores: dict[str, Any] = {"ip": self.ip, "tcp": self.tcp, "udp": self.udp, "gateway": self.gateway}
         for name, core in self.cores.items():
             core.interest = True
             node.add(name, core)
         node.wire("ip", "link", self._to_link)
         node.wire("ip", "tcp", self.tcp.receive)
+        node.wire("ip", "udp", self.udp.receive)
+        node.wire("udp", "ip", self.ip.receive)
+        node.wire("udp", "gateway", self.gateway.receive)
+        node.wire("gateway", "udp", self.udp.receive)
         node.wire("ip", "control", self._answered)
         node.wire("tcp", "ip", self.ip.receive)
         node.wire("tcp", "gateway", self.gateway.receive)
@@ -98,7 +108,10 @@ class Host:
         node.wire("gateway", "client", self._to_client)
         self.link_state = LinkState(1, "tun0", "tun", True, mtu, gso_max, True)
         self.ip.receive(self.link_state, now)
-        for core, neighbour in ((self.ip, "tcp"), (self.tcp, "gateway"), (self.gateway, "tcp")):
+        for core, neighbour in (
+            (self.ip, "tcp"), (self.ip, "udp"), (self.tcp, "gateway"), (self.udp, "gateway"), (self.gateway, "tcp"),
+            (self.gateway, "udp"),
+        ):  # fmt: skip
             core.receive(NeighbourUp(neighbour, 1), now)
         node.flush(now)
         self.net.advance(now + SETTLE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ["layers.link", "layers.ip", "layers.tcp", "gateway", "levelip.cli"]
+PROGRAMS = ["layers.link", "layers.ip", "layers.tcp", "layers.udp", "gateway", "levelip.cli"]
 """What `python -m` runs."""
 
 pytestmark = pytest.mark.timeout(180)
@@ -111,6 +111,12 @@ def test_imports_come_from_the_wheel(installed: Path) -> None:
     program = "import gateway, layers, levelip; print(levelip.__file__, layers.__file__, gateway.__file__)"
     for path in run(installed, "-c", program).stdout.split():
         assert Path(path).is_relative_to(installed)
+
+
+def test_the_lessons_are_in_the_wheel(installed: Path) -> None:
+    """The guided tour needs no checkout."""
+    said = run(installed, "-m", "levelip.cli", "lesson").stdout
+    assert [line.split()[0] for line in said.splitlines()[:-1]] == [str(number) for number in range(1, 11)]
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

@@ -10,7 +10,7 @@ from levelip.wire.ipv4 import IPV4_MAX_TOTAL_LENGTH
 LOOPBACK_MTU = IPV4_MAX_TOTAL_LENGTH
 """Bytes; Linux's lo has 65,536, which no IPv4 packet can use up."""
 DEFAULT_TRANSPORTS = {6: "tcp"}
-"""Protocol number (IANA) → the neighbour process that speaks it."""
+"""Protocol number (IANA) → the neighbour process that speaks it, where no other is configured."""
 
 
 class IpCoreConfig(Struct, kw_only=True):

@@ -25,18 +25,21 @@ from layers.ip.messages import icmp_arrives, lower_path_mtu, say
 from layers.ip.receiving import fragments_overdue, receive
 from layers.ip.sending import send, send_routes
 from layers.ip.telling import tell
+from layers.ip.transports import groups, refused
 from levelip.addressing import BadSetting
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError, Output, Room
 from levelip.frames.packet import (
     Confirmed,
     Doubt,
+    Groups,
     IcmpError,
     LinkState,
     Local,
     Packet,
     PathMtu,
     Progress,
+    Refused,
     Routes,
     Segment,
     Unreachable,
@@ -45,8 +48,12 @@ from levelip.frames.seam import Answer, NeighbourDown, NeighbourUp
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.wire import icmp
+from levelip.wire.ipv4 import Proto
 
-Frame = Packet | LinkState | Unreachable | Segment | PathMtu | Doubt | Progress | NeighbourUp | NeighbourDown
+Frame = (
+    Packet | LinkState | Unreachable | Segment | PathMtu | Doubt | Progress | Refused | Groups
+    | NeighbourUp | NeighbourDown
+)  # fmt: skip
 _NEEDS_RESTART = {
     "address": "ip.address cannot change while connections use it; set it in level-ip.toml and restart",
     "addresses": "ip.addresses change by `lvlip address add` and `del`",
@@ -77,6 +84,8 @@ class Core:
             Unreachable: self._unreachable,
             PathMtu: self._path_mtu,
             Doubt: self._doubt,
+            Refused: partial(refused, ctx),
+            Groups: partial(groups, ctx),
             Progress: self._progress,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
@@ -298,3 +307,5 @@ class Core:
                 kept.append((port, out))
         ctx.out = kept
         ctx.queued = sum(port == LINK for port, _ in kept)
+        if frame.name == ctx.transports.get(Proto.UDP):
+            groups(ctx, Groups([]), now)  # its sockets are gone, and so are their memberships

@@ -119,6 +119,10 @@ class Memberships:
         self._listed()
         return self._announce(group, now)
 
+    def of(self, user: str) -> set[bytes]:
+        """The groups that `user` has joined."""
+        return {address for address, group in self._groups.items() if user in group.users}
+
     def leave(self, address: bytes, user: str, now: int) -> list[Say] | None:
         """None if `user` had not joined it."""
         group = self._groups.get(address)

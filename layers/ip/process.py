@@ -11,14 +11,21 @@ from levelip.ipc.pipe import Pipe
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.shell import Parts, run_layer
 
+TRANSPORTS = {6: "tcp", 17: "udp"}
+"""Protocol number (IANA) → the process that speaks it."""
+
 
 def build(runtime: Runtime) -> Parts:
     """Core and ports; the core takes the device's MTU from the configuration until link tells it."""
-    config = IpCoreConfig(ip=runtime.config.ip, epoch=runtime.epoch, mtu=runtime.config.device.mtu)
+    layers = runtime.config.stack.layers
+    transports = {number: name for number, name in TRANSPORTS.items() if name == "tcp" or name in layers}
+    config = IpCoreConfig(
+        ip=runtime.config.ip, epoch=runtime.epoch, mtu=runtime.config.device.mtu, transports=transports
+    )
     core = Core(config, runtime.rng(), runtime.clock.now())
     ports = [Pipe(runtime, "link", "link-ip", LinkToIp, lossless=False)]
     for name in sorted(set(config.transports.values())):
-        ports.append(Pipe(runtime, name, "ip-tcp", TransportToIp, lossless=False))
+        ports.append(Pipe(runtime, name, f"ip-{name}", TransportToIp, lossless=False))
     return Parts(core, config, ports)
 
 

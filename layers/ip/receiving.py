@@ -79,8 +79,14 @@ def receive(ctx: Context, packet: Packet, now: int) -> None:
         packet.gso_size,
         bool(header.flags & FLAG_DF),
         BROADCAST if group else 0,
+        _quotable(header, head),
     )
     ctx.out.append((port, segment))
+
+
+def _quotable(header: Ipv4Header, head: bytes) -> bytes:
+    """The IP header goes up to a transport that may refuse the datagram by ICMP; TCP answers with RST instead."""
+    return b"" if header.proto == Proto.TCP else head[: header.ihl * 4]
 
 
 def _options_allow(
@@ -168,6 +174,7 @@ def _fragment(ctx: Context, header: Ipv4Header, body: bytes, payload: Payload, p
         0,
         whole.dont_fragment,
         BROADCAST if group else 0,
+        _quotable(whole, whole.serialize(fill_checksum=True)),
     )
     ctx.out.append((port, segment))
 

@@ -96,6 +96,8 @@ def ss_row(conn: Connection, now: int) -> dict[str, Any]:
         "send_q": max(tx.snd_end - max(tx.snd_una, 0), 0),
         "orphan": conn.orphan,
         "listener": conn.listener,
+        "iss": tx.iss,
+        "irs": rx.irs,
         "congestion": conn.congestion.name,
         "cwnd_bytes": conn.congestion.cwnd,
         "timers": {

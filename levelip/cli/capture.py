@@ -14,9 +14,8 @@ from levelip.cli.comments import Commenter
 from levelip.cli.common import Failure, Stack, StackCommand, interruptible, undisturbed
 from levelip.cli.trace import FILTER_HELP, make_expression, make_filter
 from levelip.debug.filtering import RecordFilter
-from levelip.debug.tap import KIND, PROCESSES, SEAMS, Notice, Record, Request, TapReader, one_side
+from levelip.debug.tap import KIND, PACKET_SEAMS, PROCESSES, Notice, Record, Request, TapReader, one_side
 
-PACKET_SEAMS = SEAMS[:3]
 READ_S = 0.2
 BUFFER = 1 << 20
 _SNAP_SMALL = 128
@@ -55,7 +54,7 @@ def command(
 ) -> None:
     """Capture packets into a pcapng file for Wireshark and tshark.
 
-    Each seam is an interface of the file: link as on the cable; link-ip and ip-tcp as IP packets, their headers
+    Each seam is an interface of the file: link as on the cable; link-ip, ip-tcp and ip-udp as IP packets, their headers
     rebuilt and checksums completed where the stack does that later. Super-segments are kept whole. Events are
     comments on the packet that caused them (Wireshark: frame.comment).
 

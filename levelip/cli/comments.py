@@ -49,6 +49,7 @@ _DESCRIPTIONS = {
     "link": "the device's border",
     "link-ip": "IP packets between link and ip",
     "ip-tcp": "segments between ip and tcp, with an IP header rebuilt",
+    "ip-udp": "datagrams between ip and udp, with an IP header rebuilt",
 }
 
 

@@ -25,7 +25,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-LAYERS = ("link", "ip", "tcp", "gateway")
+LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 
 
 class Failure(click.ClickException):
@@ -89,7 +89,8 @@ class Stack:
 
     def name_flag(self) -> str:
         """What to add to a command that we tell people to type."""
-        return f" --name {self.run.name}" if self.run.name != "level-ip" else ""
+        default = os.environ.get("LEVELIP_NAME") or "level-ip"
+        return f" --name {self.run.name}" if self.run.name != default else ""
 
     def emit(self, data: Any) -> None:
         """One JSON value on a line."""

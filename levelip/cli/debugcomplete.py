@@ -8,7 +8,7 @@ import click
 
 from levelip.cli.common import LAYERS, Stack
 
-_SEAMS = ("link-ip", "ip-tcp", "tcp-gateway", "gateway-client")
+_SEAMS = ("link-ip", "ip-tcp", "ip-udp", "tcp-gateway", "udp-gateway", "gateway-client")
 _WORDS = ("and", "or", "not", "in", "contains", "matches", "event", "reason")
 
 
@@ -24,7 +24,8 @@ def place_names(_context: click.Context, _parameter: click.Parameter, incomplete
 
 def point_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Where packets can be injected."""
-    return _beginning(incomplete, [f"{seam}:{way}" for seam in ("link", "link-ip", "ip-tcp") for way in ("up", "down")])
+    seams = ("link", "link-ip", "ip-tcp", "ip-udp")
+    return _beginning(incomplete, [f"{seam}:{way}" for seam in seams for way in ("up", "down")])
 
 
 def frame_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -9,8 +9,8 @@ import click
 from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
 from levelip.debug.faultspec import BadFault, describe, parse
 
-SEAMS = ("link", "link-ip", "ip-tcp")
-_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp")}
+SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
+_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp"), "ip-udp": ("ip", "udp")}
 """Which processes see a seam: each applies the faults to what it takes in."""
 _COUNTS = ("packets", "lost", "duplicated", "reordered", "corrupted", "overflowed")
 
@@ -19,8 +19,8 @@ _COUNTS = ("packets", "lost", "duplicated", "reordered", "corrupted", "overflowe
 def command() -> None:
     """Lose, delay, repeat or corrupt packets on purpose.
 
-    Faults act on a seam: link (the device), link-ip or ip-tcp; with the same seed the same packets meet the same fate.
-    Super-segments are cut to wire size first.
+    Faults act on a seam: link (the device), link-ip, ip-tcp or ip-udp; with the same seed the same packets meet
+    the same fate. Super-segments are cut to wire size first.
     """
 
 

@@ -1,4 +1,4 @@
-"""Where graphs, xplot files and qlogs take their connection from: a running stack, a capture, or a trace.
+"""Where graphs, xplot files and qlogs take their connection from: a running stack, a capture, a trace, or recordings.
 
 TARGET of these commands is a file if there is one of that name (or it looks like a path), else a connection: its name
 as `lvlip ss` and events show it, an address with port, or a port.
@@ -53,7 +53,7 @@ def source_options(function: F) -> F:
 def take(stack: Stack, target: str, conn: str | None, seconds: float | None) -> Taken:
     """The connection that is meant, with all that is known of it. Failure says what there is instead."""
     path = Path(target)
-    if path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz"):
+    if path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz", ".rec"):
         return _from_file(path, conn)
     if conn is not None:
         raise click.UsageError("--conn chooses from a file; name the connection alone")
@@ -61,9 +61,15 @@ def take(stack: Stack, target: str, conn: str | None, seconds: float | None) -> 
 
 
 def _from_file(path: Path, conn: str | None) -> Taken:
+    from levelip.debug.recorded import means_recordings
     from levelip.tracing.capturefile import CaptureError
     from levelip.tracing.flowfile import open_flows
 
+    try:
+        if means_recordings(path):
+            return _from_recordings(path, conn)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
     try:
         found = open_flows(path)
     except CaptureError as error:
@@ -74,6 +80,34 @@ def _from_file(path: Path, conn: str | None) -> Taken:
         raise Failure(f"{path}: no TCP connection among {found.packets} packets")
     flow = choose(found.model, conn, f"{path} has")
     return Taken(flow, found.model, found.start, path.name, found.kind != "trace")
+
+
+def _from_recordings(path: Path, conn: str | None) -> Taken:
+    from levelip.debug.recorded import files_of, open_all, records
+    from levelip.debug.tap import Notice
+    from levelip.tracing.flow import FlowModel
+    from levelip.tracing.recording import RecordingError
+
+    try:
+        recordings = open_all(files_of(path))
+    except RecordingError as error:
+        raise Failure(str(error)) from None
+    try:
+        told = any(one.head.events for one in recordings)
+        model = FlowModel(infer=not told)
+        for record in records(recordings):
+            if isinstance(record, Notice):
+                click.echo(f"{path}: {record.text}; what came before is used", err=True)
+            else:
+                model.add(record)
+        wall = recordings[0].head.wall_offset
+    finally:
+        for one in recordings:
+            one.close()
+    if not model.flows:
+        raise Failure(f"{path}: no TCP connection in it (a recording of link or gateway alone has none)")
+    flow = choose(model, conn, f"{path} has")
+    return Taken(flow, model, wall + (model.start or 0), path.name, capture=not told)
 
 
 def choose(model: FlowModel, conn: str | None, where: str) -> Flow:

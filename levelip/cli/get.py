@@ -11,7 +11,7 @@ import click
 from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
 from levelip.configfile import Key, keys, literal
 
-OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "gateway": "gateway"}
+OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "udp": "udp", "gateway": "gateway"}
 """Which layer a section belongs to; those that are missing here concern all."""
 
 

@@ -39,7 +39,7 @@ def command(
     start: float | None,
     end: float | None,
 ) -> None:
-    """Draw a connection: of a running stack, while it lasts, or from a capture or trace.
+    """Draw a connection: of a running stack, while it lasts, or from a capture, trace or recording.
 
     sequence is tcptrace's time-sequence graph (segments, ACK line, window line, SACK blocks, what was sent again);
     window shows cwnd, ssthresh, flight and the peer's window; rtt round trips and RTO; ladder each segment and

@@ -15,9 +15,9 @@ from levelip.cli.debugcomplete import place_names
 def command(stack: Stack, where: str | None, force: bool) -> None:
     """Hold the stack: its clock stands, and frames wait before the layers.
 
-    Without an argument all frames are held. With LAYER (link, ip, tcp, gateway) only what enters that layer is, with
-    SEAM (device, link-ip, ip-tcp, tcp-gateway, gateway-client; also as ip-tcp:up) only what passes there; elsewhere
-    frames go on, at the one instant at which the clock stands. A second hold holds more.
+    Without an argument all frames are held. With LAYER (link, ip, tcp, udp, gateway) only what enters that layer is,
+    with SEAM (device, link-ip, ip-tcp, ip-udp, tcp-gateway, udp-gateway, gateway-client; also as ip-tcp:up) only what
+    passes there; elsewhere frames go on, at the one instant at which the clock stands. A second hold holds more.
 
     It stays held until `lvlip continue`, whatever becomes of this terminal.
 

@@ -64,6 +64,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "metrics": ("metrics", "Serve counters and gauges to Prometheus."),
     },
     "Try": {
+        "lesson":  ("lesson", "The guided tour: ten lessons, each in a world of its own."),
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),

@@ -22,7 +22,7 @@ _CONTAINED = (".json", ".qlog")
 def command(
     stack: Stack, target: str, conn: str | None, seconds: float | None, output: str, form: str | None
 ) -> None:
-    """Write a connection as qlog: of a running stack, while it lasts, or from a capture or trace.
+    """Write a connection as qlog: of a running stack, while it lasts, or from a capture, trace or recording.
 
     Packets, states, congestion and recovery figures, timers, and every other decision with its sentence. The schema
     is draft-ietf-quic-qlog-main-schema-14; TCP has no event schema, so the events are named after QUIC's, in the

@@ -108,15 +108,21 @@ def dump(stack: Stack, directory: str, layers: str | None, force: bool) -> None:
     _finish(stack, names)
 
 
+def written(stack: Stack, name: str) -> dict[str, Any]:
+    """Wait until a layer's file is written: {"path", "bytes", "error"}."""
+    deadline = time.monotonic() + WRITE_S
+    while (writing := stack.ask(name, "record.status")["writing"])["busy"]:
+        if time.monotonic() > deadline:
+            raise Failure(f"{name}: {writing['path']} is still being written after {WRITE_S:g} s")
+        time.sleep(_POLL_S)
+    return dict(writing)
+
+
 def _finish(stack: Stack, names: list[str]) -> None:
     """Wait until all is written; what was."""
     failed = []
     for name in names:
-        deadline = time.monotonic() + WRITE_S
-        while (writing := stack.ask(name, "record.status")["writing"])["busy"]:
-            if time.monotonic() > deadline:
-                raise Failure(f"{name}: {writing['path']} is still being written after {WRITE_S:g} s")
-            time.sleep(_POLL_S)
+        writing = written(stack, name)
         if stack.json:
             stack.emit({"layer": name, **writing})
         elif not writing["error"]:

@@ -1,17 +1,33 @@
-"""Where `why`, `paths` and `trace --journey` take their records from: the running stack for a while, or a file."""
+"""Where `why`, `paths` and `trace --journey` take their records from: the running stack for a while, a trace, or
+recordings, also those of the flight recorders, which are written out for that.
+
+A flight recorder keeps no events; the cores make them again, which takes `python -m simulation.replay` (script.py).
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from levelip.cli.common import Failure, Stack
-from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, above, below
+from levelip.debug.facts import fact
+from levelip.debug.recorded import files_of, means_recordings, open_all
+from levelip.debug.recorded import records as recorded_records
+from levelip.debug.streams import connection_name, known
+from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, seams_of
 from levelip.debug.traces import TraceError, live, read_trace
+from levelip.tracing.events import Event
+from levelip.tracing.recording import Recording, RecordingError
+from levelip.wire.addr import format_address
+from levelip.wire.tcp import flags_from_text
 
 
 def source_options(command: Any) -> Any:
@@ -22,8 +38,8 @@ def source_options(command: Any) -> Any:
             help="Listen so long.  [default: until Ctrl-C]",
         ),
         click.option(
-            "--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-            help="Read a file that lvlip trace --json wrote, instead of listening.",
+            "--from", "file", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR",
+            help="Read a file that lvlip trace --json wrote, or recordings (lvlip record), instead of listening.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -32,7 +48,7 @@ def source_options(command: Any) -> Any:
 
 def both_sides() -> dict[str, list[str]]:
     """Every seam, as the process on either side sees it: what tells how long pipes take."""
-    return {name: [below(name), above(name)] for name in PROCESSES}
+    return {name: list(seams_of(name)) for name in PROCESSES}
 
 
 def records(
@@ -49,14 +65,19 @@ def records(
     """
     if file is not None:
         try:
-            yield from read_trace(file)
-        except TraceError as error:
+            for record in recorded(file) if means_recordings(file) else read_trace(file):
+                if not filter_ or _passes(record, filter_):
+                    yield record
+        except (TraceError, RecordingError) as error:
             raise Failure(str(error)) from None
         return
     stack.need_running()
-    reader = TapReader(stack.run, Request(both_sides(), list(PROCESSES), "first128", filter_ or {}))
+    filter_ = {**filter_, "messages": True} if filter_ else {}
+    reader = TapReader(stack.run, Request(both_sides(), list(PROCESSES), "first128", filter_))
     try:
         heard = reader.open()
+        if "tcp" in heard:
+            yield from _open_before(stack)
         until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
         click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
         since = time.monotonic_ns() if whole else 0
@@ -67,3 +88,75 @@ def records(
         reader.close()
         if reader.lost:
             click.echo(f"{sum(reader.lost.values())} left out: they came faster than they could be taken", err=True)
+
+
+def _passes(record: Record | Notice, filter_: dict[str, Any]) -> bool:
+    """The publishers' filter, for a file."""
+    if isinstance(record, Notice) or record[KIND] == "e":
+        return True
+    one = fact(record)
+    if one.seam in ("tcp-gateway", "gateway-client"):
+        return True
+    wanted = flags_from_text(filter_.get("flags", ""))
+    return (
+        ("host" not in filter_ or format_address(filter_["host"]) in (one.src, one.dst))
+        and ("port" not in filter_ or filter_["port"] in (one.sport, one.dport))
+        and filter_.get("proto", one.proto) == one.proto
+        and (not wanted or (one.is_tcp and one.flags & wanted == wanted))
+    )
+
+
+def _open_before(stack: Stack) -> Iterator[Record]:
+    """Which sockets are whose, of connections that are open already."""
+    for row in stack.ask("tcp", "ss")["sockets"]:
+        if row.get("remote_port") and "iss" in row and row["state"] not in ("SYN_SENT", "SYN_RECEIVED"):
+            name = connection_name(row["local"], row["local_port"], row["remote"], row["remote_port"])
+            yield known(time.monotonic_ns(), name, row["sock"], row["iss"], row["irs"])
+
+
+def recorded(path: Path) -> Iterator[Record | Notice]:
+    """Both sides of each seam, from recordings. RecordingError."""
+    recordings = open_all(files_of(path))
+    try:
+        mute = [one for one in recordings if not one.head.events]
+        events, notes = _made_again(mute) if mute else ({}, [])
+        yield from notes
+        yield from recorded_records(recordings, both_sides=True, messages=True, events=events)
+    finally:
+        for one in recordings:
+            one.close()
+
+
+def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[Event]]], list[Notice]]:
+    """The events of recordings that hold none, by a replay, and what it says. Without events if it cannot be run."""
+    paths = [str(one.path) for one in recordings]
+    done = subprocess.run(
+        [sys.executable, "-m", "simulation.replay", "--to-events", "-", *paths], capture_output=True, check=False
+    )
+    begin = min(one.span[0] for one in recordings)
+    if done.returncode:
+        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        return {}, [Notice(begin, f"the decisions are left out, no replay could make them: {said}")]
+    found = msgspec.msgpack.decode(done.stdout, type=list[tuple[str, dict[int, list[Event]], str]])
+    notes = [Notice(begin, f"{process}: decisions left out: {note}") for process, _, note in found if note]
+    return {process: events for process, events, _ in found}, notes
+
+
+def flight(stack: Stack) -> Iterator[Record | Notice]:
+    """What the flight recorders of a running stack hold, written out for this and removed again."""
+    from levelip.cli.record import written
+
+    with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
+        running = stack.need_running()
+        held = [name for name in running if stack.ask(name, "record.status")["flight"]["on"]]
+        if not held:
+            raise Failure("the flight recorders are off: set stack.flight_recorder_mib, or use lvlip record start")
+        for name in held:
+            stack.ask(name, "record.dump", file=str(Path(directory) / f"{name}.rec"), overwrite=False)
+        for name in held:
+            if error := written(stack, name)["error"]:
+                raise Failure(f"{name}: {error}")
+        try:
+            yield from recorded(Path(directory))
+        except RecordingError as error:
+            raise Failure(str(error)) from None

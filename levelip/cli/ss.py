@@ -28,7 +28,8 @@ _TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait"
 
 
 @click.command(cls=StackCommand)
-@click.option("-t", "--tcp", is_flag=True, help="TCP sockets (all that there are, today).")
+@click.option("-t", "--tcp", is_flag=True, help="TCP sockets (as if -u were not given).")
+@click.option("-u", "--udp", is_flag=True, help="UDP sockets; with -t both.")
 @click.option("-i", "--info", is_flag=True, help="TCP's inner figures under each socket.")
 @click.option("-o", "--options", "timers", is_flag=True, help="Timers.")
 @click.option("-l", "--listening", is_flag=True, help="Only listening sockets.")
@@ -39,6 +40,7 @@ _TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait"
 def command(
     stack: Stack,
     tcp: bool,
+    udp: bool,
     info: bool,
     timers: bool,
     listening: bool,
@@ -47,9 +49,18 @@ def command(
     port: int | None,
 ) -> None:
     """Show sockets and TCP's inner figures, as ss does."""
-    del tcp, numeric
-    rows = stack.ask("tcp", "ss")["sockets"]
-    rows = [row for row in rows if _shown(row, listening=listening, everything=everything, port=port)]
+    del numeric
+    rows = []
+    if tcp or not udp:
+        rows = stack.ask("tcp", "ss")["sockets"]
+        rows = [row for row in rows if _shown(row, listening=listening, everything=everything, port=port)]
+    if udp:
+        rows += [
+            row
+            for row in stack.ask("udp", "ss")["sockets"]
+            if _shown_udp(row, listening=listening, everything=everything, port=port)
+        ]
+    netid = tcp and udp
     if stack.json:
         for row in rows:
             stack.emit(row)
@@ -57,6 +68,7 @@ def command(
     lines = columns(
         [
             (
+                *((row.get("netid", "tcp"),) if netid else ()),
                 _STATES.get(row["state"], row["state"]),
                 row.get("recv_q", 0),
                 row.get("send_q", 0),
@@ -66,8 +78,8 @@ def command(
             )
             for row in rows
         ],
-        ("State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", ""),
-        right={1, 2},
+        (*(("Netid",) if netid else ()), "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", ""),
+        right={1 + netid, 2 + netid},
     ).splitlines()
     click.echo(lines[0])
     for line, row in zip(lines[1:], rows, strict=True):
@@ -82,6 +94,13 @@ def _shown(row: dict[str, Any], *, listening: bool, everything: bool, port: int 
     if listening:
         return bool(row["state"] == "LISTEN")
     return everything or row["state"] not in _QUIET
+
+
+def _shown_udp(row: dict[str, Any], *, listening: bool, everything: bool, port: int | None) -> bool:
+    """As ss: without -a those that are connected, with -l those that are not."""
+    if port is not None and port not in (row["local_port"], row["remote_port"]):
+        return False
+    return everything or (row["state"] == "UNCONN") == listening
 
 
 def _any(address: str) -> str:

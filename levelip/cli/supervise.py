@@ -28,7 +28,7 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "268435456",
 }
 """glibc keeps freed memory instead of giving it back and faulting it in again: 6-10 % of throughput (DESIGN 4)."""
-MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "gateway": "gateway"}
+MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "udp": "layers.udp", "gateway": "gateway"}
 STOP_WAIT_S = 5
 """How long a process may take to end after SIGTERM before SIGKILL."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -12,7 +12,7 @@ import click
 from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
-from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, above, below, one_side
+from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
 
 READ_S = 0.2
 BUFFER = 1 << 18
@@ -48,8 +48,8 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
 @click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
 @click.option(
-    "--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-    help="With --journey: read a file that lvlip trace --json wrote.",
+    "--from", "file", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR",
+    help="With --journey: read a file that lvlip trace --json wrote, or recordings.",
 )
 @click.option("--hex", "hexdump", is_flag=True, help="Dump the bytes of each packet.")
 @click.option("-S", "--absolute", is_flag=True, help="Absolute sequence numbers.")
@@ -174,7 +174,7 @@ def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, l
     if not layers:
         chosen = one_side(list(PROCESSES))
     else:
-        chosen = {layer: [below(layer), above(layer)] for layer in layers}
+        chosen = {layer: list(seams_of(layer)) for layer in layers}
     if seams:
         chosen = {name: [one for one in own if one.partition(":")[0] in seams] for name, own in chosen.items()}
     return {name: own for name, own in chosen.items() if own}

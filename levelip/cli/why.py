@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand, interruptible
-from levelip.cli.sources import records, source_options
+from levelip.cli.sources import flight, records, source_options
 
 _ANEW_S = 1.0
 """How often --follow looks at what has come."""
@@ -18,9 +18,11 @@ _ANEW_S = 1.0
 @click.command(cls=StackCommand)
 @click.argument("subject")
 @source_options
+@click.option("--flight", "after", is_flag=True,
+              help="What has happened until now, as far back as the flight recorders of the stack reach.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Tell what is found as soon as it is, and the whole story at the end.")
 @click.pass_obj
-def command(stack: Stack, subject: str, file: Path | None, seconds: float | None, follow: bool) -> None:
+def command(stack: Stack, subject: str, file: Path | None, seconds: float | None, after: bool, follow: bool) -> None:
     """Tell the story of a packet or connection, in sentences, with what went wrong first and by which rule.
 
     SUBJECT is a connection ("10.0.0.2:80>10.0.0.1:4711"), one end of it, an address or a port; or a frame's id, as in
@@ -30,16 +32,20 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
     \b
     lvlip why 80 --seconds 10
     lvlip why 10.0.0.1:4711 --follow
+    lvlip why 80 --flight                          it has happened already
     lvlip trace --json > t.jsonl   and later   lvlip why tcp-3fa21-77 --from t.jsonl
+    lvlip record start DIR         and later   lvlip why 80 --from DIR
     """
     from levelip.debug.collection import Collection
     from levelip.debug.why import Unknown, story_lines, why
 
+    if after and (file is not None or seconds is not None or follow):
+        raise click.UsageError("--flight looks back: it goes without --from, --seconds and --follow")
     collection = Collection()
     told: set[tuple[str, str, int]] = set()
     looked = time.monotonic()
     with interruptible():
-        for record in records(stack, file, seconds):
+        for record in flight(stack) if after else records(stack, file, seconds):
             collection.add(record)
             if follow and file is None and time.monotonic() - looked > _ANEW_S:
                 _tell_new(stack, collection, subject, told)
@@ -101,6 +107,6 @@ def _finding_data(finding: Any) -> dict[str, Any]:
         "first_wrong": {"frame": fact.name, "seam": fact.seam, "text": fact.text()} if fact is not None else None,
         "mono_ns": finding.at,
         "because": finding.because,
-        "rule": finding.kind.rule,
-        "advice": finding.kind.advice,
+        "rule": finding.rule,
+        "advice": finding.advice,
     }

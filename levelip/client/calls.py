@@ -20,6 +20,7 @@ import msgspec
 from levelip.client import control
 from levelip.client.connecting import Caller, Connecting, ignore, make_pair
 from levelip.client.control import Answer, Call
+from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
 from levelip.client.pump import Pair, Pump
@@ -50,6 +51,7 @@ class Calls:
         self.connecting = Connecting(
             session, pump, self.endings, pairs=self.pairs, by_fd=self.by_fd, processes=processes
         )
+        self.datagrams = Datagrams(session, epoll)
         self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
             "bind": self._bind,
             "listen": self._listen,
@@ -70,7 +72,7 @@ class Calls:
     @property
     def idle(self) -> bool:
         """No socket is left."""
-        return not self.pairs and not self.endings.closing
+        return not self.pairs and not self.endings.closing and self.datagrams.idle
 
     # -- calls
 
@@ -78,7 +80,14 @@ class Calls:
         """Carry out one call; its answer goes to the caller, now or later. Takes the descriptors."""
         try:
             if call.op == "socket":
-                self._socket(caller, call)
+                if is_datagram(call):
+                    self.datagrams.open(caller, call)
+                else:
+                    self._socket(caller, call)
+                return
+            datagrams = self.datagrams.pairs.get(call.inode)
+            if datagrams is not None:
+                self.datagrams.call(caller, call, datagrams)
                 return
             pair = self.pairs.get(call.inode)
             if pair is None and call.op == "linger":
@@ -348,6 +357,7 @@ class Calls:
 
     def renew_all(self) -> None:
         """A new gateway: connections are gone, everything else is made again (docs/rpc.md, coming back)."""
+        self.datagrams.renew_all()
         for pair in list(self.endings.closing):
             self.endings.closing.discard(pair)
             for call in pair.linger_calls:
@@ -408,12 +418,15 @@ class Calls:
             request.done(errno.ECONNRESET, {}, "")
         elif request.op == "accept":
             request.done(errno.EAGAIN, {}, "")
+        elif request.op == "sendto":
+            request.done(errno.ENETDOWN, {}, "")
         else:
             self._session.again(request)
 
     def shut(self) -> None:
         """Give the helper's own descriptors back."""
         self.endings.ends.close()
+        self.datagrams.shut()
 
 
 class _Gid:

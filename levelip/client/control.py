@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-MAX_MESSAGE = 65_536  # bytes of one call or answer
+MAX_MESSAGE = 66_560  # bytes of one call or answer: a datagram, and what is said of it
 MAX_FDS = 1  # descriptors that travel with one message
 SOCKET_BUFFER = 1 << 20  # bytes asked for as SO_SNDBUF of both ends of a pair (the kernel caps it at wmem_max)
 

@@ -68,7 +68,10 @@ class Loop:
         """A stream message, or news of a listener."""
         pair = self._calls.by_gid.get(message.sock)
         if pair is None:
-            return  # closed a moment ago
+            datagrams = self._calls.datagrams
+            if message.sock in datagrams.by_gid:
+                datagrams.deliver(datagrams.by_gid[message.sock], message)
+            return  # or closed a moment ago
         kind = type(message)
         if kind is Data:
             if pair.closing:
@@ -110,6 +113,7 @@ class Loop:
         """Until nobody is left to serve."""
         timeout = 0.0
         monitor = self._session.fds[1]
+        datagrams = self._calls.datagrams
         self._session.watch()
         while True:
             try:
@@ -121,6 +125,8 @@ class Loop:
                 pair = self._calls.by_fd.get(fd)
                 if pair is not None:
                     self._pair_event(pair, mask)
+                elif fd in datagrams.by_fd:
+                    datagrams.event(datagrams.by_fd[fd], mask)
                 elif fd == monitor:
                     self._session.watch()
                 elif self._front.owns(fd):
@@ -135,12 +141,13 @@ class Loop:
             now = time.monotonic()
             self._session.expire(now)
             self._broken()
+            datagrams.turn()
             deadlines = [self._calls.endings.sweep(now), self._front.sweep(now)]
             deadlines += [self._pump.settle(now), self._session.next_deadline()]
             self._session.flush()
             if self._over(now):
                 return
-            timeout = 0.0 if self._session.waiting() or self._pump.busy else self._sleep(deadlines)
+            timeout = 0.0 if self._session.waiting() or self._pump.busy or datagrams.busy else self._sleep(deadlines)
 
     def _sleep(self, deadlines: list[float | None]) -> float:
         """Seconds to sleep, -1 for ever."""

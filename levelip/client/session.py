@@ -127,6 +127,20 @@ class Session:
         deadline = time.monotonic() + PATIENCE_S
         self._issue(Outstanding(op, target, args, done, deadline=deadline, internal=internal))
 
+    def ask(self, make: Callable[[int], Any], done: Done) -> None:
+        """Send what `make` makes of a request number; `done` at its Reply, or with ENETDOWN if it cannot go."""
+        if self.state is not State.OPEN:
+            done(errno.ENETDOWN, {}, self.complaint())
+            return
+        self._number += 1
+        self._sent[self._number] = Outstanding("sendto", None, {}, done, deadline=0.0, internal=False)
+        self.outbox.append(make(self._number))
+
+    def tell(self, message: Any) -> None:
+        """Send a message that nobody answers; it is lost while the session is not open."""
+        if self.state is State.OPEN:
+            self.outbox.append(message)
+
     def again(self, request: Outstanding) -> None:
         """Send a request once more, with its old deadline."""
         self._issue(request)

@@ -43,6 +43,11 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
             foreign = not _is_ours(fileno)
         if foreign:
             return std.socket(family, type, proto, fileno)
+        from levelip.client import datagramsocket  # it builds on this module
+
+        datagram = type & 0xF == std.SOCK_DGRAM if fileno is None and type != -1 else False
+        if datagram or (fileno is not None and datagramsocket.is_datagram(fileno)):
+            return super().__new__(datagramsocket.DatagramSocket)
         return super().__new__(cls)
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
@@ -54,7 +59,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
             state, _ = PROGRAM.call("state", os.fstat(fileno).st_ino)
             self._family, self._kind, self._proto = state["kind"]
             self._listening, self._fresh = state["listening"], state["fresh"]
-            super().__init__(std.AF_UNIX, std.SOCK_STREAM, 0, fileno)
+            super().__init__(std.AF_UNIX, self._pair_kind(), 0, fileno)
             return
         self._family = std.AF_INET if family == -1 else int(family)
         kind = std.SOCK_STREAM if type == -1 else int(type)
@@ -62,7 +67,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         self._proto = 0 if proto == -1 else int(proto)
         self._fresh = True
         fd = PROGRAM.new_socket(self._family, self._kind, self._proto)
-        super().__init__(std.AF_UNIX, std.SOCK_STREAM, 0, fd)
+        super().__init__(std.AF_UNIX, self._pair_kind(), 0, fd)
         if kind & std.SOCK_NONBLOCK:
             self.setblocking(False)
 
@@ -73,8 +78,12 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         new._ended = new._listening = new._trying = new._fresh = False
         new._family, new._kind, new._proto = like._family, like._kind, like._proto
         new._lingers = like._lingers
-        std.socket.__init__(new, std.AF_UNIX, std.SOCK_STREAM, 0, fd)
+        std.socket.__init__(new, std.AF_UNIX, new._pair_kind(), 0, fd)
         return new
+
+    def _pair_kind(self) -> int:
+        """What the descriptor is: a pair that keeps the borders of datagrams, or one that does not."""
+        return std.SOCK_SEQPACKET if self._kind & 0xF == std.SOCK_DGRAM else std.SOCK_STREAM
 
     # -- what it is
 
@@ -85,7 +94,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
 
     @property
     def type(self) -> std.SocketKind:
-        """SOCK_STREAM."""
+        """SOCK_STREAM or SOCK_DGRAM."""
         return std.SocketKind(self._kind)
 
     @property
@@ -381,7 +390,7 @@ def _is_ours(fd: int) -> bool:
     """Whether a descriptor is a socket of this program's helper."""
     probe = std.socket(fileno=os.dup(fd))
     with probe:
-        if probe.family != std.AF_UNIX or probe.type != std.SOCK_STREAM:
+        if probe.family != std.AF_UNIX or probe.type not in (std.SOCK_STREAM, std.SOCK_SEQPACKET):
             return False
     try:
         PROGRAM.call("state", os.fstat(fd).st_ino)

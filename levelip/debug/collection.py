@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from levelip.debug.facts import Fact, fact
+from levelip.debug.facts import MESSAGES, Fact, fact
+from levelip.debug.streams import KNOWN, Streams
 from levelip.debug.tap import EVENT_MONO, KIND, PROCESS, SEAMS, Notice, Record, event_of
 from levelip.tracing.events import Event
 
@@ -159,6 +160,7 @@ class Collection:
         self.told: dict[int, list[Told]] = defaultdict(list)  # frame → events about it
         self.of_conn: dict[str, list[Fact]] = defaultdict(list)  # connection → its frames, each once
         self.conn_told: dict[str, list[Told]] = defaultdict(list)  # connection → events that name it
+        self.streams = Streams()  # messages between tcp, gateway and client
         self._conversations: dict[str, Conversation] | None = None
         self.extend(source)
 
@@ -180,6 +182,9 @@ class Collection:
             self._forget()
 
     def _take_event(self, told: Told) -> None:
+        if told.event.kind == KNOWN:
+            self.streams.know(told.event.conn, told.event)
+            return
         self.events.append(told)
         if told.event.frame:
             self.told[told.event.frame].append(told)
@@ -188,6 +193,10 @@ class Collection:
 
     def _take_fact(self, one: Fact) -> None:
         self.facts.append(one)
+        if one.is_tcp and one.conn:
+            self.streams.packet(one)
+        elif one.type in MESSAGES and not one.id:
+            self.streams.message(one)
         if not one.id:
             return
         known = self.by_id[one.id]
@@ -206,6 +215,7 @@ class Collection:
         events = [told for told in self.events if told.mono >= since]
         for index in (self.facts, self.events, self.by_id, self.caused, self.told, self.of_conn, self.conn_told):
             index.clear()
+        self.streams.forget()
         for told in events:
             self._take_event(told)
         for one in facts:

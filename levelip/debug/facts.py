@@ -33,6 +33,13 @@ from levelip.wire.options import TcpOptions, parse_options
 from levelip.wire.tcp import ACK, FIN, RST, SYN, flags_text
 
 TCP, ICMP = 6, 1
+BRINGS = ("Send", "Data")
+"""Messages that bring bytes of a stream."""
+MESSAGES = frozenset({
+    "Connect", "Connected", "Incoming", "Send", "Data", "Consumed", "Eof", "Reset", "Close", "Request", "Reply",
+})  # fmt: skip
+"""Those that a packet leads to, or that lead to one."""
+_TALK = ("tcp-gateway", "gateway-client")
 _TCP = struct.Struct(">HHIIHHHH")
 _NO_OPTIONS = TcpOptions()
 _ETHERNET = 14
@@ -42,6 +49,8 @@ _ETHERNET = 14
 class Fact:
     """One frame at one seam. Addresses are text; `length`: bytes of transport payload (TCP) or behind the IP header.
 
+    Of a message between tcp, gateway and client there are `sock` (0: no such message), and of a stream's `offset` and
+    `length`: which bytes it brings or is about; an Eof's and a Consumed's `offset` is where they end.
     `conn`: as events name it, "10.0.0.2:80>10.0.0.1:4711", our side first; empty where there are no ports.
     """
 
@@ -76,11 +85,27 @@ class Fact:
     arp: ArpPacket | None = None
     icmp: IcmpMessage | None = None
     conn: str = ""
+    sock: int = 0
+    offset: int = 0
 
     @property
     def name(self) -> str:
-        """ "tcp-3fa21-77"."""
-        return format_frame_id(self.id)
+        """ "tcp-3fa21-77"; of a message, which has no id, "Data 0:1448 of socket 5"."""
+        if self.id or not self.sock:
+            return format_frame_id(self.id)
+        op = self.record[FIELDS].get("op", "") if self.type == "Request" else ""
+        what = op or self.type
+        if self.type in BRINGS:
+            what += f" {self.offset}:{self.end}"
+        elif self.type in ("Consumed", "Eof"):
+            what += f" {self.offset}"
+        number = f"{'tcp-' if self.sock >> 62 else ''}{self.sock & 0xFFFF_FFFF}"  # the rest is the epoch
+        return f"{what} of socket {number}"
+
+    @property
+    def end(self) -> int:
+        """Where the bytes of a stream's message end."""
+        return self.offset + self.length
 
     @property
     def is_tcp(self) -> bool:
@@ -142,7 +167,20 @@ def fact(record: Record) -> Fact:
             _transport(one, whole, len(head) + length, 20)
         case "IcmpError":
             _quoted(one, record[FIELDS], head)
+        case _ if seam in _TALK:
+            _message(one, record[FIELDS], length)
     return one
+
+
+def _message(one: Fact, fields: dict[str, Any], length: int) -> None:
+    sock = fields.get("sock", 0)
+    if one.type == "Reply":  # of accept
+        data = fields.get("data")
+        sock = data.get("sock", 0) if isinstance(data, dict) else 0
+    offset = fields.get("offset", fields.get("at", fields.get("upto", 0)))
+    length = fields.get("length", 0) if one.type == "Send" else length
+    if one.type in MESSAGES and all(isinstance(number, int) for number in (sock, offset, length)):
+        one.sock, one.offset, one.length = sock, offset, length
 
 
 @lru_cache(65_536)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from levelip.debug.facts import Fact
+from levelip.tracing.reasons import lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,19 @@ class Finding:
     at: int
     because: list[str] = field(default_factory=list)
     certain: bool = True
+    reason: str = ""
+    """Name of the reason with which it was discarded, if the finding is about that."""
+
+    @property
+    def rule(self) -> str:
+        """The rule that was broken or is at work."""
+        known = lookup(self.reason)
+        return (known.rule or known.sentence) if known is not None else self.kind.rule
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return self.kind.advice.replace("REASON", self.reason) if self.reason else self.kind.advice
 
     @property
     def kind(self) -> Kind:

@@ -2,7 +2,8 @@
 
 A frame gets a new id in each process; its causes bind it to the one before. Those that go the same way are one packet;
 one that goes back (the ACK of a segment) is what it led to. Times are the monotonic clock's, as the taps read it: in a
-process from the record "in" to the record "out", in a pipe from "out" to the next process's "in".
+process from the record "in" to the record "out", in a pipe from "out" to the next process's "in". Above tcp messages
+have no ids: there the way goes on by socket and offset (ends.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from levelip.debug.collection import Collection, Told
+from levelip.debug.ends import downward, upward
 from levelip.debug.facts import Fact
 from levelip.debug.rules.case import ms
 from levelip.debug.tap import Notice, Record
@@ -54,20 +56,27 @@ class Journey:
     led_to: list[tuple[str, Fact]] = field(default_factory=list)
     from_frame: Fact | None = None  # what caused it, where that went another way
     pieces: int = 0
+    taken: Fact | None = None  # the client's word that the application has it
 
     @property
     def first(self) -> Fact:
-        """The first record of it."""
+        """The first record of it as a packet."""
+        return next(fact for hop in self.hops for fact in (hop.came, hop.gone) if fact is not None and fact.id)
+
+    @property
+    def start(self) -> Fact:
+        """The first record of it, which may be a message that brought its bytes."""
         return next(fact for hop in self.hops for fact in (hop.came, hop.gone) if fact is not None)
 
     @property
     def last(self) -> Fact:
+        """The last record of it."""
         return next(fact for hop in reversed(self.hops) for fact in (hop.gone, hop.came) if fact is not None)
 
     @property
     def took(self) -> int:
         """From the first record to the last."""
-        return self.last.mono - self.first.mono
+        return max(0, self.last.mono - self.start.mono)
 
     @property
     def pipes(self) -> list[tuple[str, int | None]]:
@@ -75,7 +84,9 @@ class Journey:
         found: list[tuple[str, int | None]] = []
         for before, after in zip(self.hops, self.hops[1:], strict=False):
             seam = (before.gone or after.came or self.first).seam
-            took = after.entered - before.left if before.left is not None and after.entered is not None else None
+            took = None
+            if before.left is not None and after.entered is not None:
+                took = max(0, after.entered - before.left)  # a recording's clock is read before a round's frames come
             found.append((seam, took))
         return found
 
@@ -93,7 +104,8 @@ class Journey:
             return "sent"
         if self.led_to:
             return "answered" if any(how == "answer" for how, _ in self.led_to) else "acknowledged later"
-        return "taken" if self.hops[-1].process in ("tcp", "gateway") else f"last seen in {self.hops[-1].process}"
+        where = self.hops[-1].process
+        return "taken" if where in ("tcp", "gateway", "client") else f"last seen in {where}"
 
     @property
     def path(self) -> str:
@@ -125,7 +137,32 @@ def journey(collection: Collection, id_: int) -> Journey:
         made.from_frame = known[0] if known else None
     made.began = _began(collection, first, made.from_frame)
     made.led_to = list(_led_to(collection, chain, up))
+    _go_on(collection, made)
     return made
+
+
+def _go_on(collection: Collection, made: Journey) -> None:
+    """The way above tcp, at the end of one upward, before one downward."""
+    hops = made.hops
+    tcp = hops[-1 if made.up else 0]
+    edge = tcp.came if made.up else tcp.gone
+    if tcp.process != "tcp" or edge is None or not edge.is_tcp:
+        return
+    end = upward(collection, edge) if made.up else downward(collection, edge)
+    if end is None:
+        return
+    made.taken = end.taken
+    gateway, client = Hop("gateway"), Hop("client")
+    for one in end.messages:
+        hop = tcp if one.process == "tcp" else gateway
+        if one.direction == "in":
+            hop.entered, hop.came = one.mono, one
+        else:
+            hop.left, hop.gone = one.mono, one
+    edge = gateway.gone if made.up else gateway.came
+    further = [gateway] if gateway.came or gateway.gone else []
+    further += [client] if edge is not None else []
+    made.hops = [*hops, *further] if made.up else [*reversed(further), *hops]
 
 
 def _goes(collection: Collection, id_: int, up: bool) -> bool:
@@ -136,7 +173,7 @@ def _goes(collection: Collection, id_: int, up: bool) -> bool:
 def _hops(collection: Collection, chain: list[int]) -> list[Hop]:
     hops: list[Hop] = []
     for id_ in chain:
-        for one in sorted(collection.by_id[id_], key=lambda fact: fact.mono):
+        for one in sorted(collection.by_id[id_], key=lambda fact: (fact.direction == "in", fact.mono)):
             if not hops or hops[-1].process != one.process:
                 hops.append(Hop(one.process))
             hop = hops[-1]
@@ -277,9 +314,14 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
     lines = [f"{one.first.name} {arrow} {one.first.text()}"]
     if one.began:
         lines.append(f"    {one.began}")
-    start = one.first.mono
+    start = one.start.mono
     for number, hop in enumerate(one.hops):
         at = hop.entered if hop.entered is not None else hop.left
+        if hop.process == "client":
+            lines.append(f"                client   {_client(one)}")
+            if not one.up:
+                lines.append(f"                {arrow} in the pipe {one.pipes[number][0]}")
+            continue
         stay = f"{_us(hop.stay)} in it" if hop.stay is not None else "ends here" if hop.left is None else "starts here"
         where = " → ".join(
             f"{fact.seam} {fact.name}" for fact in (hop.came, hop.gone) if fact is not None
@@ -288,7 +330,8 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
         lines += [f"                {sentence(told.event)}" for told in hop.decisions]
         if number < len(one.hops) - 1:
             seam, took = one.pipes[number]
-            lines.append(f"                {arrow} {_us(took)} in the pipe {seam}")
+            known = f"{_us(took)} in the pipe {seam}" if took is not None else f"in the pipe {seam}"
+            lines.append(f"                {arrow} {known}")
     if one.pieces:
         lines.append(f"    and {one.pieces} more piece{'s' * (one.pieces > 1)} of it")
     for how, fact in one.led_to:
@@ -296,6 +339,14 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
         lines.append(f"    {what} {fact.name} {'↑' if fact.up else '↓'} {_us(fact.mono - start)} after: {fact.text()}")
     lines.append(f"    {one.outcome}, {_us(one.took)} from the first seam to the last")
     return lines
+
+
+def _client(one: Journey) -> str:
+    if not one.up:
+        return "starts here"
+    if one.taken is None:
+        return "ends here"
+    return f"ends here; {one.taken.name}, {_us(one.taken.mono - one.start.mono)} after the start, says that it was read"
 
 
 def journey_data(one: Journey) -> dict[str, object]:
@@ -309,12 +360,15 @@ def journey_data(one: Journey) -> dict[str, object]:
         "path": one.path,
         "outcome": one.outcome,
         "took_ns": one.took,
+        "sock": next((fact.sock for hop in one.hops for fact in (hop.came, hop.gone) if fact and fact.sock), None),
+        "read_ns": one.taken.mono - one.start.mono if one.taken is not None else None,
         "hops": [
             {
                 "process": hop.process,
                 "entered_ns": hop.entered,
                 "left_ns": hop.left,
                 "stay_ns": hop.stay,
+                "messages": [fact.name for fact in (hop.came, hop.gone) if fact is not None and not fact.id],
                 "decisions": [sentence(told.event) for told in hop.decisions],
             }
             for hop in one.hops

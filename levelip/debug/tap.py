@@ -30,8 +30,18 @@ _BATCH = 2000
 _FEW = 500
 _RECEIVE_HWM = 200_000
 
-SEAMS = ("link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client")
-PROCESSES = ("link", "ip", "tcp", "gateway")
+SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp", "tcp-gateway", "udp-gateway", "gateway-client")
+PACKET_SEAMS = SEAMS[:4]
+"""Those where packets pass."""
+PROCESSES = ("link", "ip", "tcp", "udp", "gateway")
+_LOWER = {
+    "link": ("link",), "ip": ("link-ip",), "tcp": ("ip-tcp",), "udp": ("ip-udp",),
+    "gateway": ("tcp-gateway", "udp-gateway"),
+}  # fmt: skip
+_UPPER = {
+    "link": ("link-ip",), "ip": ("ip-tcp", "ip-udp"), "tcp": ("tcp-gateway",), "udp": ("udp-gateway",),
+    "gateway": ("gateway-client",),
+}  # fmt: skip
 
 Record = list[Any]
 # A frame, as the tap bus sends it (docs/tracing.md):
@@ -43,18 +53,33 @@ EVENT_MONO, EVENT = 3, 4
 
 
 def below(process: str) -> str:
-    """The seam on a process's lower side."""
-    return SEAMS[PROCESSES.index(process)]
+    """The seam on a process's lower side; of two, TCP's."""
+    return _LOWER[process][0]
 
 
 def above(process: str) -> str:
-    """The seam on its upper side."""
-    return SEAMS[PROCESSES.index(process) + 1]
+    """The seam on its upper side; of two, TCP's."""
+    return _UPPER[process][0]
+
+
+def lower_seams(process: str) -> tuple[str, ...]:
+    """All on its lower side."""
+    return _LOWER[process]
+
+
+def upper_seams(process: str) -> tuple[str, ...]:
+    """All on its upper side."""
+    return _UPPER[process]
+
+
+def seams_of(process: str) -> tuple[str, ...]:
+    """All seams of a process, the lower ones first."""
+    return _LOWER[process] + _UPPER[process]
 
 
 def goes_up(process: str, seam: str, direction: str) -> bool:
     """Whether a frame went toward the applications."""
-    return (seam == below(process)) == (direction == "in")
+    return (seam in _LOWER[process]) == (direction == "in")
 
 
 @dataclass
@@ -275,7 +300,7 @@ def one_side(processes: Mapping[str, object] | list[str]) -> dict[str, list[str]
         if process not in processes:
             continue
         seams = []
-        for seam in (below(process), above(process)):
+        for seam in seams_of(process):
             seams.append(seam if seam in (SEAMS[0], SEAMS[-1]) else f"{seam}:in")
         chosen[process] = seams
     return chosen

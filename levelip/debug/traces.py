@@ -87,7 +87,7 @@ def _frame(data: dict[str, Any]) -> Record:
     causes = [parse_frame_id(cause) for cause in data["causes"]]
     checksum = int(Checksum[data["checksum"].upper()])
     fields = dict(data["fields"])
-    for name in ("src", "dst", "vnet", "next_hop"):
+    for name in ("src", "dst", "vnet", "next_hop", "address", "local_address", "remote_address", "peer"):
         if isinstance(fields.get(name), str):
             fields[name] = bytes.fromhex(fields[name])
     return [

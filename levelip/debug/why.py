@@ -251,8 +251,8 @@ def story_lines(story: Story) -> list[str]:
             fact = finding.packet
             lines.append(f"    first wrong packet: {fact.name}, {fact.seam} {'↑' if fact.up else '↓'} {fact.text()}")
         lines += [f"    - {reason}" for reason in finding.because]
-        lines.append(f"    rule: {kind.rule}")
-        lines.append(f"    do: {kind.advice}")
+        lines.append(f"    rule: {finding.rule}")
+        lines.append(f"    do: {finding.advice}")
     if story.consequences:
         lines.append("")
         lines += [f"    so followed: {one.kind.title}: {one.says}" for one in story.consequences]

@@ -85,7 +85,8 @@ class Packet(Struct, array_like=True, tag=1):
 class Segment(Struct, array_like=True, tag=2):
     """ip–transport, either way: one transport segment as on the wire is `head` + `payload`.
 
-    Downward `src` may be left empty only where ip shall choose it. `ttl` 0 downward: the default.
+    Downward `src` may be left empty only where ip shall choose it. `ttl` 0 downward: the default. `network` is the IP
+    header that it came with, for a transport whose refusal quotes it (`Refused`); else empty.
     """
 
     id: FrameId
@@ -104,6 +105,7 @@ class Segment(Struct, array_like=True, tag=2):
     gso_size: U16
     dont_fragment: bool = True
     flags: U16 = 0
+    network: Head = b""
 
 
 class LinkState(Struct, array_like=True, tag=3):
@@ -155,6 +157,26 @@ class Doubt(Struct, array_like=True, tag=11):
     """transport → ip: what goes to `dst` has long had no answer (R1 of RFC 9293 3.8.3): is the way there still good?"""
 
     dst: Address
+
+
+class Refused(Struct, array_like=True, tag=14):
+    """transport → ip: nobody takes this datagram; its sender hears so by ICMP if that is allowed (RFC 1122 3.2.2).
+
+    `network` is the IP header that it came with, `head` its first bytes; `flags` as they came (BROADCAST: in silence).
+    """
+
+    id: FrameId
+    icmp_type: U8
+    icmp_code: U8
+    network: Head
+    head: Head
+    flags: U16 = 0
+
+
+class Groups(Struct, array_like=True, tag=15):
+    """transport → ip: the multicast groups that its sockets are in; replaces what was told before."""
+
+    groups: list[Address]
 
 
 class Progress(Struct, array_like=True, tag=12):
@@ -231,4 +253,4 @@ class DeviceState(Struct, array_like=True, tag=8):
 LinkToIp = Packet | LinkState | Unreachable
 IpToLink = Packet | Local | Confirmed
 IpToTransport = Segment | Routes | IcmpError
-TransportToIp = Segment | PathMtu | Doubt | Progress
+TransportToIp = Segment | PathMtu | Doubt | Progress | Refused | Groups

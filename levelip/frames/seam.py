@@ -137,6 +137,95 @@ class Released(Struct, array_like=True, tag=53):
     sock: SocketId
 
 
+# gateway → udp (besides Bind, SetOption and Close)
+
+
+class OpenDatagram(Struct, array_like=True, tag=80):
+    """Make a datagram socket; `proto` 17: UDP. `options` as in SetOption. Nothing is answered."""
+
+    sock: SocketId
+    proto: Port
+    options: dict[str, int] = {}
+
+
+class Associate(Struct, array_like=True, tag=81):
+    """connect(2): datagrams to and from that peer only; an empty address dissolves it (AF_UNSPEC).
+
+    Answered by Result with data "address", "port": the local side, which it chooses if bind() did not.
+    """
+
+    request: int
+    sock: SocketId
+    address: LocalAddress
+    port: Port
+
+
+class SendTo(Struct, array_like=True, tag=82):
+    """One datagram, whole, never in shared memory. No `address`: to the peer. `tos`, `ttl` of -1: the socket's.
+
+    Answered by Result if `request` is not 0 (data "address", "port" where it had to take a local port), errno as
+    sendto(2) would say it.
+    """
+
+    request: int
+    sock: SocketId
+    address: LocalAddress
+    port: Port
+    payload: Payload
+    tos: int = -1
+    ttl: int = -1
+    source: LocalAddress = b""
+
+
+class Took(Struct, array_like=True, tag=83):
+    """The application has taken datagrams of altogether `upto` charged bytes since the socket was made (Datagram)."""
+
+    sock: SocketId
+    upto: Offset
+
+
+class Member(Struct, array_like=True, tag=84):
+    """Join or leave a multicast group (IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP). Answered by Result."""
+
+    request: int
+    sock: SocketId
+    group: LocalAddress
+    join: bool
+
+
+# udp → gateway (besides Result and Released)
+
+
+class Datagram(Struct, array_like=True, tag=85):
+    """One datagram for a socket. `upto`: what the socket was charged so far, this one included (Took gives it back)."""
+
+    sock: SocketId
+    upto: Offset
+    address: LocalAddress
+    port: Port
+    local_address: LocalAddress
+    tos: int
+    ttl: int
+    iface: int
+    payload: Payload
+
+
+class Failed(Struct, array_like=True, tag=86):
+    """An ICMP error about a datagram of this socket: `errno` is what SO_ERROR shows if it is connected."""
+
+    sock: SocketId
+    errno: Errno
+    icmp_type: int
+    icmp_code: int
+    reporter: LocalAddress
+    address: LocalAddress
+    port: Port
+    mtu: int = 0
+    hard: bool = False
+
+
+GatewayToUdp = OpenDatagram | Bind | Associate | SendTo | Took | Member | SetOption | Close
+UdpToGateway = Result | Released | Datagram | Failed
 GatewayToTcp = Bind | Listen | Connect | Taken | SetOption | GetInfo | Close | Urgent | Send | Consumed | Eof | Reset
 TcpToGateway = Result | Connected | Incoming | Released | Urgent | Accepted | Data | Eof | Reset
 

@@ -34,7 +34,7 @@ KEPT = 10_000
 """Frames that one stage keeps back at most."""
 _CHECK_NS = 500_000_000  # how often the files are looked at
 _LOG_LINES = 20
-_TYPES: dict[str, type] = {"link": DeviceFrame, "link-ip": IpPacket, "ip-tcp": Segment}
+_TYPES: dict[str, type] = {"link": DeviceFrame, "link-ip": IpPacket, "ip-tcp": Segment, "ip-udp": Segment}
 _PACKETS = (DeviceFrame, IpPacket, Segment)
 
 Side = tuple[str, str]  # seam, way
@@ -443,9 +443,11 @@ class AddonStage:
         world.count(reasons.ADDON_DROP.counter)
         if isinstance(packet.frame.payload, Place):
             world.memory.free(packet.frame.payload)
+        frame = packet.frame
+        known = frame.causes[0] if self.seam == "link" and frame.causes else frame.id  # on its way out none saw it
         self._addons.tell(
             addon.name,
-            Event(now, "drop", reasons.ADDON_DROP.name, packet.frame.id, packet.view.connection(), {"seam": self.seam}),
+            Event(now, "drop", reasons.ADDON_DROP.name, known, packet.view.connection(), {"seam": self.seam}),
         )
 
 

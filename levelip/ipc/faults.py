@@ -29,7 +29,7 @@ _REORDER_NS = 5_000_000  # how long a packet is held back so that later ones ove
 _ETHERNET = 14
 _PSEUDO_IP = 20
 _TCP = 6
-_SEAMS = ("link", "link-ip", "ip-tcp")
+_SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
 
 Probability = float
 
@@ -61,8 +61,7 @@ class Faults:
         """Which directions of the port's seam this process is responsible for."""
         if port.name == "device":
             return ("up", "down")
-        toward_network = ("device", "link", "ip", "tcp")
-        return ("up",) if port.name in toward_network[: _rank(self._runtime.name)] else ("down",)
+        return ("up",) if _rank(port.name) < _rank(self._runtime.name) else ("down",)
 
     def gate(self, port: Port, way: str, args: dict[str, Any]) -> FaultGate:
         """A gate at a port, replacing the one that was there."""
@@ -90,8 +89,8 @@ class Faults:
 
 
 def _rank(process: str) -> int:
-    """How many of ("device", "link", "ip", "tcp") lie below a process."""
-    return {"link": 1, "ip": 2, "tcp": 3, "gateway": 4}.get(process, 0)
+    """How far it lies from the device; tcp and udp lie side by side."""
+    return {"link": 1, "ip": 2, "tcp": 3, "udp": 3, "gateway": 4, "client": 5}.get(process, 0)
 
 
 class FaultGate:

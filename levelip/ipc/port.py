@@ -13,8 +13,8 @@ UNLIMITED = 1 << 30
 class Port(Protocol):
     """One border. No method blocks; none raises for anything that arrives."""
 
-    name: str  # the core's name for it: "link", "ip", "tcp", "gateway", "device", "client"
-    seam: str  # the seam that it lies on: "link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client"
+    name: str  # the core's name for it: "link", "ip", "tcp", "udp", "gateway", "device", "client"
+    seam: str  # the seam that it lies on: one of levelip.debug.tap.SEAMS
 
     def readable(self) -> list[Pollable]:
         """What to poll for input; empty while input is paused."""

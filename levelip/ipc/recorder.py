@@ -16,7 +16,6 @@ import os
 import platform
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +25,10 @@ import msgspec
 from levelip import __version__
 from levelip.frames.core import ControlError, Core, Output, Room
 from levelip.ipc.recordfile import FileSink, write_whole
+from levelip.ipc.recordring import Ring
+from levelip.tracing import reasons
+from levelip.tracing.callencoder import RECEIVED, flushed, mark_wrong, received_whole
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_OUT, Undo, restore
 from levelip.tracing.recording import END, HEAD, SNAPSHOT, End, Head, Snapshot, calls_block, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
@@ -42,42 +43,6 @@ COMMANDS: Final = ("record.start", "record.stop", "record.dump", "record.status"
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _NO_CUTS: Final[list[Any]] = []
-
-
-class Ring:
-    """The newest blocks, some `limit` bytes of them, from a snapshot on."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.size = 0
-        self._chapters: deque[tuple[list[bytes], list[int]]] = deque()  # blocks, and their size in a list of one
-
-    def chapter(self, snapshot: bytes) -> None:
-        """A new chapter begins; old ones go."""
-        self._chapters.append(([snapshot], [len(snapshot)]))
-        self.size += len(snapshot)
-        self._evict()
-
-    def add(self, block: bytes) -> None:
-        """A block of the newest chapter."""
-        blocks, size = self._chapters[-1]
-        blocks.append(block)
-        size[0] += len(block)
-        self.size += len(block)
-        self._evict()
-
-    def _evict(self) -> None:
-        while self.size > self.limit and len(self._chapters) > 1:
-            self.size -= self._chapters.popleft()[1][0]
-
-    def blocks(self) -> list[bytes]:
-        """All that is kept, in order."""
-        return [block for blocks, _ in self._chapters for block in blocks]
-
-    def clear(self) -> None:
-        """Keep nothing."""
-        self._chapters.clear()
-        self.size = 0
 
 
 class Recorded:
@@ -103,7 +68,7 @@ class Recorded:
         self._last_file = ""  # how the last recording ended
         # the block at work
         self._entries: list[bytes] = []
-        self._size = 0
+        self._size = self._counted = 0  # bytes of its entries, of so many of them
         self._first = 0  # number of its first call
         self._begin = self._now = now  # stack time of its first call, and of the newest one
         # since the last snapshot
@@ -187,21 +152,48 @@ class Recorded:
 
     # the verbs while something is recorded
 
-    def _receive(self, frame: Any, now: int) -> None:
+    def _receiver(self) -> Callable[[Any, int], None]:
+        """receive(), with at hand what it needs for each frame."""
+        core_receive, append = self._core.receive, self._entries.append
+
+        def receive(frame: Any, now: int) -> None:
+            if now != self._now:
+                self._time(now)
+            try:
+                append(RECEIVED[type(frame)](frame, now))
+            except Exception as error:
+                self._lost(error)
+            core_receive(frame, now)
+
+        return receive
+
+    def _verifying_receiver(self) -> Callable[[Any, int], None]:
+        """That of tcp, whose verdict on a checksum is part of the entry."""
+        core_receive, entries, append = self._core.receive, self._entries, self._entries.append
+        counters, key = self._core.counters, reasons.TCP_CHECKSUM.counter
+        wrong = counters.get(key, 0)
+
+        def receive(frame: Any, now: int) -> None:
+            nonlocal wrong
+            if now != self._now:
+                self._time(now)
+            try:
+                append(RECEIVED[type(frame)](frame, now))
+            except Exception as error:
+                self._lost(error)
+            core_receive(frame, now)
+            if key in counters and counters[key] != wrong:
+                wrong = counters[key]
+                if entries:
+                    entries[-1] = mark_wrong(entries[-1])
+
+        return receive
+
+    def _receive_whole(self, frame: Any, now: int) -> None:
         if now != self._now:
             self._time(now)
         try:
-            code, clip = CODES[type(frame)]
-            if clip is None or self._whole or (clipped := clip(frame, KEEP_IN)) is None:
-                data = _encode((1, now, code, frame))
-            else:
-                cuts, undo = clipped
-                try:
-                    data = _encode((1, now, code, frame, cuts))
-                finally:
-                    restore(undo)
-            self._entries.append(data)
-            self._size += len(data)
+            self._entries.append(received_whole(frame, now))
         except Exception as error:
             self._lost(error)
         self._core.receive(frame, now)
@@ -217,23 +209,8 @@ class Recorded:
         except BaseException:
             self._note((3, room, _NO_CUTS))
             raise
-        undo: Undo = []
         try:
-            rows: list[Any] = []
-            whole = self._whole
-            for port, frame in output:
-                code, clip = CODES[type(frame)]
-                if clip is None or whole or (clipped := clip(frame, KEEP_OUT)) is None:
-                    rows.append((port, code, frame, _NO_CUTS))
-                else:
-                    rows.append((port, code, frame, clipped[0]))
-                    undo += clipped[1]
-            try:
-                data = _encode((3, room, rows))
-            finally:
-                restore(undo)
-            self._entries.append(data)
-            self._size += len(data)
+            self._entries.append(flushed(room, output, whole=self._whole))
         except Exception as error:
             self._lost(error)
         return output
@@ -242,12 +219,25 @@ class Recorded:
         events = self._core.events()
         if events:
             self._note((4, events))
-        size = self._size
+        size = self._sized()
         if size >= BLOCK or (size and self._file is not None and self._now - self._begin > FILE_BLOCK_NS):
             self._seal()
             if self._snapshot_due():
                 self._take_snapshot()
         return events
+
+    def _sized(self) -> int:
+        """Bytes in the block at work."""
+        entries = self._entries
+        if self._counted != len(entries):
+            self._size += sum(map(len, entries[self._counted :]))
+            self._counted = len(entries)
+        return self._size
+
+    def _empty(self) -> None:
+        """Begin a block: the list stays the same, since receive() has it at hand."""
+        self._entries.clear()
+        self._size = self._counted = 0
 
     def _time(self, now: int) -> None:
         self._now = now
@@ -261,7 +251,6 @@ class Recorded:
             self._lost(error)
             return
         self._entries.append(data)
-        self._size += len(data)
 
     def _lost(self, error: Exception) -> None:
         """A call cannot be encoded: nothing behind it could be replayed, so all recording ends."""
@@ -271,19 +260,29 @@ class Recorded:
         self._ring = None
         if self._file is not None:
             self._end_file(reason)
-        self._entries, self._size = [], 0
+        self._empty()
         self._plain()
 
     # blocks and snapshots
 
     def _begin_recording(self) -> None:
         """Record from here on."""
-        self._entries, self._size = [], 0
+        self._empty()
         self._take_snapshot()
         if not self.recording:
             return
-        self.receive, self.handle_timer = self._receive, self._handle_timer
+        self._use_receiver()
+        self.handle_timer = self._handle_timer
         self.outgoing, self.events = self._outgoing, self._events
+
+    def _use_receiver(self) -> None:
+        """The receive() that fits what is recorded."""
+        if self._whole:
+            self.receive = self._receive_whole
+        elif self._head.process == "tcp":
+            self.receive = self._verifying_receiver()
+        else:
+            self.receive = self._receiver()
 
     def _seal(self) -> None:
         """Close the block at work."""
@@ -292,7 +291,7 @@ class Recorded:
             return
         block = calls_block(entries, first=self._first, begin=self._begin, end=self._now)
         self._first += len(entries)
-        self._entries, self._size = [], 0
+        self._empty()
         self._begin = self._now
         self._since += len(block)
         if self._ring is not None:
@@ -332,7 +331,7 @@ class Recorded:
         self._failure = reason
         self._ring = None
         if self._file is None:
-            self._entries, self._size = [], 0
+            self._empty()
             self._plain()
 
     # commands
@@ -365,6 +364,7 @@ class Recorded:
         self._set_interest()
         if begun:
             self._take_snapshot()
+            self._use_receiver()
         else:
             self._begin_recording()
         self._log.info("recording into %s", path)
@@ -391,8 +391,10 @@ class Recorded:
         self._events_on = self._whole = False
         self._set_interest()
         if self._ring is None:
-            self._entries, self._size = [], 0
+            self._empty()
             self._plain()
+        else:
+            self._use_receiver()
 
     def _start_dump(self, path: Path, overwrite: bool) -> dict[str, Any]:
         if self._ring is None:
@@ -425,7 +427,7 @@ class Recorded:
             "flight": {
                 "on": self._ring is not None,
                 "limit": self._ring_limit,
-                "bytes": self._ring.size + self._size if self._ring is not None else 0,
+                "bytes": self._ring.size + self._sized() if self._ring is not None else 0,
                 "failure": self._failure,
             },
             "file": {"path": str(file.path), "bytes": file.written, "error": file.error} if file is not None else None,

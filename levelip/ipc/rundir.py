@@ -17,7 +17,7 @@ from pathlib import Path
 
 from levelip.rpc.paths import MAX_SOCKET_PATH, run_root, stack_name
 
-LAYERS = ("link", "ip", "tcp", "gateway")
+LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 _SHM = Path("/dev/shm")
 _SECRET_BYTES = 32
 

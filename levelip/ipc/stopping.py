@@ -29,8 +29,10 @@ from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
 
-_RANK = {"device": 0, "link": 1, "ip": 2, "tcp": 3, "gateway": 4, "client": 5}
-_KINDS: dict[str, Any] = {"link": DeviceFrame, "link-ip": Packet, "ip-tcp": Segment | IcmpError}
+_RANK = {"device": 0, "link": 1, "ip": 2, "tcp": 3, "udp": 3, "gateway": 4, "client": 5}
+_KINDS: dict[str, Any] = {
+    "link": DeviceFrame, "link-ip": Packet, "ip-tcp": Segment | IcmpError, "ip-udp": Segment | IcmpError,
+}  # fmt: skip
 """What may be changed and injected, by seam: packets. Between the others are streams, which lose nothing."""
 _STREAMS = "only packets can be changed; other frames can be held, shown and stepped (streams lose nothing)"
 _ROW_BYTES = 128  # of payload, in a list

@@ -30,11 +30,13 @@ _HEAD_FIELDS = frozenset({"id", "causes", "head", "payload", "checksum", "gso_si
 _ICMP, _TCP, _UDP = 1, 6, 17
 _FIELDS: dict[type, list[str]] = {}  # fields of a type of frame that are told under their names
 _ARRAY = struct.Struct(">BI")  # msgpack's array 32
+_MESSAGES = ("tcp-gateway", "gateway-client")
 _UNCONFIRMED_NS = 30_000_000_000
 
 
 class Filter(msgspec.Struct, forbid_unknown_fields=True):
-    """What a listener wants; an empty field admits everything. `host` is a packed address, `proto` a number."""
+    """What a listener wants; an empty field admits everything. `host` is a packed address, `proto` a number.
+    `messages`: all that pass between tcp, gateway and client, in which there is no such thing, too."""
 
     host: bytes = b""
     port: int = 0
@@ -42,6 +44,7 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True):
     flags: str = (
         ""  # letters of tcpdump's habit, all of which must be set: "S", "F", "R", "P", "A" or ".", "U", "E", "W"
     )
+    messages: bool = False
 
 
 class _Listen(msgspec.Struct, forbid_unknown_fields=True):
@@ -158,7 +161,9 @@ class Tap:
             record: list[Any] | None = None
             for listener in listeners:
                 wants = listener.wants.filter
-                if wants.host or wants.port or wants.proto >= 0 or wants.flags:
+                if (wants.host or wants.port or wants.proto >= 0 or wants.flags) and not (
+                    wants.messages and seam in _MESSAGES
+                ):
                     facts = facts or packet_facts(frame)
                     if not admits(wants, facts):
                         continue

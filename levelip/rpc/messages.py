@@ -7,11 +7,12 @@ sides send stream messages (rpc/stream.py). `Pending` tells of connections that 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Reset, Send, SocketId
+from levelip.rpc.place import Payload
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Offset, Reset, Send, SocketId
 
 VERSION = 1
 
@@ -72,5 +73,60 @@ class Pending(Struct, array_like=True, tag=25):
     count: int
 
 
-ToGateway = Hello | Request | Send | Consumed | Eof | Reset
-ToClient = Welcome | Refused | Reply | Pending | Accepted | Data | Eof | Reset
+Packed = Annotated[bytes, Meta(max_length=16)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Byte = Annotated[int, Meta(ge=-1, le=255)]
+
+
+class SendDatagram(Struct, array_like=True, tag=26):
+    """One datagram. Without `address`: to the peer of connect. With a `request` it is answered by a Reply, as sendto(2)
+    would be; with 0 a failure is counted and no more. `tos`, `ttl` -1: the socket's own.
+    `source`: one of our addresses, if not the usual one (IP_PKTINFO)."""
+
+    sock: SocketId
+    address: Packed
+    port: Port
+    payload: Payload
+    request: int = 0
+    tos: Byte = -1
+    ttl: Byte = -1
+    source: Packed = b""
+
+
+class DatagramIn(Struct, array_like=True, tag=28):
+    """One datagram for the socket, and what recvmsg(2) tells of it. `upto` is for TookDatagrams."""
+
+    sock: SocketId
+    upto: Offset
+    address: Packed
+    port: Port
+    local_address: Packed
+    tos: Byte
+    ttl: Byte
+    iface: int
+    payload: Payload
+
+
+class TookDatagrams(Struct, array_like=True, tag=29):
+    """The application has taken all datagrams up to the one with this `upto`: there is room for more."""
+
+    sock: SocketId
+    upto: Offset
+
+
+class DatagramError(Struct, array_like=True, tag=30):
+    """An ICMP error about a datagram to `address`. SO_ERROR has `errno` if the socket is connected; with IP_RECVERR the
+    rest belongs into the error queue."""
+
+    sock: SocketId
+    errno: Errno
+    icmp_type: int
+    icmp_code: int
+    reporter: Packed
+    address: Packed
+    port: Port
+    mtu: int = 0
+
+
+ToGateway = Hello | Request | Send | Consumed | Eof | Reset | SendDatagram | TookDatagrams
+ToClient = Welcome | Refused | Reply | Pending | Accepted | Data | Eof | Reset | DatagramIn | DatagramError

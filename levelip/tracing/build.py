@@ -35,7 +35,7 @@ from levelip.wire.tcp import pack_tcp
 from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
 from levelip.wire.vnet import COMPLETE
 
-PACKET_SEAMS = ("link", "link-ip", "ip-tcp")
+PACKET_SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
 TTL = 64
 """Of packets that do not say theirs (RFC 1700; Linux)."""
 WINDOW = 65_535

@@ -61,7 +61,8 @@ _TOKEN = re.compile(
     | (?P<octets>[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2})+(?![\w:]))
     | (?P<number>0[xX][0-9A-Fa-f]+|0[bB][01]+|0[oO][0-7]+|\d+\.\d+(?![.\w])|\d+)
     | (?P<text>[rR]?"(?:\\.|[^"\\])*")
-    | (?P<name>(?:link-ip|ip-tcp|tcp-gateway|gateway-client)(?![\w.])|[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)
+    | (?P<name>(?:link-ip|ip-tcp|ip-udp|tcp-gateway|udp-gateway|gateway-client)(?![\w.])
+      |[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)
     | (?P<sign>\.\.|===|==|!=|~=|<=|>=|&&|\|\||[<>!&+*/%(){},\[\]~-])
     """,
     re.VERBOSE,

@@ -23,7 +23,7 @@ from levelip.tracing.view import Read, View, checksum_state, gso_size, view
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, flags_text
 
-SEAMS = ("link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client")
+SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp", "tcp-gateway", "udp-gateway", "gateway-client")
 DIRECTIONS = ("up", "down")
 _N, _F, _A, _M, _B, _T = Kind.NUMBER, Kind.FLAG, Kind.IPV4, Kind.MAC, Kind.BYTES, Kind.TEXT
 

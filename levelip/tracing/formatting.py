@@ -333,8 +333,24 @@ def _route(data: _Taken) -> str:
     return f"the transports know {data('routes')} routes" if "routes" in data else ""
 
 
+def _datagram(data: _Taken) -> str:
+    return f"{data('length')} bytes from {data('src')}:{data('port', '?')}" if "length" in data else ""
+
+
+def _send(data: _Taken) -> str:
+    if "errno" not in data:
+        return ""
+    error = data("errno")
+    return f"a datagram to {data('dst', '?')}:{data('port', '?')} is refused: {errno.errorcode.get(error, error)}"
+
+
 def _icmp(data: _Taken) -> str:
-    return f"ICMP {data('name')}" if "name" in data else ""
+    if "name" in data:
+        return f"ICMP {data('name')}"
+    if "type" not in data or "errno" not in data:
+        return ""
+    error = data("errno")
+    return f"ICMP type {data('type')} code {data('code', '?')}: {errno.errorcode.get(error, error)}"
 
 
 def _client(data: _Taken) -> str:
@@ -390,6 +406,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "client": _client,
     "conflict": _conflict,
     "cwnd": _cwnd,
+    "datagram": _datagram,
     "device": _device,
     "dsack": _dsack,
     "ecn": _ecn,
@@ -415,6 +432,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "route": _route,
     "rto": _rto,
     "rtt": _rtt,
+    "send": _send,
     "socket": _socket,
     "state": _state,
     "syn_cookie": _syn_cookie,

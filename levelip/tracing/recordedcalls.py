@@ -2,8 +2,9 @@
 
 An entry is a msgpack array whose first element is its kind. Frames are arrays as on the pipes, with a code of this
 module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`CODES`): its
-first bytes stay, and, where a core will verify it, the ones' complement sum of the rest, so that `lengthen` makes a
-payload of the same length and checksum. TCP's bytes are verified, and stored or passed on unread; no core reads more.
+first bytes stay, and, where a core will verify it, the verdict or the ones' complement sum of the rest, so that
+`lengthen` makes a payload of the same length for which the verdict is the same. TCP's bytes are verified, and stored
+or passed on unread; no core reads more.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from msgspec import Raw, Struct
 from levelip.frames import packet, seam
 from levelip.rpc import stream
 from levelip.tracing.events import Event
-from levelip.wire.checksum import ones_sum
+from levelip.wire.checksum import internet_checksum, ones_sum, pseudo_header_sum
 
 KEEP_IN: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
 KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front
 KEEP_STREAM: Final = 128  # bytes of a stream's payload
+MAX_PAYLOAD: Final = 64 << 20  # bytes: no pipe carries more at once
+_CUTTABLE: Final = ("head", "payload", "message.payload")
 
 FRAMES: Final[tuple[type, ...]] = (
     packet.Packet, packet.Segment, packet.LinkState, packet.Unreachable, packet.Local, packet.PathMtu, packet.Doubt,
@@ -31,11 +34,16 @@ FRAMES: Final[tuple[type, ...]] = (
     seam.NeighbourUp, seam.NeighbourDown, seam.Store, seam.StoreFailed, seam.Answer, seam.FromClient, seam.ClientLost,
     seam.ForClient, seam.ForgetClient, seam.ForgetMemory, seam.Probe,
     stream.Send, stream.Accepted, stream.Data, stream.Consumed, stream.Eof, stream.Reset,
-    packet.Progress, packet.Confirmed,
+    packet.Progress, packet.Confirmed, packet.Refused, packet.Groups,
+    seam.OpenDatagram, seam.Associate, seam.SendTo, seam.Took, seam.Member, seam.Datagram, seam.Failed,
 )  # fmt: skip
 """A frame's code is its place here plus one: part of the format, so new ones go to the end."""
 
-Cut = tuple[str, int, int]  # field ("head", "payload", "message.payload"), whole length, sum of what was cut
+Cut = tuple[str, int, int]
+"""Field ("head", "payload", "message.payload"), whole length, and the ones' complement sum of what was cut or, of a TCP
+segment that tcp verified, RIGHT or WRONG (since format 2)."""
+RIGHT: Final = -1  # its checksum was right, or nobody asked
+WRONG: Final = -2
 
 
 class Received(Struct, array_like=True, tag=1):
@@ -98,17 +106,24 @@ _FRAME_DECODERS: Final[list[msgspec.msgpack.Decoder[Any]]] = [msgspec.msgpack.De
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
+class DamagedFrame(ValueError):
+    """What is no frame, or a cut that fits none; the text says why."""
+
+
 def decode_entries(body: bytes) -> list[Entry]:
     """The entries of a block. Raises msgspec.DecodeError (a ValueError) for anything else."""
     return _DECODER.decode(body)
 
 
 def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:
-    """A frame that a core can be given: payloads that were cut are as long as they were. ValueError if it is none."""
+    """A frame that a core can be given: payloads that were cut are as long as they were. DamagedFrame if it is none."""
     if not 1 <= code <= len(FRAMES):
-        raise ValueError(f"a frame of code {code}, of a newer Level-IP")
-    frame = _FRAME_DECODERS[code - 1].decode(raw)
-    return lengthen(frame, cuts) if cuts else frame
+        raise DamagedFrame(f"a frame of code {code}, of a newer Level-IP")
+    try:
+        frame = _FRAME_DECODERS[code - 1].decode(raw)
+        return lengthen(frame, cuts) if cuts else frame
+    except (ValueError, RecursionError) as error:
+        raise DamagedFrame(f"a {FRAMES[code - 1].__name__} that makes no sense: {error}") from None
 
 
 # cutting: frames are shortened in place and restored once they are encoded, since a copy of one costs three times that
@@ -124,21 +139,18 @@ def restore(undo: Undo) -> None:
         setattr(holder, name, data)
 
 
-def _is_plain_tcp(data: bytes, at: int) -> bool:
+def is_plain_tcp(data: bytes, at: int) -> bool:
     """Whether an IPv4 packet for TCP begins here: not ICMP or IGMP, which ip reads whole, and no fragment."""
-    return (
-        len(data) >= at + 20
-        and data[at] >> 4 == 4
-        and data[at + 9] == 6
-        and not (data[at + 6] & 0x3F or data[at + 7])
-    )
+    if len(data) < at + 20 or data[at] >> 4 != 4 or data[at + 9] != 6:
+        return False
+    return not (data[at + 6] & 0x3F or data[at + 7])
 
 
 def _clip_packet(frame: Any, at: int, keep: int) -> tuple[list[Cut], Undo] | None:
     """`at`: where the IP header begins. Neither link nor ip reads what is cut of a TCP packet: no sum is needed."""
     head, payload = frame.head, frame.payload
     long = type(payload) is bytes and len(payload) > keep + 2
-    if not (len(head) > keep + 2 or long) or not _is_plain_tcp(head, at):
+    if not (len(head) > keep + 2 or long) or not is_plain_tcp(head, at):
         return None
     cuts: list[Cut] = []
     undo: Undo = []
@@ -209,14 +221,29 @@ CODES: Final[dict[type, tuple[int, Clip | None]]] = {
 `restore` undoes it."""
 
 
+def _sum_for(frame: Any, name: str, zeros: bytes, verdict: int) -> int:
+    """What has to stand where a segment was cut, so that its checksum comes out right, or wrong. What lies before a cut
+    has an even length where tcp verifies it."""
+    if type(frame) is not packet.Segment or type(frame.payload) is not bytes:
+        raise DamagedFrame(f"a verdict on a {type(frame).__name__}")
+    data = zeros + frame.payload if name == "head" else frame.head + zeros
+    right = internet_checksum(data, pseudo_header_sum(frame.src, frame.dst, frame.proto, len(data)))
+    return right if verdict == RIGHT else right ^ 1
+
+
 def lengthen(frame: Any, cuts: list[Cut]) -> Any:
     """A frame with payloads of the length and ones' complement sum that they had before they were cut."""
     changes: dict[str, Any] = {}
     for name, length, total in cuts:
         outer, _, inner = name.rpartition(".")
-        holder = getattr(frame, outer) if outer else frame
-        kept: bytes = getattr(holder, inner)
-        whole = kept + total.to_bytes(2, "big") + bytes(max(0, length - len(kept) - 2))
+        holder: Any = getattr(frame, outer, None) if outer else frame
+        kept = getattr(holder, inner, None) if name in _CUTTABLE else None
+        if type(kept) is not bytes or not (len(kept) + 2 <= length <= MAX_PAYLOAD and WRONG <= total <= 0xFFFF):
+            raise DamagedFrame(f"{type(frame).__name__}.{name[:40]} cannot be {length} bytes long, of sum {total}")
+        rest = bytes(length - len(kept) - 2)
+        if total < 0:
+            total = _sum_for(frame, name, kept + bytes(2) + rest, total)
+        whole = kept + total.to_bytes(2, "big") + rest
         if outer:
             changes[outer] = msgspec.structs.replace(holder, **{inner: whole})
         else:

@@ -33,7 +33,8 @@ from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE: Final = (1, 2)  # 2 says of a cut segment whether its checksum was right, where 1 had sums
 HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
 
 _START: Final = struct.Struct("<8sH")
@@ -143,8 +144,9 @@ class Recording:
         if len(start) < _START.size:
             raise RecordingError(f"{self.path} was torn before anything was recorded in it")
         version = _START.unpack(start)[1]
-        if version != VERSION:
-            raise RecordingError(f"{self.path} is a recording of format {version}; this lvlip reads {VERSION}")
+        if version not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise RecordingError(f"{self.path} is a recording of format {version}; this lvlip reads {known}")
         size = os.fstat(self._file.fileno()).st_size
         self.torn = ""
         self.snapshots: list[Block] = []
@@ -216,7 +218,7 @@ class Recording:
     def _decode(self, block: Block, kind: type[Any]) -> Any:
         try:
             return msgspec.msgpack.decode(self._body(block), type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # DecodeError and UnicodeDecodeError are ValueErrors
             raise RecordingError(f"{self.path}: the block at byte {block.offset} makes no sense: {error}") from None
 
     def __len__(self) -> int:
@@ -234,7 +236,7 @@ class Recording:
             block = self.blocks[index]
             try:
                 found = decode_entries(self._body(block))
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # DecodeError and UnicodeDecodeError are ValueErrors
                 raise RecordingError(f"{self.path}: calls from {block.first} on make no sense: {error}") from None
             if len(found) != block.calls:
                 raise RecordingError(f"{self.path}: a block says {block.calls} calls and holds {len(found)}")

@@ -6,10 +6,11 @@ import io
 import tempfile
 from pathlib import Path
 
+from levelip.debug.recorded import SUFFIX, files_of, is_recording
 from levelip.tracing.reasons import all_reasons
 from levelip.web.capture import Capture
 from levelip.web.live import Live
-from levelip.web.recorded import SUFFIX, Recorded, files_of, is_recording
+from levelip.web.recorded import Recorded
 from levelip.web.source import Source
 
 MAX_FILES = 4

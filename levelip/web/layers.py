@@ -21,7 +21,7 @@ from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
 TIMEOUT_S = 0.6
-FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp")}
+FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp"), "ip-udp": ("ip", "udp")}
 """Which processes see a seam: each applies the faults to what it takes in."""
 _SS_SHARE = 0.02
 """At most this share of the time goes into asking for sockets: with thousands of them, ask more rarely."""
@@ -45,6 +45,8 @@ SEAM_COUNTERS: dict[str, dict[str, tuple[str, str]]] = {
     "tcp-gateway": {
         "up_bytes": ("gateway", "stream_bytes_in"), "down_bytes": ("gateway", "stream_bytes_out"),
     },
+    "ip-udp": {"up_packets": ("udp", "datagrams_in"), "down_packets": ("udp", "datagrams_out")},
+    "udp-gateway": {"up_packets": ("udp", "datagrams_delivered"), "down_packets": ("udp", "datagrams_out")},
     "gateway-client": {"calls": ("gateway", "calls")},
 }  # fmt: skip
 """Which counters tell what crossed a seam: (process, counter). ip-tcp counts payload bytes."""

@@ -7,18 +7,23 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
+from levelip.configfile import ConfigError
 from levelip.tracing.expressionparser import ExpressionError
+from levelip.tracing.recordedcalls import DamagedFrame
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.replay.cutting import write_private
 from simulation.replay.export import test_name, to_script, to_test
+from simulation.replay.made import made_events
 from simulation.replay.places import NoSuchPlace, find_place
 from simulation.replay.player import Player, Step
 from simulation.replay.prompt import prompt
 from simulation.replay.report import divergence_data, divergence_text, open_recordings, summary
 from simulation.replay.session import Session
+from simulation.replay.trust import use_config
 from simulation.script.record import RecordError
 
 FAILED, WRONG = 1, 2
@@ -27,7 +32,8 @@ FAILED, WRONG = 1, 2
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR...",
                 type=click.Path(exists=True, path_type=Path))  # fmt: skip
-@click.option("--layer", type=click.Choice(["link", "ip", "tcp", "gateway"]), help="Of a directory, only this layer's.")
+@click.option("--layer", type=click.Choice(["link", "ip", "tcp", "udp", "gateway"]),
+              help="Of a directory, only this layer's.")  # fmt: skip
 @click.option("-i", "--interactive", is_flag=True, help="A prompt: next, back, goto, state, diff, whatif, help.")
 @click.option("--goto", "place", metavar="PLACE",
               help="Go there first: #123 (a call), 1.5 or 20ms (a time), tcp-3fa21-77 (a frame), start, end, or an "
@@ -37,8 +43,8 @@ FAILED, WRONG = 1, 2
 @click.option("-x", "--commands", "script", type=click.File("r"), metavar="FILE",
               help="Carry out the commands of a file, one a line; # begins a comment, - is stdin.")  # fmt: skip
 @click.option("--what-if", "whatif", metavar="CHANGE",
-              help="What the layer would have done had the next packet been lost (drop) or another (edit FIELD=VALUE "
-              "...); then silence or then recorded, for TIME.")  # fmt: skip
+              help="What the stack (or, alone, the layer) would have done had the next packet been lost (drop) or "
+              "another (edit FIELD=VALUE ...); then silence or then recorded, for TIME.")  # fmt: skip
 @click.option("--to-script", "script_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a packet script of a connection (of a recording of ip or tcp).")  # fmt: skip
 @click.option("--port", type=click.IntRange(1, 65_535), default=None, help="Which connection, for --to-script.")
@@ -46,11 +52,18 @@ FAILED, WRONG = 1, 2
               help="Write a pytest file that runs the calls again.")  # fmt: skip
 @click.option("--from", "begin", metavar="PLACE", help="Where the test begins.  [default: --goto, or the start]")
 @click.option("--to", "stop", metavar="PLACE", help="Where it ends.  [default: the end]")
+@click.option("--to-events", "events_file", type=click.File("wb"), metavar="FILE",
+              help="Write the events that the replay makes, msgpack, - is standard output; lvlip why --flight reads "
+              "them.")  # fmt: skip
+@click.option("--config", "config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="Your configuration: a congestion control of one's own is imported only if it names it.  [default: "
+              "LEVELIP_CONFIG]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON, one value a line.")
 def cli(
     paths: tuple[Path, ...], layer: str | None, interactive: bool, place: str | None, commands: tuple[str, ...],
     script: Iterable[str] | None, whatif: str | None, script_file: Path | None, port: int | None,
-    test_file: Path | None, begin: str | None, stop: str | None, as_json: bool,
+    test_file: Path | None, begin: str | None, stop: str | None, events_file: BinaryIO | None, config: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Run recordings again, in virtual time and without the stack, and hold every frame and event against them.
 
@@ -63,6 +76,8 @@ def cli(
     lvlip replay DIR --goto 'event retransmit' -e diff -e 'state cwnd'
     lvlip replay DIR --goto 1.2 --what-if 'edit tcp.window_size_value=0 then silence for 5s'
     """
+    if config is not None:
+        use_config(config)
     recordings = [one for one in open_recordings(list(paths)) if layer in (None, one.head.process)]
     if not recordings:
         raise RecordingError(f"there is no recording of {layer} in {', '.join(map(str, paths))}")
@@ -71,9 +86,12 @@ def cli(
         click.echo(f"{script_file}: run it with: lvlip script run {script_file}", err=True)
     if test_file is not None:
         _write_test(_one(recordings, "tcp"), test_file, begin or place, stop)
+    if events_file is not None:
+        events_file.write(made_events(recordings))
+        return
     lines = [f"goto {place}"] if place else []
-    lines += [f"whatif {whatif}"] if whatif else []
     lines += [*commands, *(script or ())]
+    lines += [f"whatif {whatif}"] if whatif else []  # from where the others led
     if lines or interactive:
         sys.exit(_look_around(recordings, lines, interactive, as_json))
     if script_file is None and test_file is None:
@@ -155,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (RecordingError, RecordError, NoSuchPlace, ExpressionError) as error:
+    except (RecordingError, RecordError, NoSuchPlace, ExpressionError, DamagedFrame, ConfigError) as error:
         click.echo(f"lvlip replay: {error}", err=True)
         return WRONG
     except OSError as error:

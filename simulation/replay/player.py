@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
+from levelip.configfile import ConfigError
 from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import (
     Asked,
+    DamagedFrame,
     Entry,
     Flushed,
     Interest,
@@ -37,6 +39,7 @@ from simulation.replay.compare import (
     short,
 )
 from simulation.replay.layers import restore
+from simulation.replay.trust import check_setting
 
 CHECKPOINT_S: Final = 0.1  # of running between snapshots of our own; more if they take longer than a tenth of it
 CHECKPOINTS: Final = 64
@@ -109,6 +112,10 @@ class Player:
         self.at += 1
         try:
             self._call(step)
+        except DamagedFrame as error:
+            raise RecordingError(f"{self.recording.path}: call {number}: {error}") from None
+        except (RecordingError, ConfigError):
+            raise
         except Exception as error:
             step.error = error
             self._raised(step)
@@ -139,6 +146,7 @@ class Player:
                 self._compare_error(step, error, lambda: core.control(token, name, args, now))
             case SetTo(now, key, value, error):
                 self.now = now
+                check_setting(self.process, key, value)
                 self._compare_error(step, error, lambda: core.set(key, value, now))
             case Interest(on):
                 self._listened = on

@@ -163,7 +163,7 @@ def _listed(title: str, changes: list[tuple[str, Any, Any]]) -> list[str]:
 
 def open_recordings(paths: list[Any]) -> list[Recording]:
     """The files named, and of each directory all .rec files in it; the lowest layer first. RecordingError."""
-    order = {"link": 0, "ip": 1, "tcp": 2, "gateway": 3}
+    order = {"link": 0, "ip": 1, "tcp": 2, "udp": 3, "gateway": 4}
     files = []
     for path in paths:
         inside = sorted(path.glob("*.rec")) if path.is_dir() else [path]

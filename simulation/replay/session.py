@@ -7,20 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from levelip.cli.common import plain
+from levelip.configfile import ConfigError
 from levelip.frames.core import ControlError
 from levelip.tracing.expression import compile_expression
 from levelip.tracing.expressionparser import ExpressionError
+from levelip.tracing.recordedcalls import DamagedFrame
 from levelip.tracing.recording import Recording, RecordingError
+from simulation.net import NeverAtRest
+from simulation.replay.closedloop import LAYERS
 from simulation.replay.compare import change_lines, differences, flatten, plain_state, short
 from simulation.replay.layers import where_in, where_out
 from simulation.replay.places import NoSuchPlace, find_place, frames_of, is_expression, matches, search_back, wall_text
 from simulation.replay.player import Player, Step
 from simulation.replay.report import divergence_data, divergence_text
+from simulation.replay.stackwhatif import what_if_stack, whole_stack
 from simulation.replay.text import call_text, event_text, frame_text, out_lines, time_text
-from simulation.replay.whatif import BadChange, parse_change, what_if
+from simulation.replay.whatif import BadChange, Change, Result, parse_change, what_if
 
 MAX_SHOWN = 200  # calls that one command shows
-_TROUBLE = (NoSuchPlace, ExpressionError, RecordingError, BadChange, ControlError)
+_TROUBLE = (
+    NoSuchPlace, ExpressionError, RecordingError, DamagedFrame, ConfigError, BadChange, ControlError, NeverAtRest,
+)  # fmt: skip
 _HIDDEN = ("rng", "events", "interest")
 _DERIVED = ("ports.table", "ports.by_socket", "timers.heap")  # say for programs what other rows say for people
 
@@ -276,10 +283,22 @@ class Session:
 
     def whatif(self, rest: str) -> Answer:
         """whatif CHANGE        the next packet from here is lost (drop) or another (edit FIELD=VALUE ...): what the
-                                layer does then, beside what it did. "then silence": nothing more comes, instead of
-                                what came in the recording; "for 5s": so long"""
-        result = what_if(self.player, parse_change(rest))
+                                stack does then, if gateway, tcp and ip were recorded; else, or with "alone", this
+                                layer, beside what it did. "then silence": nothing more comes; "then recorded":
+                                alone, with all that came in the recording; "for 5s": so long"""
+        change = parse_change(rest)
+        try:
+            result = self._what_if(change)
+        except _TROUBLE:
+            raise
+        except Exception as error:  # of a core: a find, or a damaged recording
+            raise BadChange(f"a core raises then: {type(error).__name__}: {error}") from error
         return Answer(result.lines, result.data)
+
+    def _what_if(self, change: Change) -> Result:
+        if not change.alone and self.player.process in LAYERS and whole_stack(self._recordings):
+            return what_if_stack(self._recordings, self.player, change)
+        return what_if(self.player, change)
 
     def help(self, rest: str) -> Answer:
         """help                 this"""

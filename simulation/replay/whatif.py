@@ -12,14 +12,17 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from levelip.configfile import ConfigError
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.rpc.place import Place
 from levelip.tracing.edit import EditError, edit, parse_changes
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, decode_frame
+from levelip.tracing.recordedcalls import MAX_PAYLOAD, Asked, Flushed, Received, SetTo, TimerRan, decode_frame
+from levelip.tracing.recording import RecordingError
 from simulation.replay.layers import where_out
 from simulation.replay.player import Player
 from simulation.replay.text import event_text, frame_text, in_text, time_text
+from simulation.replay.trust import check_setting
 
 PACKETS: Final = (Packet, Segment, DeviceFrame, IcmpError)
 MS: Final = 1_000_000
@@ -43,6 +46,7 @@ class Change:
     edits: dict[str, str]
     silence: bool = False
     span: int = 0
+    alone: bool = False  # one layer only, beside what was recorded
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class Result:
 
 
 def parse_change(text: str) -> Change:
-    """ "drop", "edit FIELD=VALUE...", and behind it "then silence", "for 5s". BadChange."""
+    """ "drop", "edit FIELD=VALUE...", and behind it "then silence", "for 5s", "alone". BadChange."""
     words = text.split()
     change = Change({})
     edits: list[str] = []
@@ -67,10 +71,14 @@ def parse_change(text: str) -> Change:
             if following not in ("silence", "recorded"):
                 raise BadChange(f"then silence or then recorded, not {following!r}")
             change.silence = following == "silence"
+            change.alone |= following == "recorded"
             at += 2
         elif word == "for":
             change.span = _span(following)
             at += 2
+        elif word == "alone":
+            change.alone = True
+            at += 1
         else:
             edits.append(word)
             at += 1
@@ -100,12 +108,12 @@ def _span(text: str) -> int:
 def what_if(player: Player, change: Change) -> Result:
     """Change the next packet from where the player is (which stays there) and run on. BadChange."""
     recording, begin = player.recording, player.recording.span[0]
-    number, frame, now = _next_packet(player)
+    number, frame, now = next_packet(player)
     text = in_text(player.process, frame).strip()
     changed: Any = None
     if change.edits:
         try:
-            changed = edit(copy.copy(frame), change.edits, read=_zeros)
+            changed = edit(copy.copy(frame), change.edits, read=zeros)
         except EditError as error:
             raise BadChange(str(error)) from None
     run = _Run(player, number, change)
@@ -118,17 +126,21 @@ def what_if(player: Player, change: Change) -> Result:
     _beside(player, result, made, then, compare=not change.silence)
     result.data["end"] = time_text(run.end, begin)
     result.lines.append(f"at {time_text(run.end, begin)} s:")
-    result.lines += [f"    {line}" for line in _ending(run.core, player.process, run.end)]
+    result.lines += [f"    {line}" for line in ending(run.core, player.process, run.end)]
     if recording.torn and run.end >= recording.span[1]:
         result.lines.append(recording.torn)
     return result
 
 
-def _zeros(place: Place) -> bytes:
+def zeros(place: Place) -> bytes:
+    """What stands for the bytes of shared memory, which no recording has."""
+    if not 0 <= place.length <= MAX_PAYLOAD:
+        raise BadChange(f"a packet of {place.length} bytes cannot be edited")
     return bytes(place.length)
 
 
-def _next_packet(player: Player) -> tuple[int, Any, int]:
+def next_packet(player: Player) -> tuple[int, Any, int]:
+    """Call, frame and instant of the next packet that the layer is given. BadChange if there is none."""
     for number, entry in player.recording.entries(player.at):
         if isinstance(entry, Received):
             frame = decode_frame(entry.code, entry.frame, entry.cuts)
@@ -186,7 +198,10 @@ class _Run:
                     if isinstance(entry, Asked):
                         core.control(entry.token, entry.name, entry.args, at)
                     else:
+                        check_setting(self._process, entry.key, entry.value)
                         core.set(entry.key, entry.value, at)
+                except (RecordingError, ConfigError):
+                    raise
                 except Exception as error:
                     self.made.append((at, "event", f"{type(error).__name__}: {error}", ""))
 
@@ -213,10 +228,14 @@ class _Run:
         return bool(output)
 
 
+def is_figure(event: Event) -> bool:
+    """Whether it only tells of figures that any change changes a little."""
+    return event.kind in ("rtt", "timer") or (event.kind == "cwnd" and event.data.get("why") == "ack")
+
+
 def _told(process: str, event: Event, now: int) -> Made:
     """An event; "figure" where it only tells of figures that any change changes a little."""
-    figure = event.kind in ("rtt", "timer") or (event.kind == "cwnd" and event.data.get("why") == "ack")
-    return now, "figure" if figure else "event", event_text(process, event).strip(), ""
+    return now, "figure" if is_figure(event) else "event", event_text(process, event).strip(), ""
 
 
 def _recorded_output(player: Player, number: int, end: int) -> list[Made]:
@@ -270,7 +289,8 @@ def _beside(player: Player, result: Result, made: list[Any], then: list[Any], *,
         result.lines.append(f"    and {len(lines) - LINES} lines more")
 
 
-def _ending(core: Any, process: str, now: int) -> list[str]:
+def ending(core: Any, process: str, now: int) -> list[str]:
+    """Where it all ends: tcp's connections, or the next timer."""
     if process != "tcp":
         due = core.next_timer()
         return ["no timer runs" if due is None else f"next timer in {(due - now) / 1e9:.3f} s"]

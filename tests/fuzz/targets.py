@@ -47,9 +47,10 @@ from levelip.frames.seam import (
     Urgent,
 )
 from levelip.rpc.codec import Codec, RefusedMessage
-from levelip.rpc.messages import VERSION, Hello, Request
+from levelip.rpc.messages import VERSION, Hello, Request, SendDatagram, TookDatagrams
 from levelip.rpc.stream import Consumed, Eof, Reset, Send
 from levelip.wire.checksum import internet_checksum
+from tests.fuzz.datagrams import datagrams
 from tests.fuzz.reader import Reader
 
 MS = 1_000_000
@@ -430,7 +431,8 @@ def _value(reader: Reader) -> Any:
 
 SEAMS: dict[str, Codec[Any]] = {
     "device": Codec(DeviceFrame | DeviceState), "link-ip": Codec(Packet | LinkState | Unreachable),
-    "ip-tcp": Codec(Segment | Routes | IcmpError), "door": Codec(Hello | Request | Send | Consumed | Eof | Reset),
+    "ip-tcp": Codec(Segment | Routes | IcmpError),
+    "door": Codec(Hello | Request | Send | Consumed | Eof | Reset | SendDatagram | TookDatagrams),
 }  # fmt: skip
 
 
@@ -450,5 +452,5 @@ def messages(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "link": link, "ip": ip, "tcp": tcp, "gateway": gateway, "messages": messages,
+    "link": link, "ip": ip, "tcp": tcp, "gateway": gateway, "messages": messages, "datagrams": datagrams,
 }  # fmt: skip

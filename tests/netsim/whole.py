@@ -90,7 +90,7 @@ class WholeHost(TcpHost):
                  gateway: str = "", ip: dict[str, Any] | None = None) -> None:  # fmt: skip
         self.records: list[list[Any]] = []
         self.points: dict[tuple[str, str], SeamPoint] = {}
-        self._tick = 0
+        self._mono = 0
         super().__init__(net, name, address, config, seed=seed, mtu=mtu, core_type=self._tapped)
         now = net.now
         text = ".".join(map(str, address))
@@ -130,8 +130,8 @@ class WholeHost(TcpHost):
 
     def mono(self) -> int:
         """An instant for a record: virtual time, and a nanosecond more for each, so that their order is theirs."""
-        self._tick += 1
-        return self.net.now + self._tick % 1000
+        self._mono = max(self._mono + 1, self.net.now)
+        return self._mono
 
     def record(self, process: str, seam: str, direction: str, frame: Any, now: int) -> None:
         """What the tap would publish."""

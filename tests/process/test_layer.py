@@ -20,8 +20,11 @@ import zmq
 from levelip.ipc.control import ControlClient, ControlError, NotRunning
 from levelip.ipc.rundir import RunDirectory
 
-MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "gateway": "gateway"}
-NEIGHBOURS = {"link": ["ip"], "ip": ["link", "tcp"], "tcp": ["gateway", "ip"], "gateway": ["tcp"]}
+MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "udp": "layers.udp", "gateway": "gateway"}
+NEIGHBOURS = {
+    "link": ["ip"], "ip": ["link", "tcp", "udp"], "tcp": ["gateway", "ip"], "udp": ["gateway", "ip"],
+    "gateway": ["tcp", "udp"],
+}  # fmt: skip
 LIMIT_S = 20.0
 CONFIG = '[device]\nkind = "wire"\n'
 

@@ -156,7 +156,7 @@ def test_a_trace_sees_packets_that_come_by_the_wire(lvlip: Lvlip, run: RunDirect
     wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         assert process.stderr is not None
-        assert process.stderr.readline() == "listening to link, ip, tcp, gateway; end with Ctrl-C\n"
+        assert process.stderr.readline() == "listening to link, ip, tcp, udp, gateway; end with Ctrl-C\n"
         wire.bind(str(run.root / "peer"))
         mac = bytes.fromhex("020000000001")
         request = ArpPacket.request(sha=mac, spa=bytes((10, 0, 0, 1)), tpa=bytes((10, 0, 0, 2)))
@@ -198,7 +198,7 @@ def test_what_a_crashed_supervisor_left_is_cleared_by_the_next_start(lvlip: Lvli
     os.kill(int((run.path / "supervisord.pid").read_text()), signal.SIGKILL)
     shown = status(lvlip)
     assert shown["supervisor"] is None
-    assert [row["state"] for row in shown["layers"]] == ["ready"] * 4
+    assert [row["state"] for row in shown["layers"]] == ["ready"] * 5
     done = lvlip("up", "--set", "device.kind=wire")
     assert done.returncode == 0, done.stderr
     for layer in LAYERS:
@@ -223,7 +223,7 @@ def test_a_stack_that_does_not_get_ready_says_why_and_leaves_nothing_behind(lvli
     assert any(line.startswith("  ip waits for link") for line in told)
     assert f"the end of {run.logs}/link.log:" in told
     assert any("lvlnone0" in line for line in told[told.index(f"the end of {run.logs}/link.log:") :])
-    assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+    assert [run.holder(layer) for layer in LAYERS] == [None] * 5
     assert not (run.path / "supervisor.sock").exists()
 
 
@@ -245,7 +245,7 @@ def test_in_the_foreground_the_stack_ends_with_the_command(lvlip: Lvlip, run: Ru
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=LIMIT_S)
         assert process.returncode == 130
-        assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+        assert [run.holder(layer) for layer in LAYERS] == [None] * 5
     finally:
         if process.poll() is None:
             process.kill()
@@ -262,7 +262,7 @@ def test_a_foreground_that_is_killed_leaves_no_stack_behind(lvlip: Lvlip, run: R
     process.kill()
     process.communicate(timeout=LIMIT_S)
     until(lambda: not alive(supervisor))
-    assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+    assert [run.holder(layer) for layer in LAYERS] == [None] * 5
 
 
 def test_the_checkouts_supervisord_conf(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_checkouts_supervisord_conf(tmp_path: Path) -> None:
         outside = [path.name for path in here.iterdir()]
         assert sorted(outside) == [".venv", "level-ip.toml", "run", "supervisord.conf"]
         assert "stack 'level-ip' is down" in lvlip("down").stdout
-        assert [run.holder(layer) for layer in LAYERS] == [None] * 4
+        assert [run.holder(layer) for layer in LAYERS] == [None] * 5
     finally:
         lvlip("down")
         shutil.rmtree(run.memory, ignore_errors=True)

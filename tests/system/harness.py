@@ -1,4 +1,4 @@
-"""A whole stack for a system test: four layer processes, their device in a namespace, and programs that use it.
+"""A whole stack for a system test: five processes, their device in a namespace, and programs that use it.
 
     with Namespace() as namespace, Stack(namespace) as stack:
         server = namespace.socket()                  # a kernel socket at 10.0.0.1, used by the test itself
@@ -36,9 +36,9 @@ from levelip.ipc.rundir import LAYERS, RunDirectory
 from tests.system.namespace import Namespace, end, environment
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "gateway": "gateway"}
+MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "udp": "layers.udp", "gateway": "gateway"}
 READY_S = 20.0
-"""How long four Python processes may take to start and find each other, on a busy machine."""
+"""How long five Python processes may take to start and find each other, on a busy machine."""
 _POLL_S = 0.02
 _TAIL = 25  # lines of a log in a report
 

@@ -155,24 +155,27 @@ def test_the_examples_do_what_they_say(
 
 
 def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, tmp_path: Path) -> None:
-    """A data segment's journey passes link, ip and tcp with times; paths counts it; why finds the fault of an addon."""
+    """A data segment's journey passes link, ip, tcp and gateway to the client, with times; paths counts it; why finds
+    the fault of an addon; what the flight recorders hold tells the
+    connection's story afterwards."""
     text = meanwhile(stack, host, "trace", "--journey", "--json", "--count", "150", "--proto", "tcp")
     found = rows(text)
     assert len(found) == 150
-    up = next(one for one in found if one["path"] == "link ↑ ip ↑ tcp")
-    assert [hop["process"] for hop in up["hops"]] == ["link", "ip", "tcp"]
-    assert all(0 <= hop["stay_ns"] < 10**10 for hop in up["hops"][:2])
-    assert [pipe["seam"] for pipe in up["pipes"]] == ["link-ip", "ip-tcp"]
-    assert all(pipe["ns"] > 0 for pipe in up["pipes"])
+    up = next(one for one in found if one["path"] == "link ↑ ip ↑ tcp ↑ gateway ↑ client")
+    assert all(0 <= hop["stay_ns"] < 10**10 for hop in up["hops"][:4])
+    assert [pipe["seam"] for pipe in up["pipes"]] == ["link-ip", "ip-tcp", "tcp-gateway", "gateway-client"]
+    assert all(pipe["ns"] > 0 for pipe in up["pipes"][:3])
+    assert any(one["path"] == "client ↓ gateway ↓ tcp ↓ ip ↓ link" for one in found), {one["path"] for one in found}
     assert any(one["led_to"] for one in found)
     decided = [line for one in found for hop in one["hops"] for line in hop["decisions"]]
     assert any("RTT" in line or "ESTABLISHED" in line for line in decided), decided
 
     groups = rows(meanwhile(stack, host, "paths", "--json", "--seconds", "1", "--proto", "tcp"))
-    data = next(group for group in groups if group["what"] == "TCP data" and group["path"] == "link ↑ ip ↑ tcp")
+    way = "link ↑ ip ↑ tcp ↑ gateway ↑ client"
+    data = next(group for group in groups if group["what"] == "TCP data" and group["path"] == way)
     assert data["count"] > 1
     assert 0 < data["p50_ns"] <= data["p99_ns"]
-    assert {"link", "ip", "link-ip", "ip-tcp"} <= set(data["parts"])
+    assert {"link", "ip", "tcp", "gateway", "link-ip", "ip-tcp", "tcp-gateway"} <= set(data["parts"])
 
     stack.lvlip("addon", "load", own(tmp_path, "mss.py", (EXAMPLES / "rewrite_mss.py").read_text()), "mss=536")
     with KernelServer(host, stack.host, streams.sends(1, 100_000)) as server:
@@ -186,3 +189,6 @@ def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, t
     assert listening.returncode == 1
     (story,) = rows(output)
     assert story["findings"][0]["finding"] == "changed_inside", story
+    after = stack.lvlip("why", str(server.port), "--flight", "--json", check=False, timeout=LIMIT_S)
+    (story,) = rows(after.stdout)  # what the addon did at the device no recording sees
+    assert any("FIN_WAIT" in line or "CLOSE_WAIT" in line for line in story["story"]), "decisions were made again"

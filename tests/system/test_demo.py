@@ -175,7 +175,7 @@ def test_interrupted_it_stops_everything(number: signal.Signals) -> None:
         if line.startswith("1 "):
             break
     pids = descendants(demo.pid)
-    assert len(pids) >= 6, "the demo, supervisord and four layers"
+    assert len(pids) >= 7, "the demo, supervisord and five processes"
     os.kill(demo.pid, number)
     said = finish(demo, 20)
     assert demo.returncode == 130, said

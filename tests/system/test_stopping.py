@@ -298,7 +298,7 @@ def test_two_debuggers(stack: Stack, debugger: Debugger) -> None:
                 action()
         refused = stack.lvlip("continue", check=False)
         assert refused.returncode == 1 and "take over with --force" in refused.stderr
-        assert "go on with lvlip continue --name t --force" in stack.lvlip("status").stdout
+        assert "go on with lvlip continue --force" in stack.lvlip("status").stdout
         assert stack.lvlip("continue", "--force").returncode == 0
         assert not debugger.state().held
     finally:
@@ -312,14 +312,14 @@ def test_two_debuggers(stack: Stack, debugger: Debugger) -> None:
     assert dead.returncode == 0
     shown = stack.lvlip("status").stdout
     assert "by the other (pid " in shown and "which has ended" in shown
-    assert "go on with lvlip continue --name t\n" in shown
+    assert "go on with lvlip continue\n" in shown
     stack.lvlip("continue")
 
 
 def test_what_is_wrong_is_told(stack: Stack, debugger: Debugger) -> None:
     """Every sentence says what would be right."""
     for wrong, text in (
-        (lambda: debugger.hold("tpc"), "there are the layers link, ip, tcp, gateway, the seams device"),
+        (lambda: debugger.hold("tpc"), "there are the layers link, ip, tcp, udp, gateway, the seams device"),
         (lambda: debugger.add_breakpoint(""), "needs an expression"),
         (lambda: debugger.add_breakpoint(on="retransmt"), "perhaps retransmit"),
         (lambda: debugger.add_breakpoint("tcp", at="tcp-gateway"), "no packets pass at tcp-gateway"),

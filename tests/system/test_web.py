@@ -169,10 +169,10 @@ def test_the_token_leaves_the_url(view: View) -> None:
 
 
 def test_processes_and_faults(view: View) -> None:
-    """Four processes are ready; a fault set on the page acts, is counted there, and goes again."""
+    """Five processes are ready; a fault set on the page acts, is counted there, and goes again."""
     view.key("1")
     view.page.wait_for_selector(".process")
-    assert view.count(".process[data-state=ready]") == 4
+    assert view.count(".process[data-state=ready]") == 5
     assert view.text("#process-tcp dd") == str(view.stack.pid("tcp"))
     view.page.fill("#fault-words", "loss=wrong")
     view.page.click("#fault-set")

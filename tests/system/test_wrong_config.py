@@ -30,7 +30,7 @@ MISTAKES = {
     "buffer": ("[tcp]\nsend_buffer = 8000000\n", 2, ["tcp.send_buffer", "8000000", "tcp.send_ring (4194304)"]),
     "pipe": ('[ipc]\nendpoints = { "tcp-app" = "ipc:///x" }\n', 2,
              ["ipc.endpoints", '"tcp-app" is no pipe', "gateway-tcp"]),
-    "layer": ('[stack]\nlayers = ["link", "udp"]\n', 2, ["stack.layers", "'udp'", "link, ip, tcp, gateway"]),
+    "layer": ('[stack]\nlayers = ["link", "sctp"]\n', 2, ["stack.layers", "'sctp'", "link, ip, tcp, udp, gateway"]),
     "no-keys": ('[ipc]\nendpoints = { "ip-tcp" = "tcp://127.0.0.1:7001" }\n', None,
                 ["ipc.secret_key_file", "lvlip keygen", "ip-tcp"]),
     "toml": ("[tcp\n", None, ["is no TOML", "line 1"]),

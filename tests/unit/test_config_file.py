@@ -148,9 +148,9 @@ def test_a_file_that_cannot_be_read_or_is_no_toml_is_told(tmp_path: Path) -> Non
         (("tcp.rto_min_ms=5000", "tcp.rto_max_ms=4000"), "--set: tcp.rto_min_ms = 5000: must be at most tcp.rto_max_ms "
          "(4000)"),
         (("stack.layers=link,dns",), "--set: stack.layers = [\"link\", \"dns\"]: 'dns' is no process; known are link, ip, "
-         "tcp, gateway"),
-        (('ipc.endpoints={ "ip-udp" = "tcp://h:1" }',), '--set: ipc.endpoints = { "ip-udp" = "tcp://h:1" }: "ip-udp" is '
-         "no pipe; known are link-ip, ip-link, ip-tcp, tcp-ip, tcp-gateway, gateway-tcp"),
+         "tcp, udp, gateway"),
+        (('ipc.endpoints={ "ip-dns" = "tcp://h:1" }',), '--set: ipc.endpoints = { "ip-dns" = "tcp://h:1" }: "ip-dns" is '
+         "no pipe; known are link-ip, ip-link, ip-tcp, tcp-ip, ip-udp, udp-ip, tcp-gateway, gateway-tcp, udp-gateway, gateway-udp"),
         (('ipc.endpoints={ "ip-tcp" = "udp://h:1" }',), '--set: ipc.endpoints = { "ip-tcp" = "udp://h:1" }: "ip-tcp": '
          "udp://h:1 must be tcp://ADDRESS:PORT or ipc:///PATH"),
     ],

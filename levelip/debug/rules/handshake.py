@@ -22,6 +22,8 @@ def window_scale(case: Case) -> Iterator[Finding]:
     first = next(plain, None)
     if syn is None or talk.ours.syn is None or first is None or not first.fact.window or not syn.window:
         return
+    if syn.options.wscale is None and talk.ours.syn.options.wscale is None:
+        return  # who was not offered it does not scale (RFC 7323 2.2)
     granted = next(seg for seg in talk.theirs.segs if seg.fact is syn)
     shift = talk.scale_of(talk.theirs)
     begin = max(granted.ack, 1)

@@ -100,7 +100,7 @@ def never_left(case: Case) -> Iterator[Finding]:
     lost = [one for one in case.sent if one.again and one.first is None and one.seg.fact.length]
     for one in lost:
         made = [fact for fact in upper if _covers(fact, one.seg.fact.seq) and fact.mono < one.mono]
-        if len(made) < 2:  # this transmission itself is one
+        if len(made) < 2 or _discarded(case, made[0]):  # this transmission itself is one
             continue
         yield Finding(
             "vanished_inside",
@@ -111,6 +111,19 @@ def never_left(case: Case) -> Iterator[Finding]:
             made[0].mono,
         )
         return
+
+
+def _discarded(case: Case, one: Fact) -> bool:
+    """Whether a reason was given for it, or for what it led to."""
+    collection = case.collection
+    ids, seen = [one.id], {one.id}
+    while ids:
+        here = ids.pop()
+        if any(told.event.kind == "drop" for told in collection.told.get(here, ())):
+            return True
+        ids += [child for child in collection.caused.get(here, ()) if child not in seen]
+        seen.update(ids)
+    return False
 
 
 def never_arrived(case: Case) -> Iterator[Finding]:
@@ -194,7 +207,7 @@ def discards(case: Case) -> Iterator[Finding]:
             + (f"; {count} times in all" if count > 1 else ""),
             fact,
             told.mono,
-            [f"lvlip explain {event.reason}"],
+            reason=event.reason,
         )
 
 

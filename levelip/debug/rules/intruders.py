@@ -15,8 +15,8 @@ from levelip.tracing.reasons import lookup
 def resets(case: Case) -> Iterator[Finding]:
     """A RST that ended the connection: of the peer, or of somebody else?"""
     talk = case.conversation
-    reasons = ("tcp_rst_outside", "tcp_rst_guessed", "tcp_rst_nowhere")
-    ignored = {fact.id for _, fact in case.drops(*reasons) if fact is not None}
+    dropped = (told for told in talk.kinds("drop") if told.event.frame)
+    ignored = {fact.id for told in dropped if (fact := case.collection.origin(told.event.frame)) is not None}
     opened = any(not seg.fact.rst and not seg.fact.syn for seg in talk.theirs.segs)
     rst = next((seg for seg in talk.theirs.segs if seg.fact.rst and seg.fact.id not in ignored), None)
     if rst is not None and (opened or any(seg.fact.syn for seg in talk.theirs.segs)):

@@ -21,7 +21,7 @@ def shrunk(case: Case) -> Iterator[Finding]:
     best: Seg | None = None
     newest = (-1, -1)
     for seg in talk.theirs.segs:
-        if seg.edge is None or seg.fact.syn or seg.fact.rst:
+        if seg.edge is None or seg.fact.rst or (seg.fact.syn and unit > 1):  # a SYN's window is not scaled
             continue
         if (seg.ack, seg.seq) < newest:  # overtaken: what it says is old (RFC 9293 3.10.7.4, SND.WL1 and WL2)
             continue

@@ -4,7 +4,8 @@ import { el, say, toast } from "./dom.js";
 import * as format from "./format.js";
 import { Detail } from "./detail.js";
 
-const PLACES = ["", "link", "ip", "tcp", "gateway", "link:up", "link:down", "link-ip:up", "link-ip:down", "ip-tcp:up", "ip-tcp:down", "tcp-gateway:up", "tcp-gateway:down"];
+const PLACES = ["", "link", "ip", "tcp", "udp", "gateway", "link:up", "link:down", "link-ip:up", "link-ip:down", "ip-tcp:up", "ip-tcp:down",
+  "ip-udp:up", "ip-udp:down", "tcp-gateway:up", "tcp-gateway:down", "udp-gateway:up", "udp-gateway:down"];
 
 export class DebugPage {
   constructor(app, main) {

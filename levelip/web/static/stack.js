@@ -3,9 +3,12 @@
 import { colour, eachFrame, el, prepare, say, toast } from "./dom.js";
 import * as format from "./format.js";
 
-const ORDER = ["gateway", "tcp", "ip", "link"];
-const SEAM_ABOVE = { gateway: "gateway-client", tcp: "tcp-gateway", ip: "ip-tcp", link: "link-ip" };
-const FAULT_SEAMS = ["link", "link-ip", "ip-tcp"];
+// From top to bottom; what stands in brackets stands side by side.
+const TOWER = ["gateway-client", "gateway",
+  [["tcp-gateway", "tcp", "ip-tcp"], ["udp-gateway", "udp", "ip-udp"]],
+  "ip", "link-ip", "link", "device"];
+const PROCESSES = ["gateway", "tcp", "udp", "ip", "link"];
+const FAULT_SEAMS = ["link", "link-ip", "ip-tcp", "ip-udp"];
 const SECONDS = 120;
 const COUNTS = [["packets", "packets"], ["lost", "lost"], ["duplicated", "doubled"], ["reordered", "reordered"],
   ["corrupted", "corrupted"], ["overflowed", "overflowed"]];
@@ -17,10 +20,12 @@ export class StackPage {
     this.processes = new Map();
     this.seams = new Map();
     const tower = el("section", { class: "tower" }, el("div", { class: "end" }, "applications"));
-    for (const name of ORDER) {
-      tower.append(this.seam(SEAM_ABOVE[name]), this.process(name));
+    const part = (name) => PROCESSES.includes(name) ? this.process(name) : this.seam(name === "device" ? "link" : name);
+    for (const name of TOWER) {
+      tower.append(typeof name === "string" ? part(name)
+        : el("div", { class: "beside" }, name.map((column) => el("div", { class: "column" }, column.map(part)))));
     }
-    tower.append(this.seam("link"), el("div", { class: "end" }, "device, network"));
+    tower.append(el("div", { class: "end" }, "device, network"));
     this.drops = el("tbody");
     this.dropsEmpty = el("p", { class: "quiet" }, "Nothing was discarded.");
     main.append(el("div", { class: "columns" }, tower, el("div", { class: "side" },
@@ -160,6 +165,7 @@ export class StackPage {
 
   rateText(name, packets, bytes, rates) {
     if (name === "gateway-client") return rates.calls === undefined ? "0" : `${format.short(rates.calls)} calls/s`;
+    if (bytes === undefined && packets !== undefined) return `${format.short(packets)} p/s`;
     const bits = format.rate((bytes ?? 0) * 8, "bit/s");
     return packets === undefined ? bits : `${bits}, ${format.short(packets)} p/s`;
   }

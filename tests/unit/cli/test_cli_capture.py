@@ -152,7 +152,7 @@ def test_a_capture_of_two_layers(layer: Callable[..., FakeLayer], lvlip: Callabl
     assert result.stdout == f'{{"file": "{path}", "packets": 2, "events": 1, "left_out": 0}}\n'
     blocks = list(FileScanner(io.BytesIO(path.read_bytes())))
     names = [block.options["if_name"] for block in blocks if isinstance(block, InterfaceDescription)]
-    assert names == ["link", "link-ip", "ip-tcp"]
+    assert names == ["link", "link-ip", "ip-tcp", "ip-udp"]
     first, second = [block for block in blocks if isinstance(block, EnhancedPacket)]
     assert (first.interface_id, second.interface_id) == (1, 2)
     assert second.options["opt_comment"] == f"{DROP} [10.0.0.2:80 > 10.0.0.1:4711]"

@@ -224,10 +224,11 @@ def test_status_of_a_stack_without_supervisor(
         "link     stopped\n"
         "ip       ready    4242  1 min  started by hand\n"
         "tcp      waits       7  0.5 s  waits for gateway\n"
+        "udp      stopped\n"
         "gateway  stopped\n"
     )
     data = json.loads(lvlip("status", "--json").stdout)
-    assert [row["state"] for row in data["layers"]] == ["stopped", "ready", "waits", "stopped"]
+    assert [row["state"] for row in data["layers"]] == ["stopped", "ready", "waits", "stopped", "stopped"]
 
 
 def test_list_shows_the_stacks_below_a_directory(
@@ -268,11 +269,11 @@ def test_supervisord_reads_the_configuration_that_up_writes(tmp_path: Path) -> N
 
 
 def test_supervisord_reads_the_configuration_of_the_checkout() -> None:
-    """Everything lies below run/, no user is set, all four layers are there."""
+    """Everything lies below run/, no user is set, all five processes are there."""
     options = _parse(ROOT / "supervisord.conf")
     assert options.user is None
     programs = {group.name: group.process_configs[0] for group in options.process_group_configs}
-    assert sorted(programs) == ["gateway", "ip", "link", "tcp"]
+    assert sorted(programs) == ["gateway", "ip", "link", "tcp", "udp"]
     for layer, program in programs.items():
         assert program.command == f"{ROOT}/.venv/bin/python -m {supervise.MODULES[layer]}"
         assert program.environment["LEVELIP_RUN"] == f"{ROOT}/run"

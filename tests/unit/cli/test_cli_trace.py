@@ -146,11 +146,11 @@ def test_ways_are_named_from_the_network_toward_the_applications() -> None:
 def test_each_seam_is_shown_once_and_a_layer_with_both_its_sides() -> None:
     assert one_side(["link", "ip", "tcp", "gateway"]) == {
         "link": ["link", "link-ip:in"],
-        "ip": ["link-ip:in", "ip-tcp:in"],
+        "ip": ["link-ip:in", "ip-tcp:in", "ip-udp:in"],
         "tcp": ["ip-tcp:in", "tcp-gateway:in"],
-        "gateway": ["tcp-gateway:in", "gateway-client"],
+        "gateway": ["tcp-gateway:in", "udp-gateway:in", "gateway-client"],
     }
-    assert choose_seams(("ip",), ()) == {"ip": ["link-ip", "ip-tcp"]}
+    assert choose_seams(("ip",), ()) == {"ip": ["link-ip", "ip-tcp", "ip-udp"]}
     assert choose_seams((), ("ip-tcp",)) == {"ip": ["ip-tcp:in"], "tcp": ["ip-tcp:in"]}
 
 

@@ -15,7 +15,7 @@ from levelip.frames.packet import format_frame_id
 from levelip.ipc.addons import Addons
 from levelip.ipc.seampoint import SeamPoint
 from tests.netsim.whole import B, World
-from tests.unit.debug.planted import PORT, Planted, addon_file, cause
+from tests.unit.debug.planted import PORT, Planted, addon_file, cause, config
 
 TEXT = b"0123456789" * 3000
 
@@ -142,6 +142,19 @@ def hook(packet, context):
     planted.connect(TEXT * 3, eof=True)
     first = cause(planted.story(), "window_shrunk")
     assert first.up
+    assert first.id == planted.cable.addons.addons["fault"].context.state.first
+
+
+def test_a_window_that_shrinks_at_once_where_none_is_scaled(tmp_path: Path) -> None:
+    """We offer no scale, so the peer has none (RFC 7323 2.2): what the SYN-ACK granted is taken back."""
+    planted = Planted(tmp_path, """
+@addon.frame("tcp.ack_raw and not tcp.flags.syn", way="up")
+def hook(packet, context):
+    packet["tcp.window_size_value"] = packet["tcp.window_size_value"] // 4
+    context.state.first = getattr(context.state, "first", packet.frame.id)
+""", a=config(window_scaling=False))  # fmt: skip
+    planted.connect(TEXT * 3, eof=True)
+    first = cause(planted.story(), "window_shrunk")
     assert first.id == planted.cable.addons.addons["fault"].context.state.first
 
 
@@ -336,7 +349,7 @@ def hook(packet, context):
         (story,) = why(collection, format_frame_id(id_))
         assert story.cause is not None and story.cause.name == "mss_rewritten"
         assert any("SYN_SENT → ESTABLISHED" in line for line in story.sentences)
-    (story,) = why(collection, next(fact for fact in collection.facts if fact.length).name)
+    (story,) = why(collection, next(fact for fact in collection.facts if fact.is_tcp and fact.length).name)
     assert not story.findings
     assert f"first wrong packet {wrong.name}" in story.sentences[-1]
 

@@ -9,12 +9,13 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from datagram_bench import SAMPLES, DatagramBench
 from msgspec import NODEFAULT, Struct
 
-from gateway import door, info, relay
+from gateway import datagrams, door, info, relay
 from gateway.arguments import ARGUMENTS
 from gateway.calls import WAITING_CALLS
-from gateway.options import OPTIONS, Kind
+from gateway.options import DATAGRAM_OPTIONS, OPTIONS, Kind
 from gateway.table import VERDICTS
 from levelip.rpc import codec, messages, place, stream
 from levelip.rpc.messages import Hello, Reply, Request, Welcome
@@ -154,3 +155,27 @@ def test_payload_is_as_described() -> None:
     names = ", ".join(field.name for field in msgspec.structs.fields(place.Place))
     assert f"    [{names}]" in TEXT
     assert stream.Send.__struct_config__.tag == 1
+
+
+def test_calls_on_datagram_sockets() -> None:
+    """Every call in every state answers what the table says."""
+    heading = next(each[0] for each in tables() if each[0][:2] == ["call", "unbound"])
+    rows = {row[0]: row[1:] for row in table("call", "unbound")}
+    assert set(rows) == set(ARGUMENTS) - {"socket"}
+    for state in heading[1:]:
+        for op in rows:
+            bench = DatagramBench()
+            sock = bench.socket(state)
+            shown = rows[op][heading.index(state) - 1]
+            found = bench.app.errno(op, sock, **SAMPLES.get(op, {}))
+            assert found == (0 if shown == "ok" else getattr(errno, shown)), (op, state)
+
+
+def test_options_of_datagram_sockets() -> None:
+    """Every option that such a socket has is listed under its number."""
+    documented = {(int(row[0]), int(row[1])): row[2] for row in table("level", "number")}
+    calls = {(0, datagrams.IP_MULTICAST_IF), (0, datagrams.ADD_MEMBERSHIP), (0, datagrams.DROP_MEMBERSHIP)}
+    assert set(documented) == set(DATAGRAM_OPTIONS) | calls
+    for numbers, option in DATAGRAM_OPTIONS.items():
+        assert documented[numbers].startswith(option.name), option
+        assert ("read only" in documented[numbers]) is (option.kind is Kind.READ), option

@@ -12,6 +12,8 @@ from gateway.core import GatewayCore
 from levelip.frames.seam import (
     ClientLost,
     Connected,
+    Datagram,
+    Failed,
     FromClient,
     Incoming,
     NeighbourDown,
@@ -19,7 +21,7 @@ from levelip.frames.seam import (
     Released,
     Result,
 )
-from levelip.rpc.messages import Hello, Request
+from levelip.rpc.messages import Hello, Request, SendDatagram, TookDatagrams
 from levelip.rpc.place import Place, Rings
 from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
 
@@ -28,6 +30,7 @@ SOCKS = st.sampled_from([0, *range(FIRST, FIRST + 6), *range(CHILD, CHILD + 3)])
 OFFSETS = st.sampled_from([0, 1, 100, LIMIT, 1 << 62])
 BYTES = st.sampled_from([b"", b"x", b"x" * 100])
 PLACES = st.builds(Place, st.sampled_from(["", "own-1", "f" * 32]), OFFSETS, st.just(1 << 20), OFFSETS, st.just(100))
+ADDRESSES = st.sampled_from([b"", REMOTE, bytes(16)])
 ERRNOS = st.sampled_from([0, 104, 111, 4095])
 RINGS = st.builds(Rings, st.sampled_from(["own-1", "f" * 32]), *[st.just(1 << 20)] * 4)
 VALUES = st.one_of(
@@ -40,7 +43,7 @@ OPS = [
 ]  # fmt: skip
 NAMES = ["family", "type", "proto", "address", "port", "backlog", "how", "abort", "unread", "level", "option", "value"]
 SANE: dict[str, st.SearchStrategy[dict[str, Any]]] = {
-    "socket": st.just({}),
+    "socket": st.sampled_from([{}, {"type": 2}]),
     "bind": st.fixed_dictionaries({"address": st.just(LOCAL), "port": st.sampled_from([0, 80])}),
     "connect": st.fixed_dictionaries(
         {"address": st.just(REMOTE), "port": st.sampled_from([OPEN, REFUSED, SILENT])},
@@ -68,6 +71,8 @@ FROM_CLIENT = st.one_of(
     st.builds(Consumed, SOCKS, OFFSETS),
     st.builds(Eof, SOCKS, OFFSETS),
     st.builds(Reset, SOCKS, ERRNOS),
+    st.builds(SendDatagram, SOCKS, ADDRESSES, st.just(9), st.one_of(BYTES, PLACES), st.integers(0, 2)),
+    st.builds(TookDatagrams, SOCKS, OFFSETS),
 )
 PEERS = st.sampled_from([(b"a", 1000, 10), (b"b", 1000, 11), (b"c", 0, 12), (b"a", 0, 13)])
 DATA = st.sampled_from(
@@ -89,8 +94,10 @@ FRAMES = st.one_of(
     st.builds(Data, SOCKS, OFFSETS, st.one_of(BYTES, PLACES)),
     st.builds(Eof, SOCKS, OFFSETS),
     st.builds(Reset, SOCKS, ERRNOS),
-    st.builds(NeighbourUp, st.sampled_from(["tcp", "ip"]), st.sampled_from([1, 2])),
-    st.builds(NeighbourDown, st.sampled_from(["tcp", "ip"])),
+    st.builds(NeighbourUp, st.sampled_from(["tcp", "udp", "ip"]), st.sampled_from([1, 2])),
+    st.builds(NeighbourDown, st.sampled_from(["tcp", "udp", "ip"])),
+    st.builds(Datagram, SOCKS, OFFSETS, ADDRESSES, st.just(9), ADDRESSES, st.just(0), st.just(1), st.just(1), BYTES),
+    st.builds(Failed, SOCKS, ERRNOS, st.just(3), st.just(3), ADDRESSES, ADDRESSES, st.just(9)),
     st.integers(1, 20_000),  # ms that pass
     st.sampled_from(["not a frame", None]),
 )
@@ -102,8 +109,10 @@ def bounded(core: GatewayCore, peers: int) -> None:
     owned = sum(len(session.sockets) for session in state.sessions.values())
     queued = sum(len(sock.queue) for sock in state.sockets.values())
     assert len(state.sessions) <= peers
-    assert len(state.sockets) == owned + queued
+    assert len(state.sockets) + len(state.datagrams) == owned + queued
     assert set(state.pins) <= {orphan.region for orphan in state.orphans.values()}
+    for one in state.datagrams.values():
+        assert one.taken <= one.upto and len(one.waiting) <= 16 and one.session in state.sessions
     for sock in state.sockets.values():
         assert sock.consumed <= sock.relayed <= sock.received
         assert len(sock.waiting) <= 16
@@ -134,6 +143,8 @@ def test_arbitrary_frames_never_raise(frames: list[Any]) -> None:
         core.receive(ClientLost(peer), bench.now)
     core.handle_timer(bench.now + 10**12)
     core.receive(NeighbourDown("tcp"), bench.now)
+    core.receive(NeighbourDown("udp"), bench.now)
     core.receive(NeighbourUp("tcp", 9), bench.now)
     state = core._state
-    assert not (state.sessions or state.sockets or state.orphans or state.pins or state.ended_regions or state.asked)
+    assert not (state.sessions or state.sockets or state.datagrams)
+    assert not (state.orphans or state.pins or state.ended_regions or state.asked)

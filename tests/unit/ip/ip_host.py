@@ -8,7 +8,17 @@ from typing import Any
 from layers.ip.config import IpCoreConfig
 from layers.ip.core import Core
 from levelip.config import IpConfig
-from levelip.frames.packet import Checksum, IcmpError, LinkState, Packet, PathMtu, Routes, Segment, Unreachable
+from levelip.frames.packet import (
+    Checksum,
+    IcmpError,
+    LinkState,
+    Packet,
+    PathMtu,
+    Refused,
+    Routes,
+    Segment,
+    Unreachable,
+)
 from levelip.frames.seam import Answer, NeighbourUp
 from levelip.rpc.place import Payload, Place
 from levelip.tracing.events import Event
@@ -223,12 +233,14 @@ def tells_the_truth(frame: Any, event: Event) -> None:
     told = event.data
     if event.reason == "ip_headers_not_inline":  # as far as it could be read
         assert set(told) in (set(), _PACKET, _PACKET | _FRAGMENT)
+    elif isinstance(frame, Refused) and event.reason == "icmp_bad_quote":
+        assert not told, "there is no header to tell of"
     elif isinstance(frame, Unreachable):
         assert set(told) == {"next_hop"} and told["next_hop"] == format_ipv4(frame.next_hop)
     else:
         assert set(told) == FIGURES.get(event.reason, {"dst", "src"}), event
     assert None not in told.values(), event
-    assert event.frame == (frame.id if isinstance(frame, Packet | Segment) else 0), event
+    assert event.frame == (frame.id if isinstance(frame, Packet | Segment | Refused) else 0), event
     if isinstance(frame, PathMtu):
         assert told == {"dst": format_ipv4(frame.dst), "mtu": frame.mtu}
     elif isinstance(frame, Segment):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from levelip.frames.packet import Checksum, LinkState, Packet
+from levelip.frames.packet import Checksum, DeviceFrame, LinkState, Packet
 from levelip.ipc import addons as engine
 from levelip.ipc.addonfile import AddonError
 from levelip.ipc.addons import Addons
@@ -121,6 +121,19 @@ def test_a_hook_reads_changes_and_drops_what_its_expression_says(bench: Bench) -
     assert [(event.kind, event.reason, event.data["addon"]) for event in bench.world.events] == [
         ("drop", "addon_drop", "two")
     ]
+
+
+def test_what_is_dropped_on_its_way_out_is_told_by_the_frame_that_led_to_it(tmp_path: Path) -> None:
+    """The tap shows what passes the device behind the addons, so nobody knows the dropped frame's own id."""
+    bench = Bench(tmp_path)
+    bench.addons = Addons(bench.world, [("link", "up"), ("link", "down")])
+    point = SeamPoint("link", "down")
+    point.put("addon", bench.addons.stage("link", "down"))
+    bench.addons.stage("link", "up")
+    bench.load("def frame(packet, context):\n    packet.drop()\n")
+    whole = packet(1)
+    assert point.push([DeviceFrame(1 << 60 | 9, [1 << 60 | 1], whole.head, b"hello")], bench.now) == []
+    assert [(event.reason, event.frame) for event in bench.world.events] == [("addon_drop", 1 << 60 | 1)]
 
 
 def test_delay_duplicate_and_inject(bench: Bench) -> None:

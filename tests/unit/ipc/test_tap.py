@@ -123,6 +123,15 @@ def test_filters(tap: Tap, tool: Callable[..., _Tool], wants: dict[str, Any], co
     assert len(listener.take(count)) == count
 
 
+def test_messages_pass_a_filter_if_they_are_wanted(tap: Tap, tool: Callable[..., _Tool]) -> None:
+    """Those between tcp, gateway and client have no address or port to look at: all or none."""
+    without, with_them = tool(filter={"port": 80}), tool(filter={"port": 2000, "messages": True})
+    tap.publish_frames("ip-tcp", "in", [segment()], 0)
+    tap.publish_frames("tcp-gateway", "out", [Data(5, 0, b"abc")], 0)
+    assert [record[9] for record in without.take(1)] == ["Segment"]
+    assert [record[9] for record in with_them.take(1)] == ["Data"]
+
+
 def test_only_the_seams_that_were_asked_for(tap: Tap, tool: Callable[..., _Tool]) -> None:
     """A listener of one seam hears nothing of the others."""
     listener = tool(seams=["ip-tcp"])

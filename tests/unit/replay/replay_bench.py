@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from layers.tcp.core import TcpCore
 from levelip.config import Config
@@ -13,6 +16,7 @@ from levelip.ipc.recorder import Recorded, head_of
 from levelip.rpc.messages import Hello, Request
 from levelip.tracing.recording import Recording
 from simulation.host import Host
+from simulation.program import Program
 from tests.netsim.net import Impairment, Net
 from tests.netsim.tcp_apps import Socket, pair, pattern
 
@@ -94,6 +98,14 @@ def host_recordings(directory: Path, seed: int, steps: int = 120) -> dict[str, R
     its cores is recorded into `directory`."""
     host = Host(address="10.0.0.2/24", gateway="10.0.0.1", seed=seed)
     host.events()
+    cores = record_host(host, directory)
+    rng = random.Random(seed)
+    _live(host, rng, steps)
+    return {name: stop(core, directory / f"{name}.rec") for name, core in cores.items()}
+
+
+def record_host(host: Host, directory: Path) -> dict[str, Recorded]:
+    """Its cores, recorded into `directory` from here on."""
     cores = {}
     configs = {"ip": host.ip.config, "tcp": host.tcp._ctx.config, "gateway": host.gateway.config}
     for name in ALL:
@@ -106,9 +118,7 @@ def host_recordings(directory: Path, seed: int, steps: int = 120) -> dict[str, R
     host.node.wire("tcp", "ip", cores["ip"].receive)
     host.node.wire("tcp", "gateway", cores["gateway"].receive)
     host.node.wire("gateway", "tcp", cores["tcp"].receive)
-    rng = random.Random(seed)
-    _live(host, rng, steps)
-    return {name: stop(core, directory / f"{name}.rec") for name, core in cores.items()}
+    return cores
 
 
 def _live(host: Host, rng: random.Random, steps: int) -> None:
@@ -158,3 +168,66 @@ def _noise(host: Host, rng: random.Random, packet: Any) -> None:
         data[33] = rng.choice((0x02, 0x12, 0x10, 0x14, 0x11))
     data[rng.randrange(20, len(data))] ^= 1 << rng.randrange(8)
     host.send(bytes(data), header=len(data))
+
+
+DELAY = 10_000_000  # ns each way
+
+
+def host_upload(directory: Path, size: int) -> dict[str, Recording]:
+    """A program of one host sends `size` bytes to one of another, over a path that loses nothing; the first host's
+    gateway, tcp and ip are recorded."""
+    near, far = Host(address="10.0.0.1/24", seed=3), Host(address="10.0.0.2/24", seed=4)
+    far.net.now = near.net.now = max(near.net.now, far.net.now)
+    cores = record_host(near, directory)
+
+    def carry(one: Host, other: Host) -> None:
+        def arrive(packet: Any, now: int) -> None:
+            other.net.now = max(other.net.now, now)
+            other.ip.receive(packet, now)
+
+        def take(packet: Any, now: int) -> None:
+            payload = one.memory.read(packet.payload)
+            copy = msgspec.structs.replace(packet, payload=other.memory.pool(payload), next_hop=b"", checksum=2)
+            other.net.later(now + DELAY, arrive, copy)
+
+        one.on_packet = take
+
+    carry(near, far)
+    carry(far, near)
+    client, server = Program(near), Program(far)
+    calls = [_serve(server, size), _send(client, size)]
+    for _ in range(100_000):
+        for call in list(calls):
+            try:
+                next(call)
+            except StopIteration:
+                calls.remove(call)
+        times = [at for host in (near, far) if (at := host.net.next_event()) is not None]
+        if not calls or not times:
+            break
+        for host in (near, far):
+            host.net.step(max(min(times), host.net.now))
+    assert not calls
+    return {name: stop(core, directory / f"{name}.rec") for name, core in cores.items()}
+
+
+def _send(program: Program, size: int) -> Iterator[None]:
+    made = yield from program.socket(2, 1, 0)
+    program.fds[3] = made.data
+    assert (yield from program.connect(3, b"\x0a\0\0\2", 80)).value == 0
+    assert (yield from program.send(3, pattern(9, size))).value == size
+    assert (yield from program.close(3)).value == 0
+
+
+def _serve(program: Program, size: int) -> Iterator[None]:
+    made = yield from program.socket(2, 1, 0)
+    program.fds[3] = made.data
+    assert (yield from program.bind(3, b"", 80)).value == 0
+    assert (yield from program.listen(3, 5)).value == 0
+    made = yield from program.accept(3)
+    program.fds[4] = made.data[0]
+    got = 0
+    while part := (yield from program.receive(4, 65_536)).value:
+        got += part
+    assert got == size
+    assert (yield from program.close(4)).value == 0

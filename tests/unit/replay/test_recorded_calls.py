@@ -48,7 +48,8 @@ def recorded(frame: Any, keep: int) -> Any:
 def test_every_frame_of_every_seam_has_a_code() -> None:
     """What a port may hand in or take, and what a shell and a core say to each other."""
     unions = (packet.LinkToIp, packet.IpToLink, packet.IpToTransport, packet.TransportToIp,
-              seam.GatewayToTcp, seam.TcpToGateway)  # fmt: skip
+              seam.GatewayToTcp, seam.TcpToGateway,
+              seam.GatewayToUdp, seam.UdpToGateway)  # fmt: skip
     kinds = {kind for union in unions for kind in typing.get_args(union)}
     kinds |= {packet.DeviceFrame, packet.DeviceState}
     shell = [getattr(seam, name) for name in dir(seam) if isinstance(getattr(seam, name), type)]
@@ -64,7 +65,11 @@ def test_codes_are_part_of_the_format() -> None:
         "Packet", "Segment", "LinkState", "Unreachable", "Local", "PathMtu", "Doubt", "Routes", "IcmpError",
         "DeviceFrame", "DeviceState", "Bind",
     ]  # fmt: skip
-    assert names[34:42] == ["Send", "Accepted", "Data", "Consumed", "Eof", "Reset", "Progress", "Confirmed"]
+    assert names[34:40] == ["Send", "Accepted", "Data", "Consumed", "Eof", "Reset"]
+    assert names[40:] == [
+        "Progress", "Confirmed", "Refused", "Groups", "OpenDatagram", "Associate", "SendTo", "Took", "Member",
+        "Datagram", "Failed",
+    ]  # fmt: skip
 
 
 @settings(deadline=None)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from replay_bench import ALL, dump, host_recordings, stop, transfer
 
@@ -22,6 +23,7 @@ from levelip.tracing.recordedcalls import Flushed
 from levelip.tracing.recording import Recording
 from simulation.replay.compare import plain_state
 from simulation.replay.cutting import cut_recording
+from simulation.replay.made import made_events
 from simulation.replay.player import Player
 from simulation.replay.report import divergence_text
 from tests.netsim.net import MS, Impairment
@@ -123,6 +125,24 @@ def test_a_flipped_constant_is_found(lossy: Path, monkeypatch: pytest.MonkeyPatc
     assert f"call {divergence.call}" in text
     assert "recorded" in text and "replayed" in text
     assert "congestion" in text, "what it changed in the TCB"
+
+
+def test_events_are_made_up_to_the_first_difference(lossy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decided after it is another story, and the note says so."""
+
+    def made() -> tuple[dict[int, list[Any]], str]:
+        ((process, events, note),) = msgspec.msgpack.decode(made_events([Recording(lossy)]), strict=False)
+        assert process == "tcp"
+        return events, note
+
+    whole, note = made()
+    assert not note and len(whole) > 50
+    monkeypatch.setattr(cubic, "BETA", (3, 10))
+    some, note = made()
+    assert "the replay differs from call" in note
+    assert 0 < len(some) < len(whole)
+    other = [call for call in some if whole.get(call) != some[call]]
+    assert set(other) <= set(list(some)[-3:]), "but for the cwnd that led to the difference"
 
 
 def test_the_program_names_the_first_frame_that_differs(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_results_and_errnos() -> None:
     assert fails(socket + "+0 getpeername(3, ..., ...) = -1 EINVAL (x)") == {
         "result": ("-1 EINVAL", "-1 ENOTCONN")
     }
-    assert fails("0 socket(..., SOCK_DGRAM, 0) = 3")["result"][1] == "-1 ESOCKTNOSUPPORT"
+    assert fails("0 socket(..., SOCK_SEQPACKET, 0) = 3")["result"][1] == "-1 ESOCKTNOSUPPORT"
 
 
 def test_a_call_that_blocks() -> None:

@@ -65,7 +65,7 @@ def test_a_connection() -> None:
     assert row == {
         "sock": c.sock, "state": "ESTABLISHED", "local": "10.0.0.2", "local_port": 80, "remote": "10.0.0.1",
         "remote_port": 4711, "recv_q": 5, "send_q": 5000 - MSS, "orphan": False, "listener": 50,
-        "congestion": "newreno", "cwnd_bytes": 10 * MSS,
+        "congestion": "newreno", "cwnd_bytes": 10 * MSS, "iss": 1000, "irs": 5000,
     }  # fmt: skip
     assert info == {
         "state": 1, "ca_state": 0, "retransmits": 0, "probes": 0, "backoff": 0, "options": 1 | 2 | 4,

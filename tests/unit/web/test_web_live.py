@@ -44,7 +44,7 @@ def test_rates_restarts_and_drops(run: RunDirectory) -> None:
         link = first["layers"][0]
         assert (link["state"], link["waiting_for"], link["queues"], link["rates"]) == ("waits", ["ip"], {"ip": 5}, {})
         assert link["drops"][0]["name"] == "tcp_checksum" and "RFC" in link["drops"][0]["text"]
-        assert [one["state"] for one in first["layers"][1:]] == ["stopped"] * 3
+        assert [one["state"] for one in first["layers"][1:]] == ["stopped"] * 4
         counters["rx_packets"] = 200
         time.sleep(0.1)
         second = layers.poll()

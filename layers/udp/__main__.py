@@ -1,0 +1,7 @@
+"""`python -m layers.udp`."""
+
+import sys
+
+from layers.udp.process import main
+
+sys.exit(main())

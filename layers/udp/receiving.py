@@ -1,0 +1,118 @@
+"""Upward: a datagram finds its sockets, or is refused; an ICMP error finds the socket whose datagram it is about."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from layers.udp.context import Context
+from layers.udp.endpoints import ANY, CHARGE, Endpoint
+from levelip.frames.packet import BROADCAST, Checksum, IcmpError, Refused, Segment
+from levelip.frames.seam import Datagram, Failed
+from levelip.rpc.place import Place
+from levelip.tracing import reasons
+from levelip.wire import icmp
+from levelip.wire.checksum import internet_checksum, pseudo_header_sum
+from levelip.wire.errors import Malformed
+from levelip.wire.ipv4 import Proto
+from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
+
+TRUSTED = (int(Checksum.PARTIAL), int(Checksum.VERIFIED))
+QUOTED = 548
+"""Bytes of the datagram that go back for ICMP to quote: 576 less the IP header and ICMP's (RFC 1812 4.3.2.3)."""
+
+# Code of "destination unreachable" → errno. Linux icmp_err_convert.
+_UNREACHABLE = {
+    0: errno.ENETUNREACH, 1: errno.EHOSTUNREACH, 2: errno.ENOPROTOOPT, 3: errno.ECONNREFUSED, 4: errno.EMSGSIZE,
+    5: errno.EOPNOTSUPP, 6: errno.ENETUNREACH, 7: errno.EHOSTDOWN, 8: errno.ENONET, 9: errno.ENETUNREACH,
+    10: errno.EHOSTUNREACH, 11: errno.ENETUNREACH, 12: errno.EHOSTUNREACH,
+}  # fmt: skip
+_HARD = (2, 3)
+"""Codes that end a connected socket's call at once: protocol and port unreachable (Linux `fatal`)."""
+
+
+def segment_arrives(ctx: Context, segment: Segment) -> None:
+    """One datagram from ip, as RFC 768 and RFC 1122 4.1.3 take it."""
+    ctx.counters["datagrams_in"] += 1
+    data = segment.head
+    if isinstance(segment.payload, Place):
+        ctx.drop(reasons.UDP_NOT_INLINE, segment.id, src=segment.src)
+        return
+    data += segment.payload
+    try:
+        header = UdpHeader.parse(data)
+    except Malformed:
+        ctx.drop(reasons.UDP_MALFORMED, segment.id, src=segment.src, why="truncated")
+        return
+    if not UDP_HEADER_LEN <= header.length <= len(data):
+        ctx.drop(reasons.UDP_MALFORMED, segment.id, src=segment.src, why="length")
+        return
+    data = data[: header.length]
+    if header.checksum and segment.checksum not in TRUSTED:  # 0: the sender made none (RFC 768)
+        pseudo = pseudo_header_sum(segment.src, segment.dst, Proto.UDP, len(data))
+        if internet_checksum(data, pseudo):
+            ctx.drop(reasons.UDP_CHECKSUM, segment.id, src=segment.src)  # in silence: RFC 1122 4.1.3.4
+            return
+    endpoints = ctx.endpoints
+    where = (segment.dst, header.dst_port, segment.src, header.src_port)
+    if segment.flags & BROADCAST:
+        meant = list(endpoints.find_all(*where))
+        if not meant:
+            ctx.drop(reasons.UDP_NO_PORT, segment.id, port=header.dst_port, src=segment.src)
+        for member in meant:
+            _deliver(ctx, member, segment, header.src_port, data[UDP_HEADER_LEN:])
+        return
+    one = endpoints.find(*where)
+    if one is not None:
+        _deliver(ctx, one, segment, header.src_port, data[UDP_HEADER_LEN:])
+        return
+    ctx.drop(reasons.UDP_NO_PORT, segment.id, port=header.dst_port, src=segment.src)
+    if segment.network:  # RFC 1122 4.1.3.1
+        refused = Refused(
+            segment.id, icmp.DEST_UNREACH, icmp.PORT_UNREACH, segment.network, data[:QUOTED], segment.flags
+        )
+        ctx.to_ip.append(refused)
+
+
+def _deliver(ctx: Context, one: Endpoint, segment: Segment, src_port: int, payload: bytes) -> None:
+    charge = len(payload) + CHARGE
+    limit = one.rcvbuf or ctx.udp.receive_buffer
+    if one.waiting + charge > limit and one.waiting:  # one datagram always has room, as Linux lets the last one in
+        one.drops += 1
+        ctx.drop(reasons.UDP_BUFFER_FULL, segment.id, one, length=len(payload), buffer=limit)
+        return
+    one.charged += charge
+    ctx.counters["datagrams_delivered"] += 1
+    ctx.to_gateway.append(
+        Datagram(
+            one.id, one.charged, segment.src, src_port, segment.dst, segment.tos, segment.ttl, segment.iface, payload
+        )
+    )
+    ctx.emit("datagram", one, frame=segment.id, src=segment.src, port=src_port, length=len(payload))
+
+
+def icmp_arrives(ctx: Context, error: IcmpError) -> None:
+    """RFC 1122 4.1.3.3: whoever sent the datagram that the error is about hears of it."""
+    if error.proto != Proto.UDP or len(error.head) < 4:
+        ctx.drop(reasons.UDP_ICMP_STRAY, error.id, dst=error.dst)
+        return
+    local_port, remote_port = struct.unpack_from(">HH", error.head)
+    one = ctx.endpoints.find(error.src, local_port, error.dst, remote_port)
+    if one is None:
+        ctx.drop(reasons.UDP_ICMP_STRAY, error.id, dst=error.dst, port=remote_port)
+        return
+    hard = False
+    if error.icmp_type == icmp.DEST_UNREACH:
+        number = _UNREACHABLE.get(error.icmp_code, errno.EHOSTUNREACH)
+        hard = error.icmp_code in _HARD or (error.icmp_code == icmp.FRAG_NEEDED and one.mtu_discover != 0)
+    elif error.icmp_type == icmp.TIME_EXCEEDED:
+        number = errno.EHOSTUNREACH
+    elif error.icmp_type == icmp.PARAMETER_PROBLEM:
+        number, hard = errno.EPROTO, True
+    else:
+        ctx.drop(reasons.UDP_ICMP_STRAY, error.id, one, dst=error.dst)
+        return
+    ctx.counters["icmp_errors_in"] += 1
+    ctx.emit("icmp", one, frame=error.id, type=error.icmp_type, code=error.icmp_code, errno=number)
+    told = (error.icmp_type, error.icmp_code, error.reporter or ANY)
+    ctx.to_gateway.append(Failed(one.id, number, *told, error.dst, remote_port, error.mtu, hard))

@@ -1,0 +1,150 @@
+"""Downward: sendto(2). A datagram gets its ports, source and checksum, and goes to ip, which cuts what is too long."""
+
+from __future__ import annotations
+
+import errno
+
+from layers.udp.context import Context
+from layers.udp.endpoints import ANY, Endpoint
+from levelip.frames.packet import BROADCAST, Checksum, Segment
+from levelip.frames.seam import Result, SendTo
+from levelip.rpc.place import Place
+from levelip.tracing import reasons
+from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, is_multicast
+from levelip.wire.checksum import internet_checksum, pseudo_header_sum
+from levelip.wire.ipv4 import IPV4_HEADER_LEN, IPV4_MAX_TOTAL_LENGTH, Proto
+from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
+
+MAX_PAYLOAD = IPV4_MAX_TOTAL_LENGTH - IPV4_HEADER_LEN - UDP_HEADER_LEN
+PMTUDISC_DONT, PMTUDISC_WANT, PMTUDISC_DO, PMTUDISC_PROBE = range(4)
+
+
+class SendError(Exception):
+    """The datagram cannot be sent; `errno` as sendto(2) says it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(errno.errorcode[number])
+        self.errno = number
+
+
+def send_to(ctx: Context, call: SendTo) -> None:
+    """Answered if the caller wants to know; a failure that nobody asked about is counted all the same."""
+    one = ctx.endpoints.by_id.get(call.sock)
+    if one is None:
+        ctx.drop(reasons.UDP_UNKNOWN_SOCKET, 0, sock=call.sock)
+        if call.request:
+            ctx.to_gateway.append(Result(call.request, errno.EBADF))
+        return
+    try:
+        _send(ctx, one, call)
+    except SendError as error:
+        ctx.counters["send_errors"] += 1
+        ctx.emit("send", one, errno=error.errno, dst=call.address or one.peer, port=call.port or one.peer_port)
+        if call.request:
+            ctx.to_gateway.append(Result(call.request, error.errno, {"address": one.address, "port": one.port}))
+        return
+    if call.request:
+        ctx.to_gateway.append(Result(call.request, 0, {"address": one.address, "port": one.port}))
+
+
+def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
+    if not one.port:  # first of all, as Linux (inet_send_prepare): it stays though the datagram is refused
+        take_port(ctx, one, one.address)
+    dst, port = (call.address, call.port) if call.address else (one.peer, one.peer_port)
+    if not dst:
+        raise SendError(errno.EDESTADDRREQ)
+    if not port:
+        raise SendError(errno.EINVAL)
+    if isinstance(call.payload, Place):
+        raise SendError(errno.EINVAL)
+    if len(call.payload) > MAX_PAYLOAD:
+        raise SendError(errno.EMSGSIZE)
+    if not any(dst):
+        dst = LOOPBACK
+    source, mtu = way(ctx, one, dst, call.source)
+    group = is_multicast(dst)
+    header = UdpHeader(one.port, port, UDP_HEADER_LEN + len(call.payload)).serialize()
+    data = header + call.payload
+    checksum = 0
+    if not one.no_check:
+        # one that comes out as 0 is sent as all ones (RFC 768), which is how internet_checksum says it of zeros
+        checksum = internet_checksum(data, pseudo_header_sum(source, dst, Proto.UDP, len(data))) or 0xFFFF
+    head = header[:6] + checksum.to_bytes(2, "big")
+    too_long = IPV4_HEADER_LEN + len(data) > mtu
+    if too_long and one.mtu_discover in (PMTUDISC_DO, PMTUDISC_PROBE):
+        raise SendError(errno.EMSGSIZE)
+    if len(ctx.to_ip) >= ctx.udp.queue:
+        ctx.drop(reasons.UDP_QUEUE_FULL, 0, one, dst=dst)
+        raise SendError(errno.ENOBUFS)
+    ttl = call.ttl if call.ttl >= 0 else (one.multicast_ttl if group else one.ttl)
+    segment = Segment(
+        id=ctx.ids.next(),
+        causes=[],
+        traced=False,
+        ingress=ctx.now,
+        iface=0,
+        src=source,
+        dst=dst,
+        proto=Proto.UDP,
+        ttl=ttl,
+        tos=call.tos if call.tos >= 0 else one.tos,
+        head=head,
+        payload=call.payload,
+        checksum=Checksum.NONE,
+        gso_size=0,
+        dont_fragment=one.mtu_discover != PMTUDISC_DONT and not too_long,
+        flags=BROADCAST if group or one.broadcast else 0,
+    )
+    ctx.to_ip.append(segment)
+    ctx.counters["datagrams_out"] += 1
+    if group and one.multicast_loop and any(dst in other.groups for other in ctx.endpoints.by_id.values()):
+        ctx.looped.append(_copy(ctx, segment))
+
+
+def _copy(ctx: Context, segment: Segment) -> Segment:
+    """What comes back to sockets of ours that are in the group (RFC 1112 6.1, IP_MULTICAST_LOOP)."""
+    return Segment(
+        id=segment.id, causes=[], traced=False, ingress=ctx.now, iface=0, src=segment.src, dst=segment.dst,
+        proto=segment.proto, ttl=segment.ttl, tos=segment.tos, head=segment.head, payload=segment.payload,
+        checksum=Checksum.VERIFIED, gso_size=0, flags=BROADCAST,
+    )  # fmt: skip
+
+
+def is_broadcast(ctx: Context, dst: bytes) -> bool:
+    """Whether it means every host on a network that one of our addresses lies in (RFC 1122 3.2.1.3)."""
+    if dst == LIMITED_BROADCAST:
+        return True
+    number = int.from_bytes(dst, "big")
+    for route in ctx.routes.routes:
+        host = 32 - route.length
+        if 1 < host < 32 and len(route.source) == 4:
+            prefix = int.from_bytes(route.prefix, "big") >> host
+            if int.from_bytes(route.source, "big") >> host == prefix and number == (prefix << host | (1 << host) - 1):
+                return True
+    return False
+
+
+def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> tuple[bytes, int]:
+    """The source address toward `dst`, and the MTU; SendError if there is no way, or none that the socket may use."""
+    if dst == LIMITED_BROADCAST or is_multicast(dst):
+        route = next((row for row in ctx.routes.routes if not row.errno and row.source[:1] != b"\x7f"), None)
+    else:
+        route = ctx.routes.lookup(dst)
+    if route is None:
+        raise SendError(errno.ENETUNREACH)
+    if route.errno:
+        raise SendError(route.errno)
+    if not one.broadcast and is_broadcast(ctx, dst):
+        raise SendError(errno.EACCES)
+    if source and not ctx.routes.is_ours(source):
+        raise SendError(errno.EINVAL)
+    return source or (one.address if any(one.address) and not is_multicast(one.address) else route.source), route.mtu
+
+
+def take_port(ctx: Context, one: Endpoint, address: bytes = ANY) -> None:
+    """An ephemeral port (RFC 6056 3.3.1) for a socket that has none; SendError if all are taken."""
+    first, last = ctx.udp.port_first, max(ctx.udp.port_first, ctx.udp.port_last)
+    port = ctx.endpoints.free_port(one, address, first, last, ctx.rng.randrange(last - first + 1))
+    if not port:
+        raise SendError(errno.EAGAIN)
+    ctx.endpoints.bind(one, address, port)

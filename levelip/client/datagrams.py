@@ -1,0 +1,362 @@
+"""The helper's part of datagram sockets: datagrams between SEQPACKET pairs and the gateway, and the calls on them.
+
+Downward a socket has at most MARKS × EVERY datagrams on their way to the gateway: each EVERY-th asks for an answer, and
+without answers the pair is not read, so that a program that sends fast waits in send(). Upward what does not fit into
+the pair waits here, and the gateway is told only of what went in; its bound is SO_RCVBUF. Datagrams for a gateway that
+is away are lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from collections import deque
+from typing import Any
+
+from levelip.client import control
+from levelip.client.connecting import Caller
+from levelip.client.control import Answer, Call
+from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, PAIR_BUFFER, UP
+from levelip.client.session import Session
+from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
+
+SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
+MEMBERSHIPS = {socket.IP_ADD_MEMBERSHIP: True, socket.IP_DROP_MEMBERSHIP: False}
+BATCH = 64  # datagrams of one pair in one turn of the loop
+EVERY = 32  # each so-manieth asks for an answer
+MARKS = 4  # answers that may be missing
+_WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_GONE = select.EPOLLHUP | select.EPOLLERR
+_MESSAGE = DOWN.size + MAX_PAYLOAD + 1
+_ERROR_MESSAGE = UP.pack(ERROR, 0, 0, 0, bytes(4), bytes(4), 0)
+_FORWARDED = frozenset(
+    {"bind", "connect", "listen", "accept", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"}
+)
+
+
+class DatagramPair:
+    """One datagram socket of the program."""
+
+    def __init__(self, end: socket.socket, inode: int, kind: tuple[int, int, int], gid: int) -> None:
+        self.end: socket.socket = end
+        self.fd = end.fileno()
+        self.inode = inode
+        self.kind = kind
+        self.gid = gid  # the gateway's id; 0 while it has none
+        self.error = 0  # what the program has not been told
+        self.aside: deque[tuple[bytes, Any, int]] = deque()  # header, payload, upto: did not fit into the pair
+        self.upto = 0  # of the last one that did
+        self.sent = 0
+        self.marks = 0  # answers that are missing
+        self.readable = False
+        self.hung_up = False
+        # what a new gateway must be told
+        self.options: dict[tuple[int, int], int | bytes] = {}
+        self.groups: dict[bytes, bytes] = {}  # group → the membership that was asked for
+        self.bound: tuple[bytes, int] | None = None
+        self.peer: tuple[bytes, int] | None = None
+
+
+class Datagrams:
+    """All datagram sockets of the program."""
+
+    def __init__(self, session: Session, epoll: select.epoll) -> None:
+        self.pairs: dict[int, DatagramPair] = {}  # by inode of the program's end
+        self.by_fd: dict[int, DatagramPair] = {}
+        self.by_gid: dict[int, DatagramPair] = {}
+        self.busy: set[DatagramPair] = set()  # more to read, without a new edge
+        self._owing: set[DatagramPair] = set()  # took some that the gateway has not been told of
+        self._closing = 0  # closes that the gateway has not answered
+        self._session = session
+        self._epoll = epoll
+
+    @property
+    def idle(self) -> bool:
+        """No socket is left."""
+        return not self.pairs and not self._closing
+
+    # -- calls
+
+    def open(self, caller: Caller, call: Call) -> None:
+        """socket(AF_INET, SOCK_DGRAM): the gateway makes one, the program gets an end."""
+        kind = (int(call.args["family"]), int(call.args["type"]), int(call.args["proto"]))
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if code:
+                caller.answer(Answer(call.number, code, {}, message))
+                return
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            except OSError as error:
+                self._close_gid(data["sock"])
+                caller.answer(Answer(call.number, error.errno or errno.EMFILE, {}))
+                return
+            ours.setblocking(False)
+            for end in (ours, theirs):
+                end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, PAIR_BUFFER)
+            pair = DatagramPair(ours, os.fstat(theirs.fileno()).st_ino, kind, data["sock"])
+            self.pairs[pair.inode] = self.by_fd[pair.fd] = self.by_gid[pair.gid] = pair
+            self._epoll.register(pair.fd, _WATCH)
+            with theirs:
+                caller.answer(Answer(call.number, 0, {}), (theirs.fileno(),))
+
+        self._session.request("socket", None, call.args, done)
+
+    def call(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
+        """Any other call. KeyError, TypeError and ValueError for arguments that cannot be."""
+        pair.readable = True
+        self.pull(pair)  # what was written before the call goes before it
+        if call.op == "sendto":
+            self._send_to(caller, call, pair)
+        elif call.op == "error":
+            code, pair.error = pair.error, 0
+            caller.answer(Answer(call.number, 0, {"errno": code}))
+            if code:  # the gateway's SO_ERROR is read with it, which clears it
+                self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+        elif call.op == "state":
+            state = {"kind": list(pair.kind), "listening": False, "connected": pair.peer is not None, "fresh": False,
+                     "options": [[*key, value] for key, value in pair.options.items()]}  # fmt: skip
+            caller.answer(Answer(call.number, 0, state))
+        elif call.op in _FORWARDED:
+            self._forward(caller, call, pair)
+        else:
+            caller.answer(Answer(call.number, errno.ENOSYS, {}))
+
+    def _forward(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
+        args = dict(call.args)
+        if call.op == "connect":
+            args.pop("wait", None)
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if not code:
+                self._note(pair, call.op, args, data)
+            caller.answer(Answer(call.number, code, data, message))
+
+        self._session.request(call.op, pair, args, done)
+
+    def _note(self, pair: DatagramPair, op: str, args: dict[str, Any], data: dict[str, Any]) -> None:
+        """What a later gateway will have to be told, too."""
+        if op == "bind":
+            pair.bound = (data["address"], data["port"])
+        elif op == "connect":
+            pair.peer = (args["address"], args["port"]) if args["address"] else None
+        elif op == "getsockopt" and (args["level"], args["option"]) == (SOL_SOCKET, SO_ERROR):
+            pair.error = 0
+        elif op == "setsockopt":
+            value = args["value"]
+            if args["level"] != socket.IPPROTO_IP or args["option"] not in MEMBERSHIPS:
+                pair.options[args["level"], args["option"]] = value
+            elif isinstance(value, bytes) and MEMBERSHIPS[args["option"]]:
+                pair.groups[value[:4]] = value
+            elif isinstance(value, bytes):
+                pair.groups.pop(value[:4], None)
+
+    def _send_to(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
+        """A datagram whose outcome the program waits for."""
+        args = call.args
+
+        def done(code: int, _: dict[str, Any], message: str) -> None:
+            caller.answer(Answer(call.number, code, {}, message))
+
+        self._session.ask(
+            lambda number: SendDatagram(
+                sock=pair.gid,
+                address=args["address"],
+                port=args["port"],
+                payload=args["payload"],
+                request=number,
+                tos=args["tos"],
+                ttl=args["ttl"],
+                source=args.get("source", b""),
+            ),
+            done,
+        )
+
+    # -- program → network
+
+    def event(self, pair: DatagramPair, mask: int) -> None:
+        """What epoll says of a pair."""
+        if mask & select.EPOLLOUT:
+            self._push(pair)
+        if mask & ~select.EPOLLOUT:
+            pair.readable = True
+            pair.hung_up = pair.hung_up or bool(mask & _GONE)
+            self.pull(pair)
+
+    def pull(self, pair: DatagramPair) -> None:
+        """Take datagrams from the program; after its last close, close."""
+        if pair.fd not in self.by_fd:
+            return
+        for _ in range(BATCH):
+            if not pair.readable or pair.marks >= MARKS:
+                break
+            try:
+                message = pair.end.recv(_MESSAGE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pair.readable = False
+                break
+            except ConnectionResetError:
+                continue  # it closed with datagrams unread; what it sent comes after this
+            if not message:
+                pair.readable = False
+                break
+            self._send(pair, message)
+        if not pair.readable and pair.hung_up:
+            self._close(pair)
+        elif pair.readable and pair.marks < MARKS:
+            self.busy.add(pair)
+
+    def _send(self, pair: DatagramPair, message: bytes) -> None:
+        if len(message) < DOWN.size or not pair.gid:
+            return  # not of our class, or the gateway is away
+        flags, address, port, tos, ttl = DOWN.unpack_from(message)
+        if not flags & HAS_ADDRESS:
+            address, port = b"", 0
+        tos, ttl = max(-1, min(tos, 255)), max(-1, min(ttl, 255))
+        payload = message[DOWN.size :]
+        pair.sent += 1
+        if pair.sent % EVERY:
+            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, tos, ttl))
+            return
+
+        def answered(_: int, __: dict[str, Any], ___: str) -> None:
+            pair.marks -= 1
+            if pair.readable:
+                self.busy.add(pair)
+
+        pair.marks += 1
+        self._session.ask(lambda number: SendDatagram(pair.gid, address, port, payload, number, tos, ttl), answered)
+
+    # -- network → program
+
+    def deliver(self, pair: DatagramPair, message: Any) -> None:
+        """A datagram or an error."""
+        if type(message) is DatagramIn:
+            header = UP.pack(
+                DATAGRAM, message.tos & 0xFF, message.ttl & 0xFF, message.port, message.address,
+                message.local_address, message.iface & 0xFFFF_FFFF,
+            )  # fmt: skip
+            pair.aside.append((header, message.payload, message.upto))
+        elif type(message) is DatagramError:
+            pair.error = message.errno
+            pair.aside.append((_ERROR_MESSAGE, b"", pair.aside[-1][2] if pair.aside else pair.upto))
+        if len(pair.aside) == 1:
+            self._push(pair)
+
+    def _push(self, pair: DatagramPair) -> None:
+        """Write what waits into the pair, as far as there is room."""
+        while pair.aside:
+            header, payload, upto = pair.aside[0]
+            try:
+                pair.end.sendmsg([header, payload], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except (OSError, TypeError):
+                pass  # the program reads no more (SHUT_RD, or it has closed); or no bytes: gone
+            pair.aside.popleft()
+            pair.upto = upto
+            self._owing.add(pair)
+
+    def turn(self) -> None:
+        """Once a turn of the loop: what is left to read, and what was taken."""
+        for pair in list(self.busy):
+            self.busy.discard(pair)
+            self.pull(pair)
+        if self._owing:
+            for pair in self._owing:
+                if pair.gid:
+                    self._session.tell(TookDatagrams(pair.gid, pair.upto))
+            self._owing.clear()
+
+    # -- the end
+
+    def _close(self, pair: DatagramPair) -> None:
+        """The program's last close, and all that it wrote is sent."""
+        self._epoll.unregister(pair.fd)
+        del self.by_fd[pair.fd], self.pairs[pair.inode]
+        self.by_gid.pop(pair.gid, None)
+        self.busy.discard(pair)
+        self._owing.discard(pair)
+        pair.end.close()
+        if pair.gid:
+            self._close_gid(pair.gid)
+
+    def _close_gid(self, gid: int) -> None:
+        def done(_: int, __: dict[str, Any], ___: str) -> None:
+            self._closing -= 1
+
+        self._closing += 1
+        self._session.request("close", _Gid(gid), {}, done)
+
+    # -- the gateway is new
+
+    def renew_all(self) -> None:
+        """A new gateway knows none of our sockets: each is made again, as it was."""
+        self.by_gid.clear()
+        for pair in list(self.pairs.values()):
+            pair.gid = 0
+            pair.upto = pair.marks = 0
+            pair.aside = deque((header, payload, 0) for header, payload, _ in pair.aside)
+            self._again(pair)
+
+    def _again(self, pair: DatagramPair) -> None:
+        def done(code: int, data: dict[str, Any], _: str) -> None:
+            if pair.fd not in self.by_fd:
+                if not code:
+                    self._close_gid(data["sock"])
+                return
+            if code:
+                self._fail(pair, code)
+                return
+            pair.gid = data["sock"]
+            self.by_gid[pair.gid] = pair
+            ask = self._session.request
+            for (level, option), value in pair.options.items():
+                ask("setsockopt", pair, {"level": level, "option": option, "value": value}, _ignore, internal=True)
+            if pair.bound is not None:
+                args: dict[str, Any] = {"address": pair.bound[0], "port": pair.bound[1]}
+                ask("bind", pair, args, lambda code, _, __: self._fail(pair, code), internal=True)
+            for value in pair.groups.values():
+                args = {"level": socket.IPPROTO_IP, "option": socket.IP_ADD_MEMBERSHIP, "value": value}
+                ask("setsockopt", pair, args, _ignore, internal=True)
+            if pair.peer is not None:
+                args = {"address": pair.peer[0], "port": pair.peer[1]}
+                ask("connect", pair, args, lambda code, _, __: self._fail(pair, code), internal=True)
+            self._session.release()
+
+        family, kind, proto = pair.kind
+        self._session.request("socket", None, {"family": family, "type": kind, "proto": proto}, done, internal=True)
+
+    def _fail(self, pair: DatagramPair, code: int) -> None:
+        """What could not be made again is an error of the socket."""
+        if code and pair.fd in self.by_fd:
+            self.deliver(pair, DatagramError(pair.gid, code, 0, 0, b"", b"", 0))
+
+    def shut(self) -> None:
+        """Give the descriptors back."""
+        for pair in self.pairs.values():
+            with contextlib.suppress(OSError):
+                pair.end.close()
+
+
+class _Gid:
+    """A gateway's socket that has no pair."""
+
+    def __init__(self, gid: int) -> None:
+        self.gid = gid
+
+
+def _ignore(_: int, __: dict[str, Any], ___: str) -> None:
+    """An answer that changes nothing."""
+
+
+def is_datagram(call: Call) -> bool:
+    """Whether a call to socket() is for here."""
+    kind = call.args.get("type")
+    return isinstance(kind, int) and kind & 0xF == socket.SOCK_DGRAM
+
+
+assert control.MAX_MESSAGE > _MESSAGE + 200, "a datagram fits into a call"

@@ -1,0 +1,264 @@
+"""Datagram sockets for programs: `socket.socket(AF_INET, SOCK_DGRAM)` of levelip.client.
+
+The descriptor is an end of a SEQPACKET pair, a message a datagram with a header (datagramformat.py), so waiting,
+timeouts, MSG_PEEK, MSG_TRUNC and MSG_DONTWAIT are the kernel's. The first datagram to each destination is a call, which
+raises what Linux's sendto() would; those after it are written to the descriptor without one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket as std
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_PAYLOAD, UP
+from levelip.client.program import PROGRAM
+from levelip.client.streamsocket import _address, _error, _pair, socket
+
+KNOWN = 256  # destinations whose first datagram went well that are remembered
+IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
+_TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
+_INT = struct.Struct("=i")
+_PKTINFO = struct.Struct("=i4s4s")
+_WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
+MSG_ERRQUEUE = 0x2000
+
+
+class DatagramSocket(socket):
+    """A UDP socket of the stack. Made by `socket(AF_INET, SOCK_DGRAM)`."""
+
+    __slots__ = ("_connected", "_known", "_told")
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        self._connected = False
+        self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
+        self._told: set[int] = set()  # options of _TOLD that are on
+        super().__init__(family, type, proto, fileno)
+        self._fresh = False
+        if fileno is not None:
+            self._read_state()
+
+    def _read_state(self) -> None:
+        state = self._call("state")
+        self._connected = state["connected"]
+        for level, option, value in state["options"]:
+            self._note(level, option, value)
+
+    def dup(self) -> Any:
+        """A duplicate of the same socket, not inheritable."""
+        new = super().dup()
+        new._connected, new._known, new._told = self._connected, set(), set(self._told)
+        return new
+
+    # -- names and options
+
+    def connect(self, address: Any) -> None:
+        """Datagrams to and from that (host, port) only. `disconnect` takes it back."""
+        host, port = _address(address, connect=True)
+        self._known.clear()
+        self._call("connect", {"address": host, "port": port})
+        self._connected = True
+
+    def disconnect(self) -> None:
+        """As connect(2) with AF_UNSPEC, which the standard library cannot say: no peer any more."""
+        self._known.clear()
+        self._call("connect", {"address": b"", "port": 0})
+        self._connected = False
+
+    def listen(self, backlog: int = 0) -> None:
+        """There is nothing to listen for: EOPNOTSUPP."""
+        self._call("listen", {"backlog": 0})
+
+    def accept(self) -> tuple[std.socket, Any]:
+        """Likewise."""
+        self._call("accept", {})
+        raise _error(errno.EOPNOTSUPP)
+
+    def setsockopt(self, level: int, option: int, value: Any, optlen: int | None = None) -> None:
+        """Set an option of the stack's socket: an int, bytes, or None with a length (zero bytes)."""
+        super().setsockopt(level, option, value, optlen)
+        self._note(level, option, value)
+
+    def _note(self, level: int, option: int, value: Any) -> None:
+        if level == std.SOL_SOCKET and option in _WAY:
+            self._known.clear()
+        if level == std.IPPROTO_IP and option in _TOLD:
+            on = value if isinstance(value, int) else any(bytes(value or b"")[:4])
+            (self._told.add if on else self._told.discard)(option)
+
+    # -- down
+
+    def _raise_error(self) -> None:
+        """An ICMP error that came since the last call ends this one (Linux: sk_err), if nothing lies before it."""
+        if not self._connected and IP_RECVERR not in self._told:
+            return
+        if not self._readable():
+            return
+        first = std.socket.recv(self, UP.size, std.MSG_PEEK | std.MSG_DONTWAIT)
+        if first and first[0] != DATAGRAM:
+            self._take_error()
+
+    def _readable(self) -> bool:
+        """Asked of the kernel: with a timeout the standard library waits even where MSG_DONTWAIT is given."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _take_error(self) -> None:
+        """Take the notice at the head of the queue, and raise what it is about (nothing if SO_ERROR told it before)."""
+        if self._readable():  # else another thread was faster
+            std.socket.recv(self, UP.size, std.MSG_DONTWAIT)
+        code = self._call("error")["errno"]
+        if code:
+            raise _error(code)
+
+    def _transmit(
+        self, buffers: list[Any], flags: int, address: bytes, port: int, tos: int = -1, ttl: int = -1,
+        source: bytes = b"",
+    ) -> int:  # fmt: skip
+        size = sum(memoryview(one).nbytes for one in buffers)
+        if size > MAX_PAYLOAD:
+            raise _error(errno.EMSGSIZE)
+        self._raise_error()
+        where = (address, port)
+        if source or where not in self._known:
+            args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
+            self._call("sendto", {**args, "source": source})
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known.add(where)
+            return size
+        header = DOWN.pack(HAS_ADDRESS if address else 0, address, port, tos, ttl)
+        return std.socket.sendmsg(self, [header, *buffers], (), flags) - DOWN.size
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """One datagram to the peer."""
+        return self._transmit([data], flags, b"", 0)
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """As send."""
+        self._transmit([data], flags, b"", 0)
+
+    def sendto(self, data: Any, *rest: Any) -> int:
+        """sendto(data, address) or sendto(data, flags, address): one datagram."""
+        if not 1 <= len(rest) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(rest)} given)")
+        flags = rest[0] if len(rest) == 2 else 0
+        if rest[-1] is None:
+            return self._transmit([data], flags, b"", 0)
+        return self._transmit([data], flags, *_address(rest[-1]))
+
+    def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
+        """One datagram of several buffers. Ancillary data: IP_TOS, IP_TTL, IP_PKTINFO; any other is EINVAL."""
+        tos, ttl, source = -1, -1, b""
+        for level, kind, value in ancdata:
+            raw = bytes(value)
+            if (level, kind, len(raw)) == (std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.size):
+                source = _PKTINFO.unpack(raw)[1] if any(raw[4:8]) else b""
+                continue
+            if level != std.IPPROTO_IP or kind not in (std.IP_TOS, std.IP_TTL) or len(raw) not in (1, _INT.size):
+                raise _error(errno.EINVAL)
+            number = raw[0] if len(raw) == 1 else _INT.unpack(raw)[0]
+            if not (1 if kind == std.IP_TTL else 0) <= number <= 255:
+                raise _error(errno.EINVAL)
+            tos, ttl = (number, ttl) if kind == std.IP_TOS else (tos, number)
+        where = (b"", 0) if address is None else _address(address)
+        return self._transmit(list(buffers), flags, *where, tos, ttl, source)
+
+    # -- up
+
+    def _receive(self, views: list[Any], flags: int) -> tuple[int, int, bytes]:
+        """(bytes of the datagram as recv says them, msg_flags, header); an empty header: nothing comes any more."""
+        if flags & MSG_ERRQUEUE:
+            raise _error(errno.EOPNOTSUPP)
+        header = bytearray(UP.size)
+        while True:
+            got, _, told, _ = std.socket.recvmsg_into(self, [header, *views], 0, flags)
+            if not got:
+                self._call("state")  # HelperLost, if that is why; else SHUT_RD
+                return 0, 0, b""
+            if header[0] == DATAGRAM:
+                return got - UP.size, int(told) & ~int(std.MSG_EOR), bytes(header)
+            if flags & std.MSG_PEEK:
+                self._take_error()
+                continue
+            code = self._call("error")["errno"]
+            if code:
+                raise _error(code)
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """One datagram; what is beyond `bufsize` is lost."""
+        return self.recvfrom(bufsize, flags)[0]
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """As recv, into a buffer; the number of bytes."""
+        return self.recvfrom_into(buffer, nbytes, flags)[0]
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        """One datagram and the (host, port) that it came from."""
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        data = bytearray(bufsize)
+        size, _, header = self._receive([data], flags)
+        return bytes(memoryview(data)[:size]), _sender(header)
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """As recvfrom, into a buffer."""
+        view = memoryview(buffer).cast("B")
+        if nbytes > len(view):
+            raise ValueError("nbytes is greater than the length of the buffer")
+        size, _, header = self._receive([view[: nbytes or len(view)]], flags)
+        return size, _sender(header)
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
+        """(data, ancillary data, flags, address): IP_PKTINFO, IP_TTL and IP_TOS where they were asked for."""
+        data = bytearray(bufsize)
+        size, told, header = self._receive([data], flags)
+        return bytes(memoryview(data)[:size]), *self._ancillary(header, ancbufsize, told), _sender(header)
+
+    def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
+        """As recvmsg, into several buffers."""
+        size, told, header = self._receive(list(buffers), flags)
+        return size, *self._ancillary(header, ancbufsize, told), _sender(header)
+
+    def _ancillary(self, header: bytes, room: int, told: int) -> tuple[list[tuple[int, int, bytes]], int]:
+        """In the order of Linux's ip_cmsg_recv_offset, as far as there is room; MSG_CTRUNC where there is not."""
+        if not header:
+            return [], told
+        _, tos, ttl, _, _, local, iface = UP.unpack(header)
+        rows = []
+        if IP_PKTINFO in self._told:
+            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
+        if IP_RECVTTL in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
+        if IP_RECVTOS in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        fit: list[tuple[int, int, bytes]] = []
+        for row in rows:
+            if room < std.CMSG_LEN(len(row[2])):
+                return fit, told | int(std.MSG_CTRUNC)
+            room -= std.CMSG_SPACE(len(row[2]))
+            fit.append(row)
+        return fit, told
+
+    @staticmethod
+    def _spec_dst(local: bytes) -> bytes:
+        """Where an answer would come from: the address that it was sent to, if that is one of ours."""
+        return bytes(4) if local[0] >= 224 else local
+
+
+def _sender(header: bytes) -> Any:
+    if not header:
+        return None
+    _, _, _, port, address, _, _ = UP.unpack(header)
+    return _pair({"address": address, "port": port})
+
+
+def is_datagram(fd: int) -> bool:
+    """Whether a descriptor of ours is a datagram socket's."""
+    kind = PROGRAM.call("state", os.fstat(fd).st_ino)[0]["kind"]
+    return int(kind[1]) & 0xF == std.SOCK_DGRAM

@@ -1,0 +1,189 @@
+"""Recordings as records of the tap bus: what entered and left each core, and what it decided, without replaying it.
+
+Of several processes' files the records are merged by stack time, which is one for all; a process reads it once a round,
+so that times within a process are mostly 0 and those of pipes the time between two rounds. What only a shell and its
+core say to each other is left out. `lvlip replay` runs a recording again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from levelip.debug.streams import KNOWN, connection_name, known
+from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, seams_of
+from levelip.frames import seam as seams
+from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
+from levelip.ipc.tap import frame_record
+from levelip.rpc import stream
+from levelip.rpc.place import Place
+from levelip.tracing.events import Event
+from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, Told, decode_frame
+from levelip.tracing.recording import MAGIC, Recording, RecordingError
+
+SUFFIX: Final = ".rec"
+_PAYLOAD: Final = 128  # bytes of it in a record, as of a tap
+_SEAM: Final[dict[type, str]] = {DeviceFrame: "link", Packet: "link-ip", Segment: "ip-tcp", IcmpError: "ip-tcp"}
+_TALK: Final = frozenset({
+    seams.Bind, seams.Listen, seams.Connect, seams.Taken, seams.SetOption, seams.GetInfo, seams.Close, seams.Urgent,
+    seams.Result, seams.Connected, seams.Incoming, seams.Released, stream.Send, stream.Accepted, stream.Data,
+    stream.Consumed, stream.Eof, stream.Reset,
+})  # fmt: skip
+"""Messages between tcp and gateway."""
+_CLIENT: Final = frozenset({seams.FromClient, seams.ForClient})
+Events = Mapping[str, Mapping[int, list[Event]]]
+"""Process → number of a call → the events that a replay made in it."""
+_Timed = tuple[int, int, int, Record | Notice]
+
+
+def is_recording(start: bytes) -> bool:
+    """Whether a file that starts so is one."""
+    return start.startswith(MAGIC[:8])
+
+
+def means_recordings(path: Path) -> bool:
+    """Whether a path is a recording, or a directory with some."""
+    if path.is_dir():
+        return True
+    with path.open("rb") as stream_:
+        return is_recording(stream_.read(len(MAGIC)))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The recordings that a path means: a file, or those in a directory."""
+    return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+
+
+def open_all(paths: Iterable[Path]) -> list[Recording]:
+    """Recordings of one stack, open, the lowest layer first. RecordingError for what is none, OSError for what cannot
+    be read; then none stays open."""
+    opened: list[Recording] = []
+    try:
+        for path in paths:
+            opened.append(Recording(path))
+            if opened[-1].head.process not in PROCESSES:
+                raise RecordingError(f"{path}: a process {opened[-1].head.process!r} is not known")
+        if not opened:
+            raise RecordingError(f"there is no file *{SUFFIX} in it")
+        names = [one.head.process for one in opened]
+        if len(set(names)) < len(names):
+            raise RecordingError(f"two recordings of one process ({', '.join(sorted(names))}): name one of them")
+    except BaseException:
+        for one in opened:
+            one.close()
+        raise
+    return sorted(opened, key=lambda one: PROCESSES.index(one.head.process))
+
+
+def records(
+    recordings: list[Recording], *, both_sides: bool = False, messages: bool = False, events: Events | None = None
+) -> Iterator[Record | Notice]:
+    """Their records in the order of time. Without `both_sides` each packet stands there once a seam. `messages`: those
+    between tcp, gateway and client, too, and which sockets were open at the beginning. `events`: those of a replay, for
+    processes whose recording holds none (the flight recorder's). With `both_sides` they begin where all recordings have
+    begun: else what one of them does not reach back to would seem lost."""
+    names = {one.head.process for one in recordings}
+    sources = []
+    for order, one in enumerate(recordings):
+        process = one.head.process
+        sides = _sides(process, set() if both_sides else names)
+        made = (events or {}).get(process) if not one.head.events else None
+        sources.append(_Rows(one, sides, order, messages, made).rows())
+    since = max(one.snapshots[0].begin for one in recordings) if both_sides else 0
+    cut = 0
+    for at, _, _, record in heapq.merge(*sources):
+        if at >= since or isinstance(record, Notice) or (record[KIND] == "e" and record[EVENT][1] == KNOWN):
+            yield record
+        elif record[KIND] == "f":
+            cut += 1
+    if cut:
+        yield Notice(since, f"{cut} records left out, from before all layers' recordings had begun")
+
+
+def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:
+    """(seam, direction) that a process's recording is asked for, beside those of the other `names`."""
+    wanted = {(seam, way) for seam in seams_of(process) for way in ("in", "out")}
+    if process == "link" and "ip" in names:
+        wanted.discard(("link-ip", "out"))
+    if process == "ip":
+        if "link" in names:
+            wanted.discard(("link-ip", "out"))
+        if "tcp" in names:
+            wanted -= {("ip-tcp", "in"), ("ip-tcp", "out")}
+        if "udp" in names:
+            wanted -= {("ip-udp", "in"), ("ip-udp", "out")}
+    if process == "tcp" and "gateway" in names:
+        wanted.discard(("tcp-gateway", "out"))
+    if process == "gateway" and "tcp" in names:
+        wanted.discard(("tcp-gateway", "out"))
+    return wanted
+
+
+class _Rows:
+    """One recording's records, each with (time, of which file, number) in the order of the calls."""
+
+    def __init__(
+        self, recording: Recording, sides: set[tuple[str, str]], order: int, messages: bool,
+        events: Mapping[int, list[Event]] | None,
+    ) -> None:  # fmt: skip
+        self._recording = recording
+        self._process = recording.head.process
+        self._sides = sides
+        self._order = order
+        self._messages = messages
+        self._events = events
+
+    def rows(self) -> Iterator[_Timed]:
+        """All of them; at damage a notice, and no more."""
+        recording, process, order = self._recording, self._process, self._order
+        now, number = recording.span[0], 0
+        try:
+            for record in self._open_before() if self._messages and process == "tcp" else ():
+                number += 1
+                yield now, order, number, record
+            for call, entry in recording.entries(recording.first):
+                if isinstance(entry, Received | TimerRan | Asked | SetTo):
+                    now = max(now, entry.now)
+                found: list[Record] = []
+                if isinstance(entry, Received):
+                    found = self._frame("in", now, decode_frame(entry.code, entry.frame, entry.cuts))
+                elif isinstance(entry, Flushed):
+                    for _, code, raw, cuts in entry.out:
+                        found += self._frame("out", now, decode_frame(code, raw, cuts))
+                elif isinstance(entry, Told) and self._events is None:
+                    found = [_event(process, now, one) for one in entry.events]
+                if self._events is not None:
+                    found += [_event(process, now, one) for one in self._events.get(call, ())]
+                for record in found:
+                    number += 1
+                    yield now, order, number, record
+        except (RecordingError, ValueError) as error:
+            yield now, order, number + 1, Notice(now, f"{process}: no further: {error}")
+        if recording.torn:
+            yield now, order, number + 2, Notice(now, f"{process}: torn: {recording.torn}")
+
+    def _open_before(self) -> Iterator[Record]:
+        """Connections that were open when the recording began."""
+        begin = self._recording.span[0]
+        state = self._recording.snapshot(self._recording.snapshots[0]).state
+        for row in state.get("connections", ()):
+            name = connection_name(row["local"], row["local_port"], row["remote"], row["remote_port"])
+            if row["rx"]["rcv_nxt"] >= 0:
+                yield known(begin, name, row["id"], row["tx"]["iss"], row["rx"]["irs"])
+
+    def _frame(self, direction: str, now: int, frame: Any) -> list[Record]:
+        kind = type(frame)
+        seam = _SEAM.get(kind, "")
+        if self._messages and not seam:
+            seam = "tcp-gateway" if kind in _TALK else "gateway-client" if kind in _CLIENT else ""
+        if not seam or (seam, direction) not in self._sides:
+            return []
+        payload = getattr(getattr(frame, "message", frame), "payload", b"")
+        data = b"" if isinstance(payload, Place) else bytes(payload[:_PAYLOAD])
+        return [frame_record(self._process, seam, direction, now, now, frame, data)]
+
+
+def _event(process: str, now: int, one: Event) -> Record:
+    return [0, "e", process, now, [one.at, one.kind, one.reason, one.frame, one.conn, one.data]]

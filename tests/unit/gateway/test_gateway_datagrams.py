@@ -1,0 +1,305 @@
+"""Datagram sockets of the gateway, with a udp core beside it: datagrams both ways, errors, restarts, snapshots."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Any
+
+import pytest
+from datagram_bench import GROUP, HERE, LOCAL, PEER_PORT, PORT, REMOTE, DatagramBench
+
+from gateway.core import GatewayCore
+from gateway.datagrams import QUEUE, WAITING_CALLS
+from levelip.frames.seam import Bind, Close, Member, OpenDatagram
+from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
+from levelip.wire.udp import UdpHeader
+
+JOIN, LEAVE, IP = 35, 36, 0
+MREQ = struct.pack("4s4s", GROUP, bytes(4))
+
+
+@pytest.fixture
+def bench() -> DatagramBench:
+    return DatagramBench()
+
+
+def test_a_datagram_goes_out(bench: DatagramBench) -> None:
+    """sendto() on a new socket takes a port, which getsockname() shows from then on."""
+    sock = bench.socket()
+    bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, b"query", 77))
+    assert bench.answer(77).errno == 0
+    (segment,) = bench.sent()
+    header = UdpHeader.parse(segment.head)
+    assert (segment.src, segment.dst, header.dst_port, segment.payload) == (LOCAL, REMOTE, PEER_PORT, b"query")
+    assert bench.app.ok("getsockname", sock) == {"address": bytes(4), "port": header.src_port}
+
+
+def test_a_port_taken_in_passing_is_known(bench: DatagramBench) -> None:
+    """The port that a datagram without an answer took is shown, too."""
+    sock = bench.socket()
+    bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, b"x"))
+    (segment,) = bench.sent()
+    assert bench.port(sock) == UdpHeader.parse(segment.head).src_port
+    assert not bench.app.replies, "nobody asked"
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "payload", "error"),
+    [
+        (b"", 0, b"x", errno.EDESTADDRREQ),
+        (REMOTE, 0, b"x", errno.EINVAL),
+        (REMOTE, 9, bytes(65_508), errno.EMSGSIZE),
+        (bytes([10, 0, 0, 255]), 9, b"x", errno.EACCES),
+        (b"12345", 9, b"x", errno.EAFNOSUPPORT),
+        (REMOTE, 9, bytes(65_507), 0),
+    ],
+)
+def test_sendto_says_what_is_wrong(
+    bench: DatagramBench, address: bytes, port: int, payload: bytes, error: int
+) -> None:
+    """A datagram that cannot be sent is answered with sendto(2)'s errno (net/ipv4/udp.c udp_sendmsg)."""
+    sock = bench.socket()
+    bench.app.send(SendDatagram(sock, address, port, payload, 1))
+    assert bench.answer(1).errno == error
+    assert len(bench.sent()) == (not error)
+
+
+def test_on_a_socket_that_is_not_there(bench: DatagramBench) -> None:
+    """EBADF, and a drop that is counted; likewise on another client's."""
+    other = bench.client()
+    sock = bench.socket()
+    bench.app.send(SendDatagram(99, REMOTE, 9, b"x", 1))
+    assert bench.answer(1).errno == errno.EBADF
+    other.send(SendDatagram(sock, REMOTE, 9, b"x", 2))
+    reply = other.reply(2)
+    assert reply is not None and reply.errno == errno.EBADF
+    other.send(TookDatagrams(sock, 5))
+    assert bench.drops("bad_message") == 2 and bench.drops("udp_unknown") == 1
+    assert other.errno("bind", sock, address=LOCAL, port=1) == errno.EBADF
+
+
+def test_a_datagram_comes_in(bench: DatagramBench) -> None:
+    """With all that recvmsg() tells; taking it gives its room back to udp."""
+    sock = bench.socket("bound")
+    bench.arrive(b"hello")
+    (told,) = bench.app.take()
+    assert told == DatagramIn(sock, 5 + 256, REMOTE, PEER_PORT, LOCAL, 4, 61, 1, b"hello")
+    bench.app.send(TookDatagrams(sock, told.upto))
+    assert bench.udp.control(1, "ss", {}, 0)["sockets"][0]["recv_q"] == 0
+    assert bench.core.control(1, "ss.datagrams", {}, 0)["sockets"][0]["recv_q"] == 0
+
+
+def test_more_is_taken_than_came(bench: DatagramBench) -> None:
+    """A client that claims more than it was told gives back no more than that."""
+    sock = bench.socket("bound")
+    bench.arrive(b"hello")
+    bench.app.send(TookDatagrams(sock, 1 << 40))
+    bench.arrive(b"again")
+    assert bench.udp.control(1, "ss", {}, 0)["sockets"][0]["recv_q"] == 261
+
+
+def test_a_slow_reader_loses(bench: DatagramBench) -> None:
+    """Beyond SO_RCVBUF udp drops, and counts."""
+    sock = bench.socket("bound")
+    bench.app.ok("setsockopt", sock, level=1, option=8, value=2304)
+    for _ in range(10):
+        bench.arrive(bytes(1000))
+    assert len(bench.app.take()) == 3  # 4608 bytes, 1256 each
+    assert bench.udp.counters["drop.udp_buffer_full"] == 7
+
+
+def test_connect_filters_and_dissolves(bench: DatagramBench) -> None:
+    """Only the peer is heard; after AF_UNSPEC there is none, and the port stays if bind() chose it."""
+    sock, port = bench.socket(), PORT
+    bench.app.ok("bind", sock, address=b"", port=port)
+    bench.app.ok("connect", sock, address=REMOTE, port=PEER_PORT)
+    assert bench.app.ok("getpeername", sock) == {"address": REMOTE, "port": PEER_PORT}
+    bench.arrive(b"no", port=port, src_port=99)
+    bench.arrive(b"yes", port=port)
+    assert [one.payload for one in bench.app.take()] == [b"yes"]
+    bench.app.send(SendDatagram(sock, b"", 0, b"to the peer", 5))
+    assert bench.answer(5).errno == 0 and bench.sent()[-1].dst == REMOTE
+    bench.app.ok("connect", sock, address=b"", port=0)
+    assert bench.app.errno("getpeername", sock) == errno.ENOTCONN
+    assert bench.app.ok("getsockname", sock) == {"address": bytes(4), "port": port}
+    bench.arrive(b"anybody", port=port, src_port=99)
+    assert [one.payload for one in bench.app.take()] == [b"anybody"]
+
+
+def test_port_unreachable(bench: DatagramBench) -> None:
+    """A connected socket hears of it, by SO_ERROR once; one that is not connected does not (Linux), unless it said
+    IP_RECVERR (RFC 1122 4.1.3.3)."""
+    sock, loose = bench.socket("connected"), bench.socket("bound")
+    bench.icmp(sock, 3, 3)
+    (told,) = bench.app.take()
+    assert (type(told), told.errno, told.icmp_code) == (DatagramError, errno.ECONNREFUSED, 3)
+    assert bench.app.ok("getsockopt", sock, level=1, option=4)["value"] == struct.pack("=i", errno.ECONNREFUSED)
+    assert bench.app.ok("getsockopt", sock, level=1, option=4)["value"] == bytes(4)
+    bench.icmp(loose, 3, 3)
+    assert bench.app.take() == []
+    bench.app.ok("setsockopt", loose, level=IP, option=11, value=1)
+    bench.icmp(loose, 3, 3)
+    assert len(bench.app.take()) == 1
+
+
+def test_a_soft_error_is_no_error(bench: DatagramBench) -> None:
+    """Host unreachable changes nothing for a connected socket (net/ipv4/udp.c __udp4_lib_err)."""
+    sock = bench.socket("connected")
+    bench.icmp(sock, 3, 1)
+    assert bench.app.take() == []
+    assert bench.app.ok("getsockopt", sock, level=1, option=4)["value"] == bytes(4)
+
+
+def test_groups(bench: DatagramBench) -> None:
+    """Join, hear, leave; the errnos are Linux's."""
+    sock = bench.socket()
+    bench.app.ok("bind", sock, address=b"", port=PORT)
+    bench.app.ok("setsockopt", sock, level=IP, option=JOIN, value=MREQ)
+    assert bench.app.errno("setsockopt", sock, level=IP, option=JOIN, value=MREQ) == errno.EADDRINUSE
+    assert bench.app.errno("setsockopt", sock, level=IP, option=JOIN, value=struct.pack("4s4s", LOCAL, bytes(4))) == 22
+    assert bench.app.errno("setsockopt", sock, level=IP, option=JOIN, value=b"short") == errno.EINVAL
+    assert bench.core.control(1, "ss.datagrams", {}, 0)["sockets"][0]["groups"] == ["239.1.2.3"]
+    bench.app.send(SendDatagram(sock, GROUP, PORT, b"to all"))
+    (told,) = bench.app.take()  # IP_MULTICAST_LOOP
+    assert (told.payload, told.local_address) == (b"to all", GROUP)
+    bench.app.ok("setsockopt", sock, level=IP, option=LEAVE, value=MREQ)
+    assert bench.app.errno("setsockopt", sock, level=IP, option=LEAVE, value=MREQ) == errno.EADDRNOTAVAIL
+
+
+def test_calls_keep_their_order(bench: DatagramBench) -> None:
+    """What comes while udp settles a call waits behind it, up to a bound."""
+    sock = bench.socket()
+    bench.hold = True
+    first = bench.app.ask("bind", sock, address=LOCAL, port=PORT)
+    names = [bench.app.ask("getsockname", sock) for _ in range(WAITING_CALLS)]
+    assert bench.app.errno("getsockname", sock) == errno.ENOBUFS
+    assert bench.app.reply(first) is None and bench.app.reply(names[0]) is None
+    bench.hold = False
+    bench.flush()
+    assert bench.answer(first).errno == 0
+    assert {bench.answer(one).data["port"] for one in names} == {PORT}
+
+
+def test_close_while_a_call_is_under_way(bench: DatagramBench) -> None:
+    """The call and those behind it fail with EBADF; udp's late answer changes nothing."""
+    sock = bench.socket()
+    bench.hold = True
+    first, second = bench.app.ask("bind", sock, address=LOCAL, port=PORT), bench.app.ask("getsockname", sock)
+    bench.app.ok("close", sock)
+    assert [bench.answer(one).errno for one in (first, second)] == [errno.EBADF] * 2
+    bench.hold = False
+    bench.flush()
+    assert not bench.core._state.asked and not bench.udp.control(1, "ss", {}, 0)["sockets"]
+
+
+def test_a_client_that_dies_closes(bench: DatagramBench) -> None:
+    """Its sockets are gone at udp, too."""
+    sock = bench.socket("bound")
+    bench.to_udp.clear()
+    bench.lose(bench.app)
+    assert bench.to_udp == [Close(sock)]
+    assert not bench.core._state.datagrams
+
+
+def test_udp_is_restarted(bench: DatagramBench) -> None:
+    """Sockets are made anew with port, peer, options and groups; calls meanwhile fail with ENETDOWN."""
+    bound, connected = bench.socket("bound"), bench.socket("connected")
+    port = bench.port(connected)
+    bench.app.ok("setsockopt", bound, level=1, option=6, value=1)
+    bench.app.ok("setsockopt", bound, level=IP, option=JOIN, value=MREQ)
+    bench.udp_down()
+    assert bench.app.errno("bind", bench.socket(), address=LOCAL, port=9) == errno.ENETDOWN
+    bench.app.send(SendDatagram(bound, REMOTE, 9, b"lost", 3))
+    assert bench.answer(3).errno == errno.ENETDOWN and bench.drops("udp_down") == 1
+    assert bench.app.ok("getsockname", bound)["port"] == PORT
+    bench.to_udp.clear()
+    bench.udp_up()
+    kinds = [type(frame) for frame in bench.to_udp if getattr(frame, "sock", 0) == bound]
+    assert set(kinds) == {OpenDatagram, Bind, Member}
+    bench.arrive(b"one")
+    bench.arrive(b"two", port=port)
+    assert [one.payload for one in bench.app.take()] == [b"one", b"two"]
+    assert bench.app.ok("getpeername", connected) == {"address": REMOTE, "port": PEER_PORT}
+    bench.app.send(SendDatagram(bound, bytes([10, 0, 0, 255]), 9, b"to all", 4))
+    assert bench.answer(4).errno == 0
+
+
+def test_udp_dies_in_a_call(bench: DatagramBench) -> None:
+    """The call fails with ENETDOWN, the one behind it is carried out."""
+    sock = bench.socket()
+    bench.hold = True
+    first, second = bench.app.ask("bind", sock, address=LOCAL, port=PORT), bench.app.ask("getsockname", sock)
+    bench.udp_down()
+    assert bench.answer(first).errno == errno.ENETDOWN
+    assert bench.answer(second).errno == 0
+
+
+def test_udp_is_far_behind(bench: DatagramBench) -> None:
+    """A full queue toward udp drops, counts, and says ENOBUFS to who asks."""
+    sock = bench.socket("bound")
+    bench.hold = True
+    for _ in range(QUEUE + 3):
+        bench.app.send(SendDatagram(sock, REMOTE, 9, b"x"))
+    bench.app.send(SendDatagram(sock, REMOTE, 9, b"x", 1))
+    assert bench.answer(1).errno == errno.ENOBUFS
+    assert bench.drops("udp_down") == 4
+
+
+def test_a_client_comes_back(bench: DatagramBench) -> None:
+    """While its connection is gone datagrams are lost and give their room back; its sockets are what they were."""
+    sock = bench.socket("bound")
+    bench.lose(bench.app, dead=False)
+    bench.arrive(b"lost")
+    assert bench.udp.control(1, "ss", {}, 0)["sockets"][0]["recv_q"] == 0
+    bench.app.hello(token=bench.app.token)
+    bench.arrive(b"heard")
+    assert [one.payload for one in bench.app.take() if isinstance(one, DatagramIn)] == [b"heard"]
+    assert bench.port(sock) == PORT
+
+
+def test_loopback_and_any(bench: DatagramBench) -> None:
+    """0.0.0.0 as a destination is this host (Linux)."""
+    sock = bench.socket()
+    bench.app.send(SendDatagram(sock, bytes(4), 9, b"x", 1))
+    assert bench.answer(1).errno == 0
+    assert [(one.src, one.dst) for one in bench.sent()] == [(HERE, HERE)]
+
+
+@pytest.mark.parametrize("cut", range(12))
+def test_snapshot_in_mid_run(cut: int) -> None:
+    """A core restored at any point says what the one that went on says."""
+    whole, halved = _run(-1), _run(cut)
+    assert halved == whole
+
+
+def _run(cut: int) -> list[Any]:
+    bench = DatagramBench()
+    said: list[Any] = []
+
+    def bind() -> None:
+        bench.app.ask("bind", sock, address=LOCAL, port=PORT)
+        bench.app.ask("getsockname", sock)
+
+    def hold() -> None:
+        bench.hold = not bench.hold
+        bench.flush()
+
+    sock = bench.socket()
+    steps: list[Any] = [
+        hold, bind, lambda: bench.app.send(SendDatagram(sock, REMOTE, 9, b"a", 50)), hold,
+        lambda: bench.app.ask("setsockopt", sock, level=IP, option=JOIN, value=MREQ),
+        lambda: bench.arrive(b"hello"), lambda: bench.app.ask("connect", sock, address=REMOTE, port=PEER_PORT),
+        lambda: bench.icmp(sock, 3, 3), bench.udp_down, bench.udp_up,
+        lambda: bench.app.send(TookDatagrams(sock, 300)), lambda: bench.app.ask("close", sock),
+    ]  # fmt: skip
+    for number, step in enumerate(steps):
+        if number == cut:
+            data = bench.core.snapshot()
+            bench.core = GatewayCore.restore(bench.config, data)
+            assert bench.core.snapshot() == data
+        step()
+        said += [*bench.app.take(), *bench.app.replies.values(), *bench.to_udp]
+        bench.app.replies.clear()
+        bench.to_udp.clear()
+    return said

@@ -1,0 +1,172 @@
+"""A recording of somebody else: wrong or hostile, it is an error, and no code of its choosing runs."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from replay_bench import stop, transfer
+
+from levelip.tracing.recordedcalls import CODES, DamagedFrame, Received, decode_frame
+from levelip.tracing.recording import CALLS, END, HEAD, SNAPSHOT, Recording, RecordingError, file_start, make_block
+from simulation.replay.__main__ import main
+from simulation.replay.player import Player
+from tests.netsim.net import Impairment
+
+encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
+EVIL = "evil_strategy:Evil"
+Body = Callable[[int, bytes], bytes]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good one, of an upload."""
+    made = tmp_path_factory.mktemp("good") / "tcp.rec"
+    core, _, _ = transfer(made, size=30_000, how=Impairment(loss=0.03), seed=5)
+    stop(core, made)
+    return made
+
+
+def rewritten(path: Path, target: Path, change: Body) -> Path:
+    """The recording with bodies of blocks as `change(kind, body)` wants them; every CRC is right."""
+    data = path.read_bytes()
+    out, at = [file_start()], len(file_start())
+    while at < len(data):
+        _, kind, _, _, length = struct.unpack_from("<4sBBHI", data, at)
+        first, calls, begin, end = struct.unpack_from("<QIQQ", data, at + 16)
+        body = data[at + 44 : at + 44 + length]
+        out.append(make_block(kind, change(kind, body), first=first, calls=calls, begin=begin, end=end))
+        at += 44 + length
+    target.write_bytes(b"".join(out))
+    return target
+
+
+def in_config(kind: int, body: bytes) -> bytes:
+    if kind != SNAPSHOT:
+        return body
+    snapshot = decode(body)
+    snapshot["config"]["tcp"]["congestion"] = EVIL
+    return encode(snapshot)
+
+
+def in_connections(kind: int, body: bytes) -> bytes:
+    if kind != SNAPSHOT:
+        return body
+    snapshot = decode(body)
+    for row in snapshot["state"]["connections"]:
+        row["congestion"]["name"] = EVIL
+    return encode(snapshot)
+
+
+def in_a_setting(kind: int, body: bytes) -> bytes:
+    if kind != CALLS:
+        return body
+    calls = decode(body)
+    now = next(call[1] for call in calls if call[0] in (1, 2))
+    return encode([[6, now, "congestion", EVIL], *calls[1:]])
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Leaves its mark when it is imported, from a place where it would be found."""
+    mark = tmp_path / "it ran"
+    (tmp_path / "evil_strategy.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("LEVELIP_CONFIG", raising=False)
+    return mark
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Path:
+    """One that begins in the middle of a transfer: its snapshot has a connection."""
+    core, _, _ = transfer(None, size=3_000_000, flight=256 << 10)
+    made = tmp_path / "late.rec"
+    core.control(0, "record.dump", {"file": str(made)}, core._now)
+    core.close()
+    Recording(made).close()
+    return made
+
+
+@pytest.mark.parametrize("where", [in_config, in_connections, in_a_setting])
+def test_no_import_by_a_name_in_the_file(
+    late: Path, evil: Path, tmp_path: Path, where: Body, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever it is named: exit status 2 and what to do about it, and it was not imported."""
+    target = rewritten(late, tmp_path / "evil.rec", where)
+    assert main([str(target)]) == 2
+    assert "tcp.congestion of your configuration" in capsys.readouterr().err
+    assert main([str(target), "--goto", "end"]) == 2
+    assert not evil.exists()
+
+
+def test_import_by_the_configuration(late: Path, evil: Path, tmp_path: Path) -> None:
+    """What the user's own configuration names is imported."""
+    target = rewritten(late, tmp_path / "evil.rec", in_connections)
+    config = tmp_path / "mine.toml"
+    config.write_text(f'[tcp]\ncongestion = "{EVIL}"\n')
+    main([str(target), "--config", str(config)])
+    assert evil.exists()
+
+
+def test_cuts_that_fit_no_frame(path: Path) -> None:
+    """Neither another attribute is read nor memory taken for a length that none can have."""
+    frames = [entry for _, entry in Recording(path).entries(0) if isinstance(entry, Received)]
+    entry = next(one for one in frames if one.code == CODES_SEGMENT)
+    for cut in [("payload", 1 << 62, 0), ("payload", -1, 0), ("payload", 9000, 1 << 40), ("__class__.__doc__", 9, 0),
+                ("iface", 9000, 0), ("message.payload", 9000, 0)]:  # fmt: skip
+        with pytest.raises(DamagedFrame):
+            decode_frame(entry.code, entry.frame, [cut])
+    with pytest.raises(DamagedFrame):
+        decode_frame(250, entry.frame, [])
+    with pytest.raises(DamagedFrame):
+        decode_frame(entry.code, encode(["?"]), [])
+
+
+CODES_SEGMENT = next(code for kind, (code, _) in CODES.items() if kind.__name__ == "Segment")
+
+
+def _shuffled(rng: random.Random, data: Any) -> Any:
+    """Plain data in which something is something else."""
+    strange: tuple[Any, ...] = (None, -1, 1 << 63, 0.5, "", b"", [], {}, "x:y", [[[[]]]], b"\xff" * 70_000, True)
+    if rng.random() < 0.02:
+        return rng.choice(strange)
+    if isinstance(data, dict):
+        return {key: _shuffled(rng, value) for key, value in data.items()}
+    if isinstance(data, list) and len(data) < 100:
+        return [_shuffled(rng, value) for value in data]
+    return data
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_anything_at_all(path: Path, tmp_path: Path, seed: int) -> None:
+    """Blocks with right CRCs and wrong contents: an error, a difference, or the same; nothing else."""
+    rng = random.Random(seed)
+
+    def change(kind: int, body: bytes) -> bytes:
+        if rng.random() < 0.3:
+            return body
+        if rng.random() < 0.7:
+            return encode(_shuffled(rng, decode(body)))
+        data = bytearray(body)
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data)
+
+    target = rewritten(path, tmp_path / "x.rec", change)
+    try:
+        Player(Recording(target)).check()
+    except RecordingError as error:
+        assert str(error)
+    assert main([str(target), "--goto", "event retransmit", "--what-if", "drop for 1s"]) in (0, 1, 2)
+
+
+def test_the_rewriting_is_faithful(path: Path, tmp_path: Path) -> None:
+    """Unchanged bodies make the same file: what the other tests show is due to what they change."""
+    assert rewritten(path, tmp_path / "x.rec", lambda _, body: body).read_bytes() == path.read_bytes()
+    assert zlib.crc32(path.read_bytes()) and {HEAD, SNAPSHOT, CALLS, END} == {1, 2, 3, 4}
