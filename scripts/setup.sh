@@ -34,6 +34,18 @@ command -v curl >/dev/null || useful+=(curl)
 if [ "$what" = dev ]; then # another stack to test against, and what builds its program
     command -v gcc >/dev/null || useful+=(gcc libc6-dev)
     [ -e /usr/include/lwip/lwip/tcpip.h ] || useful+=(liblwip-dev)
+    # programs that tests run over the stack, unmodified
+    while read -r program package; do
+        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || useful+=("$package")
+    done <<<"wget wget
+nc netcat-openbsd
+socat socat
+wrk wrk
+busybox busybox-static"
+    if [ ! -d /run/systemd/system ]; then # else their packages start services
+        command -v redis-server >/dev/null || useful+=(redis-server)
+        [ -x /usr/sbin/nginx ] || useful+=(nginx-light)
+    fi
     command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
     [ -e /usr/include/zmq.hpp ] || useful+=(g++ libzmq3-dev cppzmq-dev) # the example in C++
     [ -e /usr/include/msgpack.hpp ] || useful+=(libmsgpack-cxx-dev)

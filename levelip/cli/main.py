@@ -68,6 +68,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
         "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
+        "run":     ("run", "Run a program on the stack, as it is."),
+        "shell":   ("shell", "A shell in which everything runs over the stack."),
         "script":  ("script", "Run packet scripts against the stack's cores, in virtual time."),
     },
     "Host": {

@@ -12,39 +12,31 @@ import os
 import select
 import socket
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
 from levelip.client import control
+from levelip.client.connecting import Caller, Connecting, ignore, make_pair
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Outstanding, Session
-from levelip.rpc.stream import Reset
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
-JUNK = b"\0" * 1024  # fills the program's end while it connects, so that it is not writable
 ALL = (1 << 31) - 1  # SO_RCVLOWAT of everything
 _BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
 
 
-class Caller(Protocol):
-    """A control connection: `pid` is the program's, `answer` sends what it waits for."""
-
-    pid: int
-
-    def answer(self, answer: Answer, fds: tuple[int, ...] = ()) -> None:
-        """Send an answer, with descriptors."""
-
-
 class Calls:
-    """All sockets of the program and the calls on them."""
+    """All sockets of the program and the calls on them. `processes` are the program's, as far as they are known."""
 
-    def __init__(self, session: Session, pump: Pump, epoll: select.epoll) -> None:
+    def __init__(
+        self, session: Session, pump: Pump, epoll: select.epoll, processes: Callable[[], Iterable[int]]
+    ) -> None:
         self.pairs: dict[int, Pair] = {}  # by inode of the program's end
         self.by_fd: dict[int, Pair] = {}
         self.by_gid: dict[int, Pair] = {}
@@ -54,14 +46,17 @@ class Calls:
         self._pump = pump
         self._epoll = epoll
         self.endings = Endings(
-            session, pump, pairs=self.pairs, by_fd=self.by_fd, by_gid=self.by_gid, pids=self.pids
+            session, pump, pairs=self.pairs, by_fd=self.by_fd, by_gid=self.by_gid, processes=processes
+        )
+        self.connecting = Connecting(
+            session, pump, self.endings, pairs=self.pairs, by_fd=self.by_fd, processes=processes
         )
         self.datagrams = Datagrams(session, epoll)
         self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
             "bind": self._bind,
             "listen": self._listen,
             "accept": self._accept,
-            "connect": self._connect,
+            "connect": self.connecting.connect,
             "shutdown": self._shutdown,
             "getsockname": self._getsockname,
             "getpeername": self._getpeername,
@@ -69,8 +64,8 @@ class Calls:
             "getsockopt": self._getsockopt,
             "error": self._error,
             "state": self._state,
-            "hold": self._hold,
-            "release": self._release,
+            "hold": self.connecting.hold,
+            "release": self.connecting.release,
             "linger": self._linger,
         }
 
@@ -103,7 +98,7 @@ class Calls:
                 caller.answer(Answer(call.number, code, {}))
                 return
             if fds:
-                self._lend(pair, fds.pop(), caller.pid)
+                self.connecting.lend(pair, fds.pop(), caller.pid)
             action(caller, call, pair)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             caller.answer(Answer(call.number, errno.EINVAL, {}, str(error)))
@@ -156,10 +151,7 @@ class Calls:
 
     def _make(self, kind: tuple[int, int, int], gid: int) -> tuple[Pair, socket.socket]:
         """A new pair and the program's end of it; raises OSError when there are no descriptors."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        ours.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
-        theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        ours, theirs = make_pair()
         pair = Pair(ours, os.fstat(theirs.fileno()).st_ino, kind, gid)
         self.pairs[pair.inode] = pair
         self.by_fd[pair.fd] = pair
@@ -168,17 +160,21 @@ class Calls:
         return pair, theirs
 
     def _hand_over(
-        self, caller: Caller, number: int, kind: tuple[int, int, int], gid: int, data: dict[str, Any]
-    ) -> Pair | None:
-        """Give the program the end of a new pair for the gateway's socket `gid`."""
+        self, caller: Caller, number: int, kind: tuple[int, int, int], gid: int, data: dict[str, Any],
+        listener: Pair | None = None,
+    ) -> Pair | None:  # fmt: skip
+        """Give the program the end of a new pair for the gateway's socket `gid`. One that nobody takes is closed, or
+        waits to be accepted once more."""
         try:
             pair, theirs = self._make(kind, gid)
         except OSError as error:
-            self._session.request("close", _Gid(gid), {"abort": True}, _ignore)
+            self._session.request("close", _Gid(gid), {"abort": True}, ignore)
             caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
             return None
-        with theirs:  # we keep no copy: a hang-up then means the program's last close
-            caller.answer(Answer(number, 0, data), (theirs.fileno(),))
+        if not caller.answer(Answer(number, 0, data), (theirs.fileno(),)) and listener is not None:
+            listener.returned.append((theirs, data))
+        else:
+            theirs.close()  # we keep no copy: a hang-up then means the program's last close
         return pair
 
     def _bind(self, caller: Caller, call: Call, pair: Pair) -> None:
@@ -196,10 +192,20 @@ class Calls:
         self._forward(caller, call, pair, listening)
 
     def _accept(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """The program took a readiness byte from its end; it is worth one connection, unless that went away."""
-        pair.tokens = max(0, pair.tokens - 1)
-        pair.inflight += 1
+        """A connection, or EAGAIN if the one that waited went away. `token`: the program took a readiness byte from its
+        end, which is worth one connection."""
+        if call.args.get("token", True):
+            pair.tokens = max(0, pair.tokens - 1)
         number = call.number
+        if pair.returned:
+            theirs, remote = pair.returned.popleft()
+            if caller.answer(Answer(number, 0, remote), (theirs.fileno(),)):
+                theirs.close()
+            else:
+                pair.returned.appendleft((theirs, remote))
+                self.serve(pair)
+            return
+        pair.inflight += 1
 
         def done(code: int, data: dict[str, Any], message: str) -> None:
             pair.inflight -= 1
@@ -207,58 +213,17 @@ class Calls:
                 caller.answer(Answer(number, code, {}, message))
                 return
             remote = {"address": data["remote_address"], "port": data["remote_port"]}
-            new = self._hand_over(caller, number, pair.kind, data["sock"], remote)
+            new = self._hand_over(caller, number, pair.kind, data["sock"], remote, pair)
             if new is not None:
                 new.lowat = pair.lowat
                 new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
-                self._establish(new, data)
+                self.connecting.establish(new, data)
+            if pair.closing:
+                self.endings.abandon(pair)
+            elif pair.returned:
+                self.serve(pair)
 
         self._session.request("accept", pair, {}, done)
-
-    def _connect(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """`wait`: the answer comes when the connect is settled; else at once, and the descriptor tells."""
-        number = call.number
-        wait = bool(call.args.pop("wait"))
-        if pair.failed and not pair.told:
-            self._tell_failure(caller, call, pair)
-            return
-        if pair.failed:
-            self._renew(caller, number, pair)
-            return
-        if pair.connecting or pair.connected or pair.listening or pair.dead:
-            self._forward(caller, call, pair)  # the gateway knows which error it is
-            return
-
-        def done(code: int, data: dict[str, Any], message: str) -> None:
-            pair.connecting = False
-            if not code:
-                self._establish(pair, data)
-                code = 0 if pair.connected else errno.ECONNRESET
-            if not wait or pair.junk:
-                self._settle_unwatched(pair, code)
-            elif code and call.args["nonblocking"]:
-                self._clear_error(pair)  # this answer tells it
-            if wait:
-                caller.answer(Answer(number, code, {}, message))
-
-        pair.connecting = True
-        if not wait:
-            self._fill(pair)
-            caller.answer(Answer(number, errno.EINPROGRESS, {}))
-        self._session.request("connect", pair, call.args, done)
-
-    def _tell_failure(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """The first connect() after one that failed unwatched tells its error, or ECONNABORTED if SO_ERROR has told it
-        (Linux); only the one after that tries again. The gateway knows which."""
-
-        def done(code: int, _: dict[str, Any], message: str) -> None:
-            pair.told = True
-            pair.error = 0
-            if not code:  # never: it does not connect in that state
-                self._session.outbox.append(Reset(pair.gid, 0))
-            caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
-
-        self._session.request("connect", pair, call.args, done)
 
     def _shutdown(self, caller: Caller, call: Call, pair: Pair) -> None:
         how = int(call.args["how"])
@@ -308,7 +273,9 @@ class Calls:
             self._forward(caller, call, pair)
             return
         code, pair.error = pair.error, 0
-        self._clear_error(pair)
+        if pair.outcome:
+            pair.outcome = errno.ECONNABORTED  # as the next connect() tells then (Linux)
+        self.connecting.clear_error(pair)
         caller.answer(Answer(call.number, 0, {"value": code.to_bytes(4, "little")}))
 
     def _error(self, caller: Caller, call: Call, pair: Pair) -> None:
@@ -316,11 +283,7 @@ class Calls:
         code, pair.error = pair.error, 0
         caller.answer(Answer(call.number, 0, {"errno": code}))
         if code:
-            self._clear_error(pair)
-
-    def _clear_error(self, pair: Pair) -> None:
-        """The program was told: the gateway's SO_ERROR is read too, which clears it."""
-        self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+            self.connecting.clear_error(pair)
 
     def _state(self, caller: Caller, call: Call, pair: Pair) -> None:
         state = {
@@ -330,19 +293,6 @@ class Calls:
             "fresh": not (pair.connected or pair.connecting or pair.dead or pair.listening),
         }
         caller.answer(Answer(call.number, 0, state))
-
-    def _hold(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """A connect with a timeout ran out of it: from now on nobody waits and the end must not be writable."""
-        if pair.connecting:
-            self._fill(pair)
-        else:
-            pair.give_back()
-        caller.answer(Answer(call.number, 0, {}))
-
-    def _release(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """The program closes a socket that connects: our duplicate must not keep its end open."""
-        pair.give_back()
-        caller.answer(Answer(call.number, 0, {}))
 
     def _linger(self, caller: Caller, call: Call, pair: Pair) -> None:
         """A listener or SO_LINGER: answer once the gateway has answered the close, unless others hold the socket."""
@@ -363,97 +313,22 @@ class Calls:
         poll.register(pair.fd, 0)
         return any(mask & select.POLLHUP for _, mask in poll.poll(0))
 
-    # -- connecting: the program's end must not be writable
-
-    def _lend(self, pair: Pair, fd: int, pid: int) -> None:
-        """Keep a duplicate of the program's end that came with a call."""
-        if os.fstat(fd).st_ino != pair.inode or pair.lent >= 0:
-            os.close(fd)
-        else:
-            pair.lent = fd
-            pair.lender = pid
-
-    def _fill(self, pair: Pair) -> None:
-        if pair.lent < 0 or pair.end is None:
-            return
-        with socket.socket(fileno=os.dup(pair.lent)) as theirs:
-            theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its minimum, some 4.6 KB
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    pair.junk += theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-    def _settle_unwatched(self, pair: Pair, code: int) -> None:
-        """The connect nobody waits for is settled: make the end writable, or show it as refused."""
-        if code:
-            pair.error = code
-            if pair.end is not None:
-                pair.failed = True
-                self.endings.part(pair)  # with the junk unread, which gives the poll mask of a refused TCP socket
-        else:
-            if pair.lent < 0:  # the process that lent it is gone; another one has the socket too
-                pair.lent = self.endings.ends.borrow({pair.inode}, self.pids).get(pair.inode, -1)
-            if pair.lent >= 0:
-                with socket.socket(fileno=os.dup(pair.lent)) as theirs:
-                    theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
-        pair.give_back()
-
-    def _drain(self, pair: Pair) -> None:
-        """Read the junk, and not a byte more: with the last of it the program may write already."""
-        assert pair.end is not None
-        while pair.junk:
-            pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))
-
-    def _establish(self, pair: Pair, data: dict[str, Any]) -> None:
-        """A connection stands."""
-        if pair.end is None:
-            return
-        self._drain(pair)
-        pair.readable = True  # what came before we watched for it
-        try:
-            self._pump.establish(pair, data)
-        except (KeyError, TypeError, ValueError):
-            self._session.outbox.append(Reset(pair.gid, 0))  # rings that are not ours: no byte would be right
-            pair.connected = True
-            self.endings.reset(pair, errno.ECONNRESET)
-            return
-        self.endings.check(pair)
-
-    def _renew(self, caller: Caller, number: int, pair: Pair) -> None:
-        """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it
-        call again (errno 0 and a descriptor, which it puts in the old one's place)."""
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        except OSError as error:
-            caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
-            return
-        ours.setblocking(False)
-        for end in (ours, theirs):
-            end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
-        pair.give_back()
-        self.endings.orphaned.discard(pair)
-        del self.pairs[pair.inode]
-        pair.junk = 0
-        pair.failed = pair.told = False
-        pair.error = 0  # the gateway tells it, if nobody has asked
-        pair.hung_up = pair.finished = pair.eof_sent = pair.unread = False
-        pair.end = ours
-        pair.fd = ours.fileno()
-        pair.inode = os.fstat(theirs.fileno()).st_ino
-        self.pairs[pair.inode] = pair
-        self.by_fd[pair.fd] = pair
-        self._pump.watch(pair)
-        with theirs:
-            caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
-
     # -- listeners
 
     def pending(self, pair: Pair, count: int) -> None:
-        """The gateway tells how many connections wait: keep a byte in the pair for each."""
+        """The gateway tells how many connections wait."""
         pair.counted = count
-        self._refill(pair)
+        self.serve(pair)
 
-    def _refill(self, pair: Pair) -> None:
-        missing = pair.counted - pair.tokens - pair.inflight
+    def waiting(self, pair: Pair) -> int:
+        """Connections that no accept under way and no readiness byte stands for."""
+        return pair.counted + len(pair.returned) - pair.tokens - pair.inflight
+
+    def serve(self, pair: Pair) -> None:
+        """Let those who wait accept; keep a byte in the pair for each connection that is left."""
+        while pair.waiters and self.waiting(pair) > 0:
+            pair.waiters.popleft()()
+        missing = self.waiting(pair)
         if missing <= 0 or pair.end is None:
             return
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
@@ -471,7 +346,7 @@ class Calls:
                 pair.give_back()
             if pair.listening and pair.end is not None and pair.tokens and not unread(pair.end):
                 pair.tokens = 0
-                self._refill(pair)
+                self.serve(pair)
 
     # -- the gateway is new
 
@@ -502,7 +377,7 @@ class Calls:
         def done(code: int, data: dict[str, Any], message: str) -> None:
             if pair.closing:
                 if not code:
-                    self._session.request("close", _Gid(data["sock"]), {}, _ignore)
+                    self._session.request("close", _Gid(data["sock"]), {}, ignore)
                 return
             if code:
                 self._lost(pair, code)
@@ -517,7 +392,7 @@ class Calls:
             ask = self._session.request
             for (level, option), value in pair.options.items():
                 args: dict[str, Any] = {"level": level, "option": option, "value": value}
-                ask("setsockopt", pair, args, _ignore, internal=True)
+                ask("setsockopt", pair, args, ignore, internal=True)
             if pair.bound is not None and not pair.dead:
                 args = {"address": pair.bound[0], "port": pair.bound[1]}
                 ask("bind", pair, args, failed_is_lost, internal=True)
@@ -559,7 +434,3 @@ class _Gid:
 
     def __init__(self, gid: int) -> None:
         self.gid = gid
-
-
-def _ignore(_: int, __: dict[str, Any], ___: str) -> None:
-    """An answer that changes nothing."""

@@ -14,9 +14,10 @@ import os
 import select
 import socket
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from levelip.client import control
+from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
 from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, PAIR_BUFFER, UP
 from levelip.client.session import Session
@@ -34,13 +35,6 @@ _ERROR_MESSAGE = UP.pack(ERROR, 0, 0, 0, bytes(4), bytes(4), 0)
 _FORWARDED = frozenset(
     {"bind", "connect", "listen", "accept", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"}
 )
-
-
-class Caller(Protocol):
-    """A control connection."""
-
-    def answer(self, answer: Answer, fds: tuple[int, ...] = ()) -> None:
-        """Send an answer, with descriptors."""
 
 
 class DatagramPair:

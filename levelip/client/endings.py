@@ -11,8 +11,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from levelip.client.ends import Ends
@@ -25,18 +24,19 @@ SWEEP_S = 0.5  # how often ends without a hang-up of their own are looked for
 
 
 class Endings:
-    """The tables are those of Calls: pairs by inode, by our end's descriptor, by the gateway's id; who calls."""
+    """The tables are those of Calls: pairs by inode, by our end's descriptor, by the gateway's id; the
+    program's processes."""
 
     def __init__(
         self, session: Session, pump: Pump, *, pairs: dict[int, Pair], by_fd: dict[int, Pair],
-        by_gid: dict[int, Pair], pids: Counter[int],
+        by_gid: dict[int, Pair], processes: Callable[[], Iterable[int]],
     ) -> None:  # fmt: skip
         self._session = session
         self._pump = pump
         self._pairs = pairs
         self._by_fd = by_fd
         self._by_gid = by_gid
-        self._pids = pids
+        self._processes = processes
         self.ends = Ends()
         self.orphaned: set[Pair] = set()
         self.closing: set[Pair] = set()
@@ -87,12 +87,19 @@ class Endings:
         self.snapping.discard(pair)
         self.baiting.discard(pair)
         self.closing.add(pair)
+        self.abandon(pair)
         if pair.connected and not pair.unread and not _aborts(pair):
             self._pump.fin(pair)
             if pair.accepted < pair.sent:
                 pair.close_deadline = self._now + CLOSE_PATIENCE_S
                 return
         self._close(pair)
+
+    @staticmethod
+    def abandon(listener: Pair) -> None:
+        """A closed listener's accepted connections that nobody took go with it, by a reset."""
+        while listener.returned:
+            listener.returned.popleft()[0].close()
 
     def part(self, pair: Pair) -> None:
         """Close our end."""
@@ -191,7 +198,7 @@ class Endings:
         use `levelip.client.socket` are told by a call as well.
         """
         pairs, self.baiting = self.baiting, set()
-        bare = set()
+        bare: dict[int, tuple[int, int] | None] = {}
         for pair in pairs:
             if pair.end is None:
                 continue
@@ -199,9 +206,10 @@ class Endings:
                 with contextlib.suppress(ConnectionResetError):
                     pair.end.recv(1, socket.MSG_PEEK)
                 continue
-            bare.add(pair.inode)
+            bare[pair.inode] = pair.seen
         if bare:
-            for fd in self.ends.borrow(bare, self._pids).values():
+            seen = {inode: where for inode, where in bare.items() if where is not None}
+            for fd in self.ends.borrow(set(bare), self._processes, seen).values():
                 with socket.socket(fileno=fd) as theirs, contextlib.suppress(OSError):
                     theirs.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         for pair in pairs:

@@ -17,13 +17,14 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 NETLINK_SOCK_DIAG = 4  # linux/netlink.h
 SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
 NLMSG_ERROR = 2  # linux/netlink.h
 NLM_F_REQUEST = 1
+PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h, since Linux 6.9
 SYS_PIDFD_GETFD = 438  # the same number on every architecture (since Linux 5.6)
 _NLMSGHDR = struct.Struct("=IHHII")
 _UNIX_DIAG_REQ = struct.Struct("=BBHIIIII")  # linux/unix_diag.h
@@ -91,14 +92,23 @@ class Ends:
                 self._answers = self._diag(os.fstat(one.fileno()).st_ino)
         return self._answers
 
-    def borrow(self, inodes: set[int], pids: Iterable[int]) -> dict[int, int]:
-        """inode → a descriptor of ours for it, for those that the processes `pids` hold and the kernel lends us.
+    def borrow(
+        self, inodes: set[int], processes: Callable[[], Iterable[int]], seen: Mapping[int, tuple[int, int]]
+    ) -> dict[int, int]:
+        """inode → a descriptor of ours for it, for those that the processes hold and the kernel lends us.
 
-        The caller closes them. One scan of each process, however many inodes are asked for.
+        The caller closes them. `seen`: inode → (thread, its descriptor), where to look first. Then one scan of each
+        process, however many inodes are asked for.
         """
         found: dict[int, int] = {}
+        for known, (tid, number) in seen.items():
+            fd = borrow_fd(tid, number, known)
+            if fd is not None:
+                found[known] = fd
+        if len(found) == len(inodes):
+            return found
         wanted = {f"socket:[{inode}]": inode for inode in inodes}
-        for pid in pids:
+        for pid in processes():
             if len(found) == len(wanted):
                 break
             try:
@@ -114,13 +124,13 @@ class Ends:
                         continue
                     if inode is None or inode in found:
                         continue
-                    fd = _pidfd_getfd(pidfd, int(name))
-                    if fd is None:
+                    lent = _pidfd_getfd(pidfd, int(name))
+                    if lent is None:
                         break
-                    if os.fstat(fd).st_ino != inode:
-                        os.close(fd)
+                    if os.fstat(lent).st_ino != inode:
+                        os.close(lent)
                         continue
-                    found[inode] = fd
+                    found[inode] = lent
             finally:
                 os.close(pidfd)
         return found
@@ -139,3 +149,33 @@ def _pidfd_getfd(pidfd: int, fd: int) -> int | None:
     """A duplicate of another process's descriptor, or None where the kernel refuses (Yama, no such descriptor)."""
     result = int(_libc.syscall(SYS_PIDFD_GETFD, pidfd, fd, 0))
     return result if result >= 0 else None
+
+
+def borrow_fd(tid: int, number: int, inode: int) -> int | None:
+    """A duplicate of the descriptor `number` of a thread's process, if it is the socket `inode`, for the caller to
+    close."""
+    try:
+        pidfd = os.pidfd_open(tid, PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            return None
+        try:
+            pidfd = os.pidfd_open(_process(tid))
+        except OSError:
+            return None
+    try:
+        fd = _pidfd_getfd(pidfd, number)
+    finally:
+        os.close(pidfd)
+    if fd is not None and os.fstat(fd).st_ino != inode:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _process(tid: int) -> int:
+    """The process of a thread; OSError if it is gone."""
+    for line in Path(f"/proc/{tid}/status").read_bytes().splitlines():
+        if line.startswith(b"Tgid:"):
+            return int(line[5:])
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))

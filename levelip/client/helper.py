@@ -24,18 +24,20 @@ def main() -> None:
     endpoint, door_fd, software = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if os.fork():
         os._exit(0)
-    _detach()
+    detach()
     # imported here, so that the starter need not wait for it
     import socket
 
+    from levelip.client.door import Door
     from levelip.client.loop import Loop
 
-    loop = Loop(endpoint, socket.socket(fileno=door_fd), software, share=os.environ.get("LEVELIP_SHARE", "1") != "0")
+    door = Door(socket.socket(fileno=door_fd))
+    loop = Loop(endpoint, door, software, share=os.environ.get("LEVELIP_SHARE", "1") != "0")
     loop.run()
     loop.close()
 
 
-def _detach() -> None:
+def detach() -> None:
     """Own session (the starter has made one), harmless signals, root directory, as many descriptors as allowed."""
     import resource
 

@@ -1,21 +1,17 @@
-"""The helper's loop: one epoll over the ends of all pairs, the control connections, the door and ZeroMQ.
+"""The helper's loop: one epoll over the ends of all pairs, the front and ZeroMQ.
 
 A turn: what happened to the pairs (so that a close is told before the call that follows it), what the gateway sent,
-the programs' calls, then one flush. The loop sleeps only when ZeroMQ has nothing left after the flush.
+the programs' calls (from its front), then one flush. The loop sleeps only when ZeroMQ has nothing left after the flush.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
-import socket
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from levelip.client import control
 from levelip.client.calls import Calls
-from levelip.client.control import Answer
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Outstanding, Session, State
 from levelip.rpc.messages import Pending
@@ -26,34 +22,43 @@ LONELY_S = 30.0  # the program is gone and no gateway came back: how long undeli
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
 
-class Connection:
-    """A control connection of one thread of the program."""
+class Front(Protocol):
+    """Where a program's calls come from: the door of Python programs (door.py), or trapped system calls."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self.channel = channel
-        self.pid = 0
-        with contextlib.suppress(OSError):
-            self.pid = int.from_bytes(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), "little")
+    def open(self, calls: Calls, epoll: select.epoll) -> None:
+        """Begin: watch descriptors in `epoll`; calls are for `calls`."""
 
-    def answer(self, answer: Answer, fds: tuple[int, ...] = ()) -> None:
-        """Send an answer; nobody is there any more or nobody reads: it is dropped."""
-        with contextlib.suppress(OSError):
-            control.send(self.channel, control.encode(answer), fds)
+    def owns(self, fd: int) -> bool:
+        """Whether a descriptor that `epoll` named is watched for calls."""
+
+    def event(self, fd: int, mask: int) -> None:
+        """Take what came there."""
+
+    def processes(self) -> Iterable[int]:
+        """The program's processes, as far as they are known."""
+
+    def sweep(self, now: float) -> float | None:
+        """End of a turn: what is over by `now` (time.monotonic); when to be called next at the latest."""
+
+    @property
+    def over(self) -> bool:
+        """Nobody is left who could call."""
+
+    def close(self) -> None:
+        """Give descriptors back."""
 
 
 class Loop:
-    """Serves one program until its last socket and its last control connection are gone."""
+    """Serves one program until its last socket is gone and its front is over."""
 
-    def __init__(self, endpoint: str, door: socket.socket, software: str, *, share: bool = True) -> None:
+    def __init__(self, endpoint: str, front: Front, software: str, *, share: bool = True) -> None:
         self._epoll = select.epoll()
         self._session = Session(endpoint, software, self, share=share)
         self._pump = Pump(self._session, self._epoll)
-        self._calls = Calls(self._session, self._pump, self._epoll)
-        self._door: socket.socket | None = door
-        self._connections: dict[int, Connection] = {}
+        self._calls = Calls(self._session, self._pump, self._epoll, front.processes)
+        self._front = front
         self._lonely_since = 0.0
-        door.setblocking(False)
-        self._epoll.register(door.fileno(), select.EPOLLIN)
+        front.open(self._calls, self._epoll)
         for fd in self._session.fds:
             self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
@@ -124,20 +129,21 @@ class Loop:
                     datagrams.event(datagrams.by_fd[fd], mask)
                 elif fd == monitor:
                     self._session.watch()
-                elif fd in self._connections or (self._door is not None and fd == self._door.fileno()):
-                    callers.append(fd)
+                elif self._front.owns(fd):
+                    callers.append((fd, mask))
             for pair in list(self._pump.busy):
                 self._pump.busy.discard(pair)
                 self._pump.pull(pair)
                 self._calls.endings.check(pair)
             self._session.turn()
-            for fd in callers:
-                self._call_event(fd)
+            for fd, mask in callers:
+                self._front.event(fd, mask)
             now = time.monotonic()
             self._session.expire(now)
             self._broken()
             datagrams.turn()
-            deadlines = [self._calls.endings.sweep(now), self._pump.settle(now), self._session.next_deadline()]
+            deadlines = [self._calls.endings.sweep(now), self._front.sweep(now)]
+            deadlines += [self._pump.settle(now), self._session.next_deadline()]
             self._session.flush()
             if self._over(now):
                 return
@@ -168,70 +174,10 @@ class Loop:
             self._calls.endings.reset(pair, pair.error)
         self._pump.failed.clear()
 
-    # -- control connections
-
-    def _call_event(self, fd: int) -> None:
-        if self._door is not None and fd == self._door.fileno():
-            self._door_event(self._door)
-            return
-        connection = self._connections.get(fd)
-        if connection is None:
-            return
-        while True:
-            try:
-                message, fds = control.receive(connection.channel, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                message, fds = b"", []
-            if not message:
-                control.close_all(fds)
-                del self._connections[fd]
-                self._epoll.unregister(fd)
-                connection.channel.close()
-                self._calls.leave(connection.pid)
-                return
-            try:
-                call = control.decode_call(message)
-            except (ValueError, RecursionError):  # msgspec's DecodeError is one; text that is no UTF-8 another
-                control.close_all(fds)
-                continue
-            self._calls.call(connection, call, fds)
-
-    def _door_event(self, door: socket.socket) -> None:
-        """A thread or a forked child sends the far end of its connection; the end: no process has the door."""
-        while True:
-            try:
-                message, fds = control.receive(door, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                message, fds = b"", []
-            if not message:
-                control.close_all(fds)
-                self._epoll.unregister(door.fileno())
-                door.close()
-                self._door = None
-                self._let_go()
-                return
-            for fd in fds:
-                channel = socket.socket(fileno=fd)
-                channel.setblocking(False)
-                connection = self._connections[fd] = Connection(channel)
-                self._calls.pids[connection.pid] += 1
-                self._epoll.register(fd, select.EPOLLIN)
-
-    @staticmethod
-    def _let_go() -> None:
-        """The program is gone: whoever reads its standard error must see its end."""
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 2)
-        os.close(null)
-
     # -- the end
 
     def _over(self, now: float) -> bool:
-        if self._door is not None or self._connections:
+        if not self._front.over:
             return False
         if self._calls.idle and not (self._session.outbox and self._session.state is State.OPEN):
             return True  # every close was answered; nobody waits for other answers
@@ -243,6 +189,7 @@ class Loop:
 
     def close(self) -> None:
         """Flush and give everything back."""
+        self._front.close()
         self._calls.shut()
         self._session.close()
         self._epoll.close()

@@ -37,9 +37,10 @@ class Pair:
     __slots__ = (
         "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
         "consumed", "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at",
-        "fin_done", "finished", "gid", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent", "limit",
-        "linger_calls", "lingers", "listening", "local", "lowat", "options", "pieces", "readable", "receive_ring",
-        "received", "remote", "send_ring", "sent", "shut", "stuck", "tokens", "told", "unread", "written",
+        "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent",
+        "limit", "linger_calls", "lingers", "listening", "local", "lowat", "options", "outcome", "pieces",
+        "readable", "receive_ring", "received", "remote", "returned", "seen", "send_ring", "sent", "shut",
+        "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -65,6 +66,11 @@ class Pair:
         self.junk = 0  # bytes of no meaning in the pair, which keep it from being writable
         self.lent = -1  # while connecting: a duplicate of the program's end
         self.lender = 0  # from this process
+        self.seen: tuple[int, int] | None = None  # thread and descriptor of the last trapped call on the program's end
+        self.waiting: list[tuple[Any, int]] = []  # who waits for the connect under way: caller, number of its call
+        self.held = False  # a caller whose time was over has given up waiting
+        self.outcome: int | None = None  # errno of a connect whose caller was interrupted, for its next connect()
+        self.times: dict[int, float | None] = {}  # SO_RCVTIMEO, SO_SNDTIMEO in seconds, where we must keep them
         self.lingers = (False, 0)  # SO_LINGER: on, seconds
         # program → network
         self.send_ring: memoryview | None = None
@@ -97,7 +103,8 @@ class Pair:
         self.counted = 0  # connections that wait, as the gateway said last
         self.tokens = 0  # bytes written that no accept has redeemed
         self.inflight = 0  # accepts under way
-
+        self.waiters: deque[Any] = deque()  # called, each once, as soon as a connection waits
+        self.returned: deque[tuple[socket.socket, dict[str, Any]]] = deque()  # accepted, but the caller was gone
 
     def give_back(self) -> None:
         """Close the duplicate of the program's end."""

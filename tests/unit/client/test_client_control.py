@@ -80,7 +80,7 @@ def test_borrow() -> None:
     """A process's end is lent by the kernel where we may trace it (ourselves, here), found by its inode."""
     ours, theirs = socket.socketpair()
     inode = os.fstat(theirs.fileno()).st_ino
-    lent = Ends().borrow({inode, 1}, [os.getpid(), 0])
+    lent = Ends().borrow({inode, 1}, lambda: [os.getpid(), 0], {})
     assert list(lent) == [inode]
     with socket.socket(fileno=lent[inode]) as again:
         again.send(b"x")

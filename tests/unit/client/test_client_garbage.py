@@ -10,7 +10,7 @@ import pytest
 
 from levelip.client import control
 from levelip.client.control import Call
-from levelip.client.loop import Loop
+from levelip.client.door import Door
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_garbage_is_passed_over(garbage: bytes) -> None:
     program, helper = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     calls: list[Call] = []
     connection = SimpleNamespace(channel=helper, pid=1)
-    loop: Any = SimpleNamespace(
+    door: Any = SimpleNamespace(
         _door=None,
         _connections={helper.fileno(): connection},
         _calls=SimpleNamespace(call=lambda _, call, fds: calls.append(call)),
@@ -32,5 +32,5 @@ def test_garbage_is_passed_over(garbage: bytes) -> None:
         program.send(garbage)
         program.send(control.encode(Call(7, "getsockname", 1, {})))
         helper.setblocking(False)
-        Loop._call_event(loop, helper.fileno())
+        Door.event(door, helper.fileno(), 1)
     assert [call.number for call in calls] == [7]

@@ -1,0 +1,98 @@
+"""What `lvlip run` and `lvlip shell` share: find the stack, watch beside the program, start it, end as it did."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from levelip.cli.common import Failure, Stack
+from levelip.rpc.paths import door_endpoint
+
+LISTENS_S = 10.0  # how long a watcher may take to say that it listens
+LAST_WORDS_S = 0.3  # after the program's end: what its connections still say
+
+
+def run_program(
+    stack: Stack,
+    argv: Sequence[str],
+    *,
+    trace: Path | None,
+    capture: Path | None,
+    pid_file: Path | None,
+    variables: Mapping[str, str] | None = None,
+) -> int:
+    """Run it and return its exit code, or end by its signal."""
+    from levelip.run.launcher import NotStarted, launch, mirror
+
+    try:
+        endpoint = door_endpoint(stack.name, stack.root)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    door = Path(endpoint.removeprefix("ipc://"))
+    if not door.exists():
+        raise Failure(f"no Level-IP stack at {door}; start one with: lvlip up{stack.name_flag()}")
+    if pid_file is not None:
+        try:
+            pid_file.touch()
+        except OSError as error:
+            raise Failure(f"--pid-file {pid_file}: {error.strerror}") from None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with contextlib.ExitStack() as watchers:
+        if trace is not None:
+            watchers.enter_context(_watching(stack, ["trace"], trace))
+        if capture is not None:
+            watchers.enter_context(_watching(stack, ["capture", "--write", str(capture)], None))
+        try:
+            status = launch(argv, endpoint, pid_file=pid_file, environment={**os.environ, **(variables or {})})
+        except NotStarted as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise Failure(f"{argv[0]}: {error}") from None
+        if trace is not None or capture is not None:
+            time.sleep(LAST_WORDS_S)
+    return mirror(status)
+
+
+@contextlib.contextmanager
+def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[None]:
+    """`lvlip WORDS` beside the program, from when it listens; its standard output goes to a file."""
+    flags = [flag for name, value in (("--name", stack.name), ("--run", stack.root)) if value for flag in (name, value)]
+    command = [sys.executable, "-m", "levelip.cli", *words, *flags]
+    with contextlib.ExitStack() as files:
+        try:
+            to = files.enter_context(output.open("wb")) if output is not None else subprocess.DEVNULL
+        except OSError as error:
+            raise Failure(f"{output}: {error.strerror}") from None
+        # a session of its own: Ctrl-C is for the program
+        watcher = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=to, stderr=subprocess.PIPE, start_new_session=True
+        )
+    assert watcher.stderr is not None
+    said = b""
+    deadline = time.monotonic() + LISTENS_S
+    while b"end with Ctrl-C" not in said:
+        ready, _, _ = select.select([watcher.stderr], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(watcher.stderr.fileno(), 4096) if ready else b""
+        if not part:
+            watcher.kill()
+            watcher.wait()
+            raise Failure(f"lvlip {words[0]} did not begin: {said.decode(errors='replace').strip()}")
+        said += part
+    try:
+        yield
+    finally:
+        watcher.send_signal(signal.SIGINT)
+        try:
+            watcher.wait(LISTENS_S)
+        except subprocess.TimeoutExpired:
+            watcher.kill()
+            watcher.wait()
+        watcher.stderr.close()

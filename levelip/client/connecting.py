@@ -1,0 +1,261 @@
+"""connect(): from the call to a connection or its error, and what the program's end shows meanwhile.
+
+While nobody waits for it the end must not be writable, so it is filled with bytes of no meaning, which are read back
+when the connection stands; a refused connect shows by closing our end with them unread, which gives the poll mask of
+a refused TCP socket. Which errno a call answers is the gateway's to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from levelip.client import control
+from levelip.client.control import Answer, Call
+from levelip.client.endings import Endings
+from levelip.client.pump import Pair, Pump
+from levelip.client.session import Session
+from levelip.rpc.stream import Reset
+
+SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
+JUNK = b"\0" * 4096  # fills the program's end while it connects, so that it is not writable
+
+
+class Caller(Protocol):
+    """Who made a call: `pid` is its process; `answer` gives it what it waits for."""
+
+    pid: int
+
+    def answer(self, answer: Answer, fds: tuple[int, ...] = ()) -> bool:
+        """Answer, with descriptors; False if nobody is there any more to take it."""
+
+
+def make_pair() -> tuple[socket.socket, socket.socket]:
+    """(our end, the program's end); raises OSError when there are no descriptors."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setblocking(False)
+    for end in (ours, theirs):
+        end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+    return ours, theirs
+
+
+class Connecting:
+    """The tables are those of Calls: pairs by inode and by our end's descriptor; `processes` are the program's."""
+
+    def __init__(
+        self, session: Session, pump: Pump, endings: Endings, *, pairs: dict[int, Pair], by_fd: dict[int, Pair],
+        processes: Callable[[], Iterable[int]],
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._pump = pump
+        self._endings = endings
+        self._pairs = pairs
+        self._by_fd = by_fd
+        self._processes = processes
+
+    def connect(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """`wait`: the answer comes when the connect is settled; else at once, and the descriptor tells. `hide`: it
+        tells though somebody waits, who may be interrupted."""
+        number = call.number
+        wait = bool(call.args.pop("wait"))
+        hide = bool(call.args.pop("hide", False))
+        if pair.outcome is not None:
+            self._tell_outcome(caller, number, pair)
+            return
+        if pair.failed and not pair.told:
+            self._tell_failure(caller, call, pair)
+            return
+        if pair.failed:
+            self._renew(caller, number, pair)
+            return
+        if pair.connecting and wait and not call.args["nonblocking"]:
+            pair.waiting.append((caller, number))
+            return
+        if pair.connecting or pair.connected or pair.listening or pair.dead:
+            self._forward(caller, call, pair)  # the gateway knows which error it is
+            return
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            pair.connecting = False
+            if not code:
+                self.establish(pair, data)
+                code = 0 if pair.connected else errno.ECONNRESET
+            self._settle(pair, code, message, nonblocking=bool(call.args["nonblocking"]))
+
+        pair.connecting = True
+        pair.held = False
+        pair.waiting = [(caller, number)] if wait else []
+        if hide or not wait:
+            self.fill(pair)
+        if not wait:
+            caller.answer(Answer(number, errno.EINPROGRESS, {}))
+        self._session.request("connect", pair, call.args, done)
+
+    def give_up(self, caller: Caller, number: int, pair: Pair) -> bool:
+        """A caller's time is over: the connect goes on without it. False if it is settled already."""
+        if (caller, number) not in pair.waiting:
+            return False
+        pair.waiting.remove((caller, number))
+        return True
+
+    def _settle(self, pair: Pair, code: int, message: str, *, nonblocking: bool) -> None:
+        """Tell those who wait, or nobody; the end shows the rest."""
+        waiting, pair.waiting = pair.waiting, []
+        if pair.held or not waiting:
+            self._settle_unwatched(pair, code)
+            for caller, number in waiting:
+                caller.answer(Answer(number, code, {}, message))
+            return
+        told = [caller.answer(Answer(number, code, {}, message)) for caller, number in waiting]
+        if any(told):
+            if code and nonblocking:
+                self.clear_error(pair)  # the answer tells it
+            if code:
+                self._reveal(pair)
+            pair.give_back()
+            return
+        pair.outcome = code
+        self._settle_unwatched(pair, code)
+
+    def _tell_outcome(self, caller: Caller, number: int, pair: Pair) -> None:
+        """The connect was settled while its caller was interrupted by a signal: the next connect() tells how."""
+        code = pair.outcome
+        assert code is not None
+        if caller.answer(Answer(number, code, {})):
+            pair.outcome = None
+            pair.error = 0
+            pair.told = pair.failed
+
+    def _tell_failure(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The first connect() after one that failed unwatched tells its error, or ECONNABORTED if SO_ERROR has told it
+        (Linux); only the one after that tries again. The gateway knows which."""
+
+        def done(code: int, _: dict[str, Any], message: str) -> None:
+            pair.told = True
+            pair.error = 0
+            if not code:  # never: it does not connect in that state
+                self._session.outbox.append(Reset(pair.gid, 0))
+            caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
+
+        self._session.request("connect", pair, call.args, done)
+
+    def _forward(self, caller: Caller, call: Call, pair: Pair) -> None:
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            caller.answer(Answer(call.number, code, data, message))
+
+        self._session.request(call.op, pair, call.args, done)
+
+    def clear_error(self, pair: Pair) -> None:
+        """The program was told: the gateway's SO_ERROR is read too, which clears it."""
+        self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, ignore)
+
+    def hold(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """A connect with a timeout ran out of it: from now on nobody waits and the end must not be writable."""
+        if pair.connecting:
+            pair.held = True
+            self.fill(pair)
+        else:
+            pair.give_back()
+        caller.answer(Answer(call.number, 0, {}))
+
+    def release(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The program closes a socket that connects: our duplicate must not keep its end open."""
+        pair.give_back()
+        caller.answer(Answer(call.number, 0, {}))
+
+    # -- the program's end
+
+    def lend(self, pair: Pair, fd: int, pid: int) -> None:
+        """Keep a duplicate of the program's end that came with a call."""
+        if os.fstat(fd).st_ino != pair.inode or pair.lent >= 0:
+            os.close(fd)
+        else:
+            pair.lent = fd
+            pair.lender = pid
+
+    def borrow(self, pair: Pair) -> socket.socket | None:
+        """The program's end, for an instant; None if no process lends it."""
+        if pair.lent >= 0:
+            return socket.socket(fileno=os.dup(pair.lent))
+        seen = {pair.inode: pair.seen} if pair.seen is not None else {}
+        fd = self._endings.ends.borrow({pair.inode}, self._processes, seen).get(pair.inode, -1)
+        return socket.socket(fileno=fd) if fd >= 0 else None
+
+    def fill(self, pair: Pair) -> None:
+        """Make the program's end unwritable, if somebody lends it."""
+        theirs = self.borrow(pair) if pair.end is not None else None
+        if theirs is None:
+            return
+        with theirs:
+            theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its minimum, some 4.6 KB
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    pair.junk += theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _reveal(self, pair: Pair) -> None:
+        """Make the end writable again: its buffer as large as it was, and without the junk."""
+        if not pair.junk:
+            return
+        theirs = self.borrow(pair)
+        if theirs is not None:
+            with theirs:
+                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        assert pair.end is not None
+        while pair.junk:  # and not a byte more: with the last of it the program may write already
+            pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))
+
+    def _settle_unwatched(self, pair: Pair, code: int) -> None:
+        """The connect nobody waits for is settled: a refused one shows by our end's close."""
+        if code:
+            pair.error = code
+            if pair.end is not None:
+                pair.failed = True
+                self._endings.part(pair)  # with the junk unread
+        pair.give_back()
+
+    def establish(self, pair: Pair, data: dict[str, Any]) -> None:
+        """A connection stands."""
+        if pair.end is None:
+            return
+        self._reveal(pair)
+        pair.readable = True  # what came before we watched for it
+        try:
+            self._pump.establish(pair, data)
+        except (KeyError, TypeError, ValueError):
+            self._session.outbox.append(Reset(pair.gid, 0))  # rings that are not ours: no byte would be right
+            pair.connected = True
+            self._endings.reset(pair, errno.ECONNRESET)
+            return
+        self._endings.check(pair)
+
+    def _renew(self, caller: Caller, number: int, pair: Pair) -> None:
+        """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it
+        call again (errno 0 and a descriptor, which it puts in the old one's place)."""
+        try:
+            ours, theirs = make_pair()
+        except OSError as error:
+            caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
+            return
+        pair.give_back()
+        self._endings.orphaned.discard(pair)
+        del self._pairs[pair.inode]
+        pair.junk = 0
+        pair.failed = pair.told = False
+        pair.error = 0  # the gateway tells it, if nobody has asked
+        pair.hung_up = pair.finished = pair.eof_sent = pair.unread = False
+        pair.end = ours
+        pair.fd = ours.fileno()
+        pair.inode = os.fstat(theirs.fileno()).st_ino
+        self._pairs[pair.inode] = pair
+        self._by_fd[pair.fd] = pair
+        self._pump.watch(pair)
+        with theirs:
+            caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
+
+
+def ignore(_: int, __: dict[str, Any], ___: str) -> None:
+    """An answer that changes nothing."""

@@ -1,0 +1,429 @@
+"""The front of an unmodified program (client.loop.Front): takes its trapped socket calls and has Calls carry them out.
+
+The program holds one end of a pair for each of its sockets, which is named by its inode, found through
+/proc/THREAD/fd. A call on a descriptor that is none of these is the kernel's. One notification is taken a turn of the
+loop, so that a close before it is seen before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from levelip.client.calls import Calls
+from levelip.client.connecting import Caller
+from levelip.client.control import Answer, Call
+from levelip.client.ends import borrow_fd
+from levelip.run import target
+from levelip.run.notify import Listener
+from levelip.run.syscalls import machine
+from levelip.run.trapped import Trapped, refusing
+from levelip.run.values import MAX_SOCKADDR, parse_sockaddr, seconds, sockaddr
+
+_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+SOCK_MAX = 11  # linux/net.h
+_NOT_YET: dict[int, str] = {socket.SOCK_DGRAM: "datagram (UDP)", socket.SOCK_RAW: "raw"}
+_TIMES = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)  # kept by the gateway, but acted on by the program's end
+KEPT_CALLS = 4096  # threads whose last call is remembered, before those of dead ones are looked for
+MAX_OPTION = 4096  # bytes of an option's value
+_SILENT = (socket.AF_UNSPEC, socket.AF_INET6)  # refused without a word: programs try it and go on with AF_INET
+
+
+class Watched(Protocol):
+    """The program's processes, as their parent sees them."""
+
+    fd: int
+    ended: bool
+
+    def event(self) -> None:
+        """Something happened to one of them."""
+
+
+class Trap:
+    """Trapped calls come through `listener`; `program` tells when its processes are gone."""
+
+    def __init__(self, listener: int, program: Watched) -> None:
+        self._listener = Listener(listener)
+        self._program = program
+        self._hung_up = False
+        self._calls: Calls
+        self._epoll: select.epoll
+        self._threads: dict[int, Trapped] = {}  # the last call of each, while it may still be of use
+        self._limited: list[Trapped] = []  # calls with a deadline
+        self._said: set[str] = set()
+        table: dict[str, Callable[[Trapped], None]] = {
+            "socket": self._socket,
+            "bind": self._bind,
+            "listen": self._listen,
+            "accept": self._accept,
+            "accept4": self._accept,
+            "connect": self._connect,
+            "getsockname": self._name,
+            "getpeername": self._name,
+            "setsockopt": self._setsockopt,
+            "getsockopt": self._getsockopt,
+            "shutdown": self._shutdown,
+        }
+        self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
+
+    # -- the loop's front
+
+    def open(self, calls: Calls, epoll: select.epoll) -> None:
+        """Watch for notifications."""
+        self._calls = calls
+        self._epoll = epoll
+        epoll.register(self._listener.fd, select.EPOLLIN)
+        epoll.register(self._program.fd, select.EPOLLIN)
+
+    def owns(self, fd: int) -> bool:
+        """The listener, or news of the program's processes."""
+        return fd in (self._listener.fd, self._program.fd)
+
+    def event(self, fd: int, mask: int) -> None:
+        """Take one call; the hang-up means that nobody is left who could make one."""
+        if fd == self._program.fd:
+            self._program.event()
+        elif mask & select.EPOLLIN:
+            self._take()
+        elif mask & (select.EPOLLHUP | select.EPOLLERR):
+            self._hung_up = True
+            self._epoll.unregister(fd)
+
+    @property
+    def over(self) -> bool:
+        """No process of the program is left."""
+        return self._hung_up and self._program.ended
+
+    def processes(self) -> Iterable[int]:
+        """All that the program has started, and itself."""
+        return target.descendants()
+
+    def sweep(self, now: float) -> float | None:
+        """Answer what has waited as long as SO_RCVTIMEO or SO_SNDTIMEO allow."""
+        if not self._limited:
+            return None
+        late = [call for call in self._limited if call.deadline is not None and call.deadline <= now and not call.over]
+        for call in late:
+            assert call.pair is not None
+            if call.name == "connect":
+                if self._calls.connecting.give_up(call, 0, call.pair):
+                    call.fail(errno.EINPROGRESS)
+            else:
+                self._stop_waiting(call)
+                call.fail(errno.EAGAIN)
+        self._limited = [call for call in self._limited if not call.over and call not in late]
+        return min((call.deadline for call in self._limited if call.deadline is not None), default=None)
+
+    def close(self) -> None:
+        """Give the listener back."""
+        os.close(self._listener.fd)
+
+    def say(self, key: str, text: str) -> None:
+        """Tell on standard error why something fails, once."""
+        if key in self._said:
+            return
+        self._said.add(key)
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        with contextlib.suppress(OSError):
+            if poll.poll(0):
+                os.write(2, f"lvlip run: {text}\n".encode())
+
+    # -- notifications
+
+    def _take(self) -> None:
+        note = self._listener.receive()
+        if note is None:
+            return
+        name, action = self._table[note.number]
+        inode, pair = 0, None
+        if name != "socket":
+            try:
+                inode = target.socket_inode(note.tid, note.args[0] & 0xFFFFFFFF)
+            except PermissionError:
+                self.say("hidden", f"process {note.tid} may not be looked into: its sockets cannot be carried")
+                self._listener.answer(note.id, 0, errno.EACCES)
+                return
+            except OSError:
+                inode = 0  # not open: the kernel says so
+            pair = self._calls.pairs.get(inode)
+            if pair is None:
+                self._listener.let_through(note.id)
+                return
+            pair.seen = (note.tid, note.args[0] & 0xFFFFFFFF)
+        call = Trapped(self._listener, note, name, inode, pair)
+        if len(self._threads) >= KEPT_CALLS:
+            self._threads = {tid: kept for tid, kept in self._threads.items() if not kept.over and kept.valid()}
+        last = self._threads.pop(note.tid, None)
+        if last is not None and last.same(call) and not last.over:
+            last.id = note.id
+            self._threads[note.tid] = last
+            if last.kept is not None:
+                kept, last.kept = last.kept, None
+                last.answer(kept)
+            return
+        self._threads[note.tid] = call
+        with refusing(call):
+            action(call)
+        if call.over:
+            self._forget(call)
+
+    def _forget(self, call: Trapped) -> None:
+        if self._threads.get(call.tid) is call:
+            del self._threads[call.tid]
+
+    def _ask(self, call: Trapped, op: str, **args: object) -> None:
+        """Have Calls carry it out; the answer comes to `call`."""
+        self._calls.call(call, Call(0, op, call.inode, args), [])
+
+    # -- calls
+
+    def _socket(self, call: Trapped) -> None:
+        family, kind, proto = (call.number(index) for index in range(3))
+        flags, kind = kind & _FLAGS, kind & ~_FLAGS
+        if family != socket.AF_INET:
+            if family not in _SILENT:
+                self.say(f"family {family}", f"sockets of family {family} are not carried by the stack: EAFNOSUPPORT")
+            call.fail(errno.EAFNOSUPPORT)
+            return
+        if kind in _NOT_YET:
+            self.say(f"kind {kind}", f"{_NOT_YET[kind]} sockets are not carried by the stack: EPROTONOSUPPORT")
+            call.fail(errno.EPROTONOSUPPORT)
+            return
+        if kind != socket.SOCK_STREAM:
+            call.fail(errno.ESOCKTNOSUPPORT if 0 <= kind < SOCK_MAX else errno.EINVAL)
+            return
+
+        def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
+            if answer.errno:
+                if answer.errno == errno.ENETDOWN:
+                    self.say("down", answer.message)
+                return call.plain(answer)
+            os.set_blocking(fds[0], not flags & socket.SOCK_NONBLOCK)
+            return call.give(fds[0], cloexec=bool(flags & socket.SOCK_CLOEXEC))
+
+        call.finish = finish
+        self._ask(call, "socket", family=family, type=kind, proto=proto)
+
+    def _address(self, call: Trapped, *, unspecified: bool = False) -> tuple[bytes, int]:
+        length = call.number(2)
+        if not 0 <= length <= MAX_SOCKADDR:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return parse_sockaddr(call.read(call.args[1], length), unspecified=unspecified)
+
+    def _bind(self, call: Trapped) -> None:
+        address, port = self._address(call, unspecified=True)
+        self._ask(call, "bind", address=address, port=port)
+
+    def _listen(self, call: Trapped) -> None:
+        backlog = call.number(1)
+        pair = call.pair
+        assert pair is not None
+
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if not answer.errno and not pair.junk:
+                self._calls.connecting.fill(pair)  # a listener is never writable
+            return call.plain(answer)
+
+        call.finish = finish
+        self._ask(call, "listen", backlog=backlog if backlog >= 0 else 0x7FFF_FFFF)
+
+    def _name(self, call: Trapped) -> None:
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if not answer.errno:
+                call.write_sized(call.args[1], call.args[2], sockaddr(answer.data["address"], answer.data["port"]))
+            return call.plain(answer)
+
+        call.finish = finish
+        self._ask(call, call.name)
+
+    def _setsockopt(self, call: Trapped) -> None:
+        level, option, length = call.number(1), call.number(2), call.number(4)
+        if not 0 <= length <= MAX_OPTION:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        value = call.read(call.args[3], length)
+
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if not answer.errno and (level, option) in [(socket.SOL_SOCKET, number) for number in _TIMES]:
+                self._set_time(call, option, value)
+            return call.plain(answer)
+
+        call.finish = finish
+        self._ask(call, "setsockopt", level=level, option=option, value=value)
+
+    def _set_time(self, call: Trapped, option: int, value: bytes) -> None:
+        """A time limit: on the program's end for its reads and writes, with us for accept and connect."""
+        assert call.pair is not None
+        call.pair.times[option] = seconds(value)
+        fd = self._borrow(call)
+        if fd is not None:
+            with socket.socket(fileno=fd) as theirs:
+                theirs.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def _getsockopt(self, call: Trapped) -> None:
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if not answer.errno:
+                room = int.from_bytes(call.read(call.args[4], 4), "little", signed=True)
+                call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
+            return call.plain(answer)
+
+        call.finish = finish
+        self._ask(call, "getsockopt", level=call.number(1), option=call.number(2))
+
+    def _shutdown(self, call: Trapped) -> None:
+        pair = call.pair
+        assert pair is not None
+
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if answer.errno:
+                return call.plain(answer)
+            done = call.let_through()  # of the program's end, too
+            waiters = list(pair.waiters) if pair.listening else []
+            pair.waiters.clear()
+            for wake in waiters:
+                wake.__self__.fail(errno.EINVAL)
+            return done
+
+        call.finish = finish
+        self._ask(call, "shutdown", how=call.number(1))
+
+    # -- calls that may wait
+
+    def _borrow(self, call: Trapped) -> int | None:
+        return borrow_fd(call.tid, call.args[0] & 0xFFFFFFFF, call.inode)
+
+    def _waits(self, call: Trapped) -> bool:
+        """Whether the program's descriptor is a blocking one."""
+        return not target.descriptor_flags(call.tid, call.args[0] & 0xFFFFFFFF) & os.O_NONBLOCK
+
+    def _limit(self, call: Trapped, option: int) -> None:
+        assert call.pair is not None
+        limit = call.pair.times.get(option)
+        if limit is not None:
+            call.deadline = time.monotonic() + limit
+            self._limited.append(call)
+
+    def _accept(self, call: Trapped) -> None:
+        pair = call.pair
+        assert pair is not None
+        flags = call.number(3) if call.name == "accept4" else 0
+        if flags & ~_FLAGS:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if not pair.listening:
+            self._ask(call, "accept", token=False)  # the gateway knows which error it is
+            return
+
+        def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
+            if answer.errno == errno.EAGAIN:
+                self._accept_or_wait(call)  # that connection went away
+                return True
+            if answer.errno:
+                return call.plain(answer)
+            if call.args[1]:
+                call.write_sized(call.args[1], call.args[2], sockaddr(answer.data["address"], answer.data["port"]))
+            os.set_blocking(fds[0], not flags & socket.SOCK_NONBLOCK)
+            given = call.give(fds[0], cloexec=bool(flags & socket.SOCK_CLOEXEC))
+            self._forget(call)  # interrupted: the connection waits for whoever accepts next
+            return given
+
+        call.finish = finish
+        self._limit(call, socket.SO_RCVTIMEO)
+        self._accept_or_wait(call)
+
+    def _accept_or_wait(self, call: Trapped) -> None:
+        """A connection is accepted for a readiness byte in the program's end, and else waited for."""
+        pair = call.pair
+        assert pair is not None
+        fd = self._borrow(call)
+        if fd is None:
+            if not call.valid():
+                self._forget(call)
+                return
+            raise OSError(errno.EACCES, "the program's socket may not be borrowed")
+        with socket.socket(fileno=fd) as end:
+            waits = os.get_blocking(fd)
+            try:
+                token = end.recv(1, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                token = None
+            except OSError:
+                token = b""
+        if token:
+            self._ask(call, "accept", token=True)
+        elif token is not None:
+            call.fail(errno.EINVAL)  # the listener was shut down
+        elif not waits:
+            call.fail(errno.EAGAIN)
+        else:
+            self._stop_waiting(call)
+            pair.waiters.append(Waiter(self, call).accept)
+            self._calls.serve(pair)
+
+    def accept_now(self, call: Trapped) -> None:
+        """A connection waits: it is for this call, if that still waits."""
+        if call.over or not call.valid():
+            self._forget(call)
+        else:
+            self._ask(call, "accept", token=False)
+
+    @staticmethod
+    def _stop_waiting(call: Trapped) -> None:
+        """Take the thread out of the queue of its listener."""
+        assert call.pair is not None
+        waiters = call.pair.waiters
+        for wake in [wake for wake in waiters if wake.__self__.tid == call.tid]:
+            waiters.remove(wake)
+
+    def _connect(self, call: Trapped) -> None:
+        address, port = self._address(call)
+        waits = self._waits(call)
+
+        def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
+            if answer.data.get("renew"):
+                return self._renew(call, fds[0])
+            done = call.plain(answer)
+            self._forget(call)  # interrupted: the next connect() is told (Connecting)
+            return done
+
+        call.finish = finish
+        if waits:
+            self._limit(call, socket.SO_SNDTIMEO)
+        self._ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
+
+    def _renew(self, call: Trapped, fd: int) -> bool:
+        """Another attempt after a failed one: a new pair in the descriptor's place, and the same call again."""
+        number = call.args[0] & 0xFFFFFFFF
+        flags = target.descriptor_flags(call.tid, number)
+        os.set_blocking(fd, not flags & os.O_NONBLOCK)
+        inode = os.fstat(fd).st_ino
+        if not call.replace(fd, number, cloexec=bool(flags & os.O_CLOEXEC)):
+            return False
+        call.inode = inode
+        self._connect(call)
+        return True
+
+
+class Waiter:
+    """A thread in the queue of a listener."""
+
+    def __init__(self, trap: Trap, call: Trapped) -> None:
+        self._trap = trap
+        self._call = call
+        self.tid = call.tid
+
+    def accept(self) -> None:
+        """A connection waits."""
+        self._trap.accept_now(self._call)
+
+    def fail(self, code: int) -> None:
+        """The listener is shut down."""
+        self._call.fail(code)
+
+
+_: type[Caller] = Trapped  # the protocol that Calls answers to

@@ -1,0 +1,327 @@
+"""What socket calls answer, a line each. It runs on the kernel's sockets and, unmodified, on the stack's, and both must
+say the same: `python semantics.py HOST` where HOST has the peers of `tests/system/test_run.py`. Standard library only.
+
+"listen PORT" on standard output asks for a client, which sends "ping" and closes after it has read until the end.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+ECHO, RESET, COUNT, HANGING, CLOSED, UNREAD = 7001, 7002, 7003, 7004, 7005, 7006
+OWN = 7100  # first of the ports that we listen on
+HOST = sys.argv[1] if len(sys.argv) > 1 else ""
+libc = ctypes.CDLL(None, use_errno=True)
+BITS = {"IN": 1, "OUT": 4, "ERR": 8, "HUP": 16, "RDHUP": 0x2000}
+
+
+def error(call: Callable[..., object], *args: object) -> str:
+    """The name of the errno that a call raises, or ok."""
+    try:
+        call(*args)
+    except TimeoutError as late:
+        return errno.errorcode.get(late.errno or 0, "timed out")
+    except OSError as failed:
+        return errno.errorcode[failed.errno or 0]
+    return "ok"
+
+
+def raw(name: str, *args: object) -> str:
+    """Likewise of a C function."""
+    return "ok" if getattr(libc, name)(*args) >= 0 else errno.errorcode[ctypes.get_errno()]
+
+
+def mask(sock: socket.socket, wait: float = 0, bits: int = 0x2005) -> str:
+    """What poll() says, after at most `wait` seconds."""
+    poll = select.poll()
+    poll.register(sock.fileno(), bits)
+    found = poll.poll(wait * 1000)
+    return "|".join(name for name, bit in BITS.items() if found and found[0][1] & bit) or "nothing"
+
+
+def say(what: str, *values: object) -> None:
+    print(f"{what}: {', '.join(map(str, values))}", flush=True)
+
+
+def tcp(*, blocking: bool = True) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(blocking)
+    return sock
+
+
+def linked(port: int) -> socket.socket:
+    sock = tcp()
+    sock.connect((HOST, port))
+    return sock
+
+
+def connected() -> None:
+    with linked(ECHO) as sock:
+        say("peer", sock.getpeername() == (HOST, ECHO), sock.getsockname()[1] > 1023)
+        sock.sendall(b"x" * 100_000)
+        got = 0
+        while got < 100_000:
+            got += len(sock.recv(100_000))
+        say("echo", got, sock.recvfrom(1, socket.MSG_DONTWAIT) if mask(sock) != "OUT" else "empty")
+        for option in (socket.SO_ERROR, socket.SO_TYPE, socket.SO_ACCEPTCONN, socket.SO_DOMAIN, socket.SO_PROTOCOL):
+            say(f"option {option}", sock.getsockopt(socket.SOL_SOCKET, option))
+        say("again", error(sock.connect, (HOST, ECHO)), mask(sock))
+        say("no listener", error(sock.listen), error(sock.accept), error(sock.bind, ("", 0)))
+
+
+def refused() -> None:
+    sock = tcp()
+    say("refused", error(sock.connect, (HOST, CLOSED)), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    say("and then", error(sock.connect, (HOST, CLOSED)), error(sock.connect, (HOST, ECHO)), mask(sock))
+    sock.close()
+    sock = tcp(blocking=False)
+    epoll = select.epoll()
+    epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+    epoll.poll(0)
+    say("nonblocking", error(sock.connect, (HOST, CLOSED)), mask(sock, 3))
+    say("edge", [number for _, number in epoll.poll(1)])
+    say("told", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)])
+    say("aborted", error(sock.connect, (HOST, ECHO)))
+    say("anew", error(sock.connect, (HOST, ECHO)), mask(sock, 3, select.POLLOUT), sock.getpeername() == (HOST, ECHO))
+    sock.sendall(b"anew")
+    say("anew says", mask(sock, 3, select.POLLIN), sock.recv(10))
+    sock.close()
+    sock = tcp(blocking=False)
+    say("told by connect", error(sock.connect, (HOST, CLOSED)), mask(sock, 3), error(sock.connect, (HOST, CLOSED)))
+    sock.close()
+
+
+def nonblocking() -> None:
+    sock = tcp(blocking=False)
+    epoll = select.epoll()
+    epoll.register(sock.fileno(), select.EPOLLOUT | select.EPOLLET)
+    epoll.poll(0)
+    say("begun", error(sock.connect, (HOST, ECHO)), mask(sock, 3), len(epoll.poll(1)))
+    say("outcome", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    say("connect", error(sock.connect, (HOST, ECHO)), error(sock.connect, (HOST, ECHO)))
+    say("recv", error(sock.recv, 1))
+    with tcp(blocking=False) as hanging:
+        say("hanging", error(hanging.connect, (HOST, HANGING)), mask(hanging, 0.3), error(hanging.send, b"x"))
+        say("still", error(hanging.connect, (HOST, HANGING)), error(hanging.getpeername))
+    with tcp() as late:
+        late.settimeout(0.2)
+        say("late", error(late.connect, (HOST, HANGING)), mask(late))
+    sock.close()
+
+
+def interrupted() -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    with tcp() as sock:
+        address = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(HANGING), socket.inet_aton(HOST))
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        say("connect", raw("connect", sock.fileno(), address, 16), mask(sock))
+        sock.setblocking(False)
+        say("then", raw("connect", sock.fileno(), address, 16))
+    with tcp() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", OWN))
+        listener.listen()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        say("accept", raw("accept", listener.fileno(), None, None))
+        signal.siginterrupt(signal.SIGALRM, False)  # SA_RESTART
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        print(f"listen {OWN}", flush=True)
+        fd = libc.accept(listener.fileno(), None, None)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        with socket.socket(fileno=fd) as sock:
+            say("restarted", fd >= 0, sock.recv(10))
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        outcomes = set()
+        for _ in range(30):
+            with tcp() as sock:
+                outcomes.add(raw("connect", sock.fileno(), address[:2] + struct.pack("!H", ECHO) + address[4:], 16))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        say("connects under signals", outcomes)
+        signal.siginterrupt(signal.SIGALRM, True)
+
+
+def listening() -> None:
+    listener = tcp()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    say("unbound", error(listener.accept))
+    listener.bind(("0.0.0.0", OWN + 1))
+    say("bound", listener.getsockname(), error(listener.bind, ("0.0.0.0", OWN + 2)))
+    listener.listen(5)
+    with tcp() as second:
+        say("in use", error(second.bind, ("0.0.0.0", OWN + 1)), error(second.bind, ("192.0.2.1", 0)))
+    listener.setblocking(False)
+    say("nobody", error(listener.accept), mask(listener), error(listener.getpeername))
+    print(f"listen {OWN + 1}", flush=True)
+    say("somebody", mask(listener, 5))
+    length = ctypes.c_uint32(16)
+    where = ctypes.create_string_buffer(16)
+    fd = libc.accept4(listener.fileno(), where, ctypes.byref(length), socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK, fcntl.fcntl(fd, fcntl.F_GETFD)
+    say("accept4", length.value, struct.unpack_from("=H", where)[0], flags, mask(listener))
+    with socket.socket(fileno=fd) as sock:
+        mine = sock.getsockname()[1], sock.getpeername()[1] == socket.ntohs(struct.unpack_from("=H", where, 2)[0])
+        say("ping", mine, mask(sock, 5, select.POLLIN), sock.recv(10))
+    print(f"listen {OWN + 1}", flush=True)
+    mask(listener, 5)
+    fd = libc.accept(listener.fileno(), None, None)
+    say("accept", fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK, fcntl.fcntl(fd, fcntl.F_GETFD))
+    os.close(fd)
+    say("flags", raw("accept4", listener.fileno(), None, None, 4))
+    listener.setblocking(True)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 200_000))
+    before = time.monotonic()
+    say("timed", raw("accept", listener.fileno(), None, None), 0.1 < time.monotonic() - before < 2)
+    waiting = threading.Thread(target=lambda: say("shut", raw("accept", listener.fileno(), None, None)))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 0))
+    waiting.start()
+    time.sleep(0.2)
+    listener.shutdown(socket.SHUT_RD)
+    waiting.join()
+    listener.close()
+    with tcp() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        say("rebound", error(again.bind, ("0.0.0.0", OWN + 1)), error(again.listen))
+
+
+def options() -> None:
+    with linked(ECHO) as sock:
+        for level, option, value in (
+            (1, 9, 1), (1, 2, 1), (1, 10, 1), (6, 1, 1), (6, 3, 1), (6, 4, 77), (6, 5, 7), (6, 6, 5), (6, 12, 1),
+            (6, 18, 9000), (0, 1, 16), (0, 2, 33),
+        ):  # fmt: skip
+            sock.setsockopt(level, option, value)
+            say(f"option {level} {option}", sock.getsockopt(level, option))
+        sock.setsockopt(6, 13, b"reno")
+        say("congestion", sock.getsockopt(6, 13, 16).rstrip(b"\0"))
+        sock.setsockopt(1, socket.SO_LINGER, struct.pack("=ii", 1, 3))
+        say("linger", struct.unpack("=ii", sock.getsockopt(1, socket.SO_LINGER, 8)))
+        info = sock.getsockopt(6, socket.TCP_INFO, 104)
+        say("info", len(info), info[0], len(sock.getsockopt(6, socket.TCP_INFO, 8)))
+        say("short", sock.getsockopt(6, 4, 2), error(sock.setsockopt, 6, 4, b"\1"), error(sock.setsockopt, 6, 999, 1))
+        say("level", error(sock.getsockopt, 6, 999))
+        sock.setsockopt(1, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 100_000))
+        say("time", raw("recv", sock.fileno(), ctypes.create_string_buffer(9), 9, 0))
+        say("kept", sock.getsockopt(1, socket.SO_RCVTIMEO, 16))
+
+
+def wrong() -> None:
+    with tcp() as sock:
+        address = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(ECHO), socket.inet_aton(HOST))
+        fd = sock.fileno()
+        say("short", raw("connect", fd, address, 8), raw("bind", fd, address, 3), raw("connect", fd, address, -1))
+        say("family", raw("connect", fd, b"\x07" + address[1:], 16), raw("bind", fd, b"\x07" + address[1:], 16))
+        nowhere = raw("connect", fd, None, 16), raw("getsockname", fd, None, None), raw("setsockopt", fd, 1, 2, None, 4)
+        say("pointer", *nowhere)
+        say("unconnected", error(sock.getpeername), error(sock.shutdown, socket.SHUT_WR))
+        say("no descriptor", raw("connect", 999, address, 16), raw("listen", 0, 5))
+        length = ctypes.c_uint32(4)
+        say("room", raw("getsockname", fd, ctypes.create_string_buffer(16), ctypes.byref(length)), length.value)
+    for kind, proto in ((77, 0), (socket.SOCK_SEQPACKET, 0), (socket.SOCK_STREAM, 250)):
+        say(f"kind {kind} {proto}", error(socket.socket, socket.AF_INET, kind, proto))
+
+
+def endings() -> None:
+    with linked(COUNT) as sock:
+        sock.sendall(b"12345")
+        sock.shutdown(socket.SHUT_WR)
+        say("half", error(sock.send, b"x"), sock.recv(10), sock.recv(10), mask(sock))
+        say("over", error(sock.shutdown, socket.SHUT_RDWR))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        time.sleep(0.5)
+        say("reset", mask(sock), sock.recv(5), error(sock.recv, 5), error(sock.recv, 5), error(sock.send, b"x"))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        time.sleep(0.5)
+        say("reset told", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), sock.recv(5), error(sock.send, b"x"))
+    with linked(UNREAD) as sock:  # its peer says on standard error of the test what it got
+        mask(sock, 5, select.POLLIN)
+    with linked(ECHO) as sock:
+        child = os.fork()
+        if not child:
+            sock.sendall(b"child")
+            os._exit(0 if sock.getpeername() == (HOST, ECHO) else 1)
+        say("fork", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sock.recv(10))
+        copy = sock.dup()
+        sock.close()
+        source = f"import socket; s = socket.socket(fileno={copy.fileno()}); s.send(b'exec'); print(s.getpeername()[1])"
+        done = subprocess.run(
+            [sys.executable, "-c", source], pass_fds=[copy.fileno()], capture_output=True, text=True, check=False
+        )
+        say("exec", done.stdout.strip(), done.stderr, copy.recv(10))
+        ours, theirs = socket.socketpair()
+        socket.send_fds(ours, [b"x"], [copy.fileno()])
+        received = socket.recv_fds(theirs, 1, 1)[1][0]
+        copy.close()
+        with socket.socket(fileno=received) as passed:
+            say("passed", passed.getpeername() == (HOST, ECHO))
+
+
+def local() -> None:
+    path = f"\0semantics{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(path)
+        server.listen()
+        client.connect(path)
+        sock, _ = server.accept()
+        sock.sendall(b"unix")
+        say("unix", client.recv(10), client.getpeername() == path.encode(), client.getsockopt(1, socket.SO_TYPE))
+        credentials = struct.unpack("=iii", client.getsockopt(1, socket.SO_PEERCRED, 12))
+        say("credentials", credentials[0] == os.getpid())
+        sock.close()
+    one, two = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    with one, two:
+        one.bind(path)
+        two.sendto(b"datagram", path)
+        say("unix datagram", one.recv(100))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
+        netlink.bind((0, 0))
+        say("netlink", netlink.getsockname()[0] > 0)
+    pair = socket.socketpair()
+    rights = array.array("i", [0])
+    pair[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    say("rights", len(pair[1].recvmsg(1, 100)[1]))
+
+
+def threads() -> None:
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(20):
+                with linked(ECHO) as sock:
+                    word = b"%d.%d" % (number, turn)
+                    sock.sendall(word)
+                    if sock.recv(20) != word:
+                        failures.append(f"{word!r}")
+        except OSError as failed:
+            failures.append(str(failed))
+
+    running = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    say("threads", failures)
+
+
+CASES = (connected, refused, nonblocking, interrupted, listening, options, wrong, endings, local, threads)
+
+if __name__ == "__main__":
+    for case in CASES:
+        if len(sys.argv) < 3 or case.__name__ in sys.argv[2:]:
+            print(f"-- {case.__name__}", flush=True)
+            case()
