@@ -20,7 +20,7 @@ from levelip.tracing.flow import Flow, FlowModel
 ETHERNET: Final = 1
 _RAW = (12, 14, 101, 228, 229)  # LINKTYPE_RAW by several numbers, LINKTYPE_IPV4, LINKTYPE_IPV6
 _NULL, _LOOP, _SLL, _SLL2 = 0, 108, 113, 276
-_OURS = ("ip-tcp", "link-ip", "link")
+_OURS = ("ip-tcp", "ip-udp", "link-ip", "link")
 """Seams that a capture of ours has interfaces for: one packet stands at each, so that one is chosen, the uppermost."""
 _VLAN = (0x8100, 0x88A8, 0x9100)
 _TCP = 6

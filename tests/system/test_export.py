@@ -159,7 +159,7 @@ def test_the_picture_and_the_qlog_are_of_the_same_transfer(exports: Exports) -> 
 
 def test_metrics_are_tcps_own_counters(exports: Exports) -> None:
     metrics = exports.metrics
-    assert metrics["levelip_process_up"] == 4
+    assert metrics["levelip_process_up"] == 5
     assert metrics["levelip_tcp_retransmissions_total"] >= exports.counters["retransmissions"]
     assert metrics["levelip_tcp_connections_established_total"] >= 1
     assert metrics["levelip_tcp_connections"] >= 1  # the one in TIME-WAIT

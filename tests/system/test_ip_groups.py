@@ -54,12 +54,12 @@ def test_reports_on_the_wire(stack: Stack, namespace: Namespace) -> None:
             sender.setsockopt(std.IPPROTO_IP, std.IP_MULTICAST_IF, std.inet_aton(stack.host))
             sender.sendto(header.serialize(fill_checksum=True) + query, ("224.0.0.1", 0))
             assert [(r.kind, r.group) for r in igmp_of(sniffer, own).records] == [(2, GROUP)]
-        before = stack.counters("ip").get("drop.no_protocol", 0)
+        before = stack.counters("udp").get("drop.udp_no_port", 0)
         with namespace.socket(std.AF_INET, std.SOCK_DGRAM) as sender:
             sender.setsockopt(std.IPPROTO_IP, std.IP_MULTICAST_IF, std.inet_aton(stack.host))
             sender.sendto(b"to the group", ("239.1.2.3", 5000))
             sender.sendto(b"to another", ("239.1.2.4", 5000))
-        stack.wait_until(lambda: stack.counters("ip").get("drop.no_protocol", 0) == before + 1, "the group's datagram")
+        stack.wait_until(lambda: stack.counters("udp").get("drop.udp_no_port", 0) == before + 1, "the group's datagram")
         stack.wait_until(lambda: stack.counters("link").get("drop.foreign_group", 0) >= 1, "the other is filtered")
 
         stack.lvlip("group", "leave", "239.1.2.3")
