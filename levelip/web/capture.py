@@ -25,7 +25,7 @@ _ETHERNET = 1
 _RAW = (12, 14, 101, 228, 229)
 _COOKED = {113: 16, 276: 20, 0: 4, 108: 4}
 """Link types whose header we take off: SLL, SLL2, NULL, LOOP; and its length."""
-_OURS = frozenset(SEAMS[:3])
+_OURS = frozenset(SEAMS[:4])
 _COMMENT = re.compile(r"(?:(\d\d:\d\d:\d\d\.\d+) )?(link|ip|tcp|gateway|udp): (.*?)(?: \[(\S+) > (\S+)\])?$", re.DOTALL)
 _UPPERMOST = ("ip-tcp", "link-ip", "link")
 

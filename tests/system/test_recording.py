@@ -23,7 +23,7 @@ from tests.system.streams import KernelServer, digest, stream
 
 SIZE = 5_000_000  # bytes each way
 LIMIT_S = 100.0
-LAYERS = ["link", "ip", "tcp", "gateway"]
+LAYERS = ["link", "ip", "tcp", "udp", "gateway"]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def replay(path: Path, **env: str) -> list[dict[str, Any]]:
 def test_ten_megabytes_replayed_three_times(stack: Stack, tmp_path: Path) -> None:
     """Under 1 % loss: all four layers, three fresh processes with another hash seed each; back is quick anywhere."""
     directory = tmp_path / "all"
-    assert "recording link, ip, tcp, gateway" in stack.lvlip("record", "start", str(directory)).stdout
+    assert "recording link, ip, tcp, udp, gateway" in stack.lvlip("record", "start", str(directory)).stdout
     assert stack.lvlip("record", "start", str(directory), check=False).returncode == 1, "one recording at a time"
     exchange(stack, SIZE)
     shown = [json.loads(line) for line in stack.lvlip("record", "status", "--json").stdout.splitlines()]
@@ -65,7 +65,7 @@ def test_ten_megabytes_replayed_three_times(stack: Stack, tmp_path: Path) -> Non
     assert all(row["file"]["path"] == str(directory / f"{row['layer']}.rec") for row in shown)
     stack.lvlip("record", "stop")
     assert stack.lvlip("record", "stop", check=False).returncode == 1
-    assert [stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()] == [0o600] * 4
+    assert [stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()] == [0o600] * len(LAYERS)
     for seed in ("1", "2", "3"):
         facts = replay(directory, PYTHONHASHSEED=seed)
         assert [row["layer"] for row in facts] == LAYERS
