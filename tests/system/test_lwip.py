@@ -19,7 +19,7 @@ from tests.system.streams import digest, stream
 
 pytestmark = pytest.mark.timeout(180)
 
-SIZE = 4_000_000
+SIZE = 1_000_000
 LIMIT_S = 120.0
 TAP = "lwip0"
 SOURCE = ROOT / "tests" / "system" / "lwip" / "peer.c"
@@ -77,8 +77,8 @@ class Lwip:
 @pytest.mark.parametrize("opens", ["lwip", "stack"])
 @pytest.mark.parametrize("trouble", PATHS)
 def test_lwip(path: StackPath, program: FilePath, tmp_path: FilePath, trouble: str, opens: str, sender: str) -> None:
-    """4 MB cross, every byte as it was sent, without loss and with 1 % of the packets lost both ways, whoever opens the
-    connection; both see its end."""
+    """1 MB crosses, every byte as it was sent, without loss and with 1 % of the packets lost both ways, whoever opens
+    the connection; both see its end."""
     path.impair(right=PATHS[trouble], left=PATHS[trouble])
     data, wanted = stream(9, SIZE), digest(stream(9, SIZE))
     file = tmp_path / "data"
