@@ -383,7 +383,7 @@ def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
 
 
 def test_right_and_current_under_load(view: View) -> None:
-    """At 1 Gbit/s the page shows what is, now: in the end, the end of the transfer, and whatever it had to leave out."""
+    """At 1 Gbit/s the page shows what is, now: at last the end of the transfer, and what it had to leave out."""
     view.key("2")
     view.page.fill("#search", "ESTABLISHED")
     view.page.locator("#search").blur()
