@@ -196,7 +196,7 @@ class Cable:
         self.delay = delay
         self.rate = rate
         self.world = World(net, "link")
-        self.addons = Addons(self.world, [("link", "up"), ("link", "down")])
+        self.addons = Addons(self.world, [("link", "up"), ("link", "down")], slow_ms=1e6)
         self.ids = FrameIds(Process.DEVICE, 1)
         self._hosts = {"up": one, "down": two}
         self._free = {"up": 0, "down": 0}

@@ -374,7 +374,7 @@ def test_what_was_not_recorded_is_told(tmp_path: Path) -> None:
 def test_a_packet_that_is_lost_within_the_stack(tmp_path: Path, seam: str, way: str) -> None:
     """A fault at a seam inside takes pieces of super-segments: they are in the records before it and not behind."""
     planted = Planted(tmp_path, "def frame(packet, context): pass")
-    inside = Addons(World(planted.net, "tcp"), [(seam, way)])
+    inside = Addons(World(planted.net, "tcp"), [(seam, way)], slow_ms=1e6)
     path = addon_file(tmp_path, f"""
 @addon.frame("tcp.len > 0", seam="{seam}", way="{way}", frames="wire")
 def hook(packet, context):
@@ -396,7 +396,7 @@ def hook(packet, context):
 def test_a_packet_that_is_changed_within_the_stack(tmp_path: Path) -> None:
     """The seam behind which it is another, with what changed."""
     planted = Planted(tmp_path, "def frame(packet, context): pass")
-    inside = Addons(World(planted.net, "ip"), [("link-ip", "up")])
+    inside = Addons(World(planted.net, "ip"), [("link-ip", "up")], slow_ms=1e6)
     path = addon_file(tmp_path, """
 @addon.frame("tcp.flags.syn", seam="link-ip")
 def hook(packet, context):
