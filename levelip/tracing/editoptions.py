@@ -45,7 +45,7 @@ def edit_options(raw: bytes, changes: Mapping[str, Any]) -> bytes:
         if len(changes) > 1:
             raise EditError("the options are set as a whole and one by one: do either", _WHOLE)
         whole: bytes = changes[_WHOLE] or b""
-        return _padded(whole, whole)
+        return _padded(whole)
     items = _read(raw)
     ended = (wire.KIND_EOL, b"") in items
     items = [item for item in items if item[0] != wire.KIND_EOL]
@@ -123,7 +123,7 @@ def _write(items: list[_Item], ended: bool) -> bytes:
     nop = (wire.KIND_NOP, b"")
     if len(raw) > wire.MAX_OPTIONS_LEN or all(item == nop for item in items):  # alignment gives way
         raw = b"".join(_bytes(item) for item in items if item != nop)
-    return _padded(raw, b"" if ended else b"\x01")
+    return _padded(raw, nop=not ended)
 
 
 def _bytes(item: _Item) -> bytes:
@@ -135,8 +135,8 @@ def _bytes(item: _Item) -> bytes:
     return bytes((kind, len(data) + 2)) + data
 
 
-def _padded(raw: bytes, pad: bytes) -> bytes:
-    """To whole words: with NOP if `pad` is that, else with END."""
+def _padded(raw: bytes, *, nop: bool = False) -> bytes:
+    """To whole words: with END, or with NOP, behind which further options may stand."""
     if len(raw) > wire.MAX_OPTIONS_LEN:
         raise EditError(f"{len(raw)} bytes of TCP options; there is room for {wire.MAX_OPTIONS_LEN}", _WHOLE)
-    return raw + (b"\x01" if pad == b"\x01" else b"\0") * (-len(raw) & 3)
+    return raw + (b"\x01" if nop else b"\0") * (-len(raw) & 3)

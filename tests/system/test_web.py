@@ -36,6 +36,7 @@ SET_FILTER = "(text) => { app.page.panel.filter.value = text; app.page.panel.ope
 LISTEN = "(on) => app.ask('settings', {seams: ['link', 'ip-tcp'], events: true, detail: 'first128', listening: on})"
 MOST = "() => app.ask('connections', {source: 'live', search: '', sort: 'received', descending: true})"
 RATE = 1_000_000_000  # bit/s
+KEPT_SHARE = 0.7
 
 
 def fetch(host: str, port: int, send: int) -> tuple[int, float]:
@@ -383,13 +384,14 @@ def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
 
 
 def test_right_and_current_under_load(view: View) -> None:
-    """At 1 Gbit/s the page shows what is, now: at last the end of the transfer, and what it had to leave out."""
+    """At 1 Gbit/s the page shows what is, now, and the transfer keeps 0.7 of what it has while the page is deaf."""
     view.key("2")
     view.page.fill("#search", "ESTABLISHED")
     view.page.locator("#search").blur()
     seen: list[tuple[float, float]] = []
     taken: list[tuple[int, float]] = []
     size = RATE // 8 * 2
+    alone = 0.0
     for listening in (False, True):
         view.page.evaluate(LISTEN, listening)
         time.sleep(0.5)
@@ -406,7 +408,9 @@ def test_right_and_current_under_load(view: View) -> None:
         most = max((shown for shown, _ in seen), default=0.0)
         print(f"listening: {listening}: {rate / 1e6:.0f} Mbit/s, shown at most {most / 1e6:.0f}")
         if listening:
-            assert most, "a rate is shown"  # what the page costs is told above: a busy machine must fail no test
+            assert rate >= KEPT_SHARE * min(alone, RATE), (rate, alone)
+            assert 0.5 * rate < most < 1.6 * rate, "the rate that was shown"
+        alone = alone or rate
         seen.clear()
     view.page.fill("#search", "")
     view.page.locator("#search").blur()

@@ -107,8 +107,7 @@ def test_each_legal_value_reads_back_and_the_rest_stays(data: st.DataObject) -> 
     if frame is FRAMES["tun"] and name in ("ip.version", "ip.hdr_len", "ip.len"):
         return  # bytes of which nobody says whether they are Ethernet, and that look like IP no more
     if name in ("tcp.options", "ip.options"):
-        assert isinstance(got, bytes) and len(got) == len(value) + (-len(value) & 3)
-        assert got.startswith(value) and not got[len(value) :].strip(b"\0\1")  # end of options, or no-operations
+        assert got == value + bytes(-len(value) & 3)
     elif name == "ip.version" and value != 4:
         assert "ip.src" not in after
     elif name == "ip.hdr_len" and value < 20:
@@ -203,6 +202,12 @@ def test_options_come_and_go() -> None:
     assert (found["tcp.hdr_len"], found["tcp.checksum.status"]) == (36, "good")
     none = edit(edit(bare, {"tcp.options.mss_val": 1}), {"-tcp.options.mss": ""})
     assert fields(none)["tcp.hdr_len"] == 20
+
+
+def test_options_set_whole_are_padded_with_the_end() -> None:
+    """RFC 9293 3.1: also a lone no-operation, which does not ask for more of its kind."""
+    segment = edit(FRAMES["data"], {"tcp.options": b"\x01"})
+    assert fields(segment)["tcp.options"] == b"\x01\0\0\0"
 
 
 def test_sack_blocks_are_set_edge_by_edge() -> None:
