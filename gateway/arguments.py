@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
+
+from gateway.errors import CallError
 
 SOCK_TYPE_MASK = 0xF
 SOCK_FLAGS = 0o4000 | 0o2000000  # SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
@@ -90,5 +93,7 @@ ARGUMENTS: dict[str, type[Struct]] = {
 
 
 def parse(op: str, args: dict[str, Any]) -> Any:
-    """The arguments of `op` as its Struct; raises msgspec.ValidationError."""
+    """The arguments of `op` as its Struct; raises msgspec.ValidationError, or CallError where there is no such call."""
+    if op not in ARGUMENTS:
+        raise CallError(errno.ENOSYS, f"no call {op[:40]!r}")
     return msgspec.convert(args, ARGUMENTS[op])

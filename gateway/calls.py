@@ -11,11 +11,8 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from gateway import options
 from gateway.arguments import (
-    ARGUMENTS,
     SOCK_FLAGS,
     SOCK_TYPE_MASK,
     BindArguments,
@@ -30,7 +27,7 @@ from gateway.errors import CallError
 from gateway.optioncalls import OptionCalls
 from gateway.state import Asked, Call, Orphan, Session, Socket
 from gateway.table import VERDICTS, Input, State
-from gateway.work import ANY, Work
+from gateway.work import ANY, Work, ipv4
 from levelip.frames.seam import (
     Bind,
     Close,
@@ -86,23 +83,12 @@ class Calls:
 
     def take(self, session: Session, request: Request) -> None:
         """Carry out a call: answer it at once, keep it until tcp has answered, or queue it behind another one."""
-        self._work.counters["calls"] += 1
-        try:
-            data = self._carry_out(session, request)
-        except CallError as error:
-            self._answer(session, request, error.errno, {}, str(error))
-        except msgspec.ValidationError as error:
-            self._answer(session, request, errno.EINVAL, {}, str(error))
-        else:
-            if data is not None:
-                self._answer(session, request, 0, data, "")
-                if request.op == "accept":
-                    self._on_accept(self._sockets[data["sock"]])
+        data = self._work.attempt(session, request, self._carry_out)
+        if data is not None and request.op == "accept":
+            self._on_accept(self._sockets[data["sock"]])
 
     def _carry_out(self, session: Session, request: Request) -> dict[str, Any] | None:
         op = request.op
-        if op not in ARGUMENTS:
-            raise CallError(errno.ENOSYS, f"no call {op[:40]!r}")
         args = parse(op, request.args)
         if op == "socket":
             return self._socket(session, args)
@@ -132,10 +118,6 @@ class Calls:
         if call.op == "connect":
             return False
         return call.op != "restore" or op in ("bind", "listen", "connect")
-
-    def _answer(self, session: Session, request: Request, error: int, data: dict[str, Any], message: str) -> None:
-        self._work.note(session, request.op, request.sock, error)
-        self._work.reply(session, request.request, error, data, message)
 
     def _finish(self, sock: Socket, error: int, data: dict[str, Any] | None = None) -> None:
         """The socket's call is settled: answer it, and take those that waited for it."""
@@ -184,7 +166,7 @@ class Calls:
     # bind, listen, connect
 
     def _bind(self, _session: Session, sock: Socket, request: int, args: BindArguments) -> None:
-        address = _ipv4(args.address)
+        address = ipv4(args.address)
         sock.call = Call(op="bind", request=request, address=address, port=args.port)
         self.advance(sock)
 
@@ -201,7 +183,7 @@ class Calls:
             self._unconnect(sock)
             self._reserve(sock)
             raise CallError(error)
-        address = _ipv4(args.address)
+        address = ipv4(args.address)
         if address == ANY:
             address = LOOPBACK  # as Linux: this host
         if address[0] >= 224:
@@ -614,12 +596,3 @@ class Calls:
         waiting, sock.waiting = sock.waiting, []
         for request in waiting:
             self._work.reply(session, request.request, errno.ENETDOWN)
-
-
-def _ipv4(address: bytes) -> bytes:
-    """Four bytes; empty means any."""
-    if not address:
-        return ANY
-    if len(address) != 4:
-        raise CallError(errno.EAFNOSUPPORT if len(address) == 16 else errno.EINVAL)
-    return address

@@ -12,15 +12,13 @@ import errno
 import struct
 from typing import Any
 
-import msgspec
-
 from gateway import options
-from gateway.arguments import ARGUMENTS, SOCK_FLAGS, SOCK_TYPE_MASK, SocketArguments, parse
+from gateway.arguments import SOCK_FLAGS, SOCK_TYPE_MASK, SocketArguments, parse
 from gateway.calls import MS
 from gateway.errors import CallError
 from gateway.options import DATAGRAM_OPTIONS, Kind
 from gateway.state import Asked, DatagramSocket, Session
-from gateway.work import ANY, Work, text_address
+from gateway.work import ANY, Work, ipv4, text_address
 from levelip.frames.seam import (
     Associate,
     Bind,
@@ -75,27 +73,10 @@ class Datagrams:
 
     def take(self, session: Session, request: Request) -> None:
         """A call on a datagram socket: answered at once, or when udp has."""
-        self._work.counters["calls"] += 1
-        try:
-            data = self._carry_out(session, request)
-        except CallError as error:
-            self._answer(session, request, error.errno, message=str(error))
-        except msgspec.ValidationError as error:
-            self._answer(session, request, errno.EINVAL, message=str(error))
-        else:
-            if data is not None:
-                self._answer(session, request, 0, data)
-
-    def _answer(
-        self, session: Session, request: Request, error: int, data: dict[str, Any] | None = None, message: str = ""
-    ) -> None:
-        self._work.note(session, request.op, request.sock, error)
-        self._work.reply(session, request.request, error, data, message)
+        self._work.attempt(session, request, self._carry_out)
 
     def _carry_out(self, session: Session, request: Request) -> dict[str, Any] | None:
         op = request.op
-        if op not in ARGUMENTS:
-            raise CallError(errno.ENOSYS, f"no call {op[:40]!r}")
         args = parse(op, request.args)
         if op == "socket":
             return self._open(session, args)
@@ -109,10 +90,10 @@ class Datagrams:
             return None
         match op:
             case "bind":
-                self._ask(sock, request, "bind", _ipv4(args.address), args.port)
+                self._ask(sock, request, "bind", ipv4(args.address), args.port)
                 return None
             case "connect":
-                self._ask(sock, request, "connect", _ipv4(args.address) if args.address else b"", args.port)
+                self._ask(sock, request, "connect", ipv4(args.address) if args.address else b"", args.port)
                 return None
             case "close":
                 self.end(session, sock)
@@ -426,13 +407,6 @@ class Datagrams:
         self._work.to_udp.append(frame)
 
 
-def _ipv4(address: bytes) -> bytes:
-    """Four bytes; empty means any."""
-    if not address:
-        return ANY
-    if len(address) != 4:
-        raise CallError(errno.EAFNOSUPPORT if len(address) == 16 else errno.EINVAL)
-    return address
 
 
 def _group(value: int | bytes) -> bytes:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from errno import EMFILE, ENFILE, errorcode
+from collections.abc import Callable
+from errno import EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, errorcode
 from typing import Any
+
+import msgspec
 
 from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
 from gateway.state import Asked, GatewayState, Session, Socket
 from gateway.table import Input, follow
 from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, GatewayToUdp, Probe
-from levelip.rpc.messages import Refused, Reply, ToClient
+from levelip.rpc.messages import Refused, Reply, Request, ToClient
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
 
@@ -71,6 +74,24 @@ class Work:
             others = self.state.sessions.values()
             if sum(len(one.sockets) for one in others if one.uid == session.uid) >= config.sockets_per_user:
                 raise CallError(ENFILE, f"{config.sockets_per_user} sockets a user (gateway.sockets_per_user)")
+
+    def attempt(
+        self, session: Session, request: Request, carry_out: Callable[[Session, Request], dict[str, Any] | None]
+    ) -> dict[str, Any] | None:
+        """Carry out a call. What it gives back at once is answered, and returned; None: it failed, which is answered as
+        well, or its answer comes later."""
+        self.counters["calls"] += 1
+        error, data, message = 0, None, ""
+        try:
+            data = carry_out(session, request)
+        except CallError as failure:
+            error, message = failure.errno, str(failure)
+        except msgspec.ValidationError as failure:
+            error, message = EINVAL, str(failure)
+        if error or data is not None:
+            self.note(session, request.op, request.sock, error)
+            self.reply(session, request.request, error, data, message)
+        return data
 
     def refuse(self, session: Session, errno: int, reason: Reason, detail: str, **data: Any) -> None:
         """Count what a client got wrong, and tell it."""
@@ -147,6 +168,15 @@ class Work:
         if timers and timers[0][0] <= self.now:
             return heapq.heappop(timers)
         return None
+
+
+def ipv4(address: bytes) -> bytes:
+    """Four bytes, as a call named them; empty means any."""
+    if not address:
+        return ANY
+    if len(address) != 4:
+        raise CallError(EAFNOSUPPORT if len(address) == 16 else EINVAL)
+    return address
 
 
 def text_address(address: bytes) -> str:
