@@ -26,7 +26,7 @@ from gateway.sessions import Sessions
 from gateway.state import GatewayState, Session, Socket
 from gateway.table import State
 from gateway.work import ToDoor, Work, text_address
-from levelip.frames.core import ControlError, Output, Room
+from levelip.frames.core import ControlError, Output, Room, load_rng, save_rng
 from levelip.frames.seam import (
     ClientLost,
     Connected,
@@ -214,10 +214,9 @@ class GatewayCore:
     def snapshot(self) -> dict[str, Any]:
         """The whole state as plain data."""
         work = self._work
-        version, internal, gauss = work.rng.getstate()
         whole = {
             "now": work.now,
-            "rng": [version, list(internal), gauss],
+            "rng": save_rng(work.rng),
             "state": self._state,
             "counters": dict(sorted(work.counters.items())),
             "to_tcp": work.to_tcp,
@@ -231,9 +230,8 @@ class GatewayCore:
     def restore(cls, config: GatewayCoreConfig, data: dict[str, Any]) -> GatewayCore:
         """A core that goes on where `snapshot` was taken."""
         core = cls.__new__(cls)
-        version, internal, gauss = data["rng"]
         rng = random.Random()
-        rng.setstate((version, tuple(internal), gauss))
+        load_rng(rng, data["rng"])
         state = msgspec.convert(data["state"], GatewayState, builtin_types=(bytes,), strict=False)
         core._set_up(config, rng, state, data["now"])
         core._work.counters.update(data["counters"])

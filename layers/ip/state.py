@@ -18,6 +18,7 @@ from layers.ip.membership import Memberships, MembershipState
 from layers.ip.ping import Pings, Waiting
 from layers.ip.reassembly import Partial, Reassembly
 from levelip.config import IpConfig
+from levelip.frames.core import load_rng, save_rng
 from levelip.frames.packet import FrameIds, LinkState
 from levelip.tracing.events import Event
 
@@ -48,7 +49,7 @@ class IpState(msgspec.Struct):
 def save(ctx: Context) -> dict[str, Any]:
     """The whole state."""
     state = IpState(
-        rng=list(ctx.rng.getstate()),
+        rng=save_rng(ctx.rng),
         ip=ctx.config.ip,
         frame_ids=ctx.ids,
         ident=ctx.ident,
@@ -75,10 +76,9 @@ def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     """The context that `save` was called for."""
     state = msgspec.convert(data, IpState, builtin_types=(bytes,), strict=False)
     rng = random.Random()
-    version, internal, gauss = state.rng
     config = msgspec.structs.replace(config, ip=state.ip)
     ctx = Context(config, rng, 0)
-    rng.setstate((version, tuple(internal), gauss))
+    load_rng(rng, state.rng)
     ip = state.ip
     ctx.ids = state.frame_ids
     ctx.ident = state.ident

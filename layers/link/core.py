@@ -21,7 +21,7 @@ from layers.link.claim import Claim
 from layers.link.config import TUNABLES, LinkCoreConfig
 from layers.link.offload import Unfit, pieces, prepare, received
 from levelip.config import LinkConfig
-from levelip.frames.core import ControlError, Output, Room
+from levelip.frames.core import ControlError, Output, Room, load_rng, save_rng
 from levelip.frames.packet import (
     BROADCAST,
     Checksum,
@@ -205,7 +205,6 @@ class LinkCore:
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as plain data. Events are not part of it: they tell of the past."""
-        version, internal, gauss = self._rng.getstate()
         saved = _Saved(
             SNAPSHOT_VERSION,
             self._now,
@@ -219,7 +218,7 @@ class LinkCore:
             [frame for _, frame in self._up],
             [frame for _, frame in self._down],
             dict(sorted(self.counters.items())),
-            [version, list(internal), gauss],
+            save_rng(self._rng),
             sorted(self._addresses),
             sorted(self._broadcasts),
             self._groups,
@@ -235,8 +234,7 @@ class LinkCore:
             raise ValueError(f"snapshot of version {saved.version}, not {SNAPSHOT_VERSION}")
         rng = random.Random()
         core = cls(config, rng, saved.now)
-        version, internal, gauss = saved.rng
-        rng.setstate((version, tuple(internal), gauss))  # after the start, which draws from it
+        load_rng(rng, saved.rng)  # after the start, which draws from it
         core._link = saved.link
         core._device = saved.device
         core._ids = saved.ids

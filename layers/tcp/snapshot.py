@@ -18,6 +18,7 @@ from layers.tcp.ports import Ports
 from layers.tcp.slots import Slots
 from layers.tcp.timers import Timers
 from layers.tcp.timewait import TimeWait
+from levelip.frames.core import load_rng, save_rng
 from levelip.frames.packet import FrameIds, Route, Routes, TransportToIp
 from levelip.frames.seam import Store, TcpToGateway
 from levelip.tracing.events import Event
@@ -58,10 +59,9 @@ class TcpState:
 
 def take(ctx: Context) -> dict[str, Any]:
     """The state as dicts, lists, bytes, strings and numbers."""
-    version, numbers, gauss = ctx.rng.getstate()
     state = TcpState(
         now=ctx.now,
-        rng=[version, list(numbers), gauss],
+        rng=save_rng(ctx.rng),
         interest=ctx.interest,
         counters=dict(ctx.counters),
         events=ctx.event_list,
@@ -106,8 +106,7 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
     """A context with the same future as the one that `take` was given."""
     state = msgspec.convert(data, TcpState, dec_hook=_strategy)
     rng = random.Random()
-    version, numbers, gauss = state.rng
-    rng.setstate((version, tuple(numbers), gauss))
+    load_rng(rng, state.rng)
     ctx = Context(config, rng, state.now)
     ctx.interest = state.interest
     ctx.counters.update(state.counters)

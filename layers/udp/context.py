@@ -11,7 +11,6 @@ from layers.udp.endpoints import Endpoint, Endpoints
 from levelip.frames.packet import FrameIds, Groups, Process, Refused, Segment
 from levelip.frames.routes import RouteLookup
 from levelip.frames.seam import Datagram, Failed, Released, Result
-from levelip.rpc.place import Place
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
 from levelip.wire.addr import format_address
@@ -64,11 +63,6 @@ def name(endpoint: Endpoint | None) -> str:
         return ""
     local = f"{format_address(endpoint.address)}:{endpoint.port}"
     return f"{local}>{format_address(endpoint.peer)}:{endpoint.peer_port}" if endpoint.peer_port else local
-
-
-def size_of(payload: bytes | Place) -> int:
-    """Bytes."""
-    return payload.length if isinstance(payload, Place) else len(payload)
 
 
 def _text(value: Any) -> Any:

@@ -20,7 +20,7 @@ from layers.udp.endpoints import Endpoint, Endpoints
 from layers.udp.receiving import icmp_arrives, segment_arrives
 from layers.udp.sending import send_to
 from levelip.config import UdpConfig
-from levelip.frames.core import ControlError, Output, Room
+from levelip.frames.core import ControlError, Output, Room, load_rng, save_rng
 from levelip.frames.packet import FrameIds, IcmpError, Refused, Routes, Segment
 from levelip.frames.seam import (
     Associate,
@@ -130,11 +130,10 @@ class UdpCore:
     def snapshot(self) -> dict[str, Any]:
         """The whole state as plain data."""
         ctx = self._ctx
-        version, internal, gauss = ctx.rng.getstate()
         data: dict[str, Any] = msgspec.to_builtins(
             {
                 "now": ctx.now,
-                "rng": [version, list(internal), gauss],
+                "rng": save_rng(ctx.rng),
                 "interest": ctx.interest,
                 "counters": dict(sorted(ctx.counters.items())),
                 "events": ctx.event_list,
@@ -157,9 +156,8 @@ class UdpCore:
         def back(name: str, kind: Any) -> Any:
             return msgspec.convert(data[name], kind, builtin_types=(bytes,))
 
-        version, internal, gauss = data["rng"]
         rng = random.Random()
-        rng.setstate((version, tuple(internal), gauss))
+        load_rng(rng, data["rng"])
         ctx = Context(config, rng, data["now"])
         ctx.interest = data["interest"]
         ctx.counters.update(data["counters"])

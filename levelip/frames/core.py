@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,18 @@ DEFERRED: Final[dict[str, Any]] = {}  # answer of `control` (compared by identit
 
 class ControlError(Exception):
     """A control command that cannot be carried out; the text says what would be right."""
+
+
+def save_rng(rng: random.Random) -> list[Any]:
+    """A generator's state as plain data, for a snapshot."""
+    version, internal, gauss = rng.getstate()
+    return [version, list(internal), gauss]
+
+
+def load_rng(rng: random.Random, saved: list[Any]) -> None:
+    """Let a generator go on from where `save_rng` was called."""
+    version, internal, gauss = saved
+    rng.setstate((version, tuple(internal), gauss))
 
 
 class Core(Protocol):
