@@ -13,29 +13,11 @@ from layers.tcp.states import State
 from layers.tcp.timers import RETRANSMIT
 from levelip.frames.packet import IcmpError
 from levelip.tracing import reasons
+from levelip.wire.icmp import unreachable_errno
 
 DEST_UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM = 3, 11, 12  # RFC 792
 FRAGMENTATION_NEEDED = 4  # code of DEST_UNREACHABLE, RFC 1191
 PROTO_TCP = 6
-
-UNREACHABLE_ERRNO = {
-    0: errno.ENETUNREACH,
-    1: errno.EHOSTUNREACH,
-    2: errno.ENOPROTOOPT,
-    3: errno.ECONNREFUSED,
-    5: errno.EOPNOTSUPP,
-    6: errno.ENETUNREACH,
-    7: errno.EHOSTDOWN,
-    8: errno.ENONET,
-    9: errno.ENETUNREACH,
-    10: errno.EHOSTUNREACH,
-    11: errno.ENETUNREACH,
-    12: errno.EHOSTUNREACH,
-    13: errno.EHOSTUNREACH,
-    14: errno.EHOSTUNREACH,
-    15: errno.EHOSTUNREACH,
-}
-"""Code of "destination unreachable" → errno, as Linux (net/ipv4/icmp.c, icmp_err_convert)."""
 
 
 def icmp_error(ctx: Context, error: IcmpError, now: int) -> None:
@@ -57,7 +39,7 @@ def icmp_error(ctx: Context, error: IcmpError, now: int) -> None:
         too_big(ctx, conn, error, offset, now)
         return
     if error.icmp_type == DEST_UNREACHABLE:
-        number = UNREACHABLE_ERRNO.get(error.icmp_code, errno.EHOSTUNREACH)
+        number = unreachable_errno(error.icmp_code)
     elif error.icmp_type == TIME_EXCEEDED:
         number = errno.EHOSTUNREACH
     elif error.icmp_type == PARAMETER_PROBLEM:

@@ -21,12 +21,6 @@ TRUSTED = (int(Checksum.PARTIAL), int(Checksum.VERIFIED))
 QUOTED = 548
 """Bytes of the datagram that go back for ICMP to quote: 576 less the IP header and ICMP's (RFC 1812 4.3.2.3)."""
 
-# Code of "destination unreachable" → errno. Linux icmp_err_convert.
-_UNREACHABLE = {
-    0: errno.ENETUNREACH, 1: errno.EHOSTUNREACH, 2: errno.ENOPROTOOPT, 3: errno.ECONNREFUSED, 4: errno.EMSGSIZE,
-    5: errno.EOPNOTSUPP, 6: errno.ENETUNREACH, 7: errno.EHOSTDOWN, 8: errno.ENONET, 9: errno.ENETUNREACH,
-    10: errno.EHOSTUNREACH, 11: errno.ENETUNREACH, 12: errno.EHOSTUNREACH,
-}  # fmt: skip
 _HARD = (2, 3)
 """Codes that end a connected socket's call at once: protocol and port unreachable (Linux `fatal`)."""
 
@@ -103,7 +97,7 @@ def icmp_arrives(ctx: Context, error: IcmpError) -> None:
         return
     hard = False
     if error.icmp_type == icmp.DEST_UNREACH:
-        number = _UNREACHABLE.get(error.icmp_code, errno.EHOSTUNREACH)
+        number = icmp.unreachable_errno(error.icmp_code)
         hard = error.icmp_code in _HARD or (error.icmp_code == icmp.FRAG_NEEDED and one.mtu_discover != 0)
     elif error.icmp_type == icmp.TIME_EXCEEDED:
         number = errno.EHOSTUNREACH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 
@@ -64,6 +65,19 @@ PARAM_OPTION_MISSING = 1
 PARAM_BAD_LENGTH = 2
 
 ERROR_TYPES = frozenset({DEST_UNREACH, SOURCE_QUENCH, REDIRECT, TIME_EXCEEDED, PARAMETER_PROBLEM})
+
+_UNREACHABLE_ERRNO = {
+    NET_UNREACH: errno.ENETUNREACH, PROT_UNREACH: errno.ENOPROTOOPT, PORT_UNREACH: errno.ECONNREFUSED,
+    FRAG_NEEDED: errno.EMSGSIZE, SR_FAILED: errno.EOPNOTSUPP, NET_UNKNOWN: errno.ENETUNREACH,
+    HOST_UNKNOWN: errno.EHOSTDOWN, HOST_ISOLATED: errno.ENONET, NET_ANO: errno.ENETUNREACH,
+    NET_UNR_TOS: errno.ENETUNREACH,
+}  # fmt: skip
+
+
+def unreachable_errno(code: int) -> int:
+    """What "destination unreachable" of this code is to a program, as Linux (net/ipv4/icmp.c, icmp_err_convert)."""
+    return _UNREACHABLE_ERRNO.get(code, errno.EHOSTUNREACH)
+
 """Those that report on a datagram, which they carry, and are never answered by another (RFC 1122 3.2.2)."""
 
 _TYPE_NAMES = {
