@@ -6,30 +6,26 @@ decided, from the first difference on.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
 from levelip.frames.packet import Packet
-from levelip.tracing.edit import EditError, edit
 from levelip.tracing.recordedcalls import Flushed, Received, decode_frame
 from levelip.tracing.recording import Recording
 from simulation.replay.closedloop import LAYERS, Happened, Loop, feed_network, first_difference, make_loop
 from simulation.replay.peer import AckingPeer, Told, told
 from simulation.replay.player import Player
-from simulation.replay.text import event_text, frame_text, in_text, time_text
+from simulation.replay.text import event_text, frame_text, time_text
 from simulation.replay.whatif import (
     LINES,
     MS,
     RECORDED_NS,
     SILENCE_NS,
-    BadChange,
     Change,
     Result,
+    change_next,
     ending,
     is_figure,
-    next_packet,
-    zeros,
 )
 
 BEFORE_NS: Final = 1_000 * MS  # of what went out before the difference, so much may not have been answered yet
@@ -40,17 +36,7 @@ MASK: Final = 0xFFFF_FFFF
 def what_if_stack(recordings: dict[str, Recording], player: Player, change: Change) -> Result:
     """Change the next packet from where the player is (which stays there); all three layers run on. BadChange."""
     recording, begin = player.recording, player.recording.span[0]
-    number, frame, now = next_packet(player)
-    text = in_text(player.process, frame).strip()
-    changed: Any = None
-    if change.edits:
-        try:
-            changed = edit(copy.copy(frame), change.edits, read=zeros)
-        except EditError as error:
-            raise BadChange(str(error)) from None
-    result = Result(data={"call": number, "packet": text, "lost": not change.edits, "edited": change.edits})
-    result.lines.append(f"what if #{number} {time_text(now, begin)} {text}")
-    result.lines.append("    were lost" if changed is None else f"    were {in_text(player.process, changed).strip()}")
+    number, changed, now, result = change_next(player, change)
     found = first_difference(player, number, changed, now, recording.span[1])
     result.data["same"] = found is None
     if found is None:

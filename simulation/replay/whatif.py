@@ -108,6 +108,22 @@ def _span(text: str) -> int:
 def what_if(player: Player, change: Change) -> Result:
     """Change the next packet from where the player is (which stays there) and run on. BadChange."""
     recording, begin = player.recording, player.recording.span[0]
+    number, changed, now, result = change_next(player, change)
+    run = _Run(player, number, change)
+    run.go(changed, now)
+    made = run.made
+    then = _recorded_output(player, number, run.end)
+    _beside(player, result, made, then, compare=not change.silence)
+    result.data["end"] = time_text(run.end, begin)
+    result.lines.append(f"at {time_text(run.end, begin)} s:")
+    result.lines += [f"    {line}" for line in ending(run.core, player.process, run.end)]
+    if recording.torn and run.end >= recording.span[1]:
+        result.lines.append(recording.torn)
+    return result
+
+
+def change_next(player: Player, change: Change) -> tuple[int, Any, int, Result]:
+    """The next packet's call, the packet as it is changed (None: lost), when; and what is told of that. BadChange."""
     number, frame, now = next_packet(player)
     text = in_text(player.process, frame).strip()
     changed: Any = None
@@ -116,20 +132,10 @@ def what_if(player: Player, change: Change) -> Result:
             changed = edit(copy.copy(frame), change.edits, read=zeros)
         except EditError as error:
             raise BadChange(str(error)) from None
-    run = _Run(player, number, change)
-    run.go(changed, now)
-    made = run.made
-    then = _recorded_output(player, number, run.end)
     result = Result(data={"call": number, "packet": text, "lost": not change.edits, "edited": change.edits})
-    result.lines.append(f"what if #{number} {time_text(now, begin)} {text}")
+    result.lines.append(f"what if #{number} {time_text(now, player.recording.span[0])} {text}")
     result.lines.append("    were lost" if changed is None else f"    were {in_text(player.process, changed).strip()}")
-    _beside(player, result, made, then, compare=not change.silence)
-    result.data["end"] = time_text(run.end, begin)
-    result.lines.append(f"at {time_text(run.end, begin)} s:")
-    result.lines += [f"    {line}" for line in ending(run.core, player.process, run.end)]
-    if recording.torn and run.end >= recording.span[1]:
-        result.lines.append(recording.torn)
-    return result
+    return number, changed, now, result
 
 
 def zeros(place: Place) -> bytes:
