@@ -43,7 +43,7 @@ def debugging(stack: Stack, *, tool: str, force: bool = False) -> Iterator[Debug
 def misunderstood() -> tuple[type[Exception], ...]:
     """What expressions, changes, packets and captures raise that mean nothing."""
     from levelip.tracing.build import BuildError
-    from levelip.tracing.captures import CaptureError
+    from levelip.tracing.capturefile import CaptureError
     from levelip.tracing.expressionparser import ExpressionError
     from levelip.tracing.fieldvalues import EditError
     from levelip.tracing.packetline.values import ScriptError

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from levelip.frames.packet import BROADCAST, Checksum, DeviceFrame, FrameIds, Packet, Process, Segment
-from levelip.tracing.captures import CapturedPacket, CaptureError, ip_packet, read_capture
+from levelip.tracing.capturefile import CaptureError
+from levelip.tracing.captures import CapturedPacket, ip_packet, read_capture
 from levelip.tracing.edit import edit
 from levelip.tracing.fields import FIELDS
 from levelip.tracing.fieldvalues import EditError, parse_value
