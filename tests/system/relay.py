@@ -230,7 +230,7 @@ def _mtu(device: str) -> int:
     return mtu
 
 
-def _be_prompt() -> str:
+def be_prompt() -> str:
     """Run before others do, and wake when asked to; how far this machine lets us."""
     pr_set_timerslack = 29  # linux/prctl.h
     ctypes.CDLL(None).prctl(pr_set_timerslack, 1000, 0, 0, 0)
@@ -249,7 +249,7 @@ def main() -> None:
     """Say that it stands, and serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its starter's, who closes our input
     relay = Relay(sys.argv[1], sys.argv[2])
-    os.write(1, json.dumps({"ok": _be_prompt()}).encode() + b"\n")
+    os.write(1, json.dumps({"ok": be_prompt()}).encode() + b"\n")
     relay.run()
 
 
