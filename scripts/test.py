@@ -1,4 +1,5 @@
-"""Run all tests: `make test`. First those that can share the machine, several at once; then the system tests, alone.
+"""Run all tests: `make test`. First those in virtual time, several at once; then the system tests, most of them two at
+a time, as each lives in namespaces of its own; last, alone, those that measure or use the whole machine.
 
 The last line adds all up. Further arguments go to pytest: scripts/test.py -k arp -x
 """
@@ -15,10 +16,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-APART = ("tests/system", "tests/test_packaging.py")
+SYSTEM = "tests/system"
+ALONE = (
+    "tests/system/test_many_connections.py",
+    "tests/system/test_relay.py",
+    "tests/system/test_stopping.py",
+    "tests/system/test_web.py",
+    "tests/test_packaging.py",
+)
 """Tests that measure time or use the whole machine: one at a time."""
 WAITING = ("tests/system/test_matrix.py",)
-"""Of those, tests in namespaces of their own that do little but wait for a slow path: several at once, too."""
+"""Those that do little but wait for a slow path: more at once than there are CPUs."""
 WORKERS = min(4, max(2, os.cpu_count() or 2))
 NO_TESTS = 5
 """pytest's exit status when no test was selected."""
@@ -52,10 +60,11 @@ def main(argv: list[str]) -> int:
     if missing := lack():
         print(f"test: this machine does not allow {missing}; tests that need it count as skipped", flush=True)
     total: Counter[str] = Counter()
-    together = ["tests", *[f"--ignore={path}" for path in APART], f"--numprocesses={WORKERS}"]
+    virtual = ["tests", f"--ignore={SYSTEM}", *[f"--ignore={path}" for path in ALONE], f"--numprocesses={WORKERS}"]
     waiting = [*WAITING, f"--numprocesses={WORKERS + 1}"]
-    alone = [*[path for path in APART if (ROOT / path).exists()], *[f"--ignore={path}" for path in WAITING]]
-    results = [run(selection, argv, total) for selection in (together, waiting, alone)]
+    system = [SYSTEM, *[f"--ignore={path}" for path in (*WAITING, *ALONE)], f"--numprocesses={WORKERS}"]
+    alone = [path for path in ALONE if (ROOT / path).exists()]
+    results = [run(selection, argv, total) for selection in (virtual, waiting, [*system, "--dist=loadfile"], alone)]
     print(f"test: {time.monotonic() - start:.0f} s")
     print(f"total: {total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     return 0 if all(results) and total["passed"] and not total["failed"] else 1
