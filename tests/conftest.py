@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 SAMPLE = 6
 """Cells of a matrix that run without --all, unless its mark says another number, @pytest.mark.matrix(sample=12), or
@@ -11,6 +12,14 @@ which: @pytest.mark.matrix(ids={...}), as in the brackets of the test's name."""
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run every cell of tests marked `matrix`, not a sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties: always the same examples, so that no run differs from the last; other ones each time with --all. No
+    limit on the time of an example, which is the machine's."""
+    settings.register_profile("make test", deadline=None, derandomize=True)
+    settings.register_profile("make test-all", deadline=None)
+    settings.load_profile("make test-all" if config.getoption("--all") else "make test")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

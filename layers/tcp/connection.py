@@ -155,6 +155,8 @@ class Connection:
     cork_nxt: int = -1  # TCP_CORK holds back what stands at this SND.NXT
     cork_until: int = 0  # until this instant
     cwnd_limited: bool = False
+    cwnd_used: int = 0  # bytes: the most in flight since cwnd_full_at
+    cwnd_full_at: int = 0  # when cwnd was what held us back last, or was validated
     quick_acks: int = QUICK_ACKS
     deferred: bool = False  # TCP_DEFER_ACCEPT: the ACK of our SYN-ACK came, without data
     interactive: bool = False  # data goes to and fro: ACKs ride on answers (Linux pingpong)

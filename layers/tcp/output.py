@@ -205,6 +205,24 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
 # data
 
 
+def _validate(ctx: Context, conn: Connection, now: int) -> None:
+    """The application did not use all of cwnd for an RTO: what was not used is known no more to have room on the path.
+    RFC 7661 4.3, by the measure and the steps of Linux (tcp_cwnd_validate, RFC 2861 3.2) in place of pipeACK's."""
+    congestion = conn.congestion
+    if conn.recovery.state:
+        conn.cwnd_full_at = now
+    elif ctx.tcp.slow_start_after_idle or now - conn.cwnd_full_at > NOT_VALIDATED:
+        old = congestion.cwnd
+        if ctx.tcp.slow_start_after_idle:
+            congestion.unused(conn.cwnd_used, now)
+        else:
+            congestion.idle(now - conn.cwnd_full_at, NOT_VALIDATED, now)
+        if ctx.interest and congestion.cwnd != old:
+            tell_cwnd(ctx, conn, old, "not used")
+        conn.cwnd_full_at = now
+        conn.cwnd_used = 0
+
+
 def _lost(ctx: Context, conn: Connection, now: int) -> Segment | None:
     """What is lost goes before what is new; but F-RTO lets new data go first to see what arrives (RFC 5682 3.1 step
     2b), and where none can go, recovers as ever."""
@@ -240,6 +258,7 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if allowed < size and allowed < mss:
         if flight and (index or conn.sack):
             conn.cwnd_limited = True
+            conn.cwnd_full_at = now
             return None
         allowed = mss
     most = tx.most - tx.most % mss if mss != tx.mss else tx.most
@@ -295,6 +314,9 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         congestion.idle(now - conn.last_data_sent_at, period, now)
         if ctx.interest and congestion.cwnd != old:
             tell_cwnd(ctx, conn, old, "idle")
+        if now - conn.last_data_sent_at > period:
+            conn.cwnd_full_at = now
+            conn.cwnd_used = 0
         conn.last_data_sent_at = now
     size = waiting
     if waiting:
@@ -305,6 +327,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         if room < waiting:
             if allowed <= open_:
                 conn.cwnd_limited = True
+                conn.cwnd_full_at = now
             size = room
         most = tx.most if tx.most <= mss or mss == tx.mss else mss * (tx.most // tx.mss)
         if size > most:
@@ -340,6 +363,15 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     conn.last_data_sent_at = now
     if size == waiting:
         conn.cwnd_limited = False
+        used = end - tx.snd_una
+        cwnd = congestion.cwnd
+        if 2 * used > cwnd and (used >= cwnd or cwnd < congestion.ssthresh):  # slow start: half of it is full use
+            conn.cwnd_full_at = now
+            conn.cwnd_used = 0
+        else:
+            conn.cwnd_used = max(conn.cwnd_used, used)
+            if now - conn.cwnd_full_at >= conn.rto.rto:
+                _validate(ctx, conn, now)
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
     segment = _data(ctx, conn, nxt, end, now, mss)

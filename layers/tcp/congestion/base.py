@@ -65,3 +65,6 @@ class Strategy(Protocol):
 
     def idle(self, idle_for: int, rto: int, now: int) -> None:
         """Nothing was sent for longer than an RTO and more is to come now."""
+
+    def unused(self, used: int, now: int) -> None:
+        """For an RTO the application had data to send, but never more than `used` bytes in flight."""

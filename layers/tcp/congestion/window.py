@@ -161,3 +161,11 @@ class Window:
         if halvings:
             self.ssthresh = max(self.ssthresh, self.cwnd * 3 // 4)
             self.cwnd = max(self.cwnd >> min(halvings, 31), min(self.initial * self.mss, self.cwnd))
+
+    def unused(self, used: int, now: int) -> None:
+        """For an RTO the application had at most `used` bytes in flight: halfway there, not below the restart window;
+        ssthresh remembers 3/4 of what was reached. RFC 2861 3.2 as Linux does it (tcp_cwnd_application_limited)."""
+        used = max(used, self.initial * self.mss)
+        if used < self.cwnd:
+            self.ssthresh = max(self.ssthresh, self.cwnd * 3 // 4)
+            self.cwnd = (self.cwnd + used) // 2

@@ -263,6 +263,32 @@ def test_idle_by_configuration(setting: bool, minutes: int, left: int) -> None:
     assert c.tcb()["congestion"]["cwnd"] == left * MSS
 
 
+@pytest.mark.rfc("RFC 7661 4.3-1", "RFC 7661 4.4.3-1")
+@pytest.mark.parametrize(
+    ("setting", "seconds", "left"),
+    [(True, 0.2, 40), (True, 0.4, 25), (True, 10, 10), (False, 200, 40), (False, 400, 20)],
+)
+def test_used_in_part_by_configuration(setting: bool, seconds: float, left: int) -> None:
+    """A segment each 50 ms, never idle: each RTO the window comes halfway down to the initial one, 40, 25, 17, ...;
+    with tcp.slow_start_after_idle = false it stays for 5 minutes and is halved then."""
+    c = established(slow_start_after_idle=setting)
+    acked = 0
+    for size in (10, 20):
+        c.write(BYTES[: size * MSS])
+        acked += size * MSS
+        c.inject("A", seq=1, ack=1 + acked)
+    _, conn = c.parts()
+    conn.rto.rto = 300 * MS
+    for _ in range(int(seconds * 20)):
+        c.advance(50)
+        c.write(b"x")
+        acked += 1
+        c.inject("A", seq=1, ack=1 + acked)
+    cwnd = c.tcb()["congestion"]["cwnd"]
+    assert left * MSS <= cwnd < (left + 1) * MSS
+    assert c.tcb()["congestion"]["ssthresh"] == (1 << 31)
+
+
 @pytest.mark.rfc("RFC 5681 3.1-13", "RFC 5681 3.1-14")
 @pytest.mark.parametrize("kind", [NewReno, Cubic])
 def test_loss_window(kind: type[Window]) -> None:
