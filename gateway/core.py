@@ -27,6 +27,7 @@ from gateway.state import GatewayState, Session, Socket
 from gateway.table import State
 from gateway.work import ToDoor, Work, text_address
 from levelip.frames.core import ControlError, Output, Room, load_rng, save_rng
+from levelip.frames.packet import FrameIds, Process
 from levelip.frames.seam import (
     ClientLost,
     Connected,
@@ -60,7 +61,8 @@ class GatewayCore:
     """See the module's text; the verbs are those of levelip.frames.core.Core."""
 
     def __init__(self, config: GatewayCoreConfig, rng: random.Random, now: int) -> None:
-        self._set_up(config, rng, GatewayState(epoch=config.epoch), now)
+        ids = FrameIds(Process.GATEWAY, config.epoch)
+        self._set_up(config, rng, GatewayState(epoch=config.epoch, ids=ids), now)
 
     def _set_up(self, config: GatewayCoreConfig, rng: random.Random, state: GatewayState, now: int) -> None:
         self.config = config

@@ -270,7 +270,7 @@ class Datagrams:
         self._tell(
             SendTo(
                 number, sock.id, message.address, message.port, message.payload, message.tos, message.ttl,
-                message.source,
+                message.source, self._state.ids.next(),
             )
         )  # fmt: skip
 
@@ -279,10 +279,10 @@ class Datagrams:
         sock = self._sockets.get(frame.sock)
         session = self._state.sessions.get(sock.session) if sock is not None else None
         if sock is None or session is None:
-            self._work.drop(UDP_UNKNOWN, sock=frame.sock)
+            self._work.drop(UDP_UNKNOWN, frame=frame.id, sock=frame.sock)
             return
         if not session.peer:  # its connection is gone: as if the buffer were full
-            self._work.drop(UDP_UNKNOWN, sock=frame.sock)
+            self._work.drop(UDP_UNKNOWN, frame=frame.id, sock=frame.sock)
             self._tell(Took(sock.id, frame.upto))
             return
         sock.upto = frame.upto
@@ -309,7 +309,7 @@ class Datagrams:
         """An ICMP error: SO_ERROR of a connected socket if it is a hard one, or of any that said IP_RECVERR."""
         sock = self._sockets.get(frame.sock)
         if sock is None:
-            self._work.drop(UDP_UNKNOWN, sock=frame.sock)
+            self._work.drop(UDP_UNKNOWN, frame=frame.id, sock=frame.sock)
             return
         wanted = bool(sock.options.get("IP_RECVERR"))
         if not wanted and not (sock.remote_port and frame.hard):

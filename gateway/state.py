@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from gateway.table import State
+from levelip.frames.packet import FrameIds, Process
 from levelip.rpc.messages import Reply, Request
 from levelip.rpc.place import Rings
 
@@ -158,6 +159,7 @@ class GatewayState(Struct, kw_only=True):
     sessions_made: int = 0
     sockets_made: int = 0
     requests_made: int = 0
+    ids: FrameIds = field(default_factory=lambda: FrameIds(Process.GATEWAY, 0))  # of datagrams that go to udp
     timers: list[tuple[int, str, int]] = field(default_factory=list)  # a heap of (deadline, kind, id)
 
     def next_socket(self) -> int:

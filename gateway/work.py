@@ -115,16 +115,16 @@ class Work:
             pid = session.pid if session is not None else 0
             self.emit("call", op=op[:40], sock=sock, errno=error, pid=pid)
 
-    def drop(self, reason: Reason, /, **data: Any) -> None:
-        """Something is discarded."""
+    def drop(self, reason: Reason, /, *, frame: int = 0, **data: Any) -> None:
+        """Something is discarded; `frame`: its id, if it has one."""
         self.counters[reason.counter] += 1
         if self.interest:
-            self.emit("drop", reason=reason.name, **data)
+            self.emit("drop", reason=reason.name, frame=frame, **data)
 
-    def emit(self, kind: str, /, *, reason: str = "", conn: str = "", **data: Any) -> None:
+    def emit(self, kind: str, /, *, reason: str = "", frame: int = 0, conn: str = "", **data: Any) -> None:
         """Add an event; callers look at `interest` first."""
         if len(self.events) < EVENTS_KEPT:
-            self.events.append(Event(self.now, kind, reason, 0, conn, data))
+            self.events.append(Event(self.now, kind, reason, frame, conn, data))
         else:
             self.counters["events_left_out"] += 1
 

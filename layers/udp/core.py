@@ -198,7 +198,7 @@ class UdpCore:
         elif gone.name == "gateway":
             for message in ctx.to_gateway:
                 if isinstance(message, Datagram):
-                    ctx.drop(reasons.NEIGHBOUR_DOWN, 0, to="gateway")
+                    ctx.drop(reasons.NEIGHBOUR_DOWN, message.id, to="gateway")
             ctx.to_gateway.clear()
 
 

@@ -79,9 +79,10 @@ def _deliver(ctx: Context, one: Endpoint, segment: Segment, src_port: int, paylo
     ctx.counters["datagrams_delivered"] += 1
     ctx.to_gateway.append(
         Datagram(
-            one.id, one.charged, segment.src, src_port, segment.dst, segment.tos, segment.ttl, segment.iface, payload
+            one.id, one.charged, segment.src, src_port, segment.dst, segment.tos, segment.ttl, segment.iface, payload,
+            ctx.ids.next(), [segment.id],
         )
-    )
+    )  # fmt: skip
     ctx.emit("datagram", one, frame=segment.id, src=segment.src, port=src_port, length=len(payload))
 
 
@@ -109,4 +110,5 @@ def icmp_arrives(ctx: Context, error: IcmpError) -> None:
     ctx.counters["icmp_errors_in"] += 1
     ctx.emit("icmp", one, frame=error.id, type=error.icmp_type, code=error.icmp_code, errno=number)
     told = (error.icmp_type, error.icmp_code, error.reporter or ANY)
-    ctx.to_gateway.append(Failed(one.id, number, *told, error.dst, remote_port, error.mtu, hard))
+    origin = ctx.ids.next(), [error.id]
+    ctx.to_gateway.append(Failed(one.id, number, *told, error.dst, remote_port, error.mtu, hard, *origin))

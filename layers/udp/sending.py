@@ -31,7 +31,7 @@ def send_to(ctx: Context, call: SendTo) -> None:
     """Answered if the caller wants to know; a failure that nobody asked about is counted all the same."""
     one = ctx.endpoints.by_id.get(call.sock)
     if one is None:
-        ctx.drop(reasons.UDP_UNKNOWN_SOCKET, 0, sock=call.sock)
+        ctx.drop(reasons.UDP_UNKNOWN_SOCKET, call.id, sock=call.sock)
         if call.request:
             ctx.to_gateway.append(Result(call.request, errno.EBADF))
         return
@@ -39,7 +39,8 @@ def send_to(ctx: Context, call: SendTo) -> None:
         _send(ctx, one, call)
     except SendError as error:
         ctx.counters["send_errors"] += 1
-        ctx.emit("send", one, errno=error.errno, dst=call.address or one.peer, port=call.port or one.peer_port)
+        dst, port = call.address or one.peer, call.port or one.peer_port
+        ctx.emit("send", one, frame=call.id, errno=error.errno, dst=dst, port=port)
         if call.request:
             ctx.to_gateway.append(Result(call.request, error.errno, {"address": one.address, "port": one.port}))
         return
@@ -74,12 +75,12 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
     if too_long and one.mtu_discover in (PMTUDISC_DO, PMTUDISC_PROBE):
         raise SendError(errno.EMSGSIZE)
     if len(ctx.to_ip) >= ctx.udp.queue:
-        ctx.drop(reasons.UDP_QUEUE_FULL, 0, one, dst=dst)
+        ctx.drop(reasons.UDP_QUEUE_FULL, call.id, one, dst=dst)
         raise SendError(errno.ENOBUFS)
     ttl = call.ttl if call.ttl >= 0 else (one.multicast_ttl if group else one.ttl)
     segment = Segment(
         id=ctx.ids.next(),
-        causes=[],
+        causes=[call.id] if call.id else [],
         traced=False,
         ingress=ctx.now,
         iface=0,

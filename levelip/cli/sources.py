@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from levelip.cli.common import Failure, Stack
-from levelip.debug.facts import fact
+from levelip.debug.facts import TALK, fact
 from levelip.debug.recorded import files_of, means_recordings, open_all
 from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
@@ -95,7 +95,7 @@ def _passes(record: Record | Notice, filter_: dict[str, Any]) -> bool:
     if isinstance(record, Notice) or record[KIND] == "e":
         return True
     one = fact(record)
-    if one.seam in ("tcp-gateway", "gateway-client"):
+    if one.seam in TALK:
         return True
     wanted = flags_from_text(filter_.get("flags", ""))
     return (

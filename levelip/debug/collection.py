@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from levelip.debug.facts import MESSAGES, Fact, fact
+from levelip.debug.facts import DATAGRAMS, MESSAGES, Fact, fact
 from levelip.debug.streams import KNOWN, Streams
 from levelip.debug.tap import EVENT_MONO, KIND, PROCESS, SEAMS, Notice, Record, event_of
 from levelip.tracing.events import Event
@@ -186,6 +186,8 @@ class Collection:
             self.streams.know(told.event.conn, told.event)
             return
         self.events.append(told)
+        if told.process == "gateway" and told.event.kind == "drop":
+            self.streams.refused(told.event)
         if told.event.frame:
             self.told[told.event.frame].append(told)
         if told.event.conn:
@@ -197,6 +199,8 @@ class Collection:
             self.streams.packet(one)
         elif one.type in MESSAGES and not one.id:
             self.streams.message(one)
+        elif one.type in DATAGRAMS:
+            self.streams.datagram(one)
         if not one.id:
             return
         known = self.by_id[one.id]

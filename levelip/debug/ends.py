@@ -1,7 +1,8 @@
 """The upper end of a journey: from tcp to the client and back, by socket and offset, as messages have no frame ids.
 
 A segment's last byte is looked for: in the first Data that brought it to the gateway and to the client, or in the Send
-that brought it to tcp. SYNs, FINs and resets have their own messages.
+that brought it to tcp. SYNs, FINs and resets have their own messages. Datagrams have ids as far as the gateway: there
+the message to or from the client is looked for.
 """
 
 from __future__ import annotations
@@ -89,6 +90,15 @@ def downward(collection: Collection, one: Fact) -> End | None:
         kinds = ("Eof", "Close", "shutdown", "close") if one.fin else ("Reset", "Close", "close")
         return _made(_back(streams, kinds, life.sock, one.mono))
     return None
+
+
+def datagram(collection: Collection, one: Fact) -> End | None:
+    """What a Datagram or Failed that came to the gateway became, or what a SendTo that left it was."""
+    streams = collection.streams
+    if one.type == "SendTo":
+        return _made([before] if (before := streams.sent.get(one.id)) is not None else [])
+    found = streams.told(one)
+    return End([found], streams.taken(found) if found.type == "DatagramIn" else None) if found is not None else None
 
 
 def _made(messages: Iterable[Fact]) -> End | None:

@@ -32,14 +32,17 @@ from levelip.wire.icmp import IcmpMessage
 from levelip.wire.options import TcpOptions, parse_options
 from levelip.wire.tcp import ACK, FIN, RST, SYN, flags_text
 
-TCP, ICMP = 6, 1
+TCP, UDP, ICMP = 6, 17, 1
 BRINGS = ("Send", "Data")
 """Messages that bring bytes of a stream."""
 MESSAGES = frozenset({
     "Connect", "Connected", "Incoming", "Send", "Data", "Consumed", "Eof", "Reset", "Close", "Request", "Reply",
 })  # fmt: skip
 """Those that a packet leads to, or that lead to one."""
-_TALK = ("tcp-gateway", "gateway-client")
+DATAGRAMS = frozenset({"SendDatagram", "SendTo", "Datagram", "DatagramIn", "TookDatagrams", "Failed", "DatagramError"})
+"""The same of datagrams. Between udp and gateway they have frame ids; toward the client they have none."""
+TALK = ("tcp-gateway", "udp-gateway", "gateway-client")
+"""Seams at which messages pass, and no packets."""
 _TCP = struct.Struct(">HHIIHHHH")
 _NO_OPTIONS = TcpOptions()
 _ETHERNET = 14
@@ -50,7 +53,8 @@ class Fact:
     """One frame at one seam. Addresses are text; `length`: bytes of transport payload (TCP) or behind the IP header.
 
     Of a message between tcp, gateway and client there are `sock` (0: no such message), and of a stream's `offset` and
-    `length`: which bytes it brings or is about; an Eof's and a Consumed's `offset` is where they end.
+    `length`: which bytes it brings or is about; an Eof's and a Consumed's `offset` is where they end. A datagram's
+    `offset` is what its socket was charged so far (docs/rpc.md).
     `conn`: as events name it, "10.0.0.2:80>10.0.0.1:4711", our side first; empty where there are no ports.
     """
 
@@ -167,7 +171,7 @@ def fact(record: Record) -> Fact:
             _transport(one, whole, len(head) + length, 20)
         case "IcmpError":
             _quoted(one, record[FIELDS], head)
-        case _ if seam in _TALK:
+        case _ if seam in TALK:
             _message(one, record[FIELDS], length)
     return one
 
@@ -179,7 +183,7 @@ def _message(one: Fact, fields: dict[str, Any], length: int) -> None:
         sock = data.get("sock", 0) if isinstance(data, dict) else 0
     offset = fields.get("offset", fields.get("at", fields.get("upto", 0)))
     length = fields.get("length", 0) if one.type == "Send" else length
-    if one.type in MESSAGES and all(isinstance(number, int) for number in (sock, offset, length)):
+    if one.type in MESSAGES | DATAGRAMS and all(isinstance(number, int) for number in (sock, offset, length)):
         one.sock, one.offset, one.length = sock, offset, length
 
 
@@ -247,6 +251,8 @@ def _transport(one: Fact, data: bytes, length: int, ip_header: int) -> None:
         one.conn = (
             f"{one.dst}:{one.dport}>{one.src}:{one.sport}" if one.up else f"{one.src}:{one.sport}>{one.dst}:{one.dport}"
         )
+    elif one.proto == UDP and len(data) >= 4:
+        one.sport, one.dport = struct.unpack_from(">HH", data)
     elif one.proto == ICMP:
         try:
             one.icmp = IcmpMessage.parse(data[:length])

@@ -3,7 +3,7 @@
 A frame gets a new id in each process; its causes bind it to the one before. Those that go the same way are one packet;
 one that goes back (the ACK of a segment) is what it led to. Times are the monotonic clock's, as the taps read it: in a
 process from the record "in" to the record "out", in a pipe from "out" to the next process's "in". Above tcp messages
-have no ids: there the way goes on by socket and offset (ends.py).
+have no ids: there the way goes on by socket and offset (ends.py). Datagrams have ids up to the gateway.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from levelip.debug.collection import Collection, Told
-from levelip.debug.ends import downward, upward
-from levelip.debug.facts import Fact
+from levelip.debug.ends import datagram, downward, upward
+from levelip.debug.facts import DATAGRAMS, UDP, Fact
 from levelip.debug.rules.case import ms
-from levelip.debug.tap import Notice, Record
+from levelip.debug.tap import PACKET_SEAMS, Notice, Record
 from levelip.debug.traces import Source
-from levelip.frames.packet import format_frame_id
+from levelip.frames.packet import Process, format_frame_id
 from levelip.tracing.formatting import sentence
 
 _REMEMBERED = 500_000  # ids of frames that were told of
@@ -61,7 +61,8 @@ class Journey:
     @property
     def first(self) -> Fact:
         """The first record of it as a packet."""
-        return next(fact for hop in self.hops for fact in (hop.came, hop.gone) if fact is not None and fact.id)
+        named = [fact for hop in self.hops for fact in (hop.came, hop.gone) if fact is not None and fact.id]
+        return next((fact for fact in named if fact.seam in PACKET_SEAMS), named[0])
 
     @property
     def start(self) -> Fact:
@@ -105,7 +106,7 @@ class Journey:
         if self.led_to:
             return "answered" if any(how == "answer" for how, _ in self.led_to) else "acknowledged later"
         where = self.hops[-1].process
-        return "taken" if where in ("tcp", "gateway", "client") else f"last seen in {where}"
+        return "taken" if self.up and where in ("tcp", "udp", "gateway", "client") else f"last seen in {where}"
 
     @property
     def path(self) -> str:
@@ -142,8 +143,11 @@ def journey(collection: Collection, id_: int) -> Journey:
 
 
 def _go_on(collection: Collection, made: Journey) -> None:
-    """The way above tcp, at the end of one upward, before one downward."""
+    """The way above tcp or udp, at the end of one upward, before one downward."""
     hops = made.hops
+    if hops[-1 if made.up else 0].process == "gateway":
+        _go_on_from_gateway(collection, made)
+        return
     tcp = hops[-1 if made.up else 0]
     edge = tcp.came if made.up else tcp.gone
     if tcp.process != "tcp" or edge is None or not edge.is_tcp:
@@ -165,6 +169,23 @@ def _go_on(collection: Collection, made: Journey) -> None:
     made.hops = [*hops, *further] if made.up else [*reversed(further), *hops]
 
 
+def _go_on_from_gateway(collection: Collection, made: Journey) -> None:
+    """A datagram between the gateway and the client."""
+    gateway = made.hops[-1 if made.up else 0]
+    edge = gateway.came if made.up else gateway.gone
+    end = datagram(collection, edge) if edge is not None else None
+    if end is None:
+        return
+    made.taken = end.taken
+    (message,) = end.messages
+    if made.up:
+        gateway.left, gateway.gone = message.mono, message
+        made.hops.append(Hop("client"))
+    else:
+        gateway.entered, gateway.came = message.mono, message
+        made.hops.insert(0, Hop("client"))
+
+
 def _goes(collection: Collection, id_: int, up: bool) -> bool:
     known = collection.by_id.get(id_, [])
     return bool(known) and known[0].up == up
@@ -172,8 +193,10 @@ def _goes(collection: Collection, id_: int, up: bool) -> bool:
 
 def _hops(collection: Collection, chain: list[int]) -> list[Hop]:
     hops: list[Hop] = []
+    up = collection.by_id[chain[0]][0].up
     for id_ in chain:
-        for one in sorted(collection.by_id[id_], key=lambda fact: (fact.direction == "in", fact.mono)):
+        same = [one for one in collection.by_id[id_] if one.up == up]  # not so what udp refuses
+        for one in sorted(same, key=lambda fact: (fact.direction == "in", fact.mono)):
             if not hops or hops[-1].process != one.process:
                 hops.append(Hop(one.process))
             hop = hops[-1]
@@ -227,6 +250,8 @@ def _began(collection: Collection, first: Fact, cause: Fact | None) -> str:
     """What made a frame that no frame of the same way did."""
     if first.up and first.seam == "link":
         return "came from the network"
+    if _of_sendto(first):
+        return "sendto() of the application"
     if cause is not None:
         return f"because of {cause.name}, which {'came' if cause.up else 'went'} {ms(first.mono - cause.mono)} before"
     if first.causes:
@@ -254,6 +279,14 @@ def _began(collection: Collection, first: Fact, cause: Fact | None) -> str:
     return "a timer (a delayed ACK), or the application took data and the window grew"
 
 
+def _of_sendto(first: Fact) -> bool:
+    """Whether it is a datagram of the application's."""
+    if first.type == "SendTo":
+        return True
+    called = not first.causes or first.causes[0] >> 60 == Process.GATEWAY
+    return first.process == "udp" and first.type == "Segment" and not first.up and called
+
+
 def _holds(collection: Collection, first: Fact, told: Told) -> bool:
     """Whether a retransmission's bytes are a segment's."""
     syn = next((fact for fact in collection.of_conn.get(first.conn, ()) if fact.syn and not fact.up), None)
@@ -275,8 +308,10 @@ class Journeys:
         """One more record."""
         before = len(self.collection.facts)
         self.collection.add(record)
-        if len(self.collection.facts) == before + 1 and (one := self.collection.facts[-1]).id:
-            self._waiting.append(one)
+        if len(self.collection.facts) == before + 1:
+            one = self.collection.facts[-1]
+            if one.id and one.seam in PACKET_SEAMS:
+                self._waiting.append(one)
 
     def ready(self, until: int) -> Iterator[Journey]:
         """Those that began before `until` (ns of monotonic time)."""
@@ -333,7 +368,8 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
             known = f"{_us(took)} in the pipe {seam}" if took is not None else f"in the pipe {seam}"
             lines.append(f"                {arrow} {known}")
     if one.pieces:
-        lines.append(f"    and {one.pieces} more piece{'s' * (one.pieces > 1)} of it")
+        what = "to {} more socket{}" if one.last.type in DATAGRAMS else "{} more piece{} of it"
+        lines.append(f"    and {what.format(one.pieces, 's' * (one.pieces > 1))}")
     for how, fact in one.led_to:
         what = "led to" if how == "answer" else "acknowledged later by"
         lines.append(f"    {what} {fact.name} {'↑' if fact.up else '↓'} {_us(fact.mono - start)} after: {fact.text()}")
@@ -434,6 +470,8 @@ def _what(one: Fact) -> str:
         if one.fin:
             return "TCP FIN"
         return "TCP data" if one.length else "TCP ACK" if letters == "." else f"TCP {letters}"
+    if one.proto == UDP:
+        return "UDP" if one.sport or one.dport else "UDP fragment"
     if one.icmp is not None:
         return f"ICMP {one.icmp.name}"
     if one.type not in ("Packet", "Segment", "DeviceFrame"):

@@ -15,23 +15,28 @@ from typing import Any, Final
 from levelip.debug.streams import KNOWN, connection_name, known
 from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, seams_of
 from levelip.frames import seam as seams
-from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
+from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Refused, Segment
 from levelip.ipc.tap import frame_record
 from levelip.rpc import stream
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, Told, decode_frame
 from levelip.tracing.recording import MAGIC, Recording, RecordingError
+from levelip.wire.ipv4 import Proto
 
 SUFFIX: Final = ".rec"
 _PAYLOAD: Final = 128  # bytes of it in a record, as of a tap
-_SEAM: Final[dict[type, str]] = {DeviceFrame: "link", Packet: "link-ip", Segment: "ip-tcp", IcmpError: "ip-tcp"}
+_SEAM: Final[dict[type, str]] = {DeviceFrame: "link", Packet: "link-ip", Refused: "ip-udp"}
 _TALK: Final = frozenset({
     seams.Bind, seams.Listen, seams.Connect, seams.Taken, seams.SetOption, seams.GetInfo, seams.Close, seams.Urgent,
     seams.Result, seams.Connected, seams.Incoming, seams.Released, stream.Send, stream.Accepted, stream.Data,
     stream.Consumed, stream.Eof, stream.Reset,
 })  # fmt: skip
-"""Messages between tcp and gateway."""
+"""Messages between tcp and gateway, or udp and gateway."""
+_DATAGRAMS: Final = frozenset({
+    seams.OpenDatagram, seams.Associate, seams.SendTo, seams.Took, seams.Member, seams.Datagram, seams.Failed,
+})  # fmt: skip
+"""Those between udp and gateway alone."""
 _CLIENT: Final = frozenset({seams.FromClient, seams.ForClient})
 Events = Mapping[str, Mapping[int, list[Event]]]
 """Process → number of a call → the events that a replay made in it."""
@@ -81,9 +86,9 @@ def records(
     recordings: list[Recording], *, both_sides: bool = False, messages: bool = False, events: Events | None = None
 ) -> Iterator[Record | Notice]:
     """Their records in the order of time. Without `both_sides` each packet stands there once a seam. `messages`: those
-    between tcp, gateway and client, too, and which sockets were open at the beginning. `events`: those of a replay, for
-    processes whose recording holds none (the flight recorder's). With `both_sides` they begin where all recordings have
-    begun: else what one of them does not reach back to would seem lost."""
+    between tcp, udp, gateway and client, too, and which sockets were open at the beginning. `events`: those of a
+    replay, for processes whose recording holds none (the flight recorder's). With `both_sides` they begin where all
+    recordings have begun: else what one of them does not reach back to would seem lost."""
     names = {one.head.process for one in recordings}
     sources = []
     for order, one in enumerate(recordings):
@@ -114,10 +119,10 @@ def _sides(process: str, names: set[str]) -> set[tuple[str, str]]:
             wanted -= {("ip-tcp", "in"), ("ip-tcp", "out")}
         if "udp" in names:
             wanted -= {("ip-udp", "in"), ("ip-udp", "out")}
-    if process == "tcp" and "gateway" in names:
-        wanted.discard(("tcp-gateway", "out"))
-    if process == "gateway" and "tcp" in names:
-        wanted.discard(("tcp-gateway", "out"))
+    if process in ("tcp", "udp") and "gateway" in names:
+        wanted.discard((f"{process}-gateway", "out"))
+    if process == "gateway":
+        wanted -= {(f"{name}-gateway", "out") for name in ("tcp", "udp") if name in names}
     return wanted
 
 
@@ -174,15 +179,24 @@ class _Rows:
                 yield known(begin, name, row["id"], row["tx"]["iss"], row["rx"]["irs"])
 
     def _frame(self, direction: str, now: int, frame: Any) -> list[Record]:
-        kind = type(frame)
-        seam = _SEAM.get(kind, "")
-        if self._messages and not seam:
-            seam = "tcp-gateway" if kind in _TALK else "gateway-client" if kind in _CLIENT else ""
+        seam = _seam(self._process, frame, messages=self._messages)
         if not seam or (seam, direction) not in self._sides:
             return []
         payload = getattr(getattr(frame, "message", frame), "payload", b"")
         data = b"" if isinstance(payload, Place) else bytes(payload[:_PAYLOAD])
         return [frame_record(self._process, seam, direction, now, now, frame, data)]
+
+
+def _seam(process: str, frame: Any, *, messages: bool) -> str:
+    """Where a frame passed; empty: what is not told of."""
+    kind = type(frame)
+    if isinstance(frame, Segment | IcmpError):
+        return "ip-udp" if frame.proto == Proto.UDP else "ip-tcp"
+    if not messages or kind in _SEAM:
+        return _SEAM.get(kind, "")
+    if kind in _DATAGRAMS or (process == "udp" and kind in _TALK):
+        return "udp-gateway"
+    return "tcp-gateway" if kind in _TALK else "gateway-client" if kind in _CLIENT else ""
 
 
 def _event(process: str, now: int, one: Event) -> Record:

@@ -3,12 +3,15 @@
 Messages have no frame ids: a socket id and offsets in its stream say what they are about (docs/rpc.md). `Connected` and
 `Incoming` name the connection of a socket; its SYNs, or what tcp knows (`KNOWN`), tell where the stream begins in
 sequence numbers. With both, a segment's bytes are found in the messages that took them on, and those in it.
+
+A datagram has a frame id between udp and gateway. Toward the client its socket and `upto` say which it is; from the
+client datagrams of a socket keep their order, but for those that the gateway refuses.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from levelip.debug.facts import BRINGS, Fact
@@ -19,6 +22,7 @@ from levelip.wire.addr import format_address
 KNOWN = "known"
 """Kind of the record by which a source tells of a connection that was open before: {"sock", "iss", "irs"}."""
 _MASK = 0xFFFF_FFFF
+_NEAR = 500  # messages of a socket that are looked through for one about a datagram
 _REMEMBERED = 100_000  # connections whose sockets are known, beyond the records that told
 
 
@@ -96,6 +100,9 @@ class Streams:
         self._high: dict[str, int] = {}  # connection → the end of what tcp has sent
         self.again: set[int] = set()  # frames of tcp that hold nothing new
         self._requests: dict[tuple[str, str], tuple[int, str]] = {}  # peer, request → socket, op
+        self._offered: dict[int, deque[Fact]] = defaultdict(deque)  # socket → SendDatagrams that have not gone on yet
+        self.sent: dict[int, Fact] = {}  # frame of a SendTo → the SendDatagram that it was
+        self._arrived: dict[tuple[str, int, int], Leg] = {}  # type, socket, upto → what the client was told
 
     def forget(self) -> None:
         """All but which connection is whose."""
@@ -145,6 +152,42 @@ class Streams:
         elif one.type in ("Connected", "Incoming") and one.process == "tcp":
             self._opened(one, fields)
 
+    def datagram(self, one: Fact) -> None:
+        """One of DATAGRAMS."""
+        if one.process != "gateway":
+            return
+        match one.type:
+            case "SendDatagram":
+                self._offered[one.sock].append(one)
+            case "SendTo":
+                offered, what = self._offered[one.sock], _datagram(one)
+                while offered:
+                    before = offered.popleft()  # those before it that are others were refused
+                    if _datagram(before) == what:
+                        self.sent[one.id] = before
+                        break
+            case "DatagramIn" | "DatagramError":
+                self._arrived.setdefault((one.type, one.sock, one.offset), Leg()).add(one)
+            case "TookDatagrams":
+                self._leg(one.process, one.direction, one.seam, one.type, one.sock).add(one)
+
+    def refused(self, event: Event) -> None:
+        """The gateway dropped a datagram of a client, which came last of its socket."""
+        if (offered := self._offered.get(event.data.get("sock", 0))) and not event.frame:
+            offered.pop()
+
+    def told(self, one: Fact) -> Fact | None:
+        """What the client was told of a Datagram or Failed that came to the gateway."""
+        type_ = "DatagramIn" if one.type == "Datagram" else "DatagramError"
+        leg = self._arrived.get((type_, one.sock, one.offset))
+        return leg.since(one.mono) if leg is not None else None
+
+    def taken(self, one: Fact) -> Fact | None:
+        """The client's word that the application has the datagram of a DatagramIn."""
+        leg = self.leg(("gateway", "in", "gateway-client"), "TookDatagrams", one.sock)
+        place = bisect_left(leg.monos, one.mono)
+        return next((took for took in leg.facts[place : place + _NEAR] if took.offset >= one.offset), None)
+
     def _opened(self, one: Fact, fields: dict[str, object]) -> None:
         local, remote = _text(fields.get("local_address")), _text(fields.get("remote_address"))
         conn = f"{local}:{fields.get('local_port')}>{remote}:{fields.get('remote_port')}"
@@ -175,6 +218,11 @@ class Streams:
         """The Connect that a first SYN came from."""
         leg = self._connects.get((one.dst, str(one.dport)))
         return leg.until(one.mono) if leg is not None else None
+
+
+def _datagram(one: Fact) -> tuple[str, object, int]:
+    fields = one.record[FIELDS]
+    return _text(fields.get("address", b"")), fields.get("port"), one.length
 
 
 def _text(value: object) -> str:

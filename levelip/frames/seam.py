@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from levelip.frames.packet import FrameId
 from levelip.rpc.messages import ToClient as ClientMessage
 from levelip.rpc.messages import ToGateway as GatewayMessage
 from levelip.rpc.place import Payload, Place, Rings
@@ -164,7 +165,7 @@ class SendTo(Struct, array_like=True, tag=82):
     """One datagram, whole, never in shared memory. No `address`: to the peer. `tos`, `ttl` of -1: the socket's.
 
     Answered by Result if `request` is not 0 (data "address", "port" where it had to take a local port), errno as
-    sendto(2) would say it.
+    sendto(2) would say it. `id` is the cause of the segment that comes of it.
     """
 
     request: int
@@ -175,6 +176,7 @@ class SendTo(Struct, array_like=True, tag=82):
     tos: int = -1
     ttl: int = -1
     source: LocalAddress = b""
+    id: FrameId = 0
 
 
 class Took(Struct, array_like=True, tag=83):
@@ -208,6 +210,8 @@ class Datagram(Struct, array_like=True, tag=85):
     ttl: int
     iface: int
     payload: Payload
+    id: FrameId = 0
+    causes: list[FrameId] = []
 
 
 class Failed(Struct, array_like=True, tag=86):
@@ -222,6 +226,8 @@ class Failed(Struct, array_like=True, tag=86):
     port: Port
     mtu: int = 0
     hard: bool = False
+    id: FrameId = 0
+    causes: list[FrameId] = []
 
 
 GatewayToUdp = OpenDatagram | Bind | Associate | SendTo | Took | Member | SetOption | Close

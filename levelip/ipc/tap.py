@@ -30,13 +30,13 @@ _HEAD_FIELDS = frozenset({"id", "causes", "head", "payload", "checksum", "gso_si
 _ICMP, _TCP, _UDP = 1, 6, 17
 _FIELDS: dict[type, list[str]] = {}  # fields of a type of frame that are told under their names
 _ARRAY = struct.Struct(">BI")  # msgpack's array 32
-_MESSAGES = ("tcp-gateway", "gateway-client")
+_MESSAGES = ("tcp-gateway", "udp-gateway", "gateway-client")
 _UNCONFIRMED_NS = 30_000_000_000
 
 
 class Filter(msgspec.Struct, forbid_unknown_fields=True):
     """What a listener wants; an empty field admits everything. `host` is a packed address, `proto` a number.
-    `messages`: all that pass between tcp, gateway and client, in which there is no such thing, too."""
+    `messages`: all that pass between tcp, udp, gateway and client, in which there is no such thing, too."""
 
     host: bytes = b""
     port: int = 0

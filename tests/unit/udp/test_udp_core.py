@@ -10,7 +10,7 @@ import pytest
 
 from layers.udp.core import UdpCore
 from levelip.frames.core import ControlError
-from levelip.frames.packet import BROADCAST, Checksum, Groups, Refused, Segment
+from levelip.frames.packet import BROADCAST, Checksum, Groups, Process, Refused, Segment
 from levelip.frames.seam import (
     Bind,
     Close,
@@ -398,7 +398,9 @@ def test_an_error_reaches_the_socket_that_sent(host: UdpHost, kind: int, code: i
     """RFC 1122 4.1.3.3; errnos and which of them are hard as Linux's icmp_err_convert."""
     port = host.socket(1, port=5000)
     host.feed(icmp_error(kind, code, port=port, mtu=1400))
-    assert host.out("gateway") == [Failed(1, number, kind, code, b"\x0a\0\0\xfe", THEIRS, 4000, 1400, hard)]
+    (told,) = host.out("gateway")
+    assert told == Failed(1, number, kind, code, b"\x0a\0\0\xfe", THEIRS, 4000, 1400, hard, told.id, [9])
+    assert told.id >> 60 == Process.UDP
 
 
 def test_an_error_about_nothing_of_ours(host: UdpHost) -> None:
