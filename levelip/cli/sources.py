@@ -24,6 +24,7 @@ from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
 from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, seams_of
 from levelip.debug.traces import TraceError, live, read_trace
+from levelip.debug.why import OWN_FAULT
 from levelip.tracing.events import Event
 from levelip.tracing.recording import Recording, RecordingError
 from levelip.wire.addr import format_address
@@ -156,7 +157,19 @@ def flight(stack: Stack) -> Iterator[Record | Notice]:
         for name in held:
             if error := written(stack, name)["error"]:
                 raise Failure(f"{name}: {error}")
+        yield from _own_faults(stack, running)
         try:
             yield from recorded(Path(directory))
         except RecordingError as error:
             raise Failure(str(error)) from None
+
+
+def _own_faults(stack: Stack, running: list[str]) -> Iterator[Notice]:
+    """What lvlip fault has done: it stands between the pipes and the cores, where no recording looks."""
+    for layer in running:
+        for gate in stack.ask(layer, "fault.show")["faults"]:
+            done = [f"{name} {gate[name]}" for name in ("lost", "duplicated", "reordered", "corrupted") if gate[name]]
+            if done or gate["delay_ns"] or gate["rate_bps"]:
+                what = ", ".join(done) or "it delays packets"
+                place = f"at {gate['seam']} {'↑' if gate['direction'] == 'up' else '↓'}"
+                yield Notice(0, f"{OWN_FAULT} {place}: {what}; of which packets, a recording does not tell")

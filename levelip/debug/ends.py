@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from levelip.debug.collection import Collection
+from levelip.debug.collection import Collection, Told
 from levelip.debug.facts import Fact
 from levelip.debug.streams import Leg, Life, Streams
+from levelip.tracing.reasons import FAULT_LOSS
 
 _UP = (("tcp", "out", "tcp-gateway"), ("gateway", "in", "tcp-gateway"), ("gateway", "out", "gateway-client"))
 _DOWN = (("tcp", "in", "tcp-gateway"), ("gateway", "out", "tcp-gateway"), ("gateway", "in", "gateway-client"))
@@ -34,7 +35,7 @@ def upward(collection: Collection, one: Fact) -> End | None:
     """What a segment that went into tcp became. None if it brought nothing new, or nothing above tcp was recorded."""
     streams = collection.streams
     life = streams.life(one.conn, one.mono)
-    if life is None or any(told.event.kind == "drop" for told in collection.told.get(one.id, ())):
+    if life is None or any(_is_drop(told) for told in collection.told.get(one.id, ())):
         return None
     if one.rst:
         return _made(_each(streams, _UP, ("Reset",), life.sock, since=one.mono))
@@ -51,6 +52,11 @@ def upward(collection: Collection, one: Fact) -> End | None:
     if life.opened is None or life.opened.mono < one.mono or not _opens(collection, one):
         return None
     return _made(_each(streams, _UP, ("Connected", "Incoming", "Reply"), life.sock, since=one.mono))
+
+
+def _is_drop(told: Told) -> bool:
+    """Whether it was discarded; what lvlip fault lost is a piece of it, since it came."""
+    return told.event.kind == "drop" and told.event.reason != FAULT_LOSS.name
 
 
 def _data(streams: Streams, life: Life, one: Fact, last: int) -> End | None:

@@ -33,6 +33,8 @@ class Finding:
     certain: bool = True
     reason: str = ""
     """Name of the reason with which it was discarded, if the finding is about that."""
+    fault: str = ""
+    """What lvlip fault did that led to it, if that was seen: "loss", "dup", "corrupt", "delay", "reorder"."""
 
     @property
     def rule(self) -> str:
@@ -54,7 +56,19 @@ class Finding:
 _LOSSES = ("segment_lost", "peer_segment_lost", "late_ack", "spurious_retransmission")
 _SILENCE = (*_LOSSES, "peer_silent", "syn_unanswered", "syn_lost", "fin_lost", "peer_fin_lost")
 
+_UNDO = "It is what was asked for: lvlip fault show has all that are set and their counts, lvlip fault clear takes them away."
+_GONE = ("syn_unanswered", "syn_lost", "fin_lost", "peer_fin_lost", "peer_silent", "path_mtu_blackhole", "neighbour_silent",
+         "spurious_retransmission", "late_ack")
+
 _ROWS = (
+    Kind("own_loss", "lvlip fault lost packets of it", "lvlip fault show", _UNDO, _GONE),
+    Kind("own_corruption", "lvlip fault damaged packets of it", "lvlip fault show", _UNDO,
+         (*_GONE, "bad_checksum", "changed_inside", "discarded")),
+    Kind("own_delay", "lvlip fault delayed packets of it", "lvlip fault show", _UNDO,
+         ("late_ack", "spurious_retransmission", "syn_lost")),
+    Kind("own_reordering", "lvlip fault let packets of it overtake others", "lvlip fault show", _UNDO, ("spurious_retransmission",)),
+    Kind("own_duplication", "lvlip fault sent packets of it twice", "lvlip fault show", _UNDO,
+         ("spurious_retransmission", "syn_on_open", "stray_reset")),
     Kind("window_scale_wrong", "the window scale that came is not the one that the peer uses", "RFC 7323 2.2, 2.3",
          "Look for a middlebox that rewrites or removes the window scale option of SYNs; tcp.window_scaling false avoids scaling until it is gone.",
          (*_LOSSES, "window_shrunk", "zero_window", "beyond_window")),

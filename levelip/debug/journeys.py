@@ -21,6 +21,7 @@ from levelip.debug.tap import PACKET_SEAMS, Notice, Record
 from levelip.debug.traces import Source
 from levelip.frames.packet import Process, format_frame_id
 from levelip.tracing.formatting import sentence
+from levelip.tracing.reasons import FAULT_LOSS
 
 _REMEMBERED = 500_000  # ids of frames that were told of
 _NEAR = 500  # frames or events of a connection that are looked through for one that belongs to a frame
@@ -42,6 +43,13 @@ class Hop:
     def stay(self) -> int | None:
         """Time within the process."""
         return self.left - self.entered if self.entered is not None and self.left is not None else None
+
+
+def _of_a_piece(hop: Hop, told: Told) -> bool:
+    """Whether the fault that a process tells of lost only a part: the frame passed where the fault stands."""
+    seam = told.event.data.get("seam")
+    passed = any(fact is not None and fact.seam == seam for fact in (hop.came, hop.gone))
+    return told.event.reason == FAULT_LOSS.name and passed
 
 
 @dataclass
@@ -94,7 +102,15 @@ class Journey:
     @property
     def dropped(self) -> Told | None:
         """The discard that ended it."""
-        return next((told for hop in self.hops for told in hop.decisions if told.event.kind == "drop"), None)
+        return next((told for hop, told in self._drops() if not _of_a_piece(hop, told)), None)
+
+    @property
+    def thinned(self) -> list[Told]:
+        """Discards of some of the packets that a super-segment stands for: lvlip fault cuts it to those."""
+        return [told for hop, told in self._drops() if _of_a_piece(hop, told)]
+
+    def _drops(self) -> Iterator[tuple[Hop, Told]]:
+        return ((hop, told) for hop in self.hops for told in hop.decisions if told.event.kind == "drop")
 
     @property
     def outcome(self) -> str:
@@ -102,7 +118,7 @@ class Journey:
         if (told := self.dropped) is not None:
             return f"dropped in {told.process}: {told.event.reason}"
         if not self.up and self.last.seam == "link":
-            return "sent"
+            return "sent in part" if self.thinned else "sent"
         if self.led_to:
             return "answered" if any(how == "answer" for how, _ in self.led_to) else "acknowledged later"
         where = self.hops[-1].process
@@ -367,6 +383,8 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
             seam, took = one.pipes[number]
             known = f"{_us(took)} in the pipe {seam}" if took is not None else f"in the pipe {seam}"
             lines.append(f"                {arrow} {known}")
+    if thinned := one.thinned:
+        lines.append(f"    without {len(thinned)} packet{'s' * (len(thinned) > 1)} of it, which lvlip fault lost")
     if one.pieces:
         what = "to {} more socket{}" if one.last.type in DATAGRAMS else "{} more piece{} of it"
         lines.append(f"    and {what.format(one.pieces, 's' * (one.pieces > 1))}")

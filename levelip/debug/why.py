@@ -13,13 +13,18 @@ from levelip.debug.collection import Collection, Conversation, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.journeys import journey, journey_lines
-from levelip.debug.rules import delivery, handshake, inside, intruders, neighbours, windows
+from levelip.debug.rules import delivery, faults, handshake, inside, intruders, neighbours, windows
 from levelip.debug.rules.case import Case, ms
 from levelip.debug.traces import frame_ids
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.formatting import sentence
 
-RULES = (*handshake.RULES, *neighbours.RULES, *delivery.RULES, *windows.RULES, *intruders.RULES, *inside.RULES)
+_PARTS = (faults, handshake, neighbours, delivery, windows, intruders, inside)
+RULES = tuple(rule for part in _PARTS for rule in part.RULES)
+
+
+OWN_FAULT = "lvlip fault is set"
+"""How a source's notice begins that packets may have met a fault of ours, of which its records tell nothing."""
 
 
 class Unknown(ValueError):
@@ -51,12 +56,16 @@ def investigate(collection: Collection, conversation: Conversation) -> tuple[lis
     earlier before the later."""
     case = Case(collection, conversation)
     found = [finding for rule in RULES for finding in rule(case)]
+    explaining = {id(finding) for finding in found for other in found if _explains(finding, other)}
     explained = {id(other) for finding in found for other in found if _explains(finding, other)}
+    found = [one for one in found if one.name not in faults.HARMLESS or id(one) in explaining]
     causes = sorted((one for one in found if id(one) not in explained), key=_rank)
     return causes, sorted((one for one in found if id(one) in explained), key=lambda one: one.at)
 
 
 def _explains(finding: Finding, other: Finding) -> bool:
+    if other.fault and finding.name == faults.NAMES[other.fault][0]:
+        return True
     if other is finding or other.name not in finding.kind.explains:
         return False
     if finding.name != "vanished_inside" or finding.packet is None or other.packet is None:
@@ -126,6 +135,9 @@ def _sentences(collection: Collection, talk: Conversation) -> Iterator[str]:
         yield from _opened(talk)
         yield from _moved(talk)
     yield from _ended(talk)
+    for notice in collection.notices:
+        if notice.text.startswith(OWN_FAULT):
+            yield f"Beware: {notice.text}."
     lost = [notice.text for notice in collection.notices if "left out" in notice.text or "forgotten" in notice.text]
     if lost:
         yield f"Beware: the records have gaps ({'; '.join(lost[:3])}), so that what was not seen may have been there."
@@ -211,8 +223,14 @@ def packet_story(collection: Collection, id_: int) -> Story:
     else:
         story.sentences += [f"{told.process}: {sentence(told.event)}" for told in collection.told[id_]]
     talk = collection.conversations.get(collection.conn_of(id_))
-    if talk is not None:
-        kin = {id_, *collection.ancestors(id_), *_descendants(collection, id_)}
+    kin = {id_, *collection.ancestors(id_), *_descendants(collection, id_)}
+    if talk is None or not talk.segs():  # ARP, ICMP, UDP: what was done to this packet is all that can be wrong
+        told = [one for frame in kin for one in collection.told.get(frame, ())]
+        story.findings += faults.findings(collection, told)
+        drops = [one for one in told if one.event.kind == "drop" and not faults.what_fault(one)]
+        story.findings += [inside.discard(collection, one) for one in drops]
+        story.findings.sort(key=_rank)
+    else:
         found, follow = investigate(collection, talk)
         story.findings = [one for one in found if one.packet is not None and one.packet.id in kin]
         story.consequences = [one for one in follow if one.packet is not None and one.packet.id in kin]

@@ -2,7 +2,8 @@
 
 A gate stands at a border and looks at packets alone; states, routes and errors pass. Unless "frames" is "whole",
 super-segments are first cut to wire size, as they would be on a cable. Each packet draws, in this order: loss, dup,
-corrupt, reorder, jitter; so the same seed and the same packets meet the same fate.
+corrupt, reorder, jitter; so the same seed and the same packets meet the same fate. While somebody listens, each thing
+that a gate does is an event: a `drop`, or a `fault` with what was done.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
+from levelip.tracing.events import Event
+from levelip.wire.addr import format_address
 from levelip.wire.errors import Malformed
 from levelip.wire.ipv4 import Ipv4Header
 from levelip.wire.segment import complete_tcp_checksum, header_length, split_tcp
+from levelip.wire.tcp import flags_text
 
 _QUEUE = 1000  # packets that wait behind a rate limit, as netem's default
 _REORDER_NS = 5_000_000  # how long a packet is held back so that later ones overtake it, without a delay
 _ETHERNET = 14
 _PSEUDO_IP = 20
 _TCP = 6
+_TCP_FIXED = 20
 _SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
 
 Probability = float
@@ -50,12 +55,57 @@ class FaultSettings(msgspec.Struct, forbid_unknown_fields=True):
     frames: Literal["wire", "whole"] = "wire"
 
 
+class Teller:
+    """What the gates of a process did, as events, since they were taken; made while somebody has `interest`."""
+
+    def __init__(self) -> None:
+        self.interest = False
+        self._events: list[Event] = []
+
+    def take(self) -> list[Event]:
+        """Those since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def tell(self, gate: FaultGate, frame: Any, now: int, what: str = "", **data: Any) -> None:
+        """Something was done to a frame; without `what` it was lost."""
+        if not self.interest:
+            return
+        conn, facts = _facts(frame, gate.seam, gate.way)
+        data = {"seam": gate.seam, "way": gate.way, **facts, **data}
+        leaves = gate.seam == "link" and gate.way == "down" and frame.causes
+        known = frame.causes[0] if leaves and not what else frame.id  # on its way out nobody saw it
+        if what:
+            event = Event(now, "fault", "", known, conn, {"what": what, **data})
+        else:
+            event = Event(now, "drop", reasons.FAULT_LOSS.name, known, conn, data)
+        self._events.append(event)
+
+
+def _facts(frame: Any, seam: str, way: str) -> tuple[str, dict[str, Any]]:
+    """The connection of a frame, and what tells it from others of that; its addresses where there is none."""
+    from levelip.ipc.tap import packet_facts
+    from levelip.tracing.view import view
+
+    seen = view(frame, seam, way)
+    at, data = seen.tcp, seen.data
+    length = {"length": seen.end - seen.body} if seen.body >= 0 else {}
+    if at >= 0 and len(data) >= at + _TCP_FIXED:
+        seq, ack = (int.from_bytes(data[at + place : at + place + 4], "big") for place in (4, 8))
+        return seen.connection(), {"flags": flags_text(data[at + 13]), "seq": seq, "ack": ack, **length}
+    if conn := seen.connection():
+        return conn, length
+    ends = zip(("src", "dst"), packet_facts(frame)[:2], strict=False)
+    return "", {name: format_address(end) for name, end in ends if len(end) in (4, 16)} | length
+
+
 class Faults:
-    """All gates of a process, for showing."""
+    """All gates of a process, for showing. `teller`: what they did."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._gates: list[FaultGate] = []
+        self.teller = Teller()
 
     def ways(self, port: Port) -> tuple[str, ...]:
         """Which directions of the port's seam this process is responsible for."""
@@ -75,7 +125,7 @@ class Faults:
         if settings.seam not in _SEAMS:
             raise ControlError(f"no faults on {settings.seam}: streams between processes lose nothing")
         self._gates = [gate for gate in self._gates if (gate.port, gate.way) != (port.name, way)]
-        made = FaultGate(settings, port.name, way, self._runtime)
+        made = FaultGate(settings, port.name, way, self._runtime, self.teller)
         self._gates.append(made)
         return made
 
@@ -96,13 +146,14 @@ def _rank(process: str) -> int:
 class FaultGate:
     """One direction of one seam."""
 
-    def __init__(self, settings: FaultSettings, port: str, way: str, runtime: Runtime) -> None:
+    def __init__(self, settings: FaultSettings, port: str, way: str, runtime: Runtime, teller: Teller) -> None:
         self.settings = settings
         self.seam = settings.seam
         self.port = port
         self.way = way
         self.counts = dict.fromkeys(("packets", "lost", "duplicated", "reordered", "corrupted", "overflowed"), 0)
         self._runtime = runtime
+        self._teller = teller
         self._rng = random.Random(f"{settings.seed}/{settings.seam}/{way}")
         self._queue: list[tuple[int, int, Any]] = []
         self._order = 0
@@ -135,7 +186,7 @@ class FaultGate:
         return [heapq.heappop(self._queue)[2] for _ in range(len(self._queue))]
 
     def _meet(self, frame: Any, now: int, passed: list[Any]) -> None:
-        settings, rng, counts = self.settings, self._rng, self.counts
+        settings, rng, counts, teller = self.settings, self._rng, self.counts, self._teller
         counts["packets"] += 1
         lost = rng.random() < settings.loss
         copies = 2 if rng.random() < settings.dup else 1
@@ -145,12 +196,16 @@ class FaultGate:
         if lost:
             counts["lost"] += 1
             self._runtime.count(reasons.FAULT_LOSS.counter)
+            teller.tell(self, frame, now)
             return
+        if copies > 1:
+            counts["duplicated"] += 1
+            teller.tell(self, frame, now, "dup")
         if corrupted:
             counts["corrupted"] += 1
+            teller.tell(self, frame, now, "corrupt")
             frame = _corrupt(frame, rng)
-        counts["duplicated"] += copies - 1
-        for _ in range(copies):
+        for number in range(copies):
             at = now + max(0, settings.delay_ns + jitter)
             if reordered:
                 counts["reordered"] += 1
@@ -159,6 +214,7 @@ class FaultGate:
                 if len(self._queue) >= _QUEUE:
                     counts["overflowed"] += 1
                     self._runtime.count(reasons.FAULT_LOSS.counter)
+                    teller.tell(self, frame, now, why=f"{_QUEUE} packets wait for the rate limit")
                     continue
                 bits = 8 * (len(frame.head) + len(frame.payload))
                 self._line_free = max(now, self._line_free) + bits * 1_000_000_000 // settings.rate_bps
@@ -166,6 +222,8 @@ class FaultGate:
             if at <= now and not self._queue:
                 passed.append(frame)
             else:
+                if at > now and not number:
+                    teller.tell(self, frame, now, "reorder" if reordered else "delay", ns=at - now)
                 self._order += 1
                 heapq.heappush(self._queue, (at, self._order, frame))
 

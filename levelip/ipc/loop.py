@@ -112,7 +112,7 @@ class Loop:
         stopping = self.stopping
         interest = self.tap.interest or stopping.interest
         if interest is not self._interest:
-            core.interest = self._interest = interest
+            core.interest = self.faults.teller.interest = self._interest = interest
         now = clock.running()
         if (now is None) is not stopping.standing or (now is None and stopping.outdated):
             stopping.look()
@@ -280,6 +280,8 @@ class Loop:
                 if frames := point.due(now):
                     self._emit(self.ports[name], frames, now, gone)
         events = self.core.events()
+        if done := self.faults.teller.take():
+            events = done + events
         if events:
             self.tell(events)
         if self._pooled:

@@ -79,7 +79,28 @@ def ms(ns: float) -> str:
 def _drop(event: Event) -> str:
     reason = lookup(event.reason)
     text = f"drop, {reason}" if reason is not None else f"drop, {event.reason.replace('_', ' ') or 'no reason given'}"
-    return text + _Taken(event.data).rest()
+    data = _Taken(event.data)
+    return text + (_at_seam(data) if "way" in data else "") + data.rest()
+
+
+def _at_seam(data: _Taken) -> str:
+    """ " at link ↓, Flags [P.], seq 5, ack 9, length 1448" of what was done to a packet on its way."""
+    text = f" at {data('seam')} {'↑' if data('way') == 'up' else '↓'}"
+    if "flags" in data:
+        text += f", Flags [{data('flags')}]"
+    return text + "".join(f", {name} {data(name)}" for name in ("seq", "ack", "length") if name in data)
+
+
+def _fault(data: _Taken) -> str:
+    """What lvlip fault did to a packet that it did not lose."""
+    what = _FAULTS.get(data("what", ""))
+    if what is None or "seam" not in data:
+        return ""
+    ns = data("ns")
+    return f"lvlip fault: {what}" + (f" by {ms(ns)}" if ns is not None else "") + _at_seam(data)
+
+
+_FAULTS = {"dup": "sent twice", "corrupt": "a bit flipped", "delay": "delayed", "reorder": "kept back"}
 
 
 def _change(data: _Taken) -> str:
@@ -410,6 +431,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "device": _device,
     "dsack": _dsack,
     "ecn": _ecn,
+    "fault": _fault,
     "fragment": _fragment,
     "icmp": _icmp,
     "igmp": _igmp,

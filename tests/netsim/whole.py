@@ -23,6 +23,7 @@ from levelip.config import IpConfig, LinkConfig, TcpConfig
 from levelip.frames.packet import DeviceFrame, DeviceState, FrameIds, IcmpError, Process, Routes, Segment
 from levelip.frames.seam import NeighbourUp
 from levelip.ipc.addons import Addons
+from levelip.ipc.faults import FaultGate, FaultSettings, Teller
 from levelip.ipc.seampoint import SeamPoint
 from levelip.ipc.tap import frame_record
 from levelip.rpc.place import Place
@@ -34,6 +35,9 @@ A, B = b"\x0a\0\0\1", b"\x0a\0\0\2"
 MACS = {A: b"\x02\0\0\0\0\x01", B: b"\x02\0\0\0\0\x02"}
 _SEAM_OF = {("link", "device"): "link", ("link", "ip"): "link-ip", ("ip", "link"): "link-ip", ("ip", "tcp"): "ip-tcp",
             ("tcp", "ip"): "ip-tcp", ("tcp", "gateway"): "tcp-gateway"}  # fmt: skip
+_TAKES = {("link", "up"): "link", ("link", "down"): "link", ("link-ip", "up"): "ip", ("link-ip", "down"): "link",
+          ("ip-tcp", "up"): "tcp", ("ip-tcp", "down"): "ip"}  # fmt: skip
+"""(seam, way) → the process at which faults and addons stand."""
 _IP_TO_TCP = (Segment, Routes, IcmpError)
 
 
@@ -71,13 +75,13 @@ class Tapped:
         for port, frame in self.core.outgoing(room):
             seam = _SEAM_OF.get((self._process, port))
             frames = [frame]
-            if seam is not None and (point := host.points.get((seam, "down"))) and port == "device":
-                frames = point.push(frames, host.net.now)  # as the loop does it: at the device both ways
+            if port == "device":
+                frames = host.through("link", "down", frames, host.net.now)  # as the loop does it
             for one in frames:
                 if seam is not None:
                     host.record(self._process, seam, "out", one, host.net.now)
                 out.append((port, one))
-        for event in self.core.events():
+        for event in [*host.tellers[self._process].take(), *self.core.events()]:
             plain = msgspec.to_builtins(event, builtin_types=(bytes,))
             host.records.append([0, "e", self._process, host.mono(), plain])
         return out
@@ -90,6 +94,7 @@ class WholeHost(TcpHost):
                  gateway: str = "", ip: dict[str, Any] | None = None) -> None:  # fmt: skip
         self.records: list[list[Any]] = []
         self.points: dict[tuple[str, str], SeamPoint] = {}
+        self.tellers = {process: Teller() for process in ("link", "ip", "tcp")}
         self._mono = 0
         super().__init__(net, name, address, config, seed=seed, mtu=mtu, core_type=self._tapped)
         now = net.now
@@ -100,6 +105,9 @@ class WholeHost(TcpHost):
         link = LinkCoreConfig(epoch=seed, device=device, link=LinkConfig(), mac=MACS[address], addresses=[address])
         self.link = Tapped(LinkCore(link, random.Random(seed), now), "link", self)
         self.cable: Callable[[DeviceFrame, int], None] = lambda _frame, _now: None
+        self._goals: dict[tuple[str, str], Callable[[Any, int], None]] = {
+            ("link", "up"): self.link.receive, ("link", "down"): self._leaves,
+        }  # fmt: skip
         node = self.node
         node.add("ip", self.ip)
         node.add("link", self.link)
@@ -108,6 +116,7 @@ class WholeHost(TcpHost):
         node.wire("ip", "link", self._through("link-ip", "down", self.link))
         node.wire("link", "ip", self._through("link-ip", "up", self.ip))
         node.wire("link", "device", self._to_cable)
+        node.wire("ip", "control", lambda _answer, _now: None)
         self.ip.receive(NeighbourUp("tcp", 1), now)
         self.ip.receive(NeighbourUp("link", 1), now)
         self.link.receive(NeighbourUp("ip", 1), now)
@@ -118,12 +127,42 @@ class WholeHost(TcpHost):
         return Tapped(TcpCore(*args), "tcp", self)
 
     def _through(self, seam: str, way: str, to: Any) -> Callable[[Any, int], None]:
+        self._goals[seam, way] = to.receive
+
         def deliver(frame: Any, now: int) -> None:
-            point = self.points.get((seam, way))
-            for one in point.push([frame], now) if point else [frame]:
+            for one in self.through(seam, way, [frame], now):
                 to.receive(one, now)
 
         return deliver
+
+    def through(self, seam: str, way: str, frames: list[Any], now: int) -> list[Any]:
+        """Frames past what stands there; what is kept goes on when it is due."""
+        point = self.points.get((seam, way))
+        if point is None:
+            return frames
+        passed = point.push(frames, now)
+        if (at := point.next_timer()) is not None:
+            self.net.later(max(at, now), lambda _, when: self._due(seam, way, when), None)
+        return passed
+
+    def _due(self, seam: str, way: str, now: int) -> None:
+        for frame in self.points[seam, way].due(now):
+            self._goals[seam, way](frame, now)
+        self.node.flush(now)
+
+    def _leaves(self, frame: Any, now: int) -> None:
+        self.record("link", "link", "out", frame, now)
+        self._to_cable(frame, now)
+
+    def fault(self, seam: str, way: str, **settings: Any) -> FaultGate:
+        """As `lvlip fault set` does it, one way."""
+        process = _TAKES[seam, way]
+        world: Any = World(self.net, process)
+        teller = self.tellers[process]
+        teller.interest = True
+        gate = FaultGate(FaultSettings(seam, way, **settings), process, way, world, teller)  # type: ignore[arg-type]
+        self.points.setdefault((seam, way), SeamPoint(seam, way)).put("fault", gate)
+        return gate
 
     def _to_cable(self, frame: DeviceFrame, now: int) -> None:
         self.cable(frame, now)
@@ -142,7 +181,8 @@ class WholeHost(TcpHost):
 
     def arrive(self, frame: DeviceFrame, now: int) -> None:
         """From the cable."""
-        self.link.receive(frame, now)
+        for one in self.through("link", "up", [frame], now):
+            self.link.receive(one, now)
 
 
 class World:

@@ -8,8 +8,11 @@ from functools import cached_property
 from levelip.debug.collection import Collection, Conversation, Seg, Told
 from levelip.debug.facts import Fact
 from levelip.debug.sending import Transmission, round_trip, transmissions
+from levelip.tracing import reasons
 
 MS = 1_000_000
+_MASK = 0xFFFF_FFFF
+_ROUND = 50 * MS  # a fault is told of at the end of the round in which it was done
 
 
 class Case:
@@ -38,6 +41,36 @@ class Case:
     def wire(self) -> list[Fact]:
         """Every frame of the outermost seam, of all connections, ARP and ICMP."""
         return list(self.collection.on_wire())
+
+    @cached_property
+    def faults(self) -> list[Told]:
+        """What lvlip fault did to its packets."""
+        return [told for told in self.conversation.events if what_fault(told)]
+
+    def fault_on(self, one: Transmission) -> str:
+        """What lvlip fault did, to it or to an ACK of it, that made it be sent again; empty: nothing that is known."""
+        fact, since = one.seg.fact, one.mono - _ROUND
+        until = one.repeated.mono if one.repeated is not None else 1 << 63
+        for told in self.faults:
+            data = told.event.data
+            if not since <= told.mono <= until or "seq" not in data:
+                continue
+            if data["way"] == ("up" if fact.up else "down"):
+                if overlap(data["seq"], data.get("length", 0), fact.seq, fact.room):
+                    return what_fault(told)
+            elif "." in data["flags"] and 0 < data["ack"] - fact.seq & _MASK < 1 << 31:
+                return what_fault(told)
+        return ""
+
+    def fault_in(self, seq: int, length: int, until: int) -> str:
+        """What lvlip fault did to bytes of the peer before an instant; empty: nothing that is known."""
+        for told in self.faults:
+            data = told.event.data
+            if told.mono > until + _ROUND or data.get("way") != "up" or "seq" not in data:
+                continue
+            if overlap(data["seq"], data.get("length", 0), seq, length):
+                return what_fault(told)
+        return ""
 
     @property
     def agreed_timestamps(self) -> bool:
@@ -75,6 +108,19 @@ class Case:
         if not seg.fact.length:
             return "the FIN" if seg.fact.fin else f"an ACK of byte {seg.ack - 1}"
         return f"bytes {seg.seq - 1}:{seg.seq - 1 + seg.fact.length}" + (" and the FIN" if seg.fact.fin else "")
+
+
+def what_fault(told: Told) -> str:
+    """What an event says that lvlip fault did: "loss", "dup", "corrupt", "delay", "reorder"; empty: it is another."""
+    event = told.event
+    if event.kind == "fault":
+        return str(event.data.get("what", ""))
+    return "loss" if event.kind == "drop" and event.reason == reasons.FAULT_LOSS.name else ""
+
+
+def overlap(seq: int, length: int, other: int, other_length: int) -> bool:
+    """Whether two ranges of sequence numbers have one in common; one that is empty counts as its first."""
+    return seq - other & _MASK < max(1, other_length) or other - seq & _MASK < max(1, length)
 
 
 def ms(ns: int) -> str:

@@ -86,11 +86,17 @@ def losses(case: Case) -> Iterator[Finding]:
     """Ours that were sent again and acknowledged by the repetition alone."""
     lost = [one for one in case.sent if not one.again and one.repeated is not None and not _echoes_first(one)]
     lost = [one for one in lost if not one.seg.fact.syn and not (one.seg.fact.fin and not one.seg.fact.length)]
-    if not lost:
-        return
+    by_fault: dict[str, list[Transmission]] = {}
+    for one in lost:
+        by_fault.setdefault(case.fault_on(one), []).append(one)
+    for fault, some in by_fault.items():
+        yield _lost(case, some, fault)
+
+
+def _lost(case: Case, lost: list[Transmission], fault: str) -> Finding:
     first = lost[0]
     assert first.repeated is not None
-    yield Finding(
+    return Finding(
         "segment_lost",
         f"{case.numbers(first.repeated.seg)} of {first.seg.fact.name} were sent again "
         f"{ms(first.repeated.mono - first.mono)} later, as {first.repeated.seg.fact.name}"
@@ -99,6 +105,7 @@ def losses(case: Case) -> Iterator[Finding]:
         first.mono,
         [f"{one.seg.fact.name}, again as {one.repeated.seg.fact.name}" for one in lost[1:5] if one.repeated],
         certain=False,
+        fault=fault,
     )
 
 
@@ -117,15 +124,19 @@ def _echoes_first(one: Transmission) -> bool:
 
 
 def peer_losses(case: Case) -> Iterator[Finding]:
-    """A hole in what came, filled later."""
+    """A hole in what came, filled later: the first, and the first that a fault of ours made."""
     expected = 0
+    told_of: set[bool] = set()
     started = False
     for one in case.came:
         seg = one.seg
         if not started:
             started, expected = True, seg.end
             continue
-        if seg.seq > expected and seg.fact.length:
+        base, hole = seg.fact.seq - (seg.seq - expected) & 0xFFFF_FFFF, seg.seq - expected
+        fault = case.fault_in(base, hole, seg.mono) if hole > 0 and seg.fact.length else ""
+        if hole > 0 and seg.fact.length and bool(fault) not in told_of:
+            told_of.add(bool(fault))
             later = (two.seg for two in case.came if two.seg.mono > seg.mono)
             filler = next((two for two in later if two.seq <= expected < two.end), None)
             after = ms(filler.mono - seg.mono) if filler is not None else ""
@@ -135,10 +146,10 @@ def peer_losses(case: Case) -> Iterator[Finding]:
                 + (f"; they came {after} later, as {filler.fact.name}" if filler is not None else ", nor later"),
                 seg.fact,
                 seg.mono,
-                ["they were lost on the way, or overtaken"],
+                ["they were lost on the way, or overtaken"] if not fault else [],
                 certain=False,
+                fault=fault,
             )
-            return
         expected = max(expected, seg.end)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from levelip.debug.collection import Collection, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.rules.case import MS, Case
@@ -133,13 +134,10 @@ def never_arrived(case: Case) -> Iterator[Finding]:
         return
     end = case.collection.facts[-1].mono - _SETTLED
     starts = sorted((fact.seq, fact.seq + fact.length, fact.mono) for fact in upper)
-    told = case.collection.told
     missing = []
     for one in case.came:
         fact = one.seg.fact
-        if not fact.length or fact.mono > end or fact.id in told or fact.seq + fact.length > 1 << 32:
-            continue
-        if any(child in told for child in case.collection.caused.get(fact.id, ())):
+        if not fact.length or fact.mono > end or fact.seq + fact.length > 1 << 32 or _discarded(case, fact):
             continue
         until = one.repeated.mono if one.repeated is not None else 1 << 63
         index = bisect_right(starts, (fact.seq, 1 << 33, 0))
@@ -183,7 +181,7 @@ def _beyond(one: Fact) -> tuple[str, str, str] | None:
 
 _TOLD = frozenset(
     {"tcp_checksum", "ip_bad_checksum", "tcp_rst_outside", "tcp_rst_guessed", "tcp_syn_inside", "arp_unanswered",
-     "tcp_no_timestamp"}
+     "tcp_no_timestamp", "fault_loss"}
 )  # fmt: skip
 """Reasons that other rules tell of."""
 
@@ -200,15 +198,21 @@ def discards(case: Case) -> Iterator[Finding]:
             continue
         done.add(event.reason)
         count = sum(other.event.reason == event.reason for other in case.conversation.events)
-        fact = case.collection.origin(event.frame)
-        yield Finding(
-            "discarded",
-            f"{told.process} discarded {fact.name if fact is not None else 'a packet'}: {reason or event.reason}"
-            + (f"; {count} times in all" if count > 1 else ""),
-            fact,
-            told.mono,
-            reason=event.reason,
-        )
+        yield discard(case.collection, told, count)
+
+
+def discard(collection: Collection, told: Told, count: int = 1) -> Finding:
+    """The finding about a drop."""
+    event = told.event
+    fact = collection.origin(event.frame)
+    return Finding(
+        "discarded",
+        f"{told.process} discarded {fact.name if fact is not None else 'a packet'}: "
+        f"{lookup(event.reason) or event.reason}" + (f"; {count} times in all" if count > 1 else ""),
+        fact,
+        told.mono,
+        reason=event.reason,
+    )
 
 
 RULES = (changed, vanished, never_left, never_arrived, discards)

@@ -9,6 +9,7 @@ from pathlib import Path
 from levelip.cli.explain import explanations, names
 from levelip.debug.advice import EVENTS, REASONS, advice
 from levelip.debug.findings import KINDS
+from levelip.debug.rules import faults
 from levelip.tracing.eventfields import EVENTS as KNOWN_EVENTS
 from levelip.tracing.reasons import all_reasons, lookup
 
@@ -32,6 +33,7 @@ def test_rules_name_findings_that_are_in_the_list_and_all_of_them() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
                 used |= {one.value for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant)}
     used |= {"zero_window", "our_zero_window"}  # by a variable, in windows.py
+    used |= {name for name, _ in faults.NAMES.values()}
     assert used == set(KINDS)
 
 

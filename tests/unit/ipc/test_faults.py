@@ -8,7 +8,7 @@ import pytest
 
 from levelip.frames.core import ControlError
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Routes, Segment
-from levelip.ipc.faults import FaultGate, Faults, FaultSettings, split_frame
+from levelip.ipc.faults import FaultGate, Faults, FaultSettings, Teller, split_frame
 from levelip.ipc.runtime import Runtime
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.ipv4 import Ipv4Header
@@ -33,11 +33,18 @@ def packet(payload: bytes, gso_size: int = 0) -> Packet:
 
 
 @pytest.fixture
-def gate(runtime: Callable[..., Runtime]) -> Callable[..., FaultGate]:
+def teller() -> Teller:
+    made = Teller()
+    made.interest = True
+    return made
+
+
+@pytest.fixture
+def gate(runtime: Callable[..., Runtime], teller: Teller) -> Callable[..., FaultGate]:
     tcp = runtime("tcp")
 
     def make(**settings: object) -> FaultGate:
-        return FaultGate(FaultSettings("ip-tcp", "up", **settings), "ip", "up", tcp)  # type: ignore[arg-type]
+        return FaultGate(FaultSettings("ip-tcp", "up", **settings), "ip", "up", tcp, teller)  # type: ignore[arg-type]
 
     return make
 
@@ -121,6 +128,52 @@ def test_what_is_no_packet_passes(gate: Callable[..., FaultGate]) -> None:
     """Routes are told whatever is set."""
     routes = Routes([], [])
     assert gate(loss=1.0).push([routes, segment(b"x")], 0) == [routes]
+
+
+def test_what_is_lost_is_told_by_its_place_in_the_stream(gate: Callable[..., FaultGate], teller: Teller) -> None:
+    """Of a super-segment each lost packet with its own number, under the frame's id; nothing while nobody listens."""
+    assert gate(loss=1.0).push([segment(b"z" * 2500, gso_size=1000)], 7) == []
+    lost = teller.take()
+    assert [(event.at, event.kind, event.reason, event.frame) for event in lost] == [(7, "drop", "fault_loss", 5)] * 3
+    assert [(event.data["seq"], event.data["length"]) for event in lost] == [
+        (0xFFFF_FF00, 1000), (0xFFFF_FF00 + 1000 - 2**32, 1000), (0xFFFF_FF00 + 2000 - 2**32, 500),
+    ]  # fmt: skip
+    assert {event.conn for event in lost} == {"10.0.0.1:80>10.0.0.2:1000"}  # upward, the destination is ours
+    assert lost[0].data | {"flags": "."} == lost[0].data  # PSH stands on the last piece alone
+    assert not teller.take()
+    teller.interest = False
+    assert gate(loss=1.0).push([segment(b"x")], 8) == [] and not teller.take()
+
+
+def test_what_else_is_told(gate: Callable[..., FaultGate], teller: Teller) -> None:
+    """Repeated, damaged, kept back, delayed by how much, or too many for the rate."""
+    gate(dup=1.0, corrupt=1.0).push([segment(b"x")], 0)
+    gate(delay_ns=20 * MS).push([segment(b"x")], 0)
+    gate(reorder=1.0).push([segment(b"x")], 0)
+    assert [(event.data["what"], event.data.get("ns")) for event in teller.take()] == [
+        ("dup", None), ("corrupt", None), ("delay", 20 * MS), ("reorder", 5 * MS),
+    ]  # fmt: skip
+    narrow = gate(rate_bps=8)
+    narrow.push([segment(b"x")] * 1001, 0)
+    told = teller.take()
+    assert len(told) == 1001 and told[-1].reason == "fault_loss"
+    assert told[-1].data["why"] == "1000 packets wait for the rate limit"
+
+
+def test_at_the_device_the_frame_that_it_came_of_is_named(runtime: Callable[..., Runtime], teller: Teller) -> None:
+    """What link lost on its way out nobody ever saw; what came in has the id that it would have had."""
+    ethernet = b"\xaa" * 6 + b"\xbb" * 6 + b"\x08\x00"
+    inner = packet(b"z")
+    for way, causes, known in (("down", [4], 4), ("up", [], 9)):
+        settings = FaultSettings("link", way, loss=1.0)  # type: ignore[arg-type]
+        one = FaultGate(settings, "device", way, runtime(f"link-{way}"), teller)
+        assert one.push([DeviceFrame(9, causes, ethernet + inner.head, inner.payload, bytes(10))], 0) == []
+        (event,) = teller.take()
+        assert event.frame == known and event.data["seam"] == "link" and event.data["way"] == way
+    arp = ethernet[:12] + b"\x08\x06" + bytes(14) + SRC + bytes(6) + DST
+    one.push([DeviceFrame(9, [], arp, b"", bytes(10))], 0)
+    (event,) = teller.take()
+    assert not event.conn and event.data["src"] == "10.0.0.2" and event.data["dst"] == "10.0.0.1"
 
 
 def test_a_device_frame_is_split_with_complete_checksums() -> None:
