@@ -118,6 +118,8 @@ def state_lines(state: State, run_name: str) -> list[str]:
     if state.stop is not None:
         lines += [f"  {line}" for line in stop_lines(state.stop)]
     lines.append(f"  {queues_text(state)}")
+    if state.elsewhere:
+        lines.append(f"  {holding.elsewhere_text(state.elsewhere)}")
     if state.silent:
         lines.append(f"  {', '.join(state.silent)} did not answer")
     return lines

@@ -26,6 +26,7 @@ def command(stack: Stack, where: str | None, force: bool) -> None:
     lvlip hold ip-tcp
     """
     from levelip.cli.debugtext import PEERS, debugging, queues_text, say, state_lines
+    from levelip.debug.holding import elsewhere_text
 
     with debugging(stack, tool="lvlip hold", force=force) as debugger:
         before = debugger.state()
@@ -37,6 +38,7 @@ def command(stack: Stack, where: str | None, force: bool) -> None:
         lines = [
             f"held{where_text} after {state.took_ns / 1e6:.1f} ms: the clock stands, no timer of the stack fires",
             PEERS,
+            *([elsewhere_text(state.elsewhere)] if state.elsewhere else []),
             queues_text(state),
             f"look with lvlip held list, go on with lvlip step or lvlip continue{stack.name_flag()}",
         ]

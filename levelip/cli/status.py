@@ -12,6 +12,7 @@ from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Stack, StackCommand, columns
 from levelip.cli.up import layer_status
 from levelip.configfile import ConfigError, load
+from levelip.debug import holding
 
 EXIT_NOT_READY = 1
 
@@ -49,8 +50,9 @@ def collect(stack: Stack) -> dict[str, Any]:
     expected = list(programs) or configured(stack)
     elsewhere = set(LAYERS) - set(expected)
     rows = []
+    statuses = {layer: status for layer in LAYERS if (status := layer_status(stack, layer)) is not None}
     for layer in LAYERS:
-        status = layer_status(stack, layer)
+        status = statuses.get(layer)
         program = programs.get(layer)
         if layer not in expected and status is None:
             continue
@@ -68,6 +70,8 @@ def collect(stack: Stack) -> dict[str, Any]:
             }
         )
     hold = held_by(stack)
+    if hold is not None:
+        hold["elsewhere"] = holding.elsewhere(stack.running(), statuses.values())
     return {
         "name": run.name,
         "run": str(run.path),
@@ -82,7 +86,6 @@ def collect(stack: Stack) -> dict[str, Any]:
 
 def held_by(stack: Stack) -> dict[str, Any] | None:
     """Who holds the stack since when and where; None while it runs."""
-    from levelip.debug import holding
     from levelip.ipc.clock import StackClock
 
     if not stack.run.clock.exists() or not stack.running():
@@ -113,6 +116,8 @@ def _held_text(hold: dict[str, Any], stack: Stack) -> str:
         lines.append(f"only at {', '.join(hold['at'])}")
     if hold["stop"]:
         lines.append(f"by breakpoint {hold['stop']['breakpoint']} in {hold['stop']['process']}: {hold['stop']['text']}")
+    if hold.get("elsewhere"):
+        lines.append(holding.elsewhere_text(hold["elsewhere"]))
     flag = " --force" if hold["alive"] else ""
     lines.append(f"look with lvlip held list{stack.name_flag()}, go on with lvlip continue{stack.name_flag()}{flag}")
     return "\n".join(f"  {line}" for line in lines)

@@ -10,6 +10,7 @@ from typing import Any
 
 from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Failure, Stack, alive
+from levelip.ipc.addonkeep import PATTERNS as ADDON_PATTERNS
 from levelip.ipc.breakpoints import BREAKPOINTS
 from levelip.ipc.rundir import RunDirectory
 
@@ -83,7 +84,7 @@ def _clean(run: RunDirectory) -> None:
     """Sockets, pid files and shared memory; the logs and secrets stay."""
     for name in _TRANSIENT:
         (run.path / name).unlink(missing_ok=True)
-    for pattern in ("*.ctl", "*.tap"):  # locks stay: to remove one could let two processes hold "it"
+    for pattern in ("*.ctl", "*.tap", *ADDON_PATTERNS):  # locks stay: to remove one could let two processes hold "it"
         for path in run.path.glob(pattern):
             path.unlink(missing_ok=True)
     for first in LAYERS:

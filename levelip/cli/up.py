@@ -20,6 +20,7 @@ from levelip.cli.common import Failure, Stack, StackCommand, interruptible
 from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
+from levelip.ipc.addonkeep import PATTERNS as ADDON_PATTERNS
 from levelip.ipc.breakpoints import BREAKPOINTS
 from levelip.ipc.control import ControlClient, ControlError
 
@@ -97,8 +98,9 @@ def _clear_leftovers(stack: Stack, layers: Sequence[str]) -> None:
     paths = supervise.Paths.of(run)
     for path in (paths.settings, paths.socket, paths.pidfile):
         path.unlink(missing_ok=True)
-    if not stack.running():  # a hold ends with the stack that it held, and so do its breakpoints
-        for path in (run.clock, run.path / BREAKPOINTS):
+    if not stack.running():  # a hold ends with the stack that it held, and so do its breakpoints and addons
+        addons = [path for pattern in ADDON_PATTERNS for path in run.path.glob(pattern)]
+        for path in (run.clock, run.path / BREAKPOINTS, *addons):
             path.unlink(missing_ok=True)
 
 

@@ -142,6 +142,7 @@ class Debugger:
             msgspec.convert(why.stop, Stop) if why and why.stop else None,
             queues,
             silent,
+            holding.elsewhere(self.processes, self._ask_all("status").values()),
         )
 
     def _claim(self) -> Hold | None:

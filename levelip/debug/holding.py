@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from levelip.debug.tap import PROCESSES
 from levelip.ipc.clock import Hold, Holder
 
 
@@ -38,6 +41,22 @@ def alive(one: Holder) -> bool:
 def same(one: Holder, other: Holder) -> bool:
     """Whether both are the same process."""
     return (one.pid, one.start) == (other.pid, other.start)
+
+
+def elsewhere(here: Iterable[str], statuses: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Layers that are connected with those `here`, by whose answers to "status", and run on another host."""
+    up = {name for status in statuses for name, facts in status.get("neighbours", {}).items() if facts["up"]}
+    return [name for name in PROCESSES if name in up - set(here)]
+
+
+def elsewhere_text(layers: list[str]) -> str:
+    """That they go on, and what to do."""
+    runs = "runs" if len(layers) == 1 else "run"
+    go = "goes" if len(layers) == 1 else "go"
+    return (
+        f"{' and '.join(layers)} {runs} on another host and {go} on, timers and all, as does what lies beyond: to stop "
+        "that, hold the stack there too"
+    )
 
 
 def describe(why: Hold | None) -> str:

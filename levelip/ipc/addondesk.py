@@ -3,17 +3,22 @@
     addon.load {path, options}  → {loaded, hooks}        loaded: false where no hook has a place in this process
     addon.list {}               → {addons}
     addon.unload {addon}        → {unloaded, log}         empty: all; what each said at its end
+
+What is loaded is kept (addonkeep.py), and a process that is started again loads it before the first frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from levelip.addon import SEAMS
 from levelip.frames.core import ControlError
+from levelip.ipc.addonfile import stamp_of
+from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping, Kept
 from levelip.ipc.addons import AddonError, Addons
 from levelip.ipc.memory import Memory
 from levelip.ipc.port import Port
@@ -49,8 +54,31 @@ class _World:
         self._tap = tap
         self.addons: Addons | None = None
         self.watchdog = Watchdog(MOST_S)
-        self.arm = self.watchdog.arm
-        self.disarm = self.watchdog.disarm
+        self.keeping = Keeping(runtime.run.path, runtime.name)
+        self.restoring = False
+        self._numbers: dict[str, int] = {}
+
+    def arm(self, addon: str) -> None:
+        self.keeping.enter(self._numbers.get(addon, 0))
+        self.watchdog.arm()
+
+    def disarm(self) -> None:
+        self.watchdog.disarm()
+        self.keeping.leave()
+
+    def number(self, names: list[str]) -> None:
+        """By which number each is known while its code runs."""
+        self._numbers = {name: number for number, name in enumerate(names, 1)}
+
+    def changed(self) -> None:
+        if self.restoring or self.addons is None:
+            return
+        addons = self.addons.addons
+        self.number(list(addons))
+        self.keeping.keep(
+            Kept(one.path, dict(one.context.options), one.stamp, one.error if one.file is None else "")
+            for one in addons.values()
+        )
 
     def listen(self, on: bool) -> None:
         self._tap.watch(self.addons.event if on and self.addons is not None else None)
@@ -91,6 +119,50 @@ class AddonDesk:
         except AddonError as error:
             raise ControlError(str(error)) from None
         raise ControlError(f"no command {name}")
+
+    def restore(self) -> None:
+        """Load what the process before had, but what was taken out, and what it ended by."""
+        world, process = self._world, self._runtime.name
+        keeping = world.keeping
+        try:
+            kept = keeping.read()
+        except ValueError as error:
+            self._runtime.log.error("the addons of before are lost: %s", error)
+            keeping.keep([])
+            return
+        culprit = keeping.culprit()
+        loops = keeping.begin()
+        world.number([Path(one.path).stem for one in kept])
+        world.restoring = True
+        self._put_up()
+        for number, one in enumerate(kept, 1):
+            out = one.out
+            if number == culprit:
+                out = f"{process} ended while code of it ran: it crashed there, or hung and was killed"
+            elif loops:
+                out = f"{process} ended {MOST_STARTS} times within {LOOP_S:g} s, perhaps by what its addons did"
+            self._restore(one, out)
+        world.restoring = False
+        world.changed()
+        self._tidy()
+
+    def _restore(self, one: Kept, out: str) -> None:
+        addons, stamp = self.addons, stamp_of(one.path)
+        if out and stamp == one.stamp:
+            addons.keep_out(one.path, one.options, out, stamp)
+            return
+        try:
+            addon = addons.load(one.path, one.options, self._runtime.clock.now())
+        except AddonError as error:
+            if Path(one.path).stem not in addons.addons:  # else it is there, and out
+                addons.keep_out(one.path, one.options, str(error), stamp)
+            return
+        if addon is not None:
+            addons.restored(addon)
+
+    def close(self) -> None:
+        """The process ends as it was asked to."""
+        self._world.keeping.end()
 
     def _load(self, wanted: _Load) -> dict[str, Any]:
         addons, now = self.addons, self._runtime.clock.now()

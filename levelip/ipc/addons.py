@@ -19,7 +19,7 @@ import msgspec
 from levelip.addon import SEAMS, Bytes, Context, EventHook, FrameHook, Packet
 from levelip.frames.packet import DeviceFrame, FrameIds, Process, Segment
 from levelip.frames.packet import Packet as IpPacket
-from levelip.ipc.addonfile import AddonError, AddonFile, Hook, load_file, stamp_of, trace
+from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, stamp_of, trace
 from levelip.ipc.faults import split_frame
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.watchdog import TookTooLong
@@ -61,7 +61,10 @@ class World(Protocol):
     def listen(self, on: bool) -> None:
         """Whether `Addons.event` shall be given the events of the process."""
 
-    def arm(self) -> None:
+    def changed(self) -> None:
+        """Addons came, went, or were taken out."""
+
+    def arm(self, addon: str) -> None:
         """Code of an addon runs from here on: TookTooLong is raised in it if it does not come back."""
 
     def disarm(self) -> None:
@@ -76,7 +79,7 @@ class Addon:
     path: str
     context: Context
     file: AddonFile | None = None
-    stamp: tuple[int, int, int] | None = None  # of what was tried last
+    stamp: Stamp | None = None  # of what was tried last
     error: str = ""
     loads: int = 0
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
@@ -118,6 +121,18 @@ class Addons:
         if addon.error:
             raise AddonError(addon.error)
         return addon
+
+    def keep_out(self, path: str, options: dict[str, str], why: str, stamp: Stamp | None) -> None:
+        """An addon that is not loaded until its file changes, which had `stamp`."""
+        name = Path(path).stem
+        addon = Addon(name, path, Context(name, self.world.process, options, self), stamp=stamp, error=why)
+        self.addons[name] = addon
+        self._report(addon, "not loaded after the restart", why)
+        self._see_listening()
+
+    def restored(self, addon: Addon) -> None:
+        """An addon of the process before is here, too."""
+        self._report(addon, "loaded after the restart", "")
 
     def unload(self, name: str, now: int) -> Addon:
         """Take an addon away; its `lines` are what it said at its end. AddonError if there is none of this name."""
@@ -161,7 +176,7 @@ class Addons:
         addon.loads += 1
         if file.loaded is not None:
             addon.context.now = self.now
-            if (error := self._call(file.loaded, addon.context)) is not None:
+            if (error := self._call(addon, file.loaded, addon.context)) is not None:
                 self._fail(addon, "loaded", error)
         self._see_listening()
 
@@ -170,7 +185,7 @@ class Addons:
         addon.file = None
         if file is not None and file.unloaded is not None:
             addon.context.now = self.now
-            if (error := self._call(file.unloaded, addon.context)) is not None:
+            if (error := self._call(addon, file.unloaded, addon.context)) is not None:
                 self._report(addon, "failed", trace(error, addon.path), hook="unloaded")
 
     def _has_place(self, hook: Hook) -> bool:
@@ -184,6 +199,7 @@ class Addons:
             self.world.listen(listening)
         for stage in self.stages.values():
             stage.refresh()
+        self.world.changed()
 
     # where frames pass
 
@@ -206,7 +222,7 @@ class Addons:
         context = addon.context
         context.now = self.now = now
         started = time.perf_counter_ns()
-        if (error := self._call(hook.call, subject, context)) is not None:
+        if (error := self._call(addon, hook.call, subject, context)) is not None:
             self._fail(addon, hook.name, error)
             return False
         took = time.perf_counter_ns() - started
@@ -218,10 +234,10 @@ class Addons:
                 self._report(addon, "slow", "", hook=hook.name, ms=took // 1_000_000, times=hook.slow)
         return True
 
-    def _call(self, function: Callable[..., Any], *args: Any) -> BaseException | None:
+    def _call(self, addon: Addon, function: Callable[..., Any], *args: Any) -> BaseException | None:
         """Call code of an addon; what it raised, whatever that is."""
         try:
-            self.world.arm()
+            self.world.arm(addon.name)
             function(*args)
             self.world.disarm()
         except MemoryLost:
@@ -234,7 +250,7 @@ class Addons:
 
     def _read(self, path: str, name: str) -> AddonFile:
         """Load a file, within the time that its code has."""
-        self.world.arm()
+        self.world.arm(name)
         try:
             return load_file(path, name)
         finally:

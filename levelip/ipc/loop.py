@@ -84,6 +84,7 @@ class Loop:
         log.info("level-ip %s %s starts, pid %d", __version__, runtime.name, os.getpid())
         try:
             with runtime.signals():
+                self._restore_addons()
                 while not runtime.stopping:
                     self._round()
                     self.tap.flush()
@@ -93,6 +94,8 @@ class Loop:
 
     def close(self) -> None:
         """Close every socket."""
+        if self._desk is not None and self.runtime.stopping:
+            self._desk.close()
         for port in self.ports.values():
             port.close()
         self._control.close()
@@ -452,12 +455,21 @@ class Loop:
             self.emit(self.ports[port], waiting, now)
 
     def _addon(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Commands about addons; what they need is made when the first one comes."""
+        """Commands about addons."""
+        return self._addon_desk().command(name, args)
+
+    def _addon_desk(self) -> AddonDesk:
+        """What addons need; made when the first one comes."""
         if self._desk is None:
             from levelip.ipc.addondesk import AddonDesk
 
             self._desk = AddonDesk(self.runtime, self.tap, sides=self._sides, stand=self._stand, remove=self._remove)
-        return self._desk.command(name, args)
+        return self._desk
+
+    def _restore_addons(self) -> None:
+        """The addons that the process before had."""
+        if (self.runtime.run.path / f"{self.runtime.name}.addons.json").exists():
+            self._addon_desk().restore()
 
     def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
         """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at

@@ -207,7 +207,10 @@ class World:
     def listen(self, on: bool) -> None:
         pass
 
-    def arm(self) -> None:
+    def changed(self) -> None:
+        pass
+
+    def arm(self, addon: str) -> None:
         pass
 
     def disarm(self) -> None:

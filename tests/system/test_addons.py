@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from levelip.ipc.control import ControlError
 from tests.system import streams
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace
@@ -152,6 +154,32 @@ def test_the_examples_do_what_they_say(
     row = listed(stack)[name]
     assert row["running"], row["error"]
     assert check(stack), row
+
+
+def test_a_layer_that_is_started_again_has_its_addons(stack: Stack, host: Namespace, tmp_path: Path) -> None:
+    """Killed from outside, all are there again, and see frames; killed by what one of them did, that one is out."""
+    stack.lvlip("addon", "load", own(tmp_path, "counts.py", GOOD), "key=value")
+    dies = HEAD + "import os\n@addon.frame('icmp')\ndef hook(packet, context):\n    os.kill(os.getpid(), 9)\n"
+    stack.lvlip("addon", "load", own(tmp_path, "dies.py", dies))
+    stack.restart("link")
+    after = listed(stack)
+    assert [(name, row["running"]) for name, row in after.items()] == [("counts", True), ("dies", True)]
+    assert after["counts"]["options"] == {"key": "value"}
+    transfer(stack, host)
+    assert listed(stack)["counts"]["hooks"][0]["calls"] > 10
+
+    pid = stack.pid("link")
+    with contextlib.suppress(ControlError):
+        stack.ask("ip", "ping", dst=stack.host, timeout_ms=200)
+    stack.wait_until(lambda: stack.run_directory.holder("link") != pid, "the addon to kill link")
+    stack._forget("link")
+    stack._processes["link"].wait(5)
+    stack.start_layer("link")
+    stack.wait_ready("link")
+    rows_ = listed(stack)
+    assert [(name, row["running"]) for name, row in rows_.items()] == [("counts", True), ("dies", False)]
+    assert "link ended while code of it ran" in rows_["dies"]["error"]
+    assert "rtt_ns" in stack.ask("ip", "ping", dst=stack.host, timeout_ms=5000)
 
 
 def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, tmp_path: Path) -> None:

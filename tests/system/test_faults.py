@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -84,6 +86,24 @@ def test_all_at_once(stack: Stack, seam: str) -> None:
     kinds = dict.fromkeys(MEANS, 0.02)
     set_fault(stack, seam, **kinds, delay_ns=2_000_000, jitter_ns=1_000_000, seed=5)
     exchange(stack)
+
+
+@pytest.mark.parametrize("seam", ["link", "ip-tcp"])
+def test_why_names_the_fault_and_not_the_path(stack: Stack, seam: str) -> None:
+    """Live, at the device and within: what we lost ourselves is the cause, and nothing is said of the path."""
+    assert stack.namespace is not None
+    set_fault(stack, seam, loss=0.05, seed=4)
+    with KernelServer(stack.namespace, stack.host, lambda sock: streams.both_ways(sock, 1, SIZE)) as server:
+        argv = ["-m", "levelip.cli", "why", str(server.port), "--seconds", "2.5", "--json"]
+        listening = stack.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert listening.stderr is not None
+        assert listening.stderr.readline().startswith("listening")
+        assert stack.submit(streams.app_both_ways, stack.host, server.port, 2, SIZE).result(LIMIT_S)
+        output, _ = listening.communicate(timeout=LIMIT_S)
+    (story,) = [json.loads(line) for line in output.splitlines()]
+    names = [finding["finding"] for finding in story["findings"]]
+    assert names[0] == "own_loss", story
+    assert not {"segment_lost", "peer_segment_lost", "vanished_inside"} & set(names), story
 
 
 def test_a_delay_is_seen_in_the_round_trip_time(stack: Stack) -> None:

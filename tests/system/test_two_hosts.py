@@ -96,6 +96,12 @@ def test_a_stack_on_two_hosts(hosts: TwoHosts) -> None:
         exchange.join(LIMIT_S)
     assert got == [digest(stream(3, SIZE))]
     assert served.result(LIMIT_S) == [digest(stream(4, SIZE))]
+    said = "ip runs on another host and goes on, timers and all"
+    assert said in b.lvlip("hold").stdout
+    assert said in b.lvlip("status").stdout
+    assert "tcp runs on another host" not in b.lvlip("status").stdout
+    assert not a.ask("ip", "status")["held"]
+    b.lvlip("continue")
 
 
 def test_what_crosses_the_cable_is_encrypted(hosts: TwoHosts) -> None:

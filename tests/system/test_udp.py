@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import errno
 import itertools
+import json
 import os
 import select
 import socket as std
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -87,6 +89,30 @@ def test_every_size_both_ways(shared_stack: Stack, echo: int) -> None:
     before = shared_stack.counters("ip").get("fragment.sent", 0)
     assert shared_stack.submit(all_sizes, shared_stack.host, echo).result(30) == []
     assert shared_stack.counters("ip")["fragment.sent"] > before
+
+
+def some(host: str, port: int) -> int:
+    with udp() as sock:
+        for number in range(20):
+            sock.sendto(b"x" * number, (host, port))
+            assert len(sock.recv(100)) == number
+    return 20
+
+
+def test_journeys_reach_the_client(shared_stack: Stack, echo: int) -> None:
+    """Live: a datagram's way through all processes both ways, with the time in each."""
+    argv = ["-m", "levelip.cli", "trace", "--journey", "--json", "--count", "40", "--proto", "udp"]
+    listening = shared_stack.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert listening.stderr is not None and listening.stderr.readline().startswith("listening")
+    assert shared_stack.submit(some, shared_stack.host, echo).result(30) == 20
+    output, _ = listening.communicate(timeout=30)
+    found = [json.loads(line) for line in output.splitlines()]
+    ways = [one["path"] for one in found]
+    assert ways.count("client ↓ gateway ↓ udp ↓ ip ↓ link") == 20, ways
+    assert ways.count("link ↑ ip ↑ udp ↑ gateway ↑ client") == 20, ways
+    for one in found:
+        assert all(hop["stay_ns"] is not None for hop in one["hops"] if hop["process"] != "client"), one
+        assert one["outcome"] == ("taken" if one["way"] == "up" else "sent")
 
 
 def what_calls_say(host: str, port: int) -> dict[str, Any]:

@@ -116,15 +116,26 @@ def never_left(case: Case) -> Iterator[Finding]:
 
 def _discarded(case: Case, one: Fact) -> bool:
     """Whether a reason was given for it, or for what it led to."""
-    collection = case.collection
+    told = case.collection.told
+    return any(each.event.kind == "drop" for id_ in _became(case, one) for each in told.get(id_, ()))
+
+
+def _came_to_tcp(case: Case, one: Fact) -> bool:
+    """Whether what it became was seen to go into tcp."""
+    by_id = case.collection.by_id
+    return any(
+        (fact.process, fact.direction) == ("tcp", "in") for id_ in _became(case, one) for fact in by_id.get(id_, ())
+    )
+
+
+def _became(case: Case, one: Fact) -> Iterator[int]:
+    """Its id, and those of all that it led to."""
     ids, seen = [one.id], {one.id}
     while ids:
         here = ids.pop()
-        if any(told.event.kind == "drop" for told in collection.told.get(here, ())):
-            return True
-        ids += [child for child in collection.caused.get(here, ()) if child not in seen]
+        yield here
+        ids += [child for child in case.collection.caused.get(here, ()) if child not in seen]
         seen.update(ids)
-    return False
 
 
 def never_arrived(case: Case) -> Iterator[Finding]:
@@ -137,7 +148,9 @@ def never_arrived(case: Case) -> Iterator[Finding]:
     missing = []
     for one in case.came:
         fact = one.seg.fact
-        if not fact.length or fact.mono > end or fact.seq + fact.length > 1 << 32 or _discarded(case, fact):
+        if not fact.length or fact.mono > end or fact.seq + fact.length > 1 << 32:
+            continue
+        if _discarded(case, fact) or _came_to_tcp(case, fact):
             continue
         until = one.repeated.mono if one.repeated is not None else 1 << 63
         index = bisect_right(starts, (fact.seq, 1 << 33, 0))

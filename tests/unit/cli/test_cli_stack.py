@@ -231,6 +231,25 @@ def test_status_of_a_stack_without_supervisor(
     assert [row["state"] for row in data["layers"]] == ["stopped", "ready", "waits", "stopped", "stopped"]
 
 
+def test_a_hold_says_who_on_another_host_goes_on(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """A neighbour that is up and does not run here; one that is down, or runs here, is not meant."""
+    def status(name: str, **up: bool) -> dict[str, Any]:
+        return {
+            "process": name, "pid": 7, "uptime_ns": 1, "epoch": 1, "ready": True, "waiting_for": [], "held": False,
+            "neighbours": {other: {"up": is_up} for other, is_up in up.items()},
+        }  # fmt: skip
+
+    state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
+    for name, up in (("tcp", {"ip": True, "gateway": True}), ("gateway", {"tcp": True, "udp": False})):
+        layer(name, status=status(name, **up), **{"debug.state": state})
+    said = "ip runs on another host and goes on, timers and all"
+    for words in (("hold",), ("hold",), ("status",)):
+        text = lvlip(*words).stdout
+        assert said in text and "tcp runs" not in text and "udp" not in text.partition(said)[2].splitlines()[0]
+    assert json.loads(lvlip("hold", "--json").stdout)["elsewhere"] == ["ip"]
+    assert json.loads(lvlip("status", "--json").stdout)["hold"]["elsewhere"] == ["ip"]
+
+
 def test_list_shows_the_stacks_below_a_directory(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
 ) -> None:

@@ -43,7 +43,7 @@ class Faulty:
 
     def events(self, kind: str) -> list[Event]:
         found = [event_of(record) for record in self.a.records if record[KIND] == "e"]
-        return [event for event in found if event.kind == kind or event.reason == kind]
+        return [event for event in found if kind in (event.kind, event.reason)]
 
 
 @pytest.fixture
