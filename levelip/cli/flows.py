@@ -39,8 +39,10 @@ class Taken:
 
 
 def source_options(function: F) -> F:
-    """TARGET, --conn and --seconds, for a command that calls `take`."""
+    """TARGET, --conn, --seconds and --flight, for a command that calls `take`."""
     for add in (
+        click.option("--flight", "after", is_flag=True,
+                     help="What has happened until now, as far back as the flight recorders of the stack reach."),
         click.option("--seconds", metavar="S", type=click.FloatRange(min=0.01),
                      help="Watch a running stack for S seconds; else until the connection ends, or Ctrl-C."),
         click.option("--conn", metavar="CONN", help="Which connection of a file; else the one with most data."),
@@ -50,8 +52,16 @@ def source_options(function: F) -> F:
     return function
 
 
-def take(stack: Stack, target: str, conn: str | None, seconds: float | None) -> Taken:
-    """The connection that is meant, with all that is known of it. Failure says what there is instead."""
+def take(stack: Stack, target: str, conn: str | None, seconds: float | None, *, after: bool = False) -> Taken:
+    """The connection that is meant, with all that is known of it. Failure says what there is instead. `after`: what the
+    flight recorders of a running stack hold of it."""
+    if after:
+        from levelip.cli.sources import flight_directory
+
+        if seconds is not None or conn is not None:
+            raise click.UsageError("--flight looks back at CONN: it goes without --seconds and --conn")
+        with flight_directory(stack) as directory:
+            return _from_recordings(directory, target, "the flight recorders have")
     path = Path(target)
     if path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz", ".rec"):
         return _from_file(path, conn)
@@ -67,7 +77,7 @@ def _from_file(path: Path, conn: str | None) -> Taken:
 
     try:
         if means_recordings(path):
-            return _from_recordings(path, conn)
+            return _from_recordings(path, conn, f"{path} has")
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
     try:
@@ -82,7 +92,7 @@ def _from_file(path: Path, conn: str | None) -> Taken:
     return Taken(flow, found.model, found.start, path.name, found.kind != "trace")
 
 
-def _from_recordings(path: Path, conn: str | None) -> Taken:
+def _from_recordings(path: Path, conn: str | None, where: str) -> Taken:
     from levelip.debug.recorded import files_of, open_all, records
     from levelip.debug.tap import Notice
     from levelip.tracing.flow import FlowModel
@@ -105,8 +115,8 @@ def _from_recordings(path: Path, conn: str | None) -> Taken:
         for one in recordings:
             one.close()
     if not model.flows:
-        raise Failure(f"{path}: no TCP connection in it (a recording of link or gateway alone has none)")
-    flow = choose(model, conn, f"{path} has")
+        raise Failure(f"{where} no TCP connection (a recording of link or gateway alone has none)")
+    flow = choose(model, conn, where)
     return Taken(flow, model, wall + (model.start or 0), path.name, capture=not told)
 
 
@@ -169,7 +179,11 @@ def _from_stack(stack: Stack, target: str, seconds: float | None) -> Taken:
     if not seen:
         others = [flow.key for flow in model.flows.values() if flow.count][:_SEVERAL]
         what = f"; seen: {', '.join(others)}" if others else ""
-        raise Failure(f"nothing of a connection {target!r} was seen{what}")
+        verb = click.get_current_context().info_name
+        raise Failure(
+            f"nothing of a connection {target!r} was seen while it was watched{what}; what happened before, as far as "
+            f"it is kept: lvlip {verb} {target} --flight{stack.name_flag()} -o FILE"
+        )
     if len(seen) > 1:
         chosen = max(seen, key=lambda flow: (flow.out.bytes + flow.into.bytes, flow.count))
         click.echo(f"{len(seen)} connections of {target!r}; this is {chosen.key}, the one with most data", err=True)

@@ -32,6 +32,7 @@ def command(
     target: str,
     conn: str | None,
     seconds: float | None,
+    after: bool,
     output: str,
     kinds: tuple[str, ...],
     form: str | None,
@@ -47,6 +48,7 @@ def command(
 
     \b
     lvlip graph 10.0.0.1:8000 -o transfer.svg --kind sequence --kind window --kind rtt
+    lvlip graph 10.0.0.1:8000 --flight -o was.svg
     lvlip graph capture.pcapng -o lost.png --from 1.2 --to 1.5
     lvlip graph trace.jsonl -o out.xpl
     """
@@ -61,7 +63,7 @@ def command(
         raise click.UsageError("an xplot file holds the sequence graph alone")
     if form != "xplot":
         _need_matplotlib()  # before anybody waits for a connection to end
-    taken = take(stack, target, conn, seconds)
+    taken = take(stack, target, conn, seconds, after=after)
     span = None
     if start is not None or end is not None:
         span = (round((start or 0) * 1e9), round(end * 1e9) if end is not None else 1 << 62)

@@ -20,7 +20,7 @@ _CONTAINED = (".json", ".qlog")
               help="Else json, and json-seq for a FILE that ends with .sqlog, or for -.")  # fmt: skip
 @click.pass_obj
 def command(
-    stack: Stack, target: str, conn: str | None, seconds: float | None, output: str, form: str | None
+    stack: Stack, target: str, conn: str | None, seconds: float | None, after: bool, output: str, form: str | None
 ) -> None:
     """Write a connection as qlog: of a running stack, while it lasts, or from a capture, trace or recording.
 
@@ -36,7 +36,7 @@ def command(
 
     if form is None:
         form = "json" if Path(output).suffix in _CONTAINED else "json-seq"
-    taken = take(stack, target, conn, seconds)
+    taken = take(stack, target, conn, seconds, after=after)
     out = io.BytesIO()
     writer = QlogWriter(taken.flow, start=taken.start, source=taken.source, capture=taken.capture)
     events = writer.write(out, sequential=form == "json-seq")

@@ -6,6 +6,7 @@ A flight recorder keeps no events; the cores make them again, which takes `pytho
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -144,7 +145,18 @@ def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[E
 
 
 def flight(stack: Stack) -> Iterator[Record | Notice]:
-    """What the flight recorders of a running stack hold, written out for this and removed again."""
+    """What the flight recorders of a running stack hold, and which faults are set."""
+    with flight_directory(stack) as directory:
+        yield from _own_faults(stack, stack.running())
+        try:
+            yield from recorded(directory)
+        except RecordingError as error:
+            raise Failure(str(error)) from None
+
+
+@contextlib.contextmanager
+def flight_directory(stack: Stack) -> Iterator[Path]:
+    """What the flight recorders of a running stack hold, written out and removed again."""
     from levelip.cli.record import written
 
     with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
@@ -157,11 +169,7 @@ def flight(stack: Stack) -> Iterator[Record | Notice]:
         for name in held:
             if error := written(stack, name)["error"]:
                 raise Failure(f"{name}: {error}")
-        yield from _own_faults(stack, running)
-        try:
-            yield from recorded(Path(directory))
-        except RecordingError as error:
-            raise Failure(str(error)) from None
+        yield Path(directory)
 
 
 def _own_faults(stack: Stack, running: list[str]) -> Iterator[Notice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from levelip.frames.packet import Segment
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
 from levelip.wire.tcp import ACK, FIN, SYN, pack_tcp
+from tests.unit.replay.replay_bench import dump, transfer
 from tests.unit.tracing.test_tracing_flow import Wire
 
 A, B = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
@@ -135,10 +137,36 @@ def test_qlog_is_json_or_a_sequence_by_the_files_name(live: Callable[..., Result
     assert (tmp_path / "x.sqlog").read_bytes()[:1] == b"\x1e"
 
 
+def test_what_has_happened_already(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], tmp_path: Path
+) -> None:
+    """--flight: from what the flight recorders hold of it, whether it goes on or has ended; nothing is left behind."""
+    kept = tmp_path / "kept.rec"
+    dump(transfer(None, size=50_000, flight=32 << 20)[0], kept)
+    asked: list[Path] = []
+
+    def write(args: dict[str, Any]) -> dict[str, Any]:
+        asked.append(Path(args["file"]))
+        shutil.copy(kept, asked[-1])
+        return {}
+
+    status = {"flight": {"on": True}, "writing": {"busy": False, "error": "", "path": "", "bytes": 1}}
+    layer("tcp", **{"record.status": status, "record.dump": write})
+    out = tmp_path / "x.xpl"
+    result = lvlip("graph", "80", "--flight", "-o", str(out))
+    assert result.exit_code == 0 and ":80: " in result.stderr, result.output
+    assert out.read_text().startswith("timeval")
+    assert not asked[0].parent.exists()
+    result = lvlip("qlog", "99", "--flight", "-o", str(tmp_path / "x.qlog"))
+    assert result.exit_code == 1 and "the flight recorders have no connection '99'; there is" in result.stderr
+    assert lvlip("graph", "80", "--flight", "--seconds", "1", "-o", str(out)).exit_code == 2
+
+
 def test_what_was_not_seen_is_said_with_what_was(live: Callable[..., Result], tmp_path: Path) -> None:
     result = live("graph", "10.0.0.9", "-o", str(tmp_path / "x.xpl"), "--seconds", "0.5")
     assert result.exit_code == 1
-    assert f"nothing of a connection '10.0.0.9' was seen; seen: {CONN}" in result.stderr
+    assert f"nothing of a connection '10.0.0.9' was seen while it was watched; seen: {CONN}" in result.stderr
+    assert "what happened before, as far as it is kept: lvlip graph 10.0.0.9 --flight" in result.stderr
 
 
 def test_of_a_file_with_several_connections_the_one_with_most_data_is_taken(
