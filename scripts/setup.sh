@@ -50,6 +50,8 @@ busybox busybox-static"
     [ -e /usr/include/zmq.hpp ] || useful+=(g++ libzmq3-dev cppzmq-dev) # the example in C++
     [ -e /usr/include/msgpack.hpp ] || useful+=(libmsgpack-cxx-dev)
     command -v tshark >/dev/null || useful+=(tshark) # judges our captures and fields
+    command -v xplot.org >/dev/null || useful+=(xplot-xplot.org) # reads our graphs, on a display of the test's own
+    command -v Xvfb >/dev/null || useful+=(xvfb)
 fi
 
 missing=(${needed[@]+"${needed[@]}"} ${useful[@]+"${useful[@]}"})

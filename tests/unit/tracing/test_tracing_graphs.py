@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -173,6 +178,48 @@ def test_an_xplot_file_has_segments_acks_windows_sacks_and_what_was_sent_again(l
     assert yellow[-1][3] == graph.edges[-1][1]
     purple = [numbers for colour, word, numbers in drawn if (colour, word) == ("purple", "line")]
     assert [(numbers[1], numbers[3]) for numbers in purple] == [(left, right) for _, left, right in graph.sacks]
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+    """An X display of our own, without a screen."""
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x8", "-nolisten", "tcp"],
+        pass_fds=[write], stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(write)
+    with os.fdopen(read) as told:
+        number = told.readline().strip()  # it is written when the server is ready
+    assert number, "Xvfb did not start"
+    yield f":{number}"
+    server.terminate()
+    server.wait(10)
+
+
+def read_by_xplot(display: str, path: Path) -> str:
+    """What xplot 0.90 says of a file: nothing, if it can read it. The file behind it, which is none, ends it, and only
+    that is complained of if the first was good."""
+    last = path.with_name("none.xpl")
+    last.write_text("none none\n")
+    done = subprocess.run(
+        ["xplot.org", path, last], env={**os.environ, "DISPLAY": display}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    return said.replace("in line number 1: unknown coord type\noffending line: none none \n", "")
+
+
+@pytest.mark.skipif(not shutil.which("xplot.org") or not shutil.which("Xvfb"), reason="xplot or Xvfb is not installed")
+def test_xplot_reads_what_we_write(lossy: Flow, display: str, tmp_path: Path) -> None:
+    """Of a lossy transfer both ways, numbers beyond 32 bits, and nothing; and it does complain of what is wrong."""
+    path = tmp_path / "x.xpl"
+    wide = Sequence("out", segments=[(0, 1 << 32, (1 << 32) + 5)], marks=[(5, 7, "SYN")], zero=[(6, 8)])
+    for graph in (*(flowgraph.sequence(lossy, way) for way in ("out", "in")), wide, Sequence("out")):
+        path.write_text(xplot(graph))
+        assert read_by_xplot(display, path) == ""
+    path.write_text(xplot(wide).replace("darrow", "sparrow"))
+    assert "input format error\noffending line: sparrow" in read_by_xplot(display, path)
 
 
 def test_numbers_beyond_32_bits_make_the_axis_double(lossy: Flow) -> None:

@@ -1,12 +1,18 @@
-"""qlog files hold to draft-ietf-quic-qlog-main-schema-14, field by field, and say what the model says."""
+"""qlog files hold to draft-ietf-quic-qlog-main-schema-14, field by field, and say what the model says.
+
+Twice: by the functions here, and by a JSON schema (docs/qlog-tcp.schema.json) that a library reads."""
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import pytest
 
 from levelip.tracing.flow import Flow
@@ -24,6 +30,12 @@ TYPES = {
             "timer_updated", "marked_for_retransmit", "mtu_updated"},
     "loglevel": {"error", "warning", "info", "debug", "verbose"},  # section 9.1
 }  # fmt: skip
+
+
+ROOT = Path(__file__).parents[3]
+JSON_SCHEMA = json.loads((ROOT / "docs" / "qlog-tcp.schema.json").read_text("utf-8"))
+holds: Callable[[Any], Any] = fastjsonschema.compile(JSON_SCHEMA)
+"""Raises for what is no file, head of a sequence, or event of ours."""
 
 
 def has(value: Any, required: dict[str, Any], optional: dict[str, Any], *, more: bool = False) -> None:
@@ -91,6 +103,7 @@ def contained(flow: Flow, **how: Any) -> tuple[Any, list[Any]]:
     data = out.getvalue()
     assert b"file_schema" in data[:256] and b"serialization_format" in data[:256], "section 3"
     file = json.loads(data)
+    holds(file)
     check_log_file(file, "urn:ietf:params:qlog:file:contained", "application/qlog+json", {"traces": list})
     (trace,) = file["traces"]
     check_trace(trace, {"events": list})
@@ -111,6 +124,8 @@ def sequential(flow: Flow) -> tuple[Any, list[Any]]:
     check_log_file(head, "urn:ietf:params:qlog:file:sequential", "application/qlog+json-seq", {"trace": dict})
     check_trace(head["trace"], {})
     check_events(events)
+    for record in (head, *events):
+        holds(record)
     return head["trace"], events
 
 
@@ -128,6 +143,72 @@ def test_both_schemas_hold_and_say_the_same(lossy: Flow) -> None:
     assert {name: trace[name] for name in sequence} == sequence
     assert trace["vantage_point"] == {"name": "stack t", "type": "client"}
     assert trace["common_fields"]["reference_time"]["wall_clock_time"] == "2023-11-14T22:13:20.000Z"
+
+
+WRONG: list[tuple[str, Callable[[Any], Any]]] = [
+    ("no schema of the file", lambda file: file.pop("file_schema")),
+    ("another media type", lambda file: file.update(serialization_format="application/json")),
+    ("no events' schemas", lambda file: file["traces"][0].update(event_schemas=[])),
+    ("ours is not named", lambda file: file["traces"][0].update(event_schemas=["urn:ietf:params:qlog:events:quic"])),
+    ("a trace without events", lambda file: file["traces"][0].pop("events")),
+    ("a vantage point that is none", lambda file: file["traces"][0]["vantage_point"].update(type="middle")),
+    ("network without flow", lambda file: file["traces"][0]["vantage_point"].update(type="network")),
+    ("flow at an end", lambda file: file["traces"][0]["vantage_point"].update(flow="client")),
+    ("monotonic with an epoch", lambda file: file["traces"][0]["common_fields"]["reference_time"].update(
+        epoch="1970-01-01T00:00:00.000Z")),
+    ("a date that is none", lambda file: file["traces"][0]["common_fields"]["reference_time"].update(
+        wall_clock_time="yesterday")),
+    ("an old time format", lambda file: file["traces"][0]["common_fields"].update(time_format="relative")),
+    ("a member that is none", lambda file: file["traces"][0].update(qlog_version="0.4")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [change for _, change in WRONG], ids=[name for name, _ in WRONG])
+def test_the_schema_refuses_a_file_of_something_else(lossy: Flow, change: Callable[[Any], Any]) -> None:
+    """What the draft says must be there, or must not, is what the schema holds files to."""
+    file = copy.deepcopy(one_file(lossy))
+    holds(file)
+    change(file)
+    with pytest.raises(fastjsonschema.JsonSchemaException):
+        holds(file)
+
+
+def one_file(flow: Flow) -> Any:
+    out = io.BytesIO()
+    QlogWriter(flow, start=START, source="stack t", capture=False).write(out, sequential=False)
+    return json.loads(out.getvalue())
+
+
+def test_the_schema_holds_each_event_to_its_data(lossy: Flow) -> None:
+    """Of every type that occurs: a member less that it needs, one that it does not know, and a name that is none."""
+    seen: dict[str, Any] = {}
+    for event in one_file(lossy)["traces"][0]["events"]:
+        seen.setdefault(event["name"], event)
+    assert len(seen) >= 9
+    for name, event in seen.items():
+        namespace, _, kind = name.partition(":")
+        needed = JSON_SCHEMA["definitions"][kind].get("required", []) if namespace == "tcp" else ["message"]
+        for wrong in [
+            *({**event, "data": {k: v for k, v in event["data"].items() if k != member}} for member in needed),
+            {**event, "data": {**event["data"], "colour": "red"}},
+            {**event, "data": {**event["data"], needed[0]: []}},
+            {**event, "name": name.replace(kind, kind.title())},
+            {**event, "time": "0.0"},
+        ]:
+            with pytest.raises(fastjsonschema.JsonSchemaException):
+                holds(wrong)
+
+
+def test_the_schema_and_the_page_name_the_same_events() -> None:
+    """docs/exports.md lists each with its data."""
+    page = (ROOT / "docs" / "exports.md").read_text("utf-8")
+    listed = {name for row in re.findall(r"^\| (`tcp:.*?) \|", page, re.M) for name in re.findall(r"`tcp:(\w+)`", row)}
+    names = JSON_SCHEMA["definitions"]["event"]["properties"]["name"]["enum"]
+    assert listed == TYPES["tcp"] == {name[4:] for name in names if name.startswith("tcp:")}
+    for row in re.findall(r"^\| `tcp:.*$", page, re.M):
+        name, data = re.findall(r"`tcp:(\w+)`", row)[0], row.split("|")[2]
+        for member in JSON_SCHEMA["definitions"][name]["properties"]:
+            assert f"`{member}" in data, (name, member)
 
 
 def of_type(events: list[Any], name: str) -> list[Any]:
