@@ -25,7 +25,7 @@ from gateway.relay import Relay
 from gateway.sessions import Sessions
 from gateway.state import GatewayState, Session, Socket
 from gateway.table import State
-from gateway.work import ToDoor, Work, text_address
+from gateway.work import ToDoor, Work, owner_and_ends
 from levelip.frames.core import ControlError, Output, Room, load_rng, save_rng
 from levelip.frames.packet import FrameIds, Process
 from levelip.frames.seam import (
@@ -312,13 +312,7 @@ class GatewayCore:
         return {
             "sock": sock.id,
             "state": sock.state.value,
-            "pid": session.pid,
-            "uid": session.uid,
-            "software": session.software,
-            "local_address": text_address(sock.local_address),
-            "local_port": sock.local_port,
-            "remote_address": text_address(sock.remote_address),
-            "remote_port": sock.remote_port,
+            **owner_and_ends(session, sock),
             "recv_q": len(sock.queue) if listening else sock.received - sock.consumed,
             "send_q": sock.backlog if listening else max(0, sock.sent - sock.accepted),
             "accepted": not sock.listener,

@@ -18,7 +18,7 @@ from gateway.calls import MS
 from gateway.errors import CallError
 from gateway.options import DATAGRAM_OPTIONS, Kind
 from gateway.state import Asked, DatagramSocket, Session
-from gateway.work import ANY, Work, ipv4, text_address
+from gateway.work import ANY, Work, ipv4, owner_and_ends, text_address
 from levelip.frames.seam import (
     Associate,
     Bind,
@@ -390,13 +390,7 @@ class Datagrams:
             "sock": sock.id,
             "proto": "udp",
             "state": "connected" if sock.remote_port else "unconnected",
-            "pid": session.pid,
-            "uid": session.uid,
-            "software": session.software,
-            "local_address": text_address(sock.local_address),
-            "local_port": sock.local_port,
-            "remote_address": text_address(sock.remote_address),
-            "remote_port": sock.remote_port,
+            **owner_and_ends(session, sock),
             "recv_q": max(0, sock.upto - sock.taken),
             "so_error": sock.so_error,
             "groups": [text_address(group) for group in sock.groups],

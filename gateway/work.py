@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
-from gateway.state import Asked, GatewayState, Session, Socket
+from gateway.state import Asked, DatagramSocket, GatewayState, Session, Socket
 from gateway.table import Input, follow
 from levelip.frames.seam import ForClient, ForgetClient, ForgetMemory, GatewayToTcp, GatewayToUdp, Probe
 from levelip.rpc.messages import Refused, Reply, Request, ToClient
@@ -182,6 +182,19 @@ def ipv4(address: bytes) -> bytes:
 def text_address(address: bytes) -> str:
     """Dotted decimal, as people read it."""
     return ".".join(map(str, address or ANY))
+
+
+def owner_and_ends(session: Session, sock: Socket | DatagramSocket) -> dict[str, Any]:
+    """What `lvlip ss` shows of every socket: whose it is, and its names."""
+    return {
+        "pid": session.pid,
+        "uid": session.uid,
+        "software": session.software,
+        "local_address": text_address(sock.local_address),
+        "local_port": sock.local_port,
+        "remote_address": text_address(sock.remote_address),
+        "remote_port": sock.remote_port,
+    }
 
 
 def name_of(sock: Socket) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,9 +12,21 @@ from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
 from levelip.cli.debugcomplete import field_changes, frame_names, place_names
 from levelip.debug.faultspec import BadFault, parse_time
 
+if TYPE_CHECKING:
+    from levelip.debug.debugger import Debugger
+
 _FRAME = click.argument("frame", metavar="FRAME", shell_complete=frame_names)
 _FRAMES = click.argument("frames", nargs=-1, required=True, metavar="FRAME...", shell_complete=frame_names)
 _FORCE = click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
+
+
+@contextlib.contextmanager
+def _changing(stack: Stack, frame: str, force: bool) -> Iterator[tuple[Debugger, str]]:
+    """The debugger, and the name of the frame that is meant."""
+    from levelip.cli.debugtext import debugging
+
+    with debugging(stack, tool="lvlip held", force=force) as debugger:
+        yield debugger, debugger.name_of(frame)
 
 
 @click.group(cls=StackGroup)
@@ -94,13 +108,11 @@ def edit(
 @click.pass_obj
 def drop(stack: Stack, frames: tuple[str, ...], force: bool) -> None:
     """Throw held packets away (counted as debug_drop)."""
-    from levelip.cli.debugtext import debugging
-
-    with debugging(stack, tool="lvlip held", force=force) as debugger:
-        names = []
-        for frame in frames:
-            names.append(debugger.name_of(frame))
-            debugger.drop(names[-1])
+    names = []
+    for frame in frames:
+        with _changing(stack, frame, force) as (debugger, name):
+            debugger.drop(name)
+        names.append(name)
     _tell(stack, {"dropped": names}, f"dropped {', '.join(names)}")
 
 
@@ -110,12 +122,9 @@ def drop(stack: Stack, frames: tuple[str, ...], force: bool) -> None:
 @click.pass_obj
 def dup(stack: Stack, frame: str, force: bool) -> None:
     """Put a second one of a held packet right behind it."""
-    from levelip.cli.debugtext import debugging
-
-    with debugging(stack, tool="lvlip held", force=force) as debugger:
-        frame = debugger.name_of(frame)
-        copy = debugger.duplicate(frame)
-    _tell(stack, {"frame": frame, "copy": copy}, f"{copy} is a copy of {frame}, right behind it")
+    with _changing(stack, frame, force) as (debugger, name):
+        copy = debugger.duplicate(name)
+    _tell(stack, {"frame": name, "copy": copy}, f"{copy} is a copy of {name}, right behind it")
 
 
 @command.command(cls=StackCommand)
@@ -125,16 +134,13 @@ def dup(stack: Stack, frame: str, force: bool) -> None:
 @click.pass_obj
 def delay(stack: Stack, frame: str, time: str, force: bool) -> None:
     """Let a held packet go only after TIME (20ms, 1s) of the stack's clock, which stands while the stack is held."""
-    from levelip.cli.debugtext import debugging
-
     try:
         ns = parse_time(time)
     except BadFault as error:
         raise Failure(f"TIME {time}: {error}") from None
-    with debugging(stack, tool="lvlip held", force=force) as debugger:
-        frame = debugger.name_of(frame)
-        debugger.delay(frame, ns)
-    _tell(stack, {"frame": frame, "delay_ns": ns}, f"{frame} goes {time} after the stack goes on")
+    with _changing(stack, frame, force) as (debugger, name):
+        debugger.delay(name, ns)
+    _tell(stack, {"frame": name, "delay_ns": ns}, f"{name} goes {time} after the stack goes on")
 
 
 @command.command(cls=StackCommand)
@@ -144,15 +150,12 @@ def delay(stack: Stack, frame: str, time: str, force: bool) -> None:
 @click.pass_obj
 def move(stack: Stack, frame: str, place: str, force: bool) -> None:
     """Let a held packet go at another PLACE of its queue: first, last, or a number from 0."""
-    from levelip.cli.debugtext import debugging
-
     number = {"first": 0, "last": -1}.get(place, int(place) if place.isdigit() else None)
     if number is None:
         raise click.UsageError(f"PLACE is first, last or a number from 0, not {place!r}")
-    with debugging(stack, tool="lvlip held", force=force) as debugger:
-        frame = debugger.name_of(frame)
-        there = debugger.move(frame, number)
-    _tell(stack, {"frame": frame, "place": there}, f"{frame} is at place {there} of its queue")
+    with _changing(stack, frame, force) as (debugger, name):
+        there = debugger.move(name, number)
+    _tell(stack, {"frame": name, "place": there}, f"{name} is at place {there} of its queue")
 
 
 @command.command(cls=StackCommand)

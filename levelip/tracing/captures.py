@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from levelip.tracing.capturefile import CaptureError, CaptureFile
-from levelip.tracing.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW
+from levelip.tracing.linktypes import ether_type, ip_header, known
 
-LINKTYPE_NULL = 0
-LINKTYPE_LINUX_SLL = 113
-LINKTYPE_IPV4 = 228
-LINKTYPE_LINUX_SLL2 = 276
-_SLL = {LINKTYPE_LINUX_SLL: (16, 14), LINKTYPE_LINUX_SLL2: (20, 0)}
-"""Linux's "cooked" headers: their length, and where the protocol lies."""
 _DIRECTIONS = ("", "up", "down")
 """Of a packet, by capturefile's number: inbound is toward the applications."""
 
@@ -71,23 +65,11 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[CapturedPacket]:
 def ip_packet(packet: CapturedPacket) -> bytes:
     """Its IPv4 packet, without what stands before it; CaptureError if there is none."""
     data, kind = packet.data, packet.linktype
-    if kind == LINKTYPE_ETHERNET:
-        at = 12
-        while data[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
-            at += 4
-        if data[at : at + 2] == b"\x08\x00":
-            return data[at + 2 :]
-        raise CaptureError(f"packet {packet.number} is no IPv4 packet: its EtherType is 0x{data[at : at + 2].hex()}")
-    if kind in _SLL:
-        length, at = _SLL[kind]
-        if data[at : at + 2] == b"\x08\x00":
-            return data[length:]
-    elif kind == LINKTYPE_NULL:
-        if len(data) > 4 and data[4] >> 4 == 4:
-            return data[4:]
-    elif kind in (LINKTYPE_RAW, LINKTYPE_IPV4):
-        if data[:1] and data[0] >> 4 == 4:
-            return data
-    else:
-        raise CaptureError(f"packet {packet.number} is of link type {kind}, in which we find no IPv4 packets")
-    raise CaptureError(f"packet {packet.number} is no IPv4 packet")
+    at = ip_header(kind, data)
+    if at is not None and data[at] >> 4 == 4:
+        return data[at:]
+    what = f"packet {packet.number}"
+    if not known(kind):
+        raise CaptureError(f"{what} is of link type {kind}, in which we find no IPv4 packets")
+    said = ether_type(kind, data)
+    raise CaptureError(f"{what} is no IPv4 packet" + (f": its EtherType is 0x{said.hex()}" if said else ""))

@@ -10,19 +10,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 from levelip.frames.packet import Process
 from levelip.tracing.capturefile import CapturedPacket, CaptureError, CaptureFile
 from levelip.tracing.events import Event
 from levelip.tracing.flow import Flow, FlowModel
+from levelip.tracing.linktypes import ip_header
 
-ETHERNET: Final = 1
-_RAW = (12, 14, 101, 228, 229)  # LINKTYPE_RAW by several numbers, LINKTYPE_IPV4, LINKTYPE_IPV6
-_NULL, _LOOP, _SLL, _SLL2 = 0, 108, 113, 276
-_OURS = ("ip-tcp", "ip-udp", "link-ip", "link")
-"""Seams that a capture of ours has interfaces for: one packet stands at each, so that one is chosen, the uppermost."""
-_VLAN = (0x8100, 0x88A8, 0x9100)
+_OURS = ("ip-tcp", "link-ip", "link", "ip-udp")
+"""Seams that a capture of ours has interfaces for: a packet stands at each; one is taken, the uppermost with TCP."""
 _TCP = 6
 _MS = 1_000_000
 
@@ -132,7 +129,7 @@ def _one_seam(
 def tcp_of(linktype: int, data: bytes, length: int) -> tuple[bytes, bytes, bytes, int] | None:
     """(source, destination, TCP header and what of the payload is there, length of both) of a captured packet; None if
     it is something else, or a fragment. IPv4 and IPv6."""
-    at = _network_layer(linktype, data)
+    at = ip_header(linktype, data)
     if at is None or len(data) < at + 20:
         return None
     version = data[at] >> 4
@@ -152,24 +149,6 @@ def tcp_of(linktype: int, data: bytes, length: int) -> tuple[bytes, bytes, bytes
         return None
     head = data[at + header : at + total]
     return src, dst, head, total - header
-
-
-def _network_layer(linktype: int, data: bytes) -> int | None:
-    """Where the IP header begins."""
-    if linktype in _RAW:
-        return 0
-    if linktype == ETHERNET:
-        at = 12
-        while data[at : at + 2] and int.from_bytes(data[at : at + 2], "big") in _VLAN:
-            at += 4
-        return at + 2 if data[at : at + 2] in (b"\x08\x00", b"\x86\xdd") else None
-    if linktype == _SLL:
-        return 16 if data[14:16] in (b"\x08\x00", b"\x86\xdd") else None
-    if linktype == _SLL2:
-        return 20 if data[0:2] in (b"\x08\x00", b"\x86\xdd") else None
-    if linktype in (_NULL, _LOOP):
-        return 4
-    return None
 
 
 # what our captures say in comments

@@ -16,15 +16,12 @@ from levelip.frames.packet import Process
 from levelip.tracing.capturefile import CapturedPacket, CaptureError, CaptureFile
 from levelip.tracing.flow import Flow
 from levelip.tracing.flowfile import event_of_text, tcp_of
+from levelip.tracing.linktypes import ETHERNET, HEADER, known
 from levelip.web.packets import KEEP
 from levelip.web.source import Source
 
 MAX_BYTES = 512 << 20
 SLICE_S = 0.02
-_ETHERNET = 1
-_RAW = (12, 14, 101, 228, 229)
-_COOKED = {113: 16, 276: 20, 0: 4, 108: 4}
-"""Link types whose header we take off: SLL, SLL2, NULL, LOOP; and its length."""
 _OURS = frozenset(SEAMS[:4])
 _COMMENT = re.compile(r"(?:(\d\d:\d\d:\d\d\.\d+) )?(link|ip|tcp|gateway|udp): (.*?)(?: \[(\S+) > (\S+)\])?$", re.DOTALL)
 _UPPERMOST = ("ip-tcp", "link-ip", "link")
@@ -114,14 +111,14 @@ def _record(packet: CapturedPacket, ours: bool, outward: bool) -> Record:
     seam = packet.interface if ours else "link"
     data = packet.data
     length = packet.length
-    if packet.linktype == _ETHERNET or packet.linktype not in (*_RAW, *_COOKED):
+    if packet.linktype == ETHERNET or not known(packet.linktype):
         kind = "DeviceFrame"
     else:
-        cut = _COOKED.get(packet.linktype, 0)
+        cut = HEADER.get(packet.linktype, 0)
         data, length, kind = data[cut:], max(0, length - cut), "Packet"
     if seam == "link" and kind == "Packet":
         kind = "DeviceFrame"
-    process = {"link": "link", "link-ip": "ip", "ip-tcp": "tcp"}[seam]
+    process = {"link": "link", "link-ip": "ip", "ip-tcp": "tcp", "ip-udp": "udp"}[seam]
     fields: dict[str, Any] = {"next_hop": b"", "flags": 0} if kind == "Packet" else {"vnet": b""}
     direction = "out" if outward else "in"
     return [

@@ -205,7 +205,7 @@ def record_(
     capture: Path | None, output: Path | None, name: str | None, root: str | None, port: int | None, seconds: float,
     local: str | None, settings: dict[str, str],
 ) -> None:  # fmt: skip
-    """Turn a connection into a script: of a pcapng file (`lvlip capture -w FILE`), or of a running stack.
+    """Turn a connection into a script: of a capture (`lvlip capture -w FILE`; pcapng or pcap), or of a running stack.
 
     A live recording begins at once and ends with the connection, or after --seconds. The script is run
     when it is written; exit status 1 says that it does not pass as it is (the calls are inferred from the packets).
@@ -218,13 +218,13 @@ def record_(
         live_packets,
         live_settings,
         make_script,
-        packets_of_pcapng,
+        packets_of_capture,
     )
 
     said = [f"{key}={value}" for key, value in settings.items()]
     try:
         if capture is not None:
-            packets, source = packets_of_pcapng(capture), capture.name
+            packets, source = packets_of_capture(capture), capture.name
         else:
             run_directory = RunDirectory(name, root)
             said = [*live_settings(run_directory), *said]

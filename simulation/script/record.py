@@ -8,12 +8,15 @@ read.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from levelip.tracing.capturefile import CaptureError
+from levelip.tracing.captures import ip_packet, read_capture
 from levelip.wire.errors import Malformed
 from levelip.wire.ipv4 import Ipv4Header, Proto
 from levelip.wire.options import KIND_EOL, KIND_MSS, KIND_SACK
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 US = 1000
 SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
 TOLERANCE_US = 20_000  # a stack that runs in earnest answers some milliseconds late
-OUTBOUND, INBOUND = 2, 1  # epb_flags
 BATCH_NS = 1_000_000  # packets that came so close, unanswered, were taken together by the stack's loop
 
 
@@ -105,54 +107,21 @@ Calls = Callable[[int, int], Sequence[Call]]
 """The calls on the connection with this local and this remote port."""
 
 
-def packets_of_pcapng(path: Path) -> list[Seen]:
-    """The IP packets of a file that `lvlip capture` (or Wireshark) wrote, of its best interface."""
-    from pcapng import FileScanner
-    from pcapng.blocks import EnhancedPacket, InterfaceDescription
-
-    names: list[str] = []
-    linktypes: list[int] = []
-    by_interface: dict[int, list[Seen]] = {}
-    with path.open("rb") as stream:
-        try:
-            for block in FileScanner(stream):
-                if isinstance(block, InterfaceDescription):
-                    names.append(str(block.options.get("if_name", "")))
-                    linktypes.append(int(block.link_type))
-                elif isinstance(block, EnhancedPacket):
-                    number = int(block.interface_id)
-                    data = bytes(block.packet_data)
-                    if linktypes[number] == 1:
-                        if data[12:14] != b"\x08\x00":
-                            continue
-                        data = data[14:]
-                    at = ((block.timestamp_high << 32) + block.timestamp_low) * _unit(block)
-                    seen = Seen(at, data, _direction(block.options))
-                    by_interface.setdefault(number, []).append(seen)
-        except Exception as error:  # the library raises whatever a broken file leads it to
-            raise RecordError(f"{path} is no pcapng file that can be read: {error}") from None
+def packets_of_capture(path: Path) -> list[Seen]:
+    """The IP packets of a file that `lvlip capture` (or another tool) wrote, of its best interface."""
+    by_interface: dict[str, list[Seen]] = {}
+    try:
+        for packet in read_capture(path):
+            with contextlib.suppress(CaptureError):  # another protocol's
+                outbound = {"down": True, "up": False}.get(packet.direction)
+                seen = Seen(packet.at, ip_packet(packet), outbound)
+                by_interface.setdefault(packet.interface, []).append(seen)
+    except CaptureError as error:
+        raise RecordError(str(error)) from None
     if not by_interface:
         raise RecordError(f"there are no IPv4 packets in {path}")
-    order = {name: rank for rank, name in enumerate(SEAMS)}
-    best = min(by_interface, key=lambda number: (order.get(names[number], len(order)), number))
+    best = min(by_interface, key=lambda name: SEAMS.index(name) if name in SEAMS else len(SEAMS))
     return by_interface[best]
-
-
-def _unit(block: Any) -> int:
-    """ns of one tick of an interface's clock."""
-    resolution = float(block.interface.timestamp_resolution)
-    return max(1, round(resolution * 1e9))
-
-
-def _direction(options: Any) -> bool | None:
-    flags = options.get("epb_flags")
-    if flags is None:
-        return None
-    way = getattr(flags, "inout", None)
-    if isinstance(way, str):
-        return {"outbound": True, "inbound": False}.get(way)
-    number = int(flags) & 3 if isinstance(flags, int) else 0
-    return {OUTBOUND: True, INBOUND: False}.get(number)
 
 
 def make_script(
@@ -409,7 +378,21 @@ def live_packets(
     """
     import time
 
-    from levelip.debug.tap import DIRECTION, FIELDS, HEAD, KIND, LENGTH, MONO, PAYLOAD, TYPE, Request, TapReader
+    from levelip.debug.tap import (
+        DIRECTION,
+        FIELDS,
+        HEAD,
+        KIND,
+        LENGTH,
+        MONO,
+        PAYLOAD,
+        PROCESS,
+        SEAM,
+        TYPE,
+        Request,
+        TapReader,
+        goes_up,
+    )
     from levelip.tracing.pcapng import packet_bytes
 
     filter_ = {"port": port} if port else {}
@@ -429,7 +412,8 @@ def live_packets(
                     record[TYPE], record[FIELDS], record[HEAD], payload, record[LENGTH], 0, ethernet=False
                 )
                 if made is not None:
-                    found.append(Seen(record[MONO], made[0], record[DIRECTION] == "out"))
+                    outbound = not goes_up(record[PROCESS], record[SEAM], record[DIRECTION])
+                    found.append(Seen(record[MONO], made[0], outbound))
 
         while time.monotonic() < deadline and not stop(found):
             take(reader.read(0.2))
@@ -446,9 +430,10 @@ def live_settings(run: RunDirectory) -> list[str]:
     from simulation.host import SECTIONS
 
     found = []
-    for section in SECTIONS:
-        layer = "gateway" if section == "gateway" else section
-        client = ControlClient(run, layer, timeout=2.0)
+    for section in SECTIONS:  # each is a layer's
+        if run.holder(section) is None:
+            continue
+        client = ControlClient(run, section, timeout=2.0)
         try:
             values = client.request("get", section=section)["values"]
         finally:

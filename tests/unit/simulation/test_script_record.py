@@ -116,7 +116,11 @@ def test_a_broken_file_is_an_error_not_a_crash(tmp_path: Path) -> None:
     broken.write_bytes(b"no capture at all")
     done = CliRunner().invoke(cli, ["record", str(broken)])
     assert done.exit_code == 1
-    assert "no pcapng file" in done.output
+    assert "x.pcapng is no capture: it starts neither as pcapng nor as pcap" in done.output
+    broken.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000065000000") + b"cut")
+    assert "x.pcapng ends within packet 1" in CliRunner().invoke(cli, ["record", str(broken)]).output
+    broken.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000065000000"))
+    assert "there are no IPv4 packets in" in CliRunner().invoke(cli, ["record", str(broken)]).output
 
 
 def test_when_a_connection_is_over() -> None:

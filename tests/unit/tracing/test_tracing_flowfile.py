@@ -22,6 +22,7 @@ from levelip.tracing.capturefile import CapturedPacket, CaptureError, CaptureFil
 from levelip.tracing.events import Event
 from levelip.tracing.flowfile import event_of_text, open_flows, tcp_of
 from levelip.tracing.formatting import sentence
+from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.wire.ipv4 import Ipv4Header
 from levelip.wire.tcp import ACK, SYN, pack_tcp
 from tests.netsim.net import MS, Impairment
@@ -58,6 +59,16 @@ SLL = b"\0\0\0\1\0\6" + bytes(8) + b"\x08\0"
 SLL2 = b"\x08\0\0\0" + bytes(16)
 ETHERNET = bytes(12) + b"\x08\0"
 VLAN = bytes(12) + b"\x81\0\0\7\x08\0"
+
+
+def test_of_our_seams_one_with_tcp_is_read(tmp_path: Path) -> None:
+    """A capture at link-ip and ip-udp has its segments at the former."""
+    path = tmp_path / "x.pcapng"
+    with path.open("wb") as stream:
+        writer = PcapngWriter(stream, [Interface(name, LINKTYPE_RAW) for name in ("link-ip", "ip-udp")])
+        for number, data in enumerate([segment(flags=SYN, seq=0), segment(back=True, flags=SYN | ACK, seq=0)]):
+            writer.packet(0, WHEN + number, data, len(data), direction=1 + number, comments=[])
+    assert list(open_flows(path).model.flows) == ["10.0.0.2:80>10.0.0.1:4711"]
 
 
 @pytest.mark.parametrize("order", "<>")

@@ -71,6 +71,16 @@ def test_our_own_capture() -> None:
     assert flow is not None and flow.states.rows[0].new == "SYN_RECEIVED"
 
 
+def test_datagrams_of_our_own_capture() -> None:
+    """The seam between ip and udp has an interface, too."""
+    header = Ipv4Header.build(bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)), proto=17, payload_length=8)
+    datagram = header.serialize(fill_checksum=True) + bytes.fromhex("0035138800080000")
+    seams = [Interface(name, LINKTYPE_RAW) for name in ("link-ip", "ip-udp")]
+    capture = read(written(seams, [(seam, datagram, 1, []) for seam in (0, 1)]))
+    rows = [capture.packets.row(n, 0) for n in range(2)]
+    assert [row[3] for row in rows] == ["link-ip", "ip-udp"] and {row[7] for row in rows} == {"UDP"}
+
+
 def test_ethernet() -> None:
     frame = bytes(6) + bytes(6) + b"\x08\x00" + TRANSFER[0]
     arp = bytes(12) + b"\x08\x06" + bytes(28)
