@@ -23,7 +23,8 @@ _BITS = {
 }
 """As tc reads them (man tc, RATES): bit are bits a second, bps bytes a second."""
 _MAX_DELAY_NS = 3600 * 10**9
-_NUMBER = r"(\d+(?:\.\d+)?)"
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
+_SEED = re.compile(r"[0-9]{1,19}")
 _TIME = re.compile(rf"{_NUMBER}\s*(ns|us|µs|ms|s)")
 _RATE = re.compile(rf"{_NUMBER}\s*([a-z]+)")
 _PERCENT = re.compile(rf"{_NUMBER}\s*(%?)")
@@ -75,7 +76,7 @@ def _one(key: str, text: str) -> dict[str, Any]:
     if key == "rate":
         return {"rate_bps": _rate(text)}
     if key == "seed":
-        if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+        if not _SEED.fullmatch(text) or int(text) >= 1 << 63:
             raise BadFault(f"seed={text}: must be an integer from 0 to {(1 << 63) - 1}")
         return {"seed": int(text)}
     if key == "dir":

@@ -67,8 +67,11 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_SLICE = re.compile(r"\[\s*(?:(-?\d+)\s*:\s*(-?\d+)|(-?\d+)\s*-\s*(-?\d+)|(-?\d+)\s*:|:\s*(-?\d+)|(-?\d+))\s*\]")
+_SLICE = re.compile(
+    r"\[\s*(?:(-?\d{1,9})\s*:\s*(-?\d{1,9})|(-?\d{1,9})\s*-\s*(-?\d{1,9})|(-?\d{1,9})\s*:|:\s*(-?\d{1,9})|(-?\d{1,9}))\s*\]"
+)
 _MAX_DEPTH = 40
+_LONGEST_NUMBER = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +270,8 @@ class Parser:
         if token.kind == "name" and token.text not in _KEYWORDS:
             return self._name(token)
         if token.kind == "number":
+            if len(token.text) > _LONGEST_NUMBER:
+                raise self._error("no field holds such a number", token)
             base = 10 if token.text.isdigit() else 0
             number = float(token.text) if "." in token.text else int(token.text, base)
             return Node("number", token.start, token.end, number)

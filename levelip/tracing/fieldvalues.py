@@ -22,6 +22,9 @@ class EditError(ValueError):
         self.field = field
 
 
+_LONGEST_NUMBER = 200
+
+
 def is_removal(field: Field, value: Any) -> bool:
     """Whether a value says that an option shall go: "del", or a flag of an option set to 0."""
     return value is None or (isinstance(value, str) and value.strip().lower() in ("del", "delete"))
@@ -46,8 +49,9 @@ def parse_value(field: Field, value: Any) -> Any:
 
 def _number(field: Field, value: Any) -> int:
     if isinstance(value, str):
+        text = value.strip()
         try:
-            value = int(value.strip(), 10 if value.strip().isdigit() else 0)
+            value = int(text[:_LONGEST_NUMBER], 10 if text.isdigit() else 0)  # cut, it is too large all the same
         except ValueError:
             raise EditError(f"{field.name} is a number; {value!r} is none", field.name) from None
     if not isinstance(value, int) or isinstance(value, bool):

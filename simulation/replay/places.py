@@ -16,8 +16,8 @@ from levelip.tracing.recording import Recording
 from simulation.replay.layers import where_in, where_out
 from simulation.replay.player import Player, Step
 
-_CALL = re.compile(r"#(\d+)")
-_TIME = re.compile(r"([+-]?)(\d+(?:\.\d+)?)\s*(s|ms|us|µs)?")
+_CALL = re.compile(r"#(\d{1,18})")
+_TIME = re.compile(r"([+-]?)(\d{1,18}(?:\.\d{1,18})?)\s*(s|ms|us|µs)?")
 _CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)(\.\d{1,9})?")
 _FRAME = re.compile(rf"(?:{'|'.join(one.name.lower() for one in Process)})-[0-9a-f]{{5}}-\d+")
 _UNITS = {None: 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3}

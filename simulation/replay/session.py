@@ -328,9 +328,12 @@ _SHORT = {"n": "next", "b": "back", "g": "goto", "c": "continue", "s": "state", 
           "?": "help", "h": "help", "what-if": "whatif"}  # fmt: skip
 
 
+_DIGITS = 18  # of a number of calls: no recording has more
+
+
 def _number(text: str, default: int) -> int:
     if not text:
         return default
-    if not text.isdigit():
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise NoSuchPlace(f"a number of calls is needed, not {text!r}")
     return int(text)

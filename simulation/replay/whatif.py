@@ -99,9 +99,12 @@ def _span(text: str) -> int:
         number = text.removesuffix(unit)
         if number != text or unit == "s":
             try:
-                return int(float(number) * _UNITS[unit])
-            except ValueError:
+                span = int(float(number) * _UNITS[unit])
+            except (ValueError, OverflowError):  # infinity
                 break
+            if span > 0:
+                return span
+            break
     raise BadChange(f"for how long? 500ms or 5s, not {text!r}")
 
 

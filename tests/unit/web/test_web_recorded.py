@@ -14,7 +14,7 @@ from levelip.web.desk import Desk
 from levelip.web.live import Live
 from levelip.web.recorded import Recorded
 from levelip.web.source import Source
-from tests.unit.replay.replay_bench import transfer
+from tests.unit.replay.replay_bench import stop, transfer
 
 SIZE = 100_000
 
@@ -24,7 +24,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tcp's side of an upload over a link that loses."""
     path = tmp_path_factory.mktemp("rec") / "tcp.rec"
     client, _, _ = transfer(path, size=SIZE)
-    client.control(0, "record.stop", {}, 0)
+    stop(client, path).close()
     return path
 
 
