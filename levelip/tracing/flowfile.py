@@ -6,17 +6,16 @@ back, as exact as the comments are (a tenth of a segment, three digits). JSON li
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from levelip.frames.packet import Process
 from levelip.tracing.capturefile import CapturedPacket, CaptureError, CaptureFile
 from levelip.tracing.events import Event
 from levelip.tracing.flow import Flow, FlowModel
 from levelip.tracing.linktypes import ip_header
+from levelip.tracing.tracefile import read_line
 
 _OURS = ("ip-tcp", "link-ip", "link", "ip-udp")
 """Seams that a capture of ours has interfaces for: a packet stands at each; one is taken, the uppermost with TCP."""
@@ -94,17 +93,17 @@ class FlowFile:
         self.kind = "trace"
         for number, text in enumerate(stream, 1):
             try:
-                line = json.loads(text)
-                record = record_of(line)
-            except (ValueError, KeyError, TypeError, AttributeError):
+                line = read_line(text)
+            except ValueError:
                 if number == 1:
                     raise CaptureError("its first line is no record of lvlip trace --json") from None
                 self.damage = f"line {number} is no record of lvlip trace --json"
                 return
+            record = line.record
             if record is None:
                 continue
             if self.model.start is None:
-                self.start = int(line["time"])
+                self.start = line.time
             if record[1] == "f":
                 self.packets += 1
             if self.model.add(record) is None and record[1] == "f":
@@ -195,45 +194,6 @@ def event_of_text(text: str, mss: int) -> Event:
 def _ns(text: str) -> int:
     found = _TIME.fullmatch(text)
     return round(float(found[1]) * (_MS if found[2] == "ms" else 1000 * _MS)) if found else 0
-
-
-# JSON lines
-
-
-def record_of(line: dict[str, Any]) -> list[Any] | None:
-    """The record of the tap bus that a line of `lvlip trace --json` shows; None for a notice.
-
-    ValueError or KeyError if it is something else.
-    """
-    if "notice" in line:
-        return None
-    if "event" in line:
-        frame, reason = _frame_id(line["frame"]), line["reason"] or ""
-        row = [line["stack_ns"], line["event"], reason, frame, line["conn"], line["data"]]
-        return [0, "e", line["process"], line["mono_ns"], row]
-    fields = dict(line["fields"])
-    for name in ("src", "dst"):
-        if name in fields:
-            fields[name] = bytes.fromhex(fields[name])
-    head = bytes.fromhex(line["head"])
-    payload = bytes.fromhex(line.get("payload", ""))
-    return [
-        0, "f", line["process"], line["seam"], line["direction"], line["stack_ns"], line["mono_ns"],
-        _frame_id(line["frame"]), [_frame_id(cause) for cause in line["causes"]], line["type"], fields, head, payload,
-        line["length"] - len(head), 0, line["gso_size"],
-    ]  # fmt: skip
-
-
-_PROCESSES = {process.name.lower(): int(process) for process in Process}
-
-
-def _frame_id(text: str | None) -> int:
-    """The number that format_frame_id shows."""
-    if not text:
-        return 0
-    process, epoch, counter = text.split("-")
-    code = _PROCESSES.get(process)
-    return (int(process) if code is None else code) << 60 | int(epoch, 16) << 40 | int(counter)
 
 
 def open_flows(path: str | Path) -> FlowFile:

@@ -30,7 +30,10 @@ def sentence(event: Event) -> str:
         return _drop(event)
     data = _Taken(event.data)
     formatter = _KINDS.get(event.kind)
-    text = formatter(data) if formatter is not None else ""
+    try:
+        text = formatter(data) if formatter is not None else ""
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError):  # data of a file, which may be anybody's
+        text = ""
     if not text:
         data = _Taken(event.data)
         text = event.kind.replace("_", " ")
