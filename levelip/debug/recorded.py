@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from levelip.debug.streams import KNOWN, connection_name, known
 from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, seams_of
 from levelip.frames import seam as seams
@@ -41,6 +43,27 @@ _CLIENT: Final = frozenset({seams.FromClient, seams.ForClient})
 Events = Mapping[str, Mapping[int, list[Event]]]
 """Process → number of a call → the events that a replay made in it."""
 _Timed = tuple[int, int, int, Record | Notice]
+
+
+class _Received(msgspec.Struct):
+    rcv_nxt: int
+    irs: int
+
+
+class _Sent(msgspec.Struct):
+    iss: int
+
+
+class _Open(msgspec.Struct):
+    """What is needed of a connection in tcp's snapshot."""
+
+    id: int
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+    rx: _Received
+    tx: _Sent
 
 
 def is_recording(start: bytes) -> bool:
@@ -165,18 +188,23 @@ class _Rows:
                     number += 1
                     yield now, order, number, record
         except (RecordingError, ValueError) as error:
-            yield now, order, number + 1, Notice(now, f"{process}: no further: {error}")
+            number += 1
+            yield now, order, number, Notice(now, f"{process}: no further: {error}")
         if recording.torn:
-            yield now, order, number + 2, Notice(now, f"{process}: torn: {recording.torn}")
+            yield now, order, number + 1, Notice(now, f"{process}: torn: {recording.torn}")
 
     def _open_before(self) -> Iterator[Record]:
         """Connections that were open when the recording began."""
         begin = self._recording.span[0]
         state = self._recording.snapshot(self._recording.snapshots[0]).state
-        for row in state.get("connections", ()):
-            name = connection_name(row["local"], row["local_port"], row["remote"], row["remote_port"])
-            if row["rx"]["rcv_nxt"] >= 0:
-                yield known(begin, name, row["id"], row["tx"]["iss"], row["rx"]["irs"])
+        try:
+            rows = msgspec.convert(state.get("connections", []), list[_Open], builtin_types=(bytes,))
+        except msgspec.ValidationError as error:
+            raise RecordingError(f"its snapshot tells of no connections of ours ({error})") from None
+        for row in rows:
+            if row.rx.rcv_nxt >= 0:
+                name = connection_name(row.local, row.local_port, row.remote, row.remote_port)
+                yield known(begin, name, row.id, row.tx.iss, row.rx.irs)
 
     def _frame(self, direction: str, now: int, frame: Any) -> list[Record]:
         seam = _seam(self._process, frame, messages=self._messages)

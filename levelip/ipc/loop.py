@@ -151,6 +151,8 @@ class Loop:
                 self._take(port, now)
         if not self.stopping.quiet:
             self.flush(now)
+        if done := self.faults.teller.take():
+            self.tell(done)
 
     def _look_for_room(self) -> None:
         """Read the ports again that had to wait."""

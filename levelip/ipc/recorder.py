@@ -61,6 +61,7 @@ class Recorded:
         self._ring_limit = flight
         self._file: FileSink | None = None
         self._dump: FileSink | None = None
+        self._unfinished: list[FileSink] = []  # files behind which another has come
         self._wanted = core.interest
         self._whole = False  # payloads are not cut
         self._events_on = False  # events are made because they are recorded
@@ -384,6 +385,8 @@ class Recorded:
         assert sink is not None
         sink.put(struct_block(END, End(reason=reason), first=self._first, now=self._now))
         sink.finish()
+        if self._dump is not None and self._dump.busy:
+            self._unfinished = [one for one in self._unfinished if one.busy] + [self._dump]
         self._dump = sink  # its thread may still write
         self._last_file = f"the recording into {sink.path} ended: {reason}" if reason else ""
         if reason:
@@ -451,6 +454,7 @@ class Recorded:
             self._file.put(struct_block(END, End(reason="crash", crash=text), first=self._first, now=self._now))
             self._file.finish()
             self._file.wait()
+        self._wait()
         if self._ring is None:
             return None
         process = self._head.process
@@ -471,8 +475,13 @@ class Recorded:
             self._seal()
         if self._file is not None:
             self._end_file("the process ended")
-        if self._dump is not None:
-            self._dump.wait()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Until what is being written is in its files."""
+        for sink in (*self._unfinished, self._dump):
+            if sink is not None:
+                sink.wait()
 
 
 def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: int) -> Head:

@@ -15,6 +15,7 @@ from levelip.frames.seam import NeighbourUp
 from levelip.ipc.breakpoints import BREAKPOINTS, Breakpoint, write_breakpoints
 from levelip.ipc.clock import Hold, Holder
 from levelip.ipc.runtime import Runtime
+from levelip.tracing.events import Event
 from tests.unit.ipc.stoppingtools import Layer, frame, packet
 
 ME = Holder(1, 1, "me", "test")
@@ -402,3 +403,37 @@ def test_an_injected_packet_passes_or_waits_as_if_it_had_come(layer: MakeLayer) 
         one.ask("debug.inject", seam="ip-tcp", way="down", frame=data)
     with pytest.raises(ControlError, match="ip does not see ip-tcp up"):
         one.ask("debug.inject", seam="ip-tcp", way="up", frame=data)
+
+
+# what lvlip fault does
+
+
+def test_a_fault_is_an_event_for_breakpoints(layer: MakeLayer) -> None:
+    """What a gate does stops the stack as a decision of the core would; nothing is made while nobody wants it."""
+    one = layer()
+    one.ask("fault.set", seam="link-ip", direction="up", loss=1.0)
+    one.below.coming = [packet(1)]
+    one.round()
+    assert one.ask("fault.show")["faults"][0]["lost"] == 1 and one.runtime.clock.running() is not None
+    assert not one.loop.faults.teller.take()
+    break_at(one, "reason == fault_loss", about_events=True)
+    one.below.coming = [packet(2)]
+    one.round()
+    assert one.runtime.clock.running() is None
+    (stop,) = one.ask("debug.state")["stops"]
+    assert stop["event"][1:4] == ["drop", "fault_loss", 2]
+
+
+def test_faults_are_told_of_while_all_is_held(layer: MakeLayer) -> None:
+    """They act on what comes, also while the core has nothing to do; what they did does not pile up."""
+    one = layer()
+    one.ask("fault.set", seam="link-ip", direction="up", loss=1.0)
+    seen: list[Event] = []
+    one.loop.tap.watch(seen.append)
+    one.round()
+    hold(one)
+    for number in range(3):
+        one.below.coming = [packet(number)]
+        one.round()
+    assert [event.frame for event in seen] == [0, 1, 2]
+    assert one.held() == [] and not one.loop.faults.teller.take()

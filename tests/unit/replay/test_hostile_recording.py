@@ -13,6 +13,8 @@ import msgspec
 import pytest
 from replay_bench import stop, transfer
 
+from levelip.cli.sources import recorded
+from levelip.debug.tap import Notice
 from levelip.tracing.recordedcalls import CODES, DamagedFrame, Received, decode_frame
 from levelip.tracing.recording import CALLS, END, HEAD, SNAPSHOT, Recording, RecordingError, file_start, make_block
 from simulation.replay.__main__ import main
@@ -164,6 +166,26 @@ def test_anything_at_all(path: Path, tmp_path: Path, seed: int) -> None:
     except RecordingError as error:
         assert str(error)
     assert main([str(target), "--goto", "event retransmit", "--what-if", "drop for 1s"]) in (0, 1, 2)
+
+
+@pytest.mark.parametrize("rows", [5, [5], [{}], [{"id": "x"}], "drop an address", "cut an address"])
+def test_connections_of_a_snapshot_that_are_none(path: Path, tmp_path: Path, rows: Any) -> None:
+    """`lvlip why --from` and the others tell how far it can be read."""
+
+    def change(kind: int, body: bytes) -> bytes:
+        if kind != SNAPSHOT:
+            return body
+        snapshot = decode(body)
+        if isinstance(rows, str):
+            row = {"id": 1, "local": b"\x0a", "local_port": 1, "remote_port": 2, "rx": {"rcv_nxt": 1, "irs": 1},
+                   "tx": {"iss": 1}}  # fmt: skip
+            snapshot["state"]["connections"] = [{**row, "remote": b"\x0a"} if rows.startswith("cut") else row]
+        else:
+            snapshot["state"]["connections"] = rows
+        return encode(snapshot)
+
+    found = list(recorded(rewritten(path, tmp_path / "x.rec", change)))
+    assert isinstance(found[0], Notice) and found[0].text.startswith("tcp: no further: ")
 
 
 def test_the_rewriting_is_faithful(path: Path, tmp_path: Path) -> None:

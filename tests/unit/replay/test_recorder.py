@@ -228,6 +228,30 @@ def test_a_slow_disk(tmp_path: Path) -> None:
     assert not sink.busy
 
 
+def test_a_file_behind_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that ends while a dump is still being written: at the process's end both are whole."""
+    core, _, _ = transfer(tmp_path / "file.rec", size=30_000, flight=1 << 20)
+    go = threading.Event()
+    write = FileSink._write
+
+    def slow(sink: FileSink, block: bytes) -> None:
+        if sink.path.name == "dump.rec":
+            go.wait(10)
+        write(sink, block)
+
+    monkeypatch.setattr(FileSink, "_write", slow)
+    core.control(0, "record.dump", {"file": str(tmp_path / "dump.rec")}, 0)
+    core.control(0, "record.stop", {}, 0)
+    ending = threading.Thread(target=core.close)
+    ending.start()
+    go.set()
+    ending.join(10)
+    for name in ("dump.rec", "file.rec"):
+        found = Recording(tmp_path / name)
+        assert not found.torn and found.end is not None
+        found.close()
+
+
 def test_a_crash(tmp_path: Path) -> None:
     """The last call and the traceback are in the file; the newest few of a process are kept."""
     core = Toy()
