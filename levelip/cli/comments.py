@@ -42,6 +42,8 @@ HOLD_NS = 200_000_000
 """How long a packet waits for events about it: they are published within the round that handled it."""
 _REMEMBERED = 50_000
 """Frame ids whose causes are known, oldest forgotten first."""
+_AWAITED = 2_000
+"""Frames that are to come, as they are delayed, at most."""
 _DEPTH = 8
 """How far an event's frame is followed back to a captured packet: four seams, and loops of the stack in itself."""
 
@@ -73,7 +75,8 @@ def _when(held: _Held) -> int:
 
 class Commenter:
     """Takes records, writes packets. An event is noted on the captured packet that it names; if that one was not
-    captured, on the one from which it came; one without a packet (a timer's) on the next packet captured after it.
+    captured, on the one from which it came; one without a packet (a timer's) on the next packet captured after it. What
+    lvlip fault does to a packet is told of before that passes: it waits for it.
 
     `packets` and `events` count what was written, `homeless` events for which there was no packet at all; `full` after
     `count` packets. With `filtered`, events that lead to no captured packet are left out: they are about others.
@@ -100,6 +103,7 @@ class Commenter:
         self._by_id: dict[int, _Held] = {}
         self._causes: dict[int, list[int]] = {}
         self._loose: list[str] = []
+        self._awaited: dict[int, list[tuple[int, str]]] = {}  # frame → (time, comment) for when it comes
         self._taken = 0
         self.packets = 0
         self.events = 0
@@ -134,6 +138,7 @@ class Commenter:
 
     def finish(self) -> None:
         """Write all the rest."""
+        self._give_up(0)
         if self._loose and self._held:
             self._held[-1].comments += self._loose
             self.events += len(self._loose)
@@ -163,6 +168,9 @@ class Commenter:
             held.comments += self._loose
             self.events += len(self._loose)
             self._loose = []
+        if awaited := self._awaited.pop(record[ID], None):
+            held.comments += [text for _, text in awaited]
+            self.events += len(awaited)
         if self._held and held.mono < self._held[-1].mono:  # came late, from a process that was slow to tell
             bisect.insort(self._held, held, key=_when)
         else:
@@ -183,8 +191,22 @@ class Commenter:
         if held is not None:
             held.comments.append(text)
             self.events += 1
+        elif event.kind == "fault" and event.frame:
+            self._awaited.setdefault(event.frame, []).append((record[EVENT_MONO], text))
+            self._give_up(_AWAITED)
         elif not self._filtered:
-            self._loose.append(f"{self._clock.text(record[EVENT_MONO])} {text}")
+            self._loosen(record[EVENT_MONO], text)
+
+    def _give_up(self, most: int) -> None:
+        """Of frames that are waited for, the oldest: they pass where nothing is captured."""
+        for frame in list(self._awaited)[: max(0, len(self._awaited) - most)]:
+            for mono, text in self._awaited.pop(frame):
+                if not self._filtered:
+                    self._loosen(mono, text)
+
+    def _loosen(self, mono: int, text: str) -> None:
+        """For the next packet, with its time."""
+        self._loose.append(f"{self._clock.text(mono)} {text}")
 
     def _packet_of(self, frame: int) -> _Held | None:
         wave = [frame]

@@ -14,7 +14,9 @@ from levelip.debug.findings import Finding
 from levelip.debug.journeys import Journey, journey_lines, journeys
 from levelip.debug.tap import KIND, Record, event_of
 from levelip.debug.why import Story, connection_story, packet_story, story_lines
+from levelip.tracing.capturefile import CaptureFile
 from levelip.tracing.events import Event
+from levelip.tracing.flowfile import tcp_of
 from levelip.tracing.formatting import sentence
 from tests.netsim.whole import B, Cable, WholeHost, network
 from tests.unit.debug.planted import PORT, SECOND, addon_file
@@ -178,6 +180,28 @@ def test_comments_in_a_capture(faulty: Faulty) -> None:
     assert stream.getvalue().count(b"drop, lost on purpose (lvlip fault) at link") == len(lost)
     by_id = {record[7]: record for record in records if record[KIND] == "f"}
     assert all(event.frame in by_id for event in lost)
+
+
+def test_a_delayed_packet_has_its_own_comment(faulty: Faulty) -> None:
+    """It is told of when it is kept back, before it passes: the comment waits for it."""
+    faulty.a.fault("link", "down", delay_ns=400_000_000)
+    faulty.transfer(data=b"hello")
+    stream = io.BytesIO()
+    commenter = Commenter(stream, ["link"], ethernet=True)
+    records: list[Record] = [r for r in faulty.a.records if r[KIND] == "e" or r[3] == "link"]
+    commenter.take([r for r in records if r[KIND] == "f" or r[4][1] == "fault"], captured=True)
+    commenter.finish()
+    stream.seek(0)
+    noted = 0
+    for packet in CaptureFile(stream):
+        found = tcp_of(packet.linktype, packet.data, packet.length)
+        for comment in packet.comments:
+            if not comment.startswith("link: "):  # with a time: its packet has not passed by the end
+                continue
+            seq = f"seq {int.from_bytes(found[2][4:8], 'big')}," if found is not None else ""
+            assert seq in comment and bool(seq) == ("seq" in comment)  # ARP has none
+            noted += bool(seq)
+    assert noted >= 3
 
 
 def test_nothing_is_made_while_nobody_listens(faulty: Faulty) -> None:
