@@ -27,6 +27,9 @@ OWN_FAULT = "lvlip fault is set"
 """How a source's notice begins that packets may have met a fault of ours, of which its records tell nothing."""
 
 
+_NOTICES = 3
+
+
 class Unknown(ValueError):
     """What was asked about does not occur in the records; the text says what does."""
 
@@ -110,10 +113,11 @@ def matches(name: str, subject: str) -> bool:
 
 def _unknown(collection: Collection, subject: str) -> str:
     names = list(collection.conversations)
+    told = "".join(f"\n  {notice.text}" for notice in collection.notices[:_NOTICES])  # as that a recording is torn
     if not names:
-        return f"nothing of {subject} was recorded: there were no connections in {len(collection.facts)} frames"
+        return f"nothing of {subject} was recorded: there were no connections in {len(collection.facts)} frames{told}"
     near = difflib.get_close_matches(subject, names, n=3, cutoff=0.3) or names[:3]
-    return f"nothing of {subject} was recorded; there are {len(names)} connections, such as {', '.join(near)}"
+    return f"nothing of {subject} was recorded; there are {len(names)} connections, such as {', '.join(near)}{told}"
 
 
 # a connection

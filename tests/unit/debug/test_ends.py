@@ -18,7 +18,7 @@ from levelip.debug.recorded import open_all, records
 from levelip.debug.streams import known
 from levelip.debug.tap import KIND, Notice, Record
 from levelip.debug.traces import read_trace
-from levelip.debug.why import why
+from levelip.debug.why import Unknown, why
 from levelip.tracing.recording import RecordingError
 from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN, pack_tcp
 from tests.unit.debug.test_journeys import write
@@ -229,6 +229,8 @@ def test_what_is_no_recording_and_what_is_torn(tmp_path: Path) -> None:
     found = list(recorded(path))
     assert len(found) >= whole
     assert any(isinstance(one, Notice) and "torn" in one.text for one in found)
+    with pytest.raises(Unknown, match=r"(?s)there were no connections in 0 frames.*tcp: torn: torn at byte"):
+        why(Collection(one for one in found if isinstance(one, Notice)), "80")
     (tmp_path / "two.rec").write_bytes(path.read_bytes())
     with pytest.raises(RecordingError, match="two recordings of one process"):
         open_all(sorted(tmp_path.glob("*.rec")))
