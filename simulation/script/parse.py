@@ -206,7 +206,7 @@ class _Reader(PacketReader):
             assert isinstance(token, Token)
             match token.type:
                 case "INT" | "HEX":
-                    items.append(Integer(int(str(token), 0)))
+                    items.append(_integer(token))
                 case "ELLIPSIS":
                     items.append(Anything())
                 case _:
@@ -217,14 +217,14 @@ class _Reader(PacketReader):
         children = [child for child in tree.children if child is not None]
         match tree.data:
             case "integer":
-                return Integer(int(str(children[0]), 0))
+                return _integer(children[0])
             case "word":
                 return Word(str(children[0]))
             case "anything":
                 return Anything()
             case "string":
                 strings = [child for child in children if child.type == "STRING"]
-                data = b"".join(_unquoted(str(child)) for child in strings)
+                data = b"".join(_unquoted(child) for child in strings)
                 return Text(data, open=len(strings) < len(children))
             case "array":
                 return Array(tuple(self.expression(child) for child in children))
@@ -249,6 +249,16 @@ class _Reader(PacketReader):
         return Code(str(token)[2:-2], token.line or 0)
 
 
-def _unquoted(text: str) -> bytes:
+def _integer(token: Token) -> Integer:
+    """Decimal, as packetdrill reads it, also with zeros before it; or hexadecimal."""
+    text = str(token)
+    return Integer(int(text, 16 if token.type == "HEX" else 10))
+
+
+def _unquoted(token: Token) -> bytes:
     """The bytes of a string with C's escapes."""
-    return text[1:-1].encode("latin-1", "replace").decode("unicode_escape").encode("latin-1", "replace")
+    text = str(token)[1:-1].encode("latin-1", "replace")
+    try:
+        return text.decode("unicode_escape").encode("latin-1", "replace")
+    except UnicodeDecodeError as error:
+        raise ScriptError(f"this string cannot be read: {error.reason}", token.line or 1, token.column or 1) from None

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from levelip.addressing import BadSetting
 from levelip.frames.core import ControlError
 from levelip.frames.packet import Packet
 from levelip.tracing.dissect import Dissector
@@ -116,6 +117,8 @@ def run(
         runner.run()
     except ScriptError as error:
         result.error = error
+    except BadSetting as error:  # of addresses, which are looked at together
+        result.error = ScriptError(str(error), 1, 1)
     except NeverAtRest as endless:  # before the first event; later ones have their line (Runner.run)
         result.error = ScriptError(NO_END.format(endless), 1, 1)
     except Failure as failure:
@@ -150,7 +153,7 @@ def check(event: Event) -> None:
     """Refuse what cannot be carried out before anything runs."""
     action = event.action
     if isinstance(action, UdpPacket):
-        raise ScriptError("the stack has no UDP yet", event.line, event.column)
+        raise ScriptError("scripts have no UDP", event.line, event.column)
     if isinstance(action, SystemCall) and action.name not in Calls.names():
         known = ", ".join(Calls.names())
         raise ScriptError(f"there is no system call {action.name!r}; there are {known}", event.line, event.column)

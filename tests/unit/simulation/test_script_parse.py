@@ -144,6 +144,20 @@ def test_structures_and_strings() -> None:
     assert isinstance(call.arguments[0], Array)
 
 
+def test_numbers_with_zeros_before_them_are_decimal() -> None:
+    """As packetdrill's scanner has them, in arguments and results."""
+    call = only("0 write(03, ..., 010) = 010")
+    assert isinstance(call, SystemCall)
+    assert (call.arguments[0], call.arguments[2], call.result) == (Integer(3), Integer(10), Integer(10))
+    assert only("0 socket(0x1F, -7) = 0xa") == SystemCall("socket", (Integer(31), Integer(-7)), Integer(10), "", None)
+
+
+def test_a_string_that_is_none_is_an_error_of_the_script() -> None:
+    """An escape of C that does not end."""
+    with pytest.raises(ScriptError, match="this string cannot be read"):
+        parse('0 write(3, "\\x", 1) = 1')
+
+
 def test_options_commands_code_and_comments() -> None:
     """What stands around the events, and the clauses that a script names."""
     script = parse(

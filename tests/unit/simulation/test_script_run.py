@@ -392,3 +392,13 @@ def test_packets_that_come_together_are_answered_once() -> None:
     two = "   +0 < {}P. 1:1001(1000) ack 1 win 65535\n   +0 < P. 1001:2001(1000) ack 1 win 65535\n"
     passes(ESTABLISHED + two.format("[batch] ") + "   +0 > . 1:1(0) ack 2001")
     assert "ack" in fails(ESTABLISHED + two.format("") + "   +0 > . 1:1(0) ack 2001")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("ip.multicast_groups=239.1.2", "ip.multicast_groups"), ("ip.routes=nowhere", "ip.routes")],
+)
+def test_addresses_that_are_none_are_an_error_of_the_script(option: str, said: str) -> None:
+    """What only the whole configuration shows to be wrong, too."""
+    result = run(parse(f"--set={option}\n0 < S 0:0(0) win 1000\n", "x.pkt"))
+    assert result.status == 2 and said in str(result.error)
