@@ -409,7 +409,7 @@ class Debugger:
         at, about_events = _check_breakpoint(expression, on, at, after)
         self._clock()
         with self._breakpoint_file() as path:
-            known = read_breakpoints(path)
+            known = _read(path)
             number = max((one.number for one in known), default=0) + 1
             made = Breakpoint(number, expression.strip(), about_events, self._me, at, on, once, after)
             write_breakpoints(path, [*known, made])
@@ -428,7 +428,7 @@ class Debugger:
             for number, (one, other) in state["breakpoints"].items():
                 met[int(number)] = met.get(int(number), 0) + one
                 stops[int(number)] = stops.get(int(number), 0) + other
-        known = read_breakpoints(self._path())
+        known = _read(self._path())
         return [(one, met.get(one.number, 0), stops.get(one.number, 0)) for one in known]
 
     def remove_breakpoint(self, number: int) -> None:
@@ -441,7 +441,7 @@ class Debugger:
 
     def _change_breakpoint(self, number: int, change: Any) -> None:
         with self._breakpoint_file() as path:
-            known = read_breakpoints(path)
+            known = _read(path)
             if number not in [one.number for one in known]:
                 there = ", ".join(str(one.number) for one in known) or "none"
                 raise DebugError(f"there is no breakpoint {number} (there are: {there})")
@@ -451,13 +451,13 @@ class Debugger:
 
     def _remove_spent(self) -> None:
         """Forget those that were to stop once and did."""
-        if not any(one.once for one in read_breakpoints(self._path())):
+        if not any(one.once for one in _read(self._path())):
             return
         spent: set[int] = set()
         for state in self._ask_all("debug.state").values():
             spent |= {int(number) for number, (_, stops) in state["breakpoints"].items() if stops}
         with self._breakpoint_file() as path:
-            known = read_breakpoints(path)
+            known = _read(path)
             write_breakpoints(path, [one for one in known if not (one.once and one.number in spent)])
         self._tell_breakpoints()
 
@@ -478,6 +478,14 @@ class Debugger:
             yield self._path()
         finally:
             os.close(lock)
+
+
+def _read(path: Path) -> list[Breakpoint]:
+    """The breakpoints in the stack's file."""
+    try:
+        return read_breakpoints(path)
+    except ValueError as error:
+        raise DebugError(f"{error}; remove that file, and set them again") from None
 
 
 def _check_breakpoint(expression: str, on: str, at: str, after: int) -> tuple[str, bool]:

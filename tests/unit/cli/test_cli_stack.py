@@ -250,6 +250,19 @@ def test_a_hold_says_who_on_another_host_goes_on(layer: Callable[..., FakeLayer]
     assert json.loads(lvlip("status", "--json").stdout)["hold"]["elsewhere"] == ["ip"]
 
 
+def test_a_file_of_breakpoints_that_is_none_is_told(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
+) -> None:
+    """By the tools too, with what to do."""
+    layer("tcp", **{"debug.state": {"standing": False, "queues": [], "breakpoints": {}, "next_deadline": None}})
+    (run.path / "breakpoints.json").write_text("[{]")
+    for words in (("break", "list"), ("break", "add", "tcp"), ("break", "remove", "1")):
+        result = lvlip(*words)
+        assert result.exit_code == 1, result.output
+        assert "does not hold breakpoints" in str(result.exception or result.stderr) + result.stderr
+        assert "remove that file" in str(result.exception or result.stderr) + result.stderr
+
+
 def test_list_shows_the_stacks_below_a_directory(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
 ) -> None:
