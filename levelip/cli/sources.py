@@ -19,6 +19,7 @@ import msgspec
 
 from levelip.cli.common import Failure, Stack
 from levelip.debug.facts import fact
+from levelip.debug.flight import write_flight
 from levelip.debug.recorded import files_of, means_recordings, open_all
 from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
@@ -144,18 +145,8 @@ def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[E
 
 def flight(stack: Stack) -> Iterator[Record | Notice]:
     """What the flight recorders of a running stack hold, written out for this and removed again."""
-    from levelip.cli.record import written
-
     with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
-        running = stack.need_running()
-        held = [name for name in running if stack.ask(name, "record.status")["flight"]["on"]]
-        if not held:
-            raise Failure("the flight recorders are off: set stack.flight_recorder_mib, or use lvlip record start")
-        for name in held:
-            stack.ask(name, "record.dump", file=str(Path(directory) / f"{name}.rec"), overwrite=False)
-        for name in held:
-            if error := written(stack, name)["error"]:
-                raise Failure(f"{name}: {error}")
+        write_flight(stack.ask, stack.need_running(), Path(directory))
         try:
             yield from recorded(Path(directory))
         except RecordingError as error:
