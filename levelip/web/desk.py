@@ -31,9 +31,7 @@ class Desk:
         self.live = live
         self.may_load = may_load
         self.sources: dict[str, Source] = {live.name: live}
-        self.reasons = {
-            reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()
-        }
+        self.reasons = {reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()}
         self._opened = 0
         self._flight: Replay | None = None
         self._flight_turn = asyncio.Lock()

@@ -45,9 +45,7 @@ class Looking:
         """Of the calls in the list, with or without those of which nothing came, those from position `at` on."""
         source = self._recorded(request)
         at = max(0, int(request["at"]))
-        answer: dict[str, Any] = await _asked(
-            source, "steps", at=at, count=int(request["count"]), **_which(request)
-        )
+        answer: dict[str, Any] = await _asked(source, "steps", at=at, count=int(request["count"]), **_which(request))
         for row in answer["rows"]:
             row["t"] = _seconds(source, row["ns"])
         return {**answer, "at": at}

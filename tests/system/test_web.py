@@ -336,12 +336,16 @@ def other_state(view: View, seen: set[int]) -> Any:
     return state if state and state["at"] not in seen else None
 
 
-STATE_AT = "() => { const {data} = app.page.panel; return data && data.here === app.page.panel.here ? data : null; }"
+STATE_AT = """() => {
+  const { panel } = app.page, { data } = panel;
+  return data && data.here === panel.here && data.conn === panel.conn ? data : null;
+}"""
 
 
 def test_what_just_happened_is_run_again(view: View) -> None:
     """The flight recorders are opened as a recording: calls with decisions and their rules, the state at any instant
     while scrubbing, what changed between two, and whether all of it is the same again."""
+    name = lossy(view)
     view.key("6")
     until(lambda: view.page.locator("#flight").is_enabled(), "what can be run again")
     view.page.click("#flight")
@@ -351,7 +355,9 @@ def test_what_just_happened_is_run_again(view: View) -> None:
     until(lambda: "retransmit" in view.text("#replay-came"), "the call at which it happened")
     assert "RFC" in view.text("#replay-came")
     state = until(lambda: view.page.evaluate(STATE_AT), "the state behind it")
-    assert state["sockets"] and state["changes"]
+    assert state["conn"] == name
+    assert state["sockets"] and "tx.retransmits" in [name for name, _, _ in state["changes"]]
+    picture(view.page, "web-replay")
     again = state["at"]
     view.key("m")
     way = [again]
@@ -362,7 +368,6 @@ def test_what_just_happened_is_run_again(view: View) -> None:
     assert again < way[1] < way[2] == way[4] and way[3] == way[1]
     assert state["since"] == again and state["since_t"] <= state["t"]
     assert view.text("#replay-since").startswith(f"from #{again}")
-    picture(view.page, "web-replay")
     box = view.page.locator("#scrub").bounding_box()
     assert box is not None
     seen = {state["at"]}
@@ -448,6 +453,7 @@ def test_udp_sockets_are_listed(view: View) -> None:
         sender.sendto(b"x", (view.stack.address, 5353))
         done.result(20)
     view.filter("")
+    view.page.evaluate("() => { app.connectionSearch = ''; }")
 
 
 def test_open_a_capture_and_scrub(view: View) -> None:

@@ -6,7 +6,8 @@ import { VirtualList } from "./list.js";
 import { frameLink, withLinks } from "./why.js";
 
 const STATE_WAIT_MS = 60;
-const GROUPS_OPEN = new Set(["", "tx", "rx", "rto", "congestion", "recovery", "timers"]);
+const FIRST = ["tx", "rx", "rto", "congestion", "recovery", "timers"]; // of a connection; the others behind them, as they come
+const GROUPS_OPEN = new Set(["", ...FIRST]);
 
 export class ReplayPage {
   constructor(app, main, rest) {
@@ -44,6 +45,7 @@ export class ReplayPanel {
     this.app = app;
     this.layers = app.about().layers;
     this.conn = (options.conn ?? "").split("#")[0];
+    this.picked = Boolean(this.conn); // else it is the one about which something was decided last
     this.marked = null; // the call behind which the other instant lies, or null: before this call
     this.here = null;
     const names = this.layers.map((one) => one.layer);
@@ -67,7 +69,7 @@ export class ReplayPanel {
     this.markButton = el("button", { class: "small", id: "replay-mark", title: "What changed is counted from here on (m)", onclick: () => this.mark() }, "Mark");
     this.since = el("span", { class: "quiet", id: "replay-since" });
     this.changes = el("tbody", { id: "replay-changes" });
-    this.whose = el("select", { id: "replay-conn", title: "Whose state", onchange: () => { this.conn = this.whose.value; this.refresh(); } });
+    this.whose = el("select", { id: "replay-conn", title: "Whose state", onchange: () => { this.conn = this.whose.value; this.picked = true; this.refresh(); } });
     this.search_ = el("input", { type: "search", id: "replay-search", placeholder: "part of a name", spellcheck: "false", "aria-label": "Part of a name", oninput: () => this.drawState() });
     this.figures = el("p", { class: "mono", id: "replay-figures" });
     this.state = el("div", { id: "replay-state", class: "state-tree" });
@@ -183,6 +185,8 @@ export class ReplayPanel {
   chosen(row) {
     this.row = row;
     this.here = row.call + 1;
+    const about = row.events.find((one) => one.conn)?.conn;
+    if (about && !this.picked && this.layer === "tcp") this.conn = about;
     if (!this.quiet) this.app.timeline.mark(row.t);
     this.quiet = false;
     this.position();
@@ -238,7 +242,7 @@ export class ReplayPanel {
       if (this.ended) return;
       if (layer !== this.layer || here !== this.here || conn !== this.conn || marked !== this.marked) { this.refresh(); return; }
       this.old(!state);
-      if (state) { this.data = { ...state, layer, here }; this.drawChanges(); this.drawWhose(); this.drawState(); }
+      if (state) { this.data = { ...state, layer, here, conn }; this.drawChanges(); this.drawWhose(); this.drawState(); }
     }, STATE_WAIT_MS);
   }
 
@@ -265,7 +269,7 @@ export class ReplayPanel {
       this.whose.dataset.shown = shown;
       this.whose.replaceChildren(el("option", { value: "" }, "all of the layer"), ...names.map((name) => el("option", { value: name }, name.replace(">", " ↔ "))));
     }
-    if (!this.conn && this.first === undefined && names.length) { this.first = true; [this.conn] = names; this.refresh(); }
+    if (!this.conn && !this.picked && names.length) { [this.conn] = names; this.refresh(); }
     this.whose.value = this.conn;
     const socket = sockets.find((one, i) => names[i] === this.conn);
     say(this.figures, socket ? figures(socket) : this.layer === "tcp" && this.conn ? "not there at this instant" : "");
@@ -284,8 +288,10 @@ export class ReplayPanel {
       groups.get(group).push(row);
     }
     this.open ??= new Set(GROUPS_OPEN);
+    const rank = ([group]) => (FIRST.indexOf(group) + 1 || FIRST.length + 1);
+    const ordered = [...groups].sort((a, b) => rank(a) - rank(b));
     let left = 1500;
-    this.state.replaceChildren(...[...groups].map(([group, those]) => {
+    this.state.replaceChildren(...ordered.map(([group, those]) => {
       const shown = those.slice(0, Math.max(0, left));
       left -= shown.length;
       const lines = shown.map(([name, value]) => el("div", { class: changed.has(name) ? "line changed" : "line", title: changed.has(name) ? `was ${changed.get(name)}` : name }, el("span", { class: "label" }, name), el("span", { class: "value" }, value)));

@@ -51,7 +51,7 @@ class Page:
         """The answer to a text."""
         before = len(self.socket.gone)
         await self.socket.coming.put(text)
-        for _ in range(4000):
+        for _ in range(12_000):
             for message in self.socket.gone[before:]:
                 if "push" not in message:
                     return message
