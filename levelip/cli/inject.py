@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -51,6 +50,7 @@ def command(
     lvlip inject link-ip:up --file weird.pcapng --packet 3
     """  # fmt: skip
     from levelip.cli.debugtext import debugging
+    from levelip.debug.injecting import inject
 
     if [bool(line), bool(words), bool(path)].count(True) != 1:
         raise click.UsageError("say what to inject: a LINE, fields (--set) or a file (--file)")
@@ -68,30 +68,3 @@ def command(
             click.echo(one["text"])
     if not done:
         raise Failure("there was nothing to inject")
-
-
-def inject(
-    debugger: Any, where: str, *, line: str | None = None, words: tuple[str, ...] = (), path: Path | None = None,
-    numbers: tuple[int, ...] = (), connection: str = "", absolute: bool = False, keep_checksums: bool = False,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Make the packets and put them in; what became of each: {"seam", "way", "id", "held", "text"}."""
-    from levelip.debug.injecting import make_target
-    from levelip.frames.packet import format_frame_id
-    from levelip.tracing.build import build_capture, build_fields, build_line
-    from levelip.tracing.edit import parse_changes
-
-    target = make_target(debugger, where, connection, absolute=absolute)
-    if line:
-        frames = [build_line(line, target)]
-    elif words:
-        frames = [build_fields(parse_changes(words), target, checksums="keep" if keep_checksums else "mend")]
-    else:
-        assert path is not None
-        frames = list(build_capture(path, target, numbers=numbers or None))
-    done = []
-    for frame in frames:
-        held = debugger.inject(frame, target.seam, target.direction)
-        number = format_frame_id(frame.id)
-        text = f"{number} at {target.seam}:{target.direction}" + (f", held as {held}" if held else ", passed on")
-        done.append({"seam": target.seam, "way": target.direction, "id": frame.id, "held": held, "text": text})
-    return done

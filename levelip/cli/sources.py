@@ -20,6 +20,7 @@ import msgspec
 
 from levelip.cli.common import Failure, Stack
 from levelip.debug.facts import TALK, fact
+from levelip.debug.flight import write_flight
 from levelip.debug.recorded import files_of, means_recordings, open_all
 from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
@@ -157,18 +158,8 @@ def flight(stack: Stack) -> Iterator[Record | Notice]:
 @contextlib.contextmanager
 def flight_directory(stack: Stack) -> Iterator[Path]:
     """What the flight recorders of a running stack hold, written out and removed again."""
-    from levelip.cli.record import written
-
     with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
-        running = stack.need_running()
-        held = [name for name in running if stack.ask(name, "record.status")["flight"]["on"]]
-        if not held:
-            raise Failure("the flight recorders are off: set stack.flight_recorder_mib, or use lvlip record start")
-        for name in held:
-            stack.ask(name, "record.dump", file=str(Path(directory) / f"{name}.rec"), overwrite=False)
-        for name in held:
-            if error := written(stack, name)["error"]:
-                raise Failure(f"{name}: {error}")
+        write_flight(stack.ask, stack.need_running(), Path(directory))
         yield Path(directory)
 
 

@@ -34,7 +34,7 @@ PORT = 8420
 def command(
     stack: Stack, files: tuple[str, ...], port: int, bind: str, names: tuple[str, ...], keep: int
 ) -> None:
-    """Show the stack in a browser: processes, connections, packets, graphs; act on it; open captures.
+    """Show the stack in a browser: processes, connections, packets, graphs; act on it; open captures, run recordings.
 
     Prints a URL with a token and serves until Ctrl-C. The stack may start later, or not at all where only a FILE is to
     be looked at: a capture (pcapng, pcap), or a recording (of lvlip record; a directory of them, too).
@@ -51,7 +51,7 @@ def command(
         raise Failure(f"{bind} port {port}: {error.strerror}{hint}") from None
     port = listening.getsockname()[1]
     access = Access(port, bind=bind, names=names)
-    desk = Desk(Live(stack.run, keep=keep))
+    desk = Desk(Live(stack.run, keep=keep), may_load=is_loopback(bind) and not names)
     shown = "127.0.0.1" if bind in ("0.0.0.0", "::") else f"[{bind}]" if ":" in bind else bind
     url = f"http://{shown}:{port}/?token={access.token}"
     if not is_loopback(bind):

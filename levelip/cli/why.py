@@ -38,6 +38,7 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
     """
     from levelip.debug.collection import Collection
     from levelip.debug.why import Unknown, story_lines, why
+    from levelip.debug.whydata import story_data
 
     if after and (file is not None or seconds is not None or follow):
         raise click.UsageError("--flight looks back: it goes without --from, --seconds and --follow")
@@ -58,7 +59,7 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
     for number, story in enumerate(stories):
         wrong = wrong or bool(story.findings)
         if stack.json:
-            stack.emit(_story_data(story))
+            stack.emit(story_data(story))
             continue
         if number:
             click.echo("")
@@ -70,6 +71,7 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
 
 def _tell_new(stack: Stack, collection: Any, subject: str, told: set[tuple[str, str, int]]) -> None:
     from levelip.debug.why import Unknown, why
+    from levelip.debug.whydata import finding_data
 
     try:
         stories = why(collection, subject)
@@ -82,31 +84,7 @@ def _tell_new(stack: Stack, collection: Any, subject: str, told: set[tuple[str, 
                 continue
             told.add(key)
             if stack.json:
-                stack.emit({"subject": story.subject, **_finding_data(finding)})
+                stack.emit({"subject": story.subject, **finding_data(finding)})
             else:
                 where = f", first wrong packet {finding.packet.name}" if finding.packet is not None else ""
                 click.echo(f"{story.subject}: {finding.kind.title}: {finding.says}{where}")
-
-
-def _story_data(story: Any) -> dict[str, Any]:
-    return {
-        "subject": story.subject,
-        "story": story.sentences,
-        "findings": [_finding_data(one) for one in story.findings],
-        "consequences": [_finding_data(one) for one in story.consequences],
-    }
-
-
-def _finding_data(finding: Any) -> dict[str, Any]:
-    fact = finding.packet
-    return {
-        "finding": finding.name,
-        "title": finding.kind.title,
-        "says": finding.says,
-        "certain": finding.certain,
-        "first_wrong": {"frame": fact.name, "seam": fact.seam, "text": fact.text()} if fact is not None else None,
-        "mono_ns": finding.at,
-        "because": finding.because,
-        "rule": finding.rule,
-        "advice": finding.advice,
-    }

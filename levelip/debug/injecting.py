@@ -1,19 +1,55 @@
-"""What stands around a packet that is put into a running stack: MAC addresses, sequence numbers, the interface."""
+"""Packets that nobody sent, put into a running stack; what stands around them: MAC addresses, sequence numbers."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from levelip.debug.debugger import Debugger
 from levelip.debug.model import DebugError
 from levelip.debug.points import seam_and_way
-from levelip.frames.packet import FrameIds, Process
+from levelip.frames.packet import FrameIds, Process, format_frame_id
 from levelip.ipc.control import ControlError
-from levelip.tracing.build import Connection, Target, parse_connection
+from levelip.tracing.build import (
+    Connection,
+    Target,
+    build_capture,
+    build_fields,
+    build_line,
+    parse_connection,
+)
+from levelip.tracing.edit import parse_changes
 from levelip.wire.addr import MAC_BROADCAST, format_address, parse_mac
 
 IFACE = 1
 """The one interface that link has (layers/link/config.py)."""
+
+
+def inject(
+    debugger: Debugger, where: str, *, line: str | None = None, words: Sequence[str] = (), path: Path | None = None,
+    numbers: Sequence[int] = (), connection: str = "", absolute: bool = False, keep_checksums: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make packets of a packetdrill line, of fields (FIELD=VALUE), or of a capture, and put them in at "SEAM:WAY"; what
+    became of each: {"seam", "way", "id", "held", "text"}. ControlError, BuildError, EditError, ScriptError,
+    CaptureError.
+    """
+    target = make_target(debugger, where, connection, absolute=absolute)
+    if line:
+        frames = [build_line(line, target)]
+    elif words:
+        frames = [build_fields(parse_changes(words), target, checksums="keep" if keep_checksums else "mend")]
+    else:
+        assert path is not None
+        frames = list(build_capture(path, target, numbers=tuple(numbers) or None))
+    done = []
+    for frame in frames:
+        held = debugger.inject(frame, target.seam, target.direction)
+        number = format_frame_id(frame.id)
+        text = f"{number} at {target.seam}:{target.direction}" + (f", held as {held}" if held else ", passed on")
+        done.append({"seam": target.seam, "way": target.direction, "id": frame.id, "held": held, "text": text})
+    return done
 
 
 def make_target(debugger: Debugger, where: str, connection: str = "", *, absolute: bool = False) -> Target:

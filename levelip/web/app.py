@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from levelip.debug.tap import PROCESSES
 from levelip.tracing.recording import RecordingError
 from levelip.web.capture import MAX_BYTES
 from levelip.web.desk import Desk
@@ -27,6 +29,16 @@ def static_directory() -> Path:
     return Path(str(resources.files("levelip.web") / "static"))
 
 
+def _parts(content: bytes, sizes: list[str]) -> list[bytes]:
+    """The files that one body is. ValueError where the sizes are not its."""
+    if not sizes:
+        return [content]
+    ends = list(itertools.accumulate(int(size) for size in sizes))
+    if len(ends) > len(PROCESSES) or min(ends) < 0 or ends != sorted(ends) or ends[-1] != len(content):
+        raise ValueError("the sizes of the files are not right")
+    return [content[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+
+
 def make_app(desk: Desk, access: Access) -> Starlette:
     """The application; starts and stops the live source with the server."""
     static = static_directory()
@@ -35,15 +47,17 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         return FileResponse(static / "index.html", media_type="text/html; charset=utf-8")
 
     async def opened(request: Request) -> Response:
-        """A capture or recording in the body, its name in the query; what can be shown of it, or an error in words."""
-        title = request.query_params.get("name", "capture")[:100]
+        """A capture or recording in the body, its name in the query; what can be shown of it, or an error in words.
+        Of several recordings of one stack the bodies follow each other, and the query has the `size` of each."""
+        query = request.query_params
+        title = query.get("name", "capture")[:100]
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MAX_BYTES:
                 return JSONResponse({"error": f"{title}: larger than {MAX_BYTES >> 20} MiB"}, status_code=413)
         try:
-            source = await desk.open(title, bytes(content))
+            source = await desk.open(title, _parts(bytes(content), query.getlist("size")))
         except (ValueError, RecordingError) as error:  # CaptureError is a ValueError
             return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
         return JSONResponse({"source": source.about()})
@@ -57,6 +71,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         try:
             yield
         finally:
+            await desk.close_all()
             await desk.live.stop()
 
     return Starlette(

@@ -7,10 +7,11 @@ overruled: its hold is told, and nothing is done. One thread uses it (live.py's)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from levelip.debug.debugger import Debugger
+from levelip.debug.injecting import inject
 from levelip.debug.model import Fed, HeldFrame, State
 from levelip.debug.tap import FIELDS, GSO, KIND, LENGTH
 from levelip.frames.core import ControlError
@@ -136,6 +137,16 @@ class Stopping:
 
     def move(self, name: str, place: int) -> dict[str, Any]:
         return {"said": f"{name} is at place {self._debugger.move(name, place) + 1}"}
+
+    def inject(
+        self, where: str, line: str, fields: Sequence[str], conn: str, absolute: bool, keep: bool
+    ) -> dict[str, Any]:
+        """Put a packet in at "SEAM:WAY"; where frames are held there it is one of them."""
+        (done,) = inject(
+            self._debugger, where, line=line or None, words=fields, connection=conn, absolute=absolute,
+            keep_checksums=keep,
+        )  # fmt: skip
+        return {"said": done["text"], "held": done["held"]}
 
     def add_breakpoint(self, expression: str, on: str, at: str, once: bool, after: int) -> dict[str, Any]:
         made = self._debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)

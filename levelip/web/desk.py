@@ -2,58 +2,132 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from levelip.debug.flight import write_flight
 from levelip.debug.recorded import SUFFIX, files_of, is_recording
+from levelip.debug.tap import PROCESSES
+from levelip.frames.core import ControlError
 from levelip.tracing.reasons import all_reasons
 from levelip.web.capture import Capture
 from levelip.web.live import Live
 from levelip.web.recorded import Recorded
+from levelip.web.replay import Replay
 from levelip.web.source import Source
 
 MAX_FILES = 4
 
 
 class Desk:
-    """`sources` by name; the running stack is "live" and always there."""
+    """`sources` by name; the running stack is "live" and always there. `may_load`: whether a page may have code run,
+    which addons are; not where others can reach us."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, *, may_load: bool = True) -> None:
         self.live = live
+        self.may_load = may_load
         self.sources: dict[str, Source] = {live.name: live}
-        self.reasons = {
-            reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()
-        }
+        self.reasons = {reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()}
         self._opened = 0
+        self._flight: Replay | None = None
+        self._flight_turn = asyncio.Lock()
 
-    async def open(self, title: str, content: bytes | Path) -> Source:
-        """Open a capture or a recording: a file's bytes, or a path (of recordings a directory, too). CaptureError,
-        RecordingError or OSError for what cannot be read, ValueError if too many are open."""
+    async def open(self, title: str, content: bytes | Path | Sequence[bytes]) -> Source:
+        """Open a capture or a recording: a file's bytes, or a path (of recordings a directory, too); several files'
+        bytes are the recordings of one stack. CaptureError, RecordingError or OSError for what cannot be read,
+        ValueError if too many are open."""
         if len(self.sources) > MAX_FILES:
             raise ValueError(f"{MAX_FILES} files are open; close one first")
+        if isinstance(content, Path):
+            if content.is_dir() or is_recording(_start(content)):
+                return await self._recorded(title, Replay(files_of(content)))
+            with content.open("rb") as stream:
+                return await self._capture(title, stream)
+        parts = [content] if isinstance(content, bytes) else list(content)
+        if all(is_recording(part[:16]) for part in parts):
+            return await self._recorded(title, _stored(parts))
+        if len(parts) > 1:
+            raise ValueError("of several files together each must be a recording, of one stack (lvlip record)")
+        return await self._capture(title, io.BytesIO(parts[0]))
+
+    def _name(self) -> str:
         self._opened += 1
-        name, keep = f"file{self._opened}", self.live.packets.keep
-        made: Source
-        if isinstance(content, bytes) and is_recording(content[:16]):
-            made = recorded = Recorded(name, title, keep=keep)
-            with tempfile.NamedTemporaryFile(suffix=SUFFIX) as file:  # 0600: recordings hold secrets
-                file.write(content)
-                file.flush()
-                await recorded.read([Path(file.name)])
-        elif isinstance(content, Path) and (content.is_dir() or is_recording(_start(content))):
-            made = recorded = Recorded(name, title, keep=keep)
-            await recorded.read(files_of(content))
-        else:
-            made = capture = Capture(name, title, keep=keep)
-            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as stream:
-                await capture.read(stream)
-        self.sources[name] = made
+        return f"file{self._opened}"
+
+    async def _capture(self, title: str, stream: io.BufferedReader | io.BytesIO) -> Source:
+        made = Capture(self._name(), title, keep=self.live.packets.keep)
+        await made.read(stream)
+        self.sources[made.name] = made
         return made
 
-    def close(self, name: str) -> None:
+    async def _recorded(self, title: str, replay: Replay) -> Source:
+        made = Recorded(self._name(), title, replay, keep=self.live.packets.keep)
+        try:
+            await made.read()
+        except BaseException:
+            await made.close()
+            raise
+        self.sources[made.name] = made
+        return made
+
+    # what just happened
+
+    async def open_flight(self) -> Source:
+        """What the flight recorders of the running stack hold, as a recording. ControlError."""
+        if len(self.sources) > MAX_FILES:
+            raise ControlError(f"{MAX_FILES} files are open; close one first")
+        return await self._recorded(f"until {time.strftime('%H:%M:%S')}", await self._written())
+
+    async def flight(self, *, anew: bool) -> Replay:
+        """The same, kept for questions about it; `anew`: what happened since belongs to it, too."""
+        async with self._flight_turn:
+            if self._flight is None or anew:
+                written = await self._written()
+                if self._flight is not None:
+                    await self._flight.close()
+                self._flight = written
+            return self._flight
+
+    async def _written(self) -> Replay:
+        live = self.live
+        directory = tempfile.TemporaryDirectory(prefix="lvlip-flight-")  # 0700: recordings hold secrets
+        path = Path(directory.name)
+        try:
+            running = [name for name in PROCESSES if live.run.holder(name) is not None]
+            if not running:
+                raise ControlError(f"stack {live.run.name!r} is not running")
+            await asyncio.to_thread(write_flight, live.layers.ask_patiently, running, path)
+        except BaseException:
+            directory.cleanup()
+            raise
+        return Replay(files_of(path), directory)
+
+    async def close(self, name: str) -> None:
         """Forget a file and its rows."""
-        self.sources.pop(name, None)
+        source = self.sources.pop(name, None)
+        if source is not None:
+            await source.close()
+
+    async def close_all(self) -> None:
+        """The server ends."""
+        for name in [name for name in self.sources if name != self.live.name]:
+            await self.close(name)
+        if self._flight is not None:
+            await self._flight.close()
+
+
+def _stored(parts: Sequence[bytes]) -> Replay:
+    """Recordings from a page, where a replay can read them."""
+    directory = tempfile.TemporaryDirectory(prefix="lvlip-web-")
+    for number, part in enumerate(parts):
+        path = Path(directory.name) / f"{number}{SUFFIX}"
+        path.touch(mode=0o600)
+        path.write_bytes(part)
+    return Replay(files_of(Path(directory.name)), directory)
 
 
 def _start(path: Path) -> bytes:

@@ -21,6 +21,8 @@ from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
 TIMEOUT_S = 0.6
+PATIENCE_S = 10.0
+"""An addon's own code, which is run when it comes and goes, has 2 s in each process."""
 FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp"), "ip-udp": ("ip", "udp")}
 """Which processes see a seam: each applies the faults to what it takes in."""
 _SS_SHARE = 0.02
@@ -173,8 +175,24 @@ class Layers:
         self._ask_sockets_at = now + min(10.0, took / _SS_SHARE if took > 0.02 else 0.0)
         self.rows = {connection_name_of(row): row for row in rows}
         before, self._sockets = self._sockets, {}
-        self._last_sockets = [self._socket(row, before, now) for row in rows]
+        self._last_sockets = [self._socket(row, before, now) for row in rows] + self._datagram_sockets()
         return self._last_sockets
+
+    def _datagram_sockets(self) -> list[dict[str, Any]]:
+        """udp's, in the same columns as far as they have them."""
+        try:
+            rows: list[dict[str, Any]] = self.ask("udp", "ss")["sockets"]
+        except ControlError:
+            return []
+        return [
+            {
+                "name": f"udp#{row['sock']}", "proto": "udp", "state": row["state"],
+                "local": _end(row["local"], row["local_port"]), "remote": _end(row["remote"], row["remote_port"]),
+                "recv_q": row["recv_q"], "drops": row["drops"], "groups": row["groups"], "port": row["local_port"],
+                "up": None, "down": None, "received": None, "acked": None, "rtt": None, "cwnd": None,
+            }
+            for row in rows
+        ]  # fmt: skip
 
     def _socket(self, row: dict[str, Any], before: dict[Any, tuple[float, int, int]], now: float) -> dict[str, Any]:
         info = row.get("info") or {}
@@ -184,13 +202,16 @@ class Layers:
         up = down = 0.0
         if sock in before and now > before[sock][0]:
             then, old_received, old_acked = before[sock]
-            up, down = (received - old_received) / (now - then), (acked - old_acked) / (now - then)
+            # a TIME-WAIT record has no totals any more
+            up = max(0, received - old_received) / (now - then)
+            down = max(0, acked - old_acked) / (now - then)
         listening = row["state"] == "LISTEN"
         remote = "*" if listening else f"{row['remote']}:{row['remote_port']}"
         timers = row.get("timers") or {}
         timer = min(timers, key=timers.__getitem__) if timers else ""
         return {
             "name": connection_name_of(row),
+            "proto": "tcp",
             "state": row["state"],
             "local": f"{row['local']}:{row['local_port']}",
             "remote": remote,
@@ -215,6 +236,51 @@ class Layers:
             "congestion": row.get("congestion", ""),
             "timer": f"{timer} {max(0, timers[timer]) / 1e6:.0f} ms" if timer else "",
         }
+
+    # addons
+
+    def addons(self) -> list[dict[str, Any]]:
+        """What is loaded where, what its hooks did, and what went wrong."""
+        rows: list[dict[str, Any]] = []
+        for process in PROCESSES:
+            with contextlib.suppress(ControlError):
+                rows += [{"process": process, **addon} for addon in self.ask(process, "addon.list")["addons"]]
+        return rows
+
+    def load_addon(self, path: str, options: dict[str, str]) -> list[str]:
+        """As `lvlip addon load FILE KEY=VALUE ...`: the processes in which it has something to do. ControlError."""
+        running = self._running()
+        loaded = [
+            process
+            for process in running
+            if self.ask_patiently(process, "addon.load", path=str(Path(path).absolute()), options=options)["loaded"]
+        ]
+        if not loaded:
+            raise ControlError(f"{path} has no hook that has a place in {', '.join(running)}")
+        return loaded
+
+    def unload_addon(self, name: str) -> list[str]:
+        """The processes from which it is gone."""
+        gone = []
+        for process in self._running():
+            if name in [addon["addon"] for addon in self.ask(process, "addon.list")["addons"]]:
+                self.ask_patiently(process, "addon.unload", addon=name)
+                gone.append(process)
+        return gone
+
+    def _running(self) -> list[str]:
+        running = [process for process in PROCESSES if self.run.holder(process) is not None]
+        if not running:
+            raise NotRunning(f"stack {self.run.name!r} is not running")
+        return running
+
+    def ask_patiently(self, process: str, request: str, **args: Any) -> dict[str, Any]:
+        """As `ask`, of what takes its time; from any thread."""
+        client = ControlClient(self.run, process, timeout=PATIENCE_S)
+        try:
+            return client.request(request, **args)
+        finally:
+            client.close()
 
     # faults
 
@@ -253,6 +319,11 @@ class Layers:
 def connection_name_of(row: dict[str, Any]) -> str:
     """As events name it."""
     return f"{row['local']}:{row['local_port']}>{row['remote']}:{row['remote_port']}"
+
+
+def _end(address: str, port: int) -> str:
+    """One end of a UDP socket; what may be any is a star."""
+    return f"{address if address != '0.0.0.0' else '*'}:{port or '*'}"
 
 
 def _drops(counters: dict[str, int], rates: dict[str, float]) -> list[dict[str, Any]]:

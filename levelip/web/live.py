@@ -132,7 +132,7 @@ class Live(Source):
             self._stands(await self.ask(self.stopping.state))
             self.sockets = await self.ask(self.layers.sockets)
             for row in self.sockets:
-                if row["state"] not in ("LISTEN", "TIME_WAIT"):
+                if row["proto"] == "tcp" and row["state"] not in ("LISTEN", "TIME_WAIT"):
                     self.flows.know(
                         row["name"], out_wscale=row["rcv_wscale"], in_wscale=row["snd_wscale"], state=row["state"]
                     )
@@ -248,7 +248,7 @@ def _with_totals(row: dict[str, Any], seen: dict[str, Any] | None) -> dict[str, 
     if row["state"] != "TIME_WAIT" or seen is None:
         return row
     totals = {name: seen[name] for name in ("received", "acked", "rtt", "retrans", "retrans_bytes")}
-    return {**row, **totals, "cwnd": None}
+    return {**row, **totals, "cwnd": None, "ssthresh": None}
 
 
 def stack_now(run: RunDirectory) -> int:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -23,13 +23,20 @@ from levelip import __version__
 from levelip.debug.faultspec import BadFault
 from levelip.debug.tap import KIND, SEAMS, event_of
 from levelip.frames.core import ControlError
+from levelip.frames.packet import format_frame_id
+from levelip.tracing.build import BuildError
 from levelip.tracing.edit import EditError
 from levelip.tracing.expression import ExpressionError, compile_expression
 from levelip.tracing.flow import Flow
+from levelip.tracing.packetline.values import ScriptError
+from levelip.tracing.recording import RecordingError
+from levelip.web.acting import Acting
+from levelip.web.commands import MAX_TEXT, Command, Refused
 from levelip.web.desk import Desk
 from levelip.web.dissection import dissect
 from levelip.web.graphs import graph
 from levelip.web.ladder import Ladder
+from levelip.web.looking import Looking
 from levelip.web.packets import DOWN
 from levelip.web.source import Source, choose
 from levelip.web.views import View, Wanted
@@ -42,17 +49,9 @@ SCAN_IDLE_S = 0.05
 GRAPH_S = 0.5
 GRAPH_REST = 8.0
 """A graph is made again after so long, or after so many times as long as making it took."""
-_MAX_TEXT = 2000
+MAX_BESIDE = 8
+"""Requests that are answered beside the others, at once."""
 log = logging.getLogger("web")
-Command = Callable[[dict[str, Any]], Awaitable[Any]]
-
-
-class Refused(Exception):
-    """A request that cannot be carried out; the text says why. `where`: position of the mistake in a text, or None."""
-
-    def __init__(self, text: str, where: int | None = None) -> None:
-        super().__init__(text)
-        self.where = where
 
 
 class Session:
@@ -92,7 +91,10 @@ class Session:
             "held.change": self._held_change,
             "break.add": self._break_add,
             "break.change": self._break_change,
+            **Acting(desk).commands,
         }
+        self._slow = Looking(desk, self._source).commands
+        self._beside: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until the page goes away."""
@@ -105,6 +107,7 @@ class Session:
         except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which we never send for
             pass
         finally:
+            tasks += self._beside
             for task in tasks:
                 task.cancel()
             for task in tasks:
@@ -117,17 +120,35 @@ class Session:
             request = msgspec.json.decode(text.encode()) if len(text) <= MAX_MESSAGE else None
             if not isinstance(request, dict) or not isinstance(request.get("do"), str):
                 raise Refused("a request is an object with id and do")
-            number = request.get("id")
-            command = self._commands.get(request["do"])
+            number, name = request.get("id"), request["do"]
+            if name in self._slow:
+                if len(self._beside) >= MAX_BESIDE:
+                    raise Refused("too much is asked at once; wait for the answers")
+                task = asyncio.create_task(self._carry_out(number, self._slow[name], request))
+                self._beside.add(task)
+                task.add_done_callback(self._beside.discard)
+                return
+            command = self._commands.get(name)
             if command is None:
-                raise Refused(f"there is no command {request['do'][:40]!r}")
+                raise Refused(f"there is no command {name[:40]!r}")
+        except Refused as error:
+            await self._send({"id": number, "error": str(error), "where": error.where})
+        except (ValueError, RecursionError) as error:
+            await self._send({"id": number, "error": f"bad request: {error}"})
+        else:
+            await self._carry_out(number, command, request)
+
+    async def _carry_out(self, number: Any, command: Command, request: dict[str, Any]) -> None:
+        try:
             answer: dict[str, Any] = {"id": number, "ok": await command(request)}
         except Refused as error:
             answer = {"id": number, "error": str(error), "where": error.where}
         except ExpressionError as error:
             answer = {"id": number, "error": str(error), "where": error.position}
-        except (ControlError, BadFault, EditError) as error:
+        except (ControlError, BadFault, EditError, BuildError, ScriptError, RecordingError) as error:
             answer = {"id": number, "error": str(error)}
+        except OSError as error:
+            answer = {"id": number, "error": f"{error.filename or ''}: {error.strerror or error}"}
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
             answer = {"id": number, "error": f"bad request: {error}"}
         await self._send(answer)
@@ -209,7 +230,7 @@ class Session:
         source = self._source(request)
         self._connections = {
             "source": source.name,
-            "search": str(request.get("search", ""))[:_MAX_TEXT],
+            "search": str(request.get("search", ""))[:MAX_TEXT],
             "sort": str(request.get("sort", "local")),
             "descending": bool(request.get("descending")),
         }
@@ -223,7 +244,7 @@ class Session:
             conn = source.packets.number(str(request["conn"])[:200].partition("#")[0])
         seams = request.get("seams")
         chosen = None if seams is None else frozenset(SEAMS.index(str(seam)) for seam in seams)
-        text = str(request.get("filter", "")).strip()[:_MAX_TEXT]
+        text = str(request.get("filter", "")).strip()[:MAX_TEXT]
         wanted = Wanted(
             conn=conn,
             seams=chosen,
@@ -354,7 +375,9 @@ class Session:
         source, n = self._source(request), int(request["n"])
         row = source.packets.row(n, source.origin)
         if row[2] != "f":
-            return {"row": row, "layers": [], "bytes": "", "length": 0}
+            frame = event_of(source.packets.record(n)).frame if row[2] == "e" else 0
+            told = {"row": row, "layers": [], "bytes": "", "length": 0}
+            return {**told, "frame_id": format_frame_id(frame) if frame else ""}
         return {"row": row, **dissect(source.packets.record(n), row[4])}
 
     async def _seek(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -373,7 +396,7 @@ class Session:
         return live.settings()
 
     async def _fault_set(self, request: dict[str, Any]) -> dict[str, Any]:
-        words = str(request["words"])[:_MAX_TEXT].split()
+        words = str(request["words"])[:MAX_TEXT].split()
         live = self._desk.live
         answer: dict[str, Any] = await live.ask(live.layers.set_fault, str(request["seam"]), words)
         await live.refresh()
@@ -436,7 +459,7 @@ class Session:
         raise Refused("what is drop, duplicate, delay or move")
 
     async def _break_add(self, request: dict[str, Any]) -> dict[str, Any]:
-        texts = [str(request.get(name, ""))[:_MAX_TEXT] for name in ("expression", "on", "at")]
+        texts = [str(request.get(name, ""))[:MAX_TEXT] for name in ("expression", "on", "at")]
         once, after = bool(request.get("once")), int(request.get("after", 0))
         return await self._command(self._desk.live.stopping.add_breakpoint, *texts, once, after)
 
@@ -450,5 +473,5 @@ class Session:
         source = self._source(request)
         if source is self._desk.live:
             raise Refused("the stack cannot be closed here; see lvlip down")
-        self._desk.close(source.name)
+        await self._desk.close(source.name)
         return {}

@@ -44,6 +44,9 @@ class Source:
         """ns from `origin` to the flow model's start."""
         return (self.flows.start or 0) - self.origin
 
+    async def close(self) -> None:
+        """Nobody looks at it any more."""
+
     def about(self) -> dict[str, Any]:
         """Facts for the list of sources."""
         packets = self.packets
@@ -61,6 +64,7 @@ def flow_row(summary: dict[str, Any], shift: int) -> dict[str, Any]:
     rtt, rto = summary["srtt"] or summary["rtt"], summary["rto"]
     return {
         "name": summary["key"],
+        "proto": "tcp",
         "state": summary["state"] or "?",
         "local": f"{summary['local']}:{summary['local_port']}",
         "remote": f"{summary['remote']}:{summary['remote_port']}",
@@ -82,13 +86,14 @@ def choose(rows: list[dict[str, Any]], search: str, sort: str, descending: bool)
     """Connections for a page: those in which every word of `search` occurs, in order, and how many there are."""
     words = [word for word in _SPLIT.split(search.lower()) if word]
     found = [row for row in rows if all(word in _searched(row) for word in words)] if words else list(rows)
-    if found and sort in found[0]:
+    if any(sort in row for row in found):
         found.sort(key=lambda row: _order(row.get(sort)), reverse=descending)
     return {"rows": found[:MAX_CONNECTIONS], "found": len(found), "all": len(rows), "search": search}
 
 
 def _searched(row: dict[str, Any]) -> str:
-    return f"{row['state']} {row['local']} {row['remote']} {row.get('congestion', '')}".lower()
+    words = (row["proto"], row["state"], row["local"], row["remote"], row.get("congestion", ""), *row.get("groups", ()))
+    return " ".join(words).lower()
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -22,6 +22,7 @@ from simulation.replay.places import NoSuchPlace, find_place
 from simulation.replay.player import Player, Step
 from simulation.replay.prompt import prompt
 from simulation.replay.report import divergence_data, divergence_text, open_recordings, summary
+from simulation.replay.serve import Served
 from simulation.replay.session import Session
 from simulation.replay.trust import use_config
 from simulation.script.record import RecordError
@@ -55,6 +56,8 @@ FAILED, WRONG = 1, 2
 @click.option("--to-events", "events_file", type=click.File("wb"), metavar="FILE",
               help="Write the events that the replay makes, msgpack, - is standard output; lvlip why --flight reads "
               "them.")  # fmt: skip
+@click.option("--serve", is_flag=True,
+              help="Answer another program: requests on standard input, a line of JSON each.")  # fmt: skip
 @click.option("--config", "config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
               help="Your configuration: a congestion control of one's own is imported only if it names it.  [default: "
               "LEVELIP_CONFIG]")  # fmt: skip
@@ -62,8 +65,8 @@ FAILED, WRONG = 1, 2
 def cli(
     paths: tuple[Path, ...], layer: str | None, interactive: bool, place: str | None, commands: tuple[str, ...],
     script: Iterable[str] | None, whatif: str | None, script_file: Path | None, port: int | None,
-    test_file: Path | None, begin: str | None, stop: str | None, events_file: BinaryIO | None, config: str | None,
-    as_json: bool,
+    test_file: Path | None, begin: str | None, stop: str | None, events_file: BinaryIO | None, serve: bool,
+    config: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run recordings again, in virtual time and without the stack, and hold every frame and event against them.
 
@@ -81,6 +84,9 @@ def cli(
     recordings = [one for one in open_recordings(list(paths)) if layer in (None, one.head.process)]
     if not recordings:
         raise RecordingError(f"there is no recording of {layer} in {', '.join(map(str, paths))}")
+    if serve:
+        Served(recordings).run(sys.stdin.buffer, sys.stdout.buffer)
+        return
     if script_file is not None:
         script_file.write_text(to_script(_one(recordings, "tcp"), port=port or 0), encoding="utf-8")
         click.echo(f"{script_file}: run it with: lvlip script run {script_file}", err=True)

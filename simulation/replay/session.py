@@ -25,11 +25,11 @@ from simulation.replay.text import call_text, event_text, frame_text, out_lines,
 from simulation.replay.whatif import BadChange, Change, Result, parse_change, what_if
 
 MAX_SHOWN = 200  # calls that one command shows
-_TROUBLE = (
+TROUBLE = (
     NoSuchPlace, ExpressionError, RecordingError, DamagedFrame, ConfigError, BadChange, ControlError, NeverAtRest,
 )  # fmt: skip
-_HIDDEN = ("rng", "events", "interest")
-_DERIVED = ("ports.table", "ports.by_socket", "timers.heap")  # say for programs what other rows say for people
+HIDDEN = ("rng", "events", "interest")
+DERIVED = ("ports.table", "ports.by_socket", "timers.heap")  # say for programs what other rows say for people
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Session:
             return Answer([f"there is no command {word!r}; see: help"], {"error": f"no command {word!r}"}, True)
         try:
             answer: Answer = command(self, rest.strip())
-        except _TROUBLE as error:
+        except TROUBLE as error:
             return Answer([str(error)], {"error": str(error)}, True)
         answer.data = {"command": name, **self.position(), **answer.data}
         return answer
@@ -260,7 +260,7 @@ class Session:
     @staticmethod
     def _flat(player: Player) -> dict[str, Any]:
         state = plain_state(player.core.snapshot())
-        return {name: value for name, value in flatten(state) if not name.startswith(_HIDDEN)}
+        return {name: value for name, value in flatten(state) if not name.startswith(HIDDEN)}
 
     def diff(self, rest: str) -> Answer:
         """diff [FROM [TO]]     what changed in the state between two places (where the last command began, here)"""
@@ -275,9 +275,9 @@ class Session:
         before = plain_state(other.core.snapshot())
         other.seek(end)
         changes = differences(before, plain_state(other.core.snapshot()))
-        changes = [one for one in changes if not one[0].startswith(_HIDDEN)]
+        changes = [one for one in changes if not one[0].startswith(HIDDEN)]
         lines = [f"from #{begin} to #{end}:" if changes else f"nothing changed from #{begin} to #{end}"]
-        lines += [f"  {line}" for line in change_lines([one for one in changes if not one[0].startswith(_DERIVED)])]
+        lines += [f"  {line}" for line in change_lines([one for one in changes if not one[0].startswith(DERIVED)])]
         rows = [{"name": name, "before": plain(old), "after": plain(new)} for name, old, new in changes]
         return Answer(lines, {"from": begin, "to": end, "changes": rows})
 
@@ -289,7 +289,7 @@ class Session:
         change = parse_change(rest)
         try:
             result = self._what_if(change)
-        except _TROUBLE:
+        except TROUBLE:
             raise
         except Exception as error:  # of a core: a find, or a damaged recording
             raise BadChange(f"a core raises then: {type(error).__name__}: {error}") from error

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -303,11 +304,163 @@ def test_stop_look_change_go_on(view: View) -> None:
     view.filter("")
 
 
+def test_why_and_the_way_of_a_packet(view: View) -> None:
+    """`w` on a connection tells its story from the flight recorders: the lost segment is found, with its rule; its
+    frames lead to their journeys, from tcp through ip and link."""
+    name = lossy(view)
+    view.page.evaluate("(name) => app.to('connection', name, 'ladder')", name)
+    view.key("w")
+    until(lambda: view.count(".story"), "the story", timeout=60)
+    assert view.text(".story h1") == name
+    found = " ".join(view.page.locator(".finding").all_text_contents())
+    assert "was lost" in found and "RFC" in found
+    picture(view.page, "web-why")
+    view.page.locator(".finding a.frame-id").first.click()
+    until(lambda: view.count("#journey"), "the journey of the first wrong packet", timeout=60)
+    hops = [text.split("\n")[0] for text in view.page.locator("#journey .hop > b").all_text_contents()]
+    assert hops[-1] == "link" or hops[0] == "link"
+    assert "in the pipe" in view.text("#journey") and "ns" not in view.text("#journey .hop .num")
+    view.page.locator(".story a.button", has_text="In the packet list").click()
+    until(lambda: view.page.input_value("#filter").startswith('frame.id == "'), "its rows")
+    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 0, "are there")
+    view.key("Home", "e")  # the fields by keyboard: down to the first that is a condition, and Enter
+    until(lambda: view.count(".detail .field"), "its fields")
+    view.key("e", "ArrowDown", "Enter")
+    until(lambda: " and seam == " in view.page.input_value("#filter"), "a field becomes a condition without a pointer")
+    view.filter("")
+
+
+def other_state(view: View, seen: set[int]) -> Any:
+    """The state that the page shows, if it is of none of these calls."""
+    state = view.page.evaluate(STATE_AT)
+    return state if state and state["at"] not in seen else None
+
+
+STATE_AT = """() => {
+  const { panel } = app.page, { data } = panel;
+  return data && data.here === panel.here && data.conn === panel.conn ? data : null;
+}"""
+
+
+def test_what_just_happened_is_run_again(view: View) -> None:
+    """The flight recorders are opened as a recording: calls with decisions and their rules, the state at any instant
+    while scrubbing, what changed between two, and whether all of it is the same again."""
+    name = lossy(view)
+    view.key("6")
+    until(lambda: view.page.locator("#flight").is_enabled(), "what can be run again")
+    view.page.click("#flight")
+    until(lambda: view.count(".call-row.list-row:not(.pending):not([hidden])") > 10, "calls", timeout=60)
+    view.page.fill("#replay-place", "event retransmit")
+    view.page.press("#replay-place", "Enter")
+    until(lambda: "retransmit" in view.text("#replay-came"), "the call at which it happened")
+    assert "RFC" in view.text("#replay-came")
+    state = until(lambda: view.page.evaluate(STATE_AT), "the state behind it")
+    assert state["conn"] == name
+    assert state["sockets"] and "tx.retransmits" in [name for name, _, _ in state["changes"]]
+    picture(view.page, "web-replay")
+    again = state["at"]
+    view.key("m")
+    way = [again]
+    for key in ("ArrowRight", "j", "ArrowLeft", "j"):
+        view.key(key)
+        state = until(lambda: other_state(view, {way[-1]}), "another call")
+        way.append(state["at"])
+    assert again < way[1] < way[2] == way[4] and way[3] == way[1]
+    assert state["since"] == again and state["since_t"] <= state["t"]
+    assert view.text("#replay-since").startswith(f"from #{again}")
+    box = view.page.locator("#scrub").bounding_box()
+    assert box is not None
+    seen = {state["at"]}
+    for share in (0.99, 0.9, 0.5):
+        view.page.mouse.click(box["x"] + box["width"] * share, box["y"] + 10)
+        cursor = view.page.evaluate("() => app.cursor")
+        state = until(lambda: other_state(view, seen), "another instant, another state")
+        assert state["t"] <= cursor
+        seen.add(state["at"])
+    view.key("c")
+    until(lambda: view.count("#replay-checked b") == 5, "all five layers", timeout=60)
+    assert view.page.locator("#replay-checked b").all_text_contents() == [
+        f"{name}: the same " for name in ("link", "ip", "tcp", "udp", "gateway")
+    ]
+    view.page.fill("#replay-place", "tcp.flags.sin")
+    view.page.press("#replay-place", "Enter")
+    until(lambda: "^" in view.text("#replay-error"), "a mistake is shown with a caret")
+    view.page.locator("button[title='Close this file']").click()
+    until(lambda: view.page.input_value("#source") == "live", "the stack again")
+
+
+BROKEN = """from levelip import addon
+from levelip.addon import Context, Packet
+
+
+@addon.frame("tcp.flags.syn", way="up")
+def broken(packet: Packet, context: Context) -> None:
+    raise ValueError("<b id=evil>not markup</b>")
+"""
+
+
+def test_addons_and_injected_packets(view: View, tmp_path: Path) -> None:
+    """An addon is loaded, raises, and its exception stands there as text; a packet that nobody sent is held."""
+    addon = tmp_path / "broken.py"
+    addon.write_text(BROKEN)
+    view.key("1")
+    view.page.fill("#addon-path", str(addon))
+    view.page.click("#addon-load")
+    until(lambda: view.count("[data-addon=broken]"), "it is listed")
+    view.upload(1000)
+    until(lambda: "was taken out" in view.text("[data-addon=broken]"), "it raised")
+    assert "ValueError: <b id=evil>" in view.text("[data-addon=broken] .error") and view.count("#evil") == 0
+    view.page.locator("[data-addon=broken] button").click()
+    until(lambda: view.count("[data-addon=broken]") == 0, "it is gone")
+    view.page.fill("#addon-path", "/no/such/file.py")
+    view.page.click("#addon-load")
+    until(lambda: view.text("#addon-error"), "what is wrong")
+    view.key("4")
+    view.page.click("#debug-hold")
+    until(lambda: view.text("#state") == "held", "the stack stands")
+    view.page.select_option("#inject-where", "link-ip:up")
+    view.page.fill("#inject-text", "4711 > 80 S 0:0(0) win 1234x")
+    view.page.click("#inject-put")
+    until(lambda: "^" in view.text("#inject-error"), "a mistake is shown with a caret")
+    view.page.fill("#inject-text", "4711 > 80 S 0:0(0) win 1234")
+    view.page.fill("#inject-conn", f"{view.stack.address}:80>{view.stack.host}:4711")
+    view.page.click("#inject-put")
+    until(lambda: "win 1234" in view.text("#held"), "it is held")
+    view.page.click("#debug-continue")
+    until(lambda: view.text("#state") == "ready", "the stack goes on")
+
+
+def udp_socket() -> None:
+    """A UDP socket, until a datagram comes."""
+    from levelip.client import socket as levelip_socket
+
+    one = levelip_socket.socket(type=socket.SOCK_DGRAM)
+    one.bind(("0.0.0.0", 5353))
+    one.recv(100)
+
+
+def test_udp_sockets_are_listed(view: View) -> None:
+    """Beside tcp's; Enter leads to its datagrams."""
+    done = view.stack.submit(udp_socket)
+    view.key("2")
+    view.page.fill("#search", "udp 5353")
+    view.page.locator("#search").blur()
+    until(lambda: view.count("#connections tbody tr") == 1, "it is found")
+    assert "udp" in view.text("#connections tbody tr") and "*:5353" in view.text("#connections tbody tr")
+    view.key("j", "Enter")
+    until(lambda: view.page.input_value("#filter") == "udp.port == 5353", "its datagrams")
+    with view.namespace.socket(kind=socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", (view.stack.address, 5353))
+        done.result(20)
+    view.filter("")
+    view.page.evaluate("() => { app.connectionSearch = ''; }")
+
+
 def test_open_a_capture_and_scrub(view: View) -> None:
     """A pcapng file of `lvlip capture` is opened beside the stack; dragging the line at the foot moves all of it."""
     view.key("2")
     view.page.set_input_files("#file", view.capture)
-    until(lambda: view.page.input_value("#source") == "file1", "the file is shown")
+    until(lambda: view.page.input_value("#source") != "live", "the file is shown")
     until(lambda: view.count("#connections tbody tr") == 3, "its three connections")
     view.key("3")
     view.page.wait_for_selector(".list-row:not(.pending)")

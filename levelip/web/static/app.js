@@ -9,9 +9,12 @@ import { ConnectionsPage } from "./connections.js";
 import { PacketsPage } from "./packets.js";
 import { ConnectionPage } from "./connection.js";
 import { DebugPage } from "./debug.js";
+import { ReplayPage } from "./replay.js";
 import { Timeline } from "./timeline.js";
+import { WhyPage } from "./why.js";
 
-const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"]];
+const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"],
+  ["why", "Why", "5"], ["replay", "Replay", "6"]];
 const THEMES = ["auto", "light", "dark"];
 
 class App extends EventTarget {
@@ -84,15 +87,20 @@ class App extends EventTarget {
 
   go() {
     if (!this.net.open) return;
-    const [name, ...rest] = decodeURI(location.hash.replace(/^#\/?/, "")).split("/");
+    const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decode);
     const place = { name: name || "stack", rest };
     this.page?.end?.();
     const main = document.getElementById("page");
     main.replaceChildren();
-    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, connection: ConnectionPage }[place.name];
+    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, why: WhyPage, replay: ReplayPage,
+      connection: ConnectionPage }[place.name];
     this.page = new (kind ?? StackPage)(this, main, place.rest);
     main.className = `page-${place.name}`;
-    for (const [one, link] of this.links) link.classList.toggle("here", one === place.name || (one === "connections" && place.name === "connection"));
+    for (const [one, link] of this.links) {
+      const here = one === place.name || (one === "connections" && place.name === "connection");
+      link.classList.toggle("here", here);
+      if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    }
     main.focus({ preventScroll: true });
   }
 
@@ -127,13 +135,13 @@ class App extends EventTarget {
     this.dot = el("span", { class: "dot" });
     this.state = el("span", { id: "state" });
     this.figures = el("span", { id: "figures", class: "quiet" });
-    const picker = el("input", { type: "file", id: "file", hidden: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { if (picker.files[0]) this.open(picker.files[0]); picker.value = ""; } });
+    const picker = el("input", { type: "file", id: "file", hidden: true, multiple: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { this.open([...picker.files]); picker.value = ""; } });
     this.picker = picker;
     this.closer = el("button", { class: "icon", title: "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
     this.holdButton = el("button", { id: "hold", title: "Hold or continue (Space)", onclick: () => this.toggleHold() }, "Hold");
     this.stepButton = el("button", { id: "step", title: "One frame on (s)", hidden: true, onclick: () => this.step() }, "Step");
     document.addEventListener("dragover", (event) => event.preventDefault());
-    document.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) this.open(event.dataTransfer.files[0]); });
+    document.addEventListener("drop", (event) => { event.preventDefault(); this.open([...event.dataTransfer.files]); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
     this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", onclick: () => this.nextTheme() });
     document.getElementById("top").append(
@@ -141,10 +149,9 @@ class App extends EventTarget {
       this.select, this.closer, picker,
       el("button", { class: "icon", title: "Open a capture or recording (o)", onclick: () => picker.click() }, "Open…"),
       el("nav", {}, [...this.links.values()]),
-      el("span", { class: "space" }),
-      this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
+      el("span", { class: "controls" }, this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
       this.themeButton,
-      el("button", { class: "icon", id: "help", title: "Keyboard (?)", onclick: () => this.keys.overview() }, "?"),
+      el("button", { class: "icon", id: "help", title: "Keyboard (?)", onclick: () => this.keys.overview() }, "?")),
     );
     this.drawTheme();
   }
@@ -238,15 +245,38 @@ class App extends EventTarget {
 
   // files
 
-  async open(file) {
+  // One capture or recording; of several, the recordings of one stack.
+  async open(files) {
+    if (!files.length) return;
+    const name = files.length > 1 ? files.map((one) => one.name).join(", ") : files[0].name;
+    const query = new URLSearchParams([["name", name], ...(files.length > 1 ? files.map((one) => ["size", one.size]) : [])]);
     try {
-      const answer = await fetch(`/captures?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+      const answer = await fetch(`/captures?${query}`, { method: "POST", body: files.length > 1 ? new Blob(files) : files[0] });
       const data = await answer.json();
       if (data.error) { toast(data.error); return; }
-      this.sources.push(data.source);
-      this.drawSources();
-      this.choose(data.source.name);
+      this.show(data.source);
     } catch (error) { toast(error.message); }
+  }
+
+  show(source) {
+    if (!this.sources.some((one) => one.name === source.name)) this.sources.push(source);
+    this.drawSources();
+    this.choose(source.name);
+  }
+
+  // What the flight recorders of the stack hold, as a recording.
+  async openFlight() {
+    toast("reading the flight recorders…", "good");
+    const found = await this.tell("flight.open");
+    if (!found) return;
+    const replays = location.hash.startsWith("#/replay");
+    this.show(found.source);
+    if (!replays) this.to("replay");
+  }
+
+  // The story of what is chosen here; else the page that asks for one.
+  why() {
+    if (!this.page?.why?.()) this.to("why");
   }
 
   drawTheme() { say(this.themeButton, { auto: "◐", light: "☀", dark: "☾" }[this.chosen]); }
@@ -262,6 +292,7 @@ class App extends EventTarget {
     keys.bind("Anywhere", ".", "Scrub forward", () => this.timeline.step(1));
     keys.bind("Anywhere", "n", "The newest again", () => this.seek(null));
     keys.bind("Anywhere", "o", "Open a capture or recording", () => this.picker.click());
+    keys.bind("Anywhere", "w", "Why: of the packet, call or connection that is chosen", () => this.why());
     keys.bind("Stopping", " ", "Hold, or go on", () => this.toggleHold());
     keys.bind("Stopping", "s", "One frame on", () => this.step(), () => this.stack?.held);
     keys.bind("Stopping", "b", "A breakpoint", () => { this.to("debug"); setTimeout(() => this.page.search?.(), 50); });
@@ -272,16 +303,25 @@ class App extends EventTarget {
     keys.bind("Lists", ["Home", "g"], "First", () => this.page?.move?.("first"));
     keys.bind("Lists", ["End", "G"], "Last", () => this.page?.move?.("last"));
     keys.bind("Lists", "Enter", "Open", () => this.page?.openSelected?.());
+    keys.bind("Lists", "e", "To the chosen packet's fields (↑ ↓ Enter)", () => this.page?.fields?.());
     keys.bind("Lists", "f", "Follow what comes", () => this.page?.toggleFollow?.());
     keys.bind("Connection", "]", "Next tab", () => this.page?.turn?.(1));
     keys.bind("Connection", "[", "Previous tab", () => this.page?.turn?.(-1));
     keys.bind("Connection", "d", "Data of the other direction", () => this.page?.otherWay?.());
+    keys.bind("Replay", ["ArrowRight", "l"], "One call on", () => this.page?.pan?.(0.2));
+    keys.bind("Replay", ["ArrowLeft", "h"], "One call back", () => this.page?.pan?.(-0.2));
+    keys.bind("Replay", "m", "Count changes from here", () => this.page.mark(), () => this.page?.mark);
+    keys.bind("Replay", "c", "Same again?", () => this.page.check(), () => this.page?.check);
     keys.bind("Graphs", ["+", "="], "Nearer", () => this.page?.zoom?.(0.5));
     keys.bind("Graphs", "-", "Farther", () => this.page?.zoom?.(2));
     keys.bind("Graphs", ["ArrowLeft", "h"], "Left", () => this.page?.pan?.(-0.2));
     keys.bind("Graphs", ["ArrowRight", "l"], "Right", () => this.page?.pan?.(0.2));
     keys.bind("Graphs", "0", "All of it", () => this.page?.zoomAll?.());
   }
+}
+
+function decode(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
 }
 
 window.app = new App();

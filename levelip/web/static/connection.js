@@ -5,6 +5,7 @@ import * as format from "./format.js";
 import { Graphs } from "./graphs.js";
 import { LadderTab } from "./ladder.js";
 import { PacketPanel } from "./packets.js";
+import { ReplayPanel } from "./replay.js";
 import { States } from "./states.js";
 
 const TABS = [["ladder", "Ladder"], ["graphs", "Graphs"], ["states", "States"], ["packets", "Packets and events"]];
@@ -12,15 +13,17 @@ const TABS = [["ladder", "Ladder"], ["graphs", "Graphs"], ["states", "States"], 
 export class ConnectionPage {
   constructor(app, main, [conn, tab]) {
     this.app = app;
-    this.conn = decodeURIComponent(conn ?? "");
-    this.name = TABS.some(([one]) => one === tab) ? tab : "ladder";
+    this.conn = conn ?? "";
+    const tabs = app.about()?.kind === "recording" ? [...TABS, ["replay", "Replay"]] : TABS;
+    this.tabs = tabs;
+    this.name = tabs.some(([one]) => one === tab) ? tab : "ladder";
     const [local, remote] = this.conn.split("#")[0].split(">");
     this.state = el("span", { class: "chip", id: "connection-state" });
     this.figures = el("span", { class: "quiet figures-line" });
     main.append(el("div", { class: "bar title" }, el("button", { class: "icon", title: "Back (Esc)", onclick: () => this.back() }, "←"),
       el("h1", {}, `${local} `, el("span", { class: "quiet" }, "↔"), ` ${remote ?? ""}`), this.state, this.figures,
-      el("span", { class: "space" }),
-      el("nav", { class: "tabs" }, TABS.map(([one, title]) => el("a", { href: `#/connection/${encodeURIComponent(conn)}/${one}`, class: one === this.name ? "here" : "" }, title)))));
+      el("span", { class: "space" }), el("button", { class: "small", id: "connection-why", title: "What went wrong first, and by which rule (w)", onclick: () => this.app.to("why", this.conn) }, "Why?"),
+      el("nav", { class: "tabs" }, tabs.map(([one, title]) => el("a", { href: `#/connection/${encodeURIComponent(conn)}/${one}`, class: one === this.name ? "here" : "" }, title)))));
     const body = el("div", { class: "body" });
     main.append(body);
     const search = this.searched = this.conn.split("#")[0].replace(">", " ");
@@ -28,10 +31,11 @@ export class ConnectionPage {
     if (this.name === "ladder") this.tab = new LadderTab(app, body, this.conn);
     else if (this.name === "graphs") this.tab = new Graphs(app, body, this.conn);
     else if (this.name === "states") this.tab = new States(app, body, this.conn);
+    else if (this.name === "replay") this.replay(body);
     else {
       const panel = new PacketPanel(app, body, { conn: this.conn });
       this.tab = { tick: (data) => panel.tick(data), seek: (t) => panel.seek(t), move: (by) => panel.list.move(by), openSelected: () => panel.list.openSelected(),
-        toggleFollow: () => panel.toggleFollow(), search: () => panel.search(), end: () => panel.end() };
+        toggleFollow: () => panel.toggleFollow(), why: () => panel.why(), fields: () => panel.detail.enter(), search: () => panel.search(), end: () => panel.end() };
     }
   }
 
@@ -59,9 +63,25 @@ export class ConnectionPage {
   }
 
   turn(by) {
-    const at = TABS.findIndex(([one]) => one === this.name);
-    this.app.to("connection", this.conn, TABS[(at + by + TABS.length) % TABS.length][0]);
+    const { tabs } = this, at = tabs.findIndex(([one]) => one === this.name);
+    this.app.to("connection", this.conn, tabs[(at + by + tabs.length) % tabs.length][0]);
   }
+
+  // tcp's calls, with this connection's state
+  replay(body) {
+    const panel = new ReplayPanel(this.app, body, { layer: "tcp", conn: this.conn });
+    this.tab = { seek: (t) => panel.seek(t), move: (by) => panel.move(by), pan: (share) => panel.move(share > 0 ? "down" : "up"), mark: () => panel.mark(), check: () => panel.check(),
+      why: () => panel.why(), search: () => panel.search(), end: () => panel.end() };
+  }
+
+  why() {
+    if (!this.tab.why?.()) this.app.to("why", this.conn);
+    return true;
+  }
+
+  get mark() { return this.tab.mark; }
+  get check() { return this.tab.check; }
+  fields() { this.tab.fields?.(); }
 
   back() { this.app.to("connections"); }
   seek(seconds) { this.tab.seek?.(seconds); }

@@ -4,13 +4,14 @@ import { el, say } from "./dom.js";
 import * as format from "./format.js";
 
 const COLUMNS = [
-  ["state", "State", (r) => r.state, ""],
+  ["state", "State", (r) => r.state.replaceAll("_", "-"), ""],
+  ["proto", "Proto", (r) => r.proto, ""],
   ["local", "Local", (r) => r.local, ""],
   ["remote", "Remote", (r) => r.remote, ""],
   ["up", "In", (r) => (r.up ? format.rate(r.up * 8, "bit/s") : ""), "num"],
   ["down", "Out", (r) => (r.down ? format.rate(r.down * 8, "bit/s") : ""), "num"],
-  ["received", "Received", (r) => format.bytes(r.received), "num"],
-  ["acked", "Sent", (r) => format.bytes(r.acked), "num"],
+  ["received", "Received", (r) => (r.received === null ? "" : format.bytes(r.received)), "num"],
+  ["acked", "Sent", (r) => (r.acked === null ? "" : format.bytes(r.acked)), "num"],
   ["recv_q", "Recv-Q", (r) => (r.recv_q ? format.count(r.recv_q) : ""), "num"],
   ["send_q", "Send-Q", (r) => (r.send_q ? format.count(r.send_q) : ""), "num"],
   ["rtt", "RTT", (r) => format.ms(r.rtt), "num"],
@@ -19,6 +20,8 @@ const COLUMNS = [
   ["unacked", "Flight", (r) => r.unacked || "", "num"],
   ["retrans", "Retr", (r) => r.retrans || (r.retrans_bytes ? format.bytes(r.retrans_bytes) : ""), "num"],
   ["timer", "Timer", (r) => r.timer ?? "", ""],
+  ["drops", "Discarded", (r) => (r.drops ? format.count(r.drops) : ""), "num"],
+  ["groups", "Groups", (r) => (r.groups ?? []).join(" "), ""],
 ];
 
 export class ConnectionsPage {
@@ -28,7 +31,7 @@ export class ConnectionsPage {
     this.descending = app.connectionDescending ?? false;
     this.rows = [];
     this.selected = app.connectionSelected ?? "";
-    this.input = el("input", { type: "search", id: "search", placeholder: "Search: state, address, port, algorithm", value: app.connectionSearch ?? "", spellcheck: "false", oninput: () => this.watch() });
+    this.input = el("input", { type: "search", id: "search", placeholder: "Search: udp, state, address, port, algorithm", value: app.connectionSearch ?? "", spellcheck: "false", oninput: () => this.watch() });
     this.count = el("span", { class: "quiet", id: "connection-count" });
     this.heads = new Map(COLUMNS.map(([name, title, , kind]) => [name, el("th", { class: kind, scope: "col", tabindex: "0", onclick: () => this.order(name), onkeydown: (event) => { if (event.key === "Enter") { event.stopPropagation(); this.order(name); } } }, title)]));
     this.body = el("tbody");
@@ -49,7 +52,7 @@ export class ConnectionsPage {
   }
 
   order(name) {
-    this.descending = this.sort === name ? !this.descending : !["state", "local", "remote"].includes(name);
+    this.descending = this.sort === name ? !this.descending : !["proto", "state", "local", "remote", "timer", "groups"].includes(name);
     this.sort = name;
     this.watch();
   }
@@ -58,7 +61,7 @@ export class ConnectionsPage {
 
   draw({ rows, found, all }) {
     this.rows = rows;
-    say(this.count, found === all ? `${format.count(all)} connections` : `${format.count(found)} of ${format.count(all)}`);
+    say(this.count, found === all ? `${format.count(all)} ${all === 1 ? "connection" : "connections"}` : `${format.count(found)} of ${format.count(all)}`);
     if (found > rows.length) this.count.append(`, the first ${rows.length} shown`);
     const kept = new Map();
     const children = rows.map((row) => {
@@ -98,7 +101,16 @@ export class ConnectionsPage {
 
   openSelected() {
     const row = this.rows.find((one) => one.name === this.selected);
-    if (row && row.state !== "LISTEN") this.app.to("connection", row.name, "ladder");
+    if (row?.proto === "udp") { if (row.port) this.app.to("packets", `udp.port == ${row.port}`); }
+    else if (row && row.state === "LISTEN") this.app.to("packets", `tcp.port == ${row.local.split(":").at(-1)}`);
+    else if (row) this.app.to("connection", row.name, "ladder");
+  }
+
+  why() {
+    const row = this.rows.find((one) => one.name === this.selected);
+    if (!row || row.proto !== "tcp") return false;
+    this.app.to("why", row.state === "LISTEN" ? row.local.split(":").at(-1) : row.name);
+    return true;
   }
 
   search() { this.input.focus(); this.input.select(); }

@@ -3,6 +3,7 @@
 import { el, say, toast } from "./dom.js";
 import * as format from "./format.js";
 import { Detail } from "./detail.js";
+import { Inject } from "./inject.js";
 
 const PLACES = ["", "link", "ip", "tcp", "udp", "gateway", "link:up", "link:down", "link-ip:up", "link-ip:down", "ip-tcp:up", "ip-tcp:down",
   "ip-udp:up", "ip-udp:down", "tcp-gateway:up", "tcp-gateway:down", "udp-gateway:up", "udp-gateway:down"];
@@ -27,11 +28,12 @@ export class DebugPage {
     this.frames.addEventListener("click", (event) => { const row = event.target.closest("tr"); if (row) this.choose(row.dataset.name); });
     this.nothing = el("p", { class: "quiet" });
     this.results = el("div", { id: "steps" });
-    this.detail = new Detail(app, null, (name, value) => this.edit(name, value));
+    this.detail = new Detail(app, null, (name, value) => this.edit(name, value), document.getElementById("page"));
     this.keep = el("input", { type: "checkbox", title: "Leave checksums as they are, wrong on purpose" });
     this.actions = el("div", { class: "row", hidden: true }, [["Release", () => this.step({ frame: this.selected })], ["Drop", () => this.change("drop")], ["Duplicate", () => this.change("duplicate")],
       ["Delay 100 ms", () => this.change("delay", { ms: 100 })], ["To the front", () => this.change("move", { place: 0 })], ["To the end", () => this.change("move", { place: -1 })]].map(([text, run]) => el("button", { class: "small", onclick: run }, text)),
       el("label", { class: "quiet" }, this.keep, " keep checksums when editing"));
+    this.inject = new Inject(app);
     this.detail.clear("Choose a held frame; its fields can be changed with a click.");
     main.append(el("div", { class: "bar" }, this.holdButton, this.where, this.stepButton, this.stepCount, this.timerButton, this.goButton, this.told),
       el("div", { class: "debug" },
@@ -40,7 +42,8 @@ export class DebugPage {
             el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); this.add(); } }, this.expression, this.at, el("label", {}, this.once, " once"), el("button", { type: "submit", id: "break-add" }, "Add")),
             this.error, el("table", { id: "breakpoints" }, this.breakpoints)),
           el("section", { class: "panel grow" }, el("h2", {}, "Held frames"), this.nothing, el("div", { class: "scroller" }, el("table", { class: "table held", id: "held" }, this.frames))),
-          el("section", { class: "panel" }, el("h2", {}, "What the last step did"), this.results)),
+          el("section", { class: "panel" }, el("h2", {}, "What the last step did"), this.results),
+          this.inject.element),
         el("div", { class: "debug-right" }, el("div", { class: "panel" }, this.actions), this.detail.element)));
     this.onStepped = () => this.drawSteps();
     app.addEventListener("stepped", this.onStepped);
@@ -139,6 +142,7 @@ export class DebugPage {
     this.choose(frames[Math.max(0, Math.min(frames.length - 1, next))].name);
   }
 
+  fields() { this.detail.enter(); }
   search() { this.expression.focus(); }
   end() { this.app.removeEventListener("stepped", this.onStepped); }
 }

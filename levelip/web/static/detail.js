@@ -1,15 +1,19 @@
 // One packet: a tree of fields, and its bytes; what is under the pointer in one is marked in the other.
 
 import { el, say } from "./dom.js";
+import { frameLink, replayLink, withLinks } from "./why.js";
 
 const ROW = 16;
 
 export class Detail {
   // `narrow`: called with a condition when a field is clicked twice; `edit`: with a field's name and its new value
-  constructor(app, narrow, edit) {
+  // `back`: what gets the focus again after the fields
+  constructor(app, narrow, edit, back) {
     this.app = app;
     this.narrow = narrow;
     this.edit = edit;
+    this.back = back;
+    this.frame = ""; // the id of the frame that is shown, or that the event is about
     this.editable = new Set();
     this.tree = el("div", { class: "tree", tabindex: "0" });
     this.hex = el("div", { class: "hex", tabindex: "0" });
@@ -19,11 +23,44 @@ export class Detail {
     this.tree.addEventListener("mouseleave", () => this.light(null));
     this.hex.addEventListener("mouseover", (event) => this.find(event.target.dataset?.byte));
     this.hex.addEventListener("mouseleave", () => this.light(null));
+    this.tree.addEventListener("keydown", (event) => this.press(event));
     this.tree.append(el("p", { class: "quiet" }, "Choose a packet or an event."));
+  }
+
+  // by keyboard: up and down through the fields, Enter does what a click does, Esc leaves
+
+  enter() { this.tree.focus(); this.go(this.lines().indexOf(this.current) < 0 ? 0 : this.lines().indexOf(this.current)); }
+  lines() { return [...this.tree.querySelectorAll("summary, .field")].filter((one) => one.offsetParent); }
+
+  press(event) {
+    if (event.target !== this.tree && !event.target.matches("summary")) return;
+    const lines = this.lines(), at = lines.indexOf(this.current);
+    const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: 10, PageUp: -10 }[event.key];
+    if (step) this.go(Math.max(0, Math.min(lines.length - 1, at + step)));
+    else if (event.key === "Enter" && this.current) this.act(this.current);
+    else if (event.key === "Escape" && this.back) { this.go(-1); this.back.focus(); }
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  go(at) {
+    this.current?.classList.remove("current");
+    this.current = this.lines()[at];
+    this.current?.classList.add("current");
+    this.current?.scrollIntoView({ block: "nearest" });
+    this.light(this.current?.dataset.from === undefined ? null : this.current);
+  }
+
+  act(line) {
+    if (line.matches("summary")) line.parentElement.open = !line.parentElement.open;
+    else line.dispatchEvent(new MouseEvent(line.classList.contains("editable") ? "click" : "dblclick"));
   }
 
   clear(text) {
     this.tree.replaceChildren(el("p", { class: "quiet" }, text));
+    this.frame = "";
+    this.current = null;
     this.hex.replaceChildren();
     say(this.note, "");
   }
@@ -33,21 +70,26 @@ export class Detail {
     this.fields = [];
     this.bytes = [];
     this.texts = [];
+    this.current = null;
+    this.frame = packet.frame_id || (layers.flatMap((layer) => layer.fields).find((field) => field.name === "frame.id")?.text ?? "");
+    if (this.app.about()?.kind === "capture") this.frame = ""; // a capture has none
     this.editable = new Set(packet.editable ?? []);
     if (row?.[2] === "n") { this.clear(row[3]); return; }
     if (row?.[2] === "e") {
       const [, seconds, , process, kind, conn, text, , rule] = row;
       const [name, ...sentence] = rule.split(": ");
       this.tree.replaceChildren(el("h3", {}, text), el("dl", { class: "facts" },
-        fact("Event", kind), fact("By", process), fact("At", `${seconds.toFixed(9)} s`), conn && fact("Connection", conn),
+        fact("Event", kind), fact("By", process), fact("At", `${seconds.toFixed(9)} s`), conn && fact("Connection", conn), this.frame && fact("Frame", frameLink(this.frame)),
         rule && fact("Reason", name), rule && fact("Rule", sentence.join(": "))));
       this.hex.replaceChildren();
       say(this.note, "");
       return;
     }
-    this.tree.replaceChildren(...layers.map((layer) => {
+    const call = this.frame ? replayLink(this.app, this.frame) : null;
+    this.tree.replaceChildren(...(call ? [el("p", { class: "row" }, call)] : []), ...layers.map((layer) => {
       const body = el("div", { class: "fields" }, layer.fields.map((field) => {
-        const value = el("span", { class: "value" }, field.text);
+        const isFrame = this.frame && (field.name === "frame.id" || field.name === "frame.causes");
+        const value = el("span", { class: "value" }, isFrame ? withLinks(field.text) : field.text);
         const line = el("div", { class: "field", title: `${field.name}${field.title ? `: ${field.title}` : ""}` }, el("span", { class: "label" }, field.name || field.title), value);
         if (this.edit && this.editable.has(field.name)) this.makeEditable(line, field, value);
         else if (this.narrow && field.name) {
@@ -75,8 +117,8 @@ export class Detail {
       let left = false;
       const leave = () => { if (!left) { left = true; input.replaceWith(value); } };
       input.addEventListener("keydown", (event) => {
-        if (event.key === "Enter") { event.stopPropagation(); this.edit(field.name, input.value); leave(); }
-        else if (event.key === "Escape") { event.stopPropagation(); leave(); }
+        if (event.key === "Enter") { event.stopPropagation(); this.edit(field.name, input.value); leave(); this.tree.focus(); }
+        else if (event.key === "Escape") { event.stopPropagation(); leave(); this.tree.focus(); }
       });
       input.addEventListener("blur", leave);
       value.replaceWith(input);

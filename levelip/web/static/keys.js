@@ -16,9 +16,10 @@ export class Keys {
   press(event) {
     if (document.querySelector("dialog[open]")) return; // it has its own
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-    const typing = event.target.matches?.("input, textarea, select");
+    const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select");
+    if (event.key === " " && event.target.matches?.("input[type=checkbox]")) return;
     if (typing && event.key !== "Escape") return;
-    if ((event.key === "Enter" || event.key === " ") && event.target.closest?.("button, a, summary, th")) return;
+    if ((event.key === "Enter" || event.key === " ") && event.target.closest?.("button, a, summary, th, tr[tabindex]")) return;
     for (let i = this.bindings.length - 1; i >= 0; i -= 1) {
       const one = this.bindings[i];
       if (!one.keys.includes(event.key) || (one.when && !one.when())) continue;

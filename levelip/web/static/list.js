@@ -175,6 +175,11 @@ export class VirtualList {
     else if (y + this.rowHeight > this.element.scrollTop + height) this.element.scrollTop = y + this.rowHeight - height;
   }
 
+  sees(position) {
+    const y = (position - this.start) * this.rowHeight - this.element.scrollTop;
+    return y >= 0 && y + this.rowHeight <= this.element.clientHeight;
+  }
+
   centre(position) {
     this.follow = false;
     this.following?.(false);

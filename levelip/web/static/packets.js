@@ -9,7 +9,7 @@ export class PacketsPage {
   // `rest[0]`: a filter
   constructor(app, main, rest) {
     this.app = app;
-    this.panel = new PacketPanel(app, main, { filter: rest[0] ? decodeURIComponent(rest[0]) : app.packetFilter ?? "", keep: true });
+    this.panel = new PacketPanel(app, main, { filter: rest[0] ?? app.packetFilter ?? "", keep: true });
   }
 
   tick(data) { this.panel.tick(data); }
@@ -17,6 +17,8 @@ export class PacketsPage {
   move(by) { this.panel.list.move(by); }
   openSelected() { this.panel.list.openSelected(); }
   toggleFollow() { this.panel.toggleFollow(); }
+  why() { return this.panel.why(); }
+  fields() { this.panel.detail.enter(); }
   search() { this.panel.search(); }
   end() { this.panel.end(); }
 }
@@ -46,7 +48,7 @@ export class PacketPanel {
     });
     this.list.following = (follow) => this.followButton.classList.toggle("on", follow);
     this.list.following(true);
-    this.detail = new Detail(app, (text) => this.narrow(text));
+    this.detail = new Detail(app, (text) => this.narrow(text), null, this.list.element);
     main.append(this.bar, this.error, el("div", { class: "split" },
       el("div", { class: "list-frame" }, el("div", { class: "list-head packet-row" }, ["No.", "Time", "Seam", "Source", "Destination", "Proto", "Length", "Info"].map((title) => el("span", {}, title))), this.list.element),
       this.detail.element));
@@ -174,6 +176,16 @@ export class PacketPanel {
   openRow(row) {
     const conn = row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "";
     if (conn && !this.options.conn) this.app.to("connection", conn, "ladder");
+  }
+
+  // The frame that is chosen, or that the event is about; else the connection.
+  why() {
+    const row = this.list.row(this.list.selected);
+    const id = this.detail.frame;
+    const conn = row && (row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "");
+    if (!row || !(id || conn)) return false;
+    this.app.to("why", id || conn);
+    return true;
   }
 
   toggleFollow() { this.app.seek(this.list.follow ? (this.list.row(this.list.count - 1)?.[1] ?? null) : null); }

@@ -1,6 +1,7 @@
 // The stack: processes from the applications down to the device, what crosses the seams between them, faults, drops.
 
 import { colour, eachFrame, el, prepare, say, toast } from "./dom.js";
+import { Addons } from "./addons.js";
 import * as format from "./format.js";
 
 // From top to bottom; what stands in brackets stands side by side.
@@ -26,13 +27,14 @@ export class StackPage {
         : el("div", { class: "beside" }, name.map((column) => el("div", { class: "column" }, column.map(part)))));
     }
     tower.append(el("div", { class: "end" }, "device, network"));
+    this.addons = new Addons(app);
     this.drops = el("tbody");
     this.dropsEmpty = el("p", { class: "quiet" }, "Nothing was discarded.");
     main.append(el("div", { class: "columns" }, tower, el("div", { class: "side" },
       this.faultPanel(),
       el("section", { class: "panel" }, el("h2", {}, "Discarded, and why"), this.dropsEmpty,
         el("table", { class: "drops" }, this.drops)),
-      this.listenPanel())));
+      this.addons.element, this.listenPanel())));
     this.drawLines = eachFrame(() => this.sparklines());
     if (app.stack) this.draw();
     this.drawSettings();
@@ -123,7 +125,7 @@ export class StackPage {
   }
 
   tick(data) {
-    if (data.stack) this.draw();
+    if (data.stack) { this.draw(); this.addons.load(); }
     if (data.settings) this.drawSettings();
   }
 

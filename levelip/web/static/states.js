@@ -97,7 +97,7 @@ export class States {
       const [x, y] = edge.middle;
       this.marks.append(svg("g", { class: "step" }, svg("circle", { cx: x, cy: y, r: 8 }), svg("text", { x, y: y + 3.5 }, String(i + 1))));
     });
-    this.rows.replaceChildren(...all.map(([t, old, next, input], i) => el("tr", { class: i < until ? "" : "later", onclick: () => this.app.seek(t) },
+    this.rows.replaceChildren(...all.map(([t, old, next, input], i) => el("tr", { class: i < until ? "" : "later", tabindex: "0", onclick: () => this.app.seek(t), onkeydown: (event) => { if (event.key === "Enter") this.app.seek(t); } },
       el("td", { class: "num" }, String(i + 1)), el("td", { class: "num" }, t.toFixed(6)), el("td", {}, `${old} → ${next}`.replaceAll("_", "-")),
       el("td", { class: "quiet" }, input.toLowerCase().replaceAll("_", " ")))));
     say(this.note, all.length ? (this.data.told ? "" : "Inferred from the packets: a capture does not tell states.")

@@ -57,6 +57,26 @@ def test_rates_restarts_and_drops(run: RunDirectory) -> None:
         layer.stop()
 
 
+def test_a_connection_that_becomes_time_wait_has_no_rate(run: RunDirectory) -> None:
+    """Its record has no totals any more: what was sent before is not sent back."""
+    row = {"sock": 1, "state": "ESTABLISHED", "local": "10.0.0.2", "local_port": 80, "remote": "10.0.0.1",
+           "remote_port": 4711, "info": {"bytes_acked": 800_000, "bytes_received": 10}}  # fmt: skip
+    layer = FakeLayer(run, "tcp", {"ss": lambda _: {"sockets": [dict(row)]}}).start()
+    layers = Layers(run)
+    try:
+        layers.sockets()
+        time.sleep(0.02)
+        row["info"] = {"bytes_acked": 900_000, "bytes_received": 10}
+        (one,) = layers.sockets()
+        assert one["down"] > 0 and one["up"] == 0
+        row["state"], row["info"] = "TIME_WAIT", {}
+        (one,) = layers.sockets()
+        assert (one["up"], one["down"]) == (0, 0)
+    finally:
+        layers.close()
+        layer.stop()
+
+
 def test_records_of_the_bus_become_rows(run: RunDirectory) -> None:
     """A listener is there within a moment; frames and events arrive in rows and in the flow model."""
     layer = FakeLayer(run, "tcp", {"ss": {"sockets": []}, "counters": {"counters": {}}}).start()

@@ -41,16 +41,17 @@ class Socket:
 class Page:
     """The page's side."""
 
-    def __init__(self, socket: Socket, live: Live) -> None:
+    def __init__(self, socket: Socket, desk: Desk) -> None:
         self.socket = socket
-        self.live = live
+        self.desk = desk
+        self.live = desk.live
         self._number = 0
 
     async def send(self, text: str) -> dict[str, Any]:
         """The answer to a text."""
         before = len(self.socket.gone)
         await self.socket.coming.put(text)
-        for _ in range(400):
+        for _ in range(12_000):
             for message in self.socket.gone[before:]:
                 if "push" not in message:
                     return message
@@ -81,12 +82,16 @@ def with_page(run: RunDirectory, story: Callable[[Page], Awaitable[None]]) -> No
         live = Live(run)
         live.origin = 1000 * MS
         socket = Socket()
-        session = asyncio.create_task(Session(socket, Desk(live)).run())  # type: ignore[arg-type]
+        desk = Desk(live)
+        session = asyncio.create_task(Session(socket, desk).run())  # type: ignore[arg-type]
         try:
-            await story(Page(socket, live))
+            await story(Page(socket, desk))
         finally:
             await socket.coming.put(None)
             await asyncio.wait_for(session, 5)
+            await desk.close_all()
+            await live.ask(live.layers.close)
+            await live.ask(live.stopping.close)
 
     asyncio.run(main())
 
@@ -153,6 +158,12 @@ def test_a_packet_and_its_bytes(run: RunDirectory) -> None:
         (tcp,) = [layer for layer in packet["layers"] if layer["title"].startswith("Transmission")]
         assert tcp["at"] == [0, 20]
         assert "not kept" in (await page.ask("packet", n=10**6))["error"]
+        decision = event(1020 * MS, "drop", reason="tcp_checksum")
+        decision[4][3] = 3 << 60 | 0x3FA21 << 40 | 77
+        page.live.take([decision, event(1021 * MS, "rto")])
+        end = page.live.packets.end
+        assert (await page.ask("packet", n=end - 2))["frame_id"] == "tcp-3fa21-77", "the frame that a decision is about"
+        assert (await page.ask("packet", n=end - 1))["frame_id"] == ""
 
     with_page(run, story)
 

@@ -1,0 +1,39 @@
+"""The flight recorders of a running stack written out, so that what happened until now can be looked at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from levelip.frames.core import ControlError
+
+WRITE_S = 60.0
+_POLL_S = 0.02
+Ask = Callable[..., dict[str, Any]]
+"""ask(process, request, **arguments): its control socket's answer; ControlError."""
+
+
+def write_flight(ask: Ask, running: Iterable[str], directory: Path) -> list[str]:
+    """Write each process's flight recorder into DIRECTORY/PROCESS.rec; whose. ControlError if none is on, or one could
+    not be written."""
+    held = [name for name in running if ask(name, "record.status")["flight"]["on"]]
+    if not held:
+        raise ControlError("the flight recorders are off: set stack.flight_recorder_mib, or use lvlip record start")
+    for name in held:
+        ask(name, "record.dump", file=str(directory / f"{name}.rec"), overwrite=False)
+    for name in held:
+        if error := _written(ask, name):
+            raise ControlError(f"{name}: {error}")
+    return held
+
+
+def _written(ask: Ask, name: str) -> str:
+    """Wait until a process's file is written; what went wrong with it."""
+    deadline = time.monotonic() + WRITE_S
+    while (writing := ask(name, "record.status")["writing"])["busy"]:
+        if time.monotonic() > deadline:
+            return f"{writing['path']} is still being written after {WRITE_S:g} s"
+        time.sleep(_POLL_S)
+    return str(writing["error"] or "")

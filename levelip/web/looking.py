@@ -1,0 +1,133 @@
+"""What a page asks of the past: calls, states and differences of a recording, and the story of a packet or connection.
+
+Where the running stack is shown, its flight recorders are written out for a story. All of it takes its time, and is
+answered beside the page's other requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from levelip.web.commands import Command, Refused, text_of
+from levelip.web.desk import Desk
+from levelip.web.recorded import Recorded
+from levelip.web.replay import ReplayError
+from levelip.web.source import Source
+
+SourceOf = Callable[[dict[str, Any]], Source]
+
+
+class Looking:
+    """`commands` by name."""
+
+    def __init__(self, desk: Desk, source_of: SourceOf) -> None:
+        self._desk = desk
+        self._source = source_of
+        self.commands: dict[str, Command] = {
+            "replay.steps": self._steps,
+            "replay.time": self._time,
+            "replay.find": self._find,
+            "replay.state": self._state,
+            "replay.check": self._check,
+            "replay.whatif": self._whatif,
+            "flight.open": self._open_flight,
+            "why": self._why,
+        }
+
+    def _recorded(self, request: dict[str, Any]) -> Recorded:
+        source = self._source(request)
+        if not isinstance(source, Recorded):
+            raise Refused("only a recording can be run again (lvlip record, or what the flight recorders hold)")
+        return source
+
+    async def _steps(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Of the calls in the list, with or without those of which nothing came, those from position `at` on."""
+        source = self._recorded(request)
+        at = max(0, int(request["at"]))
+        answer: dict[str, Any] = await _asked(source, "steps", at=at, count=int(request["count"]), **_which(request))
+        for row in answer["rows"]:
+            row["t"] = _seconds(source, row["ns"])
+        return {**answer, "at": at}
+
+    async def _time(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The call that comes next at an instant."""
+        source = self._recorded(request)
+        ns = source.origin + int(float(request["time"]) * 1e9)
+        place: dict[str, Any] = await _asked(source, "time", ns=ns, **_which(request))
+        return place
+
+    async def _find(self, request: dict[str, Any]) -> dict[str, Any]:
+        source = self._recorded(request)
+        place: dict[str, Any] = await _asked(
+            source, "find", at=int(request["at"]), place=text_of(request, "place"), back=bool(request.get("back")),
+            **_which(request),
+        )  # fmt: skip
+        return place
+
+    async def _state(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The state before call `at`, and what changed since call `since`."""
+        source = self._recorded(request)
+        answer: dict[str, Any] = await _asked(
+            source, "state", layer=text_of(request, "layer"), at=int(request["at"]), since=int(request["since"]),
+            conn=text_of(request, "conn"),
+        )  # fmt: skip
+        answer["t"], answer["since_t"] = _seconds(source, answer["ns"]), _seconds(source, answer["since_ns"])
+        return answer
+
+    async def _check(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Whether the replay does the same as was recorded, a row a layer, and where it first does not."""
+        source = self._recorded(request)
+        try:
+            rows = await source.replay.check()
+        except ReplayError as error:
+            raise Refused(str(error)) from None
+        for row in rows:
+            row.pop("file", None)
+        return {"layers": rows}
+
+    async def _whatif(self, request: dict[str, Any]) -> dict[str, Any]:
+        source = self._recorded(request)
+        lines = await _asked(
+            source, "whatif", layer=text_of(request, "layer"), at=int(request["at"]), change=text_of(request, "change")
+        )
+        return {"lines": lines}
+
+    async def _open_flight(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {"source": (await self._desk.open_flight()).about()}
+
+    async def _why(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The stories of a connection, an address, a port or a frame. Of the running stack: as far back as the flight
+        recorders reach, and until now, unless `anew` is false."""
+        source, subject = self._source(request), text_of(request, "subject").strip()
+        if not subject:
+            raise Refused("why what? a connection, one end of it, an address, a port, or a frame's id")
+        if isinstance(source, Recorded):
+            replay = source.replay
+        elif source is self._desk.live:
+            replay = await self._desk.flight(anew=bool(request.get("anew", True)))
+        else:
+            raise Refused("a capture does not say which frame led to which: open a recording, or ask the stack")
+        try:
+            answer: dict[str, Any] = await replay.ask("why", subject=subject.partition("#")[0])
+        except ReplayError as error:
+            raise Refused(str(error)) from None
+        for story in answer["stories"]:
+            if (journey := story.get("journey")) is not None:
+                journey["t"] = _seconds(source, journey["start_ns"]) if isinstance(source, Recorded) else None
+        return answer
+
+
+def _which(request: dict[str, Any]) -> dict[str, Any]:
+    return {"layer": text_of(request, "layer"), "idle": bool(request.get("idle"))}
+
+
+async def _asked(source: Recorded, do: str, **args: Any) -> Any:
+    try:
+        return await source.replay.ask(do, **args)
+    except ReplayError as error:
+        raise Refused(str(error)) from None
+
+
+def _seconds(source: Source, ns: int) -> float:
+    return round((ns - source.origin) / 1e9, 9)
