@@ -16,11 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import measure, profiles, report
-from benchmarks.cases import CASES, SEED, Results
+from benchmarks import cases, measure, profiles, report, run_cases
+from benchmarks.cases import SEED, Results
 from benchmarks.worlds import StackWorld
 from tests.system.namespace import lack
 
+CASES = {**cases.CASES, **run_cases.CASES}
 _PROFILE_S = 20.0  # the kernel samples at its tick, 100 to 1,000 times a second of CPU time
 
 

@@ -136,8 +136,8 @@ class VethWorld:
     def __init__(self, *, seed: int, offload: bool = True) -> None:
         self._undo = contextlib.ExitStack()
         try:
-            ours = self._undo.enter_context(Namespace())
-            theirs = self._undo.enter_context(Namespace())
+            ours = self.ours = self._undo.enter_context(Namespace())
+            theirs = self.theirs = self._undo.enter_context(Namespace())
             ours.connect(theirs, ("veth0", "10.0.0.2/24"), ("veth0", "10.0.0.1/24"))
             if not offload:
                 for namespace in (ours, theirs):

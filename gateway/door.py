@@ -48,6 +48,7 @@ HELD_MAX = 64 << 20  # bytes of messages that are not whole or not yet handed on
 HELD_SMALL = 65_536  # less of one connection is not counted
 STRANGERS = 256  # connections of one user without a session; beyond it the oldest is closed
 BATCH = 64  # messages in one envelope
+MESSAGE_COST = 256  # bytes of a decoded message besides its payload
 MEMORY_NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -120,6 +121,21 @@ class Door:
         """As much as there is: credit bounds it."""
         return UNLIMITED
 
+    @property
+    def held(self) -> int:
+        """Bytes that clients make it keep of what they said: little ones of one client are not counted."""
+        return self._held_all
+
+    @property
+    def unread(self) -> int:
+        """Bytes that clients have yet to read."""
+        return sum(connection.unread for connection in self._connections.values())
+
+    @property
+    def connections(self) -> int:
+        """How many are open, or have left something that is to be handed on."""
+        return len(self._connections)
+
     # in
 
     def receive(self, limit: int, now: int) -> list[Any]:
@@ -172,7 +188,7 @@ class Door:
         try:
             while True:
                 while inbox:
-                    if not room:
+                    if room <= 0:
                         return True
                     frames.append(inbox.popleft())
                     room -= 1
@@ -182,10 +198,14 @@ class Door:
                     return False
                 if connection.paused:
                     return False
+                if room <= 0:
+                    return True
                 item = parser.take()
                 kind = type(item)
                 if kind is zmtp.Message:
                     self._take(connection, item)  # type: ignore[arg-type]
+                    if not inbox:  # a probe, or nothing of ours: it has cost time all the same
+                        room -= 1
                 elif item is None:
                     if has_read:  # epoll tells if there is more, but not of a process that is dead
                         return connection.dying
@@ -200,8 +220,11 @@ class Door:
                     else:
                         self._cut(connection, "the end in the midst of a message" if parser.partial else "")
                 elif kind is zmtp.Answer:
+                    room -= 1
                     connection.send([item])  # type: ignore[list-item]
+                    self._bound_unread(connection)
                 elif kind is zmtp.Overlong:
+                    room -= 1
                     self._count(reasons.BAD_PARTS.name, f"pid {connection.pid}: a message with too many parts or bytes")
                     self._refuse(connection, errno.EMSGSIZE, "bad_parts: a message with too many parts or bytes")
                 else:
@@ -328,7 +351,7 @@ class Door:
                 connection.inbox.append(FromClient(routing, uid, pid, message))
             else:
                 self._count(reasons.STALE_EPOCH.name, "")
-        connection.inbox_bytes = sum(map(len, parts))
+        connection.inbox_bytes = sum(map(len, parts)) + MESSAGE_COST * len(connection.inbox)
 
     def _hello(self, connection: Connection, peer: Peer | None, epoch: int) -> Peer:
         """Know the client from now on, and watch its process."""
@@ -442,9 +465,13 @@ class Door:
         self._say(connection, [Refused(number, text)], 0)
 
     def _say(self, connection: Connection, messages: Sequence[Any], to_epoch: int) -> None:
-        """Send one envelope. A client that leaves much unread is not read; one that leaves too much is given up."""
+        """Send one envelope."""
         codec = self._codec if connection.routing in self._peers else self._to_inline
         connection.send(zmtp.encode(codec.encode(messages, self._runtime.epoch, to_epoch)))
+        self._bound_unread(connection)
+
+    def _bound_unread(self, connection: Connection) -> None:
+        """A client that leaves much unread is not read; one that leaves too much is given up."""
         if connection.unread > PAUSE and not connection.paused:
             connection.pause(True)
         if connection.unread > self._runtime.config.gateway.client_unread:

@@ -41,10 +41,14 @@ if [ "$what" = dev ]; then # another stack to test against, and what builds its 
 nc netcat-openbsd
 socat socat
 wrk wrk
+iperf3 iperf3
+ssh openssh-client
+openssl openssl
 busybox busybox-static"
     if [ ! -d /run/systemd/system ]; then # else their packages start services
         command -v redis-server >/dev/null || useful+=(redis-server)
         [ -x /usr/sbin/nginx ] || useful+=(nginx-light)
+        [ -x /usr/sbin/sshd ] || useful+=(openssh-server)
     fi
     command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
     [ -e /usr/include/zmq.hpp ] || useful+=(g++ libzmq3-dev cppzmq-dev) # the example in C++

@@ -48,13 +48,17 @@ class Refused(Struct, array_like=True, tag=22):
     message: str
 
 
+Argument = int | bool | bytes | None
+"""No lists or maps: a part of 1 MiB could make 70 MB of empty ones."""
+
+
 class Request(Struct, array_like=True, tag=23):
     """A call on a socket. `op` and `args` are listed in docs/rpc.md; `sock` is 0 where the call makes one."""
 
     request: int
     op: str
     sock: SocketId
-    args: dict[str, Any]
+    args: Annotated[dict[str, Argument], Meta(max_length=16)]
 
 
 class Reply(Struct, array_like=True, tag=24):

@@ -51,6 +51,7 @@ from levelip.rpc.messages import VERSION, Hello, Request, SendDatagram, TookData
 from levelip.rpc.stream import Consumed, Eof, Reset, Send
 from levelip.wire.checksum import internet_checksum
 from tests.fuzz.datagrams import datagrams
+from tests.fuzz.door import door
 from tests.fuzz.reader import Reader
 
 MS = 1_000_000
@@ -453,4 +454,5 @@ def messages(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "link": link, "ip": ip, "tcp": tcp, "gateway": gateway, "messages": messages, "datagrams": datagrams,
+    "door": door,
 }  # fmt: skip

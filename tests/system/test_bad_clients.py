@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import socket as std
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -21,9 +22,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks import probes
+from levelip.client import socket as levelip_socket
 from levelip.client.rpc import GatewayClient
 from levelip.rpc.paths import door_endpoint
-from tests.system.harness import Stack
+from tests.system.harness import ROOT, Stack
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, chunks, digest, read_all, stream
 from tests.system.test_malformed import Transfer
@@ -33,7 +36,7 @@ pytestmark = pytest.mark.timeout(400)
 
 MB = 1 << 20
 ALICE = 54_321  # a user of no account
-GROWTH = 48 * MB  # of the gateway's memory, at most, whatever comes
+GROWTH = 48 * MB  # of memory, at most, whatever comes: 32 MiB are the flight recorder's, which fills
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -49,15 +52,15 @@ def endpoint(shared_stack: Stack) -> str:
 
 
 class Gateway:
-    """What its process uses."""
+    """What its process uses, and what tcp's does."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.pid = stack.pid("gateway")
-        self.start = (self.memory(), self.descriptors(), self.cpu())
+        self.start = (self.memory(), self.descriptors(), self.cpu(), self.memory("tcp"), time.monotonic())
 
-    def memory(self) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
+    def memory(self, layer: str = "gateway") -> int:
+        status = Path(f"/proc/{self.stack.pid(layer)}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     def descriptors(self) -> int:
@@ -70,13 +73,15 @@ class Gateway:
     def count(self, name: str) -> int:
         return self.stack.counters("gateway").get(name, 0)
 
-    def bounded(self, what: str) -> None:
-        """Memory has not grown beyond GROWTH, and every descriptor comes back."""
-        memory, descriptors, cpu = self.start
+    def bounded(self, what: str, most: int = GROWTH) -> int:
+        """Neither has grown beyond `most`, and every descriptor comes back; by how much the gateway has."""
+        memory, descriptors, cpu, tcp, began = self.start
         self.stack.wait_until(lambda: self.descriptors() <= descriptors + 4, f"descriptors come back after {what}")
-        grown, spent = self.memory() - memory, self.cpu() - cpu
-        print(f"{what}: {grown / MB:+.1f} MB, {spent:.1f} s CPU with the transfer beside it")
-        assert grown < GROWTH, f"{what}: {grown:,} bytes"
+        grown, spent, tcp_grown = self.memory() - memory, self.cpu() - cpu, self.memory("tcp") - tcp
+        took = time.monotonic() - began
+        print(f"{what}: gateway {grown / MB:+.1f} MB, tcp {tcp_grown / MB:+.1f} MB, {spent:.1f} s CPU in {took:.1f} s")
+        assert max(grown, tcp_grown) < most, f"{what}: {grown:,} bytes, tcp {tcp_grown:,}"
+        return grown
 
 
 WIRES = (
@@ -179,6 +184,100 @@ def test_a_million_sockets(shared_stack: Stack, host: Namespace, endpoint: str, 
     gateway.bounded(f"{number:,} sockets of one client")
 
 
+def open_many(most: int) -> list[Any]:
+    """An application opens sockets until it is told to stop, closes one and opens another."""
+    with contextlib.ExitStack() as opened:
+        made = []
+        for _ in range(most):
+            try:
+                made.append(opened.enter_context(levelip_socket.socket()))
+            except OSError as error:
+                made[0].close()
+                opened.enter_context(levelip_socket.socket())
+                return [len(made), error.errno, str(error)]
+        return [len(made)]
+
+
+def enter(endpoint: str, count: int) -> list[Any]:
+    """The answers to as many Hellos of one user, each on a connection of its own."""
+    with contextlib.ExitStack() as crowd:
+        return [crowd.enter_context(ZmtpClient(endpoint)).hello() for _ in range(count)]
+
+
+def test_limits_are_told(shared_stack: Stack, endpoint: str) -> None:
+    """What a program sees at its limits: EMFILE, or EUSERS at the door, with the setting that bounds it; and they may
+    be changed while it runs."""
+    here = len(shared_stack.ask("gateway", "clients")["clients"])
+    shared_stack.set("gateway.sockets_per_client", 20)
+    shared_stack.set("gateway.clients", here + 3)
+    try:
+        answers = enter(endpoint, 5)
+        assert [answer[0] for answer in answers] == [21, 21, 21, 22, 22]
+        assert answers[3] == [22, errno.EUSERS, f"{here + 3} clients are here (gateway.clients)"]
+        shared_stack.set("gateway.clients", 1024)
+        made, number, text = shared_stack.submit(open_many, 30).result(30)
+        assert number == errno.EMFILE and 19 <= made <= 20  # its helper has one made ahead
+        assert text == f"[Errno {errno.EMFILE}] 20 sockets a client (gateway.sockets_per_client)"
+    finally:
+        shared_stack.set("gateway.clients", 1024)
+        shared_stack.set("gateway.sockets_per_client", 4096)
+
+
+@pytest.mark.matrix(ids={"10000"})
+@pytest.mark.parametrize("number", [10_000, 1_000_000])
+def test_sockets_come_and_go(shared_stack: Stack, host: Namespace, endpoint: str, number: int) -> None:
+    """A client that opens and closes sockets without end, some with a port that tcp knows: nothing of them stays."""
+    gateway = Gateway(shared_stack)
+    grown = []
+    with Transfer(shared_stack, host), ZmtpClient(endpoint) as client:
+        client.hello()
+        last = 0
+        for start in range(0, number, 500):
+            client.say(*([23, start + n, "socket", 0, {}] for n in range(500)))
+            made = [client.hear()[3]["sock"] for _ in range(500)]
+            assert last < made[0] and made == sorted(set(made)), "ids recur"
+            last = made[-1]
+            some = made[::50]
+            client.say(*([23, 7, "bind", sock, {"address": b"", "port": 0}] for sock in some))
+            assert [client.hear()[2] for _ in some] == [0] * len(some)
+            client.say(*([23, 8, "close", sock, {}] for sock in made))
+            assert [client.hear()[2] for _ in made] == [0] * 500
+            if (start + 500) % (number // 4) == 0:
+                grown.append(gateway.memory() - gateway.start[0])
+        print(f"{number:,} sockets, by quarters:", *(f"{size / MB:+.1f} MB" for size in grown))
+        assert grown[3] - grown[1] < 4 * MB, "the second half makes it grow"
+    gateway.bounded(f"{number:,} sockets, one after another")
+
+
+@pytest.mark.matrix(ids=())
+@pytest.mark.parametrize("clients", [17])
+def test_every_socket_there_is(shared_stack: Stack, host: Namespace, endpoint: str, clients: int) -> None:
+    """17 clients of 4,096 sockets each: beyond the 65,536 of all there is ENFILE with a sentence, the transfer beside
+    them goes on, and all of it again takes no more memory (beside the flight recorder's, which has filled by then)."""
+    gateway = Gateway(shared_stack)
+    kept = len(shared_stack.ask("gateway", "ss")["sockets"])
+    grown = []
+    for _ in range(3):
+        with Transfer(shared_stack, host), contextlib.ExitStack() as crowd:
+            answers = []
+            for _ in range(clients):
+                client = crowd.enter_context(ZmtpClient(endpoint))
+                client.hello()
+                for start in range(0, 4096, 512):
+                    client.say(*([23, start + n, "socket", 0, {}] for n in range(512)))
+                    answers += [client.hear() for _ in range(512)]
+            refused = [answer for answer in answers if answer[2]]
+            assert {(answer[2], answer[4]) for answer in refused} == {
+                (errno.ENFILE, "65536 sockets of all clients (gateway.sockets)")
+            }
+            assert 4096 <= len(refused) <= 4096 + kept + 10  # the transfer's own among them
+            grown.append(gateway.memory() - gateway.start[0])
+        gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "they go with their clients", timeout=30)
+    print("65,536 sockets, three times:", *(f"{size / MB:+.1f} MB" for size in grown))
+    assert grown[2] < grown[1] + 8 * MB
+    gateway.bounded("65,536 sockets, gone again", 160 * MB)
+
+
 @pytest.mark.matrix(ids={"1000"})
 @pytest.mark.parametrize("number", [1000, 10_000])
 def test_clients_come_and_go(shared_stack: Stack, host: Namespace, endpoint: str, number: int) -> None:
@@ -195,6 +294,7 @@ def test_clients_come_and_go(shared_stack: Stack, host: Namespace, endpoint: str
                 if n % 2:
                     client.say([23, 1, "socket", 0, {}], [23, 2, "listen", 0, {}])
                 client.close()
+
         def few() -> bool:
             return len(gateway.stack.ask("gateway", "clients")["clients"]) < 10
 
@@ -354,3 +454,72 @@ def test_a_death_is_seen_at_once(shared_stack: Stack, host: Namespace, endpoint:
         stack.wait_until(lambda: bool(heard), "the peer hears of it")
     print(f"seen by the peer after {(heard[0] - killed) * 1000:.0f} ms")
     assert heard[0] - killed < 1.0
+
+
+TALKER = """
+import os, sys, time
+if sys.argv[1] == "levelip.client":
+    from levelip.client import socket
+else:
+    import socket
+sock = socket.create_connection((sys.argv[2], int(sys.argv[3])))
+sock.sendall(b"hello")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("killed", ["program", "helper", "program under run", "lvlip run"])
+def test_deaths_of_programs(shared_stack: Stack, host: Namespace, killed: str) -> None:
+    """SIGKILL for a program or its helper, a program under `lvlip run` or that itself: the peer hears of it, sooner
+    than by any time limit (gateway.rejoin_ms is 5 s), after all that was sent; and no socket stays."""
+    stack = shared_stack
+    heard: list[bytes] = []
+    over: list[str] = []
+
+    def serve(sock: std.socket) -> None:
+        try:
+            while data := sock.recv(100):
+                heard.append(data)
+            over.append("end")
+        except ConnectionResetError:
+            over.append("reset")
+
+    kept = len(sockets_used(stack))
+    with KernelServer(host, stack.host, serve) as server:
+        where = [stack.host, str(server.port)]
+        if "run" in killed:
+            argv = [
+                sys.executable,
+                "-P",
+                "-m",
+                "levelip.cli",
+                "run",
+                "--",
+                sys.executable,
+                "-c",
+                TALKER,
+                "socket",
+                *where,
+            ]
+            program = host.popen(argv, env={**stack.env, "PYTHONPATH": str(ROOT)})
+        else:
+            program = stack.popen(["-c", TALKER, "levelip.client", *where])
+        stack.wait_until(lambda: heard == [b"hello"], "it is connected", timeout=20)
+        pid: int | None = program.pid
+        if killed == "helper":
+            pid = probes.helper_pid(program.pid)
+        elif killed == "program under run":
+            pid = next(row["pid"] for row in stack.ask("gateway", "ss")["sockets"] if row["remote_port"] == server.port)
+            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        stack.wait_until(lambda: bool(over), f"the peer hears of it: {killed}", timeout=4)
+        stack.wait_until(lambda: len(sockets_used(stack)) <= kept, "no socket stays", timeout=4)
+        assert over == ["end"]
+        program.kill()
+        program.wait(10)
+
+
+def sockets_used(stack: Stack) -> list[Any]:
+    """Those that are more than made."""
+    return [row for row in stack.ask("gateway", "ss")["sockets"] if row["state"] != "new"]
