@@ -12,7 +12,7 @@ from layers.tcp.congestion.base import AckSample
 from layers.tcp.connection import PROGRESS_EVERY, Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.loss import tell_cwnd, tell_rtt
-from layers.tcp.output import TO_IP_MOST
+from layers.tcp.output import TO_IP_MOST, next_segment
 from layers.tcp.recovery import newreno
 from layers.tcp.recovery.state import CaState
 from layers.tcp.scoreboard import News
@@ -52,9 +52,7 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     if now >= conn.progress_at:
         tell_arrival(ctx, conn, now)
     old = congestion.cwnd
-    limited = old < 2 * flight if old < congestion.ssthresh else conn.cwnd_limited
-    if conn.ecn.ece:  # RFC 3168 6.1.2: no growth by an ACK with ECN-Echo
-        limited = False
+    limited = _limited(conn)
     congestion.acked(AckSample(ack - before, ack, tx.snd_nxt, flight, limited, rtt, rto.srtt, rto.min_rtt, now))
     if ctx.interest and congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, "ack")
@@ -100,6 +98,8 @@ def take_ack(
             return
         if not duplicate:
             return
+    if recovery.state <= DISORDER and conn.queued:
+        _send_before(ctx, conn, now)
     if duplicate:
         conn.duplicate_acks_in += 1
         ctx.counters["duplicate_acks_in"] += 1
@@ -136,7 +136,7 @@ def take_ack(
         lost = 0
         _without_sack(ctx, conn, news, ack - before, recover_fs, advanced, duplicate, now)
     _window(conn, AckSample(
-        news.acked + news.sacked, ack, tx.snd_nxt, flight, _limited(conn, outstanding), rtt, rto.srtt, rto.min_rtt,
+        news.acked + news.sacked, ack, tx.snd_nxt, flight, _limited(conn), rtt, rto.srtt, rto.min_rtt,
         now,
     ), advanced, reducing, lost)  # fmt: skip
     if ctx.interest and conn.congestion.cwnd != old:
@@ -147,13 +147,20 @@ def take_ack(
     ctx.want_output(conn)
 
 
-def _limited(conn: Connection, outstanding: int) -> bool:
+def _send_before(ctx: Context, conn: Connection, now: int) -> None:
+    """What the ACKs before this one let out goes first, as if they had come apart: it counts in the FlightSize from
+    which a loss reduces the window (RFC 5681 3.1), and its own ACKs show sooner what else is lost."""
+    while len(ctx.to_ip) < TO_IP_MOST and (segment := next_segment(ctx, conn, now)) is not None:
+        ctx.to_ip.append(segment)
+
+
+def _limited(conn: Connection) -> bool:
     """cwnd, as this ACK has left it (an undo may have brought it back), is what holds us back: Linux
     tcp_is_cwnd_limited, RFC 7661 4.4. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
-    cwnd = conn.congestion.cwnd
     if conn.ecn.ece:
         return False
-    return cwnd < 2 * outstanding if cwnd < conn.congestion.ssthresh else conn.cwnd_limited
+    cwnd = conn.congestion.cwnd
+    return conn.cwnd_limited or (cwnd < conn.congestion.ssthresh and cwnd < 2 * conn.usage)
 
 
 # what the ACK tells

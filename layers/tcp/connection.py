@@ -154,7 +154,9 @@ class Connection:
     override: bool = False  # SWS avoidance is off for one segment (RFC 9293 3.8.6.2.1, rule 4)
     cork_nxt: int = -1  # TCP_CORK holds back what stands at this SND.NXT
     cork_until: int = 0  # until this instant
-    cwnd_limited: bool = False
+    cwnd_limited: bool = False  # cwnd was full in the window that ends at usage_end
+    usage: int = 0  # bytes: if it was not, the most in flight in that window
+    usage_end: int = 0
     cwnd_used: int = 0  # bytes: the most in flight since cwnd_full_at
     cwnd_full_at: int = 0  # when cwnd was what held us back last, or was validated
     quick_acks: int = QUICK_ACKS

@@ -205,6 +205,24 @@ def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
 # data
 
 
+def _used(ctx: Context, conn: Connection, limited: bool, now: int) -> None:
+    """What of cwnd is used: whether it was full in the window that is under way, and if not, the most in flight (Linux
+    tcp_cwnd_validate). ACKs that come together are all judged by it, though nothing is sent between them."""
+    tx, congestion = conn.tx, conn.congestion
+    used = tx.snd_nxt - tx.snd_una
+    if limited or tx.snd_una >= conn.usage_end or (not conn.cwnd_limited and used > conn.usage):
+        conn.cwnd_limited = limited
+        conn.usage = used
+        conn.usage_end = tx.snd_nxt
+    if conn.cwnd_limited or (congestion.cwnd < congestion.ssthresh and congestion.cwnd < 2 * conn.usage):
+        conn.cwnd_full_at = now
+        conn.cwnd_used = 0
+        return
+    conn.cwnd_used = max(conn.cwnd_used, used)
+    if now - conn.cwnd_full_at >= conn.rto.rto:
+        _validate(ctx, conn, now)
+
+
 def _validate(ctx: Context, conn: Connection, now: int) -> None:
     """The application did not use all of cwnd for an RTO: what was not used is known no more to have room on the path.
     RFC 7661 4.3, by the measure and the steps of Linux (tcp_cwnd_validate, RFC 2861 3.2) in place of pipeACK's."""
@@ -257,8 +275,6 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
     mss = _packet_size(conn, now)
     if allowed < size and allowed < mss:
         if flight and (index or conn.sack):
-            conn.cwnd_limited = True
-            conn.cwnd_full_at = now
             return None
         allowed = mss
     most = tx.most - tx.most % mss if mss != tx.mss else tx.most
@@ -326,8 +342,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         room = open_ if open_ < allowed else allowed
         if room < waiting:
             if allowed <= open_:
-                conn.cwnd_limited = True
-                conn.cwnd_full_at = now
+                _used(ctx, conn, True, now)
             size = room
         most = tx.most if tx.most <= mss or mss == tx.mss else mss * (tx.most // tx.mss)
         if size > most:
@@ -362,16 +377,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     conn.override = False
     conn.last_data_sent_at = now
     if size == waiting:
-        conn.cwnd_limited = False
-        used = end - tx.snd_una
-        cwnd = congestion.cwnd
-        if 2 * used > cwnd and (used >= cwnd or cwnd < congestion.ssthresh):  # slow start: half of it is full use
-            conn.cwnd_full_at = now
-            conn.cwnd_used = 0
-        else:
-            conn.cwnd_used = max(conn.cwnd_used, used)
-            if now - conn.cwnd_full_at >= conn.rto.rto:
-                _validate(ctx, conn, now)
+        _used(ctx, conn, end - tx.snd_una >= congestion.cwnd, now)
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
     segment = _data(ctx, conn, nxt, end, now, mss)

@@ -17,6 +17,7 @@ from layers.tcp.congestion.cubic import Cubic
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.congestion.window import MAX_CWND, Window
 from layers.tcp.core import TcpCore
+from layers.tcp.recovery.state import CaState
 from levelip.config import CONGESTIONS, TcpConfig
 from levelip.frames.seam import Connect, Incoming, SetOption
 
@@ -385,3 +386,32 @@ def test_undo_restores_exactly(name: str, events: list[tuple[Any, int]], flight:
         cc.set_window(min(cc.ssthresh, before["cwnd"]))
     cc.undo(now + SECOND)
     assert {key: value for key, value in asdict(cc).items() if not key.startswith("undo")} == before  # type: ignore[call-overload]
+
+
+@pytest.mark.rfc("RFC 3465 2.2")
+def test_acks_that_come_together_all_count() -> None:
+    """Slow start doubles whether ACKs come one by one or five at once, with nothing sent between them."""
+    c = established()
+    c.write(BYTES[: 60 * MSS])
+    for segment in (2, 4, 6, 8, 10):
+        c.inject("A", seq=1, ack=1 + segment * MSS, flush=False)
+    assert c.tcb()["congestion"]["cwnd"] == 20 * MSS
+    c.flush()
+    _, conn = c.parts()
+    assert conn.tx.snd_nxt - conn.tx.snd_una == 20 * MSS
+
+
+def test_what_earlier_acks_let_out_goes_before_a_loss_is_looked_at() -> None:
+    """Ten segments are out. ACKs of four and SACKs that tell of a loss come together: the eight segments that the ACKs
+    let out go first, and half of the 14 that are then under way is left, not of the six that were."""
+    c = established()
+    c.write(BYTES[: 60 * MSS])
+    for segment in (2, 4):
+        c.inject("A", seq=1, ack=1 + segment * MSS, flush=False)
+    for segment in (6, 8, 10):
+        blocks = [(1 + 5 * MSS, 1 + segment * MSS)]
+        c.inject("A", seq=1, ack=1 + 4 * MSS, sack=blocks, flush=False)
+    _, conn = c.parts()
+    assert conn.recovery.state == CaState.RECOVERY
+    assert conn.congestion.ssthresh == 7 * MSS
+    assert conn.tx.snd_nxt >= 18 * MSS
