@@ -14,12 +14,14 @@ from levelip.cli.unmodified import run_program
 @click.option("--trace", "trace", metavar="FILE", type=click.Path(path_type=Path), help="Gets lvlip trace's lines.")
 @click.option("--capture", "capture", metavar="FILE", type=click.Path(path_type=Path), help="Its packets, as pcapng.")
 @click.option("--pid-file", metavar="FILE", type=click.Path(path_type=Path), help="Gets the program's process id.")
+@click.option("--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names (repeatable).")
 @click.argument("argv", metavar="PROGRAM [ARGS]...", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.pass_obj
 def command(
-    stack: Stack, trace: Path | None, capture: Path | None, pid_file: Path | None, argv: tuple[str, ...]
-) -> int:
-    """Run a program on the stack, as it is: its TCP sockets, and those of all that it starts, are the stack's.
+    stack: Stack, trace: Path | None, capture: Path | None, pid_file: Path | None, nameservers: tuple[str, ...],
+    argv: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Run a program on the stack, as it is: its TCP and UDP sockets, and those of all that it starts, are the stack's.
 
     Its terminal, standard streams, signals and exit status are as without lvlip; 126 and 127 mean, as in a shell, that
     it could not be run or found. What the stack cannot carry fails, and is told on standard error, once.
@@ -29,4 +31,4 @@ def command(
     lvlip run --trace tcp.txt --capture tcp.pcapng -- wget http://10.0.0.1:8000/big
     lvlip run -- python3 -m http.server 8000
     """
-    return run_program(stack, argv, trace=trace, capture=capture, pid_file=pid_file)
+    return run_program(stack, argv, trace=trace, capture=capture, pid_file=pid_file, nameservers=nameservers)

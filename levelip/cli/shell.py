@@ -15,8 +15,11 @@ from levelip.cli.unmodified import run_program
 @click.option("--trace", "trace", metavar="FILE", type=click.Path(path_type=Path), help="Gets lvlip trace's lines.")
 @click.option("--capture", "capture", metavar="FILE", type=click.Path(path_type=Path), help="Its packets, as pcapng.")
 @click.option("-c", "line", metavar="COMMAND", help="Run this command line and end.")
+@click.option("--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names (repeatable).")
 @click.pass_obj
-def command(stack: Stack, trace: Path | None, capture: Path | None, line: str | None) -> int:
+def command(
+    stack: Stack, trace: Path | None, capture: Path | None, line: str | None, nameservers: tuple[str, ...]
+) -> int:
     """A shell (SHELL, else /bin/sh) in which everything that is started runs over the stack; see lvlip run.
 
     LEVELIP_SHELL holds the stack's name there, for a prompt. Ends with exit.
@@ -30,4 +33,6 @@ def command(stack: Stack, trace: Path | None, capture: Path | None, line: str | 
     if line is None:
         click.echo(f"lvlip: {program} over stack {stack.run.name!r}; end with exit", err=True)
     variables = {"LEVELIP_SHELL": stack.run.name}
-    return run_program(stack, argv, trace=trace, capture=capture, pid_file=None, variables=variables)
+    return run_program(
+        stack, argv, trace=trace, capture=capture, pid_file=None, nameservers=nameservers, variables=variables
+    )

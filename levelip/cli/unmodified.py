@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import select
 import signal
@@ -28,11 +29,17 @@ def run_program(
     trace: Path | None,
     capture: Path | None,
     pid_file: Path | None,
+    nameservers: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> int:
     """Run it and return its exit code, or end by its signal."""
     from levelip.run.launcher import NotStarted, launch, mirror
 
+    for text in nameservers:
+        try:
+            ipaddress.IPv4Address(text)
+        except ValueError as error:
+            raise click.UsageError(f"--nameserver: {error}") from None
     try:
         endpoint = door_endpoint(stack.name, stack.root)
     except ValueError as error:
@@ -52,7 +59,8 @@ def run_program(
         if capture is not None:
             watchers.enter_context(_watching(stack, ["capture", "--write", str(capture)], None))
         try:
-            status = launch(argv, endpoint, pid_file=pid_file, environment={**os.environ, **(variables or {})})
+            environment = {**os.environ, **(variables or {})}
+            status = launch(argv, endpoint, pid_file=pid_file, environment=environment, nameservers=nameservers)
         except NotStarted as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise Failure(f"{argv[0]}: {error}") from None

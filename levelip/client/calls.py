@@ -76,6 +76,10 @@ class Calls:
 
     # -- calls
 
+    def ask(self, op: str, args: dict[str, Any], done: Callable[[int, dict[str, Any], str], None]) -> None:
+        """A question to the gateway that is about no socket."""
+        self._session.request(op, None, args, done)
+
     def call(self, caller: Caller, call: Call, fds: list[int]) -> None:
         """Carry out one call; its answer goes to the caller, now or later. Takes the descriptors."""
         try:

@@ -14,12 +14,13 @@ import os
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from levelip.client import control
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, PAIR_BUFFER, UP
+from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_PAYLOAD, PAIR_BUFFER, UP, Framing, Headers
 from levelip.client.session import Session
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
@@ -53,6 +54,14 @@ class DatagramPair:
         self.marks = 0  # answers that are missing
         self.readable = False
         self.hung_up = False
+        # of trapped calls (levelip.run)
+        self.seen: tuple[int, int] | None = None  # thread and descriptor of the last one
+        self.times: dict[int, float | None] = {}  # SO_RCVTIMEO, SO_SNDTIMEO in seconds
+        self.waiters: deque[Callable[[], None]] = deque()  # called when something has come, each as long as it stays
+        self.senders: deque[Callable[[], None]] = deque()  # called, each once, when there is room to send
+        self.known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
+        self.aliases: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # peers that the program calls otherwise
+        self.shut = 0  # 2: the program said SHUT_WR
         # what a new gateway must be told
         self.options: dict[tuple[int, int], int | bytes] = {}
         self.groups: dict[bytes, bytes] = {}  # group → the membership that was asked for
@@ -64,6 +73,7 @@ class Datagrams:
     """All datagram sockets of the program."""
 
     def __init__(self, session: Session, epoll: select.epoll) -> None:
+        self.framing: Framing = Headers()
         self.pairs: dict[int, DatagramPair] = {}  # by inode of the program's end
         self.by_fd: dict[int, DatagramPair] = {}
         self.by_gid: dict[int, DatagramPair] = {}
@@ -112,10 +122,10 @@ class Datagrams:
         if call.op == "sendto":
             self._send_to(caller, call, pair)
         elif call.op == "error":
-            code, pair.error = pair.error, 0
+            code = pair.error
             caller.answer(Answer(call.number, 0, {"errno": code}))
-            if code:  # the gateway's SO_ERROR is read with it, which clears it
-                self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+            if code:
+                self.told(pair)
         elif call.op == "state":
             state = {"kind": list(pair.kind), "listening": False, "connected": pair.peer is not None, "fresh": False,
                      "options": [[*key, value] for key, value in pair.options.items()]}  # fmt: skip
@@ -124,6 +134,11 @@ class Datagrams:
             self._forward(caller, call, pair)
         else:
             caller.answer(Answer(call.number, errno.ENOSYS, {}))
+
+    def told(self, pair: DatagramPair) -> None:
+        """The program was told of the socket's error: the gateway's SO_ERROR is read with it, which clears it."""
+        pair.error = 0
+        self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
 
     def _forward(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         args = dict(call.args)
@@ -200,7 +215,7 @@ class Datagrams:
                 break
             except ConnectionResetError:
                 continue  # it closed with datagrams unread; what it sent comes after this
-            if not message:
+            if not message and (not self.framing.empty or _ended(pair.end)):
                 pair.readable = False
                 break
             self._send(pair, message)
@@ -210,25 +225,30 @@ class Datagrams:
             self.busy.add(pair)
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
-        if len(message) < DOWN.size or not pair.gid:
-            return  # not of our class, or the gateway is away
-        flags, address, port, tos, ttl = DOWN.unpack_from(message)
-        if not flags & HAS_ADDRESS:
-            address, port = b"", 0
-        tos, ttl = max(-1, min(tos, 255)), max(-1, min(ttl, 255))
-        payload = message[DOWN.size :]
+        one = self.framing.read(message)
+        if one is not None and pair.gid:  # else it is not of our class, or the gateway is away
+            self.post(pair, *one)
+
+    def post(
+        self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b""
+    ) -> None:
+        """A datagram whose outcome nobody waits for; the caller looks at `marks` first."""
         pair.sent += 1
         if pair.sent % EVERY:
-            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, tos, ttl))
+            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, tos, ttl, source))
             return
 
         def answered(_: int, __: dict[str, Any], ___: str) -> None:
             pair.marks -= 1
+            while pair.senders and pair.marks < MARKS:
+                pair.senders.popleft()()
             if pair.readable:
                 self.busy.add(pair)
 
         pair.marks += 1
-        self._session.ask(lambda number: SendDatagram(pair.gid, address, port, payload, number, tos, ttl), answered)
+        self._session.ask(
+            lambda number: SendDatagram(pair.gid, address, port, payload, number, tos, ttl, source), answered
+        )
 
     # -- network → program
 
@@ -251,14 +271,16 @@ class Datagrams:
         while pair.aside:
             header, payload, upto = pair.aside[0]
             try:
-                pair.end.sendmsg([header, payload], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self.framing.write(pair.end, header, payload)
             except BlockingIOError:
-                return
+                break
             except (OSError, TypeError):
                 pass  # the program reads no more (SHUT_RD, or it has closed); or no bytes: gone
             pair.aside.popleft()
             pair.upto = upto
             self._owing.add(pair)
+        for wake in list(pair.waiters):
+            wake()
 
     def turn(self) -> None:
         """Once a turn of the loop: what is left to read, and what was taken."""
@@ -347,6 +369,13 @@ class _Gid:
 
     def __init__(self, gid: int) -> None:
         self.gid = gid
+
+
+def _ended(end: socket.socket) -> bool:
+    """Whether nothing more comes from the program, which has closed or shut its end."""
+    poll = select.poll()
+    poll.register(end, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _ignore(_: int, __: dict[str, Any], ___: str) -> None:

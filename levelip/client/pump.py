@@ -35,7 +35,7 @@ class Pair:
     """One socket of the program, as the helper sees it: our end of its pair, and where its streams stand."""
 
     __slots__ = (
-        "accepted", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
+        "accepted", "alias", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
         "consumed", "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at",
         "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent",
         "limit", "linger_calls", "lingers", "listening", "local", "lowat", "options", "outcome", "pieces",
@@ -60,6 +60,7 @@ class Pair:
         self.dead = False  # it was connected and was reset
         self.local: tuple[bytes, int] | None = None
         self.remote: tuple[bytes, int] | None = None
+        self.alias: tuple[bytes, int] | None = None  # what the program calls it, if otherwise (name servers)
         self.error = 0  # errno that the program has not been told
         self.failed = False  # our end was closed after a failed connect: the next attempt needs a new pair
         self.told = False  # that failure was told by connect()

@@ -3,7 +3,9 @@
     another ABI         its socket calls: EAFNOSUPPORT; all else: the kernel's
     x32                 ENOSYS
     io_uring_setup      ENOSYS: what is submitted there passes no filter
-    socket              trapped, unless its family is the kernel's own
+    socket              trapped, unless its family is the kernel's own (of AF_NETLINK: all but NETLINK_ROUTE)
+    sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's
+    ioctl               trapped where it asks for interfaces
     the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
     all else            the kernel's
 """
@@ -14,14 +16,16 @@ import errno
 import socket
 import struct
 
-from levelip.run.syscalls import Machine
+from levelip.run.syscalls import INTERFACE_REQUESTS, Machine
 
 ALLOW, ERRNO, USER_NOTIF = 0x7FFF0000, 0x00050000, 0x7FC00000  # SECCOMP_RET_*, linux/seccomp.h
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # linux/filter.h: LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, RET|K
-NUMBER, ARCH, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the low half on little-endian machines
+NUMBER, ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; of an argument the low half comes first
+REQUEST, PROTOCOL, ADDRESS = 1, 2, 4  # which argument of ioctl, of socket, of sendto and recvfrom
 X32 = 0x40000000  # __X32_SYSCALL_BIT
 AF_ALG = 38  # the kernel's cryptography
-LOCAL = (socket.AF_UNIX, socket.AF_NETLINK, AF_ALG)  # families that lead nowhere by a wire: the kernel's
+LOCAL = (socket.AF_UNIX, AF_ALG)  # families that lead nowhere by a wire: the kernel's
+NETLINK_ROUTE = 0  # the one netlink protocol that tells of addresses, interfaces and routes
 INSTRUCTION = struct.Struct("=HBBI")
 
 
@@ -43,12 +47,31 @@ def program(machine: Machine) -> bytes:
     out.append((LOAD, 0, 0, NUMBER))
     when(AT_LEAST, X32, no_call)
     when(EQUAL, machine.io_uring_setup, no_call)
+    special = ("socket", "sendto", "recvfrom", "ioctl")
     for name, number in machine.calls.items():
-        if name != "socket":
+        if name not in special:
             when(EQUAL, number, USER_NOTIF)
-    when_socket = machine.calls["socket"]
-    out.extend([(EQUAL, 1, 0, when_socket), (RETURN, 0, 0, ALLOW), (LOAD, 0, 0, FIRST_ARGUMENT)])
+
+    def block(name: str, rows: list[tuple[int, int, int, int]]) -> None:
+        """Instructions for one call; each path through them returns."""
+        out.append((EQUAL, 0, len(rows), machine.calls[name]))
+        out.extend(rows)
+
+    for name in ("sendto", "recvfrom"):
+        low, high = (ARGUMENTS + 8 * ADDRESS + half for half in (0, 4))
+        block(name, [
+            (LOAD, 0, 0, low), (EQUAL, 0, 3, 0), (LOAD, 0, 0, high), (EQUAL, 0, 1, 0), (RETURN, 0, 0, ALLOW),
+            (RETURN, 0, 0, USER_NOTIF),
+        ])  # fmt: skip
+    rows = [(LOAD, 0, 0, ARGUMENTS + 8 * REQUEST)]
+    for request in INTERFACE_REQUESTS.values():
+        rows += [(EQUAL, 0, 1, request), (RETURN, 0, 0, USER_NOTIF)]
+    block("ioctl", [*rows, (RETURN, 0, 0, ALLOW)])
+    rows = [(LOAD, 0, 0, ARGUMENTS)]
     for family in LOCAL:
-        when(EQUAL, family, ALLOW)
-    out.append((RETURN, 0, 0, USER_NOTIF))
+        rows += [(EQUAL, 0, 1, family), (RETURN, 0, 0, ALLOW)]
+    rows += [(EQUAL, 0, 3, socket.AF_NETLINK), (LOAD, 0, 0, ARGUMENTS + 8 * PROTOCOL)]
+    rows += [(EQUAL, 1, 0, NETLINK_ROUTE), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF)]
+    block("socket", rows)
+    out.append((RETURN, 0, 0, ALLOW))
     return b"".join(INSTRUCTION.pack(*row) for row in out)

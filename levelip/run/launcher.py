@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from levelip.run.notify import install
-from levelip.run.supervisor import ENDED, NEWS, REFUSED, STARTED, STOPPED, supervise
+from levelip.run.supervisor import BORN, ENDED, FILTERED, NEWS, REFUSED, STARTED, STOPPED, supervise
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # exit codes, as the shell's
 PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by the interpreter, not by whom it starts
@@ -30,6 +30,7 @@ PASSED_ON = frozenset(
     }
 )  # fmt: skip
 
+ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})  # before the program has begun
 STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})  # we stop when the program has stopped
 
 
@@ -38,12 +39,13 @@ class NotStarted(Exception):
 
 
 def launch(
-    argv: Sequence[str], endpoint: str, *, pid_file: Path | None = None, environment: Mapping[str, str] | None = None
-) -> int:
+    argv: Sequence[str], endpoint: str, *, pid_file: Path | None = None, environment: Mapping[str, str] | None = None,
+    nameservers: Sequence[str] = (),
+) -> int:  # fmt: skip
     """Run a program over the stack at `endpoint`; its wait status (os.waitpid's). Raises NotStarted.
 
-    `pid_file` gets the program's process id before it begins. The caller's SIGCHLD and the signals of PASSED_ON stay
-    blocked, so that none is lost before `mirror`.
+    `pid_file` gets the program's process id before it begins; `nameservers` are asked instead of the host's. The
+    caller's SIGCHLD and the signals of PASSED_ON stay blocked, so that none is lost before `mirror`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON | STOPS | {signal.SIGCHLD})
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -61,7 +63,9 @@ def launch(
         except OSError as error:
             channel.send(NEWS.pack(REFUSED, error.errno or 0) + _why(error).encode())
             os._exit(1)
-        socket.send_fds(channel, [b"l"], [listener])
+        os.write(channel.fileno(), NEWS.pack(FILTERED, listener))  # no sendmsg: it is trapped from here on
+        if not channel.recv(1):  # the supervisor is gone
+            os._exit(1)
         os.close(listener)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
@@ -76,7 +80,7 @@ def launch(
         code = 1
         try:
             ours.close()
-            supervise(endpoint, Path(argv[0]).name, theirs, me, start)
+            supervise(endpoint, Path(argv[0]).name, theirs, me, start, nameservers=nameservers)
             code = 0
         finally:
             os._exit(code) if code == 0 else _crash()
@@ -99,32 +103,41 @@ def _why(error: OSError) -> str:
 
 
 def _attend(channel: socket.socket) -> int:
-    """Pass signals on until the program has ended; its wait status."""
-    pid = 0
-    ended = False
+    """Pass signals on until the program has ended; its wait status. What is told comes with a SIGCHLD."""
+    pid = ending = 0
+    started = False
     while True:
-        news = _hear(channel, wait=not pid)
-        while news is not None:
+        while (news := _hear(channel)) is not None:
             what, number = NEWS.unpack_from(news) if news else (b"", 0)
-            if what == STARTED:
+            if what == BORN:
                 pid = number
+            elif what == STARTED:
+                started = True
             elif what == ENDED:
                 return int(number)
             elif what == STOPPED:
                 _stop(number)
+            elif ending and not started:
+                return ending
             elif what == REFUSED:
                 raise NotStarted(news[NEWS.size :].decode(errors="replace"))
             else:
-                ended = True
-                break
-            news = _hear(channel, wait=not pid)
-        if ended:
-            raise NotStarted("the supervisor died")
+                raise NotStarted("the supervisor died")
+        if ending and pid and not started:
+            _kill(pid, signal.SIGKILL)  # it may wait for what never comes, with its signals blocked
         info = signal.sigwaitinfo(PASSED_ON | {signal.SIGCHLD})
-        from_process = info.si_code <= 0  # else from the terminal, which tells the program itself
-        if info.si_signo != signal.SIGCHLD and from_process:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, info.si_signo)
+        if info.si_signo == signal.SIGCHLD:
+            continue
+        if not started and info.si_signo in ENDING:
+            ending = info.si_signo if signal.getsignal(info.si_signo) is not signal.SIG_IGN else 0
+        elif info.si_code <= 0:  # from a process; else from the terminal, which tells the program itself
+            _kill(pid, info.si_signo)
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if pid:
+            os.kill(pid, number)
 
 
 def _stop(number: int) -> None:
@@ -134,9 +147,9 @@ def _stop(number: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {number})
 
 
-def _hear(channel: socket.socket, *, wait: bool) -> bytes | None:
+def _hear(channel: socket.socket) -> bytes | None:
     try:
-        return channel.recv(4096, 0 if wait else socket.MSG_DONTWAIT)
+        return channel.recv(4096, socket.MSG_DONTWAIT)
     except BlockingIOError:
         return None
     except ConnectionError:

@@ -20,6 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36
 SET_MODE_FILTER = 1  # linux/seccomp.h, as all that follows
 FLAG_NEW_LISTENER = 1 << 3
 RECV, SEND, ID_VALID, ADDFD, SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103, 0x40082104
+PIDFD_GETFD = 438  # the same number on every architecture (since Linux 5.6)
 FD_SYNC_WAKE_UP = 1  # since Linux 6.6: who answers hands its processor over
 RESPOND_CONTINUE = 1
 ADDFD_SETFD, ADDFD_SEND = 1, 2
@@ -67,6 +68,17 @@ def install() -> int:
         _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
         listener = _libc.syscall(here.seccomp, SET_MODE_FILTER, FLAG_NEW_LISTENER, ctypes.byref(filter_))
     return _check(listener, "seccomp")
+
+
+def take_listener(pid: int, number: int) -> int:
+    """A duplicate of the listener that a child has as its descriptor `number`; OSError where the kernel refuses.
+
+    The child cannot send it: sendmsg(2) is trapped by then, and nobody answers yet."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return _check(_libc.syscall(PIDFD_GETFD, pidfd, number, 0), "pidfd_getfd")
+    finally:
+        os.close(pidfd)
 
 
 def become_subreaper() -> None:

@@ -8,18 +8,20 @@ The starter (launcher.py) hears from it how the program ended; what is still to 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from levelip.client.door import let_go_of_stderr
 from levelip.client.helper import detach
 
 NEWS = struct.Struct("=ci")  # what happened to the program, and a number
-STARTED, ENDED, STOPPED, REFUSED = b"p", b"e", b"s", b"r"  # its pid; its wait status; the signal; an errno, then text
+BORN, STARTED, ENDED, STOPPED = b"b", b"p", b"e", b"s"  # its pid, twice; its wait status; the signal
+REFUSED, FILTERED = b"r", b"f"  # an errno, then text; the program's number of the listener
 
 
 class Processes:
@@ -45,10 +47,8 @@ class Processes:
         os.kill(os.getpid(), signal.SIGCHLD)  # it may have ended before
 
     def tell(self, what: bytes, number: int) -> None:
-        """Tell the starter, which waits for signals."""
-        with contextlib.suppress(OSError):
-            self._starter.send(NEWS.pack(what, number), socket.MSG_NOSIGNAL)
-            os.kill(self._starter_pid, signal.SIGCHLD)
+        """Tell the starter of it."""
+        _tell(self._starter, self._starter_pid, NEWS.pack(what, number))
 
     def event(self) -> None:
         """Reap; and where the starter was killed, kill the program, as a kill of it would have."""
@@ -95,35 +95,61 @@ class Processes:
 
 
 def supervise(
-    endpoint: str, software: str, starter: socket.socket, starter_pid: int, start: Callable[[socket.socket], None]
-) -> None:
-    """Fork the program, which `start` turns the child into after it sent its listener (or a refusal) through the socket
-    that it is given; serve it until its last process and its last socket are gone."""
+    endpoint: str, software: str, starter: socket.socket, starter_pid: int, start: Callable[[socket.socket], None],
+    *, nameservers: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Fork the program, which `start` turns the child into after it told of its listener (or a refusal) through the
+    socket that it is given, and was answered; serve it until its last process and its last socket are gone."""
     from levelip.run.notify import become_subreaper
 
     become_subreaper()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if not pid:
+        ours.close()
+        starter.close()  # else it would not see our end
         start(theirs)
     theirs.close()
-    data, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-    if not fds:
-        starter.send(data or NEWS.pack(REFUSED, 0) + b"the program could not be started", socket.MSG_NOSIGNAL)
-        os.kill(starter_pid, signal.SIGCHLD)
+    _tell(starter, starter_pid, NEWS.pack(BORN, pid))
+    try:
+        listener = _await_listener(pid, ours, starter)
+    except OSError as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _tell(starter, starter_pid, NEWS.pack(REFUSED, error.errno or 0) + str(error.strerror or error).encode())
         return
+    ours.send(b"g")
     ours.close()
     os.setsid()
-    _close_all_but({2, starter.fileno(), fds[0]})
+    _close_all_but({2, starter.fileno(), listener})
     detach()
     processes = Processes(pid, starter, starter_pid)
 
     from levelip.client.loop import Loop
     from levelip.run.trap import Trap
 
-    loop = Loop(endpoint, Trap(fds[0], processes), f"{software}[{pid}]", share=True)
+    loop = Loop(endpoint, Trap(listener, processes, nameservers), f"{software}[{pid}]", share=True)
     loop.run()
     loop.close()
+
+
+def _await_listener(pid: int, child: socket.socket, starter: socket.socket) -> int:
+    """The listener of a child that is about to become the program; OSError if it is not, or the starter has died."""
+    from levelip.run.notify import take_listener
+
+    ready, _, _ = select.select([child, starter], [], [])  # the starter says nothing: readable is its end
+    news = b"" if child not in ready else child.recv(4096)
+    what, number = NEWS.unpack_from(news) if news else (REFUSED, errno.ECHILD)
+    if what != FILTERED:
+        raise OSError(number, news[NEWS.size :].decode(errors="replace") or "the program could not be started")
+    return take_listener(pid, number)
+
+
+def _tell(starter: socket.socket, starter_pid: int, news: bytes) -> None:
+    """Tell the starter, which waits for signals."""
+    with contextlib.suppress(OSError):
+        starter.send(news, socket.MSG_NOSIGNAL)
+        os.kill(starter_pid, signal.SIGCHLD)
 
 
 def _close_all_but(kept: set[int]) -> None:

@@ -6,11 +6,23 @@ import errno
 import platform
 from dataclasses import dataclass
 
-TRAPPED = (
-    "socket", "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername", "setsockopt",
-    "getsockopt", "shutdown",
-)  # fmt: skip
-"""What names addresses or options. read, write, send, recv, poll, close, dup and the rest are the kernel's."""
+NUMBERS = {
+    "socket": (41, 198), "bind": (49, 200), "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242),
+    "connect": (42, 203), "getsockname": (51, 204), "getpeername": (52, 205), "setsockopt": (54, 208),
+    "getsockopt": (55, 209), "shutdown": (48, 210), "sendto": (44, 206), "recvfrom": (45, 207), "sendmsg": (46, 211),
+    "recvmsg": (47, 212), "sendmmsg": (307, 269), "recvmmsg": (299, 243), "ioctl": (16, 29),
+}  # fmt: skip
+"""What names addresses, options or interfaces, on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl) and aarch64
+(include/uapi/asm-generic/unistd.h). `sendto` and `recvfrom` are trapped only where an address is given, `ioctl` only
+for the requests below. read, write, send, recv, poll, close, dup and the rest are the kernel's."""
+
+TRAPPED = tuple(NUMBERS)
+INTERFACE_REQUESTS = {
+    "SIOCGIFNAME": 0x8910, "SIOCGIFCONF": 0x8912, "SIOCGIFFLAGS": 0x8913, "SIOCGIFADDR": 0x8915,
+    "SIOCGIFDSTADDR": 0x8917, "SIOCGIFBRDADDR": 0x8919, "SIOCGIFNETMASK": 0x891B, "SIOCGIFMETRIC": 0x891D,
+    "SIOCGIFMTU": 0x8921, "SIOCGIFHWADDR": 0x8927, "SIOCGIFINDEX": 0x8933, "SIOCGIFTXQLEN": 0x8942,
+}  # fmt: skip
+"""The requests of ioctl(2) that are trapped (linux/sockios.h): what asks for interfaces, which are the stack's."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +37,14 @@ class Machine:
     foreign: tuple[int, ...]
 
 
-def _calls(numbers: tuple[int, ...]) -> dict[str, int]:
-    return dict(zip(TRAPPED, numbers, strict=True))
+def _calls(column: int) -> dict[str, int]:
+    return {name: numbers[column] for name, numbers in NUMBERS.items()}
 
 
 MACHINES = {
-    # arch/x86/entry/syscalls/syscall_64.tbl; i386: socketcall, socket
-    "x86_64": Machine(0xC000003E, 317, 425, _calls((41, 49, 50, 43, 288, 42, 51, 52, 54, 55, 48)), (102, 359)),
-    # include/uapi/asm-generic/unistd.h; 32-bit ARM: socket, and socketcall, which is only a stub there
-    "aarch64": Machine(
-        0xC00000B7, 277, 425, _calls((198, 200, 201, 202, 242, 203, 204, 205, 208, 209, 210)), (281, 102)
-    ),
+    # i386: socketcall, socket; 32-bit ARM: socket, and socketcall, which is only a stub there
+    "x86_64": Machine(0xC000003E, 317, 425, _calls(0), (102, 359)),
+    "aarch64": Machine(0xC00000B7, 277, 425, _calls(1), (281, 102)),
 }
 
 

@@ -1,5 +1,8 @@
 """The front of an unmodified program (client.loop.Front): takes its trapped socket calls and has Calls carry them out.
 
+    trap.py         all sockets, and those of TCP
+    datagrams.py    datagram sockets
+
 The program holds one end of a pair for each of its sockets, which is named by its inode, found through
 /proc/THREAD/fd. A call on a descriptor that is none of these is the kernel's. One notification is taken a turn of the
 loop, so that a close before it is seen before it.
@@ -13,23 +16,27 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from levelip.client.calls import Calls
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
+from levelip.client.datagrams import DatagramPair
 from levelip.client.ends import borrow_fd
+from levelip.client.pump import Pair
 from levelip.run import target
+from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
+from levelip.run.nameservers import Nameservers
 from levelip.run.notify import Listener
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
-from levelip.run.values import MAX_SOCKADDR, parse_sockaddr, seconds, sockaddr
+from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 SOCK_MAX = 11  # linux/net.h
-_NOT_YET: dict[int, str] = {socket.SOCK_DGRAM: "datagram (UDP)", socket.SOCK_RAW: "raw"}
 _TIMES = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)  # kept by the gateway, but acted on by the program's end
+_PING = (socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
 KEPT_CALLS = 4096  # threads whose last call is remembered, before those of dead ones are looked for
 MAX_OPTION = 4096  # bytes of an option's value
 _SILENT = (socket.AF_UNSPEC, socket.AF_INET6)  # refused without a word: programs try it and go on with AF_INET
@@ -46,14 +53,18 @@ class Watched(Protocol):
 
 
 class Trap:
-    """Trapped calls come through `listener`; `program` tells when its processes are gone."""
+    """Trapped calls come through `listener`; `program` tells when its processes are gone; `nameservers`: whom it asks
+    for names, if that was said."""
 
-    def __init__(self, listener: int, program: Watched) -> None:
+    def __init__(self, listener: int, program: Watched, nameservers: Sequence[str] = ()) -> None:
         self._listener = Listener(listener)
         self._program = program
         self._hung_up = False
-        self._calls: Calls
+        self.calls: Calls
         self._epoll: select.epoll
+        self._nameservers = Nameservers(nameservers)
+        self._chosen = bool(nameservers)
+        self._datagrams = DatagramCalls(self)
         self._threads: dict[int, Trapped] = {}  # the last call of each, while it may still be of use
         self._limited: list[Trapped] = []  # calls with a deadline
         self._said: set[str] = set()
@@ -66,17 +77,22 @@ class Trap:
             "connect": self._connect,
             "getsockname": self._name,
             "getpeername": self._name,
-            "setsockopt": self._setsockopt,
-            "getsockopt": self._getsockopt,
+            "setsockopt": self.setsockopt,
+            "getsockopt": self.getsockopt,
             "shutdown": self._shutdown,
         }
+        let_through = ("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg", "ioctl")
+        table.update({name: lambda call: call.pass_on() for name in let_through})
         self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
 
     # -- the loop's front
 
     def open(self, calls: Calls, epoll: select.epoll) -> None:
         """Watch for notifications."""
-        self._calls = calls
+        self.calls = calls
+        calls.datagrams.framing = self._datagrams.tags
+        if not self._chosen:
+            calls.ask("resolver", {}, self._configured)
         self._epoll = epoll
         epoll.register(self._listener.fd, select.EPOLLIN)
         epoll.register(self._program.fd, select.EPOLLIN)
@@ -110,9 +126,12 @@ class Trap:
             return None
         late = [call for call in self._limited if call.deadline is not None and call.deadline <= now and not call.over]
         for call in late:
+            if call.late is not None:
+                call.late()
+                continue
             assert call.pair is not None
             if call.name == "connect":
-                if self._calls.connecting.give_up(call, 0, call.pair):
+                if self.calls.connecting.give_up(call, 0, call.pair):
                     call.fail(errno.EINPROGRESS)
             else:
                 self._stop_waiting(call)
@@ -121,8 +140,9 @@ class Trap:
         return min((call.deadline for call in self._limited if call.deadline is not None), default=None)
 
     def close(self) -> None:
-        """Give the listener back."""
+        """Give descriptors back."""
         os.close(self._listener.fd)
+        self._datagrams.tags.close()
 
     def say(self, key: str, text: str) -> None:
         """Tell on standard error why something fails, once."""
@@ -142,7 +162,7 @@ class Trap:
         if note is None:
             return
         name, action = self._table[note.number]
-        inode, pair = 0, None
+        inode, pair, datagrams = 0, None, None
         if name != "socket":
             try:
                 inode = target.socket_inode(note.tid, note.args[0] & 0xFFFFFFFF)
@@ -152,12 +172,16 @@ class Trap:
                 return
             except OSError:
                 inode = 0  # not open: the kernel says so
-            pair = self._calls.pairs.get(inode)
-            if pair is None:
+            pair = self.calls.pairs.get(inode)
+            datagrams = self.calls.datagrams.pairs.get(inode) if pair is None else None
+            sock = pair or datagrams
+            if sock is None:
                 self._listener.let_through(note.id)
                 return
-            pair.seen = (note.tid, note.args[0] & 0xFFFFFFFF)
-        call = Trapped(self._listener, note, name, inode, pair)
+            sock.seen = (note.tid, note.args[0] & 0xFFFFFFFF)
+            if datagrams is not None:
+                action = self._datagrams.table.get(name, action)
+        call = Trapped(self._listener, note, name, inode, pair, datagrams)
         if len(self._threads) >= KEPT_CALLS:
             self._threads = {tid: kept for tid, kept in self._threads.items() if not kept.over and kept.valid()}
         last = self._threads.pop(note.tid, None)
@@ -178,9 +202,9 @@ class Trap:
         if self._threads.get(call.tid) is call:
             del self._threads[call.tid]
 
-    def _ask(self, call: Trapped, op: str, **args: object) -> None:
+    def ask(self, call: Trapped, op: str, **args: object) -> None:
         """Have Calls carry it out; the answer comes to `call`."""
-        self._calls.call(call, Call(0, op, call.inode, args), [])
+        self.calls.call(call, Call(0, op, call.inode, args), [])
 
     # -- calls
 
@@ -192,11 +216,12 @@ class Trap:
                 self.say(f"family {family}", f"sockets of family {family} are not carried by the stack: EAFNOSUPPORT")
             call.fail(errno.EAFNOSUPPORT)
             return
-        if kind in _NOT_YET:
-            self.say(f"kind {kind}", f"{_NOT_YET[kind]} sockets are not carried by the stack: EPROTONOSUPPORT")
+        what = "raw" if kind == socket.SOCK_RAW else "ICMP" if (kind, proto) == _PING else ""
+        if what:
+            self.say(what, f"{what} sockets are not carried by the stack: EPROTONOSUPPORT")
             call.fail(errno.EPROTONOSUPPORT)
             return
-        if kind != socket.SOCK_STREAM:
+        if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             call.fail(errno.ESOCKTNOSUPPORT if 0 <= kind < SOCK_MAX else errno.EINVAL)
             return
 
@@ -206,20 +231,47 @@ class Trap:
                     self.say("down", answer.message)
                 return call.plain(answer)
             os.set_blocking(fds[0], not flags & socket.SOCK_NONBLOCK)
+            if kind == socket.SOCK_DGRAM:
+                with socket.socket(fileno=os.dup(fds[0])) as theirs:
+                    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             return call.give(fds[0], cloexec=bool(flags & socket.SOCK_CLOEXEC))
 
         call.finish = finish
-        self._ask(call, "socket", family=family, type=kind, proto=proto)
+        self.ask(call, "socket", family=family, type=kind, proto=proto)
 
-    def _address(self, call: Trapped, *, unspecified: bool = False) -> tuple[bytes, int]:
+    def address(self, call: Trapped, *, unspecified: bool = False, dissolve: bool = False) -> tuple[bytes, int]:
+        """The socket address that is the call's second argument; OSError if it is none. `dissolve`: AF_UNSPEC may stand
+        for no peer, which is told as no address."""
         length = call.number(2)
         if not 0 <= length <= MAX_SOCKADDR:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return parse_sockaddr(call.read(call.args[1], length), unspecified=unspecified)
+        data = call.read(call.args[1], length)
+        if dissolve and dissolves(data):
+            return b"", 0
+        return parse_sockaddr(data, unspecified=unspecified)
+
+    def _configured(self, code: int, data: dict[str, Any], _: str) -> None:
+        """The stack's configuration of name resolution; a gateway that knows of none has an errno."""
+        servers = data.get("servers", []) if not code else []
+        self._nameservers.configure([text for text in servers if isinstance(text, str)])
+
+    def instead(self, where: tuple[bytes, int], sock: Pair | DatagramPair) -> tuple[bytes, int]:
+        """Where to connect or send to: another one for the host's name servers, which the socket remembers."""
+        if self._nameservers.lost(where):
+            resolver = socket.inet_ntoa(where[0])
+            self.say("names", f"the resolver at {resolver} is not on the stack; which one is? --nameserver ADDRESS")
+        found = self._nameservers.instead(where)
+        if isinstance(sock, Pair):
+            sock.alias = where if found != where else None
+        elif found != where:
+            if not sock.aliases:
+                sock.waiters.append(self._nameservers.answered)
+            sock.aliases[found] = where
+        return found
 
     def _bind(self, call: Trapped) -> None:
-        address, port = self._address(call, unspecified=True)
-        self._ask(call, "bind", address=address, port=port)
+        address, port = self.address(call, unspecified=True)
+        self.ask(call, "bind", address=address, port=port)
 
     def _listen(self, call: Trapped) -> None:
         backlog = call.number(1)
@@ -228,22 +280,28 @@ class Trap:
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno and not pair.junk:
-                self._calls.connecting.fill(pair)  # a listener is never writable
+                self.calls.connecting.fill(pair)  # a listener is never writable
             return call.plain(answer)
 
         call.finish = finish
-        self._ask(call, "listen", backlog=backlog if backlog >= 0 else 0x7FFF_FFFF)
+        self.ask(call, "listen", backlog=backlog if backlog >= 0 else 0x7FFF_FFFF)
 
     def _name(self, call: Trapped) -> None:
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
-                call.write_sized(call.args[1], call.args[2], sockaddr(answer.data["address"], answer.data["port"]))
+                where = answer.data["address"], answer.data["port"]
+                if call.name == "getpeername" and call.pair is not None:
+                    where = call.pair.alias or where
+                elif call.name == "getpeername" and call.datagrams is not None:
+                    where = call.datagrams.aliases.get(where, where)
+                call.write_sized(call.args[1], call.args[2], sockaddr(*where))
             return call.plain(answer)
 
         call.finish = finish
-        self._ask(call, call.name)
+        self.ask(call, call.name)
 
-    def _setsockopt(self, call: Trapped) -> None:
+    def setsockopt(self, call: Trapped) -> None:
+        """Of both kinds of sockets, as getsockopt."""
         level, option, length = call.number(1), call.number(2), call.number(4)
         if not 0 <= length <= MAX_OPTION:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -255,18 +313,18 @@ class Trap:
             return call.plain(answer)
 
         call.finish = finish
-        self._ask(call, "setsockopt", level=level, option=option, value=value)
+        self.ask(call, "setsockopt", level=level, option=option, value=value)
 
     def _set_time(self, call: Trapped, option: int, value: bytes) -> None:
         """A time limit: on the program's end for its reads and writes, with us for accept and connect."""
-        assert call.pair is not None
-        call.pair.times[option] = seconds(value)
-        fd = self._borrow(call)
+        call.times[option] = seconds(value)
+        fd = self.borrow(call)
         if fd is not None:
             with socket.socket(fileno=fd) as theirs:
                 theirs.setsockopt(socket.SOL_SOCKET, option, value)
 
-    def _getsockopt(self, call: Trapped) -> None:
+    def getsockopt(self, call: Trapped) -> None:
+        """As Linux: as much of the value as there is room for."""
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
                 room = int.from_bytes(call.read(call.args[4], 4), "little", signed=True)
@@ -274,7 +332,7 @@ class Trap:
             return call.plain(answer)
 
         call.finish = finish
-        self._ask(call, "getsockopt", level=call.number(1), option=call.number(2))
+        self.ask(call, "getsockopt", level=call.number(1), option=call.number(2))
 
     def _shutdown(self, call: Trapped) -> None:
         pair = call.pair
@@ -291,20 +349,21 @@ class Trap:
             return done
 
         call.finish = finish
-        self._ask(call, "shutdown", how=call.number(1))
+        self.ask(call, "shutdown", how=call.number(1))
 
     # -- calls that may wait
 
-    def _borrow(self, call: Trapped) -> int | None:
+    def borrow(self, call: Trapped) -> int | None:
+        """The program's end, for the caller to close; None if the kernel does not lend it."""
         return borrow_fd(call.tid, call.args[0] & 0xFFFFFFFF, call.inode)
 
-    def _waits(self, call: Trapped) -> bool:
+    def waits(self, call: Trapped) -> bool:
         """Whether the program's descriptor is a blocking one."""
         return not target.descriptor_flags(call.tid, call.args[0] & 0xFFFFFFFF) & os.O_NONBLOCK
 
-    def _limit(self, call: Trapped, option: int) -> None:
-        assert call.pair is not None
-        limit = call.pair.times.get(option)
+    def limit(self, call: Trapped, option: int) -> None:
+        """The socket's SO_RCVTIMEO or SO_SNDTIMEO begins to run for a call."""
+        limit = call.times.get(option)
         if limit is not None:
             call.deadline = time.monotonic() + limit
             self._limited.append(call)
@@ -316,7 +375,7 @@ class Trap:
         if flags & ~_FLAGS:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if not pair.listening:
-            self._ask(call, "accept", token=False)  # the gateway knows which error it is
+            self.ask(call, "accept", token=False)  # the gateway knows which error it is
             return
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
@@ -333,14 +392,14 @@ class Trap:
             return given
 
         call.finish = finish
-        self._limit(call, socket.SO_RCVTIMEO)
+        self.limit(call, socket.SO_RCVTIMEO)
         self._accept_or_wait(call)
 
     def _accept_or_wait(self, call: Trapped) -> None:
         """A connection is accepted for a readiness byte in the program's end, and else waited for."""
         pair = call.pair
         assert pair is not None
-        fd = self._borrow(call)
+        fd = self.borrow(call)
         if fd is None:
             if not call.valid():
                 self._forget(call)
@@ -355,7 +414,7 @@ class Trap:
             except OSError:
                 token = b""
         if token:
-            self._ask(call, "accept", token=True)
+            self.ask(call, "accept", token=True)
         elif token is not None:
             call.fail(errno.EINVAL)  # the listener was shut down
         elif not waits:
@@ -363,14 +422,14 @@ class Trap:
         else:
             self._stop_waiting(call)
             pair.waiters.append(Waiter(self, call).accept)
-            self._calls.serve(pair)
+            self.calls.serve(pair)
 
     def accept_now(self, call: Trapped) -> None:
         """A connection waits: it is for this call, if that still waits."""
         if call.over or not call.valid():
             self._forget(call)
         else:
-            self._ask(call, "accept", token=False)
+            self.ask(call, "accept", token=False)
 
     @staticmethod
     def _stop_waiting(call: Trapped) -> None:
@@ -381,8 +440,9 @@ class Trap:
             waiters.remove(wake)
 
     def _connect(self, call: Trapped) -> None:
-        address, port = self._address(call)
-        waits = self._waits(call)
+        waits = self.waits(call)
+        assert call.pair is not None
+        address, port = self.instead(self.address(call), call.pair)
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
             if answer.data.get("renew"):
@@ -393,8 +453,8 @@ class Trap:
 
         call.finish = finish
         if waits:
-            self._limit(call, socket.SO_SNDTIMEO)
-        self._ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
+            self.limit(call, socket.SO_SNDTIMEO)
+        self.ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
 
     def _renew(self, call: Trapped, fd: int) -> bool:
         """Another attempt after a failed one: a new pair in the descriptor's place, and the same call again."""

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from levelip.client.control import Answer
+from levelip.client.datagrams import DatagramPair
 from levelip.client.pump import Pair
 from levelip.run import target
 from levelip.run.notify import Listener, Notification
+from levelip.run.values import MAX_SOCKADDR
 
 Finish = Callable[["Trapped", Answer, tuple[int, ...]], bool]
 
@@ -25,19 +27,27 @@ class Trapped:
     answer that could not be delivered is delivered now (`kept`).
     """
 
-    __slots__ = ("_listener", "args", "deadline", "finish", "id", "inode", "kept", "name", "over", "pair", "pid", "tid")
+    __slots__ = (
+        "_listener", "args", "datagrams", "deadline", "finish", "id", "inode", "kept", "late", "name", "over", "pair",
+        "pid", "tid",
+    )  # fmt: skip
 
-    def __init__(self, listener: Listener, note: Notification, name: str, inode: int, pair: Pair | None) -> None:
+    def __init__(
+        self, listener: Listener, note: Notification, name: str, inode: int, pair: Pair | None,
+        datagrams: DatagramPair | None = None,
+    ) -> None:  # fmt: skip
         self.id = note.id
         self.pid = self.tid = note.tid
         self.args = note.args
         self.name = name
         self.inode = inode
         self.pair = pair
+        self.datagrams = datagrams  # its socket is one of these, or neither
         self.finish: Finish = Trapped.plain
         self.kept: Answer | None = None
         self.over = False  # answered, or given up
         self.deadline: float | None = None
+        self.late: Callable[[], None] | None = None  # what then
         self._listener = listener
 
     def same(self, other: Trapped) -> bool:
@@ -47,6 +57,13 @@ class Trapped:
     def valid(self) -> bool:
         """Whether the program still waits for the answer."""
         return self._listener.valid(self.id)
+
+    @property
+    def times(self) -> dict[int, float | None]:
+        """The socket's SO_RCVTIMEO and SO_SNDTIMEO in seconds, where they are set."""
+        sock = self.pair or self.datagrams
+        assert sock is not None
+        return sock.times
 
     # -- answers
 
@@ -84,6 +101,11 @@ class Trapped:
         self.over = self._listener.let_through(self.id)
         return self.over
 
+    def pass_on(self) -> None:
+        """Likewise, and nothing is left to be done."""
+        self.over = True
+        self._listener.let_through(self.id)
+
     def give(self, fd: int, *, cloexec: bool) -> bool:
         """The call returns a new descriptor, for our `fd`."""
         self.over = self._listener.give(self.id, fd, cloexec=cloexec) is not None
@@ -98,6 +120,16 @@ class Trapped:
     def read(self, address: int, length: int) -> bytes:
         """Bytes of it; OSError as target.read."""
         return target.read(self.tid, address, length)
+
+    def read_name(self, address: int, length: int) -> bytes:
+        """A socket address of it; none where there is none."""
+        if length < 0:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return self.read(address, min(length, MAX_SOCKADDR)) if address else b""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write into it; OSError as target.write."""
+        target.write(self.tid, address, data)
 
     def write_sized(self, address: int, size_address: int, data: bytes) -> None:
         """As much of `data` as the size at `size_address` has room for, and there how long it is (socklen_t)."""

@@ -8,7 +8,7 @@ import socket
 import struct
 
 SOCKADDR_IN = struct.Struct("=HH4s8x")  # the port is in network order
-TIMEVAL = struct.Struct("=qq")
+TIMEVAL = TIMESPEC = struct.Struct("=qq")
 MAX_SOCKADDR = 128  # sizeof(struct sockaddr_storage)
 
 
@@ -16,15 +16,23 @@ def _refuse(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
-def parse_sockaddr(data: bytes, *, unspecified: bool = False) -> tuple[bytes, int]:
+def parse_sockaddr(data: bytes, *, unspecified: bool = False, any_address: bool = False) -> tuple[bytes, int]:
     """(address, port); OSError(EINVAL) if it is too short, EAFNOSUPPORT if it is not AF_INET. `unspecified`: AF_UNSPEC
-    with no address is taken for any address, as Linux's bind() does."""
+    with no address is taken for any address, as Linux's bind() does; `any_address`: with any, as its sendto() does."""
     if len(data) < SOCKADDR_IN.size:
         raise _refuse(errno.EINVAL)
     family, port, address = SOCKADDR_IN.unpack_from(data)
-    if family != socket.AF_INET and not (unspecified and family == socket.AF_UNSPEC and address == bytes(4)):
+    taken = unspecified and family == socket.AF_UNSPEC and (any_address or address == bytes(4))
+    if family != socket.AF_INET and not taken:
         raise _refuse(errno.EAFNOSUPPORT)
     return address, socket.ntohs(port)
+
+
+def dissolves(data: bytes) -> bool:
+    """Whether it is AF_UNSPEC, which takes a connect() back; OSError(EINVAL) if it is too short to say."""
+    if len(data) < 2:
+        raise _refuse(errno.EINVAL)
+    return int.from_bytes(data[:2], "little") == socket.AF_UNSPEC
 
 
 def sockaddr(address: bytes, port: int) -> bytes:

@@ -1,0 +1,452 @@
+"""Trapped calls on datagram sockets: those that name an address, or take a struct msghdr.
+
+The payload lies bare in the program's end (tags.py). A receiving call takes it from there, with what belongs to it, and
+waits where there is none until the helper has put something in; a sending one hands it to the helper. As in
+levelip.client the first datagram to each destination waits for the gateway's verdict, and those after it do not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from levelip.client.control import Answer
+from levelip.client.datagramformat import ERROR, MAX_PAYLOAD, UP
+from levelip.client.datagrams import MARKS, DatagramPair
+from levelip.run import target
+from levelip.run.messages import MMSGHDR_SIZE, MSGHDR, Message
+from levelip.run.tags import Tags, drop_error, take
+from levelip.run.trapped import Trapped
+from levelip.run.values import TIMESPEC, parse_sockaddr, sockaddr
+
+if TYPE_CHECKING:
+    from levelip.run.trap import Trap
+
+KNOWN = 256  # destinations of one socket whose first datagram went well that are remembered
+MAX_MESSAGES = 1024  # UIO_MAXIOV: of one sendmmsg or recvmmsg
+MSG_ERRQUEUE, MSG_WAITFORONE = 0x2000, 0x10000
+IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
+SEND_BUFFER = 32_770  # SO_SNDBUF of the program's end; the kernel's EMSGSIZE begins at twice this less 32
+_INT = struct.Struct("=i")
+_PKTINFO = struct.Struct("=i4s4s")
+
+Deliver = Callable[[int, bytes, bytes], int]  # number, header, payload: write it; what the call returns for it
+Fetch = Callable[[int], tuple[bytes, bytes, list[tuple[int, int, bytes]]]]  # number: msg_name, payload, ancillary data
+
+
+def _refuse(code: int) -> OSError:
+    return OSError(code, os.strerror(code))
+
+
+class DatagramCalls:
+    """Part of Trap, which has the calls that sockets of both kinds share."""
+
+    def __init__(self, trap: Trap) -> None:
+        self._trap = trap
+        self.tags = Tags()
+        self.table: dict[str, Callable[[Trapped], None]] = {
+            "connect": self._connect,
+            "listen": lambda call: trap.ask(call, "listen", backlog=0),
+            "accept": lambda call: trap.ask(call, "accept"),
+            "accept4": lambda call: trap.ask(call, "accept"),
+            "getsockopt": self._getsockopt,
+            "setsockopt": self._setsockopt,
+            "shutdown": self._shutdown,
+            "sendto": self._sendto,
+            "sendmsg": self._sendmsg,
+            "sendmmsg": self._sendmmsg,
+            "recvfrom": self._recvfrom,
+            "recvmsg": self._recvmsg,
+            "recvmmsg": self._recvmmsg,
+        }
+
+    @staticmethod
+    def pair(call: Trapped) -> DatagramPair:
+        """The call's socket."""
+        assert call.datagrams is not None
+        return call.datagrams
+
+    # -- names and options
+
+    def _connect(self, call: Trapped) -> None:
+        pair = self.pair(call)
+        address, port = self._trap.address(call, dissolve=True)
+        pair.known.clear()
+        pair.aliases.clear()
+        where = self._trap.instead((address, port), pair) if address else (address, port)
+        self._trap.ask(call, "connect", address=where[0], port=where[1])
+
+    def _setsockopt(self, call: Trapped) -> None:
+        self.pair(call).known.clear()  # SO_BROADCAST and others decide on what may be sent
+        self._trap.setsockopt(call)
+
+    def _getsockopt(self, call: Trapped) -> None:
+        if (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR) and self.pair(call).error:
+            self._drop_error(call)
+        self._trap.getsockopt(call)
+
+    def _shutdown(self, call: Trapped) -> None:
+        """The end of reading is the end's; the end of writing ours alone, as both would look like a close."""
+        pair = self.pair(call)
+        how = call.number(1)
+
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            if not answer.errno and how in (socket.SHUT_WR, socket.SHUT_RDWR):
+                pair.shut = 2
+            fd = None if answer.errno or how == socket.SHUT_WR else self._trap.borrow(call)
+            if fd is not None:
+                with socket.socket(fileno=fd) as theirs:
+                    theirs.shutdown(socket.SHUT_RD)
+            done = call.plain(answer)
+            self.wake(pair)
+            return done
+
+        call.finish = finish
+        self._trap.ask(call, "shutdown", how=how)
+
+    @staticmethod
+    def wake(pair: DatagramPair) -> None:
+        """Those who wait to receive look again."""
+        for waiter in list(pair.waiters):
+            waiter()
+
+    def take_error(self, call: Trapped) -> int:
+        """What an ICMP error left for the next call (Linux: sk_err); 0: nothing. It is told once."""
+        pair = self.pair(call)
+        if not pair.error:
+            return 0
+        code = pair.error
+        self._trap.calls.datagrams.told(pair)
+        self._drop_error(call)
+        return code
+
+    def _drop_error(self, call: Trapped) -> None:
+        fd = self._trap.borrow(call)
+        if fd is not None:
+            with socket.socket(fileno=fd) as theirs:
+                drop_error(theirs)
+
+    # -- sending
+
+    def _sendto(self, call: Trapped) -> None:
+        length = call.args[2]
+        if length > MAX_PAYLOAD:
+            raise _refuse(errno.EMSGSIZE)
+
+        def fetch(_: int) -> tuple[bytes, bytes, list[tuple[int, int, bytes]]]:
+            return call.read_name(call.args[4], call.number(5)), call.read(call.args[1], length), []
+
+        Sender(self._trap, self, call, fetch, flags=call.number(3)).go_on()
+
+    def _sendmsg(self, call: Trapped) -> None:
+        Sender(self._trap, self, call, lambda _: self._fetch(call, call.args[1]), flags=call.number(2)).go_on()
+
+    def _sendmmsg(self, call: Trapped) -> None:
+        count = min(call.args[2] & 0xFFFFFFFF, MAX_MESSAGES)
+        vector = call.args[1]
+
+        def tell(number: int, size: int) -> None:
+            at = vector + number * MMSGHDR_SIZE + MSGHDR.size
+            target.write(call.tid, at, size.to_bytes(4, "little"))
+
+        def fetch(number: int) -> tuple[bytes, bytes, list[tuple[int, int, bytes]]]:
+            return self._fetch(call, vector + number * MMSGHDR_SIZE)
+
+        Sender(self._trap, self, call, fetch, flags=call.number(3), count=count, tell=tell).go_on()
+
+    @staticmethod
+    def _fetch(call: Trapped, address: int) -> tuple[bytes, bytes, list[tuple[int, int, bytes]]]:
+        message = Message(call.tid, address)
+        if message.size > MAX_PAYLOAD:
+            raise _refuse(errno.EMSGSIZE)
+        return message.destination(), message.gather(), message.control()
+
+    # -- receiving
+
+    def _recvfrom(self, call: Trapped) -> None:
+        _, buffer, length, _, address, size_address = call.args
+        flags = call.number(3)
+
+        def deliver(_: int, header: bytes, payload: bytes) -> int:
+            call.write(buffer, payload[:length])
+            call.write_sized(address, size_address, self._sender(call, header))
+            return len(payload) if flags & socket.MSG_TRUNC else min(len(payload), length)
+
+        Receiver(self._trap, self, call, deliver, flags=flags).go_on()
+
+    def _recvmsg(self, call: Trapped) -> None:
+        message, flags = Message(call.tid, call.args[1]), call.number(2)
+        Receiver(self._trap, self, call, lambda _, *got: self._put(call, message, flags, *got), flags=flags).go_on()
+
+    def _recvmmsg(self, call: Trapped) -> None:
+        vector, flags = call.args[1], call.number(3)
+        count = min(call.args[2] & 0xFFFFFFFF, MAX_MESSAGES)
+        limit = None
+        if call.args[4]:
+            whole, nanos = TIMESPEC.unpack(call.read(call.args[4], TIMESPEC.size))
+            if whole < 0 or not 0 <= nanos < 1_000_000_000:
+                raise _refuse(errno.EINVAL)
+            limit = time.monotonic() + whole + nanos / 1e9
+
+        def deliver(number: int, header: bytes, payload: bytes) -> int:
+            at = vector + number * MMSGHDR_SIZE
+            size = self._put(call, Message(call.tid, at), flags, header, payload)
+            call.write(at + MSGHDR.size, size.to_bytes(4, "little"))
+            return number + 1
+
+        Receiver(self._trap, self, call, deliver, flags=flags, count=count, limit=limit).go_on()
+
+    def _put(self, call: Trapped, message: Message, flags: int, header: bytes, payload: bytes) -> int:
+        done = message.scatter(payload)
+        told = socket.MSG_TRUNC if done < len(payload) else 0
+        message.answer(self._sender(call, header), self._ancillary(call, header), told)
+        return len(payload) if flags & socket.MSG_TRUNC else done
+
+    def _sender(self, call: Trapped, header: bytes) -> bytes:
+        _, _, _, port, address, _, _ = UP.unpack(header)
+        if not port and not any(address):
+            return b""  # there was none: the end was shut
+        return sockaddr(*self.pair(call).aliases.get((address, port), (address, port)))
+
+    def _ancillary(self, call: Trapped, header: bytes) -> list[tuple[int, int, bytes]]:
+        """In the order of Linux's ip_cmsg_recv_offset."""
+        _, tos, ttl, _, _, local, iface = UP.unpack(header)
+        rows = []
+        if self._wants(call, IP_PKTINFO):
+            answer_from = bytes(4) if local[0] >= 224 else local
+            rows.append((socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, answer_from, local)))
+        if self._wants(call, IP_RECVTTL):
+            rows.append((socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(ttl)))
+        if self._wants(call, IP_RECVTOS):
+            rows.append((socket.IPPROTO_IP, socket.IP_TOS, bytes([tos])))
+        return rows
+
+    def _wants(self, call: Trapped, option: int) -> bool:
+        value = self.pair(call).options.get((socket.IPPROTO_IP, option), 0)
+        return bool(value) if isinstance(value, int) else any(value[:4])
+
+
+class Sender:
+    """One sending call: `count` datagrams, one after the other."""
+
+    def __init__(
+        self, trap: Trap, calls: DatagramCalls, call: Trapped, fetch: Fetch, *, flags: int, count: int = 1,
+        tell: Callable[[int, int], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._trap = trap
+        self._calls = calls
+        self._call = call
+        self._fetch = fetch
+        self._flags = flags
+        self._count = count
+        self._tell = tell
+        self._done = 0
+        self._size = 0  # of the last one
+        self._asked: tuple[bytes, int] | None = None  # where the one under way goes
+
+    def go_on(self) -> None:
+        """Send as many as can be sent now."""
+        call, pair = self._call, self._calls.pair(self._call)
+        if call.over:
+            return
+        try:
+            while self._done < self._count:
+                if pair.marks >= MARKS:
+                    self._wait()
+                    return
+                if not self._send(pair):
+                    return  # its answer is awaited
+            self._reply()
+        except OSError as error:
+            self._stop(error.errno or errno.EIO)
+
+    def _wait(self) -> None:
+        if self._flags & socket.MSG_DONTWAIT or not self._trap.waits(self._call):
+            self._stop(errno.EAGAIN)
+            return
+        if self._call.deadline is None:
+            self._trap.limit(self._call, socket.SO_SNDTIMEO)
+            self._call.late = lambda: self._stop(errno.EAGAIN)
+        self._calls.pair(self._call).senders.append(self.go_on)
+
+    def _send(self, pair: DatagramPair) -> bool:
+        if self._flags & (socket.MSG_OOB | socket.MSG_MORE):
+            if self._flags & socket.MSG_MORE:
+                self._trap.say("more", "MSG_MORE on datagram sockets is not carried by the stack: EOPNOTSUPP")
+            raise _refuse(errno.EOPNOTSUPP)
+        code = self._calls.take_error(self._call)
+        if code:
+            raise _refuse(code)
+        if pair.shut & 2:
+            raise _refuse(errno.EPIPE)
+        name, payload, control = self._fetch(self._done)
+        where = self._destination(pair, name)
+        tos, ttl, source = _ways(control)
+        self._size = len(payload)
+        if where in pair.known and not source:
+            self._trap.calls.datagrams.post(pair, *where, tos, ttl, payload)
+            self._sent()
+            return True
+        self._asked = where
+        self._call.finish = self._answered
+        self._trap.ask(
+            self._call, "sendto", address=where[0], port=where[1], payload=payload, tos=tos, ttl=ttl, source=source
+        )
+        return False
+
+    def _destination(self, pair: DatagramPair, name: bytes) -> tuple[bytes, int]:
+        if not name:
+            return b"", 0
+        where = parse_sockaddr(name, unspecified=True, any_address=True)
+        return self._trap.instead(where, pair)
+
+    def _answered(self, call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+        if answer.errno:
+            return call.plain(answer) if not self._done else call.reply(self._done)
+        pair = self._calls.pair(call)
+        if len(pair.known) >= KNOWN:
+            pair.known.clear()
+        assert self._asked is not None
+        pair.known.add(self._asked)
+        if self._count == 1 and self._tell is None:
+            return call.reply(self._size)
+        self._sent()
+        self.go_on()
+        return True
+
+    def _sent(self) -> None:
+        if self._tell is not None:
+            self._tell(self._done, self._size)
+        self._done += 1
+
+    def _reply(self) -> None:
+        self._call.reply(self._size if self._tell is None else self._done)
+
+    def _stop(self, code: int) -> None:
+        """No further: what was sent is told, else why nothing was."""
+        if self._done:
+            self._call.reply(self._done)
+        else:
+            self._call.fail(code)
+
+
+def _ways(control: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
+    """tos, ttl and source that ancillary data asks for (ip(7)); OSError(EINVAL) for any other."""
+    tos, ttl, source = -1, -1, b""
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind in (socket.SCM_RIGHTS, socket.SCM_CREDENTIALS):
+            continue  # of AF_UNIX: Linux ignores it elsewhere
+        if (level, kind, len(data)) == (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.size):
+            source = _PKTINFO.unpack(data)[1] if any(data[4:8]) else b""
+            continue
+        if level != socket.IPPROTO_IP or kind not in (socket.IP_TOS, socket.IP_TTL) or len(data) not in (1, 4):
+            raise _refuse(errno.EINVAL)
+        number = data[0] if len(data) == 1 else _INT.unpack(data)[0]
+        if not (1 if kind == socket.IP_TTL else 0) <= number <= 255:
+            raise _refuse(errno.EINVAL)
+        tos, ttl = (number, ttl) if kind == socket.IP_TOS else (tos, number)
+    return tos, ttl, source
+
+
+class Receiver:
+    """One receiving call: up to `count` datagrams. While it waits it stands among its socket's waiters."""
+
+    def __init__(
+        self, trap: Trap, calls: DatagramCalls, call: Trapped, deliver: Deliver, *, flags: int, count: int = 1,
+        limit: float | None = None,
+    ) -> None:  # fmt: skip
+        self._trap = trap
+        self._calls = calls
+        self._call = call
+        self._deliver = deliver
+        self._peek = bool(flags & socket.MSG_PEEK)
+        self._flags = flags
+        self._count = count
+        self._limit = limit  # recvmmsg's: looked at after each datagram (Linux)
+        self._done = 0
+        self._result = 0
+        self._waiting = False
+
+    def go_on(self) -> None:
+        """Take what there is; wait where that is not enough."""
+        call = self._call
+        if call.over or (self._waiting and not call.valid()):
+            self._leave()
+            return
+        if self._flags & MSG_ERRQUEUE:
+            self._stop(errno.EAGAIN)  # the error queue is empty: docs/run.md
+            return
+        try:
+            while self._done < self._count:
+                if not self._done and (code := self._calls.take_error(call)):
+                    self._stop(code)
+                    return
+                if not self._take():
+                    break
+                if self._limit is not None and time.monotonic() >= self._limit:
+                    self._finish()
+                    return
+            else:
+                self._finish()
+                return
+            if self._done and self._flags & MSG_WAITFORONE:
+                self._finish()
+            elif self._flags & socket.MSG_DONTWAIT or not self._trap.waits(call):
+                self._stop(errno.EAGAIN)
+            else:
+                self._wait()
+        except OSError as error:
+            self._stop(error.errno or errno.EIO)
+
+    def _wait(self) -> None:
+        if self._waiting:
+            return
+        self._waiting = True
+        self._trap.limit(self._call, socket.SO_RCVTIMEO)
+        self._call.late = lambda: self._stop(errno.EAGAIN)
+        self._calls.pair(self._call).waiters.append(self.go_on)
+
+    def _leave(self) -> None:
+        waiters = self._calls.pair(self._call).waiters
+        if self.go_on in waiters:
+            waiters.remove(self.go_on)
+
+    def _take(self) -> bool:
+        """One datagram, if there is one."""
+        fd = self._trap.borrow(self._call)
+        if fd is None:
+            raise _refuse(errno.EACCES if self._call.valid() else errno.EINTR)
+        with socket.socket(fileno=fd) as end:
+            while True:
+                try:
+                    found = take(end, peek=self._peek)
+                except BlockingIOError:
+                    return False
+                if found is not None and found[0][0] == ERROR:  # told already
+                    if self._peek:
+                        take(end, peek=False)
+                    continue
+                break
+        header, payload = found if found is not None else (bytes(UP.size), b"")
+        self._result = self._deliver(self._done, header, payload)
+        self._done += 1
+        return True
+
+    def _finish(self) -> None:
+        """Answer. Interrupted, the answer is kept for the same call once more (Trapped)."""
+        self._leave()
+        result = self._result
+        self._call.finish = lambda call, _, __: call.reply(result)
+        self._call.answer(Answer(0, 0, {}))
+
+    def _stop(self, code: int) -> None:
+        if self._done:
+            self._finish()
+        else:
+            self._leave()
+            self._call.fail(code)
