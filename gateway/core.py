@@ -20,7 +20,7 @@ import msgspec
 from gateway.arguments import SOCK_TYPE_MASK
 from gateway.calls import Calls
 from gateway.config import GatewayCoreConfig
-from gateway.datagrams import SOCK_DGRAM, Datagrams
+from gateway.datagrams import KINDS, SOCK_DGRAM, Datagrams
 from gateway.relay import Relay
 from gateway.sessions import Sessions
 from gateway.state import GatewayState, Session, Socket
@@ -110,7 +110,7 @@ class GatewayCore:
             return
         kind = request.args.get("type") if request.op == "socket" else None
         datagram = isinstance(kind, int) and kind & SOCK_TYPE_MASK == SOCK_DGRAM
-        if datagram or request.sock in self._state.datagrams:
+        if datagram or request.op == "interfaces" or request.sock in self._state.datagrams:
             self._datagrams.take(session, request)
         else:
             self._calls.take(session, request)
@@ -134,7 +134,7 @@ class GatewayCore:
 
     def _result(self, frame: Result) -> None:
         asked = self._state.asked.get(frame.request)
-        if asked is not None and asked.kind in ("datagram", "sendto", "restored"):
+        if asked is not None and asked.kind in KINDS:
             del self._state.asked[frame.request]
             self._datagrams.answered(asked, frame)
         else:

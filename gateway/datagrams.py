@@ -25,6 +25,7 @@ from levelip.frames.seam import (
     Close,
     Datagram,
     Failed,
+    GetInfo,
     Member,
     OpenDatagram,
     Result,
@@ -42,6 +43,7 @@ WAITING_CALLS = 16  # calls that wait for another one on the same socket
 QUEUE = 4096  # datagrams that wait for udp; more are dropped
 IPPROTO_IP = 0
 IP_MULTICAST_IF, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 32, 35, 36
+KINDS = ("datagram", "sendto", "restored", "interfaces")  # of what udp is asked
 _DEFAULTS = {"IP_MULTICAST_TTL": 1, "IP_MULTICAST_LOOP": 1, "IP_MULTICAST_ALL": 1, "IP_MTU_DISCOVER": 1}
 _REFUSED = {"listen": errno.EOPNOTSUPP, "accept": errno.EOPNOTSUPP}
 
@@ -80,6 +82,11 @@ class Datagrams:
         args = parse(op, request.args)
         if op == "socket":
             return self._open(session, args)
+        if op == "interfaces":
+            if not self._state.udp_up:
+                raise CallError(errno.ENETDOWN)
+            self._tell(GetInfo(self._work.ask(Asked("interfaces", 0, session.number, request.request)), 0))
+            return None
         sock = self._sockets[request.sock]
         if sock.session != session.number:
             raise CallError(errno.EBADF)
@@ -150,6 +157,10 @@ class Datagrams:
         session = self._state.sessions.get(asked.session)
         sock = self._sockets.get(asked.sock)
         if asked.kind == "restored":
+            return
+        if asked.kind == "interfaces":
+            self._work.note(session, "interfaces", 0, frame.errno)
+            self._work.reply(session, asked.request, frame.errno, frame.data)
             return
         if asked.kind == "sendto":
             if sock is not None:
@@ -378,7 +389,7 @@ class Datagrams:
         state.udp_up = False
         work.to_udp.clear()
         for number, asked in [*state.asked.items()]:
-            if asked.kind in ("datagram", "sendto", "restored"):
+            if asked.kind in KINDS:
                 del state.asked[number]
                 if asked.kind != "restored":
                     self.answered(asked, Result(number, errno.ENETDOWN))

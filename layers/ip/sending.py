@@ -11,7 +11,17 @@ from layers.ip.icmp import QUOTE_MIN, Quoted
 from layers.ip.routing import Hop
 from layers.ip.telling import tell
 from levelip.addressing import Kind
-from levelip.frames.packet import BROADCAST, Checksum, Packet, Route, Routes, Segment
+from levelip.frames.packet import (
+    BROADCAST,
+    Checksum,
+    Interface,
+    InterfaceAddress,
+    Packet,
+    Route,
+    Routes,
+    Segment,
+    Way,
+)
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
@@ -255,6 +265,37 @@ def _causes(segment: Segment) -> list[int]:
 # what the transports are told
 
 
+def _interfaces(ctx: Context) -> list[Interface]:
+    """The device and loopback, for programs that ask for interfaces."""
+    found = []
+    link = ctx.link
+    if link is not None:
+        addresses = [
+            InterfaceAddress(interface.address, interface.network.length, interface.network.broadcast or b"")
+            for interface in ctx.meant.interfaces
+        ]
+        found.append(Interface(link.iface, link.name, link.kind, link.up, ctx.mtu, link.mac, addresses))
+    loopback = [InterfaceAddress(LOOPBACK, 8, b"")]
+    found.append(Interface(_loopback_index(ctx), "lo", "loopback", True, LOOPBACK_MTU, bytes(6), loopback))
+    return found
+
+
+def _loopback_index(ctx: Context) -> int:
+    """Another one than the device's."""
+    return ctx.link.iface + 1 if ctx.link is not None else 1
+
+
+def _ways(ctx: Context) -> list[Way]:
+    """The routing table, likewise."""
+    device = ctx.link.iface if ctx.link is not None else 0
+    found = []
+    for row in ctx.table.rows:
+        iface = _loopback_index(ctx) if row.kind is Kind.LOCAL else 0 if row.kind in REFUSALS else device
+        way = row.prefix.network, row.prefix.length, str(row.kind), row.gateway, row.source, row.metric, iface
+        found.append(Way(*way))
+    return found
+
+
 def send_routes(ctx: Context) -> None:
     """Tell every transport the routes as they are now; an older message that still waits is replaced."""
     up = ctx.device_up()
@@ -270,7 +311,7 @@ def send_routes(ctx: Context) -> None:
         number = REFUSALS[row.kind][2] if row.kind in REFUSALS else 0
         mtu, gso = (LOOPBACK_MTU, 0) if local else (ctx.mtu, gso_max)
         told.append(Route(row.prefix.network, row.prefix.length, row.source, mtu, gso, number))
-    message = Routes(told, list(ctx.table.addresses))
+    message = Routes(told, list(ctx.table.addresses), _interfaces(ctx), _ways(ctx))
     for item in [item for item in ctx.out if isinstance(item[1], Routes)]:
         ctx.out.remove(item)
     for port in sorted(set(ctx.transports.values())):

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import errno
 
+from msgspec import to_builtins
+
 from layers.udp.context import Context
 from layers.udp.endpoints import ANY, OPTIONS, Endpoint
 from layers.udp.sending import SendError, take_port, way
 from levelip.frames.packet import Groups
-from levelip.frames.seam import Associate, Bind, Close, Member, OpenDatagram, Released, Result, SetOption, Took
+from levelip.frames.seam import Associate, Bind, Close, GetInfo, Member, OpenDatagram, Released, Result, SetOption, Took
 from levelip.tracing import reasons
 from levelip.wire.addr import LOOPBACK, is_multicast
 
 GROUPS = 20
 """Groups of one socket at most, as Linux (igmp_max_memberships)."""
+
+
+def get_info(ctx: Context, call: GetInfo) -> None:
+    """What ip told of interfaces and routes; of a socket there are no figures."""
+    data = {"interfaces": to_builtins(ctx.routes.interfaces, builtin_types=(bytes,)),
+            "routes": to_builtins(ctx.routes.ways, builtin_types=(bytes,))}  # fmt: skip
+    ctx.to_gateway.append(Result(call.request, errno.EBADF if call.sock else 0, {} if call.sock else data))
 
 
 def open_datagram(ctx: Context, call: OpenDatagram) -> None:

@@ -27,6 +27,7 @@ from levelip.frames.seam import (
     Bind,
     Close,
     Datagram,
+    GetInfo,
     Member,
     NeighbourDown,
     NeighbourUp,
@@ -64,6 +65,7 @@ class UdpCore:
             Associate: calls.associate,
             Member: calls.member,
             SetOption: calls.set_option,
+            GetInfo: calls.get_info,
             Close: calls.close,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
@@ -139,7 +141,9 @@ class UdpCore:
                 "events": ctx.event_list,
                 "ids": ctx.ids,
                 "endpoints": ctx.endpoints.rows(),
-                "routes": Routes(ctx.routes.routes, ctx.routes.addresses),
+                "routes": Routes(
+                    ctx.routes.routes, ctx.routes.addresses, ctx.routes.interfaces, ctx.routes.ways
+                ),
                 "routes_known": ctx.routes.known,
                 "to_ip": list(ctx.to_ip),
                 "to_gateway": list(ctx.to_gateway),

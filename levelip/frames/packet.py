@@ -202,11 +202,46 @@ class Route(Struct, array_like=True):
     errno: U16 = 0
 
 
+class InterfaceAddress(Struct, array_like=True):
+    """One address of an interface; `broadcast` is empty where there is none."""
+
+    address: Address
+    length: U8
+    broadcast: bytes
+
+
+class Interface(Struct, array_like=True):
+    """An interface as getifaddrs(3) shows it."""
+
+    index: int
+    name: str
+    kind: str  # "loopback", "tap", "tun", "wire"
+    up: bool
+    mtu: U32
+    mac: bytes
+    addresses: list[InterfaceAddress]
+
+
+class Way(Struct, array_like=True):
+    """A route as a netlink dump shows it; `via` is empty for neighbours, `iface` 0 if it refuses."""
+
+    prefix: Address
+    length: U8
+    kind: str
+    via: bytes
+    source: bytes
+    metric: U32
+    iface: int
+
+
 class Routes(Struct, array_like=True, tag=5):
-    """ip → transport: all routes, and the stack's own addresses; replaces what was told before."""
+    """ip → transport: all routes, and the stack's own addresses; replaces what was told before. Interfaces and ways are
+    for programs that ask for them."""
 
     routes: list[Route]
     addresses: list[bytes]
+    interfaces: list[Interface] = []
+    ways: list[Way] = []
 
 
 class IcmpError(Struct, array_like=True, tag=6):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from levelip.frames.packet import Route, Routes
+from levelip.frames.packet import Interface, Route, Routes, Way
 
 _CACHE = 4096  # destinations
 
@@ -16,6 +16,8 @@ class RouteLookup:
     known: bool = False
     routes: list[Route] = field(default_factory=list)
     addresses: list[bytes] = field(default_factory=list)
+    interfaces: list[Interface] = field(default_factory=list)
+    ways: list[Way] = field(default_factory=list)
     cache: dict[bytes, Route | None] = field(default_factory=dict)
 
     def replace(self, told: Routes) -> None:
@@ -23,6 +25,7 @@ class RouteLookup:
         self.known = True
         self.routes = sorted(told.routes, key=lambda route: -route.length)
         self.addresses = list(told.addresses)
+        self.interfaces, self.ways = told.interfaces, told.ways
         self.cache = {}
 
     def lookup(self, address: bytes) -> Route | None:

@@ -69,7 +69,8 @@ class SetOption(Struct, array_like=True, tag=44):
 
 
 class GetInfo(Struct, array_like=True, tag=45):
-    """Ask for the figures of TCP_INFO. Answered by Result with data as docs/rpc.md lists it."""
+    """Ask for the figures of TCP_INFO. Answered by Result with data as docs/rpc.md lists it. To udp, with socket 0: for
+    interfaces and routes."""
 
     request: int
     sock: SocketId
@@ -230,7 +231,7 @@ class Failed(Struct, array_like=True, tag=86):
     causes: list[FrameId] = []
 
 
-GatewayToUdp = OpenDatagram | Bind | Associate | SendTo | Took | Member | SetOption | Close
+GatewayToUdp = OpenDatagram | Bind | Associate | SendTo | Took | Member | SetOption | GetInfo | Close
 UdpToGateway = Result | Released | Datagram | Failed
 GatewayToTcp = Bind | Listen | Connect | Taken | SetOption | GetInfo | Close | Urgent | Send | Consumed | Eof | Reset
 TcpToGateway = Result | Connected | Incoming | Released | Urgent | Accepted | Data | Eof | Reset

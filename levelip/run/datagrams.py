@@ -325,14 +325,14 @@ class Sender:
         self._done += 1
 
     def _reply(self) -> None:
-        self._call.reply(self._size if self._tell is None else self._done)
+        self._call.settle(self._size if self._tell is None else self._done)
 
     def _stop(self, code: int) -> None:
         """No further: what was sent is told, else why nothing was."""
         if self._done:
-            self._call.reply(self._done)
+            self._reply()
         else:
-            self._call.fail(code)
+            self._call.settle(code=code)
 
 
 def _ways(control: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
@@ -376,8 +376,10 @@ class Receiver:
         """Take what there is; wait where that is not enough."""
         call = self._call
         if call.over or (self._waiting and not call.valid()):
-            self._leave()
+            self._leave()  # a signal has taken the thread away; it may come back
+            self._waiting = False
             return
+        call.resume = self.go_on
         if self._flags & MSG_ERRQUEUE:
             self._stop(errno.EAGAIN)  # the error queue is empty: docs/run.md
             return
@@ -438,15 +440,12 @@ class Receiver:
         return True
 
     def _finish(self) -> None:
-        """Answer. Interrupted, the answer is kept for the same call once more (Trapped)."""
         self._leave()
-        result = self._result
-        self._call.finish = lambda call, _, __: call.reply(result)
-        self._call.answer(Answer(0, 0, {}))
+        self._call.settle(self._result)
 
     def _stop(self, code: int) -> None:
         if self._done:
             self._finish()
         else:
             self._leave()
-            self._call.fail(code)
+            self._call.settle(code=code)

@@ -84,9 +84,12 @@ class Message:
         packed = bytearray()
         room = self._control_length if self._control else 0
         for level, kind, data in rows:
-            if len(packed) + CMSGHDR.size + len(data) > room:
-                flags |= socket.MSG_CTRUNC
+            left = room - len(packed) - CMSGHDR.size
+            if left < len(data):
+                flags |= socket.MSG_CTRUNC  # and what there is room for, as net/core/scm.c put_cmsg
+            if left < 0:
                 break
+            data = data[:left]
             packed += CMSGHDR.pack(CMSGHDR.size + len(data), level, kind) + data
             packed += bytes(min(-len(packed) % ALIGN, room - len(packed)))
         if packed:

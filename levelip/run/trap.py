@@ -191,6 +191,8 @@ class Trap:
             if last.kept is not None:
                 kept, last.kept = last.kept, None
                 last.answer(kept)
+            elif last.resume is not None:
+                last.resume()
             return
         self._threads[note.tid] = call
         with refusing(call):

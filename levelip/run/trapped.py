@@ -29,7 +29,7 @@ class Trapped:
 
     __slots__ = (
         "_listener", "args", "datagrams", "deadline", "finish", "id", "inode", "kept", "late", "name", "over", "pair",
-        "pid", "tid",
+        "pid", "resume", "tid",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class Trapped:
         self.over = False  # answered, or given up
         self.deadline: float | None = None
         self.late: Callable[[], None] | None = None  # what then
+        self.resume: Callable[[], None] | None = None  # when the same call is made once more: go on
         self._listener = listener
 
     def same(self, other: Trapped) -> bool:
@@ -90,6 +91,11 @@ class Trapped:
         """The call returns."""
         self.over = self._listener.answer(self.id, value, code)
         return self.over
+
+    def settle(self, value: int = 0, *, code: int = 0) -> None:
+        """It returns, or fails; interrupted, the same call once more does, and nothing is done again."""
+        self.finish = lambda call, _, __: call.reply(value, code=code)
+        self.answer(Answer(0, 0, {}))
 
     def fail(self, code: int) -> None:
         """It fails."""

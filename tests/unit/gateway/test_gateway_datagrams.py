@@ -11,6 +11,7 @@ from datagram_bench import GROUP, HERE, LOCAL, PEER_PORT, PORT, REMOTE, Datagram
 
 from gateway.core import GatewayCore
 from gateway.datagrams import QUEUE, WAITING_CALLS
+from levelip.frames.packet import Interface, InterfaceAddress, Routes, Way
 from levelip.frames.seam import Bind, Close, Member, OpenDatagram
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 from levelip.wire.udp import UdpHeader
@@ -324,3 +325,19 @@ def _run(cut: int) -> list[Any]:
         bench.app.replies.clear()
         bench.to_udp.clear()
     return said
+
+
+def test_interfaces(bench: DatagramBench) -> None:
+    """udp tells what it knows of interfaces and routes; without udp that is ENETDOWN, at once and for who waits."""
+    device: list[Any] = [1, "lvl", "tap", True, 1500, b"\2\0\0\0\0\1", [[LOCAL, 24, b""]]]
+    told = Interface(*device[:6], [InterfaceAddress(LOCAL, 24, b"")])
+    bench.udp.receive(Routes([], [LOCAL], [told], [Way(LOCAL, 32, "local", b"", LOCAL, 0, 2)]), 0)
+    assert bench.app.ok("interfaces") == {
+        "interfaces": [device], "routes": [[LOCAL, 32, "local", b"", LOCAL, 0, 2]],
+    }  # fmt: skip
+    bench.hold = True
+    number = bench.app.ask("interfaces")
+    bench.udp_down()
+    assert bench.answer(number).errno == errno.ENETDOWN
+    bench.hold = False
+    assert bench.app.errno("interfaces") == errno.ENETDOWN

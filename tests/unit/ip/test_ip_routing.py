@@ -14,7 +14,7 @@ from levelip.addressing import Addressing, BadSetting, StaticRoute, addressing
 from levelip.config import IpConfig
 from levelip.configfile import ConfigError, load
 from levelip.frames.core import ControlError
-from levelip.frames.packet import Local, Route, Routes
+from levelip.frames.packet import InterfaceAddress, Local, Route, Routes
 from levelip.frames.seam import NeighbourDown, NeighbourUp
 from levelip.wire.addr import Prefix, parse_ipv4
 
@@ -162,6 +162,23 @@ def test_routes_for_tcp(host: Host) -> None:
         Route(bytes((127, 0, 0, 0)), 8, LOOPBACK, 65_535, 0),
         Route(bytes(4), 0, OWN, 1500, 65_535),
     ]
+
+
+def test_interfaces_for_programs(host: Host) -> None:
+    """With the routes comes what getifaddrs(3) and `ip route` show: the device and loopback with their addresses."""
+    told = host.routes()
+    device, loopback = told.interfaces
+    assert device.up and device.mtu == 1500
+    assert device.addresses == [InterfaceAddress(OWN, 24, bytes((10, 0, 0, 255)))]
+    assert (loopback.name, loopback.kind) == ("lo", "loopback")
+    assert loopback.addresses == [InterfaceAddress(LOOPBACK, 8, b"")]
+    assert loopback.index != device.index
+    ways = {(way.prefix, way.length, way.kind): (way.via, way.iface) for way in told.ways}
+    assert ways[OWN, 32, "local"] == (b"", loopback.index)
+    assert ways[bytes((10, 0, 0, 0)), 24, "unicast"] == (b"", device.index)
+    assert ways[bytes(4), 0, "unicast"] == (PEER, device.index)
+    [(_, told)] = host.feed(link_state(up=False))
+    assert not told.interfaces[0].up and len(told.ways) == len(ways)
 
 
 def test_routes_follow_the_device(host: Host) -> None:

@@ -10,24 +10,37 @@ import pytest
 
 from layers.udp.core import UdpCore
 from levelip.frames.core import ControlError
-from levelip.frames.packet import BROADCAST, Checksum, Groups, Process, Refused, Segment
+from levelip.frames.packet import (
+    BROADCAST,
+    Checksum,
+    Groups,
+    Interface,
+    InterfaceAddress,
+    Process,
+    Refused,
+    Routes,
+    Segment,
+    Way,
+)
 from levelip.frames.seam import (
     Bind,
     Close,
     Datagram,
     Failed,
+    GetInfo,
     Member,
     NeighbourDown,
     NeighbourUp,
     OpenDatagram,
     Released,
+    Result,
     SendTo,
     SetOption,
     Took,
 )
 from levelip.rpc.place import Place
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
-from tests.unit.udp.udp_host import GROUP, LOOPBACK, OTHER, OURS, THEIRS, UdpHost, datagram, icmp_error
+from tests.unit.udp.udp_host import GROUP, LOOPBACK, OTHER, OURS, ROUTES, THEIRS, UdpHost, datagram, icmp_error
 
 
 @pytest.fixture
@@ -480,3 +493,19 @@ def test_settings(host: UdpHost) -> None:
         host.core.set("nothing", 5, 0)
     with pytest.raises(ControlError, match="udp knows ss"):
         host.core.control(0, "conn", {}, 0)
+
+
+def test_interfaces_are_told_on(host: UdpHost) -> None:
+    """What ip told of interfaces and routes is the answer to a question about no socket, after a restore as well."""
+    device = Interface(1, "lvl", "tap", True, 1500, b"\2\0\0\0\0\1", [InterfaceAddress(OURS, 24, b"\x0a\0\0\xff")])
+    way = Way(bytes(4), 0, "unicast", THEIRS, OURS, 0, 1)
+    host.feed(Routes(ROUTES.routes, ROUTES.addresses, [device], [way]))
+    data = {
+        "interfaces": [[1, "lvl", "tap", True, 1500, b"\2\0\0\0\0\1", [[OURS, 24, b"\x0a\0\0\xff"]]]],
+        "routes": [[bytes(4), 0, "unicast", THEIRS, OURS, 0, 1]],
+    }
+    assert host.call(GetInfo(5, 0)) == Result(5, 0, data)
+    host.socket(1)
+    assert host.call(GetInfo(6, 1)) == Result(6, errno.EBADF, {}), "of a socket there are no figures"
+    host.core = UdpCore.restore(host.config, host.core.snapshot())
+    assert host.call(GetInfo(7, 0)).data == data

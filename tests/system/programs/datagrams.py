@@ -1,0 +1,306 @@
+"""What calls on datagram sockets answer, a line each: as semantics.py, on the kernel's sockets and on the stack's.
+
+`python datagrams.py HOST [CASE]`, where HOST has a datagram echo at port ECHO and nobody at CLOSED.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+from semantics import CLOSED, ECHO, HOST, OWN, error, libc, mask, raw, say
+
+IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
+PEER = (HOST, ECHO)
+
+
+class iovec(ctypes.Structure):  # noqa: N801 - C's names
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class msghdr(ctypes.Structure):  # noqa: N801
+    _fields_ = (
+        ("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.POINTER(iovec)),
+        ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int), ("padding", ctypes.c_int), ("length", ctypes.c_uint32),
+    )  # fmt: skip
+
+
+def udp(*, blocking: bool = True) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(blocking)
+    return sock
+
+
+def timed() -> socket.socket:
+    """A time limit of the kernel's, not of Python's, whose sockets do not block then."""
+    sock = udp()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 5, 0))
+    return sock
+
+
+def address(port: int, host: str = HOST) -> bytes:
+    return struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton(host))
+
+
+def unbound() -> None:
+    with timed() as sock:
+        say("name", sock.getsockname(), error(sock.getpeername), mask(sock))
+        say("no peer", error(sock.sendmsg, [b"x"]), error(sock.listen), error(sock.accept))
+        say("sendto", sock.sendto(b"hello", PEER), sock.getsockname()[0], sock.getsockname()[1] > 1023)
+        say("answer", *sock.recvfrom(100), mask(sock))
+        say("again", sock.sendto(b"", PEER), *sock.recvfrom(100))
+        say("scattered", sock.sendmsg([b"ab", b"", b"cde"], [], 0, PEER), sock.recvmsg(100, 100))
+        buffers = [bytearray(2), bytearray(2)]
+        sock.sendto(b"abcde", PEER)
+        say("gathered", sock.recvmsg_into(buffers), buffers)
+        say("bind late", error(sock.bind, ("", OWN + 20)))
+
+
+def connected() -> None:
+    with timed() as sock:
+        sock.connect(PEER)
+        port = sock.getsockname()[1]
+        say("names", sock.getpeername() == PEER, sock.getsockname()[0] != "0.0.0.0", port > 1023)
+        say("send", sock.send(b"one"), sock.recv(10), sock.sendmsg([b"two"]), sock.recvfrom(10), sock.sendall(b""))
+        say("empty", sock.recv(10))
+        os.write(sock.fileno(), b"written")
+        say("read", os.read(sock.fileno(), 100))
+        say("elsewhere", sock.sendto(b"x", (HOST, ECHO)), sock.recvfrom(10)[1] == PEER)
+        with udp() as other:
+            other.sendto(b"not from the peer", ("127.0.0.1", port))
+        say("others", error(sock.recvfrom, 10, socket.MSG_DONTWAIT))
+        unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
+        say("dissolved", raw("connect", sock.fileno(), unspecified, 16), error(sock.getpeername), sock.getsockname())
+        say("and then", error(sock.sendmsg, [b"x"]), sock.sendto(b"x", PEER), sock.recvfrom(10))
+        say("anew", error(sock.connect, PEER), sock.getpeername() == PEER, sock.send(b"x"), sock.recv(10))
+
+
+def lengths() -> None:
+    with timed() as sock:
+        sock.sendto(b"12345", PEER)
+        sock.sendto(b"67890", PEER)
+        say("peek", sock.recvfrom(3, socket.MSG_PEEK)[0], sock.recvmsg(3, 0, socket.MSG_PEEK)[0::2])
+        say("cut", sock.recvfrom(3)[0], sock.recvmsg(3)[0::2])
+        sock.sendto(b"12345", PEER)
+        buffer = ctypes.create_string_buffer(3)
+        where = ctypes.create_string_buffer(16)
+        length = ctypes.c_uint32(16)
+        got = libc.recvfrom(sock.fileno(), buffer, 3, socket.MSG_TRUNC, where, ctypes.byref(length))
+        say("MSG_TRUNC", got, buffer.raw, length.value, where.raw == address(ECHO))
+        sock.sendto(b"12345", PEER)
+        mask(sock, 5, select.POLLIN)
+        say("MSG_TRUNC of recv", libc.recv(sock.fileno(), buffer, 3, socket.MSG_TRUNC))
+        sock.sendto(b"x", PEER)
+        length = ctypes.c_uint32(4)
+        say("little room", libc.recvfrom(sock.fileno(), buffer, 3, 0, where, ctypes.byref(length)), length.value)
+        big = os.urandom(20_000)
+        say("big", sock.sendto(big, PEER), sock.recvfrom(70_000)[0] == big)
+        say("too big", error(sock.sendto, bytes(65_508), PEER), error(sock.sendmsg, [bytes(65_536)], [], 0, PEER))
+        sock.connect(PEER)
+        say("too big to send", error(sock.send, bytes(70_000)))
+
+
+def waiting() -> None:
+    with udp(blocking=False) as sock:
+        say("nothing", error(sock.recvfrom, 1), error(sock.recvmsg, 1), error(sock.recv, 1), mask(sock))
+        epoll = select.epoll()
+        epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLET)
+        sock.sendto(b"x", PEER)
+        say("edge", len(epoll.poll(5)), len(epoll.poll(0)), sock.recvfrom(9)[0], error(sock.recvfrom, 1))
+    with udp() as sock:
+        say("MSG_DONTWAIT", error(sock.recvfrom, 1, socket.MSG_DONTWAIT))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 100_000))
+        before = time.monotonic()
+        say("timed", error(sock.recvfrom, 1), error(sock.recvmsg, 1), 0.15 < time.monotonic() - before < 2)
+        say("timed recv", error(sock.recv, 1))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bytes(16))
+        got: list[bytes] = []
+        threads = [threading.Thread(target=lambda: got.append(sock.recvfrom(9)[0])) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        for number in range(3):
+            sock.sendto(b"%d" % number, PEER)
+        for thread in threads:
+            thread.join(5)
+        say("threads", sorted(got))
+        reader = threading.Thread(target=lambda: got.append(sock.recv(9)))
+        reader.start()
+        time.sleep(0.1)
+        sock.sendto(b"read", PEER)
+        reader.join(5)
+        say("recv in a thread", got[-1])
+        child = os.fork()
+        if not child:
+            os._exit(0 if sock.recvfrom(9)[0] == b"child" else 1)
+        time.sleep(0.1)
+        sock.sendto(b"child", PEER)
+        say("fork", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def interrupted() -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    with udp() as sock:
+        buffer, where, length = ctypes.create_string_buffer(9), ctypes.create_string_buffer(16), ctypes.c_uint32(16)
+        arguments = sock.fileno(), buffer, 9, 0, where, ctypes.byref(length)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        say("recvfrom", raw("recvfrom", *arguments))
+        signal.siginterrupt(signal.SIGALRM, False)  # SA_RESTART
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        port = sock.sendto(b"x", PEER) and sock.getsockname()[1]
+        say("under signals", libc.recvfrom(*arguments), buffer.value)
+        late = threading.Timer(0.2, lambda: sock.sendto(b"late", PEER))
+        late.start()
+        say("restarted", libc.recvfrom(*arguments), buffer.value, sock.getsockname()[1] == port)
+        got = set()
+        for number in range(30):
+            sock.sendto(b"%d" % number, PEER)
+            got.add(libc.recvfrom(*arguments) == len(b"%d" % number))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        late.join()
+        say("many", got, error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
+
+
+def refused() -> None:
+    with udp() as sock:
+        sock.connect((HOST, CLOSED))
+        say("send", sock.send(b"x"), mask(sock, 5, 0x200D) != "nothing")
+        say("told once", error(sock.recvfrom, 9), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock))
+        sock.send(b"x")
+        mask(sock, 5, 0x2009)
+        say("by sendmsg", error(sock.sendmsg, [b"x"]))
+        time.sleep(0.3)
+        say("SO_ERROR", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)], mask(sock))
+        waiter = threading.Thread(target=lambda: say("waiting", error(sock.recvfrom, 9)))
+        waiter.start()
+        time.sleep(0.1)
+        sock.send(b"x")
+        waiter.join(5)
+        sock.connect(PEER)
+        say("other peer", sock.send(b"fine"), sock.recvfrom(9))
+    with udp() as sock:
+        say("unconnected", sock.sendto(b"x", (HOST, CLOSED)))
+        time.sleep(0.2)
+        say("not told", error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER), sock.recvfrom(9))
+        sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as glibc's resolver sets it
+        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, 0x2009) != "nothing", error(sock.recvfrom, 9))
+
+
+def many() -> None:
+    with timed() as sock:
+        texts = [b"first", b"second", b"", b"fourth"]
+        vectors = [iovec(ctypes.cast(ctypes.c_char_p(text), ctypes.c_void_p), len(text)) for text in texts]
+        name = ctypes.create_string_buffer(address(ECHO), 16)
+        where = ctypes.cast(name, ctypes.c_void_p)
+        headers = (msghdr * 4)(*[msghdr(where, 16, ctypes.pointer(one), 1) for one in vectors])
+        say("sendmmsg", libc.sendmmsg(sock.fileno(), headers, 4, 0), [one.length for one in headers])
+        time.sleep(0.3)
+        buffers = [ctypes.create_string_buffer(4) for _ in range(8)]
+        names = [ctypes.create_string_buffer(16) for _ in range(8)]
+        vectors = [iovec(ctypes.cast(one, ctypes.c_void_p), 4) for one in buffers]
+        headers = (msghdr * 8)(
+            *[
+                msghdr(ctypes.cast(into, ctypes.c_void_p), 16, ctypes.pointer(one), 1)
+                for into, one in zip(names, vectors, strict=True)
+            ]
+        )
+        say("recvmmsg", libc.recvmmsg(sock.fileno(), headers, 8, socket.MSG_DONTWAIT, None))
+        say("each", [(one.length, one.flags, one.namelen) for one in headers[:4]], [one.raw for one in buffers[:4]])
+        say("from", [one.raw == address(ECHO) for one in names[:4]])
+        say("none", raw("recvmmsg", sock.fileno(), headers, 8, socket.MSG_DONTWAIT, None))
+        late = threading.Timer(0.2, lambda: sock.sendto(b"late", PEER))
+        late.start()
+        say("MSG_WAITFORONE", libc.recvmmsg(sock.fileno(), headers, 8, 0x10000, None), headers[0].length)
+        late.join()
+
+
+def told() -> None:
+    with timed() as sock:
+        for option in (IP_PKTINFO, IP_RECVTTL, IP_RECVTOS):
+            sock.setsockopt(socket.IPPROTO_IP, option, 1)
+        sock.sendto(b"x", PEER)
+        data, rows, flags, where = sock.recvmsg(9, 200)
+        own = sock.getsockname()[1]
+        local = [(level, kind, len(value)) for level, kind, value in rows]
+        say("told", data, local, flags, where, own > 1023, [value for _, kind, value in rows if kind != IP_PKTINFO])
+        sock.sendto(b"x", PEER)
+        say("no room", [row[:2] for row in sock.recvmsg(9, 20)[1]])
+        sock.sendto(b"x", PEER)
+        say("some room", [row[:2] for row in sock.recvmsg(9, socket.CMSG_SPACE(12))[1]])
+        ways = [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("=i", 9))]
+        say("way", sock.sendmsg([b"x"], ways, 0, PEER), error(sock.sendmsg, [b"x"], [(0, 77, b"1234")], 0, PEER))
+
+
+def options() -> None:
+    with udp() as sock:
+        for level, option, value in ((1, 2, 1), (1, 6, 1), (1, 15, 1), (0, 1, 16), (0, 2, 33), (0, 33, 5), (0, 34, 0)):
+            say(f"before {level} {option}", sock.getsockopt(level, option))
+            sock.setsockopt(level, option, value)
+            say(f"option {level} {option}", sock.getsockopt(level, option))
+        for option in (socket.SO_ERROR, socket.SO_TYPE, socket.SO_ACCEPTCONN, socket.SO_DOMAIN, socket.SO_PROTOCOL):
+            say(f"option {option}", sock.getsockopt(socket.SOL_SOCKET, option))
+        say("TCP", error(sock.setsockopt, 6, 1, 1), error(sock.getsockopt, 6, 1), error(sock.setsockopt, 0, 999, 1))
+        say("time", error(sock.setsockopt, 1, socket.SO_RCVTIMEO, struct.pack("=qq", 1, 0)))
+        say("kept", sock.getsockopt(1, socket.SO_RCVTIMEO, 16))
+
+
+def wrong() -> None:
+    with udp() as sock:
+        fd = sock.fileno()
+        say("port", error(sock.sendto, b"x", (HOST, 0)))
+        say("short", raw("sendto", fd, b"x", 1, 0, address(ECHO), 8), raw("connect", fd, address(ECHO), 8))
+        say("family", raw("sendto", fd, b"x", 1, 0, b"\x07" + address(ECHO)[1:], 16))
+        say("unspecified", raw("sendto", fd, b"x", 1, 0, bytes(2) + address(ECHO)[2:], 16))
+        say("length", raw("sendto", fd, b"x", 1, 0, address(ECHO), -1))
+        say("pointer", raw("sendto", fd, None, 1, 0, address(ECHO), 16), raw("recvmsg", fd, None, 0))
+        say("not ours", error(sock.bind, ("192.0.2.1", 0)), raw("bind", fd, address(0, "0.0.0.0"), 3))
+        say("urgent", raw("sendto", fd, b"x", 1, socket.MSG_OOB, address(ECHO), 16))
+    for kind, proto in ((socket.SOCK_DGRAM, 250), (socket.SOCK_DGRAM, 6)):
+        say(f"kind {kind} {proto}", error(socket.socket, socket.AF_INET, kind, proto))
+    with udp() as one, udp() as two:
+        one.bind(("0.0.0.0", OWN + 21))
+        say("bound", one.getsockname(), error(one.bind, ("0.0.0.0", OWN + 22)))
+        say("in use", error(two.bind, ("0.0.0.0", OWN + 21)), error(two.bind, ("127.0.0.1", OWN + 21)))
+    with udp() as again:
+        say("rebound", error(again.bind, ("0.0.0.0", OWN + 21)))
+
+
+def shut() -> None:
+    with udp() as sock:
+        say("no peer", error(sock.shutdown, socket.SHUT_WR))
+    with timed() as sock:
+        sock.connect(PEER)
+        sock.send(b"x")
+        say("before", sock.recvfrom(9))
+        sock.shutdown(socket.SHUT_WR)
+        say("no more", error(sock.sendmsg, [b"x"]))
+        sock.shutdown(socket.SHUT_RD)
+        say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER)
+
+
+def local() -> None:
+    """AF_UNIX datagrams are the kernel's, through the same calls."""
+    path = f"\0datagrams{os.getpid():08}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_UNIX, 2) as two:
+        one.bind(path)
+        two.bind(path + "2")
+        say("sendto", two.sendto(b"x", path), one.recvfrom(9)[1] == path.encode() + b"2")
+        say("sendmsg", two.sendmsg([b"ab", b"c"], [], 0, path), one.recvmsg(9)[0])
+        say("back", one.sendto(b"y", (path + "2").encode()), two.recvfrom(9, socket.MSG_PEEK)[0], two.recvfrom(9)[0])
+
+
+CASES = (unbound, connected, lengths, waiting, interrupted, refused, many, told, options, wrong, shut, local)
+
+if __name__ == "__main__":
+    for case in CASES:
+        if len(sys.argv) < 3 or case.__name__ in sys.argv[2:]:
+            print(f"-- {case.__name__}", flush=True)
+            case()
