@@ -44,6 +44,8 @@ wrk wrk
 iperf3 iperf3
 ssh openssh-client
 openssl openssl
+dig bind9-dnsutils
+dnsmasq dnsmasq-base
 busybox busybox-static"
     if [ ! -d /run/systemd/system ]; then # else their packages start services
         command -v redis-server >/dev/null || useful+=(redis-server)

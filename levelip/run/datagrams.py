@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,8 @@ class DatagramCalls:
         if not pair.error:
             return 0
         code = pair.error
+        if pair.aliases:
+            self._trap.nameservers.failed()
         self._trap.calls.datagrams.told(pair)
         self._drop_error(call)
         return code
@@ -174,7 +177,7 @@ class DatagramCalls:
 
         def deliver(_: int, header: bytes, payload: bytes) -> int:
             call.write(buffer, payload[:length])
-            call.write_sized(address, size_address, self._sender(call, header))
+            call.write_sized(address, size_address, self.sender(call, header))
             return len(payload) if flags & socket.MSG_TRUNC else min(len(payload), length)
 
         Receiver(self._trap, self, call, deliver, flags=flags).go_on()
@@ -204,17 +207,22 @@ class DatagramCalls:
     def _put(self, call: Trapped, message: Message, flags: int, header: bytes, payload: bytes) -> int:
         done = message.scatter(payload)
         told = socket.MSG_TRUNC if done < len(payload) else 0
-        message.answer(self._sender(call, header), self._ancillary(call, header), told)
+        message.answer(self.sender(call, header), self.ancillary(call, header), told)
         return len(payload) if flags & socket.MSG_TRUNC else done
 
-    def _sender(self, call: Trapped, header: bytes) -> bytes:
+    def waiters(self, call: Trapped) -> deque[Callable[[], None]]:
+        """Those who wait to receive from the call's socket."""
+        return self.pair(call).waiters
+
+    def sender(self, call: Trapped, header: bytes) -> bytes:
+        """Where a message came from, as msg_name."""
         _, _, _, port, address, _, _ = UP.unpack(header)
         if not port and not any(address):
             return b""  # there was none: the end was shut
         return sockaddr(*self.pair(call).aliases.get((address, port), (address, port)))
 
-    def _ancillary(self, call: Trapped, header: bytes) -> list[tuple[int, int, bytes]]:
-        """In the order of Linux's ip_cmsg_recv_offset."""
+    def ancillary(self, call: Trapped, header: bytes) -> list[tuple[int, int, bytes]]:
+        """What belongs to it and was asked for, in the order of Linux's ip_cmsg_recv_offset."""
         _, tos, ttl, _, _, local, iface = UP.unpack(header)
         rows = []
         if self._wants(call, IP_PKTINFO):
@@ -411,10 +419,10 @@ class Receiver:
         self._waiting = True
         self._trap.limit(self._call, socket.SO_RCVTIMEO)
         self._call.late = lambda: self._stop(errno.EAGAIN)
-        self._calls.pair(self._call).waiters.append(self.go_on)
+        self._calls.waiters(self._call).append(self.go_on)
 
     def _leave(self) -> None:
-        waiters = self._calls.pair(self._call).waiters
+        waiters = self._calls.waiters(self._call)
         if self.go_on in waiters:
             waiters.remove(self.go_on)
 

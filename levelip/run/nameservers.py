@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PORT = 53
@@ -40,9 +40,13 @@ def _loopback(text: str) -> bool:
 
 
 class Nameservers:
-    """`chosen`: the servers to ask, if somebody said which."""
+    """`chosen`: the servers to ask, if somebody said which; `clock` in seconds."""
 
-    def __init__(self, chosen: Sequence[str] = (), *, hosts: Path = RESOLV_CONF, upstream: Path = UPSTREAM) -> None:
+    def __init__(
+        self, chosen: Sequence[str] = (), *, hosts: Path = RESOLV_CONF, upstream: Path = UPSTREAM,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._clock = clock
         self._named = listed(hosts) or [DEFAULT]
         others = [text for text in self._named if not _loopback(text)]
         others = others or [text for text in listed(upstream) if not _loopback(text)]
@@ -71,7 +75,7 @@ class Nameservers:
         index = self._meant.get(where[0])
         if index is None or where[1] != PORT or not self._servers:
             return where
-        now = time.monotonic()
+        now = self._clock()
         if self._asked is not None and now >= self._asked + PATIENCE_S:
             self.failed()
         self._asked = now if self._asked is None else self._asked

@@ -2,6 +2,8 @@
 
     trap.py         all sockets, and those of TCP
     datagrams.py    datagram sockets
+    netlink.py      sockets that tell of interfaces and routes
+    interfaces.py   ioctl(2) for interfaces
 
 The program holds one end of a pair for each of its sockets, which is named by its inode, found through
 /proc/THREAD/fd. A call on a descriptor that is none of these is the kernel's. One notification is taken a turn of the
@@ -26,8 +28,11 @@ from levelip.client.datagrams import DatagramPair
 from levelip.client.ends import borrow_fd
 from levelip.client.pump import Pair
 from levelip.run import target
+from levelip.run.bpf import NETLINK_ROUTE
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
+from levelip.run.interfaces import Ioctls
 from levelip.run.nameservers import Nameservers
+from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
@@ -62,9 +67,11 @@ class Trap:
         self._hung_up = False
         self.calls: Calls
         self._epoll: select.epoll
-        self._nameservers = Nameservers(nameservers)
+        self.nameservers = Nameservers(nameservers)
         self._chosen = bool(nameservers)
         self._datagrams = DatagramCalls(self)
+        self._netlink = NetlinkCalls(self)
+        self._ioctls = Ioctls(self)
         self._threads: dict[int, Trapped] = {}  # the last call of each, while it may still be of use
         self._limited: list[Trapped] = []  # calls with a deadline
         self._said: set[str] = set()
@@ -81,7 +88,8 @@ class Trap:
             "getsockopt": self.getsockopt,
             "shutdown": self._shutdown,
         }
-        let_through = ("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg", "ioctl")
+        let_through = ("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
+        table["ioctl"] = self._ioctls.ioctl
         table.update({name: lambda call: call.pass_on() for name in let_through})
         self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
 
@@ -94,17 +102,20 @@ class Trap:
         if not self._chosen:
             calls.ask("resolver", {}, self._configured)
         self._epoll = epoll
+        self._netlink.open(epoll)
         epoll.register(self._listener.fd, select.EPOLLIN)
         epoll.register(self._program.fd, select.EPOLLIN)
 
     def owns(self, fd: int) -> bool:
         """The listener, or news of the program's processes."""
-        return fd in (self._listener.fd, self._program.fd)
+        return fd in (self._listener.fd, self._program.fd) or fd in self._netlink.by_fd
 
     def event(self, fd: int, mask: int) -> None:
         """Take one call; the hang-up means that nobody is left who could make one."""
         if fd == self._program.fd:
             self._program.event()
+        elif fd in self._netlink.by_fd:
+            self._netlink.event(fd, mask)
         elif mask & select.EPOLLIN:
             self._take()
         elif mask & (select.EPOLLHUP | select.EPOLLERR):
@@ -143,6 +154,7 @@ class Trap:
         """Give descriptors back."""
         os.close(self._listener.fd)
         self._datagrams.tags.close()
+        self._netlink.close()
 
     def say(self, key: str, text: str) -> None:
         """Tell on standard error why something fails, once."""
@@ -162,7 +174,7 @@ class Trap:
         if note is None:
             return
         name, action = self._table[note.number]
-        inode, pair, datagrams = 0, None, None
+        inode, pair, datagrams, netlink = 0, None, None, None
         if name != "socket":
             try:
                 inode = target.socket_inode(note.tid, note.args[0] & 0xFFFFFFFF)
@@ -174,14 +186,18 @@ class Trap:
                 inode = 0  # not open: the kernel says so
             pair = self.calls.pairs.get(inode)
             datagrams = self.calls.datagrams.pairs.get(inode) if pair is None else None
-            sock = pair or datagrams
-            if sock is None:
+            netlink = self._netlink.sockets.get(inode) if pair is None and datagrams is None else None
+            sock = pair or datagrams or netlink
+            if sock is not None:
+                sock.seen = (note.tid, note.args[0] & 0xFFFFFFFF)
+            elif name != "ioctl" or not inode:
                 self._listener.let_through(note.id)
                 return
-            sock.seen = (note.tid, note.args[0] & 0xFFFFFFFF)
             if datagrams is not None:
                 action = self._datagrams.table.get(name, action)
-        call = Trapped(self._listener, note, name, inode, pair, datagrams)
+            elif netlink is not None:
+                action = self._netlink.table.get(name, action)
+        call = Trapped(self._listener, note, name, inode, pair, datagrams, netlink)
         if len(self._threads) >= KEPT_CALLS:
             self._threads = {tid: kept for tid, kept in self._threads.items() if not kept.over and kept.valid()}
         last = self._threads.pop(note.tid, None)
@@ -213,6 +229,9 @@ class Trap:
     def _socket(self, call: Trapped) -> None:
         family, kind, proto = (call.number(index) for index in range(3))
         flags, kind = kind & _FLAGS, kind & ~_FLAGS
+        if (family, proto) == (socket.AF_NETLINK, NETLINK_ROUTE):
+            self._netlink.socket(call, kind, flags)
+            return
         if family != socket.AF_INET:
             if family not in _SILENT:
                 self.say(f"family {family}", f"sockets of family {family} are not carried by the stack: EAFNOSUPPORT")
@@ -255,19 +274,21 @@ class Trap:
     def _configured(self, code: int, data: dict[str, Any], _: str) -> None:
         """The stack's configuration of name resolution; a gateway that knows of none has an errno."""
         servers = data.get("servers", []) if not code else []
-        self._nameservers.configure([text for text in servers if isinstance(text, str)])
+        self.nameservers.configure([text for text in servers if isinstance(text, str)])
 
     def instead(self, where: tuple[bytes, int], sock: Pair | DatagramPair) -> tuple[bytes, int]:
-        """Where to connect or send to: another one for the host's name servers, which the socket remembers."""
-        if self._nameservers.lost(where):
+        """Where to connect or send to: another one for the host's name servers, which the socket remembers. OSError
+        (ECONNREFUSED) where nobody is known to ask instead."""
+        if self.nameservers.lost(where):
             resolver = socket.inet_ntoa(where[0])
             self.say("names", f"the resolver at {resolver} is not on the stack; which one is? --nameserver ADDRESS")
-        found = self._nameservers.instead(where)
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        found = self.nameservers.instead(where)
         if isinstance(sock, Pair):
             sock.alias = where if found != where else None
         elif found != where:
             if not sock.aliases:
-                sock.waiters.append(self._nameservers.answered)
+                sock.waiters.append(self.nameservers.answered)
             sock.aliases[found] = where
         return found
 
@@ -311,13 +332,13 @@ class Trap:
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno and (level, option) in [(socket.SOL_SOCKET, number) for number in _TIMES]:
-                self._set_time(call, option, value)
+                self.set_time(call, option, value)
             return call.plain(answer)
 
         call.finish = finish
         self.ask(call, "setsockopt", level=level, option=option, value=value)
 
-    def _set_time(self, call: Trapped, option: int, value: bytes) -> None:
+    def set_time(self, call: Trapped, option: int, value: bytes) -> None:
         """A time limit: on the program's end for its reads and writes, with us for accept and connect."""
         call.times[option] = seconds(value)
         fd = self.borrow(call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levelip.client.control import Answer
 from levelip.client.datagrams import DatagramPair
@@ -13,6 +13,9 @@ from levelip.client.pump import Pair
 from levelip.run import target
 from levelip.run.notify import Listener, Notification
 from levelip.run.values import MAX_SOCKADDR
+
+if TYPE_CHECKING:
+    from levelip.run.netlink import NetlinkSocket
 
 Finish = Callable[["Trapped", Answer, tuple[int, ...]], bool]
 
@@ -28,13 +31,13 @@ class Trapped:
     """
 
     __slots__ = (
-        "_listener", "args", "datagrams", "deadline", "finish", "id", "inode", "kept", "late", "name", "over", "pair",
-        "pid", "resume", "tid",
+        "_listener", "args", "datagrams", "deadline", "finish", "id", "inode", "kept", "late", "name", "netlink",
+        "over", "pair", "pid", "resume", "tid",
     )  # fmt: skip
 
     def __init__(
         self, listener: Listener, note: Notification, name: str, inode: int, pair: Pair | None,
-        datagrams: DatagramPair | None = None,
+        datagrams: DatagramPair | None = None, netlink: NetlinkSocket | None = None,
     ) -> None:  # fmt: skip
         self.id = note.id
         self.pid = self.tid = note.tid
@@ -42,7 +45,8 @@ class Trapped:
         self.name = name
         self.inode = inode
         self.pair = pair
-        self.datagrams = datagrams  # its socket is one of these, or neither
+        self.datagrams = datagrams
+        self.netlink = netlink  # its socket is one of the three, or none
         self.finish: Finish = Trapped.plain
         self.kept: Answer | None = None
         self.over = False  # answered, or given up
@@ -62,7 +66,7 @@ class Trapped:
     @property
     def times(self) -> dict[int, float | None]:
         """The socket's SO_RCVTIMEO and SO_SNDTIMEO in seconds, where they are set."""
-        sock = self.pair or self.datagrams
+        sock = self.pair or self.datagrams or self.netlink
         assert sock is not None
         return sock.times
 

@@ -138,6 +138,41 @@ def run(*argv: str) -> list[str]:
     return [sys.executable, "-m", "levelip.cli", "run", "--", *argv]
 
 
+def _echo_datagrams(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            data, where = sock.recvfrom(70_000)
+            if where is None:  # shut
+                return
+            sock.sendto(data, where)
+
+
+def test_datagram_calls_answer_as_the_kernels(shared_stack: Stack) -> None:
+    """Likewise of datagram sockets, in all situations, on both at the same time."""
+    namespace = shared_stack.namespace
+    assert namespace is not None
+    with namespace.socket(kind=socket.SOCK_DGRAM) as echo:
+        echo.bind(("10.0.0.1", semantics.ECHO))
+        threading.Thread(target=_echo_datagrams, args=(echo,), daemon=True).start()
+        programs = [
+            namespace.popen(
+                [*command, sys.executable, str(PROGRAMS / "datagrams.py"), "10.0.0.1"],
+                env=_variables(shared_stack), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for command in (["setsid"], run())
+        ]  # fmt: skip
+        killers = [threading.Timer(PATIENCE_S, program.kill) for program in programs]
+        for killer in killers:
+            killer.start()
+        said = [program.communicate()[0].splitlines() for program in programs]
+        for killer in killers:
+            killer.cancel()
+        with contextlib.suppress(OSError):  # ENOTCONN; it wakes the thread all the same
+            echo.shutdown(socket.SHUT_RDWR)
+    assert said[0] == said[1], "\n".join(difflib.unified_diff(*said, "kernel", "lvlip run", lineterm="", n=3))
+    assert said[0][-1].startswith("back: "), "it came to its end"
+
+
 def _variables(stack: Stack) -> dict[str, str]:
     return {**stack.env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 

@@ -391,9 +391,9 @@ def test_refusals(world: World) -> None:
     """What the stack does not carry fails, with the errno that programs expect, and is told once."""
     source = """
 import ctypes, errno, socket
-for family, kind in ((2, 2), (2, 2), (2, 3), (10, 1), (17, 3), (31, 1)):
+for family, kind, proto in ((2, 2, 1), (2, 2, 1), (2, 3, 0), (10, 1, 0), (10, 2, 0), (17, 3, 0), (31, 1, 0)):
     try:
-        socket.socket(family, kind)
+        socket.socket(family, kind, proto)
         print("made", family, kind)
     except OSError as error:
         print(errno.errorcode[error.errno])
@@ -404,10 +404,10 @@ print(libc.syscall(425, 8, ctypes.create_string_buffer(128)), errno.errorcode[ct
     told = [line for line in lines if line.startswith("lvlip run: ")]
     assert [line for line in lines if line not in told] == [
         "EPROTONOSUPPORT", "EPROTONOSUPPORT", "EPROTONOSUPPORT", "EAFNOSUPPORT", "EAFNOSUPPORT", "EAFNOSUPPORT",
-        "-1 ENOSYS",
+        "EAFNOSUPPORT", "-1 ENOSYS",
     ]  # fmt: skip
     assert told == [
-        "lvlip run: datagram (UDP) sockets are not carried by the stack: EPROTONOSUPPORT",
+        "lvlip run: ICMP sockets are not carried by the stack: EPROTONOSUPPORT",
         "lvlip run: raw sockets are not carried by the stack: EPROTONOSUPPORT",
         "lvlip run: sockets of family 17 are not carried by the stack: EAFNOSUPPORT",
         "lvlip run: sockets of family 31 are not carried by the stack: EAFNOSUPPORT",
@@ -416,6 +416,150 @@ print(libc.syscall(425, 8, ctypes.create_string_buffer(128)), errno.errorcode[ct
     assert "there is a seccomp supervisor already" in nested
     done = world.namespace.run(world.command(["true"]), env={**world.variables, "LEVELIP_NAME": "none"}, check=False)
     assert done.returncode == 1 and "start one with: lvlip up" in done.stderr
+
+
+STUB = "nameserver 127.0.0.53\noptions timeout:2 attempts:2\n"
+LONG = "x" * 200
+ZONE = """
+no-resolv
+no-hosts
+host-record=www.test,10.0.0.1
+host-record=two.test,10.0.0.7
+host-record=two.test,10.0.0.8
+local=/test/
+listen-address=10.0.0.1
+bind-interfaces
+user=root
+"""
+
+
+@contextlib.contextmanager
+def _dns(world: World, directory: Path) -> Iterator[None]:
+    """dnsmasq at 10.0.0.1, the kernel's."""
+    dnsmasq = need("dnsmasq", "dnsmasq-base")
+    records = "".join(f"txt-record=long.test,{LONG}{number}\n" for number in range(10))
+    (directory / "conf").write_text(f"{ZONE}pid-file={directory / 'pid'}\n{records}", encoding="ascii")
+    child = world.namespace.popen([dnsmasq, "--keep-in-foreground", "--conf-file=" + str(directory / "conf")])
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with world.namespace.socket() as probe:
+                if probe.connect_ex((HOST, 53)) == 0:
+                    break
+            assert child.poll() is None and time.monotonic() < deadline, "dnsmasq does not listen"
+            time.sleep(0.05)
+        yield
+    finally:
+        end(child)
+
+
+def test_names(world: World, tmp_path: Path) -> None:
+    """A host whose resolver is 127.0.0.53: glibc, busybox and dig ask the server on the stack instead, by UDP and,
+    where that is cut, by TCP, and believe that it was 127.0.0.53; without a server it is said why no name is found."""
+    curl, busybox, dig = need("curl", "curl"), need("busybox", "busybox-static"), need("dig", "bind9-dnsutils")
+    (tmp_path / "resolv.conf").write_text(STUB, encoding="ascii")
+
+    def run(line: str, *flags: str, code: int = 0) -> str:
+        mounted = f'mount --bind {tmp_path / "resolv.conf"} /etc/resolv.conf && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", mounted, "sh", *world.command(["sh", "-c", line], *flags)]
+        done = world.namespace.run(command, env=world.variables, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    lookups = [
+        f"{curl} -sS http://www.test:{WEB}/small",
+        "getent ahostsv4 two.test | cut -d ' ' -f 1 | sort -u",
+        "getent hosts none.test || echo none",
+        f"{busybox} nslookup www.test | grep -v '^$' | head -4",
+        f"{dig} +short www.test",
+        f"{dig} +tcp +short www.test",
+        f"{dig} +noedns +short TXT long.test | wc -l",  # truncated (RFC 1035 4.1.1), so it asks again by TCP
+        f"{dig} +noall +stats www.test | grep SERVER",
+    ]
+    with _dns(world, tmp_path):
+        said = run("; ".join(lookups), "--nameserver", HOST)
+    assert said.splitlines() == [
+        "small",
+        "10.0.0.7", "10.0.0.8",
+        "none",
+        "Server:\t\t127.0.0.53", "Address:\t127.0.0.53:53", "Name:\twww.test", "Address: 10.0.0.1",
+        "10.0.0.1", "10.0.0.1", "10",
+        ";; SERVER: 127.0.0.53#53(127.0.0.53) (UDP)",
+    ]  # fmt: skip
+    said = run("getent hosts www.test", code=2)
+    assert said == "lvlip run: the resolver at 127.0.0.53 is not on the stack; which one is? --nameserver ADDRESS\n"
+
+
+INTERFACES = """
+import fcntl, socket, struct
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket(socket.AF_UNIX) as local:
+    for number, name in socket.if_nameindex():
+        ifreq = struct.pack("16s24x", name.encode())
+        ask = lambda request: fcntl.ioctl(local if request == 0x8921 else sock, request, ifreq)
+        address, mask, broadcast = (socket.inet_ntoa(ask(request)[20:24]) for request in (0x8915, 0x891B, 0x8919))
+        print(number, name.split("-")[0], socket.if_nametoindex(name) == number, address, mask, broadcast,
+              struct.unpack("=16xi20x", ask(0x8921))[0], hex(struct.unpack("=16xH22x", ask(0x8913))[0]))
+    print(struct.unpack("=iQ", fcntl.ioctl(sock, 0x8912, struct.pack("=i4xQ", 0, 0))[:12])[0] // 40)
+    try:
+        fcntl.ioctl(sock, 0x8915, struct.pack("16s24x", b"eth9"))
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_interfaces(world: World) -> None:
+    """ioctl, getifaddrs and ip(8) show the stack's interfaces and routes; to change them is refused, and told."""
+    ip = need("ip", "iproute2")
+    assert world.run(sys.executable, "-c", INTERFACES).replace("'", "").splitlines() == [
+        "1 lvl True 10.0.0.2 255.255.255.0 10.0.0.255 1500 0x1043",
+        "2 lo True 127.0.0.1 255.0.0.0 0.0.0.0 65535 0x49",
+        "2",
+        "No such device",
+    ]
+    script = f"{ip} -o -4 addr; {ip} route; {ip} route get 192.0.2.9; {ip} link show dev lo; {ip} link set lo down"
+    name, life = f"lvl-{world.stack.name}", "\\       valid_lft forever preferred_lft forever"
+    said = [line.strip() for line in world.run("sh", "-c", script, code=2).splitlines()]
+    assert said == [
+        f"1: {name}    inet 10.0.0.2/24 brd 10.0.0.255 scope global {name}{life}",
+        f"2: lo    inet 127.0.0.1/8 scope host lo{life}",
+        f"10.0.0.0/24 dev {name} proto kernel scope link src 10.0.0.2",
+        f"default via 10.0.0.1 dev {name} proto static src 10.0.0.2",
+        f"192.0.2.9 via 10.0.0.1 dev {name} src 10.0.0.2",
+        "cache",
+        "2: lo: <LOOPBACK,UP,LOWER_UP> mtu 65535 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000",
+        "link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00",
+        "lvlip run: interfaces and routes of the stack are changed by lvlip: EPERM",
+        "RTNETLINK answers: Operation not permitted",
+    ]
+
+
+def test_a_start_that_blocks(world: World, tmp_path: Path) -> None:
+    """A program whose start waits for ever (its pid file is a FIFO that nobody reads) ends with who started it: by
+    Ctrl-C's signal or SIGTERM, which it is told, and by SIGKILL; nothing is left behind."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        child = world.namespace.popen(world.command(["true"], "--pid-file", str(fifo)), env=world.variables)
+        deadline = time.monotonic() + 20
+        while not (waiting := _writers(fifo)):
+            assert time.monotonic() < deadline and child.poll() is None
+            time.sleep(0.02)
+        child.send_signal(number)
+        assert child.wait(20) == -number
+        while any(map(_runs, waiting)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def _writers(fifo: Path) -> list[int]:
+    """Processes that wait in open(2) of it, by what the kernel says of their system call."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"--pid-file\0" + os.fsencode(fifo) in (process / "cmdline").read_bytes():
+                if (process / "wchan").read_text() == "wait_for_partner":
+                    found.append(int(process.name))
+    return found
 
 
 def test_shell(world: World) -> None:

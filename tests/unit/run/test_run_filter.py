@@ -10,9 +10,9 @@ import pytest
 
 from levelip.run.bpf import INSTRUCTION, LOCAL, program
 from levelip.run.notify import Listener, Notification
-from levelip.run.syscalls import MACHINES, TRAPPED, Machine
+from levelip.run.syscalls import INTERFACE_REQUESTS, MACHINES, TRAPPED, Machine
 from levelip.run.trapped import Trapped
-from levelip.run.values import parse_sockaddr, seconds, sockaddr
+from levelip.run.values import dissolves, parse_sockaddr, seconds, sockaddr
 
 ALLOW, TRAP = 0x7FFF0000, 0x7FC00000
 NO_FAMILY, NO_CALL = 0x00050000 | errno.EAFNOSUPPORT, 0x00050000 | errno.ENOSYS
@@ -40,10 +40,22 @@ def verdict(machine: Machine, number: int, *args: int, audit: int | None = None)
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_filter(name: str) -> None:
-    """Socket calls are trapped, local families and all else are the kernel's, io_uring is not there."""
+    """Calls that name addresses are trapped, local families and all else are the kernel's, io_uring is not there."""
     machine = MACHINES[name]
     for call in TRAPPED:
-        assert verdict(machine, machine.calls[call], socket.AF_INET) == TRAP
+        if call not in ("sendto", "recvfrom", "ioctl"):
+            assert verdict(machine, machine.calls[call], socket.AF_INET) == TRAP
+    for call in ("sendto", "recvfrom"):
+        number = machine.calls[call]
+        assert verdict(machine, number, 3, 0x1000, 9, 0, 0, 0) == ALLOW, "send and recv are the kernel's"
+        for address in (0x1000, 1, 1 << 32, 0x7FFF_0000_0000):
+            assert verdict(machine, number, 3, 0x1000, 9, 0, address, 16) == TRAP
+    for request in INTERFACE_REQUESTS.values():
+        assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == TRAP
+    for request in (0x5401, 0x541B, 0x5421, 0x8914, 0):  # TCGETS, FIONREAD, FIONBIO, SIOCSIFFLAGS
+        assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == ALLOW
+    assert verdict(machine, machine.calls["socket"], socket.AF_NETLINK, socket.SOCK_RAW, 0) == TRAP
+    assert verdict(machine, machine.calls["socket"], socket.AF_NETLINK, socket.SOCK_RAW, 4) == ALLOW
     for family in LOCAL:
         assert verdict(machine, machine.calls["socket"], family) == ALLOW
         assert verdict(machine, machine.calls["bind"], family) == TRAP, "its first argument is a descriptor"
@@ -70,6 +82,13 @@ def test_sockaddr() -> None:
             parse_sockaddr(data)
         assert refused.value.errno == code
     assert parse_sockaddr(bytes(16), unspecified=True) == (bytes(4), 0)
+    unspecified = bytes(2) + sockaddr(b"\x0a\0\0\1", 80)[2:]
+    assert parse_sockaddr(unspecified, unspecified=True, any_address=True) == (b"\x0a\0\0\1", 80)
+    with pytest.raises(OSError):
+        parse_sockaddr(unspecified, unspecified=True)
+    assert dissolves(bytes(2)) and dissolves(unspecified) and not dissolves(sockaddr(b"\x0a\0\0\1", 80))
+    with pytest.raises(OSError):
+        dissolves(b"\0")
 
 
 def test_times() -> None:
