@@ -8,6 +8,7 @@ kernel at 10.0.0.1 in the stack's namespace.
 
 from __future__ import annotations
 
+import socket
 import statistics
 import subprocess
 import sys
@@ -43,7 +44,7 @@ static double now(void) {
 
 int main(int argc, char *argv[]) {
     struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(7000)}, name;
-    socklen_t size; int one = 1, value, pair[2]; char byte = 'x';
+    socklen_t size; int one = 1, value, pair[2]; char byte = 'x', block[1000] = {0};
     inet_pton(AF_INET, argv[1], &peer.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     OK(connect(fd, (struct sockaddr *)&peer, sizeof peer));
@@ -59,6 +60,16 @@ int main(int argc, char *argv[]) {
     TIME("socket, connect, close", 300, { int s = socket(AF_INET, SOCK_STREAM, 0); OK(s);
          OK(connect(s, (struct sockaddr *)&peer, sizeof peer)); close(s); });
     TIME("1 byte there and back", 1000, OK(write(fd, &byte, 1)); OK(read(fd, &byte, 1)));
+    int udp = socket(AF_INET, SOCK_DGRAM, 0);
+    TIME("UDP socket, connect, close", 300, { int s = socket(AF_INET, SOCK_DGRAM, 0); OK(s);
+         OK(connect(s, (struct sockaddr *)&peer, sizeof peer)); close(s); });
+    TIME("1 byte there and back by sendto, recvfrom", 1000, size = sizeof name;
+         OK(sendto(udp, &byte, 1, 0, (struct sockaddr *)&peer, sizeof peer));
+         OK(recvfrom(udp, &byte, 1, 0, (struct sockaddr *)&name, &size)));
+    OK(connect(udp, (struct sockaddr *)&peer, sizeof peer));
+    TIME("1 byte there and back by send, recv", 1000, OK(send(udp, &byte, 1, 0)); OK(recv(udp, &byte, 1, 0)));
+    peer.sin_port = htons(7001); /* nobody reads there */
+    TIME("sendto of 1000 bytes", 5000, OK(sendto(udp, block, sizeof block, 0, (struct sockaddr *)&peer, sizeof peer)));
     return 0;
 }
 """
@@ -78,6 +89,15 @@ def _serve(listener: object) -> None:
         threading.Thread(target=echo, args=(connection,), daemon=True).start()
 
 
+def _echo_datagrams(sock: object) -> None:
+    while True:
+        try:
+            data, where = sock.recvfrom(65_536)  # type: ignore[attr-defined]
+        except OSError:
+            return
+        sock.sendto(data, where)  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as directory, Namespace() as namespace, Stack(namespace) as stack:
@@ -87,6 +107,10 @@ def main() -> None:
         listener.bind((stack.host, PORT))
         listener.listen(512)
         threading.Thread(target=_serve, args=(listener,), daemon=True).start()
+        datagrams, sink = (namespace.socket(kind=socket.SOCK_DGRAM) for _ in range(2))
+        datagrams.bind((stack.host, PORT))
+        sink.bind((stack.host, PORT + 1))
+        threading.Thread(target=_echo_datagrams, args=(datagrams,), daemon=True).start()
         ours = [sys.executable, "-m", "levelip.cli", "run", "--"]
         figures: dict[str, tuple[list[float], list[float]]] = {}
         for _ in range(RUNS):

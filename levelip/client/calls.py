@@ -40,6 +40,7 @@ class Calls:
         self.pairs: dict[int, Pair] = {}  # by inode of the program's end
         self.by_fd: dict[int, Pair] = {}
         self.by_gid: dict[int, Pair] = {}
+        self.singles = False  # new sockets are no pair's until they are bound or connect (trapped calls)
         self.pids: Counter[int] = Counter()  # control connections of each process of the program
         self._spares: dict[tuple[int, int, int], list[int]] = {}  # gateway's sockets made ahead, by kind
         self._session = session
@@ -163,6 +164,16 @@ class Calls:
         self._pump.watch(pair)
         return pair, theirs
 
+    def _make_single(self, kind: tuple[int, int, int], gid: int) -> tuple[Pair, socket.socket]:
+        """Likewise, with the program's end alone, which polls and fails as a TCP socket that has not been connected.
+        Its close is found by looking, as there is no hang-up."""
+        theirs = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        pair = Pair(None, os.fstat(theirs.fileno()).st_ino, kind, gid)
+        self.pairs[pair.inode] = pair
+        self.by_gid[gid] = pair
+        self.endings.watch_single(pair)
+        return pair, theirs
+
     def _hand_over(
         self, caller: Caller, number: int, kind: tuple[int, int, int], gid: int, data: dict[str, Any],
         listener: Pair | None = None,
@@ -170,7 +181,8 @@ class Calls:
         """Give the program the end of a new pair for the gateway's socket `gid`. One that nobody takes is closed, or
         waits to be accepted once more."""
         try:
-            pair, theirs = self._make(kind, gid)
+            single = self.singles and not data  # accepted ones come with a peer's address
+            pair, theirs = self._make_single(kind, gid) if single else self._make(kind, gid)
         except OSError as error:
             self._session.request("close", _Gid(gid), {"abort": True}, ignore)
             caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
@@ -430,6 +442,7 @@ class Calls:
     def shut(self) -> None:
         """Give the helper's own descriptors back."""
         self.endings.ends.close()
+        self.connecting.close()
         self.datagrams.shut()
 
 

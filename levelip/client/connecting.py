@@ -22,6 +22,7 @@ from levelip.client.session import Session
 from levelip.rpc.stream import Reset
 
 SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
+STRANGERS = 100  # connections of other processes to a name of ours, before we give up
 JUNK = b"\0" * 4096  # fills the program's end while it connects, so that it is not writable
 
 
@@ -56,6 +57,7 @@ class Connecting:
         self._pairs = pairs
         self._by_fd = by_fd
         self._processes = processes
+        self._door: socket.socket | None = None  # where single ends are connected to
 
     def connect(self, caller: Caller, call: Call, pair: Pair) -> None:
         """`wait`: the answer comes when the connect is settled; else at once, and the descriptor tells. `hide`: it
@@ -167,7 +169,37 @@ class Connecting:
         pair.give_back()
         caller.answer(Answer(call.number, 0, {}))
 
+    def close(self) -> None:
+        """Give descriptors back."""
+        if self._door is not None:
+            self._door.close()
+
     # -- the program's end
+
+    def attach(self, pair: Pair, theirs: socket.socket) -> None:
+        """Make a pair of the program's single end and one of ours; OSError where there are no descriptors."""
+        if self._door is None:
+            self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            self._door.bind("")  # a name that the kernel chooses (unix(7), autobind)
+            self._door.listen(1)
+        for _ in range(STRANGERS):
+            with contextlib.suppress(BlockingIOError):  # no room: somebody else has connected to the name
+                theirs.connect(self._door.getsockname())
+            ours, _ = self._door.accept()
+            if ours.getsockopt(SOL_SOCKET, socket.SO_PEERCRED, 4) == os.getpid().to_bytes(4, "little"):
+                break
+            ours.close()
+        else:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+        pair.single = False
+        pair.end = ours
+        pair.fd = ours.fileno()
+        self._endings.orphaned.discard(pair)
+        self._by_fd[pair.fd] = pair
+        self._pump.watch(pair)
 
     def lend(self, pair: Pair, fd: int, pid: int) -> None:
         """Keep a duplicate of the program's end that came with a call."""
@@ -187,14 +219,18 @@ class Connecting:
 
     def fill(self, pair: Pair) -> None:
         """Make the program's end unwritable, if somebody lends it."""
-        theirs = self.borrow(pair) if pair.end is not None else None
-        if theirs is None:
-            return
-        with theirs:
-            theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its minimum, some 4.6 KB
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    pair.junk += theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        theirs = self.borrow(pair) if pair.end is not None and not pair.junk else None
+        if theirs is not None:
+            with theirs:
+                self.stuff(pair, theirs)
+
+    @staticmethod
+    def stuff(pair: Pair, theirs: socket.socket) -> None:
+        """Likewise, with the program's end at hand."""
+        theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its minimum, some 4.6 KB
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                pair.junk += theirs.send(JUNK, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _reveal(self, pair: Pair) -> None:
         """Make the end writable again: its buffer as large as it was, and without the junk."""

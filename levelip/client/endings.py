@@ -21,6 +21,8 @@ from levelip.client.session import Session
 SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
 CLOSE_PATIENCE_S = 2.0  # how long the id of a closed socket waits for its last Accepted
 SWEEP_S = 0.5  # how often ends without a hang-up of their own are looked for
+SOON_S = 0.02  # the same while there are more than MANY of them
+MANY = 64
 
 
 class Endings:
@@ -58,6 +60,12 @@ class Endings:
         on, seconds = pair.lingers
         if on and seconds > 0 and not pair.listening:
             self._lingering.append((time.monotonic() + seconds, once))
+
+    def watch_single(self, pair: Pair) -> None:
+        """A program's end that is no pair's: nothing but looking tells of its close."""
+        self.orphaned.add(pair)
+        if len(self.orphaned) > MANY:
+            self._sweep_at = min(self._sweep_at, self._now + SOON_S)
 
     def check(self, pair: Pair) -> None:
         """After anything that may have ended it: does the program's last holder live, and what follows if not."""

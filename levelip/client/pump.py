@@ -40,12 +40,13 @@ class Pair:
         "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent",
         "limit", "linger_calls", "lingers", "listening", "local", "lowat", "options", "outcome", "pieces",
         "readable", "receive_ring", "received", "remote", "returned", "seen", "send_ring", "sent", "shut",
-        "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
+        "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
     )  # fmt: skip
 
-    def __init__(self, end: socket.socket, inode: int, kind: tuple[int, int, int], gid: int) -> None:
+    def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
         self.end: socket.socket | None = end
-        self.fd = end.fileno()
+        self.fd = end.fileno() if end is not None else -1
+        self.single = end is None  # the program's end is no pair's yet (Connecting.attach)
         self.inode = inode  # of the program's end
         self.kind = kind  # family, type, protocol
         self.gid = gid  # the gateway's id; 0 while it has none

@@ -50,12 +50,17 @@ def socket_inode(tid: int, fd: int) -> int:
 def descriptor_flags(tid: int, fd: int) -> int:
     """O_ flags of a thread's descriptor, with O_CLOEXEC; 0 if they are not to be seen."""
     try:
-        for line in Path(f"/proc/{tid}/fdinfo/{fd}").read_text(encoding="ascii").splitlines():
-            if line.startswith("flags:"):
-                return int(line.split()[1], 8)
+        info = os.open(f"/proc/{tid}/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        pass
-    return 0
+        return 0
+    try:
+        text = os.read(info, 256)
+    except OSError:
+        text = b""
+    finally:
+        os.close(info)
+    _, _, rest = text.partition(b"flags:")
+    return int(rest.split(None, 1)[0], 8) if rest.strip() else 0
 
 
 def descendants() -> list[int]:

@@ -99,6 +99,7 @@ class Trap:
         """Watch for notifications."""
         self.calls = calls
         calls.datagrams.framing = self._datagrams.tags
+        calls.singles = True
         if not self._chosen:
             calls.ask("resolver", {}, self._configured)
         self._epoll = epoll
@@ -292,12 +293,27 @@ class Trap:
             sock.aliases[found] = where
         return found
 
+    def _attach(self, call: Trapped) -> None:
+        """Before a socket does anything that is seen from outside: its close must be seen at once, too."""
+        pair = call.pair
+        if pair is None or not pair.single:
+            return
+        fd = self.borrow(call)
+        if fd is None:
+            raise OSError(errno.EACCES, "the program's socket may not be borrowed")
+        with socket.socket(fileno=fd) as theirs:
+            self.calls.connecting.attach(pair, theirs)
+            if call.name == "connect":
+                self.calls.connecting.stuff(pair, theirs)  # what connects is not writable
+
     def _bind(self, call: Trapped) -> None:
         address, port = self.address(call, unspecified=True)
+        self._attach(call)
         self.ask(call, "bind", address=address, port=port)
 
     def _listen(self, call: Trapped) -> None:
         backlog = call.number(1)
+        self._attach(call)
         pair = call.pair
         assert pair is not None
 
@@ -466,6 +482,7 @@ class Trap:
         waits = self.waits(call)
         assert call.pair is not None
         address, port = self.instead(self.address(call), call.pair)
+        self._attach(call)
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
             if answer.data.get("renew"):

@@ -68,6 +68,24 @@ def linked(port: int) -> socket.socket:
     return sock
 
 
+def fresh() -> None:
+    with tcp() as sock:
+        epoll = select.epoll()
+        epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        say("poll", mask(sock), [number for _, number in epoll.poll(0)])
+        say("fails", error(sock.recv, 1) != "ok", raw("send", sock.fileno(), b"x", 1, socket.MSG_NOSIGNAL) != "ok")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 3, 0))
+        say("names", sock.getsockname(), error(sock.getpeername))
+        copy = sock.dup()
+        say("connect", error(sock.connect, (HOST, ECHO)), mask(sock), [number for _, number in epoll.poll(1)])
+        sock.sendall(b"both")
+        say("echo", copy.recv(10), mask(copy))
+        copy.close()
+    for _ in range(3):  # each gives its port back at once, and what never had one is closed, too
+        with tcp() as sock, tcp():
+            say("bind", error(sock.bind, ("0.0.0.0", OWN + 9)), error(sock.listen))
+
+
 def connected() -> None:
     with linked(ECHO) as sock:
         say("peer", sock.getpeername() == (HOST, ECHO), sock.getsockname()[1] > 1023)
@@ -318,7 +336,7 @@ def threads() -> None:
     say("threads", failures)
 
 
-CASES = (connected, refused, nonblocking, interrupted, listening, options, wrong, endings, local, threads)
+CASES = (fresh, connected, refused, nonblocking, interrupted, listening, options, wrong, endings, local, threads)
 
 if __name__ == "__main__":
     for case in CASES:
