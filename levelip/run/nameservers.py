@@ -18,6 +18,8 @@ PORT = 53
 PATIENCE_S = 2.0  # a server that has not answered for so long is not asked first any more
 RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8)
+DAEMONS = frozenset({b"/run/systemd/resolve/io.systemd.Resolve", b"/run/nscd/socket", b"/var/run/nscd/socket"})
+"""AF_UNIX sockets by which glibc has names looked up for it, by the host's network; without them it asks by itself."""
 DEFAULT = "127.0.0.1"  # where nothing is configured (resolv.conf(5))
 
 Where = tuple[bytes, int]

@@ -31,13 +31,14 @@ from levelip.run import target
 from levelip.run.bpf import NETLINK_ROUTE
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
 from levelip.run.interfaces import Ioctls
-from levelip.run.nameservers import Nameservers
+from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
-from levelip.run.notify import Listener
+from levelip.run.notify import Listener, Notification
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
 
+AF_UNIX = socket.AF_UNIX.to_bytes(2, "little")
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 SOCK_MAX = 11  # linux/net.h
 _TIMES = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)  # kept by the gateway, but acted on by the program's end
@@ -191,6 +192,9 @@ class Trap:
             sock = pair or datagrams or netlink
             if sock is not None:
                 sock.seen = (note.tid, note.args[0] & 0xFFFFFFFF)
+            elif name == "connect" and inode and self._asks_a_daemon(note):
+                self._listener.answer(note.id, 0, errno.ECONNREFUSED)
+                return
             elif name != "ioctl" or not inode:
                 self._listener.let_through(note.id)
                 return
@@ -216,6 +220,15 @@ class Trap:
             action(call)
         if call.over:
             self._forget(call)
+
+    @staticmethod
+    def _asks_a_daemon(note: Notification) -> bool:
+        """Whether a connect is one to a daemon that would look names up over the host's network."""
+        try:
+            data = target.read(note.tid, note.args[1], min(note.args[2] & 0xFFFFFFFF, MAX_SOCKADDR))
+        except OSError:
+            return False  # the kernel says so
+        return data[:2] == AF_UNIX and data[2:].split(b"\0")[0] in DAEMONS
 
     def _forget(self, call: Trapped) -> None:
         if self._threads.get(call.tid) is call:

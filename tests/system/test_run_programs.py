@@ -7,6 +7,7 @@ is on the other side of the stack, and port 9 of it is closed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -419,6 +420,15 @@ print(libc.syscall(425, 8, ctypes.create_string_buffer(128)), errno.errorcode[ct
 
 
 STUB = "nameserver 127.0.0.53\noptions timeout:2 attempts:2\n"
+MOUNTED = """
+mount -t tmpfs none /run
+mkdir /run/nscd
+to=$(readlink -m /etc/resolv.conf)
+mkdir -p "${{to%/*}}"
+[ -e "$to" ] || : >"$to"
+mount --bind {} "$to"
+exec "$@"
+"""
 LONG = "x" * 200
 ZONE = """
 no-resolv
@@ -460,8 +470,8 @@ def test_names(world: World, tmp_path: Path) -> None:
     (tmp_path / "resolv.conf").write_text(STUB, encoding="ascii")
 
     def run(line: str, *flags: str, code: int = 0) -> str:
-        mounted = f'mount --bind {tmp_path / "resolv.conf"} /etc/resolv.conf && exec "$@"'
-        command = ["unshare", "--mount", "sh", "-c", mounted, "sh", *world.command(["sh", "-c", line], *flags)]
+        mounted = MOUNTED.format(tmp_path / "resolv.conf")
+        command = ["unshare", "--mount", "sh", "-ec", mounted, "sh", *world.command(["sh", "-c", line], *flags)]
         done = world.namespace.run(command, env=world.variables, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -476,6 +486,9 @@ def test_names(world: World, tmp_path: Path) -> None:
         f"{dig} +noedns +short TXT long.test | wc -l",  # truncated (RFC 1035 4.1.1), so it asks again by TCP
         f"{dig} +noall +stats www.test | grep SERVER",
     ]
+    daemon = "import socket; s, c = socket.socket(1), socket.socket(1); s.bind('/run/nscd/socket'); s.listen(); "
+    daemon += "print(c.connect_ex('/run/nscd/socket')); print(c.connect_ex('/run/nscd/../nscd/socket'))"
+    lookups.append(f'{sys.executable} -c "{daemon}"')
     with _dns(world, tmp_path):
         said = run("; ".join(lookups), "--nameserver", HOST)
     assert said.splitlines() == [
@@ -485,6 +498,7 @@ def test_names(world: World, tmp_path: Path) -> None:
         "Server:\t\t127.0.0.53", "Address:\t127.0.0.53:53", "Name:\twww.test", "Address: 10.0.0.1",
         "10.0.0.1", "10.0.0.1", "10",
         ";; SERVER: 127.0.0.53#53(127.0.0.53) (UDP)",
+        str(errno.ECONNREFUSED), "0",  # a daemon would ask by the host's network; other sockets are free
     ]  # fmt: skip
     said = run("getent hosts www.test", code=2)
     assert said == "lvlip run: the resolver at 127.0.0.53 is not on the stack; which one is? --nameserver ADDRESS\n"
