@@ -141,9 +141,7 @@ class UdpCore:
                 "events": ctx.event_list,
                 "ids": ctx.ids,
                 "endpoints": ctx.endpoints.rows(),
-                "routes": Routes(
-                    ctx.routes.routes, ctx.routes.addresses, ctx.routes.interfaces, ctx.routes.ways
-                ),
+                "routes": Routes(ctx.routes.routes, ctx.routes.addresses, ctx.routes.interfaces, ctx.routes.ways),
                 "routes_known": ctx.routes.known,
                 "to_ip": list(ctx.to_ip),
                 "to_gateway": list(ctx.to_gateway),

@@ -1,13 +1,13 @@
 """The seccomp filter: which calls of the program are trapped, refused at once, or left to the kernel.
 
-    another ABI         its socket calls: EAFNOSUPPORT; all else: the kernel's
-    x32                 ENOSYS
-    io_uring_setup      ENOSYS: what is submitted there passes no filter
-    socket              trapped, unless its family is the kernel's own (of AF_NETLINK: all but NETLINK_ROUTE)
-    sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's
-    ioctl               trapped where it asks for interfaces
-    the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
-    all else            the kernel's
+another ABI         its socket calls: EAFNOSUPPORT; all else: the kernel's
+x32                 ENOSYS
+io_uring_setup      ENOSYS: what is submitted there passes no filter
+socket              trapped, unless its family is the kernel's own (of AF_NETLINK: all but NETLINK_ROUTE)
+sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's
+ioctl               trapped where it asks for interfaces
+the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
+all else            the kernel's
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class NetlinkCalls(DatagramCalls):
             self._error(sock, errno.EOPNOTSUPP, sequence, message)
         elif kind >= RTM_BASE:
             if any(body):  # else it asks whether there is such a message
-                    self._trap.say("netlink", "interfaces and routes of the stack are changed by lvlip: EPERM")
+                self._trap.say("netlink", "interfaces and routes of the stack are changed by lvlip: EPERM")
             self._error(sock, errno.EPERM, sequence, message)
         elif flags & NLM_F_ACK:
             self._error(sock, 0, sequence, message)

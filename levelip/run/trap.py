@@ -377,6 +377,7 @@ class Trap:
 
     def getsockopt(self, call: Trapped) -> None:
         """As Linux: as much of the value as there is room for."""
+
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
                 room = int.from_bytes(call.read(call.args[4], 4), "little", signed=True)

@@ -210,7 +210,9 @@ def test_http_server(world: World) -> None:
             stdout=subprocess.PIPE, timeout=40, check=True,
         )  # fmt: skip
         assert hashlib.sha256(got.stdout).hexdigest() == world.digest
-        urls = [word for _ in range(10) for word in ("-o", "/dev/null", "-w", "%{http_code} ", f"http://{OURS}:8101/small")]
+        urls = [
+            word for _ in range(10) for word in ("-o", "/dev/null", "-w", "%{http_code} ", f"http://{OURS}:8101/small")
+        ]
         said = world.kernel(curl, "-sS", "--no-progress-meter", "--parallel", "--parallel-max", "10", *urls)
         assert re.findall(r"\d+", said) == ["200"] * 10
 
