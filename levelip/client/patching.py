@@ -1,0 +1,102 @@
+"""patch(): the standard library's sockets become the stack's, in the whole process, until undo().
+
+The standard module's class and functions are replaced, and whatever module has taken one of them by its name before.
+What cannot be reached: classes derived from the standard socket before the patch (but for ssl's), functions kept as
+default arguments, and C code with sockets of its own (docs/socket-api.md).
+"""
+
+from __future__ import annotations
+
+import socket as std
+import sys
+import threading
+from types import ModuleType
+from typing import Any
+
+from levelip.client import names
+from levelip.client import socket as ours
+
+_KEPT = ("levelip.client", "_socket")  # modules that mean the kernel's sockets where they say so
+NAMES = (
+    "socket",
+    "has_ipv6",
+    "has_dualstack_ipv6",
+    *ours._names.LOOKUPS,
+)  # the standard module's own code makes all else of them
+_lock = threading.Lock()
+
+
+class Patch:
+    """What patch() has changed; also a context manager, which takes it back."""
+
+    def __init__(self) -> None:
+        self._changed: list[tuple[Any, str, Any]] = []
+        self._done = False
+
+    def _set(self, place: Any, name: str, value: Any) -> None:
+        self._changed.append((place, name, getattr(place, name)))
+        setattr(place, name, value)
+
+    def apply(self) -> None:
+        """Put ours in the place of the standard library's."""
+        new = {name: ours.OURS[name] for name in NAMES}
+        by_identity = {id(getattr(std, name)): new[name] for name in NAMES if not isinstance(new[name], bool)}
+        for name in NAMES:
+            self._set(std, name, new[name])
+        ssl = sys.modules.get("ssl")
+        if ssl is not None:
+            from levelip.client.sslsocket import SSLSocket
+
+            by_identity[id(ssl.SSLSocket)] = SSLSocket
+            self._set(ssl.SSLContext, "sslsocket_class", SSLSocket)
+        for module in list(sys.modules.values()):
+            if isinstance(module, ModuleType) and not module.__name__.startswith(_KEPT):
+                for name, value in list(vars(module).items()):
+                    if id(value) in by_identity:
+                        self._set(module, name, by_identity[id(value)])
+        _let_them_travel()
+
+    def undo(self) -> None:
+        """Put everything back. Sockets that exist stay what they are."""
+        with _lock:
+            if self._done:
+                return
+            self._done = True
+            _patches.remove(self)
+            if not _patches:
+                while self._changed:
+                    place, name, value = self._changed.pop()
+                    setattr(place, name, value)
+            elif self._changed:
+                _patches[0]._changed = self._changed  # another patch() still holds
+
+    def __enter__(self) -> Patch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
+
+
+_patches: list[Patch] = []
+
+
+def patch() -> Patch:
+    """From now on `socket` and all that is built on it use the stack. Undone by undo() of what it returns, once each
+    time that it was called."""
+    with _lock:
+        made = Patch()
+        if not _patches:
+            made.apply()
+        _patches.append(made)
+    return made
+
+
+def _let_them_travel() -> None:
+    """multiprocessing sends sockets by their exact class."""
+    from multiprocessing import reduction
+
+    from levelip.client.datagramsocket import DatagramSocket
+    from levelip.client.kernelsocket import KernelSocket
+
+    for kind in (ours.socket, DatagramSocket, KernelSocket):
+        reduction.ForkingPickler.register(kind, reduction._reduce_socket)  # type: ignore[attr-defined]
