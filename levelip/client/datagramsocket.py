@@ -95,6 +95,9 @@ class DatagramSocket(socket):
         super().setsockopt(level, option, value, optlen)
         self._note(level, option, value)
 
+    def _remember(self, option: int, value: int | bytes) -> None:
+        """Nothing: the pair must hold the longest datagram."""
+
     def _note(self, level: int, option: int, value: Any) -> None:
         if level == std.SOL_SOCKET and option in _WAY:
             self._known.clear()

@@ -21,7 +21,7 @@ NAMES = (
     "socket",
     "has_ipv6",
     "has_dualstack_ipv6",
-    *ours._names.LOOKUPS,
+    *names.LOOKUPS,
 )  # the standard module's own code makes all else of them
 _lock = threading.Lock()
 

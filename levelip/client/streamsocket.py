@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from levelip.client import kernel, names
+from levelip.client.control import SOCKET_BUFFER
 from levelip.client.program import PROGRAM, HelperLost, Program, program_of
 
 _OURS = frozenset({std.AF_INET, std.AF_INET6})  # what the stack serves, or will (until then EAFNOSUPPORT)
@@ -263,11 +264,19 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         elif not isinstance(value, int):
             value = bytes(memoryview(value))
         else:
-            _c_int(value)
+            value = _c_int(value)
         self._call("setsockopt", {"level": int(level), "option": int(option), "value": value})
-        if level == std.SOL_SOCKET and option == std.SO_LINGER and isinstance(value, bytes) and len(value) >= 8:
+        if level == std.SOL_SOCKET:
+            self._remember(option, value)
+
+    def _remember(self, option: int, value: int | bytes) -> None:
+        """What the descriptor has to know of an option of SOL_SOCKET."""
+        if option == std.SO_LINGER and isinstance(value, bytes) and len(value) >= 8:
             on, seconds = struct.unpack_from("=ii", value)
             self._lingers = bool(on and seconds)
+        if option == std.SO_SNDBUF:  # else the pair holds more than the program allows
+            number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
+            super().setsockopt(std.SOL_SOCKET, std.SO_SNDBUF, min(max(number, 0), SOCKET_BUFFER))
 
     def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:
         """An option's value: an int, or with `buflen` at most that many bytes."""
@@ -593,7 +602,7 @@ def _sendto_arguments(data: Any, rest: tuple[Any, ...]) -> tuple[int, Any]:
 
 def _c_int(value: Any) -> int:
     """An argument that is an int in C; TypeError, OverflowError as the standard library raises them."""
-    number = operator.index(value)
+    number = int(operator.index(value))
     if not -(1 << 31) <= number < 1 << 31:
         raise OverflowError(f"signed integer is {'greater than maximum' if number > 0 else 'less than minimum'}")
     return number
