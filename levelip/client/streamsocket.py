@@ -12,10 +12,12 @@ import errno
 import fcntl
 import operator
 import os
+import select
 import socket as std
 import struct
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from levelip.client import kernel, names
@@ -69,7 +71,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._family, self._kind, self._proto = state["kind"]
             if not self._proto and proto == -1:  # the standard library asks for SO_PROTOCOL then
                 self._proto = std.IPPROTO_TCP if self._kind & 0xF == std.SOCK_STREAM else std.IPPROTO_UDP
-            self._listening, self._fresh = state["listening"], state["fresh"]
+            self._listening = state["listening"]
+            self._fresh = state["fresh"] or state["listening"]
             super().__init__(std.AF_UNIX, self._pair_kind(), 0, fileno)
             return
         self._family = std.AF_INET if family == -1 else int(family)
@@ -88,7 +91,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         self._listening = False
         self._lingers = False  # SO_LINGER is on: close() may have to wait
         self._trying = False  # a connect that nobody waits for
-        self._fresh = True  # this object knows of no connection
+        self._fresh = True  # this object knows of no connection: bytes cannot be meant
         self._more = False  # MSG_MORE has set TCP_CORK
 
     def _adopt(self, fd: int, kind: type[socket]) -> socket:
@@ -155,7 +158,6 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Let connections come in."""
         self._call("listen", {"backlog": max(_c_int(backlog), 0)})
         self._listening = True
-        self._fresh = False
 
     def accept(self) -> tuple[std.socket, Any]:
         """(new socket, (host, port) of the peer). Waits as the socket's timeout says."""
@@ -216,12 +218,17 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return float(seconds + micros / 1e6)
 
     def _replace(self, fd: int) -> None:
-        """After a failed connect that nobody waited for: put a new pair's end in the place of the old one."""
+        """After a failed connect that nobody waited for: put a new pair's end in the place of the old one, also where
+        an epoll set of this process watches it."""
         flags = fcntl.fcntl(self.fileno(), fcntl.F_GETFL)
         inheritable = self.get_inheritable()
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        watched = _watchers(self.fileno())
         os.dup2(fd, self.fileno(), inheritable)
         os.close(fd)
+        for number, mask in watched:
+            with select.epoll.fromfd(os.dup(number)) as again, contextlib.suppress(FileExistsError):
+                again.register(self.fileno(), mask)
 
     def connect_ex(self, address: Any) -> int:
         """As connect, but the errno of a failed call is returned (0: connected)."""
@@ -320,7 +327,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def _never(self, code: int) -> None:
         """A call that needs a connection, on a socket that this object never connected."""
-        if self._call("state")["fresh"]:
+        state = self._call("state")
+        if state["fresh"] or state["listening"]:
             raise _error(code)
         self._fresh = False
 
@@ -538,6 +546,19 @@ def _specialised(cls: type[socket], base: type[socket]) -> type[socket]:
         names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__, "_made_of": cls}
         _derived[cls, base] = type(cls.__name__, (cls, base), names)
     return _derived[cls, base]
+
+
+def _watchers(fd: int) -> list[tuple[int, int]]:
+    """Epoll sets of this process that watch a descriptor, and for what (proc_pid_fdinfo(5))."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all it takes
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[eventpoll]":  # noqa: PTH115
+                for line in Path(f"/proc/self/fdinfo/{number}").read_text().splitlines():
+                    words = line.split()
+                    if words[:2] == ["tfd:", str(fd)]:
+                        found.append((int(number), int(words[3], 16)))
+    return found
 
 
 def _pair(data: dict[str, Any]) -> tuple[str, int]:
