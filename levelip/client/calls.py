@@ -188,6 +188,9 @@ class Calls:
             pair.listening = True
             pair.backlog = call.args["backlog"]
             pair.bound = (data["address"], data["port"])
+            if pair.lent >= 0 and not pair.junk:
+                self.connecting.fill(pair)  # a listener is never writable
+            pair.give_back()
 
         self._forward(caller, call, pair, listening)
 

@@ -1,8 +1,8 @@
 """patch(): the standard library's sockets become the stack's, in the whole process, until undo().
 
-The standard module's class and functions are replaced, and whatever module has taken one of them by its name before.
-What cannot be reached: classes derived from the standard socket before the patch (but for ssl's), functions kept as
-default arguments, and C code with sockets of its own (docs/socket-api.md).
+The standard module's class and functions are replaced, also in modules that have taken them by their names before
+(`from socket import socket`). What cannot be reached: other names for them, classes derived from the standard socket
+before the patch (but for ssl's), default arguments, and C code with sockets of its own (docs/socket-api.md).
 """
 
 from __future__ import annotations
@@ -39,21 +39,18 @@ class Patch:
 
     def apply(self) -> None:
         """Put ours in the place of the standard library's."""
-        new = {name: ours.OURS[name] for name in NAMES}
-        by_identity = {id(getattr(std, name)): new[name] for name in NAMES if not isinstance(new[name], bool)}
         for name in NAMES:
-            self._set(std, name, new[name])
+            old, new = getattr(std, name), ours.OURS[name]
+            for module in list(sys.modules.values()):
+                if isinstance(module, ModuleType) and not module.__name__.startswith(_KEPT):
+                    if vars(module).get(name) is old and not isinstance(old, bool):
+                        self._set(module, name, new)
+            self._set(std, name, new)
         ssl = sys.modules.get("ssl")
-        if ssl is not None:
+        if ssl is not None:  # else its class will derive from ours
             from levelip.client.sslsocket import SSLSocket
 
-            by_identity[id(ssl.SSLSocket)] = SSLSocket
             self._set(ssl.SSLContext, "sslsocket_class", SSLSocket)
-        for module in list(sys.modules.values()):
-            if isinstance(module, ModuleType) and not module.__name__.startswith(_KEPT):
-                for name, value in list(vars(module).items()):
-                    if id(value) in by_identity:
-                        self._set(module, name, by_identity[id(value)])
         _let_them_travel()
 
     def undo(self) -> None:

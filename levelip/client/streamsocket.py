@@ -156,7 +156,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def listen(self, backlog: int = _DEFAULT_BACKLOG) -> None:
         """Let connections come in."""
-        self._call("listen", {"backlog": max(_c_int(backlog), 0)})
+        self._call("listen", {"backlog": max(_c_int(backlog), 0)}, fds=(self.fileno(),))
         self._listening = True
 
     def accept(self) -> tuple[std.socket, Any]:
@@ -271,7 +271,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         elif not isinstance(value, int):
             value = bytes(memoryview(value))
         else:
-            value = _c_int(value)
+            try:
+                value = _c_int(value)
+            except OverflowError:
+                raise TypeError("a bytes-like object is required, not 'int'") from None
         self._call("setsockopt", {"level": int(level), "option": int(option), "value": value})
         if level == std.SOL_SOCKET:
             self._remember(option, value)
