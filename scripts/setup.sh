@@ -53,6 +53,8 @@ busybox busybox-static"
     command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
     [ -e /usr/include/zmq.hpp ] || useful+=(g++ libzmq3-dev cppzmq-dev) # the example in C++
     [ -e /usr/include/msgpack.hpp ] || useful+=(libmsgpack-cxx-dev)
+    "$python" -c 'import test.test_socket' 2>/dev/null || # CPython's own tests, which run over the stack
+        useful+=("$("$python" -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')")
     command -v tshark >/dev/null || useful+=(tshark) # judges our captures and fields
     command -v xplot.org >/dev/null || useful+=(xplot-xplot.org) # reads our graphs, on a display of the test's own
     command -v Xvfb >/dev/null || useful+=(xvfb)
