@@ -1,4 +1,4 @@
-"""The standard library's sockets, also while patch() has ours in their place.
+"""The standard library's sockets and lookups, also while patch() has ours in their place.
 
 What is taken from the module here is what it was at import, before any patch.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import socket as std
 from collections.abc import Callable
-from socket import socket
+from socket import getaddrinfo, getnameinfo, socket
 from types import FunctionType
 from typing import Any
 
-__all__ = ["ORIGINAL", "rebound", "socket", "socketpair"]
+__all__ = ["ORIGINAL", "getaddrinfo", "getnameinfo", "rebound", "socket", "socketpair"]
 
 ORIGINAL: dict[str, Any] = dict(vars(std))
 
