@@ -69,7 +69,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "MSG_DONTWAIT": (SAME, SAME),
     "MSG_EOR": (SAME, SAME),
     "MSG_ERRQUEUE": ("EAGAIN: always empty", "EAGAIN without IP_RECVERR; with it EOPNOTSUPP"),
-    "MSG_FASTOPEN": ("connects, then sends: as Linux without a cookie", "EINVAL on Linux; ignored here"),
+    "MSG_FASTOPEN": ("connects, then sends: as Linux without a cookie", "ignored, as UDP does"),
     "MSG_MORE": ("TCP_CORK until a call without it", SAME),
     "MSG_NOSIGNAL": (SAME, SAME),
     "MSG_OOB": ("sending is EOPNOTSUPP; receiving EINVAL, as with SO_OOBINLINE (RFC 6093)", "EOPNOTSUPP, as Linux"),
