@@ -35,7 +35,7 @@ def failed(output: str) -> set[str]:
     return found
 
 
-@pytest.mark.matrix(ids={"test_socketserver"})
+@pytest.mark.matrix(ids={"test_socketserver-1MB"})
 @pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.name for suite in SUITES])
 def test_cpython_s_own_tests(shared_stack: Stack, tmp_path: Path, suite: Suite) -> None:
