@@ -51,7 +51,26 @@ class Patch:
             from levelip.client.sslsocket import SSLSocket
 
             self._set(ssl.SSLContext, "sslsocket_class", SSLSocket)
-        _let_them_travel()
+        self._reach_other_processes()
+
+    def _reach_other_processes(self) -> None:
+        """multiprocessing: it sends sockets by their exact class, and what it spawns is to be on the stack, too."""
+        from multiprocessing import reduction, spawn
+
+        from levelip.client.datagramsocket import DatagramSocket
+        from levelip.client.kernelsocket import KernelSocket
+
+        for kind in (ours.socket, DatagramSocket, KernelSocket):
+            reduction.ForkingPickler.register(kind, reduction._reduce_socket)  # type: ignore[attr-defined]
+        command_line = spawn.get_command_line
+
+        def ours_too(**arguments: Any) -> list[str]:
+            words = command_line(**arguments)
+            if "-c" in words:
+                words[words.index("-c") : words.index("-c")] = ["-m", "levelip"]
+            return words
+
+        self._set(spawn, "get_command_line", ours_too)
 
     def undo(self) -> None:
         """Put everything back. Sockets that exist stay what they are."""
@@ -86,14 +105,3 @@ def patch() -> Patch:
             made.apply()
         _patches.append(made)
     return made
-
-
-def _let_them_travel() -> None:
-    """multiprocessing sends sockets by their exact class."""
-    from multiprocessing import reduction
-
-    from levelip.client.datagramsocket import DatagramSocket
-    from levelip.client.kernelsocket import KernelSocket
-
-    for kind in (ours.socket, DatagramSocket, KernelSocket):
-        reduction.ForkingPickler.register(kind, reduction._reduce_socket)  # type: ignore[attr-defined]

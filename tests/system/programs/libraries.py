@@ -511,6 +511,29 @@ def forked_workers() -> None:
             assert process.exitcode == 0
 
 
+def _serve_spawned(listener: socket.socket, number: int) -> None:
+    connection, _ = listener.accept()
+    with connection, socket.create_connection(listener.getsockname()) as own:
+        connection.sendall(b"%d %s" % (number, str(is_ours(own)).encode()))
+
+
+def spawned_workers() -> None:
+    """multiprocessing: processes that are spawned, not forked, get the listener and are on the stack themselves."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with socket.create_server((HOST, 0)) as listener:
+        workers = [context.Process(target=_serve_spawned, args=(listener, number)) for number in range(2)]
+        for worker in workers:
+            worker.start()
+        with socket.create_connection(listener.getsockname(), timeout=PATIENCE_S) as sock:
+            first = read_all(sock)
+        for worker in workers:
+            worker.join(PATIENCE_S)
+        assert first in (b"0 True", b"1 True"), first
+        assert [worker.exitcode for worker in workers] == [0, 0]
+
+
 def other_programs() -> None:
     """subprocess: a descriptor passed over exec to another program on the stack, which asks it for its names; the
     program that made it may be gone."""
@@ -533,7 +556,7 @@ def other_programs() -> None:
 CASES = (
     sockets_in_tls, untrusted_certificates, tls_without_waiting, many_in_a_selector, asyncio_streams,
     asyncio_streams_in_tls, asyncio_datagrams, http_client_and_server, https_client_and_server, socketservers,
-    requests_library, aiohttp_library, uvicorn_library, forked_workers, other_programs,
+    requests_library, aiohttp_library, uvicorn_library, forked_workers, spawned_workers, other_programs,
 )  # fmt: skip
 
 
