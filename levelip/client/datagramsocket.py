@@ -57,7 +57,7 @@ class DatagramSocket(socket):
             self._read_state()
 
     def _read_state(self) -> None:
-        state = self._call("state")
+        state = self._state
         self._connected = state["connected"]
         for level, option, value in state["options"]:
             self._note(level, option, value)

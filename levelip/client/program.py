@@ -269,8 +269,9 @@ def maker(fd: int) -> int:
         return int(struct.unpack("3i", probe.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0])
 
 
-def program_of(fd: int) -> Program | None:
-    """Whose helper serves this descriptor: ours, or one that is visited; None if it is no socket of the stack.
+def program_of(fd: int) -> tuple[Program, dict[str, Any]] | None:
+    """Whose helper serves this descriptor, ours or one that is visited, and what it says of it ("state"); None if it is
+    no socket of the stack.
 
     Raises OSError for what is no socket at all.
     """
@@ -282,10 +283,10 @@ def program_of(fd: int) -> Program | None:
         return None
     try:
         program = PROGRAM if pid == PROGRAM.helper else _visits.get(pid) or Visit(pid)
-        program.call("state", os.fstat(fd).st_ino)
+        state = program.call("state", os.fstat(fd).st_ino)[0]
     except OSError:
         _visits.pop(pid, None)
         return None
     if program is not PROGRAM:
         _visits[pid] = program
-    return program
+    return program, state

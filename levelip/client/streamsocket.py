@@ -43,22 +43,22 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     __slots__ = (
         "_connected", "_ended", "_family", "_fresh", "_kind", "_known", "_lingers", "_listening", "_more", "_pending",
-        "_program", "_proto", "_told", "_trying",
+        "_program", "_proto", "_state", "_told", "_trying",
     )  # fmt: skip
     __module__ = "levelip.client.socket"
     _made_of: type[socket]
 
     def __new__(cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> Any:
         """Of the class for what it is."""
-        program: Program | None = PROGRAM
+        program, state = PROGRAM, None
         if fileno is None:
             base = _kind_of(family, std.SOCK_STREAM if type == -1 else type)
         elif family in (-1, *_OURS):
-            base, program = _kind_of_descriptor(fileno)
+            base, program, state = _kind_of_descriptor(fileno)
         else:
             base = _class("KernelSocket")  # it is what it is said to be, as in the standard library
         made: Any = kernel.socket.__new__(_specialised(cls, base))
-        made._program = program
+        made._program, made._state = program, state
         if not isinstance(made, cls):
             made.__init__(family, type, proto, fileno)
         return made
@@ -66,8 +66,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         self._begin()
         if fileno is not None:
-            inode = os.fstat(fileno).st_ino
-            state, _ = self._program.call("state", inode)
+            state = self._state
             self._family, self._kind, self._proto = state["kind"]
             if not self._proto and proto == -1:  # the standard library asks for SO_PROTOCOL then
                 self._proto = std.IPPROTO_TCP if self._kind & 0xF == std.SOCK_STREAM else std.IPPROTO_UDP
@@ -87,6 +86,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def _begin(self) -> None:
         self._program: Program
+        self._state: dict[str, Any]  # of the descriptor that it was made for
         self._ended = False  # the peer's FIN was seen, no error is to be asked for
         self._listening = False
         self._lingers = False  # SO_LINGER is on: close() may have to wait
@@ -515,13 +515,13 @@ def _kind_of(family: int, kind: int) -> type[socket]:
     return _class("DatagramSocket") if kind & 0xF == std.SOCK_DGRAM else socket
 
 
-def _kind_of_descriptor(fd: Any) -> tuple[type[socket], Program | None]:
-    """The class for a descriptor, and whose helper serves it."""
-    program = program_of(fd) if isinstance(fd, int) and fd >= 0 else None  # else the standard library complains
-    if program is None:
-        return _class("KernelSocket"), None
-    kind = program.call("state", os.fstat(fd).st_ino)[0]["kind"]
-    return _kind_of(*kind[:2]), program
+def _kind_of_descriptor(fd: Any) -> tuple[type[socket], Program, dict[str, Any] | None]:
+    """The class for a descriptor, whose helper serves it, and what that says of it."""
+    found = program_of(fd) if isinstance(fd, int) and fd >= 0 else None  # else the standard library complains
+    if found is None:
+        return _class("KernelSocket"), PROGRAM, None
+    program, state = found
+    return _kind_of(*state["kind"][:2]), program, state
 
 
 def _class(name: str) -> type[socket]:
