@@ -68,7 +68,7 @@ class DatagramSocket(socket):
 
     # -- names and options
 
-    def connect(self, address: Any) -> None:
+    def _connect(self, address: Any) -> None:
         """Datagrams to and from that (host, port) only. `disconnect` takes it back."""
         host, port = _address(address, "connect")
         self._known.clear()
@@ -221,11 +221,11 @@ class DatagramSocket(socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """One datagram; what is beyond `bufsize` is lost."""
-        return self.recvfrom(bufsize, flags)[0]
+        return DatagramSocket.recvfrom(self, bufsize, flags)[0]
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes."""
-        return self.recvfrom_into(buffer, nbytes, flags)[0]
+        return DatagramSocket.recvfrom_into(self, buffer, nbytes, flags)[0]
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """One datagram and the (host, port) that it came from."""

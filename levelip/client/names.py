@@ -12,9 +12,9 @@ def getaddrinfo(
     host: bytes | str | None, port: bytes | str | int | None, family: int = 0, type: int = 0, proto: int = 0,
     flags: int = 0,
 ) -> list[tuple[Any, ...]]:  # fmt: skip
-    """As the standard library's, by the host's resolver; where no family is asked for, IPv4 alone."""
-    found: list[tuple[Any, ...]] = ORIGINAL["getaddrinfo"](host, port, family or std.AF_INET, type, proto, flags)
-    return found
+    """As the standard library's, by the host's resolver; where no family is asked for, IPv4 alone if there is any."""
+    found: list[tuple[Any, ...]] = ORIGINAL["getaddrinfo"](host, port, family, type, proto, flags)
+    return [row for row in found if row[0] != std.AF_INET6] or found if not family else found
 
 
 gethostbyname = ORIGINAL["gethostbyname"]

@@ -183,6 +183,9 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def connect(self, address: Any) -> None:
         """Connect to (host, port), within the socket's timeout or SO_SNDTIMEO."""
+        self._connect(address)
+
+    def _connect(self, address: Any) -> None:
         host, port = _address(address, "connect")
         sys.audit("socket.connect", self, address)
         timeout = self.gettimeout()
@@ -233,7 +236,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def connect_ex(self, address: Any) -> int:
         """As connect, but the errno of a failed call is returned (0: connected)."""
         try:
-            self.connect(address)
+            self._connect(address)  # not what a derived class makes of connect()
         except TimeoutError as error:
             return error.errno or errno.EAGAIN  # as the standard library does when its timeout ran out
         except std.gaierror:
@@ -364,7 +367,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._never(errno.ENOTCONN)
         if flags:
             if flags & std.MSG_TRUNC:
-                return len(self.recv(nbytes or memoryview(buffer).nbytes, flags))
+                return len(socket.recv(self, nbytes or memoryview(buffer).nbytes, flags))
             flags = self._receiving(flags)
         try:
             got = super().recv_into(buffer, nbytes, flags)
@@ -386,7 +389,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
         _check_room(ancbufsize)
-        return self.recv(bufsize, flags), [], 0, None
+        return socket.recv(self, bufsize, flags), [], 0, None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
@@ -396,7 +399,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         views = list(buffers)
         if flags:
             if flags & std.MSG_TRUNC:
-                return len(self.recv(sum(memoryview(view).nbytes for view in views), flags)), [], 0, None
+                return len(socket.recv(self, sum(memoryview(view).nbytes for view in views), flags)), [], 0, None
             flags = self._receiving(flags)
         try:
             got = super().recvmsg_into(views, 0, flags)[0]
@@ -409,25 +412,25 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """As recv; a stream has no source address to tell."""
-        return self.recv(bufsize, flags), None
+        return socket.recv(self, bufsize, flags), None
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """As recv_into; a stream has no source address to tell."""
-        return self.recv_into(buffer, _within(buffer, nbytes), flags), None
+        return socket.recv_into(self, buffer, _within(buffer, nbytes), flags), None
 
     def _sending(self, flags: int) -> int:
         """The flags for the pair: MSG_MORE is TCP_CORK until a call without it."""
         if flags & std.MSG_OOB:
             raise _error(errno.EOPNOTSUPP)
-        if flags & std.MSG_MORE and not self._more and not self.getsockopt(std.IPPROTO_TCP, std.TCP_CORK):
-            self.setsockopt(std.IPPROTO_TCP, std.TCP_CORK, 1)
+        if flags & std.MSG_MORE and not self._more and not socket.getsockopt(self, std.IPPROTO_TCP, std.TCP_CORK):
+            socket.setsockopt(self, std.IPPROTO_TCP, std.TCP_CORK, 1)
             self._more = True
         return flags & ~int(std.MSG_MORE)
 
     def _sent(self) -> None:
         """After a call without MSG_MORE."""
         self._more = False
-        self.setsockopt(std.IPPROTO_TCP, std.TCP_CORK, 0)
+        socket.setsockopt(self, std.IPPROTO_TCP, std.TCP_CORK, 0)
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """Hand over bytes; how many were taken."""
@@ -478,9 +481,9 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         sys.audit("socket.sendto", self, address)
         if flags & MSG_FASTOPEN:
             host, port = host_and_port
-            self.connect((std.inet_ntoa(host), port))
+            self._connect((std.inet_ntoa(host), port))
             flags &= ~MSG_FASTOPEN
-        return self.send(data, flags)
+        return socket.send(self, data, flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """A file's bytes, by the kernel's sendfile(2) where it is one."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import inspect
 import socket as std
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 from levelip.client import socket
+from levelip.client.datagramsocket import DatagramSocket
 from levelip.client.kernelsocket import KernelSocket
 from levelip.client.program import PROGRAM
 from levelip.client.socket import OURS
@@ -51,6 +56,20 @@ def test_classes_of_a_program_s_own() -> None:
         assert (type(sock).__name__, sock.describe(), sock.family) == ("Mine", "mine", std.AF_UNIX)
         with sock.dup() as other:
             assert type(other) is type(sock)
+
+
+@pytest.mark.parametrize("base", [socket.socket, DatagramSocket])
+def test_methods_do_not_meet_a_derived_class_s(base: type) -> None:
+    """connect_ex() is not connect() of a class that overrides it (ssl.SSLSocket does), recvfrom() not its recv(): as
+    in the standard library, where they are C."""
+    names = {name for name in dir(std.socket) if not name.startswith("_")} - {"fileno", "gettimeout", "family", "type"}
+    for name, method in vars(base).items():
+        if name.startswith("_") or not isinstance(method, FunctionType):
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+            own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+            allowed = {"settimeout", "setblocking", "get_inheritable"}  # state of the descriptor
+            assert not own or node.attr not in names - allowed, (name, node.attr)  # type: ignore[attr-defined]
 
 
 def test_the_standard_module_s_functions_are_its_own_code() -> None:
