@@ -1,6 +1,6 @@
 """CPython's own tests of its sockets, over the stack's loopback: `python -m levelip -m test test_socket` and so on.
 
-They are part of Python's distribution (Debian: libpython3.11-testsuite, which wants the interpreter of its own version);
+They are part of Python's distribution (Debian: libpython3.11-testsuite, which wants an interpreter of its version);
 LEVELIP_CPYTHON_TESTS names a directory that has them as `test`, if the interpreter has not.
 What is left out and what may fail is in tests/compat/suites.py, each with its reason, and in docs/socket-compat.md.
 """
