@@ -40,8 +40,9 @@ fuzz: $(VENV)/.dev ## fuzz every core, SECONDS=60 together
 fuzz-night: $(VENV)/.dev ## the same for eight hours, and keep what reaches new code
 	@$(BIN)/python -m tests.fuzz.run --seconds 28800 --keep $(ARGS)
 
-compliance: $(VENV)/.dev ## write docs/rfc-compliance.md from the marks of the tests
+compliance: $(VENV)/.dev ## write docs/rfc-compliance.md and docs/socket-compat.md from marks and tables
 	@$(BIN)/python -m tests.rfc.compliance $(ARGS)
+	@$(BIN)/python -m tests.compat.sockets $(ARGS)
 
 mutants: $(VENV)/.dev ## mutation testing of layers/tcp and layers/ip (hours; goes on where it was): MODULES=layers.tcp.rto
 	@$(BIN)/python -c 'import mutmut, coverage' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<3.9' 'coverage>=7.6'

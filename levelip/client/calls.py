@@ -204,6 +204,9 @@ class Calls:
             pair.listening = True
             pair.backlog = call.args["backlog"]
             pair.bound = (data["address"], data["port"])
+            if pair.lent >= 0 and not pair.junk:
+                self.connecting.fill(pair)  # a listener is never writable
+            pair.give_back()
 
         self._forward(caller, call, pair, listening)
 
@@ -232,6 +235,8 @@ class Calls:
             new = self._hand_over(caller, number, pair.kind, data["sock"], remote, pair)
             if new is not None:
                 new.lowat = pair.lowat
+                if (size := pair.options.get((SOL_SOCKET, socket.SO_RCVBUF))) is not None:
+                    _bound(new, size)
                 new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
                 self.connecting.establish(new, data)
             if pair.closing:
@@ -278,6 +283,8 @@ class Calls:
                 number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
                 pair.lowat = number if number >= 0 else ALL
                 self._pump.push(pair)
+            if (level, option) == (SOL_SOCKET, socket.SO_RCVBUF):
+                _bound(pair, value)
             if (level, option) == (SOL_SOCKET, SO_LINGER) and isinstance(value, bytes) and len(value) >= 8:
                 on, seconds = (int.from_bytes(value[i : i + 4], "little", signed=True) for i in (0, 4))
                 pair.lingers = (bool(on), seconds)
@@ -444,6 +451,13 @@ class Calls:
         self.endings.ends.close()
         self.connecting.close()
         self.datagrams.shut()
+
+
+def _bound(pair: Pair, size: int | bytes) -> None:
+    """SO_RCVBUF: the pair holds no more than that, either."""
+    number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
+    if pair.end is not None:
+        pair.end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
 
 
 class _Gid:

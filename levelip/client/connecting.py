@@ -239,7 +239,9 @@ class Connecting:
         theirs = self.borrow(pair)
         if theirs is not None:
             with theirs:
-                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+                asked = pair.options.get((SOL_SOCKET, socket.SO_SNDBUF), control.SOCKET_BUFFER)
+                size = asked if isinstance(asked, int) else int.from_bytes(asked[:4], "little")
+                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(size, 0), control.SOCKET_BUFFER))
         assert pair.end is not None
         while pair.junk:  # and not a byte more: with the last of it the program may write already
             pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))

@@ -46,6 +46,11 @@ decode_call = msgspec.msgpack.Decoder(Call).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
+def address(helper: int) -> bytes:
+    """Where a helper can be reached by who was given one of its descriptors, by its process id (unix(7), abstract)."""
+    return b"\0levelip-helper.%d" % helper
+
+
 def send(channel: socket.socket, message: bytes, fds: Sequence[int] = ()) -> None:
     """Send one message with the descriptors; raises OSError as sendmsg does."""
     if fds:

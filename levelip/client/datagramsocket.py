@@ -8,16 +8,26 @@ raises what Linux's sendto() would; those after it are written to the descriptor
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket as std
 import struct
+import sys
 from collections.abc import Iterable
 from typing import Any
 
+from levelip.client import kernel
 from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_PAYLOAD, UP
-from levelip.client.program import PROGRAM
-from levelip.client.streamsocket import _address, _error, _pair, socket
+from levelip.client.streamsocket import (
+    _address,
+    _check_ancillary,
+    _check_room,
+    _error,
+    _pair,
+    _sendto_arguments,
+    _view,
+    _within,
+    socket,
+)
 
 KNOWN = 256  # destinations whose first datagram went well that are remembered
 IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
@@ -25,40 +35,42 @@ _TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
 _INT = struct.Struct("=i")
 _PKTINFO = struct.Struct("=i4s4s")
 _WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
-MSG_ERRQUEUE = 0x2000
 
 
 class DatagramSocket(socket):
     """A UDP socket of the stack. Made by `socket(AF_INET, SOCK_DGRAM)`."""
 
-    __slots__ = ("_connected", "_known", "_told")
+    __slots__ = ()
+    _made_of = socket
 
-    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+    def _begin(self) -> None:
+        super()._begin()
         self._connected = False
         self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self._told: set[int] = set()  # options of _TOLD that are on
+        self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         super().__init__(family, type, proto, fileno)
         self._fresh = False
         if fileno is not None:
             self._read_state()
 
     def _read_state(self) -> None:
-        state = self._call("state")
+        state = self._state
         self._connected = state["connected"]
         for level, option, value in state["options"]:
             self._note(level, option, value)
 
-    def dup(self) -> Any:
-        """A duplicate of the same socket, not inheritable."""
-        new = super().dup()
-        new._connected, new._known, new._told = self._connected, set(), set(self._told)
-        return new
+    def _duplicated(self, new: Any) -> None:
+        super()._duplicated(new)
+        new._connected, new._told = self._connected, set(self._told)
 
     # -- names and options
 
-    def connect(self, address: Any) -> None:
+    def _connect(self, address: Any) -> None:
         """Datagrams to and from that (host, port) only. `disconnect` takes it back."""
-        host, port = _address(address, connect=True)
+        host, port = _address(address, "connect")
         self._known.clear()
         self._call("connect", {"address": host, "port": port})
         self._connected = True
@@ -83,6 +95,9 @@ class DatagramSocket(socket):
         super().setsockopt(level, option, value, optlen)
         self._note(level, option, value)
 
+    def _remember(self, option: int, value: int | bytes) -> None:
+        """Nothing: the pair must hold the longest datagram."""
+
     def _note(self, level: int, option: int, value: Any) -> None:
         if level == std.SOL_SOCKET and option in _WAY:
             self._known.clear()
@@ -98,7 +113,7 @@ class DatagramSocket(socket):
             return
         if not self._readable():
             return
-        first = std.socket.recv(self, UP.size, std.MSG_PEEK | std.MSG_DONTWAIT)
+        first = kernel.socket.recv(self, UP.size, std.MSG_PEEK | std.MSG_DONTWAIT)
         if first and first[0] != DATAGRAM:
             self._take_error()
 
@@ -111,7 +126,7 @@ class DatagramSocket(socket):
     def _take_error(self) -> None:
         """Take the notice at the head of the queue, and raise what it is about (nothing if SO_ERROR told it before)."""
         if self._readable():  # else another thread was faster
-            std.socket.recv(self, UP.size, std.MSG_DONTWAIT)
+            kernel.socket.recv(self, UP.size, std.MSG_DONTWAIT)
         code = self._call("error")["errno"]
         if code:
             raise _error(code)
@@ -120,9 +135,19 @@ class DatagramSocket(socket):
         self, buffers: list[Any], flags: int, address: bytes, port: int, tos: int = -1, ttl: int = -1,
         source: bytes = b"",
     ) -> int:  # fmt: skip
-        size = sum(memoryview(one).nbytes for one in buffers)
+        if flags & std.MSG_OOB:
+            raise _error(errno.EOPNOTSUPP)
+        taken = size = sum(_view(one).nbytes for one in buffers)
+        if flags & std.MSG_MORE or self._pending:
+            size += sum(len(one) for one in self._pending)
         if size > MAX_PAYLOAD:
+            self._pending.clear()  # as Linux: udp_flush_pending_frames
             raise _error(errno.EMSGSIZE)
+        if flags & std.MSG_MORE:
+            self._pending += [bytes(one) for one in buffers]
+            return taken
+        if self._pending:
+            buffers, self._pending = [*self._pending, *buffers], []
         self._raise_error()
         where = (address, port)
         if source or where not in self._known:
@@ -131,9 +156,10 @@ class DatagramSocket(socket):
             if len(self._known) >= KNOWN:
                 self._known.clear()
             self._known.add(where)
-            return size
+            return taken
         header = DOWN.pack(HAS_ADDRESS if address else 0, address, port, tos, ttl)
-        return std.socket.sendmsg(self, [header, *buffers], (), flags) - DOWN.size
+        kernel.socket.sendmsg(self, [header, *buffers], (), flags)
+        return taken
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """One datagram to the peer."""
@@ -145,18 +171,15 @@ class DatagramSocket(socket):
 
     def sendto(self, data: Any, *rest: Any) -> int:
         """sendto(data, address) or sendto(data, flags, address): one datagram."""
-        if not 1 <= len(rest) <= 2:
-            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(rest)} given)")
-        flags = rest[0] if len(rest) == 2 else 0
-        if rest[-1] is None:
-            return self._transmit([data], flags, b"", 0)
-        return self._transmit([data], flags, *_address(rest[-1]))
+        flags, address = _sendto_arguments(data, rest)
+        where = _address(address, "sendto")
+        sys.audit("socket.sendto", self, address)
+        return self._transmit([data], flags, *where)
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
         """One datagram of several buffers. Ancillary data: IP_TOS, IP_TTL, IP_PKTINFO; any other is EINVAL."""
         tos, ttl, source = -1, -1, b""
-        for level, kind, value in ancdata:
-            raw = bytes(value)
+        for level, kind, raw in _check_ancillary(ancdata):
             if (level, kind, len(raw)) == (std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.size):
                 source = _PKTINFO.unpack(raw)[1] if any(raw[4:8]) else b""
                 continue
@@ -166,18 +189,24 @@ class DatagramSocket(socket):
             if not (1 if kind == std.IP_TTL else 0) <= number <= 255:
                 raise _error(errno.EINVAL)
             tos, ttl = (number, ttl) if kind == std.IP_TOS else (tos, number)
-        where = (b"", 0) if address is None else _address(address)
+        where = (b"", 0) if address is None else _address(address, "sendmsg")
+        sys.audit("socket.sendmsg", self, address)
         return self._transmit(list(buffers), flags, *where, tos, ttl, source)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Of streams alone: ValueError."""
+        return int(kernel.socket.sendfile(self, file, offset, count))
 
     # -- up
 
     def _receive(self, views: list[Any], flags: int) -> tuple[int, int, bytes]:
         """(bytes of the datagram as recv says them, msg_flags, header); an empty header: nothing comes any more."""
-        if flags & MSG_ERRQUEUE:
-            raise _error(errno.EOPNOTSUPP)
+        if flags & std.MSG_ERRQUEUE:  # it is always empty without IP_RECVERR
+            raise _error(errno.EOPNOTSUPP if IP_RECVERR in self._told else errno.EAGAIN)
+        flags &= ~int(std.MSG_OOB)  # UDP has none, and does not ask (Linux)
         header = bytearray(UP.size)
         while True:
-            got, _, told, _ = std.socket.recvmsg_into(self, [header, *views], 0, flags)
+            got, _, told, _ = kernel.socket.recvmsg_into(self, [header, *views], 0, flags)
             if not got:
                 self._call("state")  # HelperLost, if that is why; else SHUT_RD
                 return 0, 0, b""
@@ -192,11 +221,11 @@ class DatagramSocket(socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """One datagram; what is beyond `bufsize` is lost."""
-        return self.recvfrom(bufsize, flags)[0]
+        return DatagramSocket.recvfrom(self, bufsize, flags)[0]
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes."""
-        return self.recvfrom_into(buffer, nbytes, flags)[0]
+        return DatagramSocket.recvfrom_into(self, buffer, nbytes, flags)[0]
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """One datagram and the (host, port) that it came from."""
@@ -209,19 +238,22 @@ class DatagramSocket(socket):
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """As recvfrom, into a buffer."""
         view = memoryview(buffer).cast("B")
-        if nbytes > len(view):
-            raise ValueError("nbytes is greater than the length of the buffer")
+        _within(view, nbytes)
         size, _, header = self._receive([view[: nbytes or len(view)]], flags)
         return size, _sender(header)
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """(data, ancillary data, flags, address): IP_PKTINFO, IP_TTL and IP_TOS where they were asked for."""
+        _check_room(ancbufsize)
+        if bufsize < 0:
+            raise ValueError("negative buffer size in recvmsg()")
         data = bytearray(bufsize)
         size, told, header = self._receive([data], flags)
         return bytes(memoryview(data)[:size]), *self._ancillary(header, ancbufsize, told), _sender(header)
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recvmsg, into several buffers."""
+        _check_room(ancbufsize)
         size, told, header = self._receive(list(buffers), flags)
         return size, *self._ancillary(header, ancbufsize, told), _sender(header)
 
@@ -256,9 +288,3 @@ def _sender(header: bytes) -> Any:
         return None
     _, _, _, port, address, _, _ = UP.unpack(header)
     return _pair({"address": address, "port": port})
-
-
-def is_datagram(fd: int) -> bool:
-    """Whether a descriptor of ours is a datagram socket's."""
-    kind = PROGRAM.call("state", os.fstat(fd).st_ino)[0]["kind"]
-    return int(kind[1]) & 0xF == std.SOCK_DGRAM

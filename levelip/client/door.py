@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterable
 
 from levelip.client import control
@@ -32,11 +33,17 @@ class Connection:
 
 
 class Door:
-    """A front (loop.py): new connections come through `door`, calls over them, until no process has either."""
+    """A front (loop.py): new connections come through `door`, calls over them, until no process has either.
+
+    Who was given a descriptor, over exec or in a message, comes by the helper's address instead.
+    """
 
     def __init__(self, door: socket.socket) -> None:
         door.setblocking(False)
         self._door: socket.socket | None = door
+        self._gate = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._gate.bind(control.address(os.getpid()))
+        self._gate.listen()
         self._connections: dict[int, Connection] = {}
         self._calls: Calls
         self._epoll: select.epoll
@@ -47,10 +54,12 @@ class Door:
         self._calls = calls
         self._epoll = epoll
         epoll.register(self._door.fileno(), select.EPOLLIN)
+        epoll.register(self._gate.fileno(), select.EPOLLIN)
 
     def owns(self, fd: int) -> bool:
-        """The door's descriptor, or a connection's."""
-        return fd in self._connections or (self._door is not None and fd == self._door.fileno())
+        """A connection's descriptor, or where they come from."""
+        doors = (self._gate.fileno(), -1 if self._door is None else self._door.fileno())
+        return fd in self._connections or fd in doors
 
     def processes(self) -> Iterable[int]:
         """Those that have a connection."""
@@ -72,6 +81,8 @@ class Door:
             return
         connection = self._connections.get(fd)
         if connection is None:
+            if fd == self._gate.fileno():
+                self._gate_event()
             return
         while True:
             try:
@@ -95,7 +106,27 @@ class Door:
             self._calls.call(connection, call, fds)
 
     def close(self) -> None:
-        """Nothing is left when it is over."""
+        """Nobody finds us any more."""
+        self._gate.close()
+
+    def _gate_event(self) -> None:
+        """Who comes by our address must be of the same user, or root."""
+        while True:
+            try:
+                channel = self._gate.accept()[0]
+            except OSError:
+                return
+            _, user, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if user in (0, os.geteuid()):
+                self._welcome(channel)
+            else:
+                channel.close()
+
+    def _welcome(self, channel: socket.socket) -> None:
+        channel.setblocking(False)
+        connection = self._connections[channel.fileno()] = Connection(channel)
+        self._calls.pids[connection.pid] += 1
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
 
     def _door_event(self, door: socket.socket) -> None:
         """A thread or a forked child sends the far end of its connection; the end: no process has the door."""
@@ -114,11 +145,7 @@ class Door:
                 let_go_of_stderr()
                 return
             for fd in fds:
-                channel = socket.socket(fileno=fd)
-                channel.setblocking(False)
-                connection = self._connections[fd] = Connection(channel)
-                self._calls.pids[connection.pid] += 1
-                self._epoll.register(fd, select.EPOLLIN)
+                self._welcome(socket.socket(fileno=fd))
 
 
 def let_go_of_stderr() -> None:

@@ -96,9 +96,10 @@ class Endings:
         self.baiting.discard(pair)
         self.closing.add(pair)
         self.abandon(pair)
-        if pair.connected and not pair.unread and not _aborts(pair):
-            self._pump.fin(pair)
-            if pair.accepted < pair.sent:
+        if pair.connected and not _aborts(pair):
+            if not pair.unread:
+                self._pump.fin(pair)
+            if pair.accepted < pair.sent:  # also before a reset: the kernel has sent by then what was written
                 pair.close_deadline = self._now + CLOSE_PATIENCE_S
                 return
         self._close(pair)
@@ -151,6 +152,8 @@ class Endings:
     def data_for_closed(self, pair: Pair) -> None:
         """The peer goes on sending to a program that is gone: a reset, as Linux does (RFC 9293 3.10.7.4, RFC 1122
         4.2.2.13)."""
+        if pair.unread:
+            return  # it comes
         pair.unread = True
         if pair.close_deadline:
             self._close(pair)

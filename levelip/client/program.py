@@ -1,6 +1,8 @@
 """The program's side: starts its socket helper, and calls it. One helper a program and its forked children.
 
 Every thread has a connection of its own; after a fork the child opens new ones through the door that it inherited.
+Descriptors that came from elsewhere, over exec or in a message, belong to the helper that made them, which lets in
+who asks for it by its process id (`program_of`).
 """
 
 from __future__ import annotations
@@ -8,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from socket import AF_UNIX, SO_DOMAIN, SO_PEERCRED, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET
 from typing import Any
 
-from levelip.client import control
+from levelip.client import control, kernel
 from levelip.client.control import Call
 from levelip.rpc.paths import door_endpoint
 
@@ -37,7 +40,7 @@ class HelperLost(ConnectionResetError):
 class _Connection:
     """A thread's connection."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: kernel.socket) -> None:
         self.channel = channel
         self.inode = os.fstat(channel.fileno()).st_ino
         self.pid = os.getpid()
@@ -63,10 +66,11 @@ class Program:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._door: socket.socket | None = None
+        self._door: kernel.socket | None = None
         self._door_inode = 0
         self._hooked = False
         self.endpoint = ""
+        self.helper = 0  # its process id, once there was a socket
 
     # -- calls
 
@@ -116,11 +120,14 @@ class Program:
         """A new socket's descriptor; starts the helper, or another one if it died."""
         args = {"family": family, "type": kind, "proto": proto}
         try:
-            return self.call_for_fd("socket", 0, args)[1]
+            fd = self.call_for_fd("socket", 0, args)[1]
         except HelperLost:
             with self._lock:
                 self._shut_door()
-            return self.call_for_fd("socket", 0, args)[1]
+            fd = self.call_for_fd("socket", 0, args)[1]
+        if not self.helper:
+            self.helper = maker(fd)
+        return fd
 
     def call_for_fd(self, op: str, inode: int, args: dict[str, Any]) -> tuple[dict[str, Any], int]:
         """As `call`, where the answer brings a descriptor; EMFILE if there was no room for it."""
@@ -135,10 +142,15 @@ class Program:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is not None and connection.usable():
             return connection
+        connection = self._local.connection = _Connection(self._enter())
+        return connection
+
+    def _enter(self) -> kernel.socket:
+        """A connection to the helper; starts one where there is none."""
         with self._lock:
             for _ in range(2):
                 door = self._open_door()
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours, theirs = kernel.socketpair(AF_UNIX, SOCK_SEQPACKET)
                 with theirs:
                     try:
                         control.send(door, b"+", (theirs.fileno(),))
@@ -146,11 +158,11 @@ class Program:
                         ours.close()
                         self._shut_door()  # the helper died: start another
                         continue
-                connection = self._local.connection = _Connection(ours)
-                return connection
+                return ours
         raise HelperLost
 
     def _shut_door(self) -> None:
+        self.helper = 0
         if self._door is not None:
             if self._door_is_ours():
                 self._door.close()
@@ -172,7 +184,7 @@ class Program:
         except OSError:
             return False
 
-    def _open_door(self) -> socket.socket:
+    def _open_door(self) -> kernel.socket:
         if self._door is not None and self._door_is_ours():
             return self._door
         self._shut_door()
@@ -180,17 +192,20 @@ class Program:
         path = Path(self.endpoint.removeprefix("ipc://"))
         if not path.exists():
             raise OSError(errno.ENETDOWN, f"Network is down: no Level-IP stack at {path} (start one with: lvlip up)")
-        if not self._hooked:
-            self._hooked = True
-            os.register_at_fork(after_in_child=self._forked)
+        self._hook()
         self._door = self._start(self.endpoint)
         self._door_inode = os.fstat(self._door.fileno()).st_ino
         return self._door
 
+    def _hook(self) -> None:
+        if not self._hooked:
+            self._hooked = True
+            os.register_at_fork(after_in_child=self._forked)
+
     @staticmethod
-    def _start(endpoint: str) -> socket.socket:
+    def _start(endpoint: str) -> kernel.socket:
         """Start a helper; our end of its door. Raises OSError if it cannot start."""
-        door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        door, theirs = kernel.socketpair(AF_UNIX, SOCK_SEQPACKET)
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(
             entry for entry in (_SOURCE, environment.get("PYTHONPATH", "")) if entry
@@ -224,4 +239,54 @@ class Program:
                     inherited.channel.close()
 
 
+class Visit(Program):
+    """Another program's helper, whose descriptors we were given. Raises OSError if there is none of that id."""
+
+    def __init__(self, helper: int) -> None:
+        super().__init__()
+        self.helper = helper
+        self._enter().close()
+
+    def _enter(self) -> kernel.socket:
+        channel = kernel.socket(AF_UNIX, SOCK_SEQPACKET)
+        channel.settimeout(None)
+        try:
+            channel.connect(control.address(self.helper))
+        except OSError:
+            channel.close()
+            raise HelperLost from None
+        self._hook()
+        return channel
+
+
 PROGRAM = Program()  # there is one helper a program
+_visits: dict[int, Program] = {}
+
+
+def maker(fd: int) -> int:
+    """Which process made the pair that an AF_UNIX descriptor is an end of: ours are the helper's."""
+    with kernel.socket(AF_UNIX, SOCK_STREAM, 0, os.dup(fd)) as probe:
+        return int(struct.unpack("3i", probe.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0])
+
+
+def program_of(fd: int) -> tuple[Program, dict[str, Any]] | None:
+    """Whose helper serves this descriptor, ours or one that is visited, and what it says of it ("state"); None if it is
+    no socket of the stack.
+
+    Raises OSError for what is no socket at all.
+    """
+    with kernel.socket(AF_UNIX, SOCK_STREAM, 0, os.dup(fd)) as probe:
+        if probe.getsockopt(SOL_SOCKET, SO_DOMAIN) != AF_UNIX:
+            return None
+        pid = int(struct.unpack("3i", probe.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0])
+    if pid == os.getpid() or (not pid and not PROGRAM.endpoint):
+        return None
+    try:
+        program = PROGRAM if pid == PROGRAM.helper else _visits.get(pid) or Visit(pid)
+        state = program.call("state", os.fstat(fd).st_ino)[0]
+    except OSError:
+        _visits.pop(pid, None)
+        return None
+    if program is not PROGRAM:
+        _visits[pid] = program
+    return program, state

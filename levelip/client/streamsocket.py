@@ -1,4 +1,4 @@
-"""The socket class that applications use, and the module functions that make one (socket.py re-exports them).
+"""The socket class that applications use (socket.py re-exports it).
 
 A socket is one end of an AF_UNIX pair whose other end the socket helper pumps, so the descriptor works in select,
 poll, epoll, asyncio, makefile, fork, dup and sendfile; bytes go straight to the descriptor, without a call. Calls
@@ -10,75 +10,99 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import operator
 import os
+import select
 import socket as std
 import struct
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from levelip.client.program import PROGRAM, HelperLost
+from levelip.client import kernel, names
+from levelip.client.control import SOCKET_BUFFER
+from levelip.client.program import PROGRAM, HelperLost, Program, program_of
 
 _OURS = frozenset({std.AF_INET, std.AF_INET6})  # what the stack serves, or will (until then EAFNOSUPPORT)
 _FLAGS = std.SOCK_NONBLOCK | std.SOCK_CLOEXEC
 _DEFAULT_BACKLOG = 128  # as the standard library's listen(): min(SOMAXCONN, 128)
 _NATIVE_OPTIONS = frozenset({std.SO_RCVTIMEO, std.SO_SNDTIMEO})  # of the descriptor itself
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY)
-_default_timeout = object()
+_TIMEVAL = struct.Struct("@ll")
+MSG_FASTOPEN = 0x2000_0000
 
 
 def _error(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
-class socket(std.socket):  # noqa: N801 - its name in the standard library
-    """A TCP socket of the stack (or, for AF_UNIX and other local families, simply the standard library's)."""
+class socket(kernel.socket):  # noqa: N801 - its name in the standard library
+    """A TCP socket of the stack. Made for another kind, it is of a class derived from this one (`_KINDS`), or, where
+    the program derived a class of its own, of one derived from both."""
 
-    __slots__ = ("_ended", "_family", "_fresh", "_kind", "_lingers", "_listening", "_proto", "_trying")
+    __slots__ = (
+        "_connected", "_ended", "_family", "_fresh", "_kind", "_known", "_lingers", "_listening", "_more", "_pending",
+        "_program", "_proto", "_state", "_told", "_trying",
+    )  # fmt: skip
+    __module__ = "levelip.client.socket"
+    _made_of: type[socket]
 
     def __new__(cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> Any:
-        """The standard library's own socket for what is not ours."""
+        """Of the class for what it is."""
+        program, state = PROGRAM, None
         if fileno is None:
-            foreign = family not in (-1, *_OURS)
+            base = _kind_of(family, std.SOCK_STREAM if type == -1 else type)
+        elif family in (-1, *_OURS):
+            base, program, state = _kind_of_descriptor(fileno)
         else:
-            foreign = not _is_ours(fileno)
-        if foreign:
-            return std.socket(family, type, proto, fileno)
-        from levelip.client import datagramsocket  # it builds on this module
-
-        datagram = type & 0xF == std.SOCK_DGRAM if fileno is None and type != -1 else False
-        if datagram or (fileno is not None and datagramsocket.is_datagram(fileno)):
-            return super().__new__(datagramsocket.DatagramSocket)
-        return super().__new__(cls)
+            base = _class("KernelSocket")  # it is what it is said to be, as in the standard library
+        made: Any = kernel.socket.__new__(_specialised(cls, base))
+        made._program, made._state = program, state
+        if not isinstance(made, cls):
+            made.__init__(family, type, proto, fileno)
+        return made
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-        self._ended = False  # the peer's FIN was seen, no error is to be asked for
-        self._listening = False
-        self._lingers = False  # SO_LINGER is on: close() may have to wait
-        self._trying = False  # a connect that nobody waits for
+        self._begin()
         if fileno is not None:
-            state, _ = PROGRAM.call("state", os.fstat(fileno).st_ino)
+            state = self._state
             self._family, self._kind, self._proto = state["kind"]
-            self._listening, self._fresh = state["listening"], state["fresh"]
+            if not self._proto and proto == -1:  # the standard library asks for SO_PROTOCOL then
+                self._proto = std.IPPROTO_TCP if self._kind & 0xF == std.SOCK_STREAM else std.IPPROTO_UDP
+            self._listening = state["listening"]
+            self._fresh = state["fresh"] or state["listening"]
             super().__init__(std.AF_UNIX, self._pair_kind(), 0, fileno)
             return
         self._family = std.AF_INET if family == -1 else int(family)
         kind = std.SOCK_STREAM if type == -1 else int(type)
         self._kind = kind & ~_FLAGS
         self._proto = 0 if proto == -1 else int(proto)
-        self._fresh = True
-        fd = PROGRAM.new_socket(self._family, self._kind, self._proto)
+        sys.audit("socket.__new__", self, self._family, kind, self._proto)
+        fd = self._program.new_socket(self._family, self._kind, self._proto)
         super().__init__(std.AF_UNIX, self._pair_kind(), 0, fd)
         if kind & std.SOCK_NONBLOCK:
             self.setblocking(False)
 
-    @classmethod
-    def _adopt(cls, fd: int, like: socket) -> socket:
-        """A socket for a descriptor that a call brought, without asking what it is."""
-        new: socket = std.socket.__new__(cls)
-        new._ended = new._listening = new._trying = new._fresh = False
-        new._family, new._kind, new._proto = like._family, like._kind, like._proto
-        new._lingers = like._lingers
-        std.socket.__init__(new, std.AF_UNIX, new._pair_kind(), 0, fd)
+    def _begin(self) -> None:
+        self._program: Program
+        self._state: dict[str, Any]  # of the descriptor that it was made for
+        self._ended = False  # the peer's FIN was seen, no error is to be asked for
+        self._listening = False
+        self._lingers = False  # SO_LINGER is on: close() may have to wait
+        self._trying = False  # a connect that nobody waits for
+        self._fresh = True  # this object knows of no connection: bytes cannot be meant
+        self._more = False  # MSG_MORE has set TCP_CORK
+
+    def _adopt(self, fd: int, kind: type[socket]) -> socket:
+        """A socket for a descriptor that a call on this one brought, without asking what it is."""
+        new: socket = kernel.socket.__new__(kind)
+        new._begin()
+        new._program = self._program
+        new._fresh = False
+        new._family, new._kind, new._proto = self._family, self._kind, self._proto
+        new._lingers = self._lingers
+        kernel.socket.__init__(new, std.AF_UNIX, new._pair_kind(), 0, fd)
         return new
 
     def _pair_kind(self) -> int:
@@ -102,38 +126,38 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         """As given."""
         return int(self._proto)
 
-    def __repr__(self) -> str:
-        state = " [closed]" if self._closed else ""  # type: ignore[attr-defined]
-        return f"<levelip.client.socket.socket{state} fd={self.fileno()}, family={self._family}, type={self._kind}>"
-
     def dup(self) -> Any:
         """A duplicate of the same socket, not inheritable."""
         fd = fcntl.fcntl(self.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
-        new = self._adopt(fd, self)
+        new = self._adopt(fd, type(self))
+        self._duplicated(new)
+        new.settimeout(self.gettimeout())
+        return new
+
+    def _duplicated(self, new: socket) -> None:
+        """What a duplicate knows."""
         new._listening, new._fresh, new._trying, new._ended = (
             self._listening,
             self._fresh,
             self._trying,
             self._ended,
         )
-        new.settimeout(self.gettimeout())
-        return new
 
     # -- calls
 
     def _call(self, op: str, args: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-        return PROGRAM.call(op, os.fstat(self.fileno()).st_ino, args, **more)[0]
+        return self._program.call(op, os.fstat(self.fileno()).st_ino, args, **more)[0]
 
     def bind(self, address: Any) -> None:
         """Take a local (host, port); host "" is any address, port 0 any port."""
-        host, port = _address(address)
+        host, port = _address(address, "bind")
+        sys.audit("socket.bind", self, address)
         self._call("bind", {"address": host, "port": port})
 
     def listen(self, backlog: int = _DEFAULT_BACKLOG) -> None:
         """Let connections come in."""
-        self._call("listen", {"backlog": min(max(int(backlog), 0), 0x7FFF_FFFF)})
+        self._call("listen", {"backlog": max(_c_int(backlog), 0)}, fds=(self.fileno(),))
         self._listening = True
-        self._fresh = False
 
     def accept(self) -> tuple[std.socket, Any]:
         """(new socket, (host, port) of the peer). Waits as the socket's timeout says."""
@@ -148,31 +172,37 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
                 code = self._call("error")["errno"]
                 raise _error(code or errno.EINVAL)  # listener shut down, or its stack could not make it again
             try:
-                data, fd = PROGRAM.call_for_fd("accept", inode, {})
+                data, fd = self._program.call_for_fd("accept", inode, {})
             except BlockingIOError:
                 continue  # that connection went away
-            new = self._adopt(fd, self)
+            new = self._adopt(fd, socket)
             default = std.getdefaulttimeout()
             if default is None and self.gettimeout():
                 new.setblocking(True)  # bpo-7995, as the standard library does
             return new, _pair(data)
 
     def connect(self, address: Any) -> None:
-        """Connect to (host, port), within the socket's timeout."""
-        host, port = _address(address, connect=True)
+        """Connect to (host, port), within the socket's timeout or SO_SNDTIMEO."""
+        self._connect(address)
+
+    def _connect(self, address: Any) -> None:
+        host, port = _address(address, "connect")
+        sys.audit("socket.connect", self, address)
         timeout = self.gettimeout()
+        patience = timeout or self._send_timeout() or None
         args = {"address": host, "port": port, "nonblocking": timeout is not None, "wait": timeout != 0.0}
         while True:
             fds = (self.fileno(),) if timeout == 0.0 else ()
+            inode = os.fstat(self.fileno()).st_ino
             try:
-                data, fd = PROGRAM.call(
-                    "connect", os.fstat(self.fileno()).st_ino, dict(args), fds=fds, timeout=timeout or None
-                )
+                data, fd = self._program.call("connect", inode, dict(args), fds=fds, timeout=patience)
             except TimeoutError as error:
                 if error.errno is None:  # ours, not the stack's ETIMEDOUT: it goes on connecting
                     self._fresh = False
                     self._trying = True
                     self._call("hold", fds=(self.fileno(),))
+                    if timeout is None:
+                        raise _error(errno.EINPROGRESS) from None
                 raise
             except OSError as error:
                 if error.errno in _IN_PROGRESS:
@@ -184,18 +214,29 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
             self._replace(fd)
         self._fresh = self._trying = False
 
+    def _send_timeout(self) -> float:
+        """SO_SNDTIMEO in seconds, which bounds connect(), too."""
+        value = super().getsockopt(std.SOL_SOCKET, std.SO_SNDTIMEO, _TIMEVAL.size)
+        seconds, micros = _TIMEVAL.unpack(value)
+        return float(seconds + micros / 1e6)
+
     def _replace(self, fd: int) -> None:
-        """After a failed connect that nobody waited for: put a new pair's end in the place of the old one."""
+        """After a failed connect that nobody waited for: put a new pair's end in the place of the old one, also where
+        an epoll set of this process watches it."""
         flags = fcntl.fcntl(self.fileno(), fcntl.F_GETFL)
         inheritable = self.get_inheritable()
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        watched = _watchers(self.fileno())
         os.dup2(fd, self.fileno(), inheritable)
         os.close(fd)
+        for number, mask in watched:
+            with select.epoll.fromfd(os.dup(number)) as again, contextlib.suppress(FileExistsError):
+                again.register(self.fileno(), mask)
 
     def connect_ex(self, address: Any) -> int:
         """As connect, but the errno of a failed call is returned (0: connected)."""
         try:
-            self.connect(address)
+            self._connect(address)  # not what a derived class makes of connect()
         except TimeoutError as error:
             return error.errno or errno.EAGAIN  # as the standard library does when its timeout ran out
         except std.gaierror:
@@ -208,7 +249,7 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
 
     def shutdown(self, how: int) -> None:
         """End one direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR)."""
-        self._call("shutdown", {"how": int(how)})
+        self._call("shutdown", {"how": _c_int(how)})
         super().shutdown(how)
 
     def getsockname(self) -> Any:
@@ -225,16 +266,35 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
             super().setsockopt(level, option, value)
             return
         if value is None:
-            value = bytes(optlen or 0)
+            if optlen is None:
+                raise TypeError("setsockopt() takes None with the length of an option")
+            value = bytes(optlen)
+        elif isinstance(value, str):
+            raise TypeError("a bytes-like object is required, not 'str'")
         elif not isinstance(value, int):
-            value = bytes(value)
+            value = bytes(memoryview(value))
+        else:
+            try:
+                value = _c_int(value)
+            except OverflowError:
+                raise TypeError("a bytes-like object is required, not 'int'") from None
         self._call("setsockopt", {"level": int(level), "option": int(option), "value": value})
-        if level == std.SOL_SOCKET and option == std.SO_LINGER and isinstance(value, bytes) and len(value) >= 8:
+        if level == std.SOL_SOCKET:
+            self._remember(option, value)
+
+    def _remember(self, option: int, value: int | bytes) -> None:
+        """What the descriptor has to know of an option of SOL_SOCKET."""
+        if option == std.SO_LINGER and isinstance(value, bytes) and len(value) >= 8:
             on, seconds = struct.unpack_from("=ii", value)
             self._lingers = bool(on and seconds)
+        if option == std.SO_SNDBUF:  # else the pair holds more than the program allows
+            number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
+            super().setsockopt(std.SOL_SOCKET, std.SO_SNDBUF, min(max(number, 0), SOCKET_BUFFER))
 
     def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:
         """An option's value: an int, or with `buflen` at most that many bytes."""
+        if not 0 <= buflen <= 1024:
+            raise OSError("getsockopt buflen out of range")
         if level == std.SOL_SOCKET and option in _NATIVE_OPTIONS:
             return super().getsockopt(level, option, buflen) if buflen else super().getsockopt(level, option)
         value: bytes = self._call("getsockopt", {"level": int(level), "option": int(option)})["value"]
@@ -273,14 +333,26 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
 
     def _never(self, code: int) -> None:
         """A call that needs a connection, on a socket that this object never connected."""
-        if self._call("state")["fresh"]:
+        state = self._call("state")
+        if state["fresh"] or state["listening"]:
             raise _error(code)
         self._fresh = False
+
+    def _receiving(self, flags: int) -> int:
+        """The flags for the pair. No urgent data waits, as it stays in line (RFC 6093 5), nor anything for
+        MSG_ERRQUEUE; MSG_TRUNC is the caller's."""
+        if flags & std.MSG_OOB:
+            raise _error(errno.EINVAL)
+        if flags & std.MSG_ERRQUEUE:
+            raise _error(errno.EAGAIN)
+        return flags & ~int(std.MSG_TRUNC)
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """At most `bufsize` bytes; empty at the peer's FIN."""
         if self._fresh:
             self._never(errno.ENOTCONN)
+        if flags:
+            flags = self._receiving(flags)
         try:
             data = super().recv(bufsize, flags)
         except ConnectionError as error:
@@ -290,15 +362,19 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """As recv, into a buffer; the number of bytes."""
+        """As recv, into a buffer; the number of bytes. MSG_TRUNC: they are thrown away (tcp(7))."""
         if self._fresh:
             self._never(errno.ENOTCONN)
+        if flags:
+            if flags & std.MSG_TRUNC:
+                return len(socket.recv(self, nbytes or memoryview(buffer).nbytes, flags))
+            flags = self._receiving(flags)
         try:
             got = super().recv_into(buffer, nbytes, flags)
         except ConnectionError as error:
             self._at_reset(error)
             got = 0
-        if not got and (nbytes or len(buffer)):
+        if not got and (nbytes or memoryview(buffer).nbytes):
             self._end()
         return got
 
@@ -312,62 +388,111 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
-        return self.recv(bufsize, flags), [], 0, None
+        _check_room(ancbufsize)
+        return socket.recv(self, bufsize, flags), [], 0, None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
+        _check_room(ancbufsize)
         if self._fresh:
             self._never(errno.ENOTCONN)
         views = list(buffers)
+        if flags:
+            if flags & std.MSG_TRUNC:
+                return len(socket.recv(self, sum(memoryview(view).nbytes for view in views), flags)), [], 0, None
+            flags = self._receiving(flags)
         try:
             got = super().recvmsg_into(views, 0, flags)[0]
         except ConnectionError as error:
             self._at_reset(error)
             got = 0
-        if not got and any(len(view) for view in views):
+        if not got and any(memoryview(view).nbytes for view in views):
             self._end()
         return got, [], 0, None
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """As recv; a stream has no source address to tell."""
-        return self.recv(bufsize, flags), None
+        return socket.recv(self, bufsize, flags), None
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """As recv_into; a stream has no source address to tell."""
-        return self.recv_into(buffer, nbytes, flags), None
+        return socket.recv_into(self, buffer, _within(buffer, nbytes), flags), None
+
+    def _sending(self, flags: int) -> int:
+        """The flags for the pair: MSG_MORE is TCP_CORK until a call without it."""
+        if flags & std.MSG_OOB:
+            raise _error(errno.EOPNOTSUPP)
+        if flags & std.MSG_MORE and not self._more and not socket.getsockopt(self, std.IPPROTO_TCP, std.TCP_CORK):
+            socket.setsockopt(self, std.IPPROTO_TCP, std.TCP_CORK, 1)
+            self._more = True
+        return flags & ~int(std.MSG_MORE)
+
+    def _sent(self) -> None:
+        """After a call without MSG_MORE."""
+        self._more = False
+        socket.setsockopt(self, std.IPPROTO_TCP, std.TCP_CORK, 0)
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """Hand over bytes; how many were taken."""
         if self._fresh:
             self._never(errno.EPIPE)
         try:
-            return super().send(data, flags)
+            sent = super().send(data, self._sending(flags) if flags else 0)
         except ConnectionError as error:
             raise self._broken(error) from None
+        if self._more and not flags & std.MSG_MORE:
+            self._sent()
+        return sent
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Hand over all bytes."""
         if self._fresh:
             self._never(errno.EPIPE)
         try:
-            super().sendall(data, flags)
+            super().sendall(data, self._sending(flags) if flags else 0)
         except ConnectionError as error:
             raise self._broken(error) from None
+        if self._more and not flags & std.MSG_MORE:
+            self._sent()
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        """Hand over the bytes of several buffers. There is no ancillary data on TCP."""
-        if ancdata:
+        """Hand over the bytes of several buffers. There is no ancillary data on TCP: EINVAL for what IP and TCP do not
+        know; of SOL_SOCKET and IPPROTO_IP none is carried."""
+        views = list(buffers)
+        if _check_ancillary(ancdata):
             raise _error(errno.EINVAL)
+        if address is not None:
+            _address(address, "sendmsg")
+            sys.audit("socket.sendmsg", self, address)
         if self._fresh:
             self._never(errno.EPIPE)
         try:
-            return super().sendmsg(buffers, (), flags)
+            sent = super().sendmsg(views, (), self._sending(flags) if flags else 0)
         except ConnectionError as error:
             raise self._broken(error) from None
+        if self._more and not flags & std.MSG_MORE:
+            self._sent()
+        return sent
 
     def sendto(self, data: Any, *rest: Any) -> int:
-        """As send; a connected stream ignores the address (Linux: EISCONN only for other families)."""
-        return self.send(data, rest[0] if len(rest) == 2 else 0)
+        """As send; a connected stream ignores the address. With MSG_FASTOPEN it connects first, without a cookie."""
+        flags, address = _sendto_arguments(data, rest)
+        host_and_port = _address(address, "sendto")
+        sys.audit("socket.sendto", self, address)
+        if flags & MSG_FASTOPEN:
+            host, port = host_and_port
+            self._connect((std.inet_ntoa(host), port))
+            flags &= ~MSG_FASTOPEN
+        return socket.send(self, data, flags)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """A file's bytes, by the kernel's sendfile(2) where it is one."""
+        if self._fresh:
+            self._never(errno.EPIPE)
+        try:
+            return int(super().sendfile(file, offset, count))
+        except ConnectionError as error:
+            raise self._broken(error) from None
 
     # -- the end
 
@@ -379,24 +504,67 @@ class socket(std.socket):  # noqa: N801 - its name in the standard library
         inode = os.fstat(fd).st_ino
         if self._trying:
             with contextlib.suppress(OSError):
-                PROGRAM.call("release", inode)
+                self._program.call("release", inode)
         super()._real_close(*args)  # type: ignore[misc]
         if self._lingers or self._listening:  # a listener's close is over when close() returns, as on Linux
             with contextlib.suppress(OSError):
-                PROGRAM.call("linger", inode)
+                self._program.call("linger", inode)
 
 
-def _is_ours(fd: int) -> bool:
-    """Whether a descriptor is a socket of this program's helper."""
-    probe = std.socket(fileno=os.dup(fd))
-    with probe:
-        if probe.family != std.AF_UNIX or probe.type not in (std.SOCK_STREAM, std.SOCK_SEQPACKET):
-            return False
-    try:
-        PROGRAM.call("state", os.fstat(fd).st_ino)
-    except OSError:
-        return False
-    return True
+def _kind_of(family: int, kind: int) -> type[socket]:
+    """The class for what a program asks for."""
+    if family not in (-1, *_OURS):
+        return _class("KernelSocket")
+    return _class("DatagramSocket") if kind & 0xF == std.SOCK_DGRAM else socket
+
+
+def _kind_of_descriptor(fd: Any) -> tuple[type[socket], Program, dict[str, Any] | None]:
+    """The class for a descriptor, whose helper serves it, and what that says of it."""
+    found = program_of(fd) if isinstance(fd, int) and fd >= 0 else None  # else the standard library complains
+    if found is None:
+        return _class("KernelSocket"), PROGRAM, None
+    program, state = found
+    return _kind_of(*state["kind"][:2]), program, state
+
+
+def _class(name: str) -> type[socket]:
+    """One of the other kinds, whose modules build on this one."""
+    if not _KINDS:
+        from levelip.client.datagramsocket import DatagramSocket
+        from levelip.client.kernelsocket import KernelSocket
+
+        _KINDS.update(DatagramSocket=DatagramSocket, KernelSocket=KernelSocket)
+    return _KINDS[name]
+
+
+_KINDS: dict[str, type[socket]] = {}
+_derived: dict[tuple[type[socket], type[socket]], type[socket]] = {}
+
+
+def _specialised(cls: type[socket], base: type[socket]) -> type[socket]:
+    """The class of `cls` whose calls are those of `base`."""
+    cls = cls.__dict__.get("_made_of", cls)
+    if issubclass(cls, base):
+        return cls
+    if cls is socket:
+        return base
+    if (cls, base) not in _derived:
+        names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__, "_made_of": cls}
+        _derived[cls, base] = type(cls.__name__, (cls, base), names)
+    return _derived[cls, base]
+
+
+def _watchers(fd: int) -> list[tuple[int, int]]:
+    """Epoll sets of this process that watch a descriptor, and for what (proc_pid_fdinfo(5))."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all it takes
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[eventpoll]":  # noqa: PTH115
+                for line in Path(f"/proc/self/fdinfo/{number}").read_text().splitlines():
+                    words = line.split()
+                    if words[:2] == ["tfd:", str(fd)]:
+                        found.append((int(number), int(words[3], 16)))
+    return found
 
 
 def _pair(data: dict[str, Any]) -> tuple[str, int]:
@@ -404,19 +572,27 @@ def _pair(data: dict[str, Any]) -> tuple[str, int]:
     return std.inet_ntop(std.AF_INET if len(address) == 4 else std.AF_INET6, address), data["port"]
 
 
-def _address(address: Any, *, connect: bool = False) -> tuple[bytes, int]:
+def _address(address: Any, call: str = "bind") -> tuple[bytes, int]:
     """(packed address, port) of what the standard library takes; TypeError, OverflowError, gaierror as it raises."""
     if not isinstance(address, tuple):
-        raise TypeError(f"AF_INET address must be tuple, not {type(address).__name__}")
+        raise TypeError(f"{call}(): AF_INET address must be tuple, not {type(address).__name__}")
     if len(address) != 2:
         raise TypeError("AF_INET address must be a pair (host, port)")
     host, port = address
-    if not isinstance(port, int):
-        raise TypeError(f"'{type(port).__name__}' object cannot be interpreted as an integer")
+    port = operator.index(port)
+    if isinstance(host, str):
+        try:
+            host = host.encode("ascii").decode()
+        except UnicodeEncodeError:
+            host = _idna(host)
+    elif isinstance(host, bytes | bytearray):
+        host = host.decode("latin-1")
+    else:
+        raise TypeError(f"str, bytes or bytearray expected, not {type(host).__name__}")
+    if "\0" in host:
+        raise TypeError("host name must not contain null character")
     if not 0 <= port <= 0xFFFF:
-        raise OverflowError("connect(): port must be 0-65535." if connect else "bind(): port must be 0-65535.")
-    if isinstance(host, bytes | bytearray):
-        host = host.decode("ascii")
+        raise OverflowError(f"{call}(): port must be 0-65535.")
     if host == "":
         return bytes(4), port
     if host == "<broadcast>":
@@ -429,81 +605,66 @@ def _address(address: Any, *, connect: bool = False) -> tuple[bytes, int]:
         return _look_up(host), port
 
 
+def _idna(host: str) -> str:
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        raise TypeError("encoding of hostname failed") from None
+
+
 def _look_up(host: str) -> bytes:
     if host == "localhost":
         return b"\x7f\0\0\1"
-    found = std.getaddrinfo(host, None, std.AF_INET, std.SOCK_STREAM)
+    found = names.getaddrinfo(host, None, std.AF_INET, std.SOCK_STREAM)
     return std.inet_aton(str(found[0][4][0]))
 
 
-def fromfd(fd: int, family: int, type: int, proto: int = 0) -> std.socket:
-    """A socket for a duplicate of a descriptor."""
-    return socket(family, type, proto, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
+def _sendto_arguments(data: Any, rest: tuple[Any, ...]) -> tuple[int, Any]:
+    """(flags, address) of sendto(data[, flags], address); TypeError as the standard library says it."""
+    if not 1 <= len(rest) <= 2:
+        raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(rest)} given)")
+    _view(data)
+    return _c_int(rest[0]) if len(rest) == 2 else 0, rest[-1]
 
 
-def create_connection(
-    address: tuple[str | None, int],
-    timeout: Any = _default_timeout,
-    source_address: tuple[str, int] | None = None,
-    *,
-    all_errors: bool = False,
-) -> std.socket:
-    """Connect to (host, port), trying each IPv4 address of the host in turn; raises the last OSError, or with
-    `all_errors` an ExceptionGroup of all."""
-    host, port = address
-    errors: list[Exception] = []
-    if host == "localhost":
-        host = "127.0.0.1"
-    for family, kind, proto, _, where in std.getaddrinfo(host, port, std.AF_INET, std.SOCK_STREAM):
-        new = None
-        try:
-            new = socket(family, kind, proto)
-            if timeout is not _default_timeout:
-                new.settimeout(timeout)
-            if source_address:
-                new.bind(source_address)
-            new.connect(where)
-            return new
-        except OSError as error:
-            errors.append(error)
-            if new is not None:
-                new.close()
-    if not errors:
-        raise OSError("getaddrinfo returns an empty list")
-    if all_errors and len(errors) > 1:
-        raise ExceptionGroup("create_connection failed", errors)
-    raise errors[-1]
+def _c_int(value: Any) -> int:
+    """An argument that is an int in C; TypeError, OverflowError as the standard library raises them."""
+    number = int(operator.index(value))
+    if not -(1 << 31) <= number < 1 << 31:
+        raise OverflowError(f"signed integer is {'greater than maximum' if number > 0 else 'less than minimum'}")
+    return number
 
 
-def has_dualstack_ipv6() -> bool:
-    """The stack has no IPv6 yet."""
-    return False
-
-
-def create_server(
-    address: Any,
-    *,
-    family: int = std.AF_INET,
-    backlog: int | None = None,
-    reuse_port: bool = False,
-    dualstack_ipv6: bool = False,
-) -> std.socket:
-    """A listening socket on (host, port), with SO_REUSEADDR."""
-    if dualstack_ipv6:
-        raise ValueError("dualstack_ipv6 not supported on this platform")
-    server = socket(family, std.SOCK_STREAM)
+def _view(data: Any) -> memoryview:
+    """TypeError as the standard library says it for what has no bytes."""
     try:
-        with contextlib.suppress(std.error):
-            server.setsockopt(std.SOL_SOCKET, std.SO_REUSEADDR, 1)
-        if reuse_port:
-            server.setsockopt(std.SOL_SOCKET, std.SO_REUSEPORT, 1)
+        return memoryview(data)
+    except TypeError:
+        raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
+
+
+def _check_room(ancbufsize: int) -> None:
+    if ancbufsize < 0 or ancbufsize > 0x7FFF_FFFF:
+        raise ValueError("invalid ancillary data buffer length")
+
+
+def _within(buffer: Any, nbytes: int) -> int:
+    """ValueError as the standard library for recvfrom_into."""
+    if nbytes < 0:
+        raise ValueError("negative buffersize in recvfrom_into")
+    if nbytes > memoryview(buffer).nbytes:
+        raise ValueError("nbytes is greater than the length of the buffer")
+    return nbytes
+
+
+def _check_ancillary(ancdata: Iterable[Any]) -> list[tuple[int, int, bytes]]:
+    """The items of ancillary data; TypeError as the standard library raises it."""
+    items = []
+    for item in ancdata:
         try:
-            server.bind(address)
-        except OSError as error:
-            message = f"{error.strerror} (while attempting to bind on address {address!r})"
-            raise OSError(error.errno, message) from None
-        server.listen(_DEFAULT_BACKLOG if backlog is None else backlog)
-    except BaseException:
-        server.close()
-        raise
-    return server
+            level, kind, value = item
+        except (TypeError, ValueError):
+            wanted = "(cmsg_level, cmsg_type, cmsg_data)"
+            raise TypeError(f"[sendmsg() ancillary data items must be of the form {wanted}]") from None
+        items.append((_c_int(level), _c_int(kind), bytes(_view(value))))
+    return items

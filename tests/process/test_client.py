@@ -363,9 +363,11 @@ def test_nonblocking_refused(stack: Stack) -> None:  # noqa: F811
         assert mask & select.POLLHUP
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == errno.ECONNREFUSED
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == 0
-        with Peer(echo) as peer:
+        with Peer(echo) as peer, select.epoll() as epoll:
+            epoll.register(sock, select.EPOLLOUT)
             assert sock.connect_ex(peer.address) == errno.ECONNABORTED  # Linux: connect() has not told it yet
             assert sock.connect_ex(peer.address) == errno.EINPROGRESS
+            assert epoll.poll(PATIENCE_S) == [(sock.fileno(), select.EPOLLOUT)]
             assert select.select([], [sock], [], PATIENCE_S)[1] == [sock]
             sock.setblocking(True)
             sock.sendall(b"second")

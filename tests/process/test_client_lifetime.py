@@ -46,9 +46,11 @@ def helpers(pid: int) -> list[int]:
 
 EXIT_AFTER_WRITE = """
     import os, sys
+    import socket as std
     from levelip.client import socket
     sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    std.socket.setsockopt(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # the pair is to hold more
     sock.sendall(b"x" * int(sys.argv[2]))
     os._exit(3)
 """

@@ -2,37 +2,81 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import inspect
 import socket as std
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 from levelip.client import socket
+from levelip.client.datagramsocket import DatagramSocket
+from levelip.client.kernelsocket import KernelSocket
 from levelip.client.program import PROGRAM
+from levelip.client.socket import OURS
 from levelip.client.streamsocket import _address
 
 
 def test_every_name_of_the_standard_module_is_there() -> None:
-    """Code written for `socket` finds what it knows; constants and errors are the same objects."""
-    missing = [name for name in std.__all__ if not hasattr(socket, name)]
+    """Code written for `socket` finds what it knows, private names too; constants and errors are the same objects."""
+    missing = [name for name in dir(std) if not hasattr(socket, name)]
     assert missing == []
-    assert socket.AF_INET is std.AF_INET
+    differing = {name for name in dir(std) if getattr(socket, name) is not getattr(std, name)}
+    assert {name for name in differing if not name.startswith("__")} <= set(OURS)
     assert socket.timeout is TimeoutError
-    assert socket.gaierror is std.gaierror
     assert issubclass(socket.socket, std.socket)
 
 
 def test_every_method_is_ours_or_harmless() -> None:
     """What names addresses, options or streams is overridden: the C methods would see an AF_UNIX socket."""
-    ours = vars(socket.socket)
-    names = """accept bind connect connect_ex dup getpeername getsockname getsockopt listen recv recv_into recvfrom
-        recvfrom_into recvmsg recvmsg_into send sendall sendmsg sendto setsockopt shutdown"""
-    for name in names.split():
-        assert name in ours, name
+    native = {name for name in dir(std.socket) if name not in vars(socket.socket) and not name.startswith("__")}
+    of_the_descriptor = (
+        "close detach fileno get_inheritable getblocking gettimeout makefile set_inheritable setblocking"
+    )
+    harmless = {*of_the_descriptor.split(), "settimeout", "timeout", "sendmsg_afalg"}
+    assert {name for name in native if not name.startswith("_")} == harmless
+
+
+def test_classes_of_a_program_s_own() -> None:
+    """A class derived from ours gets the calls of what it is made for, and is still itself."""
+
+    class Mine(socket.socket):
+        def describe(self) -> str:
+            return "mine"
+
+    with Mine(std.AF_UNIX, std.SOCK_DGRAM) as sock:
+        assert isinstance(sock, Mine)
+        assert isinstance(sock, KernelSocket)
+        assert (type(sock).__name__, sock.describe(), sock.family) == ("Mine", "mine", std.AF_UNIX)
+        with sock.dup() as other:
+            assert type(other) is type(sock)
+
+
+@pytest.mark.parametrize("base", [socket.socket, DatagramSocket])
+def test_methods_do_not_meet_a_derived_class_s(base: type) -> None:
+    """connect_ex() is not connect() of a class that overrides it (ssl.SSLSocket does), recvfrom() not its recv(): as
+    in the standard library, where they are C."""
+    names = {name for name in dir(std.socket) if not name.startswith("_")} - {"fileno", "gettimeout", "family", "type"}
+    for name, method in vars(base).items():
+        if name.startswith("_") or not isinstance(method, FunctionType):
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+            own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+            allowed = {"settimeout", "setblocking", "get_inheritable"}  # state of the descriptor
+            assert not own or node.attr not in names - allowed, (name, node.attr)  # type: ignore[attr-defined]
+
+
+def test_the_standard_module_s_functions_are_its_own_code() -> None:
+    """create_server and its like are not copies: whatever Python runs, they do what it does."""
+    for name in ("create_connection", "create_server", "fromfd", "socketpair"):
+        assert getattr(socket, name).__code__ is getattr(std, name).__code__
+        assert getattr(socket, name).__globals__["socket"] is socket.socket
 
 
 @pytest.mark.parametrize(
@@ -69,12 +113,15 @@ def test_wrong_addresses(address: Any, error: type[Exception]) -> None:
 
 
 def test_local_families_are_the_kernel_s() -> None:
-    """AF_UNIX sockets and descriptors that are not ours become plain standard sockets."""
+    """AF_UNIX sockets and descriptors that are not ours have the standard library's methods."""
+    for name in ("send", "recvmsg", "bind", "accept", "getsockopt", "close", "family", "proto", "sendfile"):
+        method = getattr(KernelSocket, name)
+        assert method is getattr(std.socket, name) or method.__code__ is getattr(std.socket, name).__code__
     with socket.socket(std.AF_UNIX) as sock:
-        assert type(sock) is std.socket
+        assert type(sock) is KernelSocket
     one, two = socket.socketpair()
     with one, two, std.socket() as kernel, socket.socket(fileno=kernel.detach()) as again:
-        assert type(again) is std.socket
+        assert type(again) is KernelSocket
         assert again.family == std.AF_INET
 
 

@@ -1,0 +1,1 @@
+"""The page docs/socket-compat.md, and what it is made from."""

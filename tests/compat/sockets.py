@@ -1,0 +1,215 @@
+"""Makes docs/socket-compat.md: each call, flag and option of Python's sockets, what Linux does, what we do.
+
+    python -m tests.compat.sockets            writes the page
+    python -m tests.compat.sockets --check    fails if the page is not what would be written
+
+What exists is read from the modules, which options are carried from the gateway's tables, which tests touch a name from
+their sources. What differs is written here; tests/unit/client/test_client_compat.py sees that nothing is missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import socket as std
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from gateway.options import DATAGRAM_OPTIONS, OPTIONS
+from levelip.client.datagramsocket import DatagramSocket
+from levelip.client.socket import OURS
+from levelip.client.streamsocket import socket
+from tests.compat.suites import SUITES
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "socket-compat.md"
+MOST = 2
+"""Tests named in a row; the others are counted."""
+
+SOURCES = (
+    "tests/process/test_client*.py", "tests/system/test_client_*.py", "tests/system/test_sockopts.py",
+    "tests/system/programs/*.py",
+)  # fmt: skip
+
+SAME = "the same"
+CALLS = {
+    "accept": "a signal whose handler raises, between the kernel's wait and the call, costs the connection",
+    "connect": "non-blocking, one that fails at once (ENETUNREACH) is EINPROGRESS, then SO_ERROR",
+    "dup": "MSG_MORE's state and a connected datagram socket's are each object's own",
+    "getsockopt": "options: see below",
+    "listen": "after shutdown() of the listener: make a new socket",
+    "makefile": SAME,
+    "recv": "before connect() C code on the descriptor waits instead of ENOTCONN",
+    "recvmsg": "of a stream there is no ancillary data; of datagrams IP_PKTINFO, IP_TTL, IP_TOS",
+    "recvmsg_into": "likewise",
+    "sendmsg": "ancillary data on a stream is EINVAL; of datagrams IP_PKTINFO, IP_TTL, IP_TOS",
+    "sendmsg_afalg": "of AF_ALG sockets, which are the kernel's",
+    "setsockopt": "options: see below; SO_SNDBUF made smaller on a connection leaves what was granted before",
+    "shutdown": (
+        "SHUT_RD: what comes later is thrown away (Linux keeps it readable). On an unconnected datagram socket it "
+        "fails, as on Linux, and does nothing (there it shuts the socket all the same)"
+    ),
+}
+"""Methods of a socket with a remark; all others are the same."""
+
+FUNCTIONS = {
+    "has_ipv6": "False, as has_dualstack_ipv6()",
+    "if_nameindex": "the host's interfaces", "if_indextoname": "the host's interfaces",
+    "if_nametoindex": "the host's interfaces", "gethostname": "the host's name", "sethostname": "the host's name",
+}  # fmt: skip
+"""Functions with a remark."""
+
+FLAGS: dict[str, tuple[str, str]] = {
+    # of streams, of datagrams
+    "MSG_CMSG_CLOEXEC": (SAME, SAME),
+    "MSG_CONFIRM": ("ignored, as TCP does", "ignored: no neighbour is confirmed"),
+    "MSG_CTRUNC": (SAME, SAME),
+    "MSG_DONTROUTE": ("ignored: there is one link", "ignored: there is one link"),
+    "MSG_DONTWAIT": (SAME, SAME),
+    "MSG_EOR": (SAME, SAME),
+    "MSG_ERRQUEUE": ("EAGAIN: always empty", "EAGAIN without IP_RECVERR; with it EOPNOTSUPP"),
+    "MSG_FASTOPEN": ("connects, then sends: as Linux without a cookie", "ignored, as UDP does"),
+    "MSG_MORE": ("TCP_CORK until a call without it", SAME),
+    "MSG_NOSIGNAL": (SAME, SAME),
+    "MSG_OOB": ("sending is EOPNOTSUPP; receiving EINVAL, as with SO_OOBINLINE (RFC 6093)", "EOPNOTSUPP, as Linux"),
+    "MSG_PEEK": (SAME, SAME),
+    "MSG_TRUNC": (SAME, SAME),
+    "MSG_WAITALL": (SAME, SAME),
+}
+
+OPTION_NOTES = {
+    "SO_OOBINLINE": "kept: urgent data is always in line",
+    "SO_RCVLOWAT": "up to half of the receive buffer",
+    "SO_RCVTIMEO": "of the descriptor itself",
+    "SO_SNDTIMEO": "of the descriptor itself; connect() keeps to it",
+    "IP_MULTICAST_IF": "accepted and without effect: there is one interface",
+    "IP_ADD_MEMBERSHIP": "a call",
+    "IP_DROP_MEMBERSHIP": "a call",
+}
+_CALLED = ("IP_ADD_MEMBERSHIP", "IP_DROP_MEMBERSHIP", "IP_MULTICAST_IF")
+_LEVELS = {"SO_": std.SOL_SOCKET, "TCP_": std.IPPROTO_TCP, "IP_": std.IPPROTO_IP}
+NO_OPTIONS = frozenset({"IP_DEFAULT_MULTICAST_LOOP", "IP_DEFAULT_MULTICAST_TTL", "IP_MAX_MEMBERSHIPS"})
+"""Numbers that only look like options."""
+
+
+def methods() -> list[str]:
+    """Public methods and attributes of a socket object."""
+    return sorted(name for name in dir(std.socket) if not name.startswith("_"))
+
+
+def functions() -> list[str]:
+    """Public functions of the module, and has_ipv6."""
+    found = [name for name in std.__all__ if inspect.isroutine(getattr(std, name))]
+    more = {"has_ipv6", "fromfd", "has_dualstack_ipv6", "create_server", "create_connection"}
+    return sorted({*found, *more} - {"socket"})
+
+
+def flags() -> list[str]:
+    """MSG_ constants, and one that Python does not name on every version."""
+    return sorted({name for name in dir(std) if name.startswith("MSG_")} | {"MSG_FASTOPEN"})
+
+
+def options() -> list[tuple[str, int, int]]:
+    """(name, level, number) of the options of SOL_SOCKET, TCP and IP that Python names."""
+    found = []
+    for prefix, level in _LEVELS.items():
+        names = sorted(name for name in dir(std) if name.startswith(prefix) and name not in NO_OPTIONS)
+        found += [(name, level, int(getattr(std, name))) for name in names]
+    return found
+
+
+def verdict(name: str, key: tuple[int, int], *, datagrams: bool) -> str:
+    """Whether an option of streams or datagram sockets is carried."""
+    if datagrams and name in _CALLED:
+        return "yes"
+    table = DATAGRAM_OPTIONS if datagrams else OPTIONS
+    return "yes" if key in table else "–"
+
+
+def touched() -> dict[str, list[str]]:
+    """Name → tests, and cases of the programs that tests run, whose source has it as an attribute."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for pattern in SOURCES:
+        for path in sorted(ROOT.glob(pattern)):
+            program = path.parent.name == "programs"
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.FunctionDef) and (program or node.name.startswith("test_")):
+                    for inner in ast.walk(node):
+                        if isinstance(inner, ast.Attribute):
+                            found[inner.attr].add(f"{path.stem}.{node.name}")
+    return {name: sorted(tests, key=lambda test: ("socketapi" not in test, test)) for name, tests in found.items()}
+
+
+def tested(tests: list[str]) -> str:
+    """The cell."""
+    if not tests:
+        return ""
+    more = f" and {len(tests) - MOST} more" if len(tests) > MOST else ""
+    return ", ".join(f"`{test}`" for test in tests[:MOST]) + more
+
+
+def page() -> str:
+    """The whole page."""
+    by = touched()
+    lines = [
+        "# Python's socket API, name by name", "",
+        "Made by `python -m tests.compat.sockets` (Python 3.11) from modules, the gateway's tables and tests; do not",
+        "edit. On Linux all of it exists. \"descriptor\": the standard library's own method, on a real descriptor.",
+        "docs/socket-api.md says how it works, and what differs beside single calls.", "",
+        "## Methods of a socket", "", "| call | here | what differs | tested by |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for name in methods():
+        here = "ours" if any(name in vars(kind) for kind in (socket, DatagramSocket)) else "descriptor"
+        lines.append(f"| {name} | {here} | {CALLS.get(name, SAME)} | {tested(by.get(name, []))} |")
+    lines += [
+        "",
+        "## Functions of the module",
+        "",
+        "| function | here | what differs | tested by |",
+        "|---|---|---|---|",
+    ]
+    for name in functions():
+        here = "ours" if name in OURS else "the standard library's"
+        lines.append(f"| {name} | {here} | {FUNCTIONS.get(name, SAME)} | {tested(by.get(name, []))} |")
+    lines += [
+        "", "Constants, exceptions and enumerations are the standard module's own objects.", "",
+        "## Flags", "", "| flag | of a stream | of datagrams | tested by |", "|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [f"| {name} | {' | '.join(FLAGS[name])} | {tested(by.get(name, []))} |" for name in flags()]
+    lines += [
+        "", "## Options", "",
+        "Linux has all of them on one or the other kind of socket; those without a yes are ENOPROTOOPT here.",
+        "docs/rpc.md has those that Python does not name.", "",
+        "| option | stream | datagrams | what differs | tested by |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, level, number in options():
+        kinds = [verdict(name, (level, number), datagrams=datagrams) for datagrams in (False, True)]
+        note = OPTION_NOTES.get(name, SAME if "yes" in kinds else "ENOPROTOOPT")
+        lines.append(f"| {name} | {kinds[0]} | {kinds[1]} | {note} | {tested(by.get(name, []))} |")
+    lines += [
+        "", "## CPython's own tests", "",
+        "`python -m levelip -m test SUITE` over the stack's loopback; `make test-all` runs them"
+        " (`tests/system/test_client_cpython.py`).", "",
+        "| suite | tests at least | left out, may fail | why |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for suite in SUITES:
+        rows = [*suite.left_out.items(), *suite.may_fail.items()] or [("nothing", "")]
+        for index, (what, why) in enumerate(rows):
+            first = (f"{suite.name}", f"{suite.at_least}") if not index else ("", "")
+            lines.append(f"| {first[0]} | {first[1]} | {f'`{what}`' if why else what} | {why} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write or check."""
+    text = page()
+    if sys.argv[1:] == ["--check"]:
+        if not PAGE.exists() or PAGE.read_text() != text:
+            sys.exit(f"{PAGE.relative_to(ROOT)} is stale: python -m tests.compat.sockets")
+        return
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
