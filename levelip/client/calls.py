@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from levelip.client import control
-from levelip.client.connecting import Caller, Connecting, ignore, make_pair
+from levelip.client.connecting import Caller, Connecting, bound, ignore, make_pair
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
@@ -236,7 +236,7 @@ class Calls:
             if new is not None:
                 new.lowat = pair.lowat
                 if (size := pair.options.get((SOL_SOCKET, socket.SO_RCVBUF))) is not None:
-                    _bound(new, size)
+                    bound(new, size)
                 new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
                 self.connecting.establish(new, data)
             if pair.closing:
@@ -284,7 +284,7 @@ class Calls:
                 pair.lowat = number if number >= 0 else ALL
                 self._pump.push(pair)
             if (level, option) == (SOL_SOCKET, socket.SO_RCVBUF):
-                _bound(pair, value)
+                bound(pair, value)
             if (level, option) == (SOL_SOCKET, SO_LINGER) and isinstance(value, bytes) and len(value) >= 8:
                 on, seconds = (int.from_bytes(value[i : i + 4], "little", signed=True) for i in (0, 4))
                 pair.lingers = (bool(on), seconds)
@@ -451,13 +451,6 @@ class Calls:
         self.endings.ends.close()
         self.connecting.close()
         self.datagrams.shut()
-
-
-def _bound(pair: Pair, size: int | bytes) -> None:
-    """SO_RCVBUF: the pair holds no more than that, either."""
-    number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
-    if pair.end is not None:
-        pair.end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
 
 
 class _Gid:

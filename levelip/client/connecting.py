@@ -197,6 +197,8 @@ class Connecting:
         pair.single = False
         pair.end = ours
         pair.fd = ours.fileno()
+        if (size := pair.options.get((SOL_SOCKET, socket.SO_RCVBUF))) is not None:
+            bound(pair, size)
         self._endings.orphaned.discard(pair)
         self._by_fd[pair.fd] = pair
         self._pump.watch(pair)
@@ -297,3 +299,10 @@ class Connecting:
 
 def ignore(_: int, __: dict[str, Any], ___: str) -> None:
     """An answer that changes nothing."""
+
+
+def bound(pair: Pair, size: int | bytes) -> None:
+    """SO_RCVBUF: the pair holds no more than that, either."""
+    number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
+    if pair.end is not None:
+        pair.end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
