@@ -1,7 +1,7 @@
 """Stands in for the standard library's `socket` module, on a Level-IP stack: `from levelip.client import socket`.
 
 AF_INET is the stack's; AF_UNIX and other local families are the kernel's, as in the standard module. Host names are
-looked up with the standard library's getaddrinfo (numeric addresses and localhost need no network).
+looked up over the stack (resolver.py).
 docs/socket-api.md lists what differs.
 """
 
@@ -11,6 +11,14 @@ import socket as _std
 from socket import *  # noqa: F403 - all constants, errors and functions of the module we stand in for
 from socket import SocketIO
 
+from levelip.client.resolver import (
+    getaddrinfo,
+    getfqdn,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+)
 from levelip.client.streamsocket import (  # type: ignore[assignment]
     create_connection,
     create_server,
@@ -25,6 +33,12 @@ __all__ = [  # noqa: PLE0604 - strings all, which the linter cannot see
     "create_connection",
     "create_server",
     "fromfd",
+    "getaddrinfo",
+    "getfqdn",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
     "has_dualstack_ipv6",
     "has_ipv6",
     "socket",

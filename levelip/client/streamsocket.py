@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
+from levelip.client import resolver
 from levelip.client.program import PROGRAM, HelperLost
 
 _OURS = frozenset({std.AF_INET, std.AF_INET6})  # what the stack serves, or will (until then EAFNOSUPPORT)
@@ -430,10 +431,7 @@ def _address(address: Any, *, connect: bool = False) -> tuple[bytes, int]:
 
 
 def _look_up(host: str) -> bytes:
-    if host == "localhost":
-        return b"\x7f\0\0\1"
-    found = std.getaddrinfo(host, None, std.AF_INET, std.SOCK_STREAM)
-    return std.inet_aton(str(found[0][4][0]))
+    return std.inet_aton(resolver.gethostbyname(host))
 
 
 def fromfd(fd: int, family: int, type: int, proto: int = 0) -> std.socket:
@@ -452,9 +450,7 @@ def create_connection(
     `all_errors` an ExceptionGroup of all."""
     host, port = address
     errors: list[Exception] = []
-    if host == "localhost":
-        host = "127.0.0.1"
-    for family, kind, proto, _, where in std.getaddrinfo(host, port, std.AF_INET, std.SOCK_STREAM):
+    for family, kind, proto, _, where in resolver.getaddrinfo(host, port, std.AF_INET, std.SOCK_STREAM):
         new = None
         try:
             new = socket(family, kind, proto)
