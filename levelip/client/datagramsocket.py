@@ -15,7 +15,9 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_PAYLOAD, UP
+from levelip.client import errorqueue
+from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_ECHO, MAX_PAYLOAD, UP
+from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader
 from levelip.client.program import PROGRAM
 from levelip.client.streamsocket import _address, _error, _pair, socket
 
@@ -24,12 +26,12 @@ IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
 _TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
 _INT = struct.Struct("=i")
 _PKTINFO = struct.Struct("=i4s4s")
+_DATAGRAM = bytes([DATAGRAM])
 _WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
-MSG_ERRQUEUE = 0x2000
 
 
 class DatagramSocket(socket):
-    """A UDP socket of the stack. Made by `socket(AF_INET, SOCK_DGRAM)`."""
+    """A UDP socket of the stack, or with IPPROTO_ICMP one for echo requests. Made by `socket(AF_INET, SOCK_DGRAM)`."""
 
     __slots__ = ("_connected", "_known", "_told")
 
@@ -102,6 +104,11 @@ class DatagramSocket(socket):
         if first and first[0] != DATAGRAM:
             self._take_error()
 
+    def _drop_notice(self) -> None:
+        """The error that the notice at the head of the queue is about was taken from the error queue."""
+        if self._readable() and std.socket.recv(self, 1, std.MSG_PEEK | std.MSG_DONTWAIT)[:1] not in (b"", _DATAGRAM):
+            std.socket.recv(self, UP.size, std.MSG_DONTWAIT)
+
     def _readable(self) -> bool:
         """Asked of the kernel: with a timeout the standard library waits even where MSG_DONTWAIT is given."""
         poll = select.poll()
@@ -121,11 +128,12 @@ class DatagramSocket(socket):
         source: bytes = b"",
     ) -> int:  # fmt: skip
         size = sum(memoryview(one).nbytes for one in buffers)
-        if size > MAX_PAYLOAD:
+        echo = self._proto == std.IPPROTO_ICMP  # any may be wrong in itself, so all are calls
+        if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             raise _error(errno.EMSGSIZE)
         self._raise_error()
         where = (address, port)
-        if source or where not in self._known:
+        if source or echo or where not in self._known:
             args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
             self._call("sendto", {**args, "source": source})
             if len(self._known) >= KNOWN:
@@ -174,7 +182,9 @@ class DatagramSocket(socket):
     def _receive(self, views: list[Any], flags: int) -> tuple[int, int, bytes]:
         """(bytes of the datagram as recv says them, msg_flags, header); an empty header: nothing comes any more."""
         if flags & MSG_ERRQUEUE:
-            raise _error(errno.EOPNOTSUPP)
+            queued = errorqueue.take(self._call, views)
+            self._drop_notice()
+            return queued
         header = bytearray(UP.size)
         while True:
             got, _, told, _ = std.socket.recvmsg_into(self, [header, *views], 0, flags)
@@ -230,13 +240,7 @@ class DatagramSocket(socket):
         if not header:
             return [], told
         _, tos, ttl, _, _, local, iface = UP.unpack(header)
-        rows = []
-        if IP_PKTINFO in self._told:
-            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
-        if IP_RECVTTL in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
-        if IP_RECVTOS in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        rows = list(header.rows) if isinstance(header, QueuedHeader) else self._rows(tos, ttl, local, iface)
         fit: list[tuple[int, int, bytes]] = []
         for row in rows:
             if room < std.CMSG_LEN(len(row[2])):
@@ -244,6 +248,17 @@ class DatagramSocket(socket):
             room -= std.CMSG_SPACE(len(row[2]))
             fit.append(row)
         return fit, told
+
+    def _rows(self, tos: int, ttl: int, local: bytes, iface: int) -> list[tuple[int, int, bytes]]:
+        """What was asked for."""
+        rows: list[tuple[int, int, bytes]] = []
+        if IP_PKTINFO in self._told:
+            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
+        if IP_RECVTTL in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
+        if IP_RECVTOS in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        return rows
 
     @staticmethod
     def _spec_dst(local: bytes) -> bytes:
