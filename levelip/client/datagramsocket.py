@@ -12,6 +12,7 @@ import os
 import select
 import socket as std
 import struct
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,8 @@ from levelip.client.streamsocket import _address, _error, _pair, socket
 KNOWN = 256  # destinations whose first datagram went well that are remembered
 IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
 _TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 2, 3
+ALWAYS_FITS = 524  # bytes: no path MTU below 552 is believed (udp's path_mtu.py)
 _INT = struct.Struct("=i")
 _PKTINFO = struct.Struct("=i4s4s")
 _DATAGRAM = bytes([DATAGRAM])
@@ -33,12 +36,13 @@ _WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
 class DatagramSocket(socket):
     """A UDP socket of the stack, or with IPPROTO_ICMP one for echo requests. Made by `socket(AF_INET, SOCK_DGRAM)`."""
 
-    __slots__ = ("_connected", "_known", "_told")
+    __slots__ = ("_connected", "_known", "_told", "_uncut")
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         self._connected = False
         self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self._told: set[int] = set()  # options of _TOLD that are on
+        self._uncut = False  # IP_MTU_DISCOVER: what does not fit is EMSGSIZE
         super().__init__(family, type, proto, fileno)
         self._fresh = False
         if fileno is not None:
@@ -54,6 +58,7 @@ class DatagramSocket(socket):
         """A duplicate of the same socket, not inheritable."""
         new = super().dup()
         new._connected, new._known, new._told = self._connected, set(), set(self._told)
+        new._uncut = self._uncut
         return new
 
     # -- names and options
@@ -88,6 +93,9 @@ class DatagramSocket(socket):
     def _note(self, level: int, option: int, value: Any) -> None:
         if level == std.SOL_SOCKET and option in _WAY:
             self._known.clear()
+        if level == std.IPPROTO_IP and option == IP_MTU_DISCOVER:
+            number = value if isinstance(value, int) else int.from_bytes(bytes(value or b"")[:4], sys.byteorder)
+            self._uncut = number in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
         if level == std.IPPROTO_IP and option in _TOLD:
             on = value if isinstance(value, int) else any(bytes(value or b"")[:4])
             (self._told.add if on else self._told.discard)(option)
@@ -128,12 +136,13 @@ class DatagramSocket(socket):
         source: bytes = b"",
     ) -> int:  # fmt: skip
         size = sum(memoryview(one).nbytes for one in buffers)
-        echo = self._proto == std.IPPROTO_ICMP  # any may be wrong in itself, so all are calls
+        echo = self._proto == std.IPPROTO_ICMP
+        each = echo or (self._uncut and size > ALWAYS_FITS)  # any one may be wrong in itself, so all are calls
         if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             raise _error(errno.EMSGSIZE)
         self._raise_error()
         where = (address, port)
-        if source or echo or where not in self._known:
+        if source or each or where not in self._known:
             args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
             self._call("sendto", {**args, "source": source})
             if len(self._known) >= KNOWN:
