@@ -17,7 +17,7 @@ Int = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]  # a C int
 
 
 class NoArguments(Struct, forbid_unknown_fields=True):
-    """accept, getsockname, getpeername."""
+    """accept, getsockname, getpeername, resolver."""
 
 
 class SocketArguments(Struct, forbid_unknown_fields=True):
@@ -89,7 +89,9 @@ ARGUMENTS: dict[str, type[Struct]] = {
     "getsockopt": GetOptionArguments,
     "getsockname": NoArguments,
     "getpeername": NoArguments,
+    "resolver": NoArguments,
 }
+OF_NO_SOCKET = frozenset({"socket", "resolver"})
 
 
 def parse(op: str, args: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from layers.ip.icmp import QUOTE_MIN, Quoted
 from layers.ip.routing import Hop
 from layers.ip.telling import tell
 from levelip.addressing import Kind
-from levelip.frames.packet import BROADCAST, Checksum, Packet, Route, Routes, Segment
+from levelip.frames.packet import BROADCAST, PROBE, Checksum, Packet, Route, Routes, Segment
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
@@ -60,7 +60,7 @@ def send(ctx: Context, segment: Segment, now: int, options: bytes = b"") -> None
     gso_size = segment.gso_size
     # of a super-segment, whose head is the transport's header, the first piece is the longest
     piece = IPV4_HEADER_LEN + len(head) + gso_size if gso_size else total
-    mtu = hop.mtu or ctx.mtu
+    mtu = ctx.mtu if segment.flags & PROBE else hop.mtu or ctx.mtu
     if piece > mtu or options or not segment.dont_fragment:
         _uncommon(ctx, segment, hop, src, options, mtu=min(mtu, ctx.mtu), piece=piece + len(options))
         return
@@ -219,6 +219,11 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
     if port is not None:
         # Nothing could damage it on the way, so a checksum that is not there yet need not be made.
         checksum = Checksum.VERIFIED if segment.checksum == Checksum.PARTIAL else segment.checksum
+        network = b""
+        if proto != Proto.TCP:  # which answers with RST instead
+            network = Ipv4Header.build(
+                src, segment.dst, proto=proto, payload_length=length, ttl=ttl, tos=segment.tos
+            ).serialize(fill_checksum=True)
         back = Segment(
             ctx.ids.next(),
             _causes(segment),
@@ -236,6 +241,7 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
             segment.gso_size,
             segment.dont_fragment,
             0,
+            network,
         )
         ctx.out.append((port, back))
     elif proto == Proto.ICMP and isinstance(segment.payload, bytes):

@@ -8,7 +8,7 @@ from layers.udp.context import Context
 from layers.udp.endpoints import ANY, OPTIONS, Endpoint
 from layers.udp.sending import SendError, take_port, way
 from levelip.frames.packet import Groups
-from levelip.frames.seam import Associate, Bind, Close, Member, OpenDatagram, Released, Result, SetOption, Took
+from levelip.frames.seam import Associate, Bind, Close, GetInfo, Member, OpenDatagram, Released, Result, SetOption, Took
 from levelip.tracing import reasons
 from levelip.wire.addr import LOOPBACK, is_multicast
 
@@ -70,7 +70,7 @@ def associate(ctx: Context, call: Associate) -> None:
         return
     peer = call.address if any(call.address) else LOOPBACK
     try:
-        source, _ = way(ctx, one, peer)
+        source = way(ctx, one, peer).source
         if not one.port:
             take_port(ctx, one, one.address)
     except SendError as error:
@@ -120,6 +120,22 @@ def tell_groups(ctx: Context) -> None:
     for item in [item for item in ctx.to_ip if isinstance(item, Groups)]:
         ctx.to_ip.remove(item)
     ctx.to_ip.append(Groups(groups))
+
+
+def get_info(ctx: Context, call: GetInfo) -> None:
+    """The MTU on the way to the peer, for IP_MTU (RFC 8085 3.2); ENOTCONN without one."""
+    one = _found(ctx, call.sock, call.request)
+    if one is None:
+        return
+    if not one.peer:
+        ctx.to_gateway.append(Result(call.request, errno.ENOTCONN))
+        return
+    try:
+        mtu = way(ctx, one, one.peer).mtu
+    except SendError as error:
+        ctx.to_gateway.append(Result(call.request, error.errno))
+        return
+    ctx.to_gateway.append(Result(call.request, 0, {"mtu": mtu}))
 
 
 def set_option(ctx: Context, call: SetOption) -> None:

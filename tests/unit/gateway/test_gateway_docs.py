@@ -13,7 +13,7 @@ from datagram_bench import SAMPLES, DatagramBench
 from msgspec import NODEFAULT, Struct
 
 from gateway import connection, datagrams, door, info, relay
-from gateway.arguments import ARGUMENTS
+from gateway.arguments import ARGUMENTS, OF_NO_SOCKET
 from gateway.calls import WAITING_CALLS
 from gateway.options import DATAGRAM_OPTIONS, OPTIONS, Kind
 from gateway.table import VERDICTS
@@ -172,7 +172,7 @@ def test_calls_on_datagram_sockets() -> None:
     """Every call in every state answers what the table says."""
     heading = next(each[0] for each in tables() if each[0][:2] == ["call", "unbound"])
     rows = {row[0]: row[1:] for row in table("call", "unbound")}
-    assert set(rows) == set(ARGUMENTS) - {"socket"}
+    assert set(rows) == set(ARGUMENTS) - OF_NO_SOCKET
     for state in heading[1:]:
         for op in rows:
             bench = DatagramBench()
