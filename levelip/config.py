@@ -293,6 +293,7 @@ class UdpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     port_first: Annotated[int, Meta(ge=1, le=65_535, description="first ephemeral port (RFC 6056)")] = 32_768
     port_last: Annotated[int, Meta(ge=1, le=65_535, description="last ephemeral port")] = 60_999
     queue: Annotated[int, _count(ge=1, description="datagrams that wait for ip, at most; more are dropped")] = 1024
+    mtu_expires_s: Annotated[int, _count(ge=1, le=86_400, description="how long a path MTU that an ICMP error told of a datagram is believed, here and by ip (RFC 1191 6.3; Linux mtu_expires)")] = 600
 
 
 class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -326,6 +327,9 @@ class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     tcp_wait_ms: Annotated[int, _ms(description="how long a call waits for tcp or udp to come up (then ENETDOWN)")] = 10_000
     rejoin_ms: Annotated[int, _ms(description="how long a client's sockets stay when its connection broke but its process lives")] = 5_000
     probe_ms: Annotated[int, _ms(ge=100, description="how often it is seen whether the clients' connections still stand")] = 5_000
+    dns_servers: Annotated[list[str], Meta(description="name servers that programs ask over the stack, IPv4 addresses, at most 3; empty: those of /etc/resolv.conf that do not lie on the host's loopback (MAXNS of resolv.conf(5))")] = []
+    dns_search: Annotated[list[str], Meta(description="domains that names without enough dots are looked up in; empty: those of /etc/resolv.conf")] = []
+    dns_options: Annotated[list[str], Meta(description='options as in resolv.conf(5), stronger than those there: "ndots:N", "timeout:N", "attempts:N", "rotate", "use-vc" (TCP always), "no-aaaa"')] = []
 
 
 class IpcConfig(Struct, forbid_unknown_fields=True, kw_only=True):

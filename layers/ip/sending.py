@@ -13,6 +13,7 @@ from layers.ip.telling import tell
 from levelip.addressing import Kind
 from levelip.frames.packet import (
     BROADCAST,
+    PROBE,
     Checksum,
     Interface,
     InterfaceAddress,
@@ -70,7 +71,7 @@ def send(ctx: Context, segment: Segment, now: int, options: bytes = b"") -> None
     gso_size = segment.gso_size
     # of a super-segment, whose head is the transport's header, the first piece is the longest
     piece = IPV4_HEADER_LEN + len(head) + gso_size if gso_size else total
-    mtu = hop.mtu or ctx.mtu
+    mtu = ctx.mtu if segment.flags & PROBE else hop.mtu or ctx.mtu
     if piece > mtu or options or not segment.dont_fragment:
         _uncommon(ctx, segment, hop, src, options, mtu=min(mtu, ctx.mtu), piece=piece + len(options))
         return
@@ -229,6 +230,11 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
     if port is not None:
         # Nothing could damage it on the way, so a checksum that is not there yet need not be made.
         checksum = Checksum.VERIFIED if segment.checksum == Checksum.PARTIAL else segment.checksum
+        network = b""
+        if proto != Proto.TCP:  # which answers with RST instead
+            network = Ipv4Header.build(
+                src, segment.dst, proto=proto, payload_length=length, ttl=ttl, tos=segment.tos
+            ).serialize(fill_checksum=True)
         back = Segment(
             ctx.ids.next(),
             _causes(segment),
@@ -246,6 +252,7 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
             segment.gso_size,
             segment.dont_fragment,
             0,
+            network,
         )
         ctx.out.append((port, back))
     elif proto == Proto.ICMP and isinstance(segment.payload, bytes):

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from levelip.client import kernel
-from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_PAYLOAD, UP
+from levelip.client import errorqueue, kernel
+from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_ECHO, MAX_PAYLOAD, UP
+from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader
 from levelip.client.streamsocket import (
     _address,
     _check_ancillary,
@@ -32,13 +33,16 @@ from levelip.client.streamsocket import (
 KNOWN = 256  # destinations whose first datagram went well that are remembered
 IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
 _TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 2, 3
+ALWAYS_FITS = 524  # bytes: no path MTU below 552 is believed (udp's path_mtu.py)
 _INT = struct.Struct("=i")
 _PKTINFO = struct.Struct("=i4s4s")
+_DATAGRAM = bytes([DATAGRAM])
 _WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
 
 
 class DatagramSocket(socket):
-    """A UDP socket of the stack. Made by `socket(AF_INET, SOCK_DGRAM)`."""
+    """A UDP socket of the stack, or with IPPROTO_ICMP one for echo requests. Made by `socket(AF_INET, SOCK_DGRAM)`."""
 
     __slots__ = ()
     _made_of = socket
@@ -48,6 +52,7 @@ class DatagramSocket(socket):
         self._connected = False
         self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self._told: set[int] = set()  # options of _TOLD that are on
+        self._uncut = False  # IP_MTU_DISCOVER: what does not fit is EMSGSIZE
         self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
@@ -65,6 +70,7 @@ class DatagramSocket(socket):
     def _duplicated(self, new: Any) -> None:
         super()._duplicated(new)
         new._connected, new._told = self._connected, set(self._told)
+        new._uncut = self._uncut
 
     # -- names and options
 
@@ -101,6 +107,9 @@ class DatagramSocket(socket):
     def _note(self, level: int, option: int, value: Any) -> None:
         if level == std.SOL_SOCKET and option in _WAY:
             self._known.clear()
+        if level == std.IPPROTO_IP and option == IP_MTU_DISCOVER:
+            number = value if isinstance(value, int) else int.from_bytes(bytes(value or b"")[:4], sys.byteorder)
+            self._uncut = number in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
         if level == std.IPPROTO_IP and option in _TOLD:
             on = value if isinstance(value, int) else any(bytes(value or b"")[:4])
             (self._told.add if on else self._told.discard)(option)
@@ -116,6 +125,12 @@ class DatagramSocket(socket):
         first = kernel.socket.recv(self, UP.size, std.MSG_PEEK | std.MSG_DONTWAIT)
         if first and first[0] != DATAGRAM:
             self._take_error()
+
+    def _drop_notice(self) -> None:
+        """The error that the notice at the head of the queue is about was taken from the error queue."""
+        peek = std.MSG_PEEK | std.MSG_DONTWAIT
+        if self._readable() and kernel.socket.recv(self, 1, peek)[:1] not in (b"", _DATAGRAM):
+            kernel.socket.recv(self, UP.size, std.MSG_DONTWAIT)
 
     def _readable(self) -> bool:
         """Asked of the kernel: with a timeout the standard library waits even where MSG_DONTWAIT is given."""
@@ -140,7 +155,9 @@ class DatagramSocket(socket):
         taken = size = sum(_view(one).nbytes for one in buffers)
         if flags & std.MSG_MORE or self._pending:
             size += sum(len(one) for one in self._pending)
-        if size > MAX_PAYLOAD:
+        echo = self._proto == std.IPPROTO_ICMP
+        each = echo or (self._uncut and size > ALWAYS_FITS)  # any one may be wrong in itself, so all are calls
+        if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             self._pending.clear()  # as Linux: udp_flush_pending_frames
             raise _error(errno.EMSGSIZE)
         if flags & std.MSG_MORE:
@@ -150,7 +167,7 @@ class DatagramSocket(socket):
             buffers, self._pending = [*self._pending, *buffers], []
         self._raise_error()
         where = (address, port)
-        if source or where not in self._known:
+        if source or each or where not in self._known:
             args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
             self._call("sendto", {**args, "source": source})
             if len(self._known) >= KNOWN:
@@ -201,8 +218,10 @@ class DatagramSocket(socket):
 
     def _receive(self, views: list[Any], flags: int) -> tuple[int, int, bytes]:
         """(bytes of the datagram as recv says them, msg_flags, header); an empty header: nothing comes any more."""
-        if flags & std.MSG_ERRQUEUE:  # it is always empty without IP_RECVERR
-            raise _error(errno.EOPNOTSUPP if IP_RECVERR in self._told else errno.EAGAIN)
+        if flags & MSG_ERRQUEUE:
+            queued = errorqueue.take(self._call, views)
+            self._drop_notice()
+            return queued
         flags &= ~int(std.MSG_OOB)  # UDP has none, and does not ask (Linux)
         header = bytearray(UP.size)
         while True:
@@ -262,13 +281,7 @@ class DatagramSocket(socket):
         if not header:
             return [], told
         _, tos, ttl, _, _, local, iface = UP.unpack(header)
-        rows = []
-        if IP_PKTINFO in self._told:
-            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
-        if IP_RECVTTL in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
-        if IP_RECVTOS in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        rows = list(header.rows) if isinstance(header, QueuedHeader) else self._rows(tos, ttl, local, iface)
         fit: list[tuple[int, int, bytes]] = []
         for row in rows:
             if room < std.CMSG_LEN(len(row[2])):
@@ -276,6 +289,17 @@ class DatagramSocket(socket):
             room -= std.CMSG_SPACE(len(row[2]))
             fit.append(row)
         return fit, told
+
+    def _rows(self, tos: int, ttl: int, local: bytes, iface: int) -> list[tuple[int, int, bytes]]:
+        """What was asked for."""
+        rows: list[tuple[int, int, bytes]] = []
+        if IP_PKTINFO in self._told:
+            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
+        if IP_RECVTTL in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
+        if IP_RECVTOS in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        return rows
 
     @staticmethod
     def _spec_dst(local: bytes) -> bytes:

@@ -43,7 +43,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     __slots__ = (
         "_connected", "_ended", "_family", "_fresh", "_kind", "_known", "_lingers", "_listening", "_more", "_pending",
-        "_program", "_proto", "_state", "_told", "_trying",
+        "_program", "_proto", "_state", "_told", "_trying", "_uncut",
     )  # fmt: skip
     __module__ = "levelip.client.socket"
     _made_of: type[socket]
@@ -613,10 +613,7 @@ def _idna(host: str) -> str:
 
 
 def _look_up(host: str) -> bytes:
-    if host == "localhost":
-        return b"\x7f\0\0\1"
-    found = names.getaddrinfo(host, None, std.AF_INET, std.SOCK_STREAM)
-    return std.inet_aton(str(found[0][4][0]))
+    return std.inet_aton(names.gethostbyname(host))
 
 
 def _sendto_arguments(data: Any, rest: tuple[Any, ...]) -> tuple[int, Any]:
