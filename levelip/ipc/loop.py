@@ -25,6 +25,7 @@ from levelip.ipc.memory import MemoryLost
 from levelip.ipc.pipe import Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
+from levelip.ipc.recorder import Recorded
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.stopping import Stopping
@@ -50,6 +51,7 @@ class Loop:
     def __init__(self, runtime: Runtime, core: Core, ports: Sequence[Port], *, extra: Extra | None = None) -> None:
         self.runtime = runtime
         self.core = core
+        self._recorded = core if isinstance(core, Recorded) else None
         self.ports = {port.name: port for port in ports}
         self._extra = extra
         self._pipes = [port for port in ports if isinstance(port, Pipe)]
@@ -249,7 +251,15 @@ class Loop:
             return
         if self.tap.frames:
             self.tap.publish_frames(port.seam, "in", frames, now)
-        receive, pooled = self.core.receive, self._pooled
+        pooled = self._pooled
+        if self._recorded is not None and self._recorded.recording:
+            for frame in frames:
+                payload = getattr(frame, "payload", None)
+                if type(payload) is Place:
+                    pooled.append(payload)
+            self._recorded.receive_all(frames, now)
+            return
+        receive = self.core.receive
         for frame in frames:
             payload = getattr(frame, "payload", None)
             if type(payload) is Place:
