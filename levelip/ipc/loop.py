@@ -22,7 +22,7 @@ from levelip.frames.seam import Store, StoreFailed
 from levelip.ipc.control import ControlServer
 from levelip.ipc.faults import Faults
 from levelip.ipc.memory import MemoryLost
-from levelip.ipc.pipe import Pipe
+from levelip.ipc.pipe import Came, Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
 from levelip.ipc.recorder import Recorded
@@ -232,13 +232,15 @@ class Loop:
         if len(frames) >= _RECEIVE:
             self._again.add(port)
         if point is not None:
-            frames = point.push(frames, now)
-        self.feed(port, frames, now)
+            self.feed(port, point.push(frames, now), now)
+        else:
+            self.feed(port, frames, now, port.came if isinstance(port, Pipe) else None)
 
-    def feed(self, port: Port, frames: list[Any], now: int) -> None:
-        """Frames into the core. While events are waited for, one by one: what comes after a stop is held."""
+    def feed(self, port: Port, frames: list[Any], now: int, came: Came | None = None) -> None:
+        """Frames into the core (`came`: as the pipe had them, where that is known). While events are waited for, one by
+        one: what comes after a stop is held."""
         if not self.watching:
-            self._feed(port, frames, now)
+            self._feed(port, frames, now, came)
             return
         for index, frame in enumerate(frames):
             self._feed(port, [frame], now)
@@ -246,7 +248,7 @@ class Loop:
                 self.stopping.put_back(port, frames[index + 1 :])
                 return
 
-    def _feed(self, port: Port, frames: list[Any], now: int) -> None:
+    def _feed(self, port: Port, frames: list[Any], now: int, came: Came | None = None) -> None:
         if not frames:
             return
         if self.tap.frames:
@@ -257,7 +259,7 @@ class Loop:
                 payload = getattr(frame, "payload", None)
                 if type(payload) is Place:
                     pooled.append(payload)
-            self._recorded.receive_all(frames, now)
+            self._recorded.receive_all(frames, now, came)
             return
         receive = self.core.receive
         for frame in frames:

@@ -24,6 +24,7 @@ import msgspec
 
 from levelip import __version__
 from levelip.frames.core import ControlError, Core, Output, Room
+from levelip.ipc.pipe import Came
 from levelip.ipc.recordfile import FileSink, write_whole
 from levelip.ipc.recordring import Ring
 from levelip.tracing import reasons
@@ -210,14 +211,24 @@ class Recorded:
             self._lost(error)
         self._core.receive(frame, now)
 
-    def receive_all(self, frames: list[Any], now: int) -> None:
-        """receive() of each, in one entry where that can be."""
+    def receive_all(self, frames: list[Any], now: int, came: Came | None = None) -> None:
+        """receive() of each. Those that come together share an entry where that can be; where it is known as what they
+        came (`Pipe.came`), they need not be encoded again."""
+        if came is None:
+            self._receive_batch(frames, now, None)
+            return
+        at = 0
+        for count, items in came:
+            self._receive_batch(frames[at : at + count], now, items)
+            at += count
+
+    def _receive_batch(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> None:
         entry = None
         if self.recording and len(frames) > 1:
             if now != self._now:
                 self._time(now)
             try:
-                entry = received_run(frames, now, whole=self._whole)
+                entry = received_run(frames, now, items, whole=self._whole)
             except Exception as error:
                 self._lost(error)
         if entry is None:

@@ -213,14 +213,17 @@ def _group(port: str, frames: list[Any], undo: Undo, *, whole: bool) -> Sequence
     return port, CODES[kind][0], frames, [row(port, frame, undo)[3] for frame in frames]
 
 
-def received_run(frames: Sequence[Any], now: int, *, whole: bool = False) -> bytes | None:
-    """One entry of receive() for all frames of a batch; None if they have to be recorded one by one."""
+def received_run(
+    frames: Sequence[Any], now: int, encoded: msgspec.Raw | None = None, *, whole: bool = False
+) -> bytes | None:
+    """One entry of receive() for all frames of a batch, of which `encoded` is the msgpack if it is known; None if they
+    have to be recorded one by one."""
     kinds = set(map(type, frames))
     if len(kinds) != 1:
         return None
     if whole:
-        return _encode((8, now, ("", CODES[kinds.pop()][0], frames), ()))
-    run = make_run("", frames, KEEP_IN)
+        return _encode((8, now, ("", CODES[kinds.pop()][0], encoded or frames), ()))
+    run = make_run("", frames, KEEP_IN, encoded)
     return _encode((8, now, run, ())) if run is not None else None
 
 

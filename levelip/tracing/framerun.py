@@ -43,18 +43,18 @@ the pieces that stay, and the figures of the `Run`."""
 _cuttings: dict[Shape, Cutting | None] = {}
 
 
-def make_run(port: str, frames: Sequence[Any], keep: int) -> Sequence[Any] | None:
+def make_run(port: str, frames: Sequence[Any], keep: int, encoded: Raw | None = None) -> Sequence[Any] | None:
     """Frames of one type as `recordedcalls.Run`, long payloads of TCP cut to `keep`; None if they have to go one by
-    one. They stay as they are."""
+    one. They stay as they are. `encoded`: their msgpack, an array, if it is known."""
     first = frames[0]
     kind = type(first)
     code, clip = CODES[kind]
     if clip is None:
-        return port, code, frames
+        return port, code, encoded or frames
     look = _LOOKS.get(kind)
     if look is None:
         return None
-    count, data = len(frames), _encode(frames)
+    count, data = len(frames), bytes(encoded) if encoded is not None else _encode(frames)
     facts = look(first, keep)
     if facts is None:
         return (port, code, Raw(data)) if _short(data, count, keep) or _nothing_long(frames, keep) else None
