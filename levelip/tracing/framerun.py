@@ -25,6 +25,9 @@ SHORTEST: Final = 3
 """Frames below which a run costs more than it saves."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_encode_into: Final = msgspec.msgpack.Encoder().encode_into
+_buffer = bytearray()
+"""Where runs are encoded, one after the other, in one thread: a new place for each would cost more than the encoding."""
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
 _IPV4: Final = b"\x08\x00"
@@ -35,7 +38,7 @@ _BEGINNING: Final = (0, 1, 2, 3)
 _SHAPES: Final = 512  # that are kept
 
 Shape = tuple[Any, ...]
-Pieces = Callable[[bytes], tuple[bytes, ...]]
+Pieces = Callable[[bytearray | memoryview], tuple[bytes, ...]]
 Cutting = tuple[slice, bytes, list[slice], Pieces, tuple[int, int, int, str, int]]
 """Where the first frame's long field begins and with what, columns that are to be the same in all frames, what takes
 the pieces that stay, and the figures of the `Run`."""
@@ -54,10 +57,16 @@ def make_run(port: str, frames: Sequence[Any], keep: int, encoded: Raw | None = 
     look = _LOOKS.get(kind)
     if look is None:
         return None
-    count, data = len(frames), bytes(encoded) if encoded is not None else _encode(frames)
+    count = len(frames)
+    data: bytearray | memoryview
+    if encoded is not None:
+        data = memoryview(encoded)
+    else:
+        data = _buffer
+        _encode_into(frames, data)
     facts = look(first, keep)
     if facts is None:
-        return (port, code, Raw(data)) if _short(data, count, keep) or _nothing_long(frames, keep) else None
+        return (port, code, Raw(bytes(data))) if _short(data, count, keep) or _nothing_long(frames, keep) else None
     shape = (kind, keep, count, len(data), facts)
     try:
         cutting = _cuttings[shape]
@@ -66,10 +75,10 @@ def make_run(port: str, frames: Sequence[Any], keep: int, encoded: Raw | None = 
     if cutting is None:
         return None
     where, header, columns, take, figures = cutting
-    if data[where] != header:
+    if bytes(data[where]) != header:
         return None
     for column in columns:
-        there = data[column]
+        there = bytes(data[column])
         if there != there[:1] * count:
             return None
     return port, code, b"".join(take(data)), (), *figures
@@ -113,14 +122,14 @@ _LOOKS: Final[dict[type, Callable[[Any, int], Shape | None]]] = {
 }
 
 
-def _short(data: bytes, count: int, keep: int) -> bool:
+def _short(data: bytearray | memoryview, count: int, keep: int) -> bool:
     """Whether these are encoded frames of one size, which is too small for anything long."""
     front = 1 if count < 16 else 3
     size, odd = divmod(len(data) - front, count)
     if odd or size > keep:
         return False
     for begin in range(front, front + len(_BEGINNING)):
-        column = data[begin::size]
+        column = bytes(data[begin::size])
         if column != column[:1] * count:
             return False
     return True
