@@ -27,7 +27,7 @@ SHORTEST: Final = 3
 _encode: Final = msgspec.msgpack.Encoder().encode
 _encode_into: Final = msgspec.msgpack.Encoder().encode_into
 _buffer = bytearray()
-"""Where runs are encoded, one after the other, in one thread: a new place for each would cost more than the encoding."""
+"""Where runs are encoded, one after the other, in one thread: a new place for each would cost more than encoding it."""
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
 _IPV4: Final = b"\x08\x00"
