@@ -214,13 +214,15 @@ class Recorded:
     def receive_all(self, frames: list[Any], now: int, came: Came | None = None) -> None:
         """receive() of each. Those that come together share an entry where that can be; where it is known as what they
         came (`Pipe.came`), they need not be encoded again."""
-        if came is None:
+        if len(frames) == 1:
+            self.receive(frames[0], now)
+        elif came is None:
             self._receive_batch(frames, now, None)
-            return
-        at = 0
-        for count, items in came:
-            self._receive_batch(frames[at : at + count], now, items)
-            at += count
+        else:
+            at = 0
+            for count, items in came:
+                self._receive_batch(frames[at : at + count], now, items)
+                at += count
 
     def _receive_batch(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> None:
         entry = None

@@ -185,6 +185,17 @@ _ROWS: Final[dict[type, Callable[[str, Any, Undo], Row]]] = {
 
 def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False) -> bytes:
     """An entry of outgoing(room) and what came of it."""
+    if len(output) < SHORTEST and not whole:
+        undo: Undo = []
+        try:
+            return _encode((3, room, [_ROWS[type(frame)](port, frame, undo) for port, frame in output]))
+        finally:
+            if undo:
+                restore(undo)
+    return _flushed_runs(room, output, whole=whole)
+
+
+def _flushed_runs(room: Any, output: list[tuple[str, Any]], *, whole: bool) -> bytes:
     groups: list[tuple[str, list[Any]]] = []
     last_port, last_kind, group = "", object, [object]
     for port, frame in output:
