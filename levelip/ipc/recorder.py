@@ -38,6 +38,7 @@ from levelip.tracing.callencoder import (
     run_with_wrong,
 )
 from levelip.tracing.events import Event
+from levelip.tracing.framerun import SHORTEST
 from levelip.tracing.recording import END, HEAD, SNAPSHOT, Calls, End, Head, Snapshot, make_calls, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
@@ -214,8 +215,10 @@ class Recorded:
     def receive_all(self, frames: list[Any], now: int, came: Came | None = None) -> None:
         """receive() of each. Those that come together share an entry where that can be; where it is known as what they
         came (`Pipe.came`), they need not be encoded again."""
-        if len(frames) == 1:
-            self.receive(frames[0], now)
+        if len(frames) < SHORTEST:
+            receive = self.receive
+            for frame in frames:
+                receive(frame, now)
         elif came is None:
             self._receive_batch(frames, now, None)
         else:
@@ -226,7 +229,7 @@ class Recorded:
 
     def _receive_batch(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> None:
         entry = None
-        if self.recording and len(frames) > 1:
+        if self.recording and len(frames) >= SHORTEST:
             if now != self._now:
                 self._time(now)
             try:

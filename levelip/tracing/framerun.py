@@ -21,7 +21,7 @@ from levelip.rpc.place import Place
 from levelip.rpc.stream import Data, Send
 from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_STREAM, RIGHT, is_plain_tcp
 
-SHORTEST: Final = 3
+SHORTEST: Final = 8
 """Frames below which a run costs more than it saves."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
