@@ -144,7 +144,7 @@ def test_a_run_that_only_looks_alike() -> None:
 def test_mixed_runs_keep_their_order() -> None:
     """Of several ports and types, in turn."""
     stores = RUNS["stores"]
-    output = [*(("memory", store) for store in stores), ("gateway", Consumed(5, 1)),
+    output: list[tuple[str, Any]] = [*(("memory", store) for store in stores), ("gateway", Consumed(5, 1)),
               *(("ip", ack) for ack in RUNS["ACKs"]), ("memory", stores[0]), ("ip", RUNS["UDP"][0])]  # fmt: skip
     (call,) = decode_entries(_array([flushed({}, output)]))
     assert isinstance(call, Flushed)
@@ -191,7 +191,6 @@ def test_a_damaged_run(change: Any, text: str) -> None:
 def test_a_core_that_raises_within_a_run(tmp_path: Path) -> None:
     """What came behind is not in the recording: the core has never seen it. Verdicts of those before are kept."""
     core = Toy()
-    made = recorded(core, {}, flight=1 << 20)
     given: list[Any] = []
 
     def receive(frame: Any, now: int) -> None:
@@ -202,6 +201,7 @@ def test_a_core_that_raises_within_a_run(tmp_path: Path) -> None:
             raise ZeroDivisionError("oops")
 
     core.receive = receive  # type: ignore[method-assign]
+    made = recorded(core, {}, flight=1 << 20)
     made.receive_all(RUNS["segments of one field"][:3], 5)
     with pytest.raises(ZeroDivisionError) as raised:
         made.receive_all(RUNS["segments of one field"], 6)
@@ -254,8 +254,9 @@ def test_a_run_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.rec"
     made = recorded(Toy(), {})
     made.control(0, "record.start", {"file": str(path), "whole": True}, 0)
-    made.receive_all(RUNS["packets"], 5)
+    given = packets((1448,) * SHORTEST)
+    made.receive_all(given, 5)
     found = stop(made, path)
     frames = [decode_frame(entry.code, entry.frame, entry.cuts) for _, entry in found.entries(0)]  # type: ignore[union-attr]
-    assert frames == RUNS["packets"]
+    assert frames == given
     assert isinstance(frames[0], Packet) and not isinstance(frames[0], Segment)
