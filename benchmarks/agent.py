@@ -71,8 +71,7 @@ def _programs(kind: str, host: str, seed: int) -> dict[str, Callable[..., Any]]:
     if kind == "peer":
         from benchmarks import peer
 
-        peer.Peer(seed)
-        return {"ping": peer.ping}
+        return {"ping": peer.ping, "pace": peer.Peer(seed).pace}
     from benchmarks.programs import Programs
 
     socket = importlib.import_module("levelip.client.socket" if kind == "stack" else "socket")

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cases, measure, profiles, report, run_cases
+from benchmarks import cases, measure, paired, profiles, report, run_cases
 from benchmarks.cases import SEED, Results
 from benchmarks.worlds import StackWorld
 from tests.system.namespace import lack
+from tests.system.relay import be_prompt
 
-CASES = {**cases.CASES, **run_cases.CASES}
+CASES = {**cases.CASES, **paired.CASES, **run_cases.CASES}
 _PROFILE_S = 20.0  # the kernel samples at its tick, 100 to 1,000 times a second of CPU time
 
 
@@ -42,6 +43,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME,...",
         help=f"some of {', '.join(CASES)} (BENCH_ONLY)",
     )
+    parser.add_argument("--prompt", action="store_true", help="in real time, for a machine that is not ours alone")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
     parser.add_argument(
         "--profile", metavar="receive|send|pingpong|connects", nargs="?", const="receive",
@@ -88,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         profile(console, options.profile, offload=not options.no_offload)
         return 0
     facts = report.machine()
+    if options.prompt:
+        console.print(f"bench: runs {be_prompt()}")
     results = Results(options.runs)
     failures: dict[str, str] = {}
     names = options.only or list(CASES)

@@ -209,7 +209,7 @@ def tracing_idle(results: Results) -> None:
         name = f"tracing, nobody listens, {direction}"
         figure = results.add(Figure(name, "of without", target=0.98))
         cost = results.add(Figure(f"{name}, CPU", "of without", higher_is_better=False))
-        with StackWorld(seed=SEED) as whole, StackWorld(seed=SEED, cut=True) as cut:
+        with StackWorld(seed=SEED) as whole, StackWorld(seed=SEED, cut="tracing") as cut:
             results.say(f"{name}: how much takes {PAIR_S:g} s")
             size = measure.size_for(whole, direction, PAIR_S)
             measure.run(cut, direction, size)  # warm up

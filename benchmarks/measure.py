@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import probes, proof
 from benchmarks.pattern import PERIOD
-from benchmarks.worlds import LAYERS, StackWorld, VethWorld
+from benchmarks.worlds import StackWorld, VethWorld
 
 World = StackWorld | VethWorld
 GIGA = 1e9
@@ -55,15 +55,17 @@ class Bulk:
         }
 
 
-def run(world: World, direction: str, size: int, *, prove: bool = True) -> Bulk:
-    """One transfer of `size` bytes, compared whole. AgentError if it fails, NoProof if counters do not add up."""
+def run(world: World, direction: str, size: int, *, prove: bool = True, rate: int = 0) -> Bulk:
+    """One transfer of `size` bytes, compared whole; what we send, at `rate` bytes/s where one is given. AgentError if
+    it fails, NoProof if counters do not add up."""
     stack = world if isinstance(world, StackWorld) else None
     counters = stack.counters() if stack is not None else {}
     processes = world.processes()
     cpu = {name: probes.cpu_seconds(pid) for name, pid in processes.items()}
     switches = {name: probes.switches(pid) for name, pid in processes.items()}
     offset = next(_offsets) * 1_000_003 % PERIOD  # where the last run left off would hide what it left behind
-    seconds = world.client.call(direction, offset=offset, size=size, limit=120)["seconds"]
+    paced = {"rate": rate} if rate else {}
+    seconds = world.client.call(direction, offset=offset, size=size, limit=120, **paced)["seconds"]
     done = Bulk(direction, size, seconds)
     done.cpu = {name: probes.cpu_seconds(pid) - cpu[name] for name, pid in processes.items()}
     done.switches = {name: probes.switches(pid) - switches[name] for name, pid in processes.items()}
@@ -71,7 +73,7 @@ def run(world: World, direction: str, size: int, *, prove: bool = True) -> Bulk:
         grown = proof.growth(counters, stack.counters())
         done.drops = {
             f"{layer}.{name}": count
-            for layer in LAYERS
+            for layer in grown
             for name, count in grown[layer].items()
             if count and (name.startswith("drop.") or "retransmi" in name or name == "device_pool_empty")
         }

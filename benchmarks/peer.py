@@ -21,6 +21,7 @@ REQUEST = struct.Struct("!QQ")  # first offset in the pattern, bytes
 ANSWER = struct.Struct("!QB")  # bytes taken, 1 if all of them were right
 PIECE = 1 << 18  # bytes of one call here
 _TIMEOUT_S = 60.0
+_SO_MAX_PACING_RATE = 47  # asm-generic/socket.h: the kernel's TCP paces by itself
 _BACKLOG = 1024
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0  # RFC 792
 
@@ -32,6 +33,7 @@ class Peer:
 
     def __init__(self, seed: int) -> None:
         self._pattern = Pattern(seed)
+        self._pace = 0
         self._buffer = memoryview(bytearray(MAX_CHUNK))
         self._epoll = select.epoll()
         self._listeners: dict[int, tuple[socket.socket, Handler]] = {}
@@ -71,8 +73,14 @@ class Peer:
                 return
             connection.settimeout(_TIMEOUT_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._pace:
+                connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._pace)
             self._connections[connection.fileno()] = connection, handler
             self._epoll.register(connection, select.EPOLLIN)
+
+    def pace(self, rate: int) -> None:
+        """Connections from now on send no more than `rate` bytes/s (0: as much as they can)."""
+        self._pace = rate
 
     @staticmethod
     def _request(connection: socket.socket) -> tuple[int, int] | None:

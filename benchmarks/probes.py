@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+_CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 _KB = 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all threads, so far: seconds (proc(5): utime + stime, ticks of 10 ms)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """CPU time of a process, all threads, so far: seconds, exact (clock_getcpuclockid(3)), not in ticks of 10 ms."""
+    return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
 
 
 def pss_bytes(pid: int) -> int:

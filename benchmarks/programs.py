@@ -60,13 +60,16 @@ class Programs:
                 raise Mismatch(f"wrong bytes between {taken} and {taken + got} of {size}")
             taken += got
 
-    def send(self, offset: int, size: int) -> dict[str, float]:
-        """Send `size` bytes in calls of 64 KB; from the first call to the peer's word that all were right."""
+    def send(self, offset: int, size: int, rate: int = 0) -> dict[str, float]:
+        """Send `size` bytes in calls of 64 KB, no more than `rate` bytes/s where one is given; from the first call to
+        the peer's word that all were right."""
         with self._connect(SINK) as connection:
             chunk, send = self._pattern.chunk, connection.sendall
             start = time.perf_counter()
             send(REQUEST.pack(offset, size))
             for at in range(0, size, CALL):
+                if rate and (early := at / rate - (time.perf_counter() - start)) > 0:
+                    time.sleep(early)
                 send(chunk(offset + at, min(CALL, size - at)))
             taken, right = ANSWER.unpack(_exactly(connection, ANSWER.size))
             seconds = time.perf_counter() - start

@@ -29,12 +29,13 @@ _MALLOC = {  # as supervisord.conf sets them
 
 
 class _MeasuredStack(Stack):
-    """A stack with the environment that supervisord.conf gives its processes; `cut` runs it without tracing.
+    """A stack with the environment that supervisord.conf gives its processes; `cut` runs it without "tracing", or
+    "recording", in its source.
 
     `profile`: a directory in which every process leaves where its time went.
     """
 
-    def __init__(self, namespace: Namespace, *, cut: bool = False, profile: Path | None = None, **options: Any) -> None:
+    def __init__(self, namespace: Namespace, *, cut: str = "", profile: Path | None = None, **options: Any) -> None:
         super().__init__(namespace, name="bench", **options)
         self._cut = cut
         self.variables = {**_MALLOC, **_VARIABLES}
@@ -44,7 +45,7 @@ class _MeasuredStack(Stack):
 
     def _spawn(self, log: str, argv: Sequence[str]) -> subprocess.Popen[Any]:
         if self._cut:
-            argv = ["-m", "benchmarks.cut", *argv[1:]]
+            argv = ["-m", "benchmarks.cut", self._cut, *argv[1:]]
         assert self.namespace is not None
         with (self.directory / f"{log}.log").open("ab") as output:
             return self.namespace.popen(
@@ -68,10 +69,12 @@ class StackWorld:
         seed: int,
         offload: bool = True,
         affinity: bool = False,
-        cut: bool = False,
+        cut: str = "",
         profile: Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        layers: Sequence[str] = LAYERS,
     ) -> None:
+        self.layers = tuple(layers)
         self._undo = contextlib.ExitStack()
         self._seed = seed
         self._affinity = affinity
@@ -80,12 +83,14 @@ class StackWorld:
             settings["ipc.affinity"] = {"link": [0], "ip": [0], "tcp": [1], "udp": [1], "gateway": [1]}
         try:
             namespace = self._undo.enter_context(Namespace())
-            self.stack = _MeasuredStack(namespace, offload=offload, cut=cut, profile=profile, settings=settings)
+            self.stack = _MeasuredStack(
+                namespace, offload=offload, cut=cut, profile=profile, settings=settings, layers=layers
+            )
             self._undo.enter_context(self.stack)
             self.peer = Agent(_in(namespace), "peer", self.stack.address, seed)
             self._undo.callback(self.peer.close)
             self.client = self.new_client()
-            self._controls = {layer: ControlClient(self.stack.run_directory, layer, timeout=10.0) for layer in LAYERS}
+            self._controls = {layer: ControlClient(self.stack.run_directory, layer, timeout=10.0) for layer in layers}
             for control in self._controls.values():
                 self._undo.callback(control.close)
         except BaseException:
@@ -111,7 +116,7 @@ class StackWorld:
 
     def processes(self) -> dict[str, int]:
         """Name → pid of everything that a byte passes on this side."""
-        found = {layer: self.stack.pid(layer) for layer in LAYERS}
+        found = {layer: self.stack.pid(layer) for layer in self.layers}
         helper = probes.helper_pid(self.client.pid)
         if helper is not None:
             found["helper"] = helper

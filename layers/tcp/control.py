@@ -21,7 +21,7 @@ FIXED = ("send_ring", "receive_ring", "connections", "congestion")
 def run_command(ctx: Context, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
     """Carry out one command; ControlError for one that is unknown or asks for what is not there."""
     if name == "ss":
-        return {"sockets": list_sockets(ctx, now)}
+        return {"now": now, "sockets": list_sockets(ctx, now)}
     if name == "conn":
         return whole_connection(ctx, args, now)
     if name == "figures":

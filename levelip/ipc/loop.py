@@ -22,9 +22,10 @@ from levelip.frames.seam import Store, StoreFailed
 from levelip.ipc.control import ControlServer
 from levelip.ipc.faults import Faults
 from levelip.ipc.memory import MemoryLost
-from levelip.ipc.pipe import Pipe
+from levelip.ipc.pipe import Came, Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
+from levelip.ipc.recorder import Recorded
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.stopping import Stopping
@@ -50,6 +51,7 @@ class Loop:
     def __init__(self, runtime: Runtime, core: Core, ports: Sequence[Port], *, extra: Extra | None = None) -> None:
         self.runtime = runtime
         self.core = core
+        self._recorded = core if isinstance(core, Recorded) else None
         self.ports = {port.name: port for port in ports}
         self._extra = extra
         self._pipes = [port for port in ports if isinstance(port, Pipe)]
@@ -230,13 +232,15 @@ class Loop:
         if len(frames) >= _RECEIVE:
             self._again.add(port)
         if point is not None:
-            frames = point.push(frames, now)
-        self.feed(port, frames, now)
+            self.feed(port, point.push(frames, now), now)
+        else:
+            self.feed(port, frames, now, port.came if isinstance(port, Pipe) else None)
 
-    def feed(self, port: Port, frames: list[Any], now: int) -> None:
-        """Frames into the core. While events are waited for, one by one: what comes after a stop is held."""
+    def feed(self, port: Port, frames: list[Any], now: int, came: Came | None = None) -> None:
+        """Frames into the core (`came`: as the pipe had them, where that is known). While events are waited for, one by
+        one: what comes after a stop is held."""
         if not self.watching:
-            self._feed(port, frames, now)
+            self._feed(port, frames, now, came)
             return
         for index, frame in enumerate(frames):
             self._feed(port, [frame], now)
@@ -244,12 +248,20 @@ class Loop:
                 self.stopping.put_back(port, frames[index + 1 :])
                 return
 
-    def _feed(self, port: Port, frames: list[Any], now: int) -> None:
+    def _feed(self, port: Port, frames: list[Any], now: int, came: Came | None = None) -> None:
         if not frames:
             return
         if self.tap.frames:
             self.tap.publish_frames(port.seam, "in", frames, now)
-        receive, pooled = self.core.receive, self._pooled
+        pooled = self._pooled
+        if self._recorded is not None and self._recorded.recording:
+            for frame in frames:
+                payload = getattr(frame, "payload", None)
+                if type(payload) is Place:
+                    pooled.append(payload)
+            self._recorded.receive_all(frames, now, came)
+            return
+        receive = self.core.receive
         for frame in frames:
             payload = getattr(frame, "payload", None)
             if type(payload) is Place:

@@ -53,6 +53,10 @@ def receive_parts(socket: zmq.Socket[bytes], *, expected: bool = False) -> list[
     return parts
 
 
+Came = list[tuple[int, msgspec.Raw]]
+"""Number of messages, and their msgpack, an array: of each batch."""
+
+
 class PipeHello(msgspec.Struct, array_like=True, tag=90):
     """First message on a pipe; see the module's text."""
 
@@ -84,6 +88,8 @@ class Pipe:
         self._connect(runtime.name, neighbour)
         # the batch that a packet pipe did not take, as parts and as frames: until it does, there is no room
         self._waiting: tuple[list[bytes], list[Any]] | None = None
+        self.came: Came | None = None
+        """What `receive` gave last, as it came; None if not all of it is among the frames."""
         self._sources: list[Pollable] = [self.pull, self.monitor]
         self._connected = False
         self._heard: int | None = None  # epoch of the neighbour's last hello
@@ -165,6 +171,7 @@ class Pipe:
         if self.alarmed:
             self._watch()
         frames: list[Any] = []
+        came: Came | None = []
         pull, decode = self.pull, self._codec.decode
         expected, self.expected = self.expected, False
         while len(frames) < limit and (parts := receive_parts(pull, expected=expected)) is not None:
@@ -181,6 +188,7 @@ class Pipe:
                 self._refuse(reasons.STALE_EPOCH.name, "", len(messages))
                 self._free(messages)
                 continue
+            before = len(frames)
             for message in messages:
                 payload = getattr(message, "payload", None)
                 if type(payload) is Place and not self._runtime.memory.check(payload):
@@ -189,9 +197,17 @@ class Pipe:
                     self._refuse(reasons.BAD_MESSAGE.name, "hello within a batch")
                 else:
                     frames.append(message)
+            if came is not None:
+                items = self._codec.items
+                if items is not None and len(frames) - before == len(messages):
+                    came.append((len(messages), items))
+                else:
+                    came = None
         if self._status:
             frames[:0] = self._status
             self._status = []
+            came = None
+        self.came = came
         return frames
 
     def send(self, frames: list[Any], now: int) -> None:

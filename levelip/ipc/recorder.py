@@ -24,12 +24,22 @@ import msgspec
 
 from levelip import __version__
 from levelip.frames.core import ControlError, Core, Output, Room
+from levelip.ipc.pipe import Came
 from levelip.ipc.recordfile import FileSink, write_whole
 from levelip.ipc.recordring import Ring
 from levelip.tracing import reasons
-from levelip.tracing.callencoder import RECEIVED, flushed, mark_wrong, received_whole
+from levelip.tracing.callencoder import (
+    RECEIVED,
+    flushed,
+    mark_wrong,
+    received_run,
+    received_whole,
+    run_begun,
+    run_with_wrong,
+)
 from levelip.tracing.events import Event
-from levelip.tracing.recording import END, HEAD, SNAPSHOT, End, Head, Snapshot, calls_block, struct_block
+from levelip.tracing.framerun import SHORTEST
+from levelip.tracing.recording import END, HEAD, SNAPSHOT, Calls, End, Head, Snapshot, make_calls, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
 FILE_BLOCK_NS: Final = 250_000_000  # a block on its way to a file holds no more than this of stack time
@@ -63,6 +73,8 @@ class Recorded:
         self._dump: FileSink | None = None
         self._unfinished: list[FileSink] = []  # files behind which another has come
         self._wanted = core.interest
+        self._verdicts = reasons.TCP_CHECKSUM.counter if head.process == "tcp" else ""
+        """The counter of segments whose checksum the core has found wrong: part of their entries."""
         self._whole = False  # payloads are not cut
         self._events_on = False  # events are made because they are recorded
         self._failure = ""  # why the flight recorder ended
@@ -70,6 +82,7 @@ class Recorded:
         # the block at work
         self._entries: list[bytes] = []
         self._size = self._counted = 0  # bytes of its entries, of so many of them
+        self._more = 0  # calls beyond one for each of them
         self._first = 0  # number of its first call
         self._begin = self._now = now  # stack time of its first call, and of the newest one
         # since the last snapshot
@@ -171,7 +184,7 @@ class Recorded:
     def _verifying_receiver(self) -> Callable[[Any, int], None]:
         """That of tcp, whose verdict on a checksum is part of the entry."""
         core_receive, entries, append = self._core.receive, self._entries, self._entries.append
-        counters, key = self._core.counters, reasons.TCP_CHECKSUM.counter
+        counters, key = self._core.counters, self._verdicts
         wrong = counters.get(key, 0)
 
         def receive(frame: Any, now: int) -> None:
@@ -198,6 +211,63 @@ class Recorded:
         except Exception as error:
             self._lost(error)
         self._core.receive(frame, now)
+
+    def receive_all(self, frames: list[Any], now: int, came: Came | None = None) -> None:
+        """receive() of each. Those that come together share an entry where that can be; where it is known as what they
+        came (`Pipe.came`), they need not be encoded again."""
+        if len(frames) < SHORTEST:
+            receive = self.receive
+            for frame in frames:
+                receive(frame, now)
+        elif came is None:
+            self._receive_batch(frames, now, None)
+        else:
+            at = 0
+            for count, items in came:
+                self._receive_batch(frames[at : at + count], now, items)
+                at += count
+
+    def _receive_batch(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> None:
+        entry = None
+        if self.recording and len(frames) >= SHORTEST:
+            if now != self._now:
+                self._time(now)
+            try:
+                entry = received_run(frames, now, items, whole=self._whole)
+            except Exception as error:
+                self._lost(error)
+        if entry is None:
+            receive = self.receive
+            for frame in frames:
+                receive(frame, now)
+            return
+        place = len(self._entries)
+        self._entries.append(entry)
+        self._more += len(frames) - 1
+        self._give(frames, now, place)
+
+    def _give(self, frames: list[Any], now: int, place: int) -> None:
+        """The frames of a run to the core. What it makes of them may change their entry, which is at `place`."""
+        receive, counters, counter = self._core.receive, self._core.counters, self._verdicts
+        wrong: list[int] = []
+        known = counters.get(counter, 0)
+        given = 0
+        try:
+            for frame in frames:
+                given += 1
+                receive(frame, now)
+                if counter and counters.get(counter, 0) != known:
+                    known = counters[counter]
+                    wrong.append(given - 1)
+        except BaseException:  # what came behind was not given to the core
+            entries = self._entries
+            if wrong:
+                entries[place] = run_with_wrong(entries[place], wrong)
+            entries[place:] = run_begun(entries[place], given)
+            self._more -= len(frames) - 1
+            raise
+        if wrong:
+            self._entries[place] = run_with_wrong(self._entries[place], wrong)
 
     def _handle_timer(self, now: int) -> None:
         self._time(now)
@@ -238,7 +308,7 @@ class Recorded:
     def _empty(self) -> None:
         """Begin a block: the list stays the same, since receive() has it at hand."""
         self._entries.clear()
-        self._size = self._counted = 0
+        self._size = self._counted = self._more = 0
 
     def _time(self, now: int) -> None:
         self._now = now
@@ -280,7 +350,7 @@ class Recorded:
         """The receive() that fits what is recorded."""
         if self._whole:
             self.receive = self._receive_whole
-        elif self._head.process == "tcp":
+        elif self._verdicts:
             self.receive = self._verifying_receiver()
         else:
             self.receive = self._receiver()
@@ -290,8 +360,9 @@ class Recorded:
         entries = self._entries
         if not entries:
             return
-        block = calls_block(entries, first=self._first, begin=self._begin, end=self._now)
-        self._first += len(entries)
+        calls = len(entries) + self._more
+        block = make_calls(entries, first=self._first, calls=calls, begin=self._begin, end=self._now)
+        self._first += calls
         self._empty()
         self._begin = self._now
         self._since += len(block)
@@ -415,7 +486,7 @@ class Recorded:
         self._dump = sink
         return self._status()
 
-    def _whole_ring(self, end: End) -> list[bytes]:
+    def _whole_ring(self, end: End) -> list[bytes | Calls]:
         """The blocks of a file that holds what the ring holds."""
         assert self._ring is not None
         return [
@@ -438,7 +509,7 @@ class Recorded:
             "writing": {"path": str(dump.path), "bytes": dump.written, "busy": dump.busy, "error": dump.error}
             if dump is not None
             else None,
-            "calls": self._first + len(self._entries),
+            "calls": self._first + len(self._entries) + self._more,
             "snapshot_us": int(self._took * 1e6),
         }
 

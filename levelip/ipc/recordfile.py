@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from levelip.tracing.recording import file_start
+from levelip.tracing.recording import Calls, file_start, written
 
 WAITING: Final = 64 << 20  # bytes that may wait for the disk
 _WAIT_S: Final = 5.0
@@ -35,12 +35,12 @@ def open_file(path: Path, *, overwrite: bool) -> int:
     return fd
 
 
-def write_whole(path: Path, blocks: Iterable[bytes]) -> None:
+def write_whole(path: Path, blocks: Iterable[bytes | Calls]) -> None:
     """A recording at once, without a thread. OSError."""
     with os.fdopen(open_file(path, overwrite=True), "wb") as file:
         file.write(file_start())
         for block in blocks:
-            file.write(block)
+            file.write(written(block))
 
 
 class FileSink:
@@ -53,14 +53,14 @@ class FileSink:
         self.written = 0
         self._fd = open_file(path, overwrite=overwrite)
         self._limit = 0 if unbounded else WAITING
-        self._blocks: deque[bytes] = deque([file_start()])
+        self._blocks: deque[bytes | Calls] = deque([file_start()])
         self._waiting = 0
         self._ended = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"record {path.name}", daemon=True)
         self._thread.start()
 
-    def put(self, block: bytes) -> bool:
+    def put(self, block: bytes | Calls) -> bool:
         """Have a block written; False, and `error` says why, if no more can be."""
         with self._wake:
             if not self.error and self._limit and self._waiting > self._limit:
@@ -97,7 +97,7 @@ class FileSink:
                 if not blocks:
                     return
                 for block in blocks:
-                    self._write(block)
+                    self._write(written(block))
         except OSError as error:
             with self._wake:
                 self.error = f"{self.path}: {error.strerror}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from levelip.tracing.recording import Calls
+
 
 class Ring:
     """The newest blocks, some `limit` bytes of them, from a snapshot on."""
@@ -11,7 +13,8 @@ class Ring:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
-        self._chapters: deque[tuple[list[bytes], list[int]]] = deque()  # blocks, and their size in a list of one
+        # blocks, and their size in a list of one
+        self._chapters: deque[tuple[list[bytes | Calls], list[int]]] = deque()
 
     def chapter(self, snapshot: bytes) -> None:
         """A new chapter begins; old ones go."""
@@ -19,7 +22,7 @@ class Ring:
         self.size += len(snapshot)
         self._evict()
 
-    def add(self, block: bytes) -> None:
+    def add(self, block: Calls) -> None:
         """A block of the newest chapter."""
         blocks, size = self._chapters[-1]
         blocks.append(block)
@@ -31,7 +34,7 @@ class Ring:
         while self.size > self.limit and len(self._chapters) > 1:
             self.size -= self._chapters.popleft()[1][0]
 
-    def blocks(self) -> list[bytes]:
+    def blocks(self) -> list[bytes | Calls]:
         """All that is kept, in order."""
         return [block for blocks, _ in self._chapters for block in blocks]
 

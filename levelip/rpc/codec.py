@@ -54,6 +54,8 @@ class Codec(Generic[T]):
         self._encoder = msgspec.msgpack.Encoder()
         self._read = read
         self._share = share
+        self.items: msgspec.Raw | None = None
+        """The messages that `decode` gave last, as they came; None if payloads came as parts of their own."""
 
     def encode(self, messages: Sequence[Any], epoch: int, to_epoch: int = 0) -> list[bytes]:
         """The parts of one ZeroMQ message. A short Place in a message is replaced by its bytes, in place."""
@@ -95,6 +97,7 @@ class Codec(Generic[T]):
             raise RefusedMessage("bad_message", str(error)) from None
         if len(messages) > MAX_MESSAGES:
             raise RefusedMessage("too_many", f"{len(messages)} messages")
+        self.items = envelope.items if len(parts) == 1 else None
         for message in messages:
             payload = getattr(message, "payload", None)
             if type(payload) is not Place:

@@ -1,18 +1,29 @@
 """receive() and outgoing() as bytes of a recording, at the least cost: bulk transfers have a way of their own.
 
-Each of these stands in the path of every packet. So what is common (one long field of a TCP packet) is cut and encoded
-without lists of what was done; everything else takes the general way (`recordedcalls.CODES`). Both give the same.
+Each of these stands in the path of every packet. Frames that come together are encoded together (`framerun`). Of single
+ones what is common (one long field of a TCP packet) is cut and encoded without lists of what was done; everything else
+takes the general way (`recordedcalls.CODES`). For readers all of them give the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
-from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_OUT, RIGHT, Undo, is_plain_tcp, restore
+from levelip.tracing.framerun import SHORTEST, make_run
+from levelip.tracing.recordedcalls import (
+    CODES,
+    KEEP_IN,
+    KEEP_OUT,
+    RIGHT,
+    Undo,
+    decode_entries,
+    is_plain_tcp,
+    restore,
+)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _PACKET, _SEGMENT, _DEVICE = CODES[Packet][0], CODES[Segment][0], CODES[DeviceFrame][0]
@@ -41,13 +52,21 @@ def received_any(frame: Any, now: int) -> bytes:
 
 
 def _received_segment(frame: Any, now: int) -> bytes:
-    payload = frame.payload
-    if type(payload) is not bytes or len(payload) <= _LONG_IN:
-        return _encode((1, now, _SEGMENT, frame)) if len(frame.head) <= _LONG_IN else received_any(frame, now)
+    head, payload = frame.head, frame.payload
+    long = type(payload) is bytes and len(payload) > _LONG_IN
+    if len(head) <= _LONG_IN and not long:
+        return _encode((1, now, _SEGMENT, frame))
     if frame.proto != _TCP or (frame.checksum == _PARTIAL and not frame.dont_fragment):
         return received_any(frame, now)
     # the verdict is the last byte, as `mark_wrong` has to find it
-    cut = (("payload", len(payload), 0 if frame.checksum in (_PARTIAL, _VERIFIED) else RIGHT),)
+    total = 0 if frame.checksum in (_PARTIAL, _VERIFIED) else RIGHT
+    if not long:
+        frame.head = head[:KEEP_IN]
+        try:
+            return _encode((1, now, _SEGMENT, frame, (("head", len(head), total),)))
+        finally:
+            frame.head = head
+    cut = (("payload", len(payload), total),)
     frame.payload = payload[:KEEP_IN]
     try:
         return _encode((1, now, _SEGMENT, frame, cut))
@@ -166,11 +185,64 @@ _ROWS: Final[dict[type, Callable[[str, Any, Undo], Row]]] = {
 
 def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False) -> bytes:
     """An entry of outgoing(room) and what came of it."""
-    if whole:
-        return _encode((3, room, [(port, CODES[type(frame)][0], frame, ()) for port, frame in output]))
+    if len(output) < SHORTEST and not whole:
+        undo: Undo = []
+        try:
+            return _encode((3, room, [_ROWS[type(frame)](port, frame, undo) for port, frame in output]))
+        finally:
+            if undo:
+                restore(undo)
+    return _flushed_runs(room, output, whole=whole)
+
+
+def _flushed_runs(room: Any, output: list[tuple[str, Any]], *, whole: bool) -> bytes:
+    groups: list[tuple[str, list[Any]]] = []
+    last_port, last_kind, group = "", object, [object]
+    for port, frame in output:
+        kind = type(frame)
+        if kind is last_kind and port == last_port:
+            group.append(frame)
+        else:
+            last_port, last_kind, group = port, kind, [frame]
+            groups.append((port, group))
     undo: Undo = []
     try:
-        return _encode((3, room, [_ROWS[type(frame)](port, frame, undo) for port, frame in output]))
+        return _encode((9, room, [_group(port, group, undo, whole=whole) for port, group in groups]))
     finally:
         if undo:
             restore(undo)
+
+
+def _group(port: str, frames: list[Any], undo: Undo, *, whole: bool) -> Sequence[Any]:
+    """Frames of one type, as `recordedcalls.Run`."""
+    kind = type(frames[0])
+    if whole or CODES[kind][1] is None:
+        return port, CODES[kind][0], frames
+    if len(frames) >= SHORTEST and (run := make_run(port, frames, KEEP_OUT)) is not None:
+        return run
+    row = _ROWS[kind]
+    return port, CODES[kind][0], frames, [row(port, frame, undo)[3] for frame in frames]
+
+
+def received_run(
+    frames: Sequence[Any], now: int, encoded: msgspec.Raw | None = None, *, whole: bool = False
+) -> bytes | None:
+    """One entry of receive() for all frames of a batch, of which `encoded` is the msgpack if it is known; None if they
+    have to be recorded one by one."""
+    kinds = set(map(type, frames))
+    if len(kinds) != 1:
+        return None
+    if whole:
+        return _encode((8, now, ("", CODES[kinds.pop()][0], encoded or frames), ()))
+    run = make_run("", frames, KEEP_IN, encoded)
+    return _encode((8, now, run, ())) if run is not None else None
+
+
+def run_with_wrong(entry: bytes, wrong: list[int]) -> bytes:
+    """The entry of a run, once tcp has found the checksums of the frames with these numbers wrong."""
+    return entry[:-1] + _encode(wrong)  # an empty list is its last byte
+
+
+def run_begun(entry: bytes, count: int) -> list[bytes]:
+    """The entries of the first `count` frames of a run: the core was not given the rest."""
+    return [_encode(call) for call in decode_entries(b"\x91" + entry)[:count]]

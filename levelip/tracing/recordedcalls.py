@@ -1,14 +1,16 @@
 """Calls of a core as a recording holds them: what was asked, with which arguments, and what came out.
 
-An entry is a msgpack array whose first element is its kind. Frames are arrays as on the pipes, with a code of this
-module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`CODES`): its
-first bytes stay, and, where a core will verify it, the verdict or the ones' complement sum of the rest, so that
+An entry is a msgpack array whose first element is its kind; frames of one type that come or go together share one,
+since they are encoded together in a third of the time (`framerun`). Frames are arrays as on the pipes, with a code of
+this module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`CODES`):
+its first bytes stay, and, where a core will verify it, the verdict or the ones' complement sum of the rest, so that
 `lengthen` makes a payload of the same length for which the verdict is the same. TCP's bytes are verified, and stored
 or passed on unread; no core reads more.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -99,9 +101,80 @@ class Interest(Struct, array_like=True, tag=7):
     on: bool
 
 
+class Run(Struct, array_like=True):
+    """Frames of one type, one behind the other, as they lie in a file; for readers, `rows`.
+
+    As an array of frames, of which each has its `cuts` if any has. Or as bytes: frames of the same layout, of each of
+    which `size` bytes are left. At byte `at` of each begins `field` with its length before it was cut; `kept` bytes of
+    it are here, then comes what is behind it. `total` is the third of each cut.
+    """
+
+    port: str
+    code: int
+    frames: list[Raw] | bytes
+    cuts: list[list[Cut]] = []
+    size: int = 0
+    at: int = 0
+    kept: int = 0
+    field: str = ""
+    total: int = 0
+
+    def rows(self) -> list[tuple[str, int, Raw, list[Cut]]]:
+        """[port, code, frame, cuts] of each. DamagedFrame if the figures fit no frame."""
+        port, code, frames = self.port, self.code, self.frames
+        if not isinstance(frames, bytes):
+            if not self.cuts:
+                return [(port, code, frame, []) for frame in frames]
+            if len(self.cuts) != len(frames):
+                raise DamagedFrame(f"{len(frames)} frames and {len(self.cuts)} cuts")
+            return [(port, code, frame, cuts) for frame, cuts in zip(frames, self.cuts, strict=True)]
+        size, at, front = self.size, self.at, self.at + 3
+        if size <= 0 or len(frames) % size or self.kept < 0 or not 0 <= at <= size - 3 - self.kept:
+            raise DamagedFrame(f"a run of {len(frames)} bytes in pieces of {size}")
+        header = msgspec.msgpack.encode(bytes(self.kept))[: -self.kept or None]
+        rows: list[tuple[str, int, Raw, list[Cut]]] = []
+        for begin in range(0, len(frames), size):
+            kind, length = _BIN16.unpack_from(frames, begin + at)
+            if kind != 0xC5:
+                raise DamagedFrame("a run of frames of different layouts")
+            raw = frames[begin : begin + at] + header + frames[begin + front : begin + size]
+            rows.append((port, code, Raw(raw), [(self.field, length, self.total)]))
+        return rows
+
+
+class ReceivedRun(Struct, array_like=True, tag=8):
+    """receive(frame, now) of a run of frames (since format 3), which `port` says nothing of: for readers a Received
+    each. tcp found the checksums of those with the numbers `wrong` to be so."""
+
+    now: int
+    run: Run
+    wrong: list[int] = []
+
+    def each(self) -> list[Received]:
+        """As single calls. DamagedFrame if it makes no sense."""
+        calls = [Received(self.now, code, raw, cuts) for _, code, raw, cuts in self.run.rows()]
+        for number in self.wrong:
+            if not 0 <= number < len(calls):
+                raise DamagedFrame(f"a verdict on frame {number} of {len(calls)}")
+            calls[number].cuts = [(name, length, WRONG) for name, length, _ in calls[number].cuts]
+        return calls
+
+
+class FlushedRuns(Struct, array_like=True, tag=9):
+    """outgoing(room), with what came out in runs of one port and type (since format 3): for readers a Flushed."""
+
+    room: dict[str, int]
+    runs: list[Run]
+
+    def whole(self) -> Flushed:
+        """Frame by frame. DamagedFrame if it makes no sense."""
+        return Flushed(self.room, [row for run in self.runs for row in run.rows()])
+
+
 Entry = Received | TimerRan | Flushed | Told | Asked | SetTo | Interest
 
-_DECODER: Final = msgspec.msgpack.Decoder(list[Entry])
+_BIN16: Final = struct.Struct(">BH")  # msgpack's bytes of 256 to 65,535
+_DECODER: Final = msgspec.msgpack.Decoder(list[Entry | ReceivedRun | FlushedRuns])
 _FRAME_DECODERS: Final[list[msgspec.msgpack.Decoder[Any]]] = [msgspec.msgpack.Decoder(kind) for kind in FRAMES]
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -111,8 +184,16 @@ class DamagedFrame(ValueError):
 
 
 def decode_entries(body: bytes) -> list[Entry]:
-    """The entries of a block. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return _DECODER.decode(body)
+    """The calls of a block. Raises msgspec.DecodeError or DamagedFrame (ValueErrors) for anything else."""
+    calls: list[Entry] = []
+    for entry in _DECODER.decode(body):
+        if isinstance(entry, ReceivedRun):
+            calls += entry.each()
+        elif isinstance(entry, FlushedRuns):
+            calls.append(entry.whole())
+        else:
+            calls.append(entry)
+    return calls
 
 
 def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:

@@ -33,8 +33,9 @@ from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
-VERSION: Final = 2
-READABLE: Final = (1, 2)  # 2 says of a cut segment whether its checksum was right, where 1 had sums
+VERSION: Final = 3
+READABLE: Final = (1, 2, 3)
+"""2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry."""
 HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
 
 _START: Final = struct.Struct("<8sH")
@@ -97,10 +98,37 @@ def make_block(kind: int, body: bytes, *, first: int = 0, calls: int = 0, begin:
     return b"".join((front, _CRC.pack(zlib.crc32(body, zlib.crc32(front + back))), back, body))
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """A block of calls whose CRC is not taken yet: only what is written needs one."""
+
+    body: bytes
+    first: int
+    calls: int
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return HEADER_LEN + len(self.body)
+
+    def block(self) -> bytes:
+        """As it is written."""
+        return make_block(CALLS, self.body, first=self.first, calls=self.calls, begin=self.begin, end=self.end)
+
+
+def make_calls(entries: list[bytes], *, first: int, calls: int, begin: int, end: int) -> Calls:
+    """A block of encoded entries, which are so many calls."""
+    return Calls(b"".join((_ARRAY.pack(0xDD, len(entries)), *entries)), first, calls, begin, end)
+
+
 def calls_block(entries: list[bytes], *, first: int, begin: int, end: int) -> bytes:
-    """A block of encoded entries."""
-    body = _ARRAY.pack(0xDD, len(entries)) + b"".join(entries)
-    return make_block(CALLS, body, first=first, calls=len(entries), begin=begin, end=end)
+    """A block of encoded entries, each of which is a call."""
+    return make_calls(entries, first=first, calls=len(entries), begin=begin, end=end).block()
+
+
+def written(block: bytes | Calls) -> bytes:
+    """A block as a file has it."""
+    return block if isinstance(block, bytes) else block.block()
 
 
 def struct_block(kind: int, data: Struct, *, first: int = 0, now: int = 0) -> bytes:
@@ -145,7 +173,7 @@ class Recording:
             raise RecordingError(f"{self.path} was torn before anything was recorded in it")
         version = _START.unpack(start)[1]
         if version not in READABLE:
-            known = " and ".join(map(str, READABLE))
+            known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
             raise RecordingError(f"{self.path} is a recording of format {version}; this lvlip reads {known}")
         size = os.fstat(self._file.fileno()).st_size
         self.torn = ""

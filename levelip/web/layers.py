@@ -167,15 +167,17 @@ class Layers:
         if now < self._ask_sockets_at:
             return self._last_sockets
         try:
-            rows: list[dict[str, Any]] = self.ask("tcp", "ss")["sockets"]
+            answer = self.ask("tcp", "ss")
         except ControlError:
             self._last_sockets, self._sockets = [], {}
             return []
+        rows: list[dict[str, Any]] = answer["sockets"]
+        told_at: float = answer.get("now", now * 1e9) / 1e9  # by tcp: when the answer is late, so are its figures
         took = time.monotonic() - now
         self._ask_sockets_at = now + min(10.0, took / _SS_SHARE if took > 0.02 else 0.0)
         self.rows = {connection_name_of(row): row for row in rows}
         before, self._sockets = self._sockets, {}
-        self._last_sockets = [self._socket(row, before, now) for row in rows] + self._datagram_sockets()
+        self._last_sockets = [self._socket(row, before, told_at) for row in rows] + self._datagram_sockets()
         return self._last_sockets
 
     def _datagram_sockets(self) -> list[dict[str, Any]]:

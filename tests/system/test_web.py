@@ -35,9 +35,7 @@ FRAME_MS = 50.0
 PACKETS = 100_000
 SET_FILTER = "(text) => { app.page.panel.filter.value = text; app.page.panel.open(); }"
 LISTEN = "(on) => app.ask('settings', {seams: ['link', 'ip-tcp'], events: true, detail: 'first128', listening: on})"
-MOST = "() => app.ask('connections', {source: 'live', search: '', sort: 'received', descending: true})"
 RATE = 1_000_000_000  # bit/s
-KEPT_SHARE = 0.7
 
 
 def fetch(host: str, port: int, send: int) -> tuple[int, float]:
@@ -536,51 +534,68 @@ def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
     until(lambda: view.page.input_value("#source") == "live", "the stack again")
 
 
+LEFT_OUT = """() => {
+    const {lost, passed_over} = app.settings;
+    const number = Object.values(lost).reduce((sum, one) => sum + one, passed_over);
+    const told = document.querySelector('#figures').textContent.match(/([0-9,]+) left out/);
+    return [number, told ? Number(told[1].replaceAll(',', '')) : 0];
+}"""
+
+
 def test_right_and_current_under_load(view: View) -> None:
-    """At 1 Gbit/s the page shows what is, now, and the transfer keeps 0.7 of what it has while the page is deaf."""
+    """While 1 Gbit/s pass (or what this machine can) the page shows that bytes come; when they rest, how many came, and
+    no rate; at their end the last of them, or how many records it was too slow for. (What that costs: make bench.)"""
     view.key("2")
     view.page.fill("#search", "ESTABLISHED")
     view.page.locator("#search").blur()
-    seen: list[tuple[float, float]] = []
-    taken: list[tuple[int, float]] = []
-    size = RATE // 8 * 2
-    alone = 0.0
-    for listening in (False, True):
-        view.page.evaluate(LISTEN, listening)
-        time.sleep(0.5)
-        taken.clear()
-        running = threading.Thread(target=lambda: taken.append(view.download(size, rate=RATE)))
-        running.start()
-        while running.is_alive():
-            rows = view.page.evaluate("() => app.page.rows ?? []")
-            seen += [(row["up"] * 8, row["received"]) for row in rows if row.get("up")]
-            time.sleep(0.1)
-        running.join()
-        assert taken[0][0] == size
-        rate = size * 8 / taken[0][1]
-        most = max((shown for shown, _ in seen), default=0.0)
-        print(f"listening: {listening}: {rate / 1e6:.0f} Mbit/s, shown at most {most / 1e6:.0f}")
-        if listening:
-            assert rate >= KEPT_SHARE * min(alone, RATE), (rate, alone)
-            assert 0.5 * rate < most < 1.6 * rate, "the rate that was shown"
-        alone = alone or rate
-        seen.clear()
+    view.page.evaluate(LISTEN, True)
+    done = view.stack.submit(fetch, view.stack.host, PORT, 0)
+    peer, _ = view.listener.accept()
+    name = f"{view.stack.address}:{peer.getpeername()[1]}>{view.stack.host}:{PORT}"
+
+    def row() -> dict[str, float]:
+        rows = view.page.evaluate("() => app.page.rows ?? []")
+        return next((one for one in rows if one["name"] == name), {"up": 0, "received": 0})
+
+    seen, sent, block, begun = threading.Event(), 0, bytes(1 << 18), time.monotonic()
+
+    def send() -> None:
+        nonlocal sent
+        while not seen.is_set():
+            peer.sendall(block)
+            sent += len(block)
+            if (ahead := sent * 8 / RATE - (time.monotonic() - begun)) > 0:
+                time.sleep(ahead)
+
+    sending = threading.Thread(target=send)
+    with peer:
+        sending.start()
+        try:
+            until(lambda: row()["up"] > 0, "a rate", timeout=60)
+        finally:
+            seen.set()
+            sending.join()
+        until(lambda: (now := row())["up"] == 0 and now["received"] == sent, "all that came, at rest", timeout=60)
+    assert done.result(60)[0] == sent
     view.page.fill("#search", "")
     view.page.locator("#search").blur()
-    settings = until(lambda: view.page.evaluate("() => app.settings"), "settings")
-    left_out = sum(settings["lost"].values()) + settings["passed_over"]
     view.key("3")
     until(lambda: view.page.evaluate("() => app.page.panel?.list.count"), "rows")
     view.key("End")
-    assert (f"{left_out:,} left out" in view.text("#figures")) == bool(left_out)
     # what is seen last is what came last: the end of the transfer
-    name = view.page.evaluate(MOST)["rows"][0]["name"]
     view.page.evaluate("(name) => app.to('connection', name, 'graphs')", name)
     view.page.wait_for_selector("#graph-way")
     view.key("d")
     data = until(lambda: view.page.evaluate("() => app.page.tab?.data?.way === 'in' && app.page.tab.data"), "the graph")
-    if not left_out:
-        assert max(row[2] for row in data["data"]) == size + 2, "every byte, SYN and FIN"
+
+    def at_its_end() -> bool:
+        nonlocal data
+        data = view.page.evaluate("() => app.page.tab.data")
+        number, told = view.page.evaluate(LEFT_OUT)
+        whole = max((one[2] for one in data["data"]), default=0) == sent + 2
+        return number == told and (whole or number > 0)
+
+    until(at_its_end, "every byte, SYN and FIN, or how many records were left out", timeout=30)
     assert len(data["data"]) < 3 * 4000, "what is sent to the page is bounded"
 
 

@@ -53,6 +53,16 @@ def test_there_is_something_to_cut_in_the_stack(path: str) -> None:
     assert count >= 1
 
 
+def test_recording_is_cut_by_its_own_question() -> None:
+    """What asks whether calls are recorded goes, what asks whether somebody listens stays."""
+    cutter = Cutter("recording")
+    source = (ROOT / "levelip/ipc/loop.py").read_text(encoding="utf-8")
+    text = ast.unparse(cutter.visit(ast.parse(source)))
+    assert cutter.count >= 1
+    assert "receive_all" in source and "receive_all" not in text
+    assert "if self.tap.interest" in text
+
+
 def test_a_profile_counts_own_and_inherited_time_once_a_sample(tmp_path: Path) -> None:
     """Recursion does not count twice; samples of the start are left out; paths are shown below the checkout."""
     loop, core = f"{ROOT}/levelip/ipc/loop.py:Loop.run:70", f"{ROOT}/layers/tcp/core.py:Core.receive:12"

@@ -66,6 +66,31 @@ def test_both_sides_learn_each_others_epoch_and_frames_cross(runtime: Make) -> N
     at_tcp.close()
 
 
+def test_what_came_is_told_as_it_came(runtime: Make) -> None:
+    """Batch by batch, the msgpack of just the frames that were received; None where a frame is not as it came."""
+    ip, tcp = runtime("ip"), runtime("tcp")
+    at_ip, at_tcp = pair(ip, tcp)
+    until([at_ip, at_tcp], lambda: at_ip.up is not None and at_tcp.up is not None)
+    at_ip.receive(10, 0)
+    at_tcp.receive(10, 0)
+    at_ip.send([segment(bytes([i])) for i in range(100)], 0)
+    seen: list[Any] = []
+    came: list[Any] = []
+    deadline = time.monotonic() + LIMIT_S
+    while len(seen) < 100 and time.monotonic() < deadline:
+        seen += at_tcp.receive(1000, 0)
+        assert at_tcp.came is not None
+        came += at_tcp.came
+    assert [count for count, _ in came] == [64, 36]
+    assert [frame for _, raw in came for frame in msgspec.msgpack.decode(raw, type=list[Segment])] == seen
+    at_ip.send([segment(), segment(b"y" * 3000)], 0)  # a part of its own
+    while not (got := at_tcp.receive(1000, 0)) and time.monotonic() < deadline:
+        pass
+    assert got[1].payload == b"y" * 3000 and at_tcp.came is None
+    at_ip.close()
+    at_tcp.close()
+
+
 def test_a_neighbour_that_dies_and_comes_back_is_down_and_up_again(runtime: Make, run: RunDirectory) -> None:
     """The loss is learned from the monitor, the return from a hello; frames meanwhile are counted."""
     ip, tcp = runtime("ip"), runtime("tcp")

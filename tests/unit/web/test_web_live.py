@@ -77,6 +77,25 @@ def test_a_connection_that_becomes_time_wait_has_no_rate(run: RunDirectory) -> N
         layer.stop()
 
 
+def test_rates_of_a_connection_by_tcps_clock(run: RunDirectory) -> None:
+    """However late an answer comes, its figures are of the instant that tcp names; while stack time stands, no rate."""
+    row = {"sock": 1, "state": "ESTABLISHED", "local": "10.0.0.2", "local_port": 80, "remote": "10.0.0.1",
+           "remote_port": 4711, "info": {"bytes_received": 1000, "bytes_acked": 0}}  # fmt: skip
+    told = {"now": 5_000_000_000, "sockets": [row]}
+    layer = FakeLayer(run, "tcp", {"ss": lambda _: dict(told)}).start()
+    layers = Layers(run)
+    try:
+        assert layers.sockets()[0]["up"] == 0
+        told["now"] = 7_500_000_000
+        row["info"] = {"bytes_received": 126_000, "bytes_acked": 2500}
+        (one,) = layers.sockets()
+        assert (one["up"], one["down"]) == (50_000, 1000)
+        assert layers.sockets()[0]["up"] == 0
+    finally:
+        layers.close()
+        layer.stop()
+
+
 def test_records_of_the_bus_become_rows(run: RunDirectory) -> None:
     """A listener is there within a moment; frames and events arrive in rows and in the flow model."""
     layer = FakeLayer(run, "tcp", {"ss": {"sockets": []}, "counters": {"counters": {}}}).start()

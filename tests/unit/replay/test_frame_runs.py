@@ -1,0 +1,262 @@
+"""Frames that come or go together, in one entry: for readers the same as one by one, and frames unharmed."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from replay_bench import recorded, stop
+from test_call_encoder import IP, PLACE, TCP, UDP, segment
+from test_recorder import Toy
+
+from levelip.frames.packet import DeviceFrame, Packet, Segment
+from levelip.frames.seam import Store
+from levelip.rpc.place import Place
+from levelip.rpc.stream import Consumed, Send
+from levelip.tracing.callencoder import RECEIVED, flushed, received_run, run_with_wrong
+from levelip.tracing.framerun import SHORTEST
+from levelip.tracing.recordedcalls import (
+    WRONG,
+    DamagedFrame,
+    Flushed,
+    Received,
+    decode_entries,
+    decode_frame,
+    encode_frame,
+)
+from levelip.tracing.recording import Recording
+from simulation.replay.player import Player
+
+ETHERNET = bytes(12) + b"\x08\x00"
+SIZES = (1448, 1448, 1448, 1448)
+
+
+def data(size: int, seed: int = 0) -> bytes:
+    return random.Random(f"{size}/{seed}").randbytes(size)
+
+
+def segments(sizes: Any = SIZES, **more: Any) -> list[Any]:
+    return [segment(data(size, number), **more) for number, size in enumerate(sizes)]
+
+
+def packets(sizes: Any = SIZES, *, headers: bytes = IP + TCP, whole: bool = True) -> list[Any]:
+    return [
+        Packet(1 << 60 | number, [7], False, 10**12, 1, headers + data(size, number) if whole else headers,
+               b"" if whole else data(size, number), 3, 0)
+        for number, size in enumerate(sizes)
+    ]  # fmt: skip
+
+
+def device_frames(sizes: Any = SIZES, *, link: bytes = ETHERNET, headers: bytes = IP + TCP) -> list[Any]:
+    return [DeviceFrame(1 << 60 | number, [], link + headers + data(size, number), b"", bytes(10))
+            for number, size in enumerate(sizes)]  # fmt: skip
+
+
+RUNS = {
+    "segments": segments(),
+    "segments of one field": [segment(b"", head=TCP + data(1448, number)) for number in range(20)],
+    "verified segments": segments(checksum=2),
+    "segments to be completed": segments(checksum=1),
+    "segments that may be fragmented": segments(checksum=1, dont_fragment=False),
+    "UDP": segments(proto=17),
+    "ACKs": segments((0,) * 20),
+    "one shorter": segments((1448, 1448, 1448, 900)),
+    "as long in all by chance": segments((1447, 1449, 1448, 1448)),
+    "one with a place": [*segments(), segment(PLACE)],
+    "places": [segment(Place("r", 0, 9000, 5, 9000)) for _ in range(4)],
+    "short, and one that is long": segments((10, 10, 10, 1448)),
+    "of both protocols": [*segments(), *segments(proto=17)],
+    "packets": packets(),
+    "packets of two fields": packets(whole=False),
+    "datagrams": packets(headers=UDP + TCP),
+    "one datagram among them": [*packets(), *packets((1448,), headers=UDP + TCP)],
+    "a fragment among them": [*packets(), *packets((1448,), headers=IP[:7] + b"\x09" + IP[8:] + TCP)],
+    "other versions": packets(headers=b"\x65" + IP[1:] + TCP),
+    "device frames": device_frames(),
+    "of a tun device": device_frames(link=b""),
+    "of another type": device_frames(link=bytes(12) + b"\x86\xdd"),
+    "seventy": device_frames((1400,) * 70),
+    "stores": [Store(Place("r", 0, 1 << 20, 10**5 + 1448 * number, 1448), data(1448, number)) for number in range(8)],
+    "sends": [Send(5, 10**5 + 1448 * number, 1448, data(1448, number)) for number in range(8)],
+    "no payloads": [Consumed(5, number) for number in range(5)],
+    "a causes list that is longer": [*packets(), Packet(1, [1, 2, 3], False, 10**12, 1, IP, b"", 3, 0)],
+}
+
+
+def one_by_one(frames: list[Any]) -> list[Received]:
+    return decode_entries(_array(RECEIVED[type(frame)](frame, 7) for frame in frames))  # type: ignore[return-value]
+
+
+def _array(entries: Any) -> bytes:
+    entries = list(entries)
+    return b"\xdd" + len(entries).to_bytes(4, "big") + b"".join(entries)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_in_one_entry_as_one_by_one(name: str) -> None:
+    """What a reader gets is what it would get of each alone; the frames are as they were."""
+    frames = RUNS[name]
+    before = msgspec.msgpack.encode(frames)
+    entry = received_run(frames, 7)
+    out = decode_entries(_array([flushed({"p": 3}, [("p", frame) for frame in frames])]))[0]
+    assert msgspec.msgpack.encode(frames) == before
+    assert isinstance(out, Flushed) and out.room == {"p": 3}
+    assert [(port, code, bytes(raw), cuts) for port, code, raw, cuts in out.out] == [
+        ("p", *encode_frame(frame)) for frame in frames
+    ]
+    if entry is None:
+        return
+    for mine, single in zip(decode_entries(_array([entry])), one_by_one(frames), strict=True):
+        assert isinstance(mine, Received)
+        assert (mine.now, mine.code, mine.frame, mine.cuts) == (7, single.code, single.frame, single.cuts)
+
+
+BULK = ("segments", "segments of one field", "packets", "packets of two fields", "device frames", "of a tun device",
+        "seventy", "stores", "sends", "verified segments", "segments to be completed")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_bulk_is_cut_without_a_look_at_each(name: str) -> None:
+    """What bulk transfers are made of is one piece of bytes, of some hundred each; it would be slow otherwise."""
+    entry = received_run(RUNS[name], 7)
+    if name in BULK:
+        assert entry is not None
+        _, _, (_, _, frames, *_), wrong = msgspec.msgpack.decode(entry)
+        assert isinstance(frames, bytes) and wrong == []
+        assert len(entry) < 400 * len(RUNS[name])
+    else:
+        assert entry is None or not isinstance(msgspec.msgpack.decode(entry)[2][2], bytes)
+
+
+def test_a_run_that_only_looks_alike() -> None:
+    """The first frame says where the others' fields would be; bytes of a payload that imitate a frame do not pass."""
+    frames = packets((1448,) * 4)
+    raw = msgspec.msgpack.encode(frames[0])
+    frames[1].payload, frames[1].head = raw, frames[1].head[: -len(raw) - 3 + 1]
+    entry = received_run(frames, 7)
+    assert entry is None or [decode_frame(call.code, call.frame, []) for call in decode_entries(_array([entry]))]  # type: ignore[union-attr]
+
+
+def test_mixed_runs_keep_their_order() -> None:
+    """Of several ports and types, in turn."""
+    stores = RUNS["stores"]
+    output: list[tuple[str, Any]] = [*(("memory", store) for store in stores), ("gateway", Consumed(5, 1)),
+              *(("ip", ack) for ack in RUNS["ACKs"]), ("memory", stores[0]), ("ip", RUNS["UDP"][0])]  # fmt: skip
+    (call,) = decode_entries(_array([flushed({}, output)]))
+    assert isinstance(call, Flushed)
+    assert [(port, code, bytes(raw), cuts) for port, code, raw, cuts in call.out] == [
+        (port, *encode_frame(frame)) for port, frame in output
+    ]
+    (whole,) = decode_entries(_array([flushed({}, output, whole=True)]))
+    assert isinstance(whole, Flushed)
+    assert [decode_frame(code, raw, cuts) for _, code, raw, cuts in whole.out] == [frame for _, frame in output]
+
+
+def test_verdicts_within_a_run() -> None:
+    """The wrong ones are wrong in a replay, the others right; a verdict on a frame that is not there is refused."""
+    entry = received_run(RUNS["segments of one field"], 7)
+    assert entry is not None
+    calls = decode_entries(_array([run_with_wrong(entry, [1, 19])]))
+    assert [number for number, call in enumerate(calls) if call.cuts[0][2] == WRONG] == [1, 19]  # type: ignore[union-attr]
+    with pytest.raises(DamagedFrame, match="frame 20 of 20"):
+        decode_entries(_array([run_with_wrong(entry, [20])]))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda run: run.__setitem__(4, 7), "pieces of 7"),
+        (lambda run: run.__setitem__(5, run[4]), "pieces"),
+        (lambda run: run.__setitem__(6, -1), "pieces"),
+        (lambda run: run.__setitem__(2, run[2][:-1]), "pieces"),
+        (lambda run: run.__setitem__(5, 0), "different layouts"),
+        (lambda run: run.__setitem__(7, "id"), "cannot be"),
+        (lambda run: run.__setitem__(8, -3), "cannot be"),
+    ],
+)
+def test_a_damaged_run(change: Any, text: str) -> None:
+    """Figures that fit no frame are an error with its words, nothing else."""
+    kind, now, run, wrong = msgspec.msgpack.decode(received_run(RUNS["packets"], 7) or b"")
+    change(run)
+    with pytest.raises(DamagedFrame, match=text):
+        for call in decode_entries(_array([msgspec.msgpack.encode([kind, now, run, wrong])])):
+            assert isinstance(call, Received)
+            decode_frame(call.code, call.frame, call.cuts)
+
+
+def test_a_core_that_raises_within_a_run(tmp_path: Path) -> None:
+    """What came behind is not in the recording: the core has never seen it. Verdicts of those before are kept."""
+    core = Toy()
+    given: list[Any] = []
+
+    def receive(frame: Any, now: int) -> None:
+        given.append(frame)
+        if len(given) == 2:
+            core.counters["drop.tcp_checksum"] = 1
+        if len(given) == 7:
+            raise ZeroDivisionError("oops")
+
+    core.receive = receive  # type: ignore[method-assign]
+    made = recorded(core, {}, flight=1 << 20)
+    made.receive_all(RUNS["segments of one field"][:3], 5)
+    with pytest.raises(ZeroDivisionError) as raised:
+        made.receive_all(RUNS["segments of one field"], 6)
+    path = made.crash(raised.value, tmp_path, 4)
+    assert path is not None
+    found = Recording(path)
+    assert len(found) == 7 == made.control(0, "record.status", {}, 9)["calls"]
+    calls = [entry for _, entry in found.entries(0)]
+    assert [call.now for call in calls] == [5, 5, 5, 6, 6, 6, 6]  # type: ignore[union-attr]
+    assert [call.cuts[0][2] == WRONG for call in calls] == [False, True, *[False] * 5]  # type: ignore[union-attr]
+
+
+def test_a_transfer_in_batches(tmp_path: Path) -> None:
+    """tcp is given right and wrong segments in batches, as a busy process is; the replay is the same, call by call."""
+    from replay_bench import TcpCore
+
+    from levelip.wire.checksum import internet_checksum, pseudo_header_sum
+    from tests.netsim.net import Impairment
+    from tests.netsim.tcp_apps import pair
+
+    _, host, *_ = pair(Impairment())
+    assert isinstance(host.core, TcpCore)
+    path = tmp_path / "x.rec"
+    core = recorded(host.core, host.config)
+    core.control(0, "record.start", {"file": str(path)}, 0)
+    number = 0
+    for size in (1, 2, SHORTEST, 16, 17, 64):
+        batch = []
+        for _ in range(size):
+            number += 1
+            payload = os.urandom(1448)
+            frame = segment(b"", head=TCP + payload)
+            total = internet_checksum(frame.head, pseudo_header_sum(frame.src, frame.dst, 6, len(frame.head)))
+            if number % 5:
+                frame.head = TCP[:16] + total.to_bytes(2, "big") + TCP[18:] + payload
+            batch.append(frame)
+        core.receive_all(batch, number)
+        core.outgoing({})
+        core.events()
+    wrong = host.core.counters["drop.tcp_checksum"]
+    assert wrong == number // 5
+    player = Player(stop(core, path))
+    assert player.recording.stop >= number + 6
+    assert player.check() is None
+    assert player.core.counters["drop.tcp_checksum"] == wrong
+
+
+def test_a_run_whole(tmp_path: Path) -> None:
+    """`--whole`: nothing is cut."""
+    path = tmp_path / "x.rec"
+    made = recorded(Toy(), {})
+    made.control(0, "record.start", {"file": str(path), "whole": True}, 0)
+    given = packets((1448,) * SHORTEST)
+    made.receive_all(given, 5)
+    found = stop(made, path)
+    frames = [decode_frame(entry.code, entry.frame, entry.cuts) for _, entry in found.entries(0)]  # type: ignore[union-attr]
+    assert frames == given
+    assert isinstance(frames[0], Packet) and not isinstance(frames[0], Segment)
