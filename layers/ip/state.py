@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from layers.ip.config import IpCoreConfig
-from layers.ip.context import LINK, MILLISECOND, Context, Outgoing
+from layers.ip.context import MILLISECOND, Context, Outgoing
 from layers.ip.exceptions import PathException, PathExceptions
 from layers.ip.gateways import DeadGateway, DeadGateways
 from layers.ip.header import Idents
@@ -19,7 +19,7 @@ from layers.ip.ping import Pings, Waiting
 from layers.ip.reassembly import Partial, Reassembly
 from levelip.config import IpConfig
 from levelip.frames.core import load_rng, save_rng
-from levelip.frames.packet import FrameIds, LinkState
+from levelip.frames.packet import FrameIds, LinkState, Packet
 from levelip.tracing.events import Event
 
 
@@ -83,8 +83,8 @@ def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     ctx.ids = state.frame_ids
     ctx.ident = state.ident
     ctx.idents = Idents(state.ident_secret, state.idents)
-    ctx.link = state.link
-    ctx.mtu = config.mtu if state.link is None else state.link.mtu
+    if state.link is not None:
+        ctx.use_link(state.link)
     ctx.bucket = state.bucket
     ctx.limit = DestinationLimit(ip.icmp_ratelimit_ms * MILLISECOND, state.limit)
     ctx.pings = Pings(state.pings)
@@ -99,7 +99,7 @@ def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     )
     ctx.counters.update(state.counters)
     ctx.out = deque(state.queue)
-    ctx.queued = sum(port == LINK for port, _ in state.queue)
+    ctx.queued = sum(isinstance(out, Packet) for _, out in state.queue)
     ctx.event_list = state.events
     ctx.interest = state.interest
     ctx.use_addresses()
