@@ -26,6 +26,7 @@ from levelip.tracing.events import Event
 class IpState(msgspec.Struct):
     """Fields as in Context. `ip`: the settings as they are now; addresses and routes change while running."""
 
+    now: int
     rng: list[Any]
     ip: IpConfig
     frame_ids: FrameIds
@@ -49,6 +50,7 @@ class IpState(msgspec.Struct):
 def save(ctx: Context) -> dict[str, Any]:
     """The whole state."""
     state = IpState(
+        now=ctx.now,
         rng=save_rng(ctx.rng),
         ip=ctx.config.ip,
         frame_ids=ctx.ids,
@@ -74,10 +76,10 @@ def save(ctx: Context) -> dict[str, Any]:
 
 def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     """The context that `save` was called for."""
-    state = msgspec.convert(data, IpState, builtin_types=(bytes,), strict=False)
+    state = msgspec.convert(data, IpState)
     rng = random.Random()
     config = msgspec.structs.replace(config, ip=state.ip)
-    ctx = Context(config, rng, 0)
+    ctx = Context(config, rng, state.now)
     load_rng(rng, state.rng)
     ip = state.ip
     ctx.ids = state.frame_ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layers.ip.context import Context, proto_text
-from layers.ip.icmp import QUOTE_MIN, Quoted
+from layers.ip.icmp import Quoted
 from levelip.frames.packet import IcmpError
 from levelip.tracing import reasons
 from levelip.wire.icmp import icmp_name
@@ -21,7 +21,7 @@ def tell(
         error = IcmpError(ctx.ids.next(), causes, icmp_type, code, mtu, reporter, src, dst, proto, head)
         ctx.out.append((port, error))
         return False
-    if proto == Proto.ICMP and len(head) >= QUOTE_MIN:
+    if proto == Proto.ICMP:
         found = ctx.pings.failed(head, dst, icmp_type=icmp_type, code=code, mtu=mtu, reporter=reporter)
         if found is not None:
             ctx.answer(*found)
