@@ -9,7 +9,7 @@ from levelip.frames.packet import BROADCAST, Groups, Refused
 from levelip.tracing import reasons
 from levelip.wire.errors import Malformed
 from levelip.wire.icmp import IcmpMessage
-from levelip.wire.ipv4 import Ipv4Header, Proto
+from levelip.wire.ipv4 import Ipv4Header
 
 USER = "udp"
 """Who joined what a transport's sockets are in: the one transport that can."""

@@ -1,16 +1,13 @@
 """What transfers over bad networks come to, to the counter: the same network, the same seed, the same figures.
 
 Rules are checked one by one elsewhere; here, that the sum of them does not change unnoticed. Whoever changes behaviour
-writes the table anew, `python tests/netsim/test_tcp_figures.py`, and reads the difference.
+writes the table anew, `python -m tests.netsim.test_tcp_figures`, and reads the difference.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path[:0] = [str(Path(__file__).parents[2])] if __name__ == "__main__" else []
 
 import pytest
 

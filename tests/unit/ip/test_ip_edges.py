@@ -7,8 +7,21 @@ import random
 from typing import Any
 
 import pytest
-from ip_host import DIRECTED, FAR, LOOPBACK, OWN, PEER, SECOND, TCP_HEAD, Host, icmp_packet, link_state, packet
-from ip_host import quote_of, segment
+from ip_host import (
+    DIRECTED,
+    FAR,
+    LOOPBACK,
+    OWN,
+    PEER,
+    SECOND,
+    TCP_HEAD,
+    Host,
+    icmp_packet,
+    link_state,
+    packet,
+    quote_of,
+    segment,
+)
 from test_ip_groups import heard
 
 from layers.ip.fragments import split

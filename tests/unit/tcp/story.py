@@ -94,7 +94,7 @@ class Story(Host):
             plain = {**{key: value for key, value in row.items() if key not in SHY}, **row["info"]}
             plain["timers"] = {kind: round((self.now + left - START) / MS, 3) for kind, left in row["timers"].items()}
             for since in LAST:
-                if since in plain and plain[since]:
+                if plain.get(since):
                     plain[since] = (self.now - START) // MS - plain[since]
             old = self.shown.get(sock, {})
             changed = [f"{key}={_value(value)}" for key, value in plain.items() if old.get(key, 0) != value]
