@@ -249,7 +249,7 @@ class TcpCore:
 
     def _routes(self, routes: Routes, now: int) -> None:
         self._ctx.routes.replace(routes)
-        calls.use_routes(self._ctx, now)
+        calls.use_routes(self._ctx)
 
     def _icmp(self, error: IcmpError, now: int) -> None:
         icmp_error(self._ctx, error, now)

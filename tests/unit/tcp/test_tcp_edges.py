@@ -1,0 +1,546 @@
+"""Where tcp decides between two things that lie close together: at a limit, at the same instant, with one of several
+conditions alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tcp_host import HOSTS, MS, MSS, THEIRS, Got, Host, connected, established, far, listening, syn_sent, time_wait
+from test_tcp_rack import at, block, flight, info, sack
+
+from layers.tcp import acknowledgment, loss, mtu_probe
+from layers.tcp.acknowledgment import take_ack
+from layers.tcp.congestion import replaced
+from layers.tcp.congestion.base import AckSample
+from layers.tcp.congestion.cubic import Cubic
+from layers.tcp.congestion.hystart import HyStart
+from layers.tcp.congestion.newreno import NewReno
+from layers.tcp.ecn import Ecn
+from layers.tcp.output import TO_IP_MOST
+from layers.tcp.recovery.state import CaState
+from levelip.config import TcpConfig
+from levelip.frames.packet import Route, Routes
+from levelip.frames.seam import Bind, Close, Connect, Incoming, Listen, NeighbourUp, Result, SetOption, Taken
+from levelip.rpc.stream import Eof, Reset
+from levelip.wire.tcp import ACK, CWR
+
+OPEN, DISORDER, RECOVERY, LOSS = CaState.OPEN, CaState.DISORDER, CaState.RECOVERY, CaState.LOSS
+SECOND = 1000 * MS
+BIG = 65_535
+
+
+def sizes(c: Host) -> list[int]:
+    found = [Got(c, segment).len for segment in c.segments]
+    c.segments.clear()
+    return found
+
+
+def told(c: Host, kind: str) -> list[dict[str, Any]]:
+    return [event.data for event in c.core.events() if event.kind == kind]
+
+
+# queues toward ip
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_the_queue_toward_ip_ends_exactly_at_its_length(room: int) -> None:
+    """One more fits or not: ACKs, resets, cookies and TIME-WAIT's answers are lost there, and it is told of whom."""
+    for begin, flags, fields, name in (
+        (established, "A", {"seq": 90_000, "ack": 1}, "10.0.0.2:80>10.0.0.1:4711"),
+        (listening, "A", {"seq": 1, "ack": 1}, ""),
+        (lambda: listening(syncookies=2), "S", {"seq": 0}, ""),
+        (time_wait, "A", {"seq": 90_000, "ack": 2}, ""),
+    ):
+        c = begin()
+        c.core.interest = True
+        ctx = c.core._ctx
+        filler = c.segment("A", seq=0, ack=0)
+        ctx.to_ip.extend([filler] * (TO_IP_MOST - room))
+        segment = c.segment(flags, **fields)
+        c.core.receive(segment, c.now)
+        assert len(ctx.to_ip) == TO_IP_MOST
+        drops = [event for event in c.core.events() if event.reason == "tcp_queue_full"]
+        assert len(drops) == 1 - room
+        assert all(event.conn == name and event.frame in (0, segment.id) for event in drops)
+        ctx.to_ip.clear()
+
+
+# ports
+
+
+def test_a_port_in_time_wait_is_not_taken_for_a_new_connection() -> None:
+    """Of two ports the other is; with tcp_tw_reuse, after a second, the same one again (RFC 6191)."""
+    for reuse, wanted in ((0, 40_001), (1, 40_000)):
+        c = connected(port_first=40_000, port_last=40_000 if reuse else 40_001, tw_reuse=reuse)
+        ports = {c.local_port}
+        c.close()
+        c.expect("FA", seq=1, ack=1)
+        c.inject("FA", seq=1, ack=2)
+        c.quiet()
+        c.advance(2000)
+        c.call(Connect(61, "", THEIRS, 4711))
+        assert c.segments, c.messages
+        ports.add(int.from_bytes(c.segments[0].head[:2], "big"))
+        assert ports == ({40_000} if reuse else {40_000, 40_001}), wanted
+
+
+def test_children_hold_the_port_as_their_listener_did() -> None:
+    """With its SO_REUSEADDR and SO_REUSEPORT, and without them."""
+    for address, port, error in ((False, False, 98), (True, False, 0), (False, True, 0)):
+        c = Host()
+        c.call(Bind(1, 50, b"", 80, address, port))
+        c.call(Listen(2, 50, "", 16))
+        c.inject("S", seq=0)
+        c.agreed_ts = c.expect("SA").options.timestamps is not None
+        c.inject("A", seq=1, ack=1)
+        c.call(Taken(50, c.find_message(Incoming).sock))
+        c.call(Close(50))
+        c.quiet()
+        c.call(Bind(3, 70, b"", 80, not port, port))
+        assert c.message(Result).errno == error
+
+
+# gateway, routes, orphans
+
+
+def test_another_gateway_ends_what_the_one_before_had() -> None:
+    """Also what nobody had accepted: reset. Counted each time."""
+    c = established()
+    c.inject("S", seq=0, src_port=9)
+    c.inject("A", seq=1, ack=1, src_port=9)
+    c.quiet()
+    c.call(NeighbourUp("gateway", 10))
+    assert sum("R" in Got(c, segment).flags for segment in c.segments) == 2
+    c.call(NeighbourUp("gateway", 11))
+    assert c.core.counters["gateways_lost"] == 2
+
+
+def test_new_routes_reach_every_connection() -> None:
+    """One to where no route leads any more is no reason to stop."""
+    c = Host(routes=False)
+    c.core.receive(Routes([Route(bytes(4), 0, b"\x0a\0\0\2", 1500, 0)], [b"\x0a\0\0\2"]), c.now)
+    for sock, remote in ((60, b"\x0b\0\0\1"), (61, THEIRS)):
+        c.call(Connect(sock, "", remote, 4711))
+    c.core.receive(Routes([Route(b"\x0a\0\0\0", 8, b"\x0a\0\0\2", 800, 0)], [b"\x0a\0\0\2"]), c.now)
+    assert [c.core._ctx.sockets[sock].pmtu for sock in (60, 61)] == [1500, 800]
+
+
+def test_half_of_the_orphans_are_allowed_where_icmp_spoke() -> None:
+    """Of 3: one is not too many (Linux tcp_out_of_resources: a shift by one)."""
+    c = far(max_orphans=3, tlp=False)
+    c.write(bytes(100))
+    c.close()
+    c.icmp(3, 1, seq=1)
+    c.quiet()
+    c.advance(1000)
+    assert c.segments and "R" not in Got(c, c.segments[0]).flags
+
+
+def test_what_overflows_is_told_with_its_segment() -> None:
+    """tcp.abort_on_overflow: the change of state names the ACK that came too much."""
+    c = listening(abort_on_overflow=True, syncookies=0, ts=False)
+    c.call(Listen(3, 50, "", 2))
+    c.core.interest = True
+    for flags, port in (("S", 1), ("A", 1), ("S", 2), ("S", 3), ("A", 2), ("S", 4), ("A", 3), ("A", 4)):
+        c.inject(flags, seq=int(flags == "A"), ack=1 if flags == "A" else None, src_port=port)
+    states = [event for event in c.core.events() if event.kind == "state"]
+    assert states[-1].data["new"] == "CLOSED" and states[-1].frame == c.frame
+
+
+# opening
+
+
+def test_an_end_that_was_promised_before_the_opening_waits_for_its_bytes() -> None:
+    """The stream ends at 10, of which nothing is known yet: no FIN."""
+    c = syn_sent()
+    c.call(Eof(60, 10))
+    c.inject("SA", seq=0, ack=1)
+    assert c.state == "ESTABLISHED"
+
+
+def test_without_window_scaling_our_shift_is_none() -> None:
+    """Also before the peer has said anything."""
+    assert syn_sent(window_scaling=False, receive_buffer=RING).row()["info"]["rcv_wscale"] == 0  # type: ignore[index]
+    assert syn_sent(receive_buffer=RING).row()["info"]["rcv_wscale"] == 1  # type: ignore[index]
+
+
+RING = 65_536
+
+
+def test_a_buffer_that_has_grown_stays_with_another_low_water_mark() -> None:
+    """SO_RCVLOWAT asks for twice as much, and takes nothing away (Linux tcp_set_rcvlowat)."""
+    c = established(receive_initial=16_384)
+    _, conn = c.parts()
+    conn.rx.buffer = 40_000
+    c.call(SetOption(c.sock, "rcvlowat", 10_000))
+    assert conn.rx.buffer == 40_000
+    c.call(SetOption(c.sock, "rcvlowat", 25_000))
+    assert conn.rx.buffer == 50_000
+
+
+def test_keepalive_with_the_configured_idle_time() -> None:
+    """Two hours unless the application says otherwise."""
+    c = established(keepalive_idle_ms=7_200_000)
+    c.call(SetOption(c.sock, "keepalive", 1))
+    c.advance(7_199_999)
+    c.expect_nothing()
+    c.advance(1)
+    c.expect("A", seq=0, ack=1)
+
+
+def test_keepalive_of_what_was_accepted_with_the_option() -> None:
+    """A listener's SO_KEEPALIVE alone: the configuration says how long."""
+    c = Host(keepalive_idle_ms=5000)
+    c.listen(options={"keepalive": 1})
+    c.inject("S", seq=0)
+    c.agreed_ts = c.expect("SA").options.timestamps is not None
+    c.inject("A", seq=1, ack=1)
+    c.advance(5000)
+    c.expect("A", seq=0, ack=1)
+
+
+def test_how_often_a_syn_goes_again() -> None:
+    """TCP_SYNCNT before tcp.syn_retries; tcp.synack_retries, or TCP_DEFER_ACCEPT for whom that waits, for a SYN-ACK."""
+    c = syn_sent(connect={"syncnt": 1}, syn_retries=3)
+    c.advance(60_000)
+    assert len(c.segments) == 1 and c.message(Reset)
+    for deferred, wanted in ((False, 1), (True, 3)):
+        c = Host(synack_retries=1)
+        c.listen(options={"defer_accept": 3})
+        c.inject("S", seq=0)
+        c.agreed_ts = c.expect("SA").options.timestamps is not None
+        if deferred:
+            c.inject("A", seq=1, ack=1)
+        c.advance(100_000)
+        assert c.core.counters["rto_timeouts"] + (2 if deferred else 0) == wanted
+
+
+# congestion windows
+
+
+def test_no_growth_at_the_threshold_while_the_window_is_not_used() -> None:
+    """At ssthresh it is congestion avoidance: only a window that held us back grows (RFC 7661 4.4)."""
+    c = far()
+    _, conn = c.parts()
+    conn.congestion.cwnd = conn.congestion.ssthresh = 10 * MSS
+    conn.congestion.bytes_acked = 9 * MSS  # type: ignore[attr-defined]
+    c.write(bytes(8 * MSS))
+    c.quiet()
+    c.advance(100)
+    c.inject("A", seq=1, ack=1 + 8 * MSS)
+    assert conn.congestion.cwnd == 10 * MSS
+
+
+def test_a_strategy_that_takes_over_a_small_window() -> None:
+    """Of one segment: that is what a restart after idle comes down to."""
+    old = NewReno(mss=1000, cwnd=1000)
+    assert replaced(old, TcpConfig(), 0, 0).initial == 1  # type: ignore[attr-defined]
+    assert replaced(NewReno(mss=1000, cwnd=2999), TcpConfig(), 0, 0).initial == 2  # type: ignore[attr-defined]
+
+
+def test_time_without_use_is_added_to_the_beginning_of_the_stage() -> None:
+    """A stage that began at 5 s and stood still for 2 began at 7 s."""
+    cubic = Cubic(mss=1000, cwnd=10_000, ssthresh=5000, epoch_at=5 * SECOND)
+    sample = AckSample(1000, 0, 0, 10_000, False, MS, MS, MS, 6 * SECOND)
+    cubic.acked(sample)
+    sample.now, sample.limited = 8 * SECOND, True
+    cubic.acked(sample)
+    assert cubic.epoch_at == 7 * SECOND
+    cubic.idle(3 * SECOND, 10 * SECOND, 11 * SECOND)
+    assert cubic.epoch_at == 10 * SECOND
+
+
+def test_an_eighth_of_a_round_trip_is_a_whole_number() -> None:
+    """RFC 9406 4.2: 80.000001 ms, of which an eighth is 10 ms."""
+    hystart = HyStart(last_min=80_000_001, current_min=90_000_001, samples=8)
+    hystart._look_for_delay()
+    assert hystart.baseline == 90_000_001
+
+
+def test_super_segments_are_of_whole_packets() -> None:
+    """5000 bytes hold three packets of 1448 with the largest headers, not 3.38."""
+    c = far(gso_max=5000)
+    c.write(bytes(10 * MSS))
+    assert sizes(c) == [3 * MSS, 3 * MSS, 3 * MSS, MSS]
+
+
+# ECN
+
+
+def test_only_cwr_ends_the_echo() -> None:
+    """Data without it does not."""
+    ecn = Ecn(on=True, echo=True)
+    assert not ecn.received(2, ACK, 1) and ecn.echo
+    assert ecn.received(2, ACK | CWR, 1) and not ecn.echo
+
+
+@pytest.mark.parametrize(("flags", "tos", "echo", "hurried"), [
+    ("PA", 3, False, True), ("PA", 3, True, False), ("PAC", 3, True, False), ("PAC", 2, False, False),
+    ("PAC", 2, True, False),
+])  # fmt: skip
+def test_the_first_mark_alone_makes_acks_quick(flags: str, tos: int, echo: bool, hurried: bool) -> None:
+    """Linux tcp_enter_quickack_mode, at the change from no echo to echo."""
+    c = established(ecn=1)
+    _, conn = c.parts()
+    conn.ecn.on, conn.ecn.echo = True, echo
+    conn.quick_acks, conn.interactive = 0, True
+    c.inject(flags, seq=1, ack=1, data=b"x", tos=tos)
+    assert (not conn.interactive) is hurried
+
+
+def test_an_echo_on_a_duplicate_ack_counts() -> None:
+    """It acknowledges nothing new, and says that something was marked (RFC 3168 6.1.2)."""
+    c = far(ecn=1)
+    _, conn = c.parts()
+    conn.ecn.on = True
+    c.write(bytes(5 * MSS))
+    c.inject("AE", seq=1, ack=1)
+    assert conn.recovery.state == CaState.CWR and c.core.counters["ecn_reductions"] == 1
+
+
+# loss recovery
+
+
+@pytest.mark.parametrize(
+    ("state", "una", "retransmits", "first", "frto"),
+    [
+        (OPEN, 0, 0, True, True),
+        (DISORDER, 0, 0, True, True),
+        (RECOVERY, 0, 0, False, False),
+        (RECOVERY, 1, 0, True, False),  # all of the last reduction's is acknowledged
+        (RECOVERY, 0, 1, False, True),
+        (LOSS, 0, 0, True, False),
+        (LOSS, 0, 1, False, True),
+    ],
+)
+def test_a_timeout_reduces_once_for_the_same_data(
+    state: CaState, una: int, retransmits: int, first: bool, frto: bool
+) -> None:
+    """RFC 5681 3.1; F-RTO not in a recovery that found a loss before (RFC 5682 2.1 step 1)."""
+    c = far()
+    ctx, conn = c.parts()
+    c.write(bytes(8 * MSS))
+    conn.recovery.state, conn.retransmits = state, retransmits
+    conn.recovery.recover = conn.tx.snd_una if una else conn.tx.snd_nxt
+    before = conn.congestion.ssthresh
+    loss.enter_loss(ctx, conn, c.now)
+    assert (conn.congestion.ssthresh != before) is first
+    assert conn.recovery.frto is frto
+    HOSTS.clear()  # a state made by hand is no state to restore
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("", 0), ("state", DISORDER), ("state", RECOVERY), ("probe_end", 0), ("sacked", MSS), ("lost", MSS), ("wnd", MSS)],
+)
+def test_what_forbids_a_loss_probe(what: str, value: int) -> None:
+    """Each alone: RFC 8985 7.3, and a window that shrank."""
+    c = far()
+    _, conn = c.parts()
+    c.write(bytes(2 * MSS))
+    tx, recovery = conn.tx, conn.recovery
+    if what == "state":
+        recovery.state = CaState(value)
+    elif what == "probe_end":
+        recovery.probe_end = value
+    elif what == "sacked":
+        tx.sacked_bytes = value
+    elif what == "lost":
+        tx.lost_bytes = value
+    elif what == "wnd":
+        tx.snd_wnd = value
+    assert loss.probe_possible(conn) is (what == "")
+    HOSTS.clear()
+
+
+def test_a_packet_that_was_overtaken_by_one_was_overtaken_by_one() -> None:
+    """Also by less than a full one."""
+    c = flight(2)
+    ctx, conn = c.parts()
+    ctx.interest = True
+    conn.rack.fack = 100
+    loss.overtaken(ctx, conn, 0, "sack")
+    [event] = told(c, "reordering")
+    assert event["packets"] == 1
+
+
+def test_recovery_that_is_over_forgets_when_it_sent_again() -> None:
+    """What an old echo is compared with is of this reduction, not of the last."""
+    c = flight(10)
+    sack(c, block(2, 5))
+    c.advance(100)
+    c.inject("A", seq=1, ack=at(11))
+    recovery = c.tcb()["recovery"]
+    assert (recovery["state"], recovery["resent_at"]) == (0, -1)
+
+
+def test_dsacks_that_name_all_with_the_last_ack_bring_the_window_back_exactly() -> None:
+    """RFC 3708: as it was before the reduction, no more."""
+    c = flight(10)
+    sack(c, block(2, 5))
+    c.expect("A", seq=at(1), len=MSS)
+    c.advance(50)
+    before = 10 * MSS
+    c.inject("A", seq=1, ack=at(11), sack=[(at(1), at(2))])
+    assert c.core.counters["undone_dsack"] == 1
+    assert c.tcb()["congestion"]["cwnd"] == before
+
+
+def test_a_spurious_recovery_without_sack_loses_nothing() -> None:
+    """RFC 4015 3: what a partial ACK had marked lost, and has not gone again, is in flight after all."""
+    c = flight(12, sack=False)
+    original = c.last_tsval
+    for _ in range(3):
+        c.inject("A", seq=1, ack=1)
+    c.advance(10)
+    c.last_tsval = max(Got(c, segment).options.timestamps[0] for segment in c.segments)  # type: ignore[index]
+    c.quiet()
+    c.inject("A", seq=1, ack=at(2), flush=False)
+    assert c.parts()[1].tx.lost_bytes
+    c.last_tsval = original
+    c.inject("A", seq=1, ack=at(3), flush=False)
+    assert c.core.counters["undone_timestamp"] == 1
+    assert c.parts()[1].tx.lost_bytes == 0
+    c.flush()
+
+
+def test_a_probe_that_repaired_a_loss_reduces_in_disorder_too() -> None:
+    """RFC 8985 7.4.2: nobody else will tell of that loss."""
+    c = flight(3)
+    ctx, conn = c.parts()
+    conn.recovery.state = DISORDER
+    conn.recovery.probe_again, conn.recovery.probe_end = True, 2 * MSS
+    take_ack(ctx, conn, 3 * MSS, -1, (), 1, c.now, duplicate=False)
+    assert c.core.counters["loss_probe_recoveries"] == 1
+    assert conn.congestion.ssthresh < 1 << 30
+    assert acknowledgment.DISORDER == DISORDER
+
+
+def test_a_repeat_is_of_whole_packets_while_sack_blocks_take_room() -> None:
+    """Three packets of 1448 are 4344 bytes; with a block of SACK a packet holds 1436, and three of these go."""
+    c = far(gso_max=100 + 3 * MSS, tlp=False)
+    ctx, conn = c.parts()
+    c.write(bytes(3 * MSS))
+    c.inject("A", seq=5000, ack=1, data=b"x")
+    c.quiet()
+    conn.congestion.cwnd = 1 << 20
+    conn.tx.mark_lost(0)
+    ctx.want_output(conn)
+    c.flush()
+    assert sizes(c) == [3 * (MSS - 12), 36]
+
+
+def test_new_data_beside_a_hole_leaves_room_for_its_block() -> None:
+    """RFC 6691 3: 12 bytes of SACK in each packet."""
+    c = far()
+    c.inject("A", seq=5000, ack=1, data=b"x")
+    c.quiet()
+    c.write(bytes(2 * MSS))
+    assert sizes(c) == [MSS - 12, MSS - 12, 24]
+
+
+def test_what_cwnd_leaves_of_a_packet_waits_whatever_the_window_was() -> None:
+    """Half of the largest window would let it go, if that was what held it back."""
+    c = far()
+    _, conn = c.parts()
+    conn.congestion.cwnd, conn.tx.max_wnd = MSS + 1000, 1000
+    c.write(bytes(20_000))
+    assert sizes(c) == [MSS]
+
+
+# header prediction
+
+
+def test_a_window_that_opens_with_data_lets_data_go() -> None:
+    """Data in order, nothing new acknowledged, a larger window: what waited goes at once, not with the ACK."""
+    c = far()
+    _, conn = c.parts()
+    c.inject("A", seq=1, ack=1, win=0)
+    c.write(bytes(1000))
+    c.expect_nothing()
+    conn.quick_acks = 0
+    c.inject("PA", seq=1, ack=1, data=b"x", win=100)
+    assert sizes(c) == [1000]
+
+
+def test_quick_acks_are_used_up_one_by_one() -> None:
+    """Two full segments in one flush cost one."""
+    c = established()
+    _, conn = c.parts()
+    before = conn.quick_acks
+    for number in (1, 3):
+        c.inject("A", seq=at(number), ack=1, data=bytes(MSS), flush=False)
+        c.inject("A", seq=at(number + 1), ack=1, data=bytes(MSS))
+    assert conn.quick_acks == before - 2
+
+
+# the search for an MTU
+
+
+def probing() -> tuple[Host, Any, Any]:
+    """A probe of 1236 bytes may go: cwnd 20 packets of 1024, enough written."""
+    c = far(mtu_probing=2, initial_window=20)
+    ctx, conn = c.parts()
+    conn.tx.snd_end = 30_000
+    return c, ctx, conn
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("", 0), ("recovery.state", DISORDER), ("recovery.probe_end", 5), ("retransmits", 1), ("tx.lost_bytes", 1),
+        ("rx.ranges", [1]), ("tx.snd_end", 5331), ("congestion.cwnd", 11 * 1024 - 1), ("tx.snd_wnd", 5331),
+        ("mtu.high", 1000), ("mtu.probe_end", 5),
+    ],
+)  # fmt: skip
+def test_what_forbids_a_probe_of_the_mtu(what: str, value: Any) -> None:
+    """Each alone (Linux tcp_mtu_probe)."""
+    c, ctx, conn = probing()
+    *path, name = what.split(".") if what else ["mtu", "begun_at"]
+    holder = conn
+    for part in path:
+        holder = getattr(holder, part)
+    if what:
+        setattr(holder, name, value)
+    assert mtu_probe.probe_size(ctx, conn, c.now) == (1236 if not what else 0)
+    HOSTS.clear()
+
+
+def test_limits_of_a_probe_of_the_mtu() -> None:
+    """Just enough: data behind it, cwnd in packets, cwnd in bytes beside what is in flight, the peer's window."""
+    c, ctx, conn = probing()
+    conn.tx.snd_end = conn.tx.snd_wnd = 5332
+    conn.congestion.cwnd = 11 * 1024
+    assert mtu_probe.probe_size(ctx, conn, c.now) == 1236
+    c, ctx, conn = probing()
+    conn.tx.record(10 * 1024, c.now, 1024)
+    conn.congestion.cwnd = 10 * 1024 + 1236
+    assert mtu_probe.probe_size(ctx, conn, c.now) == 1236
+    conn.congestion.cwnd -= 1
+    assert mtu_probe.probe_size(ctx, conn, c.now) == 0
+    HOSTS.clear()
+
+
+def test_a_probe_acknowledged_to_its_end_has_arrived() -> None:
+    """Not a byte more is needed."""
+    c = far(mtu_probing=2, initial_window=20)
+    c.write(bytes(15_000))
+    end = next(Got(c, segment) for segment in c.segments if Got(c, segment).len == 1236)
+    c.advance(100)
+    c.inject("A", seq=1, ack=(end.seq + 1236))
+    c.write(bytes(10_000))
+    assert c.core.counters["mtu_probes_arrived"] == 1
+
+
+def test_the_loss_of_a_probe_is_told_as_such() -> None:
+    """The event says what for recovery was entered: RFC 4821 7.5."""
+    c = far(mtu_probing=2, initial_window=20)
+    c.write(bytes(15_000))
+    got = [Got(c, segment) for segment in c.segments]
+    probe = next(one for one in got if one.len == 1236)
+    c.advance(100)
+    c.core.interest = True
+    c.inject("A", seq=1, ack=probe.seq, sack=[(probe.seq + 1236, probe.seq + 1236 + 3 * 1024)])
+    assert [event["why"] for event in told(c, "recovery") if event["new"] == "LOSS"] == ["mtu_probe"]
+    assert info(c)["snd_ssthresh"] == 0x7FFF_FFFF
