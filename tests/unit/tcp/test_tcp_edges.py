@@ -9,7 +9,7 @@ import pytest
 from tcp_host import HOSTS, MS, MSS, THEIRS, Got, Host, connected, established, far, listening, syn_sent, time_wait
 from test_tcp_rack import at, block, flight, info, sack
 
-from layers.tcp import acknowledgment, loss, mtu_probe
+from layers.tcp import acknowledgment, loss, mtu_probe, path_mtu, scoreboard
 from layers.tcp.acknowledgment import take_ack
 from layers.tcp.congestion import replaced
 from layers.tcp.congestion.base import AckSample
@@ -18,10 +18,16 @@ from layers.tcp.congestion.hystart import HyStart
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.ecn import Ecn
 from layers.tcp.output import TO_IP_MOST
+from layers.tcp.recovery.rack import Rack
 from layers.tcp.recovery.state import CaState
+from layers.tcp.routes import RouteTable
+from layers.tcp.rto import Rto
+from layers.tcp.scoreboard import News
+from layers.tcp.send_space import SendSpace
+from layers.tcp.timers import OFF, PERSIST
 from levelip.config import TcpConfig
-from levelip.frames.packet import Route, Routes
-from levelip.frames.seam import Bind, Close, Connect, Incoming, Listen, NeighbourUp, Result, SetOption, Taken
+from levelip.frames.packet import IcmpError, PathMtu, Route, Routes
+from levelip.frames.seam import Bind, Close, Connect, Incoming, Listen, NeighbourUp, Result, SetOption, Taken, Urgent
 from levelip.rpc.stream import Eof, Reset
 from levelip.wire.tcp import ACK, CWR
 
@@ -70,19 +76,22 @@ def test_the_queue_toward_ip_ends_exactly_at_its_length(room: int) -> None:
 
 
 def test_a_port_in_time_wait_is_not_taken_for_a_new_connection() -> None:
-    """Of two ports the other is; with tcp_tw_reuse, after a second, the same one again (RFC 6191)."""
-    for reuse, wanted in ((0, 40_001), (1, 40_000)):
+    """Of two ports the other is, though it would be the first one's turn; with tcp_tw_reuse the same one (RFC 6191)."""
+    for reuse in (0, 1):
         c = connected(port_first=40_000, port_last=40_000 if reuse else 40_001, tw_reuse=reuse)
-        ports = {c.local_port}
+        ports = [c.local_port]
         c.close()
         c.expect("FA", seq=1, ack=1)
         c.inject("FA", seq=1, ack=2)
         c.quiet()
         c.advance(2000)
-        c.call(Connect(61, "", THEIRS, 4711))
-        assert c.segments, c.messages
-        ports.add(int.from_bytes(c.segments[0].head[:2], "big"))
-        assert ports == ({40_000} if reuse else {40_000, 40_001}), wanted
+        for sock in (61, 62):
+            c.quiet()
+            c.call(Connect(sock, "", THEIRS, 4711))
+            assert c.segments, c.messages
+            ports.append(int.from_bytes(c.segments[0].head[:2], "big"))
+            c.call(Close(sock, True))
+        assert len(set(ports)) == (1 if reuse else 2) and ports[1] == ports[2]
 
 
 def test_children_hold_the_port_as_their_listener_did() -> None:
@@ -399,7 +408,7 @@ def test_a_spurious_recovery_without_sack_loses_nothing() -> None:
     c.inject("A", seq=1, ack=at(2), flush=False)
     assert c.parts()[1].tx.lost_bytes
     c.last_tsval = original
-    c.inject("A", seq=1, ack=at(3), flush=False)
+    c.inject("A", seq=1, ack=at(2) + 100, flush=False)
     assert c.core.counters["undone_timestamp"] == 1
     assert c.parts()[1].tx.lost_bytes == 0
     c.flush()
@@ -465,13 +474,12 @@ def test_a_window_that_opens_with_data_lets_data_go() -> None:
 
 
 def test_quick_acks_are_used_up_one_by_one() -> None:
-    """Two full segments in one flush cost one."""
+    """Also where two full segments came and no delay was allowed anyway."""
     c = established()
     _, conn = c.parts()
     before = conn.quick_acks
     for number in (1, 3):
-        c.inject("A", seq=at(number), ack=1, data=bytes(MSS), flush=False)
-        c.inject("A", seq=at(number + 1), ack=1, data=bytes(MSS))
+        c.inject("A", seq=at(number), ack=1, data=bytes(2 * MSS), gso=MSS)
     assert conn.quick_acks == before - 2
 
 
@@ -544,3 +552,199 @@ def test_the_loss_of_a_probe_is_told_as_such() -> None:
     c.inject("A", seq=1, ack=probe.seq, sack=[(probe.seq + 1236, probe.seq + 1236 + 3 * 1024)])
     assert [event["why"] for event in told(c, "recovery") if event["new"] == "LOSS"] == ["mtu_probe"]
     assert info(c)["snd_ssthresh"] == 0x7FFF_FFFF
+
+
+# what else is counted and told
+
+
+def test_totals_count_every_connection() -> None:
+    """Two are two."""
+    c = established()
+    c.inject("S", seq=0, src_port=9)
+    c.inject("A", seq=1, ack=1, src_port=9)
+    assert c.core.control(1, "totals", {}, c.now)["states"]["ESTABLISHED"] == 2
+
+
+def test_a_snapshot_holds_bytes_as_bytes() -> None:
+    """Addresses are what they are."""
+    assert type(established().core.snapshot()["connections"][0]["local"]) is bytes
+
+
+def test_icmp_that_is_not_believed_tells_of_what() -> None:
+    """IP_PMTUDISC_DONT: the connection, and the MTU that was said."""
+    c = far()
+    c.call(SetOption(c.sock, "mtu_discover", 0))
+    c.write(bytes(3000))
+    c.core.interest = True
+    c.icmp(3, 4, seq=1, mtu=900)
+    [event] = [event for event in c.core.events() if event.kind == "drop"]
+    assert (event.reason, event.conn, event.data) == ("tcp_icmp_stray", "10.0.0.2:80>10.0.0.1:4711", {"mtu": 900})
+
+
+def test_ip_is_told_how_long_a_path_mtu_holds() -> None:
+    """As long as here; and it ends there though no route leads there any more."""
+    c = far(mtu_expires_s=300)
+    c.write(bytes(3000))
+    head = c.local_port.to_bytes(2, "big") + c.peer_port.to_bytes(2, "big") + (c.isn + 1).to_bytes(4, "big")
+    c.core.receive(IcmpError(1, [], 3, 4, 900, b"\x0a\0\0\xfe", b"\x0a\0\0\2", THEIRS, 6, head), c.now)
+    assert [frame.ms for _, frame in c.core.outgoing({}) if isinstance(frame, PathMtu)] == [300_000]
+    c.inject("A", seq=1, ack=3001)
+    c.core.receive(Routes([], []), c.now)
+    c.advance(301_000)
+    assert c.parts()[1].pmtu == 900
+
+
+def test_only_the_probe_itself_is_a_packet_larger_than_the_others() -> None:
+    """A segment that begins where a probe did and ends elsewhere went out in packets of the usual size."""
+    c = far()
+    _, conn = c.parts()
+    c.write(bytes(MSS))
+    headers = 20 + 20 + 12
+    conn.tx.mss = 1000
+    for start, end, size in ((0, MSS, MSS), (0, MSS + 1, 1000), (1, MSS, 1000)):
+        conn.mtu.probe_start, conn.mtu.probe_end = start, end
+        assert path_mtu._packet(conn, 0) == size + headers
+    HOSTS.clear()
+
+
+def test_the_oldest_path_is_forgotten_first() -> None:
+    """What was told again is young; what is over makes room before all others."""
+    table = RouteTable()
+    for number in range(4095):
+        table.learn(number.to_bytes(4, "big"), 1000, 99, 0)
+    table.learn(bytes(4), 900, 99, 0)
+    table.learn(b"new0", 1000, 99, 0)
+    table.learn(b"new1", 900, 50, 0)
+    assert bytes(4) in table.learned and (1).to_bytes(4, "big") not in table.learned and len(table.learned) == 4096
+    table.learn(b"new2", 900, 99, 50)
+    assert b"new1" not in table.learned and (2).to_bytes(4, "big") in table.learned and len(table.learned) == 4096
+
+
+def test_a_backoff_taken_back_leaves_whole_nanoseconds() -> None:
+    """Without a sample the RTO is halved."""
+    rto = Rto(200 * MS, 60_000 * MS, 1000 * MS)
+    rto.back_off()
+    rto.revert()
+    assert rto.rto == 1000 * MS and type(rto.rto) is int
+
+
+# send space and scoreboard
+
+
+def space(*, fin_at: int = -1, size: int = 10) -> SendSpace:
+    """Established, nothing sent."""
+    tx = SendSpace(1 << 16, snd_una=0, snd_nxt=0, snd_end=1000, snd_wnd=1 << 16, max_wnd=100)
+    tx.mss, tx.fin_at = size, fin_at
+    return tx
+
+
+def test_a_fin_takes_no_room_and_what_ends_before_it_has_none() -> None:
+    """Packets of 10: 21 bytes are three; 20 and the FIN two; of these split one each."""
+    tx = space(fin_at=21)
+    tx.record(21, 0, 10)
+    assert tx.queue[0].packets == 3
+    tx = space(fin_at=20)
+    tx.record(21, 0, 10)
+    tx.split(0, 10)
+    assert [row.packets for row in tx.queue] == [1, 1]
+
+
+def test_what_a_sack_block_ends_within() -> None:
+    """Whole packets count, the edge is known to the byte; whoever has the last text has the FIN."""
+    tx, rack, news = space(fin_at=25), Rack(), News(-1, -1, 0, 0)
+    tx.record(20, 0, 10)
+    tx.record(26, 0, 10)
+    scoreboard.mark_sacked(tx, rack, 0, 15, news)
+    assert (tx.sacked_bytes, rack.fack) == (10, 15)
+    scoreboard.mark_sacked(tx, rack, 10, 25, news)
+    assert tx.sacked_bytes == 26
+
+
+def test_a_dsack_that_begins_too_far_back_is_none_of_ours() -> None:
+    """However far it reaches: older than the largest window (Linux tcp_is_sackblock_valid)."""
+    tx = space()
+    tx.snd_una = tx.snd_nxt = 1000
+    for left, known in ((890, True), (889, False)):
+        news = News(-1, -1, 0, 0)
+        scoreboard.judge_blocks(tx, ((tx.seq(left), tx.seq(990)),), 1000, news)
+        assert (news.dsack is not None) is known
+
+
+def test_a_nanosecond_before_it_is_lost() -> None:
+    """RFC 8985 6.2 step 5: it still may come."""
+    for now, lost, wait in ((129, 0, 1), (130, 10, 0)):
+        tx, rack = space(), Rack(sent_at=50, end=20, rtt=100)
+        tx.record(10, 10, 10)
+        tx.record(20, 50, 10)
+        tx.queue[1].sacked, tx.sacked_bytes, tx.sacked_packets = True, 10, 1
+        assert scoreboard.detect(tx, rack, 20, now) == (lost, wait, False)
+
+
+def test_data_is_acknowledged_before_its_fin() -> None:
+    """An ACK of the last byte is none of the FIN."""
+    c = established()
+    c.write(bytes(10))
+    c.shut()
+    c.quiet()
+    c.inject("A", seq=1, ack=11)
+    assert c.state == "FIN_WAIT_1"
+    c.inject("A", seq=1, ack=12)
+    assert c.state == "FIN_WAIT_2"
+
+
+# timers and marks
+
+
+def test_uncorked_into_a_window_of_one_byte() -> None:
+    """A window is a window: what waited for the cork waits for nothing else."""
+    c = far(wscale=None)
+    _, conn = c.parts()
+    c.inject("A", seq=1, ack=1, win=1)
+    conn.options.cork = 1
+    conn.deadlines[PERSIST] = conn.scheduled[PERSIST] = c.now + SECOND
+    c.core._ctx.timers.push(c.now + SECOND, PERSIST, c.sock)
+    c.call(SetOption(c.sock, "cork", 0))
+    assert conn.deadlines[PERSIST] == OFF
+
+
+def test_no_syn_ack_again_without_retries() -> None:
+    """tcp.synack_retries 0."""
+    c = Host(synack_retries=0)
+    c.listen()
+    c.inject("S", seq=0)
+    c.quiet()
+    c.advance(1000)
+    c.expect_nothing()
+    assert len(c.core.control(1, "ss", {}, c.now)["sockets"]) == 1
+
+
+def test_the_first_window_probe_begins_its_own_patience() -> None:
+    """Whatever timed out before."""
+    c = far()
+    _, conn = c.parts()
+    c.inject("A", seq=1, ack=1, win=0)
+    c.write(bytes(100))
+    conn.first_timeout_at = c.now - 10 * SECOND
+    due = conn.deadlines[PERSIST]
+    c.advance((due - c.now) / MS)
+    c.expect("A", seq=0, ack=1)
+    assert conn.first_timeout_at == due
+
+
+def test_where_the_urgent_pointer_begins_and_ends() -> None:
+    """On the segment with the last urgent byte, also where that is its first; not on the one after."""
+    c = far()
+    c.inject("A", seq=1, ack=1, win=0)
+    c.write(bytes(3000))
+    c.call(Urgent(c.sock, MSS + 1))
+    c.quiet()
+    c.inject("A", seq=1, ack=1, win=100)
+    found = [(Got(c, segment).flags, int.from_bytes(segment.head[18:20], "big")) for segment in c.segments]
+    assert found[:2] == [("AU", MSS + 1), ("AU", 1)]
+    c = far()
+    c.inject("A", seq=1, ack=1, win=0)
+    c.write(bytes(3000))
+    c.call(Urgent(c.sock, MSS))
+    c.quiet()
+    c.inject("A", seq=1, ack=1, win=100)
+    assert ["U" in Got(c, segment).flags for segment in c.segments][:2] == [True, False]
