@@ -359,3 +359,36 @@ def test_a_segment_in_memory_is_as_long_as_its_place(host: Host) -> None:
     out = host.sent(segment(Place("r", 0, 4096, 0, 1000)))
     assert int.from_bytes(out.head[2:4], "big") == 40 + 1000 and isinstance(out, Packet)
     assert isinstance(host.delivered(packet(place=Place("pool", 0, 4096, 0, 64, 1))), Segment)
+
+
+def test_what_is_no_address_is_told_in_hex(host: Host) -> None:
+    """A transport that errs is told of as it errs."""
+    host.feed(segment(dst=bytes(5), src=b""))
+    [event] = [event for event in host.core.events() if event.kind == "drop"]
+    assert event.data["dst"] == "0000000000"
+
+
+def test_settings_that_were_changed_are_in_a_snapshot() -> None:
+    """Whatever the configuration says that a core is restored with."""
+    host, before = Host(), Host().core.config
+    host.core.set("ttl", 9, host.now)
+    again = type(host.core).restore(before, host.core.snapshot())
+    again.receive(segment(), host.now)
+    [(_, out)] = again.outgoing({})
+    assert out.head[8] == 9 and out.iface == 1
+
+
+def test_what_a_transport_refuses_is_traced_no_further() -> None:
+    """Its answer descends from a frame of the transport's, which nobody asked to trace."""
+    host = Host(transports={6: "tcp", 17: "udp"})
+    header = Ipv4Header.build(PEER, OWN, proto=Proto.UDP, payload_length=8).serialize(fill_checksum=True)
+    [(_, out)] = host.feed(Refused(7, 3, 3, header, bytes(8)))
+    assert (out.traced, out.causes) == (False, [7])
+
+
+def test_more_groups_than_can_be_joined(host: Host) -> None:
+    """Which one is told; of those that could all are said."""
+    out = host.feed(Groups([bytes((239, 2, number >> 8, number & 255)) for number in range(257)]))
+    assert len(heard(out)) == 256
+    [event] = [event for event in host.core.events() if event.kind == "drop"]
+    assert (event.reason, event.frame, event.data) == ("too_many_groups", 0, {"group": "239.2.1.0"})
