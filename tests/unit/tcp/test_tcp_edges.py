@@ -274,6 +274,17 @@ def test_super_segments_are_of_whole_packets() -> None:
     assert sizes(c) == [3 * MSS, 3 * MSS, 3 * MSS, MSS]
 
 
+@pytest.mark.parametrize(("cwnd", "used", "left", "ssthresh"), [
+    (10_000, 0, 10_000, 1000), (10_001, 10_000, 10_000, 7500), (20_000, 0, 15_000, 15_000),
+    (20_000, 14_000, 17_000, 15_000), (20_000, 20_000, 20_000, 1000),
+])  # fmt: skip
+def test_a_window_that_was_used_in_part(cwnd: int, used: int, left: int, ssthresh: int) -> None:
+    """Halfway to what was used, or to the initial window of ten; ssthresh keeps 3/4 only where something was taken."""
+    window = NewReno(mss=1000, cwnd=cwnd, ssthresh=1000, initial=10)
+    window.unused(used, 0)
+    assert (window.cwnd, window.ssthresh) == (left, ssthresh)
+
+
 # ECN
 
 

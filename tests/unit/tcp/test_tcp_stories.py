@@ -731,6 +731,29 @@ def windows_that_grow() -> Story:
     return whole
 
 
+@story
+def a_window_that_is_not_used() -> Story:
+    whole = Story()
+    for congestion in ("newreno", "cubic"):
+        for after_idle in (True, False):
+            s = accepted(congestion=congestion, slow_start_after_idle=after_idle)
+            s.says(20 * MSS)
+            s.waits(40)
+            s.got("A", seq=1, ack=at(11))
+            s.waits(40)
+            s.got("A", seq=1, ack=at(21))
+            acked = at(21)
+            for pause, size in ((100, 8 * MSS), (150, MSS), (200, MSS), (40, 6 * MSS), (400, 10), (299_000, 10),
+                                (1500, MSS), (100, 20)):  # fmt: skip
+                s.waits(pause)
+                s.says(size)
+                acked += size
+                s.waits(40)
+                s.got("A", seq=1, ack=acked)
+            whole = _go_on(whole, s)
+    return whole
+
+
 # long silences
 
 
