@@ -6,7 +6,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tcp_host import HOSTS, MS, MSS, THEIRS, Got, Host, connected, established, far, listening, syn_sent, time_wait
+from tcp_host import (
+    HOSTS,
+    MS,
+    MSS,
+    THEIRS,
+    Got,
+    Host,
+    connected,
+    established,
+    far,
+    listening,
+    syn_received,
+    syn_sent,
+    time_wait,
+)
 from test_tcp_rack import at, block, flight, info, sack
 
 from layers.tcp import acknowledgment, loss, mtu_probe, path_mtu, scoreboard
@@ -18,17 +32,18 @@ from layers.tcp.congestion.hystart import HyStart
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.ecn import Ecn
 from layers.tcp.output import TO_IP_MOST
+from layers.tcp.receive_space import ReceiveSpace
 from layers.tcp.recovery.rack import Rack
 from layers.tcp.recovery.state import CaState
 from layers.tcp.routes import RouteTable
 from layers.tcp.rto import Rto
 from layers.tcp.scoreboard import News
-from layers.tcp.send_space import SendSpace
-from layers.tcp.timers import OFF, PERSIST
+from layers.tcp.send_space import SendSpace, Sent
+from layers.tcp.timers import OFF, PERSIST, RETRANSMIT
 from levelip.config import TcpConfig
 from levelip.frames.packet import IcmpError, PathMtu, Route, Routes
 from levelip.frames.seam import Bind, Close, Connect, Incoming, Listen, NeighbourUp, Result, SetOption, Taken, Urgent
-from levelip.rpc.stream import Eof, Reset
+from levelip.rpc.stream import Data, Eof, Reset
 from levelip.wire.tcp import ACK, CWR
 
 OPEN, DISORDER, RECOVERY, LOSS = CaState.OPEN, CaState.DISORDER, CaState.RECOVERY, CaState.LOSS
@@ -132,7 +147,9 @@ def test_new_routes_reach_every_connection() -> None:
     for sock, remote in ((60, b"\x0b\0\0\1"), (61, THEIRS)):
         c.call(Connect(sock, "", remote, 4711))
     c.core.receive(Routes([Route(b"\x0a\0\0\0", 8, b"\x0a\0\0\2", 800, 0)], [b"\x0a\0\0\2"]), c.now)
-    assert [c.core._ctx.sockets[sock].pmtu for sock in (60, 61)] == [1500, 800]
+    found = [c.core._ctx.sockets[sock] for sock in (60, 61)]
+    assert [conn.pmtu for conn in found] == [1500, 800]
+    assert [conn.advertised_mss for conn in found] == [1460, 1460], "the SYN has said so"
 
 
 def test_half_of_the_orphans_are_allowed_where_icmp_spoke() -> None:
@@ -479,8 +496,8 @@ def test_a_window_that_opens_with_data_lets_data_go() -> None:
     c.inject("A", seq=1, ack=1, win=0)
     c.write(bytes(1000))
     c.expect_nothing()
-    conn.quick_acks = 0
-    c.inject("PA", seq=1, ack=1, data=b"x", win=100)
+    conn.quick_acks, conn.last_data_received_at = 0, c.now  # its ACK may wait
+    c.inject("A", seq=1, ack=1, data=bytes(MSS), win=100)
     assert sizes(c) == [1000]
 
 
@@ -590,6 +607,7 @@ def test_icmp_that_is_not_believed_tells_of_what() -> None:
     c.icmp(3, 4, seq=1, mtu=900)
     [event] = [event for event in c.core.events() if event.kind == "drop"]
     assert (event.reason, event.conn, event.data) == ("tcp_icmp_stray", "10.0.0.2:80>10.0.0.1:4711", {"mtu": 900})
+    assert event.frame == 1
 
 
 def test_ip_is_told_how_long_a_path_mtu_holds() -> None:
@@ -615,6 +633,8 @@ def test_only_the_probe_itself_is_a_packet_larger_than_the_others() -> None:
     for start, end, size in ((0, MSS, MSS), (0, MSS + 1, 1000), (1, MSS, 1000)):
         conn.mtu.probe_start, conn.mtu.probe_end = start, end
         assert path_mtu._packet(conn, 0) == size + headers
+    conn.mtu.probe_start, conn.mtu.probe_end = 0, MSS
+    assert path_mtu._packet(conn, 100) == MSS - 100 + headers
     HOSTS.clear()
 
 
@@ -759,3 +779,264 @@ def test_where_the_urgent_pointer_begins_and_ends() -> None:
     c.quiet()
     c.inject("A", seq=1, ack=1, win=100)
     assert ["U" in Got(c, segment).flags for segment in c.segments][:2] == [True, False]
+
+
+def test_an_echo_of_nothing_is_no_round_trip() -> None:
+    """TSecr 0 of a peer that never saw a stamp: RFC 7323 3.2. Neither in recovery nor where something went again."""
+    for segments in (10, 1):
+        c = flight(segments, tlp=False)
+        _, conn = c.parts()
+        conn.ts_offset = 0
+        c.advance(400)
+        samples = conn.rto.samples
+        c.last_tsval = 0
+        c.inject("A", seq=1, ack=at(2))
+        assert conn.rto.samples == samples
+    c = flight(2)
+    ctx, conn = c.parts()
+    conn.ts_offset, conn.tx.queue[0].times, conn.tx.retrans_out = 0, 2, MSS
+    samples = conn.rto.samples
+    acknowledgment.new_ack(ctx, conn, MSS, 0, c.now)
+    assert conn.rto.samples == samples
+
+
+def test_a_dsack_of_something_else_is_none_of_the_probe() -> None:
+    """RFC 8985 7.4.2 asks for the probe's own; and a repeat for nothing widens the reordering window (6.2 step 4)."""
+    for again, right, mine in ((True, 500, False), (True, MSS, True), (False, MSS, False)):
+        c = flight(2)
+        ctx, conn = c.parts()
+        conn.recovery.probe_again, conn.recovery.probe_end = again, MSS
+        news = News(-1, -1, 0, c.now, dsack=(0, right))
+        assert acknowledgment._dsack(ctx, conn, news, 0) is mine
+        assert conn.rack.mult == (1 if mine else 2)
+        HOSTS.clear()
+
+
+def test_a_duplicate_ack_ends_frto_without_blocks_too() -> None:
+    """RFC 5682 2.1 step 3 a: new data went out, and only that arrives."""
+    c = flight(4)
+    ctx, conn = c.parts()
+    conn.recovery.state, conn.recovery.frto, conn.recovery.recover = LOSS, True, 3 * MSS
+    take_ack(ctx, conn, 0, -1, (), 1, c.now, duplicate=True)
+    assert not conn.recovery.frto
+    HOSTS.clear()
+
+
+def test_nothing_is_read_behind_the_ack_that_ends_it() -> None:
+    """TCP_LINGER2 below 0: the ACK of our FIN is the end, whatever data it brings."""
+    c = established()
+    c.call(SetOption(c.sock, "linger2_ms", -1))
+    c.close()
+    c.quiet()
+    c.inject("FPA", seq=1, ack=2, data=b"x")
+    c.expect_nothing()
+    assert c.state == "CLOSED"
+
+
+def test_a_stage_begins_without_a_fraction() -> None:
+    """Of a byte, left from the stage before."""
+    cubic = Cubic(mss=1000, cwnd=10_000, fraction=0.5)
+    cubic.reset_avoidance()
+    assert cubic.fraction == 0.0
+    cubic.fraction = 0.5
+    cubic._begin(5)
+    assert (cubic.fraction, cubic.epoch_at) == (0.0, 5)
+
+
+def test_what_a_full_pipe_holds_back_is_told_at_once_later() -> None:
+    """Three segments while the gateway has no room are one message."""
+    c = established()
+    for number in range(3):
+        c.inject("PA", seq=1 + number, ack=1, data=b"x", flush=False)
+        c.flush({"gateway": 0})
+        assert not c.core._ctx.to_gateway
+    c.flush()
+    assert c.message(Data).payload.length == 3
+    c.no_message()
+
+
+def test_a_port_in_time_wait_outlives_the_gateway() -> None:
+    """The record answers for it still."""
+    c = time_wait()
+    c.call(Close(50))
+    c.call(NeighbourUp("gateway", 10))
+    c.quiet()
+    c.call(Bind(9, 99, b"", 80))
+    assert c.message(Result).errno == 98
+
+
+def test_a_cookie_offers_the_listeners_mss() -> None:
+    """TCP_MAXSEG."""
+    c = Host(syncookies=2)
+    c.listen(options={"maxseg": 500})
+    c.inject("S", seq=0)
+    assert Got(c, c.segments[0]).options.mss == 500
+
+
+def test_one_timeout_is_taken_back_once() -> None:
+    """RFC 6069: a second word of the same hop finds no backoff."""
+    c = far(tlp=False)
+    c.write(bytes(100))
+    c.advance(300)
+    c.icmp(3, 0, seq=1)
+    c.icmp(3, 0, seq=1)
+    assert c.core.counters["backoffs_reverted"] == 1
+
+
+def test_just_half_of_the_window_is_not_its_use() -> None:
+    """In slow start more than half is (Linux tcp_is_cwnd_limited)."""
+    c = far()
+    _, conn = c.parts()
+    c.write(bytes(5 * MSS))
+    assert conn.cwnd_used == 5 * MSS
+    c.write(bytes(10))
+    assert conn.cwnd_used == 0
+    c = far()
+    _, conn = c.parts()
+    conn.congestion.ssthresh = conn.congestion.cwnd  # congestion avoidance: nothing less than all
+    c.write(bytes(8 * MSS))
+    assert conn.cwnd_used == 8 * MSS
+
+
+def test_a_buffer_that_is_as_large_as_wanted_does_not_grow() -> None:
+    """Twice what was taken and what the growth asks for: 2002 + 2 x 2."""
+    for buffer, grew in ((2006, False), (2005, True)):
+        rx = ReceiveSpace(1 << 16, buffer, mss=0, most=1 << 16, space=1000, turn_from=0, turn_end=1001, consumed=1001)
+        assert rx.tune(10 * MS, 10 * MS) is grew
+        assert rx.buffer == 2006
+
+
+def test_an_ack_before_the_first_byte_completes_no_handshake() -> None:
+    """In SYN-RECEIVED only a SYN may stand there."""
+    c = syn_received()
+    c.inject("A", seq=0, ack=1)
+    assert c.state == "SYN_RECEIVED"
+
+
+def test_uncorked_into_a_closed_window() -> None:
+    """The probe is due when it was."""
+    c = far()
+    _, conn = c.parts()
+    c.call(SetOption(c.sock, "cork", 1))
+    c.inject("A", seq=1, ack=1, win=0)
+    c.write(bytes(100))
+    due = conn.deadlines[PERSIST]
+    c.advance(50)
+    c.call(SetOption(c.sock, "cork", 0))
+    assert conn.deadlines[PERSIST] == due > 0
+
+
+@pytest.mark.parametrize(("late", "counted"), [(0, 0), (1, 1)])
+def test_a_peer_that_closed_its_window_and_fell_silent(late: int, counted: int) -> None:
+    """Heard of within twice the longest RTO it lives, and repeats are probes (RFC 9293 SHLD-17); else they count."""
+    c = far(tlp=False, rto_max_ms=1000)
+    _, conn = c.parts()
+    c.write(bytes(100))
+    c.quiet()
+    conn.tx.snd_wnd = 0
+    due = conn.deadlines[RETRANSMIT]
+    conn.last_received_at = due - 2000 * MS - late
+    c.advance((due - c.now) / MS)
+    assert conn.retransmits == counted
+
+
+def test_when_the_search_for_an_mtu_is_over_and_begins_anew() -> None:
+    """Steps of probe_threshold are tried still, smaller ones not; after probe_interval_s the path may be another."""
+    c, ctx, conn = probing()
+    ctx.tcp.probe_threshold = 8
+    conn.mtu.low, conn.mtu.high = 1076, 1084
+    assert mtu_probe.probe_size(ctx, conn, c.now) == 1080 - 52
+    ctx.tcp.probe_threshold = 9
+    conn.mtu.begun_at = c.now - ctx.tcp.probe_interval_s * SECOND + 1
+    assert (mtu_probe.probe_size(ctx, conn, c.now), conn.mtu.high) == (0, 1084)
+    assert (mtu_probe.probe_size(ctx, conn, c.now + 1), conn.mtu.high) == (0, 1500)
+    conn.mtu.probe_end = 5
+    mtu_probe.told(conn, 1200)
+    assert (conn.mtu.high, conn.mtu.low, conn.mtu.probe_end) == (1200, 1076, -1)
+    HOSTS.clear()
+
+
+def test_a_path_that_was_learned_before_is_forgotten_before_any_data() -> None:
+    """A connection that has sent nothing yet sends larger segments too."""
+    c = listening()
+    c.core._ctx.routes.learn(THEIRS, 900, c.now + SECOND, c.now)
+    c.inject("S", seq=0)
+    c.agreed_ts = c.expect("SA").options.timestamps is not None
+    c.inject("A", seq=1, ack=1)
+    c.sock = c.find_message(Incoming).sock
+    assert info(c)["snd_mss"] == 900 - 52
+    c.advance(1000)
+    assert info(c)["snd_mss"] == MSS
+
+
+def test_the_lowest_that_was_overtaken() -> None:
+    """Of two the first, also where the stream begins."""
+    rack, news = Rack(fack=100), News(-1, -1, 0, 9)
+    for start in (0, 10):
+        scoreboard._arrived(Sent(start, start + 10, 1, 10), rack, news)
+    assert news.low == 0
+
+
+@pytest.mark.parametrize(("now", "lost"), [(169, 10), (170, 20)])
+def test_what_a_timeout_holds_to_be_lost(now: int, lost: int) -> None:
+    """The head, and what was sent an RTT and the reordering window ago: 50 + 100 + 20 (RFC 8985 6.3)."""
+    tx, rack = space(), Rack(rtt=100)
+    tx.record(10, 10, 10)
+    tx.record(20, 50, 10)
+    scoreboard.lose_on_timeout(tx, rack, 20, now, sack=True)
+    assert tx.lost_bytes == lost
+
+
+def test_nodelay_taken_back_lets_nothing_go() -> None:
+    """What Nagle holds back goes by TCP_NODELAY alone, or by its end."""
+    c = established()
+    c.write(b"x")
+    c.write(b"y")
+    c.quiet()
+    c.call(SetOption(c.sock, "nodelay", 0))
+    c.expect_nothing()
+    c.call(SetOption(c.sock, "nodelay", 1))
+    c.expect("PA", len=1)
+
+
+def test_a_repeat_found_lost_by_the_timer_begins_no_new_recovery() -> None:
+    """It goes again within the one that runs (RFC 8985 6.2 step 5)."""
+    c = flight(20)
+    _, conn = c.parts()
+    sack(c, block(2, 5))
+    sack(c, block(2, 9))
+    conn.rack.reordering_seen = True  # so that its window is a quarter of the RTT
+    c.advance(100)
+    sack(c, block(2, 9), block(11, 11))
+    assert not c.core.counters["lost_retransmissions"]
+    c.advance(30)
+    assert c.core.counters["lost_retransmissions"] == c.core.counters["fast_retransmits"] == 1
+
+
+def test_sizes_after_urgent_data_are_those_of_before() -> None:
+    """Of a path of 1000 bytes."""
+    c = far(mtu=1000, gso_max=BIG)
+    c.write(bytes(100))
+    c.call(Urgent(c.sock, 100))
+    c.inject("A", seq=1, ack=101)
+    c.write(bytes(5000))
+    assert info(c)["snd_mss"] == 948
+    c.quiet()
+    c.inject("A", seq=1, ack=5101)
+    c.write(bytes(5000))
+    assert info(c)["snd_mss"] == 948 and max(sizes(c)) > 948
+
+
+def test_a_mark_on_what_was_delivered_is_not_told() -> None:
+    """It ends where RCV.NXT stands (Linux tcp_check_urg); a byte farther it is news."""
+    c = established()
+    c.inject("PA", seq=1, ack=1, data=bytes(10))
+    for pointer, news in ((5, 0), (6, 1)):
+        c.quiet()
+        segment = c.segment("PAU", seq=6, ack=1, data=bytes(10 + pointer))
+        segment.head = segment.head[:18] + pointer.to_bytes(2, "big") + segment.head[20:]
+        before = c.core.counters["urgent_in"]
+        c.parts()[1].rx.rcv_nxt = 10
+        c.call(segment)
+        assert c.core.counters["urgent_in"] - before == news
+    HOSTS.clear()
