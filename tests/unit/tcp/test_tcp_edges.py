@@ -987,6 +987,13 @@ def test_what_a_timeout_holds_to_be_lost(now: int, lost: int) -> None:
     assert tx.lost_bytes == lost
 
 
+def test_nodelay_pushes_only_what_waits_for_a_cork() -> None:
+    """Silly windows are avoided all the same."""
+    c = established()
+    c.call(SetOption(c.sock, "nodelay", 1))
+    assert not c.parts()[1].override
+
+
 def test_nodelay_taken_back_lets_nothing_go() -> None:
     """What Nagle holds back goes by TCP_NODELAY alone, or by its end."""
     c = established()
@@ -1040,3 +1047,83 @@ def test_a_mark_on_what_was_delivered_is_not_told() -> None:
         c.call(segment)
         assert c.core.counters["urgent_in"] - before == news
     HOSTS.clear()
+
+
+def test_what_was_accepted_waits_no_more() -> None:
+    """In the connection's own figures too."""
+    assert established().tcb()["untaken"] is False
+
+
+def test_a_half_open_child_ends_by_any_other_error() -> None:
+    """Time exceeded, parameter problem: Linux tcp_req_err; of unreachables by those of net and host alone."""
+    for kind, code, left in ((11, 0, 1), (12, 0, 1), (3, 0, 1), (3, 1, 1), (3, 3, 2)):
+        c = syn_received()
+        c.icmp(kind, code, seq=0)
+        assert len(c.core.control(1, "ss", {}, c.now)["sockets"]) == left
+
+
+def test_a_probe_that_is_not_lost_alone() -> None:
+    """RFC 4821 7.6.4: then congestion may be to blame, wherever in the stream it is."""
+    for lost_bytes, alone in ((1236, True), (1237, False)):
+        c, ctx, conn = probing()
+        conn.tx.snd_una = conn.mtu.probe_start = 5000
+        conn.mtu.probe_end, conn.mtu.probe_size, conn.tx.lost_bytes = 6236, 1288, lost_bytes
+        assert mtu_probe.lost(ctx, conn) is alone
+        assert (conn.mtu.high, conn.mtu.probe_end) == (1287 if alone else 1500, -1)
+        HOSTS.clear()
+        assert c.mss == 1460
+
+
+def test_nagle_by_configuration() -> None:
+    """tcp.nagle: a second small piece waits, or not."""
+    for nagle, out in ((True, [1]), (False, [1, 1])):
+        c = established(nagle=nagle)
+        c.write(b"x")
+        c.write(b"y")
+        assert sizes(c) == out
+
+
+def test_a_syn_acknowledges_nothing() -> None:
+    """Its field is 0, as Linux's."""
+    c = Host()
+    c.connect()
+    assert c.segments[0].head[8:12] == bytes(4)
+
+
+def test_a_path_mtu_is_learned_though_the_memory_of_them_is_full() -> None:
+    """One of them makes room."""
+    c = far()
+    learned = c.core._ctx.routes.learned
+    learned.update({number.to_bytes(4, "big"): (1000, c.now + SECOND) for number in range(4096)})
+    c.write(bytes(3000))
+    c.icmp(3, 4, seq=1, mtu=900)
+    assert len(c.core._ctx.routes.learned) == 4096 and THEIRS in c.core._ctx.routes.learned
+
+
+def test_a_window_of_65_536_cannot_be_said() -> None:
+    """Without scaling 32,768 cannot double, 32,767 can."""
+    for adv, due in ((32_768, False), (32_767, True)):
+        rx = ReceiveSpace(1 << 20, 1 << 20, rcv_nxt=0, rcv_adv=adv, mss=1000)
+        assert rx.update_due() is due
+
+
+def test_what_goes_again_adds_up() -> None:
+    """Two are twenty bytes."""
+    tx = space()
+    for end in (10, 20, 30):
+        tx.record(end, 0, 10)
+    tx.lose_all()
+    for index in (0, 1):
+        tx.resend(index, 5, 10)
+    assert (tx.retrans_out, tx.lost_bytes) == (20, 10)
+    tx.count_again()
+    assert (tx.retrans_out, tx.lost_bytes) == (20, 10)
+    tx = space(fin_at=29)
+    for end in (10, 30):
+        tx.record(end, 0, 10)
+    for index in (0, 1):  # probes: neither is lost
+        tx.resend(index, 5, 10)
+    assert (tx.retrans_out, tx.queue[1].packets) == (30, 2)
+    tx.queue[1].sacked, tx.sacked_bytes, tx.sacked_packets = True, 20, 2
+    tx.split(1, 20)
+    assert [row.sacked for row in tx.queue] == [False, True, True]
