@@ -1127,3 +1127,25 @@ def test_what_goes_again_adds_up() -> None:
     tx.queue[1].sacked, tx.sacked_bytes, tx.sacked_packets = True, 20, 2
     tx.split(1, 20)
     assert [row.sacked for row in tx.queue] == [False, True, True]
+
+
+def test_repeats_into_a_closed_window_reduce_once() -> None:
+    """The first may be for a loss; the second is a window probe, which says nothing of congestion."""
+    c = far(tlp=False)
+    c.write(bytes(10 * MSS))
+    c.inject("A", seq=1, ack=1, win=0)
+    found = []
+    for _ in range(3):
+        due = c.parts()[1].deadlines[RETRANSMIT]
+        c.advance((due - c.now) / MS)
+        found.append(c.tcb()["congestion"]["ssthresh"])
+    assert found == [5 * MSS] * 3
+
+
+def test_a_mark_while_something_was_named_by_sack() -> None:
+    """RFC 9937 6: RecoverFS is what was outstanding, without what the peer has."""
+    c = flight(10, ecn=1)
+    ctx, conn = c.parts()
+    sack(c, block(3, 4))
+    loss.enter_cwr(ctx, conn, c.now)
+    assert conn.recovery.prr.recover_fs == conn.tx.snd_nxt - conn.tx.snd_una - 2 * MSS
