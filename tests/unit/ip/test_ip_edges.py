@@ -256,7 +256,10 @@ def test_fragment_zeros_options_go_up_with_the_header() -> None:
     host.feed(packet(bytes(8), proto=17, ident=5, flags=FLAG_MF, options=options))
     up = host.feed(packet(bytes(8), proto=17, ident=5, frag_offset=1))[0][1]
     assert len(up.network) == 24 and up.network[20:] == options
-    assert Ipv4Header.parse(up.network).total_length == 40
+    quoted = Ipv4Header.parse(up.network)
+    assert (quoted.total_length, quoted.ident, quoted.src, quoted.dst, quoted.proto) == (40, 5, PEER, OWN, 17)
+    whole = host.feed(packet(bytes(8), proto=17, options=options))[0][1]
+    assert len(whole.network) == 24 and whole.network[20:] == options
 
 
 def test_each_datagram_that_waited_too_long_is_looked_at(host: Host) -> None:

@@ -1149,3 +1149,4 @@ def test_a_mark_while_something_was_named_by_sack() -> None:
     sack(c, block(3, 4))
     loss.enter_cwr(ctx, conn, c.now)
     assert conn.recovery.prr.recover_fs == conn.tx.snd_nxt - conn.tx.snd_una - 2 * MSS
+    assert conn.recovery.undo_marker == -1, "nothing can take it back"
