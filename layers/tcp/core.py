@@ -176,7 +176,7 @@ class TcpCore:
     def set(self, key: str, value: Any, now: int) -> None:
         """Change tcp.`key`."""
         self._ctx.now = now
-        control.change_setting(self._ctx, key, value, now)
+        control.change_setting(self._ctx, key, value)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as plain data."""

@@ -59,7 +59,7 @@ def new_child(
     if iss >= 0:
         conn.tx.iss = iss
     conn.rx.start(irs)
-    agree(ctx, conn, options, now)
+    agree(conn, options, now)
     conn.tx.update_window(-1, -1, window)
     listener.half_open[conn.id] = True
     binding = ctx.ports.by_socket[listener.id]

@@ -3,6 +3,7 @@ conditions alone."""
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -25,11 +26,13 @@ from test_tcp_rack import at, block, flight, info, sack
 
 from layers.tcp import acknowledgment, loss, mtu_probe, path_mtu, scoreboard
 from layers.tcp.acknowledgment import take_ack
+from layers.tcp.config import TcpCoreConfig
 from layers.tcp.congestion import replaced
 from layers.tcp.congestion.base import AckSample
 from layers.tcp.congestion.cubic import Cubic
 from layers.tcp.congestion.hystart import HyStart
 from layers.tcp.congestion.newreno import NewReno
+from layers.tcp.core import TcpCore
 from layers.tcp.ecn import Ecn
 from layers.tcp.output import TO_IP_MOST
 from layers.tcp.receive_space import ReceiveSpace
@@ -1150,3 +1153,83 @@ def test_a_mark_while_something_was_named_by_sack() -> None:
     loss.enter_cwr(ctx, conn, c.now)
     assert conn.recovery.prr.recover_fs == conn.tx.snd_nxt - conn.tx.snd_una - 2 * MSS
     assert conn.recovery.undo_marker == -1, "nothing can take it back"
+
+
+def test_small_acks_add_up() -> None:
+    """Each lets CUBIC grow by less than a byte."""
+    cubic = Cubic(mss=1000, cwnd=10_000, ssthresh=5000, w_max=100_000, epoch_at=0, origin=100_000, k=SECOND)
+    for number in range(2000):
+        cubic.avoid(1, AckSample(1, 0, 0, 10_000, True, MS, MS, MS, SECOND + number))
+    assert cubic.cwnd > 10_000
+
+
+def test_an_undo_after_a_larger_mss() -> None:
+    """Two segments of what they are by now at least (RFC 5681 3.1 equation 4)."""
+    window = NewReno(mss=3000, cwnd=3000, ssthresh=6000, undo_cwnd=5000, undo_ssthresh=2000)
+    window.undo(0)
+    assert (window.cwnd, window.ssthresh) == (5000, 6000)
+
+
+def test_a_new_core_knows_what_time_it_is() -> None:
+    """From the beginning."""
+    assert TcpCore(TcpCoreConfig(), random.Random(1), 77).snapshot()["now"] == 77
+
+
+def test_a_hard_error_ends_who_opens_at_the_same_time_as_the_peer() -> None:
+    """No child of a listener: port unreachable is for a connect (RFC 1122 4.2.3.9)."""
+    c = syn_sent(icmp_abort_connect=False)
+    c.inject("S", seq=0)
+    assert c.state == "SYN_RECEIVED"
+    c.icmp(3, 3, seq=0)
+    assert c.message(Reset).errno == 111
+
+
+def test_what_was_taken_before_is_no_growth() -> None:
+    """Half of the buffer in a round trip is what it was made for."""
+    for consumed, grew in ((1000, False), (1001, True)):
+        rx = ReceiveSpace(1 << 16, 2000, mss=1, most=1 << 16, turn_from=0, turn_end=1000, consumed=consumed)
+        assert rx.tune(10 * MS, 10 * MS) is grew
+
+
+def test_a_send_buffer_never_shrinks() -> None:
+    """However small cwnd is."""
+    tx = SendSpace(1000, buffer_most=4000)
+    for cwnd, buffer in ((100, 1000), (600, 1200), (9000, 4000), (100, 4000), (9000, 4000)):
+        tx.tune(cwnd)
+        assert tx.buffer == buffer
+
+
+def test_time_wait_ends_after_a_restore_too() -> None:
+    """At the instant that was set before."""
+    c = time_wait()
+    c.core = type(c.core).restore(c.config, c.core.snapshot())
+    c.advance(60_000)
+    assert c.state == "CLOSED" and not c.core._ctx.timewaits
+
+
+def test_a_loss_among_what_may_be_reordered_is_told_as_such() -> None:
+    """By RACK, not by the number of duplicates: event and recovery say so."""
+    c = far()
+    _, conn = c.parts()
+    c.write(bytes(MSS))
+    c.advance(50)
+    c.write(bytes(MSS))
+    c.advance(100)
+    conn.rack.reordering_seen = True
+    c.core.interest = True
+    sack(c, block(2, 2))
+    events = c.core.events()
+    assert {event.data["why"] for event in events if event.kind in ("loss", "recovery")} == {"rack"}
+
+
+def test_no_growth_by_an_ack_with_an_old_echo() -> None:
+    """RFC 3168 6.1.2, also where that mark has reduced the window before."""
+    c = far(ecn=1)
+    _, conn = c.parts()
+    conn.ecn.on, conn.ecn.until = True, 1 << 40
+    c.write(bytes(10 * MSS))
+    before = conn.congestion.cwnd
+    c.inject("AE", seq=1, ack=at(6))
+    assert conn.congestion.cwnd == before
+    c.inject("A", seq=1, ack=at(11))
+    assert conn.congestion.cwnd > before
