@@ -1231,5 +1231,6 @@ def test_no_growth_by_an_ack_with_an_old_echo() -> None:
     before = conn.congestion.cwnd
     c.inject("AE", seq=1, ack=at(6))
     assert conn.congestion.cwnd == before
+    c.write(bytes(5 * MSS))
     c.inject("A", seq=1, ack=at(11))
     assert conn.congestion.cwnd > before
