@@ -1234,3 +1234,13 @@ def test_no_growth_by_an_ack_with_an_old_echo() -> None:
     c.write(bytes(5 * MSS))
     c.inject("A", seq=1, ack=at(11))
     assert conn.congestion.cwnd > before
+
+
+def test_nagle_holds_no_full_segment_back() -> None:
+    """Whatever small one is under way (RFC 9293 3.7.4)."""
+    c = established()
+    c.write(bytes(10))
+    c.write(bytes(MSS - 1))
+    assert sizes(c) == [10]
+    c.write(bytes(1))
+    assert sizes(c) == [MSS]
