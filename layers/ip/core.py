@@ -132,7 +132,7 @@ class Core:
     def next_timer(self) -> int | None:
         """The earliest of what handle_timer looks at."""
         ctx = self._ctx
-        due = ctx.pings.next_deadline() if ctx.pings else None
+        due = ctx.pings.next_deadline()
         for part in (ctx.reassembly, ctx.exceptions, ctx.gateways, ctx.members):
             at = part.next_timer()
             if at is not None and (due is None or at < due):

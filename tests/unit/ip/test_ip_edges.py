@@ -32,11 +32,12 @@ from levelip.addressing import addressing
 from levelip.config import IpConfig
 from levelip.frames.core import ControlError
 from levelip.frames.packet import BROADCAST, Doubt, Groups, Packet, PathMtu, Progress, Refused, Segment, Unreachable
+from levelip.frames.seam import NeighbourDown, NeighbourUp
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.wire import icmp
 from levelip.wire.icmp import IcmpMessage
-from levelip.wire.igmp import ALL_SYSTEMS, QUERY, IgmpMessage, parse_igmp
+from levelip.wire.igmp import ALL_SYSTEMS, QUERY, REPORT_V2, IgmpMessage, parse_igmp
 from levelip.wire.ipv4 import FLAG_MF, Ipv4Header, Proto
 
 GROUP = bytes((239, 1, 2, 3))
@@ -395,3 +396,48 @@ def test_more_groups_than_can_be_joined(host: Host) -> None:
     assert len(heard(out)) == 256
     [event] = [event for event in host.core.events() if event.kind == "drop"]
     assert (event.reason, event.frame, event.data) == ("too_many_groups", 0, {"group": "239.2.1.0"})
+
+
+def test_what_waited_for_a_process_that_is_gone_is_told_by_its_number(host: Host) -> None:
+    """Routes have none."""
+    host.core.receive(packet(), host.now)
+    host.core.receive(NeighbourUp("tcp", 9), host.now)
+    host.core.receive(NeighbourDown("tcp"), host.now)
+    drops = [event for event in host.core.events() if event.kind == "drop"]
+    assert [event.frame >> 60 for event in drops] == [2, 0] and drops[1].frame == 0
+
+
+def test_whoever_else_reports_a_group_spares_us_doing_so() -> None:
+    """RFC 2236 3: nothing is to be said any more."""
+    state, _ = members(2)
+    state.join(GROUP, "control", 0)
+    state.heard(IgmpMessage(REPORT_V2, 0, GROUP), GROUP, SECOND)
+    [group] = state.groups()
+    assert (group.answer_at, group.repeat_at, group.repeats, group.reporter) == (0, 0, 0, False)
+
+
+def test_a_path_mtu_that_a_ping_found_is_kept_as_configured(host: Host) -> None:
+    """ip.mtu_expires_ms."""
+    host.ping("192.0.2.7", id=0x1234, seq=1)
+    [(_, request)] = host.flush()
+    quoted = quote_of(proto=Proto.ICMP, body=request.head[20:28])
+    host.feed(icmp_packet(IcmpMessage(icmp.DEST_UNREACH, icmp.FRAG_NEEDED, (1000).to_bytes(4, "big"), quoted)))
+    [row] = host.core.control(1, "route.cache", {}, host.now)["cache"]
+    assert (row["mtu"], row["mtu_expires_ms"]) == (1000, 600_000)
+
+
+def test_a_datagram_is_traced_if_any_fragment_was(host: Host) -> None:
+    """The first, not the last."""
+    host.feed(packet(bytes(8), ident=5, flags=FLAG_MF))
+    last = packet(bytes(12), ident=5, frag_offset=1)
+    last.traced = False
+    host.core.receive(last, host.now)
+    [(_, up)] = host.flush()
+    assert up.traced is True
+
+
+def test_an_address_in_a_network_that_is_known_hides_none_after_it() -> None:
+    """The third address is on a network of its own."""
+    host = Host(addresses=["10.0.0.3/24", "10.1.0.2/16"])
+    out = host.sent(segment(src=bytes((10, 1, 0, 2)), dst=bytes((10, 1, 0, 9))))
+    assert (out.next_hop, out.flags) == (bytes((10, 1, 0, 9)), 0)

@@ -1244,3 +1244,51 @@ def test_nagle_holds_no_full_segment_back() -> None:
     assert sizes(c) == [10]
     c.write(bytes(1))
     assert sizes(c) == [MSS]
+
+
+def test_fast_convergence_is_for_a_window_that_shrank() -> None:
+    """RFC 9438 4.7: not for one that was reached again."""
+    for w_max, wanted in ((10_000, 10_000), (10_001, 8500)):
+        cubic = Cubic(mss=1000, cwnd=10_000, w_max=w_max)
+        cubic.reduce(10_000)
+        assert cubic.w_max == wanted
+
+
+def test_room_toward_the_gateway_is_used() -> None:
+    """Two messages into room for two."""
+    c = Host()
+    for number in range(3):
+        c.core.receive(Bind(number, 50 + number, b"", 0), c.now)
+    assert [len(c.core.outgoing({"gateway": 2})) for _ in range(2)] == [2, 1]
+
+
+def test_a_header_that_comes_with_its_data_is_taken_apart() -> None:
+    """Also one without options."""
+    c = established(ts=False)
+    segment = c.segment("PA", seq=1, ack=1, data=b"hello")
+    segment.head, segment.payload = segment.head + segment.payload, b""
+    c.call(segment)
+    assert c.received(0, 5) == b"hello"
+
+
+def test_figures_are_whole_numbers() -> None:
+    """As in struct tcp_info."""
+    c = flight(5)
+    c.inject("A", seq=1, ack=at(3))
+    assert all(type(value) is int for value in info(c).values())
+
+
+def test_a_second_mark_reduces_nothing_while_the_first_does() -> None:
+    """Once a round trip; and what is undone says no CWR (Linux tcp_ecn_withdraw_cwr)."""
+    c = far(ecn=1)
+    ctx, conn = c.parts()
+    c.write(bytes(10 * MSS))
+    loss.enter_cwr(ctx, conn, c.now)
+    before = conn.congestion.ssthresh
+    conn.congestion.cwnd = 4 * MSS
+    loss.enter_cwr(ctx, conn, c.now)
+    assert conn.congestion.ssthresh == before
+    conn.ecn.cwr = conn.recovery.frto = conn.recovery.frto_new = True
+    loss.undo(ctx, conn, "dsack", c.now)
+    assert not (conn.ecn.cwr or conn.recovery.frto or conn.recovery.frto_new)
+    HOSTS.clear()
