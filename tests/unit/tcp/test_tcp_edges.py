@@ -1292,3 +1292,21 @@ def test_a_second_mark_reduces_nothing_while_the_first_does() -> None:
     loss.undo(ctx, conn, "dsack", c.now)
     assert not (conn.ecn.cwr or conn.recovery.frto or conn.recovery.frto_new)
     HOSTS.clear()
+
+
+def test_an_isn_of_zero_can_be_configured() -> None:
+    """Whoever debugs may want it: only a negative one means RFC 6528."""
+    assert established(isn=0).tcb()["tx"]["iss"] == 0
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_path_mtu_is_told_where_there_is_room(room: int) -> None:
+    """Else ip learns it by its own means."""
+    c = far()
+    c.write(bytes(3000))
+    ctx = c.core._ctx
+    ctx.to_ip.extend([c.segment("A", seq=0, ack=0)] * (TO_IP_MOST - room))
+    head = c.local_port.to_bytes(2, "big") + c.peer_port.to_bytes(2, "big") + (c.isn + 1).to_bytes(4, "big")
+    c.core.receive(IcmpError(1, [], 3, 4, 900, b"\x0a\0\0\xfe", b"\x0a\0\0\2", THEIRS, 6, head), c.now)
+    assert len(ctx.to_ip) == TO_IP_MOST and isinstance(ctx.to_ip[-1], PathMtu) is bool(room)
+    ctx.to_ip.clear()
