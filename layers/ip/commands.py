@@ -118,13 +118,12 @@ def _route_get(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     hop = ctx.table.lookup(dst)
     if hop is None:
         return {"dst": format_ipv4(dst), "error": "Network is unreachable"}
-    row = describe_row(hop.row, ctx.link, ctx.mtu)
+    row = describe_row(hop.row, ctx.link, path_mtu(ctx, dst))
     answer = {
         **row,
         "dst": format_ipv4(dst),
         "next_hop": format_ipv4(hop.next_hop) if hop.next_hop else "",
         "group": hop.group,
-        "mtu": row["mtu"] if hop.local else path_mtu(ctx, dst),
     }
     if hop.refused:
         answer["error"] = _REFUSED[hop.row.kind]

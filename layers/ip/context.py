@@ -26,6 +26,7 @@ from levelip.wire.addr import format_address
 from levelip.wire.ipv4 import Ipv4Header, proto_name
 
 MILLISECOND = 1_000_000
+MIN_MTU = 68  # bytes: what every link carries (RFC 791 3.2); less is a mistake of whoever told us
 LINK = "link"
 CONTROL = "control"
 
@@ -92,6 +93,11 @@ class Context:
             time_ns=ip.fragment_time_ms * MILLISECOND,
         )
         self.use_addresses()
+
+    def use_link(self, link: LinkState) -> None:
+        """The device as link tells of it."""
+        self.link = link
+        self.mtu = max(link.mtu, MIN_MTU)
 
     def use_addresses(self) -> None:
         """Derive from the configuration what is asked once a packet; raises BadSetting and changes nothing then."""

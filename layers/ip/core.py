@@ -61,8 +61,6 @@ _NEEDS_RESTART = {
     "igmp_version": "ip.igmp_version needs a restart of ip",
 }
 
-MIN_MTU = 68  # bytes: what every link carries (RFC 791 3.2); less is a mistake of whoever told us
-
 
 class Core:
     """IPv4 and ICMP of one host with one device."""
@@ -134,7 +132,7 @@ class Core:
     def next_timer(self) -> int | None:
         """The earliest of what handle_timer looks at."""
         ctx = self._ctx
-        due = ctx.pings.next_deadline() if ctx.pings else None
+        due = ctx.pings.next_deadline()
         for part in (ctx.reassembly, ctx.exceptions, ctx.gateways, ctx.members):
             at = part.next_timer()
             if at is not None and (due is None or at < due):
@@ -168,7 +166,7 @@ class Core:
                 ctx.drop(reasons.PIPE_FULL, frame.id, to=port)
             else:
                 ctx.out.append((port, frame))
-                ctx.queued += port == LINK
+                ctx.queued += isinstance(frame, Packet)
         return taken
 
     def events(self) -> list[Event]:
@@ -227,8 +225,7 @@ class Core:
         if link == ctx.link:
             return
         came_up = link.up and (ctx.link is None or not ctx.link.up)
-        ctx.link = link
-        ctx.mtu = max(link.mtu, MIN_MTU)
+        ctx.use_link(link)
         ctx.emit("link", 0, name=link.name, up=link.up, mtu=link.mtu, gso_max=link.gso_max)
         send_routes(ctx)
         if came_up:
@@ -306,6 +303,6 @@ class Core:
             else:
                 kept.append((port, out))
         ctx.out = kept
-        ctx.queued = sum(port == LINK for port, _ in kept)
+        ctx.queued = sum(isinstance(out, Packet) for _, out in kept)
         if frame.name == ctx.transports.get(Proto.UDP):
             groups(ctx, Groups([]), now)  # its sockets are gone, and so are their memberships

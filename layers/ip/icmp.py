@@ -123,8 +123,8 @@ def may_report(header: Ipv4Header, *, group: bool, transport: bytes, broadcasts:
 
 def quote(head: bytes, payload: Payload) -> bytes:
     """The start of a packet that an error about it carries. A payload in shared memory is left out: headers suffice."""
-    if len(head) < QUOTE_LIMIT and isinstance(payload, bytes):
-        head += payload[: QUOTE_LIMIT - len(head)]
+    if isinstance(payload, bytes):
+        head += payload[:QUOTE_LIMIT]
     return head[:QUOTE_LIMIT]
 
 

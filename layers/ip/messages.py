@@ -169,7 +169,7 @@ def _redirect(ctx: Context, message: IcmpMessage, src: bytes, dst: bytes, frame:
         return
     target, gateway = quoted.dst, message.gateway
     hop = ctx.table.lookup(target)
-    if hop is None or hop.local or hop.group or hop.refused or hop.next_hop != src or src == target:
+    if hop is None or hop.next_hop != src or src == target:  # nor are local, refused and group destinations its own
         ctx.drop(reasons.ICMP_REDIRECT_FROM, frame, src=src, dst=target, gateway=gateway)
         return
     known = any(route.gateway == gateway for route in ctx.meant.routes)

@@ -138,7 +138,7 @@ def _fragment(ctx: Context, header: Ipv4Header, body: bytes, payload: Payload, p
     if not reassembly.memory:
         ctx.drop(reasons.FRAGMENTS_OFF, packet.id, **where)
         return
-    result = reassembly.add(header, body + payload if payload else body, packet, ctx.now)
+    result = reassembly.add(header, body + payload, packet, ctx.now)
     for oldest in reassembly.excess():
         ctx.drop(reasons.FRAGMENT_MEMORY, _last(oldest), **_which(oldest))
     if isinstance(result, Reason):

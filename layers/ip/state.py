@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from layers.ip.config import IpCoreConfig
-from layers.ip.context import LINK, MILLISECOND, Context, Outgoing
+from layers.ip.context import MILLISECOND, Context, Outgoing
 from layers.ip.exceptions import PathException, PathExceptions
 from layers.ip.gateways import DeadGateway, DeadGateways
 from layers.ip.header import Idents
@@ -19,13 +19,14 @@ from layers.ip.ping import Pings, Waiting
 from layers.ip.reassembly import Partial, Reassembly
 from levelip.config import IpConfig
 from levelip.frames.core import load_rng, save_rng
-from levelip.frames.packet import FrameIds, LinkState
+from levelip.frames.packet import FrameIds, LinkState, Packet
 from levelip.tracing.events import Event
 
 
 class IpState(msgspec.Struct):
     """Fields as in Context. `ip`: the settings as they are now; addresses and routes change while running."""
 
+    now: int
     rng: list[Any]
     ip: IpConfig
     frame_ids: FrameIds
@@ -49,6 +50,7 @@ class IpState(msgspec.Struct):
 def save(ctx: Context) -> dict[str, Any]:
     """The whole state."""
     state = IpState(
+        now=ctx.now,
         rng=save_rng(ctx.rng),
         ip=ctx.config.ip,
         frame_ids=ctx.ids,
@@ -74,17 +76,17 @@ def save(ctx: Context) -> dict[str, Any]:
 
 def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     """The context that `save` was called for."""
-    state = msgspec.convert(data, IpState, builtin_types=(bytes,), strict=False)
+    state = msgspec.convert(data, IpState)
     rng = random.Random()
     config = msgspec.structs.replace(config, ip=state.ip)
-    ctx = Context(config, rng, 0)
+    ctx = Context(config, rng, state.now)
     load_rng(rng, state.rng)
     ip = state.ip
     ctx.ids = state.frame_ids
     ctx.ident = state.ident
     ctx.idents = Idents(state.ident_secret, state.idents)
-    ctx.link = state.link
-    ctx.mtu = config.mtu if state.link is None else state.link.mtu
+    if state.link is not None:
+        ctx.use_link(state.link)
     ctx.bucket = state.bucket
     ctx.limit = DestinationLimit(ip.icmp_ratelimit_ms * MILLISECOND, state.limit)
     ctx.pings = Pings(state.pings)
@@ -99,7 +101,7 @@ def load(config: IpCoreConfig, data: dict[str, Any]) -> Context:
     )
     ctx.counters.update(state.counters)
     ctx.out = deque(state.queue)
-    ctx.queued = sum(port == LINK for port, _ in state.queue)
+    ctx.queued = sum(isinstance(out, Packet) for _, out in state.queue)
     ctx.event_list = state.events
     ctx.interest = state.interest
     ctx.use_addresses()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layers.ip.context import Context, proto_text
-from layers.ip.icmp import QUOTE_MIN, Quoted
+from layers.ip.icmp import Quoted
 from levelip.frames.packet import IcmpError
 from levelip.tracing import reasons
 from levelip.wire.icmp import ECHO, icmp_name
@@ -16,7 +16,7 @@ def tell(
     """Pass an error on; whether a ping of ours was found to wait for just this packet."""
     src, dst, proto, head = quoted.src, quoted.dst, quoted.proto, quoted.head
     port = ctx.transports.get(proto)
-    if proto == Proto.ICMP and len(head) >= QUOTE_MIN:
+    if proto == Proto.ICMP:
         found = ctx.pings.failed(head, dst, icmp_type=icmp_type, code=code, mtu=mtu, reporter=reporter)
         if found is not None:
             ctx.answer(*found)

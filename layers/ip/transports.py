@@ -12,7 +12,10 @@ from levelip.frames.packet import BROADCAST, Groups, Refused
 from levelip.tracing import reasons
 from levelip.wire.errors import Malformed
 from levelip.wire.icmp import IcmpMessage
-from levelip.wire.ipv4 import Ipv4Header, Proto
+from levelip.wire.ipv4 import Ipv4Header
+
+USER = "udp"
+"""Who joined what a transport's sockets are in: the one transport that can."""
 
 
 def refused(ctx: Context, frame: Refused, now: int) -> None:
@@ -38,16 +41,15 @@ def refused(ctx: Context, frame: Refused, now: int) -> None:
 def groups(ctx: Context, frame: Groups, now: int) -> None:
     """Join what is new, leave what is gone. (Which transport says it is known by there being one that can.)"""
     ctx.now = now
-    user = ctx.transports.get(Proto.UDP, "udp")
     wanted = set(frame.groups)
-    had = ctx.members.of(user)
+    had = ctx.members.of(USER)
     if wanted == had:
         return
     says = []
     for group in sorted(had - wanted):
-        says += ctx.members.leave(group, user, now) or []
+        says += ctx.members.leave(group, USER, now) or []
     for group in sorted(wanted - had):
-        joined = ctx.members.join(group, user, now)
+        joined = ctx.members.join(group, USER, now)
         if joined is None:
             ctx.drop(reasons.TOO_MANY_GROUPS, 0, group=group)
         else:

@@ -307,7 +307,7 @@ def close_connection(ctx: Context, conn: Connection, aborting: bool, now: int) -
     rx, tx = conn.rx, conn.tx
     conn.ack_causes = 0
     data_end = rx.fin_at if 0 <= rx.fin_at < rx.rcv_nxt else rx.rcv_nxt
-    unread = data_end > rx.consumed and data_end > 0
+    unread = data_end > rx.consumed
     torn = tx.eof > tx.snd_end  # bytes that were promised never came: no FIN may hide that
     if state in (State.CLOSED, State.TIME_WAIT):
         conn.orphan = True
@@ -383,7 +383,7 @@ def get_info(ctx: Context, call: GetInfo, now: int) -> None:
     ctx.to_gateway.append(Result(call.request, 0, {"state": int(State.CLOSED)}))
 
 
-def use_routes(ctx: Context, now: int) -> None:
+def use_routes(ctx: Context) -> None:
     """The routes have changed: what connections may send at once may have too."""
     for conn in ctx.connections.values():
         route: Route | None = ctx.routes.lookup(conn.remote)

@@ -114,7 +114,7 @@ class Context:
         Of several with SO_REUSEPORT the remote port chooses, so that a repeated SYN meets the same one.
         """
         where = port.to_bytes(2, "big")
-        for candidate in (address, bytes(len(address)), b""):
+        for candidate in (address, bytes(len(address))):
             ids = self.listening.get(candidate + where)
             if ids:
                 return self.listeners[ids[remote_port % len(ids)]]

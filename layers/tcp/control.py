@@ -101,7 +101,7 @@ def figures(ctx: Context, name: str, now: int) -> dict[str, Any]:
     return ss_row(conn, now)
 
 
-def change_setting(ctx: Context, key: str, value: Any, now: int) -> None:
+def change_setting(ctx: Context, key: str, value: Any) -> None:
     """tcp.`key` is `value` from now on; open connections follow where that is possible."""
     if key not in TcpConfig.__struct_fields__:
         raise ControlError(f"tcp.{key} is no setting; there are {', '.join(TcpConfig.__struct_fields__)}")

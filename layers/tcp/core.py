@@ -176,7 +176,7 @@ class TcpCore:
     def set(self, key: str, value: Any, now: int) -> None:
         """Change tcp.`key`."""
         self._ctx.now = now
-        control.change_setting(self._ctx, key, value, now)
+        control.change_setting(self._ctx, key, value)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as plain data."""
@@ -249,7 +249,7 @@ class TcpCore:
 
     def _routes(self, routes: Routes, now: int) -> None:
         self._ctx.routes.replace(routes)
-        calls.use_routes(self._ctx, now)
+        calls.use_routes(self._ctx)
 
     def _icmp(self, error: IcmpError, now: int) -> None:
         icmp_error(self._ctx, error, now)

@@ -32,6 +32,7 @@ from levelip.wire.tcp import ACK, SYN
 
 MASK = 0xFFFF_FFFF
 DEFAULT_MSS = 536  # bytes, RFC 9293 3.7.1 (MUST-15)
+FLAGS_BYTE = 13  # offset in the TCP header
 
 _PLAIN = struct.Struct(">HHIIHHHH")
 
@@ -58,13 +59,11 @@ def new_child(
     if iss >= 0:
         conn.tx.iss = iss
     conn.rx.start(irs)
-    agree(ctx, conn, options, now)
+    agree(conn, options, now)
     conn.tx.update_window(-1, -1, window)
     listener.half_open[conn.id] = True
-    binding = ctx.ports.by_socket.get(listener.id)
-    reuse_address = binding is not None and binding.reuse_address
-    reuse_port = binding is not None and binding.reuse_port
-    ctx.ports.hold(conn.id, Binding(segment.dst, local_port, reuse_address, reuse_port))
+    binding = ctx.ports.by_socket[listener.id]
+    ctx.ports.hold(conn.id, Binding(segment.dst, local_port, binding.reuse_address, binding.reuse_port))
     ctx.change_state(conn, Input.SYN, segment.id)
     return conn
 
@@ -95,7 +94,7 @@ def send_cookie(
         sack = tcp.sack and options.sack_permitted
         theirs = options.wscale if tcp.window_scaling else None
         scale = None if theirs is None else scale_for(most)
-        ecn.asked(int.from_bytes(segment.head[12:14], "big"), segment.tos, tcp.ecn)
+        ecn.asked(segment.head[FLAGS_BYTE], segment.tos, tcp.ecn)
         ticks = make_stamp(now // MS, scale=None if theirs is None else min(theirs, 14), sack=sack, ecn=ecn.on)
         stamps = ((ticks + timestamp_offset(secret, local, remote)) & MASK, options.timestamps[0])
     mss = min(mss, own.maxseg) if own.maxseg else mss

@@ -77,7 +77,7 @@ def predicted(
                 conn.deadlines[PERSIST] = -1
     if acked:
         new_ack(ctx, conn, una, echo, now)
-        if not conn.queued and (tx.snd_nxt < tx.snd_end or tx.snd_nxt == tx.fin_at):
+        if not conn.queued and tx.snd_nxt < tx.snd_end:  # no FIN waits in ESTABLISHED
             conn.queued = True
             ctx.work.append(conn)
     if size:

@@ -21,7 +21,7 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
     """The fields of struct tcp_info; times in µs or ms as there, windows in segments as there."""
     rx, tx, rto, congestion, recovery = conn.rx, conn.tx, conn.rto, conn.congestion, conn.recovery
     rack = conn.rack
-    mss = max(tx.mss, 1)
+    mss = tx.mss
     repaired = recovery.state >= CaState.RECOVERY  # then what was sent again is lost_out too, as in Linux
     lost = sum(row.packets for row in tx.queue if row.lost or (repaired and row.times > 1 and not row.sacked))
     in_ssthresh = NEVER_LOWERED if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss

@@ -15,7 +15,6 @@ from layers.tcp.routes import mss_of
 from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import Input
-from layers.tcp.telling import tell_progress
 from layers.tcp.timers import KEEPALIVE, OFF, PMTU, RETRANSMIT
 from levelip.config import TcpConfig
 from levelip.frames.packet import Route
@@ -112,7 +111,7 @@ def set_send_buffer(ctx: Context, tx: SendSpace, options: Options, rings: Rings)
     tx.buffer_most = min(max(most, MIN_BUFFER), rings.send_size)
 
 
-def agree(ctx: Context, conn: Connection, options: TcpOptions, now: int) -> None:
+def agree(conn: Connection, options: TcpOptions, now: int) -> None:
     """Take the options of the peer's SYN; what only one side offers is off (RFC 7323 2.2, 3.2, RFC 2018 2)."""
     if options.mss is not None:
         conn.peer_mss = max(options.mss, MIN_MSS)
@@ -211,7 +210,6 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
             tx.fin_at = tx.eof
         if tx.fin_at >= 0:
             ctx.change_state(conn, Input.CLOSE, frame)
-    tell_progress(ctx, conn)
     ctx.want_output(conn)
 
 

@@ -165,15 +165,13 @@ def send_ack(ctx: Context, conn: Connection, now: int, twice: tuple[int, int] | 
 
 
 def _opening(ctx: Context, conn: Connection, now: int) -> Segment | None:
-    """SYN or SYN-ACK, first or again; or an ACK of a segment that was not acceptable in SYN-RECEIVED."""
+    """SYN or SYN-ACK, first or again. (An ACK of what is not acceptable in SYN-RECEIVED is queued: `send_ack`.)"""
     tx = conn.tx
     if tx.snd_nxt < 0:
         tx.record(0, now, tx.mss)
     elif tx.lost_bytes:
         tx.resend(0, now, tx.mss)
         _note_retransmission(ctx, conn, tx.queue[0], now)
-    elif conn.ack_now and conn.state == SYN_RECEIVED:
-        return ack_segment(ctx, conn, now)
     else:
         return None
     if conn.state == SYN_RECEIVED:

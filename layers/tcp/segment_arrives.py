@@ -424,7 +424,7 @@ def _syn_sent(
     if payload:
         ctx.drop(reasons.TCP_SYN_PAYLOAD, segment.id, conn)
     rx.start(seq)
-    agree(ctx, conn, options, now)
+    agree(conn, options, now)
     conn.ecn.answered(flags)
     conn.last_received_at = now
     tx.update_window(-1, ack if flags & ACK else -1, window)  # unscaled, RFC 7323 2.2

@@ -128,7 +128,6 @@ def restore(config: TcpCoreConfig, data: dict[str, Any]) -> Context:
         ctx.timewait_ids[record.id] = record.key
     ctx.ports = state.ports
     ctx.slots = state.slots
-    ctx.routes.known = state.routes_known
     ctx.routes.replace(Routes(state.routes, state.addresses))
     ctx.routes.known = state.routes_known
     ctx.routes.learned = state.path_mtus

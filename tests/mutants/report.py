@@ -35,6 +35,7 @@ class Module:
     counts: Counter[str] = field(default_factory=Counter)
     lived: list[tuple[Mutant, str]] = field(default_factory=list)
     """Those that were not killed, with what became of them."""
+    untried: set[str] = field(default_factory=set)
 
     @property
     def tried(self) -> int:
@@ -65,6 +66,7 @@ def load(work: Path, wanted: list[str]) -> list[Module]:
             mutant = Mutant(**{**fields, "reach": tuple(fields["reach"])})
             result = done.get(mutant.fingerprint)
             if result is None or result["body"] != bodies[mutant.function]:
+                module.untried.add(mutant.fingerprint)
                 continue
             status = result["status"]
             module.counts[status] += 1
@@ -114,9 +116,9 @@ class Reasons:
 
 
 def stale(modules: list[Module], known: Reasons) -> list[str]:
-    """Fingerprints in reasons.toml of mutants that do not live."""
+    """Fingerprints in reasons.toml of mutants that do not live, as far as they were tried."""
     alive = {mutant.fingerprint for module in modules for mutant, _ in module.lived}
-    return sorted(set(known.named) - alive)
+    return sorted(set(known.named) - alive - {one for module in modules for one in module.untried})
 
 
 def table(modules: list[Module]) -> list[str]:
@@ -212,9 +214,13 @@ def _page(modules: list[Module]) -> str:
         by_reason.update((known.of(mutant) or NO_TEST_YET).partition(":")[0] for mutant, _ in module.lived)
     tried, made = sum(module.tried for module in modules), sum(module.made for module in modules)
     text = REASONS.with_name("page.md").read_text(encoding="utf-8")
-    extent = "All mutants were tried." if tried == made else (
-        f"{tried} of {made} mutants were tried; of each module the first ones in the order of their fingerprints, "
-        "which is as good as a random sample. `make mutants` goes on with the others."
+    extent = (
+        "All mutants were tried."
+        if tried == made
+        else (
+            f"{tried} of {made} mutants were tried; of each module the first ones in the order of their fingerprints, "
+            "which is as good as a random sample. `make mutants` goes on with the others."
+        )
     )
     parts = [
         text.rstrip(), "", "## Result", "",
@@ -257,4 +263,3 @@ def _code(text: str) -> str:
         return "∅"
     text = _cut(text)
     return f"`` {text} ``" if "`" in text else f"`{text}`"
-

@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import textwrap
+import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,8 @@ TIMES = 8
 """A test that takes this many times its own time hangs, but for the first"""
 SECONDS = 1.5
 """seconds of CPU."""
-IDLE_SECONDS = 60
-"""So long a single test may take by the clock: one that sleeps uses no CPU."""
+IDLE_SECONDS = 60.0
+"""So long a single test may sleep: that uses no CPU. Waiting for a CPU that others have is not sleeping."""
 MEMORY = 3 << 30
 """Bytes of address space of a child."""
 
@@ -111,6 +112,31 @@ class EndAtFailure:
             os._exit(KILLED)
 
 
+class SleepLimit:
+    """Ends this process if it sleeps `IDLE_SECONDS` in one test, however busy the machine is with other work."""
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGALRM, self._look)
+
+    def begin(self) -> None:
+        """A test begins."""
+        self.since = time.monotonic() - self._ready()
+        signal.setitimer(signal.ITIMER_REAL, IDLE_SECONDS)
+
+    def _look(self, _number: int, _frame: object) -> None:
+        left = IDLE_SECONDS - (time.monotonic() - self._ready() - self.since)
+        if left <= 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGALRM)
+        signal.setitimer(signal.ITIMER_REAL, max(left, 1.0))
+
+    @staticmethod
+    def _ready() -> float:
+        """Seconds in which this process ran, or could have run (/proc/PID/schedstat: running and waiting, in ns)."""
+        running, waiting, _ = Path("/proc/self/schedstat").read_text(encoding="ascii").split()
+        return (int(running) + int(waiting)) / 1e9
+
+
 def start(made: Made, mutant: Mutant, items: Sequence[pytest.Item], seconds: Sequence[float]) -> int:
     """Run a mutant against tests, in this order; `seconds` of CPU that each takes unmutated. The child's pid."""
     sys.stdout.flush()
@@ -124,8 +150,9 @@ def start(made: Made, mutant: Mutant, items: Sequence[pytest.Item], seconds: Seq
             os.dup2(quiet, fd)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in (signal.SIGPROF, signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGPROF, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
+        sleep = SleepLimit()
         try:
             put_in(made, mutant)
         except BaseException:
@@ -133,7 +160,7 @@ def start(made: Made, mutant: Mutant, items: Sequence[pytest.Item], seconds: Seq
         items[0].config.pluginmanager.register(EndAtFailure(), "end-at-failure")
         for index, item in enumerate(items):
             signal.setitimer(signal.ITIMER_PROF, max(SECONDS, TIMES * seconds[index]))
-            signal.setitimer(signal.ITIMER_REAL, IDLE_SECONDS)
+            sleep.begin()
             runtestprotocol(item, nextitem=items[index + 1] if index + 1 < len(items) else None, log=False)
         os._exit(SURVIVED)
     except BaseException:

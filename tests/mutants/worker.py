@@ -293,7 +293,7 @@ def tree_state() -> str:
     digest = hashlib.sha256()
     for top in ("levelip", "gateway", "layers", "simulation", "tests"):
         for path in sorted(Path(top).rglob("*")):
-            if path.suffix in (".py", ".pkt", ".toml") and path.parent != Path("tests/mutants"):
+            if path.suffix in (".py", ".pkt", ".toml", ".txt") and path.parent != Path("tests/mutants"):
                 digest.update(str(path).encode() + path.read_bytes())
     return digest.hexdigest()
 

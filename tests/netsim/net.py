@@ -28,10 +28,17 @@ __all__ = [
     "Link",
     "Net",
     "Node",
+    "check_frame",
     "complete_checksum",
     "corrupt",
     "split_segment",
 ]
+
+
+def check_frame(frame: Any) -> None:
+    """A frame that a core puts out is of its types, so that it comes out at the other end of a pipe as it went in."""
+    plain = msgspec.to_builtins(frame, builtin_types=(bytes,))
+    assert msgspec.convert(plain, type(frame), builtin_types=(bytes,)) == frame, frame
 
 
 @dataclass

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from layers.tcp.config import TcpCoreConfig
-from layers.tcp.core import TcpCore
 from levelip.config import TcpConfig
 from levelip.frames.packet import Route, Routes
 from levelip.frames.seam import (
@@ -25,6 +24,7 @@ from levelip.frames.seam import (
 from levelip.rpc.place import Rings
 from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
 from tests.netsim.net import Impairment, Link, Net, Node
+from tests.netsim.tcp_invariants import CheckedCore
 
 CHUNK = 44 * 1460  # bytes: what a client hands over at once
 
@@ -87,7 +87,7 @@ class TcpHost:
     """A node with a tcp core and applications that connect, accept everything, and keep what they receive."""
 
     def __init__(self, net: Net, name: str, address: bytes, config: TcpConfig, *, seed: int = 1, mtu: int = 1500,
-                 gso_max: int = 65_535, fixed_isn: int = -1, inline: bool = False, core_type: Any = TcpCore,
+                 gso_max: int = 65_535, fixed_isn: int = -1, inline: bool = False, core_type: Any = CheckedCore,
                  header_prediction: bool = True) -> None:  # fmt: skip
         self.net = net
         self.address = address

@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 
 from layers.tcp.core import TcpCore
-from layers.tcp.recovery.state import CaState
-from layers.tcp.states import State
-from layers.tcp.timers import PERSIST, RETRANSMIT
 from tests.netsim.net import MS, SECOND, Impairment
 from tests.netsim.tcp_apps import pair, pattern, small_config
-
-QUIET = (State.CLOSED, State.TIME_WAIT, State.SYN_SENT, State.SYN_RECEIVED)
+from tests.netsim.tcp_invariants import check_connections
 
 
 class Checked(TcpCore):
@@ -21,42 +17,16 @@ class Checked(TcpCore):
 
     def receive(self, frame: Any, now: int) -> None:
         super().receive(frame, now)
-        self.check()
+        check_connections(self)
 
     def handle_timer(self, now: int) -> None:
         super().handle_timer(now)
-        self.check()
+        check_connections(self)
 
     def outgoing(self, room: Any) -> Any:
         out = super().outgoing(room)
-        self.check(at_rest=not self._ctx.work)
+        check_connections(self)
         return out
-
-    def check(self, *, at_rest: bool = False) -> None:
-        """Sums, order, and that something is armed whenever something is owed."""
-        for conn in self._ctx.connections.values():
-            tx, recovery = conn.tx, conn.recovery
-            rows = tx.queue
-            assert sum(row.end - row.start for row in rows if row.lost) == tx.lost_bytes
-            assert sum(row.end - row.start for row in rows if row.sacked) == tx.sacked_bytes
-            assert sum(row.packets for row in rows if row.sacked) == tx.sacked_packets
-            again = (row for row in rows if row.times > 1 and not row.lost and not row.sacked)
-            assert sum(row.end - row.start for row in again) == tx.retrans_out
-            assert not any(row.lost and row.sacked for row in rows)
-            assert all(not row.lost for row in rows[: tx.first_lost])
-            edges = [tx.snd_una, *(row.end for row in rows)]
-            assert [row.start for row in rows] == edges[:-1] and edges[-1] == tx.snd_nxt
-            assert all(row.packets >= 1 and row.end > row.start for row in rows)
-            assert tx.in_flight() >= 0
-            if conn.state in QUIET:
-                continue
-            if recovery.state == CaState.OPEN:
-                assert not tx.sacked_bytes and not tx.lost_bytes
-            if at_rest:
-                if rows:
-                    assert conn.deadlines[RETRANSMIT] >= 0
-                elif tx.unsent() and tx.snd_wnd == 0:
-                    assert conn.deadlines[PERSIST] >= 0 or conn.queued
 
 
 def transfer(how: Impairment, size: int, seed: int, *, back: Impairment | None = None, **more: Any) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from levelip.tracing.reasons import Reason
 from levelip.wire.addr import format_ipv4
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.ipv4 import Ipv4Header, Proto
+from tests.netsim.net import check_frame
 
 OWN = bytes((10, 0, 0, 2))
 PEER = bytes((10, 0, 0, 1))
@@ -37,6 +38,9 @@ TCP_HEAD = bytes.fromhex("9c400050 00000001 00000002 5018ffff 00000000".replace(
 MS = 1_000_000
 SECOND = 1000 * MS
 EPOCH = 0x1234
+
+HOSTS: list[Host] = []
+"""Those of the test that runs: conftest looks at their state at its end."""
 
 
 def link_state(**changes: Any) -> LinkState:
@@ -113,13 +117,17 @@ class Host:
             config.transports = transports
         self.core = Core(config, random.Random(7), self.now)
         self.core.interest = True
+        HOSTS.append(self)
         if device:
             self.core.receive(link_state(mtu=mtu), self.now)
             self.flush()
             self.core.events()
 
     def flush(self, **room: int) -> list[tuple[str, Any]]:
-        return self.core.outgoing(room)
+        out = self.core.outgoing(room)
+        for _, frame in out:
+            check_frame(frame)
+        return out
 
     def feed(self, frame: Any) -> list[tuple[str, Any]]:
         """Give it one frame and take all that comes out."""
@@ -177,6 +185,25 @@ class Host:
     def answers(self) -> list[Answer]:
         """Answers to commands that are ready."""
         return [out for port, out in self.flush() if port == "control"]
+
+
+def check_state(core: Core) -> None:
+    """A core is consistent with itself, its state is of its types, and a core restored from a snapshot has the same."""
+    ctx = core._ctx
+    assert ctx.queued == sum(isinstance(out, Packet) for _, out in ctx.out)
+    partials = ctx.reassembly.partials()
+    assert ctx.reassembly.used == sum(partial.cost for partial in partials)
+    for partial in partials:
+        stop = 0
+        for piece in partial.pieces:
+            assert stop <= piece.start < piece.stop == piece.start + len(piece.data)
+            stop = piece.stop
+        assert partial.have == sum(len(piece.data) for piece in partial.pieces)
+    data = core.snapshot()
+    assert all(event[1] != "drop" or None not in event[-1].values() for event in data["events"]), data["events"]
+    again = Core.restore(core.config, data)
+    assert again.snapshot() == data
+    assert again.next_timer() == core.next_timer() and again._ctx.queued == ctx.queued and again._ctx.mtu == ctx.mtu
 
 
 _FRAGMENT = {"dst", "ident", "offset", "src"}

@@ -218,11 +218,13 @@ def test_limits_of_icmp_errors_change_at_once() -> None:
 def test_limits_of_reassembly_change_at_once() -> None:
     """How many fragments a datagram may have, how long it may take."""
     host = counting()
-    host.core.set("fragments_per_datagram", 1, host.now)
-    host.core.set("fragment_time_ms", 20, host.now)
+    host.core.set("fragments_per_datagram", 2, host.now)
+    host.core.set("fragment_time_ms", 20_000, host.now)
     host.feed(packet(bytes(8), frag_offset=0, flags=FLAG_MF, ident=7))
-    assert host.core.next_timer() == host.now + 20 * MS
+    assert host.core.next_timer() == host.now + 20_000 * MS
     host.feed(packet(bytes(8), frag_offset=1, flags=FLAG_MF, ident=7))
+    assert "drop.fragment_too_many" not in counted(host)
+    host.feed(packet(bytes(8), frag_offset=2, flags=FLAG_MF, ident=7))
     assert counted(host)["drop.fragment_too_many"] == 1
     host.core.set("fragment_memory", 1, host.now)
     host.feed(packet(bytes(8), frag_offset=0, flags=FLAG_MF, ident=8))

@@ -27,7 +27,8 @@ from levelip.rpc.place import Rings
 from levelip.rpc.stream import Consumed, Eof, Send
 from levelip.wire.options import TcpOptions, parse_options
 from levelip.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
-from tests.netsim.net import MS, FakeMemory
+from tests.netsim.net import MS, FakeMemory, check_frame
+from tests.netsim.tcp_invariants import check_connections
 
 OURS, THEIRS = b"\x0a\0\0\2", b"\x0a\0\0\1"
 PORT, PEER_PORT = 80, 4711
@@ -36,6 +37,9 @@ MASK = 0xFFFF_FFFF
 MSS = 1448  # of an Ethernet path with timestamps
 START = 1_000_000 * MS
 RING = 65_536
+
+HOSTS: list[Host] = []
+"""Those of the test that runs: conftest looks at their state at its end."""
 
 
 def flag_bits(letters: str) -> int:
@@ -90,6 +94,7 @@ class Host:
         self.isn, self.irs = isn & MASK, irs & MASK
         self.now = START
         self.core = TcpCore(self.config, random.Random(seed), self.now)
+        HOSTS.append(self)
         self.memory = FakeMemory()
         self.segments: deque[Segment] = deque()
         self.messages: deque[Any] = deque()
@@ -125,6 +130,7 @@ class Host:
             if port == "memory":
                 self.memory.store(frame.place, frame.payload)
         for port, frame in output:
+            check_frame(frame)
             if port == "ip" and isinstance(frame, Doubt):
                 self.doubts.append(frame)
             elif port == "ip" and isinstance(frame, Progress):
@@ -136,6 +142,7 @@ class Host:
                 self.segments.append(frame)
             elif port == "gateway":
                 self.messages.append(frame)
+        check_connections(self.core)
 
     def _well_formed(self, segment: Segment) -> None:
         """What is true of every segment that tcp gives to ip."""
