@@ -431,6 +431,8 @@ class Datagrams:
         self._work.to_udp.append(frame)
 
 
+
+
 def _group(value: int | bytes) -> bytes:
     """The group of a struct ip_mreq (8 bytes) or ip_mreqn (12)."""
     if isinstance(value, int) or len(value) < 8:

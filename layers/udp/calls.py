@@ -18,6 +18,16 @@ GROUPS = 20
 """Groups of one socket at most, as Linux (igmp_max_memberships)."""
 
 
+def get_info(ctx: Context, call: GetInfo) -> None:
+    """Of a socket the MTU on the way to its peer (IP_MTU); of none what ip told of interfaces and routes."""
+    if call.sock:
+        _tell_mtu(ctx, call)
+        return
+    data = {"interfaces": to_builtins(ctx.routes.interfaces, builtin_types=(bytes,)),
+            "routes": to_builtins(ctx.routes.ways, builtin_types=(bytes,))}  # fmt: skip
+    ctx.to_gateway.append(Result(call.request, 0, data))
+
+
 def open_datagram(ctx: Context, call: OpenDatagram) -> None:
     """A socket without address, port or peer. A repeat is the gateway's after its neighbour came back: nothing new."""
     if call.sock in ctx.endpoints.by_id:
@@ -124,16 +134,8 @@ def tell_groups(ctx: Context) -> None:
     ctx.to_ip.append(Groups(groups))
 
 
-def get_info(ctx: Context, call: GetInfo) -> None:
-    """The MTU on the way to the peer, for IP_MTU (RFC 8085 3.2); ENOTCONN without one. Of no socket: what ip told of
-    interfaces and routes."""
-    if not call.sock:
-        data = {
-            "interfaces": to_builtins(ctx.routes.interfaces, builtin_types=(bytes,)),
-            "routes": to_builtins(ctx.routes.ways, builtin_types=(bytes,)),
-        }
-        ctx.to_gateway.append(Result(call.request, 0, data))
-        return
+def _tell_mtu(ctx: Context, call: GetInfo) -> None:
+    """The MTU on the way to the peer, for IP_MTU (RFC 8085 3.2); ENOTCONN without one."""
     one = _found(ctx, call.sock, call.request)
     if one is None:
         return

@@ -20,16 +20,7 @@ from typing import Any
 from levelip.client import control
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import (
-    DATAGRAM,
-    DOWN,
-    ERROR,
-    MAX_ECHO,
-    PAIR_BUFFER,
-    UP,
-    Framing,
-    Headers,
-)
+from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, UP, Framing, Headers
 from levelip.client.session import Session
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
@@ -172,7 +163,7 @@ class Datagrams:
         if error.icmp_type >= 0:
             pair.error = next((one.errno for one in pair.errors if one.icmp_type >= 0), 0)
             if not pair.error:
-                self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+                self.told(pair)
 
     def _forward(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         args = dict(call.args)

@@ -13,11 +13,12 @@ import socket as std
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from levelip.client import kernel
+from levelip.client.kernel import ORIGINAL
 from levelip.client.resolverfiles import Files, Host, ResolverConfig
 
 __all__ = ["getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
 
+_getaddrinfo, _getnameinfo = ORIGINAL["getaddrinfo"], ORIGINAL["getnameinfo"]  # the standard module may be patched
 AF_INET, AF_INET6, AF_UNSPEC = std.AF_INET, std.AF_INET6, std.AF_UNSPEC
 _GAI = {
     std.EAI_NONAME: "Name or service not known",
@@ -101,13 +102,14 @@ class Resolver:
             family = AF_INET if family == AF_UNSPEC else family
         name = _name(host)
         if name is None:
-            rows = kernel.getaddrinfo(None, port, family, type, proto, flags)
+            rows = _getaddrinfo(None, port, family, type, proto, flags)
             return sorted(rows, key=lambda row: row[0] != AF_INET)  # what can be used first
         if flags & std.AI_NUMERICHOST or is_numeric(name):
-            return kernel.getaddrinfo(_raw(name), port, family, type, proto, flags | std.AI_NUMERICHOST)
+            found: list[Any] = _getaddrinfo(_raw(name), port, family, type, proto, flags | std.AI_NUMERICHOST)
+            return found
         # what the other arguments say comes first, with an address that is surely fine
         sample = AF_INET if family in (AF_UNSPEC, AF_INET, AF_INET6) else family
-        kernel.getaddrinfo("127.0.0.1", port, sample, type, proto, flags | std.AI_NUMERICHOST)
+        _getaddrinfo("127.0.0.1", port, sample, type, proto, flags | std.AI_NUMERICHOST)
         mapped = family == AF_INET6 and flags & std.AI_V4MAPPED
         try:
             named = self._named(name, family, mapped=bool(mapped), everything=bool(flags & std.AI_ALL))
@@ -116,7 +118,7 @@ class Resolver:
         rows = []
         numeric = std.AI_NUMERICHOST | flags & std.AI_NUMERICSERV
         for address, kind in self._sorted(named.addresses):
-            rows += kernel.getaddrinfo(address, port, kind, type, proto, numeric)
+            rows += _getaddrinfo(address, port, kind, type, proto, numeric)
         if flags & std.AI_CANONNAME and rows:
             rows[0] = (*rows[0][:3], named.canonical, rows[0][4])
         return rows
@@ -164,7 +166,7 @@ class Resolver:
 
     def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
         """(host, service) of an address. gaierror."""
-        host, service = kernel.getnameinfo(sockaddr, flags & ~std.NI_NAMEREQD | std.NI_NUMERICHOST)
+        host, service = _getnameinfo(sockaddr, flags & ~std.NI_NAMEREQD | std.NI_NUMERICHOST)
         if not flags & std.NI_NUMERICHOST:
             bare = host.partition("%")[0]
             try:
@@ -295,7 +297,7 @@ def _special(name: str, families: Sequence[int]) -> Named | None:
 def is_numeric(name: str) -> bool:
     """Whether it is an address, in any of the forms of inet_aton(3) and inet_pton(3)."""
     try:
-        kernel.getaddrinfo(_raw(name), None, 0, std.SOCK_STREAM, 0, std.AI_NUMERICHOST)
+        _getaddrinfo(_raw(name), None, 0, std.SOCK_STREAM, 0, std.AI_NUMERICHOST)
     except std.gaierror:
         return False
     return True

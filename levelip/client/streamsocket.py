@@ -613,7 +613,10 @@ def _idna(host: str) -> str:
 
 
 def _look_up(host: str) -> bytes:
-    return std.inet_aton(names.gethostbyname(host))
+    if host == "localhost":
+        return b"\x7f\0\0\1"
+    found = names.getaddrinfo(host, None, std.AF_INET, std.SOCK_STREAM)
+    return std.inet_aton(str(found[0][4][0]))
 
 
 def _sendto_arguments(data: Any, rest: tuple[Any, ...]) -> tuple[int, Any]:

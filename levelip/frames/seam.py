@@ -70,7 +70,7 @@ class SetOption(Struct, array_like=True, tag=44):
 
 class GetInfo(Struct, array_like=True, tag=45):
     """Ask for the figures of TCP_INFO. Answered by Result with data as docs/rpc.md lists it; by udp with "mtu", that on
-    the way to the peer, and with socket 0 by interfaces and routes."""
+    the way to the peer, or, with socket 0, interfaces and routes."""
 
     request: int
     sock: SocketId

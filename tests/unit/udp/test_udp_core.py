@@ -527,6 +527,7 @@ def test_interfaces_are_told_on(host: UdpHost) -> None:
     }
     assert host.call(GetInfo(5, 0)) == Result(5, 0, data)
     host.socket(1)
+    assert host.call(GetInfo(6, 1)) == Result(6, errno.ENOTCONN, {}), "of a socket the MTU toward its peer"
     host.core = UdpCore.restore(host.config, host.core.snapshot())
     assert host.call(GetInfo(7, 0)).data == data
 
