@@ -17,7 +17,7 @@ Int = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]  # a C int
 
 
 class NoArguments(Struct, forbid_unknown_fields=True):
-    """accept, getsockname, getpeername, interfaces."""
+    """accept, getsockname, getpeername, interfaces, resolver."""
 
 
 class SocketArguments(Struct, forbid_unknown_fields=True):
@@ -90,8 +90,9 @@ ARGUMENTS: dict[str, type[Struct]] = {
     "getsockname": NoArguments,
     "getpeername": NoArguments,
     "interfaces": NoArguments,
+    "resolver": NoArguments,
 }
-OF_NO_SOCKET = frozenset({"socket", "interfaces"})
+OF_NO_SOCKET = frozenset({"socket", "interfaces", "resolver"})
 
 
 def parse(op: str, args: dict[str, Any]) -> Any:

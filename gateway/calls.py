@@ -92,6 +92,8 @@ class Calls:
         args = parse(op, request.args)
         if op == "socket":
             return self._socket(session, args)
+        if op == "resolver":
+            return self._resolver()
         sock = self._sockets.get(request.sock)
         if sock is None or sock.session != session.number or sock.listener:
             raise CallError(errno.EBADF)
@@ -154,6 +156,11 @@ class Calls:
         self._sockets[number] = Socket(id=number, session=session.number)
         session.sockets[number] = True
         return {"sock": number}
+
+    def _resolver(self) -> dict[str, Any]:
+        """What was configured of name resolution, which is the clients' affair."""
+        gateway = self._work.config.gateway
+        return {"servers": gateway.dns_servers, "search": gateway.dns_search, "options": gateway.dns_options}
 
     def _getsockname(self, _session: Session, sock: Socket, _request: int, _args: Any) -> dict[str, Any]:
         return {"address": sock.local_address or ANY, "port": sock.local_port}

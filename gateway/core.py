@@ -53,6 +53,7 @@ from levelip.tracing.reasons import BAD_MESSAGE, NO_SESSION, TCP_UNKNOWN
 _SETTINGS = (
     "sockets_per_client", "sockets_per_user", "sockets", "calls_per_client", "clients", "clients_per_user",
     "client_unread", "client_inline", "rpc_inline_credit", "tcp_wait_ms", "rejoin_ms", "probe_ms", "door_mode",
+    "dns_servers", "dns_search", "dns_options",
 )  # fmt: skip
 _NO_ROOM = 1 << 62
 

@@ -326,6 +326,9 @@ class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     tcp_wait_ms: Annotated[int, _ms(description="how long a call waits for tcp or udp to come up (then ENETDOWN)")] = 10_000
     rejoin_ms: Annotated[int, _ms(description="how long a client's sockets stay when its connection broke but its process lives")] = 5_000
     probe_ms: Annotated[int, _ms(ge=100, description="how often it is seen whether the clients' connections still stand")] = 5_000
+    dns_servers: Annotated[list[str], Meta(description="name servers that programs ask over the stack, IPv4 addresses, at most 3; empty: those of /etc/resolv.conf that do not lie on the host's loopback (MAXNS of resolv.conf(5))")] = []
+    dns_search: Annotated[list[str], Meta(description="domains that names without enough dots are looked up in; empty: those of /etc/resolv.conf")] = []
+    dns_options: Annotated[list[str], Meta(description='options as in resolv.conf(5), stronger than those there: "ndots:N", "timeout:N", "attempts:N", "rotate", "use-vc" (TCP always), "no-aaaa"')] = []
 
 
 class IpcConfig(Struct, forbid_unknown_fields=True, kw_only=True):

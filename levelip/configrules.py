@@ -19,6 +19,13 @@ PIPES = (
 CURVE_KEY_LENGTH = 40
 """Characters of a key in Z85, as `lvlip keygen` writes it (zmq_curve_keypair(3))."""
 
+DNS_SERVERS = 3
+"""Name servers at most, as in resolv.conf(5) (MAXNS)."""
+DNS_SEARCH = 6
+"""Domains of the search list at most (resolv.conf(5) before glibc 2.26; long lists only cost time)."""
+_DNS_OPTION = re.compile(r"ndots:\d{1,2}|timeout:[1-9]\d?|attempts:[1-5]|rotate|use-vc|no-aaaa")
+_DOMAIN = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
+
 _OWN_CONGESTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 _FIXED = {
@@ -47,6 +54,7 @@ def check(config: Config) -> Problems:
     yield from _device(config)
     yield from _ip(config)
     yield from _tcp(config)
+    yield from _dns(config)
     yield from _ipc(config)
     for layer in config.stack.layers:
         if layer not in PROCESSES:
@@ -125,6 +133,17 @@ def _tcp(config: Config) -> Problems:
         yield "tcp.rto_min_ms", f"must be at most tcp.rto_max_ms ({tcp.rto_max_ms})"
     if tcp.rto_initial_ms > tcp.rto_max_ms:
         yield "tcp.rto_initial_ms", f"must be at most tcp.rto_max_ms ({tcp.rto_max_ms})"
+
+
+def _dns(config: Config) -> Problems:
+    gateway = config.gateway
+    if len(gateway.dns_servers) > DNS_SERVERS or not all(_reads(parse_ipv4, text) for text in gateway.dns_servers):
+        yield "gateway.dns_servers", f"must be IPv4 addresses, {DNS_SERVERS} at most"
+    if len(gateway.dns_search) > DNS_SEARCH or not all(_DOMAIN.fullmatch(text) for text in gateway.dns_search):
+        yield "gateway.dns_search", f"must be names of domains, {DNS_SEARCH} at most"
+    for text in gateway.dns_options:
+        if not _DNS_OPTION.fullmatch(text):
+            yield "gateway.dns_options", f"{text!r}: ndots:0-99, timeout:1-99 (s), attempts:1-5, rotate, use-vc, no-aaaa"
 
 
 def _ipc(config: Config) -> Problems:

@@ -250,3 +250,16 @@ def test_struct_and_file_cannot_drift_apart() -> None:
         section, _, name = dotted.partition(".")
         tree.setdefault(section, {})[name] = value
     assert msgspec.convert(tree, Config) == Config()
+
+
+def test_settings_of_name_resolution_are_checked() -> None:
+    """Servers are IPv4 addresses, three at most; domains are names; options are those that the resolver knows."""
+    good = ("gateway.dns_servers=192.0.2.1, 192.0.2.2", "gateway.dns_search=example.org, corp", "gateway.dns_options=ndots:2, rotate")
+    config = load(environ=NOTHING, settings=good)
+    assert config.gateway.dns_servers == ["192.0.2.1", "192.0.2.2"]
+    assert config.gateway.dns_options == ["ndots:2", "rotate"]
+    for wrong in (
+        "gateway.dns_servers=ns.example.org", "gateway.dns_servers=192.0.2.1,192.0.2.2,192.0.2.3,192.0.2.4",
+        "gateway.dns_search=a b", "gateway.dns_search=a,b,c,d,e,f,g", "gateway.dns_options=ndots", "gateway.dns_options=timeout:0",
+    ):  # fmt: skip
+        assert [line.split(" = ")[0] for line in mistakes(settings=(wrong,))] == [f"--set: {wrong.partition('=')[0]}"]

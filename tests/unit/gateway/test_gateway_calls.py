@@ -462,3 +462,13 @@ def test_each_call_is_an_event() -> None:
     bench.core.interest = False
     app.errno("getpeername", sock)
     assert bench.core.events() == []
+
+
+def test_what_is_configured_of_name_resolution() -> None:
+    """`resolver` tells the three settings as they are now: servers, domains, options; it needs no socket."""
+    bench = Bench(dns_servers=["192.0.2.53"], dns_search=["example.org"], dns_options=["ndots:2"])
+    client = bench.client()
+    assert client.ok("resolver") == {"servers": ["192.0.2.53"], "search": ["example.org"], "options": ["ndots:2"]}
+    bench.core.set("dns_servers", ["192.0.2.54", "192.0.2.55"], 0)
+    assert client.ok("resolver")["servers"] == ["192.0.2.54", "192.0.2.55"]
+    assert client.errno("resolver", family=2) == errno.EINVAL
