@@ -143,7 +143,7 @@ def _dns(config: Config) -> Problems:
         yield "gateway.dns_search", f"must be names of domains, {DNS_SEARCH} at most"
     for text in gateway.dns_options:
         if not _DNS_OPTION.fullmatch(text):
-            yield "gateway.dns_options", f"{text!r}: ndots:0-99, timeout:1-99 (s), attempts:1-5, rotate, use-vc, no-aaaa"
+            yield "gateway.dns_options", f"{text!r}: not ndots:N, timeout:S, attempts:1-5, rotate, use-vc, no-aaaa"
 
 
 def _ipc(config: Config) -> Problems:

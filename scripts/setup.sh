@@ -40,6 +40,7 @@ if [ "$what" = dev ]; then # another stack to test against, and what builds its 
     done <<<"wget wget
 nc netcat-openbsd
 socat socat
+dnsmasq dnsmasq-base
 wrk wrk
 iperf3 iperf3
 ssh openssh-client

@@ -229,6 +229,11 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
     if port is not None:
         # Nothing could damage it on the way, so a checksum that is not there yet need not be made.
         checksum = Checksum.VERIFIED if segment.checksum == Checksum.PARTIAL else segment.checksum
+        network = b""
+        if proto != Proto.TCP:  # which answers with RST instead
+            network = Ipv4Header.build(
+                src, segment.dst, proto=proto, payload_length=length, ttl=ttl, tos=segment.tos
+            ).serialize(fill_checksum=True)
         back = Segment(
             ctx.ids.next(),
             _causes(segment),
@@ -246,6 +251,7 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
             segment.gso_size,
             segment.dont_fragment,
             0,
+            network,
         )
         ctx.out.append((port, back))
     elif proto == Proto.ICMP and isinstance(segment.payload, bytes):

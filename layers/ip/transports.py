@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from layers.ip.commands import tell_link
 from layers.ip.context import Cause, Context, Datagram
+from layers.ip.icmp import parse_quote
 from layers.ip.messages import report, say
+from layers.ip.sending import is_local
+from layers.ip.telling import tell
 from levelip.frames.packet import BROADCAST, Groups, Refused
 from levelip.tracing import reasons
 from levelip.wire.errors import Malformed
@@ -19,6 +22,11 @@ def refused(ctx: Context, frame: Refused, now: int) -> None:
         header = Ipv4Header.parse(frame.network)
     except Malformed:
         ctx.drop(reasons.ICMP_QUOTE, frame.id)
+        return
+    if is_local(ctx, header.src):  # one of our own sockets sent it: it is told, and nothing goes out
+        quoted = parse_quote(frame.network + frame.head)
+        if quoted is not None:
+            tell(ctx, frame.icmp_type, frame.icmp_code, quoted, reporter=header.dst, causes=[frame.id])
         return
     group = header.dst not in ctx.table.own or bool(frame.flags & BROADCAST)
     datagram = Datagram(header, frame.head, b"", Cause(frame.id, False, now), group)

@@ -29,6 +29,7 @@ PACKAGES = {
     "python-pcapng": "2.1.1",
     "lark": "1.2",
     "prometheus_client": "0.21",
+    "dnspython": "2.7",
     "starlette": "1.0",
     "uvicorn": "0.35",
     "websockets": "14",

@@ -66,6 +66,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Try": {
         "lesson":  ("lesson", "The guided tour: ten lessons, each in a world of its own."),
         "ping":    ("ping", "Send ICMP echo requests from the stack."),
+        "resolve": ("resolve", "Look up a name over the stack; show who was asked and what came."),
         "addon":   ("addon", "Load Python files with hooks on frames and events."),
         "fault":   ("fault", "Lose, delay, repeat or corrupt packets on purpose."),
         "run":     ("run", "Run a program on the stack, as it is."),

@@ -90,6 +90,9 @@ class Calls:
                 else:
                     self._socket(caller, call)
                 return
+            if call.op == "resolver":
+                self._resolver(caller, call)
+                return
             datagrams = self.datagrams.pairs.get(call.inode)
             if datagrams is not None:
                 self.datagrams.call(caller, call, datagrams)
@@ -123,6 +126,14 @@ class Calls:
             caller.answer(Answer(call.number, code, data, message))
 
         self._session.request(call.op, pair, call.args, done)
+
+    def _resolver(self, caller: Caller, call: Call) -> None:
+        """What the stack has configured of name resolution."""
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            caller.answer(Answer(call.number, code, data, message))
+
+        self._session.request("resolver", None, {}, done)
 
     def _socket(self, caller: Caller, call: Call) -> None:
         """Give out the spare socket of that kind, if there is one, and have another made: the program need not wait."""

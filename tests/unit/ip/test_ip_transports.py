@@ -65,6 +65,19 @@ def test_never_about_a_broadcast(host: Host) -> None:
     host.dropped(Refused(5, 3, 3, b"E", DATA), reasons.ICMP_QUOTE)
 
 
+@pytest.mark.parametrize(("src", "dst"), [(OWN, OWN), (bytes((127, 0, 0, 1)), bytes((127, 0, 0, 1)))])
+def test_refused_by_ourselves_our_own_socket_is_told(host: Host, src: bytes, dst: bytes) -> None:
+    """A datagram to a port of our own where nobody receives: the error goes straight to udp, also from 127.0.0.1,
+    whence none may go out (RFC 1122 3.2.2), and beside the limits, as by Linux's lo."""
+    for _ in range(100):
+        [(port, out)] = host.feed(segment(src=src, dst=dst, proto=Proto.UDP, head=DATA))
+        assert port == "udp" and isinstance(out, Segment)
+        [(port, error)] = host.feed(Refused(out.id, 3, 3, out.network, DATA))
+        assert port == "udp" and isinstance(error, IcmpError)
+        assert (error.src, error.dst, error.reporter, error.head[:8]) == (src, dst, dst, DATA[:8])
+    assert host.core.counters["icmp.out"] == 0
+
+
 def test_an_error_about_a_datagram_goes_to_udp(host: Host) -> None:
     """By the protocol that it quotes."""
     message = IcmpMessage.dest_unreachable(icmp.PORT_UNREACH, quote_of(proto=Proto.UDP, dst=PEER, body=DATA))
