@@ -37,14 +37,15 @@ from levelip.rpc.messages import DatagramError, DatagramIn, Request, SendDatagra
 from levelip.rpc.place import Place
 from levelip.tracing.reasons import BAD_MESSAGE, UDP_DOWN, UDP_UNKNOWN
 
-AF_INET, SOCK_DGRAM, IPPROTO_UDP = 2, 2, 17
+AF_INET, SOCK_DGRAM, IPPROTO_ICMP, IPPROTO_UDP = 2, 2, 1, 17
 MIN_RCVBUF, MIN_SNDBUF = 2304, 4608  # bytes: SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
 WAITING_CALLS = 16  # calls that wait for another one on the same socket
 QUEUE = 4096  # datagrams that wait for udp; more are dropped
 IPPROTO_IP = 0
-IP_MULTICAST_IF, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 32, 35, 36
+IP_MTU, IP_MULTICAST_IF, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 14, 32, 35, 36
 KINDS = ("datagram", "sendto", "restored", "interfaces")  # of what udp is asked
 _DEFAULTS = {"IP_MULTICAST_TTL": 1, "IP_MULTICAST_LOOP": 1, "IP_MULTICAST_ALL": 1, "IP_MTU_DISCOVER": 1}
+_NAMES = {"join": "setsockopt", "leave": "setsockopt", "mtu": "getsockopt"}  # of the calls that these belong to
 _REFUSED = {"listen": errno.EOPNOTSUPP, "accept": errno.EOPNOTSUPP}
 
 
@@ -64,13 +65,17 @@ class Datagrams:
             raise CallError(errno.EINVAL)
         if args.family != AF_INET:
             raise CallError(errno.EAFNOSUPPORT, "IPv4 (2) only")
-        if args.proto not in (0, IPPROTO_UDP):
-            raise CallError(errno.EPROTONOSUPPORT, "UDP (17) only")
+        if args.proto not in (0, IPPROTO_ICMP, IPPROTO_UDP):
+            raise CallError(errno.EPROTONOSUPPORT, "UDP (17) and ICMP (1) only")
         self._work.make_room(session)
         number = self._state.next_socket()
-        self._sockets[number] = DatagramSocket(id=number, session=session.number)
+        proto = args.proto or IPPROTO_UDP
+        sock = DatagramSocket(id=number, session=session.number, proto=proto)
+        if proto == IPPROTO_ICMP:  # which may share identifiers unless told otherwise (Linux INET_PROTOSW_REUSE)
+            sock.options["SO_REUSEADDR"] = 1
+        self._sockets[number] = sock
         session.sockets[number] = True
-        self._tell(OpenDatagram(number, IPPROTO_UDP))
+        self._tell(OpenDatagram(number, proto, self._known_to_udp(sock)))
         return {"sock": number}
 
     def take(self, session: Session, request: Request) -> None:
@@ -117,6 +122,11 @@ class Datagrams:
                 return {}  # the client ends its half: a datagram has no FIN
             case "setsockopt":
                 return self._set(sock, request, args)
+            case "getsockopt" if (args.level, args.option) == (IPPROTO_IP, IP_MTU):
+                if not sock.remote_address:
+                    raise CallError(errno.ENOTCONN)
+                self._ask(sock, request, "mtu", b"")
+                return None
             case "getsockopt":
                 return {"value": self._get(sock, args.level, args.option)}
         raise CallError(_REFUSED.get(op, errno.EOPNOTSUPP))
@@ -142,6 +152,8 @@ class Datagrams:
                 self._tell(Bind(number, sock.id, address, port, *reuse))
             case "connect":
                 self._tell(Associate(number, sock.id, address, port))
+            case "mtu":
+                self._tell(GetInfo(number, sock.id))
             case _:
                 self._tell(Member(number, sock.id, address, sock.call == "join"))
 
@@ -176,10 +188,12 @@ class Datagrams:
         if not frame.errno:
             self._settled(sock, op, frame.data)
             data = {"address": sock.local_address or ANY, "port": sock.local_port}
-            if op == "connect":
+            if op == "mtu":
+                data = {"value": options.number(frame.data["mtu"])}
+            elif op == "connect":
                 data = {"local_address": data["address"], "local_port": data["port"],
                         "remote_address": sock.remote_address, "remote_port": sock.remote_port}  # fmt: skip
-        self._work.note(session, op if op in ("bind", "connect") else "setsockopt", sock.id, frame.errno)
+        self._work.note(session, _NAMES.get(op, op), sock.id, frame.errno)
         self._work.reply(session, request, frame.errno, {} if op in ("join", "leave") or frame.errno else data)
         waiting, sock.waiting = sock.waiting, []
         if session is not None:
@@ -243,7 +257,7 @@ class Datagrams:
             case "SO_DOMAIN":
                 return options.number(AF_INET)
             case "SO_PROTOCOL":
-                return options.number(IPPROTO_UDP)
+                return options.number(sock.proto)
             case "SO_ACCEPTCONN":
                 return options.number(0)
             case "SO_RCVBUF" | "SO_SNDBUF":
@@ -323,14 +337,15 @@ class Datagrams:
             self._work.drop(UDP_UNKNOWN, frame=frame.id, sock=frame.sock)
             return
         wanted = bool(sock.options.get("IP_RECVERR"))
-        if not wanted and not (sock.remote_port and frame.hard):
+        if not wanted and not (sock.remote_address and frame.hard):
             return  # net/ipv4/udp.c __udp4_lib_err
-        sock.so_error = frame.errno
+        if frame.icmp_type >= 0:  # else our own verdict, which the call has told (ip_local_error)
+            sock.so_error = frame.errno
         session = self._state.sessions.get(sock.session)
         if session is not None and session.peer:
             error = DatagramError(
                 frame.sock, frame.errno, frame.icmp_type, frame.icmp_code, frame.reporter, frame.address, frame.port,
-                frame.mtu,
+                frame.mtu, frame.payload if wanted else b"",
             )  # fmt: skip
             self._work.tell(session, error)
 
@@ -359,23 +374,27 @@ class Datagrams:
                 self._put(sock)
 
     def _restore(self, sock: DatagramSocket) -> None:
-        told = {
-            option.tcp: sock.options[option.name]
-            for option in DATAGRAM_OPTIONS.values()
-            if option.tcp and option.name in sock.options
-        }
-        self._tell(OpenDatagram(sock.id, sock.proto, told))
+        self._tell(OpenDatagram(sock.id, sock.proto, self._known_to_udp(sock)))
         for group in sock.groups:
             self._tell(Member(self._quiet(sock), sock.id, group, True))
         if not sock.local_port:
             return
         reuse = bool(sock.options.get("SO_REUSEADDR")), bool(sock.options.get("SO_REUSEPORT"))
         last = self._quiet(sock)
-        address = sock.chosen_address if not sock.remote_port else sock.local_address
+        address = sock.chosen_address if not sock.remote_address else sock.local_address
         self._tell(Bind(last, sock.id, address or ANY, sock.local_port, *reuse))
-        if sock.remote_port:
+        if sock.remote_address:
             last = self._quiet(sock)
             self._tell(Associate(last, sock.id, sock.remote_address, sock.remote_port))
+
+    @staticmethod
+    def _known_to_udp(sock: DatagramSocket) -> dict[str, int]:
+        """The options that udp acts on."""
+        return {
+            option.tcp: sock.options[option.name]
+            for option in DATAGRAM_OPTIONS.values()
+            if option.tcp and option.name in sock.options
+        }
 
     def _quiet(self, sock: DatagramSocket) -> int:
         """The number of a question whose answer changes nothing."""
@@ -399,8 +418,8 @@ class Datagrams:
         session = self._state.sessions[sock.session]
         return {
             "sock": sock.id,
-            "proto": "udp",
-            "state": "connected" if sock.remote_port else "unconnected",
+            "proto": "icmp" if sock.proto == IPPROTO_ICMP else "udp",
+            "state": "connected" if sock.remote_address else "unconnected",
             **owner_and_ends(session, sock),
             "recv_q": max(0, sock.upto - sock.taken),
             "so_error": sock.so_error,

@@ -125,6 +125,7 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),
     (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),
+    (IPPROTO_IP, 14): Option("IP_MTU", _R),
     (IPPROTO_IP, 33): Option("IP_MULTICAST_TTL", Kind.TTL, "multicast_ttl", 0, 255),
     (IPPROTO_IP, 34): Option("IP_MULTICAST_LOOP", _F, "multicast_loop"),
     (IPPROTO_IP, 49): Option("IP_MULTICAST_ALL", _I, "multicast_all", 0, 1),

@@ -293,6 +293,7 @@ class UdpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     port_first: Annotated[int, Meta(ge=1, le=65_535, description="first ephemeral port (RFC 6056)")] = 32_768
     port_last: Annotated[int, Meta(ge=1, le=65_535, description="last ephemeral port")] = 60_999
     queue: Annotated[int, _count(ge=1, description="datagrams that wait for ip, at most; more are dropped")] = 1024
+    mtu_expires_s: Annotated[int, _count(ge=1, le=86_400, description="how long a path MTU that an ICMP error told of a datagram is believed, here and by ip (RFC 1191 6.3; Linux mtu_expires)")] = 600
 
 
 class GatewayConfig(Struct, forbid_unknown_fields=True, kw_only=True):

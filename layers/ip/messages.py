@@ -55,6 +55,8 @@ def icmp_arrives(ctx: Context, datagram: Datagram) -> None:
         _echo(ctx, message, datagram)
     elif verdict is Action.PING:
         found = ctx.pings.reply(message, src, header.ttl, ctx.now)
+        if found is None and _to_a_socket(ctx, datagram):
+            return
         if found is None:
             ctx.drop(reasons.ICMP_UNASKED, frame, src=src, dst=dst, ident=message.ident, seq=message.sequence)
             return
@@ -70,6 +72,24 @@ def icmp_arrives(ctx: Context, datagram: Datagram) -> None:
         _redirect(ctx, message, src, dst, frame)
     else:
         _error(ctx, message, src, dst, cause)
+
+
+def _to_a_socket(ctx: Context, datagram: Datagram) -> bool:
+    """Hand an echo reply to udp, whose ICMP sockets may have asked for it; whether there is a udp."""
+    port = ctx.transports.get(Proto.UDP)
+    if port is None:
+        return False
+    header, head, payload, cause, _ = datagram
+    assert isinstance(payload, bytes)
+    causes = [cause.frame] if cause.frame else []
+    ctx.counters["in.delivered"] += 1
+    reply = Segment(
+        id=ctx.ids.next(), causes=causes, traced=cause.traced, ingress=cause.ingress, iface=0, src=header.src,
+        dst=header.dst, proto=Proto.ICMP, ttl=header.ttl, tos=header.tos, head=head, payload=payload,
+        checksum=Checksum.VERIFIED, gso_size=0,
+    )  # fmt: skip
+    ctx.out.append((port, reply))
+    return True
 
 
 def _echo(ctx: Context, message: IcmpMessage, datagram: Datagram) -> None:

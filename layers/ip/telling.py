@@ -6,7 +6,7 @@ from layers.ip.context import Context, proto_text
 from layers.ip.icmp import QUOTE_MIN, Quoted
 from levelip.frames.packet import IcmpError
 from levelip.tracing import reasons
-from levelip.wire.icmp import icmp_name
+from levelip.wire.icmp import ECHO, icmp_name
 from levelip.wire.ipv4 import Proto
 
 
@@ -16,16 +16,17 @@ def tell(
     """Pass an error on; whether a ping of ours was found to wait for just this packet."""
     src, dst, proto, head = quoted.src, quoted.dst, quoted.proto, quoted.head
     port = ctx.transports.get(proto)
-    if port is not None:
-        ctx.counters["icmp.to_transport"] += 1
-        error = IcmpError(ctx.ids.next(), causes, icmp_type, code, mtu, reporter, src, dst, proto, head)
-        ctx.out.append((port, error))
-        return False
     if proto == Proto.ICMP and len(head) >= QUOTE_MIN:
         found = ctx.pings.failed(head, dst, icmp_type=icmp_type, code=code, mtu=mtu, reporter=reporter)
         if found is not None:
             ctx.answer(*found)
             return True
+        port = ctx.transports.get(Proto.UDP) if head[0] == ECHO else None  # where ICMP's sockets are
+    if port is not None:
+        ctx.counters["icmp.to_transport"] += 1
+        error = IcmpError(ctx.ids.next(), causes, icmp_type, code, mtu, reporter, src, dst, proto, head)
+        ctx.out.append((port, error))
+        return False
     frame = causes[0] if causes else 0
     ctx.drop(reasons.ICMP_NO_TRANSPORT, frame, dst=dst, proto=proto_text(proto), error=icmp_name(icmp_type, code))
     return False

@@ -19,10 +19,13 @@ GROUPS = 20
 
 
 def get_info(ctx: Context, call: GetInfo) -> None:
-    """What ip told of interfaces and routes; of a socket there are no figures."""
+    """Of a socket the MTU on the way to its peer (IP_MTU); of none what ip told of interfaces and routes."""
+    if call.sock:
+        _tell_mtu(ctx, call)
+        return
     data = {"interfaces": to_builtins(ctx.routes.interfaces, builtin_types=(bytes,)),
             "routes": to_builtins(ctx.routes.ways, builtin_types=(bytes,))}  # fmt: skip
-    ctx.to_gateway.append(Result(call.request, errno.EBADF if call.sock else 0, {} if call.sock else data))
+    ctx.to_gateway.append(Result(call.request, 0, data))
 
 
 def open_datagram(ctx: Context, call: OpenDatagram) -> None:
@@ -79,7 +82,7 @@ def associate(ctx: Context, call: Associate) -> None:
         return
     peer = call.address if any(call.address) else LOOPBACK
     try:
-        source, _ = way(ctx, one, peer)
+        source = way(ctx, one, peer).source
         if not one.port:
             take_port(ctx, one, one.address)
     except SendError as error:
@@ -129,6 +132,22 @@ def tell_groups(ctx: Context) -> None:
     for item in [item for item in ctx.to_ip if isinstance(item, Groups)]:
         ctx.to_ip.remove(item)
     ctx.to_ip.append(Groups(groups))
+
+
+def _tell_mtu(ctx: Context, call: GetInfo) -> None:
+    """The MTU on the way to the peer, for IP_MTU (RFC 8085 3.2); ENOTCONN without one."""
+    one = _found(ctx, call.sock, call.request)
+    if one is None:
+        return
+    if not one.peer:
+        ctx.to_gateway.append(Result(call.request, errno.ENOTCONN))
+        return
+    try:
+        mtu = way(ctx, one, one.peer).mtu
+    except SendError as error:
+        ctx.to_gateway.append(Result(call.request, error.errno))
+        return
+    ctx.to_gateway.append(Result(call.request, 0, {"mtu": mtu}))
 
 
 def set_option(ctx: Context, call: SetOption) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 from layers.udp.config import UdpCoreConfig
 from layers.udp.endpoints import Endpoint, Endpoints
-from levelip.frames.packet import FrameIds, Groups, Process, Refused, Segment
+from layers.udp.path_mtu import PathMtus
+from levelip.frames.packet import FrameIds, Groups, PathMtu, Process, Refused, Segment
 from levelip.frames.routes import RouteLookup
 from levelip.frames.seam import Datagram, Failed, Released, Result
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import Reason
 from levelip.wire.addr import format_address
 
-ToIp = Segment | Refused | Groups
+ToIp = Segment | Refused | Groups | PathMtu
 ToGateway = Result | Released | Datagram | Failed
 
 
@@ -23,8 +24,8 @@ class Context:
     """Plain attributes; the procedures of udp read and write them, `core` alone talks to the shell."""
 
     __slots__ = (
-        "config", "counters", "endpoints", "event_list", "gateway_epoch", "ids", "interest", "looped", "now", "rng",
-        "routes", "to_gateway", "to_ip", "udp",
+        "config", "counters", "endpoints", "event_list", "gateway_epoch", "ids", "interest", "looped", "now",
+        "path_mtus", "rng", "routes", "to_gateway", "to_ip", "udp",
     )  # fmt: skip
 
     def __init__(self, config: UdpCoreConfig, rng: random.Random, now: int) -> None:
@@ -38,6 +39,7 @@ class Context:
         self.ids = FrameIds(Process.UDP, config.epoch)
         self.endpoints = Endpoints()
         self.routes = RouteLookup()
+        self.path_mtus = PathMtus()
         self.to_ip: deque[ToIp] = deque()
         self.to_gateway: deque[ToGateway] = deque()
         self.looped: deque[Segment] = deque()  # what we sent to groups that we are in; empty between frames

@@ -1,7 +1,8 @@
 """The udp core: datagrams between ip and the gateway; a calculator without socket, clock, thread or timer.
 
 From ip come Segment, Routes and IcmpError; from the gateway the calls of `levelip.frames.seam`. To ip go segments,
-Refused (nobody receives there) and Groups; to the gateway datagrams, errors and answers.
+Refused (nobody receives there), Groups and PathMtu; to the gateway datagrams, errors and answers. ICMP's datagram
+sockets (ping.py) are here, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import msgspec
 from layers.udp import calls
 from layers.udp.config import UdpCoreConfig
 from layers.udp.context import Context, ToGateway, ToIp
-from layers.udp.endpoints import Endpoint, Endpoints
+from layers.udp.endpoints import ICMP, Endpoint, Endpoints
+from layers.udp.path_mtu import Learned, PathMtus
 from layers.udp.receiving import icmp_arrives, segment_arrives
 from layers.udp.sending import send_to
 from levelip.config import UdpConfig
@@ -64,8 +66,8 @@ class UdpCore:
             Bind: calls.bind,
             Associate: calls.associate,
             Member: calls.member,
-            SetOption: calls.set_option,
             GetInfo: calls.get_info,
+            SetOption: calls.set_option,
             Close: calls.close,
             NeighbourUp: self._neighbour_up,
             NeighbourDown: self._neighbour_down,
@@ -141,6 +143,7 @@ class UdpCore:
                 "events": ctx.event_list,
                 "ids": ctx.ids,
                 "endpoints": ctx.endpoints.rows(),
+                "path_mtus": ctx.path_mtus.rows(),
                 "routes": Routes(ctx.routes.routes, ctx.routes.addresses, ctx.routes.interfaces, ctx.routes.ways),
                 "routes_known": ctx.routes.known,
                 "to_ip": list(ctx.to_ip),
@@ -166,6 +169,7 @@ class UdpCore:
         ctx.event_list = back("events", list[Event])
         ctx.ids = back("ids", FrameIds)
         ctx.endpoints = Endpoints(back("endpoints", list[Endpoint]))
+        ctx.path_mtus = PathMtus(back("path_mtus", list[Learned]))
         if data["routes_known"]:
             ctx.routes.replace(back("routes", Routes))
         ctx.to_ip = deque(back("to_ip", list[ToIp]))
@@ -207,8 +211,8 @@ class UdpCore:
 def _row(one: Endpoint) -> dict[str, Any]:
     return {
         "sock": one.id,
-        "netid": "udp",
-        "state": "ESTABLISHED" if one.peer_port else "UNCONN",
+        "netid": "icmp" if one.proto == ICMP else "udp",
+        "state": "ESTABLISHED" if one.peer else "UNCONN",
         "local": format_address(one.address),
         "local_port": one.port,
         "remote": format_address(one.peer or bytes(4)),

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 ANY = bytes(4)
+ICMP, UDP = 1, 17  # protocol numbers
 CHARGE = 256  # bytes: what a datagram costs the socket's buffer beside its payload, as Linux counts the sk_buff
 
 
 class Endpoint(Struct):
-    """One socket. Addresses are packed; `port` 0: not bound, `peer_port` 0: not connected."""
+    """One socket. Addresses are packed; `port` 0: not bound, `peer_port` 0: not connected. Of an ICMP socket (`proto`
+    1) the port is the identifier of its echo requests."""
 
     id: int
     proto: int
@@ -69,11 +71,11 @@ class Endpoints:
 
     def __init__(self, rows: list[Endpoint] | None = None) -> None:
         self.by_id: dict[int, Endpoint] = {}
-        self._by_port: dict[int, list[Endpoint]] = {}
+        self._by_port: dict[tuple[int, int], list[Endpoint]] = {}  # protocol and port
         for row in rows or []:
             self.by_id[row.id] = row
             if row.port:
-                self._by_port.setdefault(row.port, []).append(row)
+                self._by_port.setdefault((row.proto, row.port), []).append(row)
 
     def rows(self) -> list[Endpoint]:
         """In the order in which they were made."""
@@ -92,25 +94,28 @@ class Endpoints:
         """Give it an address and a port."""
         self.unbind(endpoint)
         endpoint.address, endpoint.port = address, port
-        self._by_port.setdefault(port, []).append(endpoint)
+        self._by_port.setdefault((endpoint.proto, port), []).append(endpoint)
 
     def unbind(self, endpoint: Endpoint) -> None:
         """Take its port away."""
         if endpoint.port:
-            row = self._by_port[endpoint.port]
+            key = (endpoint.proto, endpoint.port)
+            row = self._by_port[key]
             row.remove(endpoint)
             if not row:
-                del self._by_port[endpoint.port]
+                del self._by_port[key]
             endpoint.port = 0
 
     def conflict(self, endpoint: Endpoint, address: bytes, port: int) -> bool:
         """Whether another holds the port so that this one may not have it, too."""
-        for other in self._by_port.get(port, ()):
-            if other is endpoint or (any(address) and any(other.address) and address != other.address):
+        ping = endpoint.proto == ICMP  # of which identifiers are one's own at all addresses (ping_get_port)
+        for other in self._by_port.get((endpoint.proto, port), ()):
+            apart = any(address) and any(other.address) and address != other.address
+            if other is endpoint or (apart and not ping):
                 continue
             if endpoint.reuse_address and other.reuse_address:
                 continue
-            if endpoint.reuse_port and other.reuse_port:
+            if not ping and endpoint.reuse_port and other.reuse_port:
                 continue
             return True
         return False
@@ -129,7 +134,7 @@ class Endpoints:
         the four-tuple, else the one that was bound last."""
         best: list[Endpoint] = []
         score = -1
-        for one in self._by_port.get(port, ()):
+        for one in self._by_port.get((UDP, port), ()):
             here = _score(one, local, remote, remote_port)
             if here > score:
                 best, score = [one], here
@@ -144,7 +149,7 @@ class Endpoints:
     def find_all(self, group: bytes, port: int, remote: bytes, remote_port: int) -> Iterator[Endpoint]:
         """For a datagram to a group or a broadcast address: all that are bound so and, of a group, are in it."""
         multicast = 224 <= group[0] < 240
-        for one in self._by_port.get(port, ()):
+        for one in self._by_port.get((UDP, port), ()):
             if any(one.address) and one.address != group:
                 continue
             if one.peer_port and (one.peer, one.peer_port) != (remote, remote_port):
@@ -152,6 +157,14 @@ class Endpoints:
             if multicast and not one.multicast_all and group not in one.groups:
                 continue
             yield one
+
+    def find_ping(self, local: bytes, identifier: int) -> Endpoint | None:
+        """For an echo reply, or an error about an echo request, from `local`: of several the one that was bound last
+        (ping_lookup)."""
+        for one in reversed(self._by_port.get((ICMP, identifier), ())):
+            if one.address in (ANY, local):
+                return one
+        return None
 
 
 def _score(one: Endpoint, local: bytes, remote: bytes, remote_port: int) -> int:

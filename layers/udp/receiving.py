@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import struct
 
+from layers.udp import ping
 from layers.udp.context import Context
 from layers.udp.endpoints import ANY, CHARGE, Endpoint
-from levelip.frames.packet import BROADCAST, Checksum, IcmpError, Refused, Segment
+from layers.udp.path_mtu import SMALLEST
+from layers.udp.sending import PMTUDISC_PROBE
+from levelip.frames.packet import BROADCAST, Checksum, IcmpError, PathMtu, Refused, Segment
 from levelip.frames.seam import Datagram, Failed
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -18,6 +21,7 @@ from levelip.wire.ipv4 import Proto
 from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
 
 TRUSTED = (int(Checksum.PARTIAL), int(Checksum.VERIFIED))
+SECOND = 1_000_000_000
 QUOTED = 548
 """Bytes of the datagram that go back for ICMP to quote: 576 less the IP header and ICMP's (RFC 1812 4.3.2.3)."""
 
@@ -26,7 +30,10 @@ _HARD = (2, 3)
 
 
 def segment_arrives(ctx: Context, segment: Segment) -> None:
-    """One datagram from ip, as RFC 768 and RFC 1122 4.1.3 take it."""
+    """One datagram from ip, as RFC 768 and RFC 1122 4.1.3 take it; or an echo reply."""
+    if segment.proto == Proto.ICMP:
+        _reply_arrives(ctx, segment)
+        return
     ctx.counters["datagrams_in"] += 1
     data = segment.head
     if isinstance(segment.payload, Place):
@@ -68,6 +75,17 @@ def segment_arrives(ctx: Context, segment: Segment) -> None:
         ctx.to_ip.append(refused)
 
 
+def _reply_arrives(ctx: Context, segment: Segment) -> None:
+    """An echo reply that no `lvlip ping` waits for: a socket may. The application gets the whole message."""
+    ctx.counters["echo_replies_in"] += 1
+    identifier, data = ping.identifier(segment)
+    one = ctx.endpoints.find_ping(segment.dst, identifier)
+    if one is None:
+        ctx.drop(reasons.UDP_NO_PING, segment.id, src=segment.src, ident=identifier)
+        return
+    _deliver(ctx, one, segment, 0, data)
+
+
 def _deliver(ctx: Context, one: Endpoint, segment: Segment, src_port: int, payload: bytes) -> None:
     charge = len(payload) + CHARGE
     limit = one.rcvbuf or ctx.udp.receive_buffer
@@ -88,18 +106,24 @@ def _deliver(ctx: Context, one: Endpoint, segment: Segment, src_port: int, paylo
 
 def icmp_arrives(ctx: Context, error: IcmpError) -> None:
     """RFC 1122 4.1.3.3: whoever sent the datagram that the error is about hears of it."""
-    if error.proto != Proto.UDP or len(error.head) < 4:
-        ctx.drop(reasons.UDP_ICMP_STRAY, error.id, dst=error.dst)
-        return
-    local_port, remote_port = struct.unpack_from(">HH", error.head)
-    one = ctx.endpoints.find(error.src, local_port, error.dst, remote_port)
+    if error.proto == Proto.ICMP:
+        remote_port, payload = 0, error.head
+        one = ctx.endpoints.find_ping(error.src, ping.identifier_of_request(error))
+    elif error.proto == Proto.UDP and len(error.head) >= 4:
+        local_port, remote_port = struct.unpack_from(">HH", error.head)
+        payload = error.head[UDP_HEADER_LEN:]
+        one = ctx.endpoints.find(error.src, local_port, error.dst, remote_port)
+    else:
+        one = None
     if one is None:
-        ctx.drop(reasons.UDP_ICMP_STRAY, error.id, dst=error.dst, port=remote_port)
+        ctx.drop(reasons.UDP_ICMP_STRAY, error.id, dst=error.dst)
         return
     hard = False
     if error.icmp_type == icmp.DEST_UNREACH:
         number = icmp.unreachable_errno(error.icmp_code)
         hard = error.icmp_code in _HARD or (error.icmp_code == icmp.FRAG_NEEDED and one.mtu_discover != 0)
+        if error.icmp_code == icmp.FRAG_NEEDED:
+            _too_big(ctx, one, error)
     elif error.icmp_type == icmp.TIME_EXCEEDED:
         number = errno.EHOSTUNREACH
     elif error.icmp_type == icmp.PARAMETER_PROBLEM:
@@ -111,4 +135,20 @@ def icmp_arrives(ctx: Context, error: IcmpError) -> None:
     ctx.emit("icmp", one, frame=error.id, type=error.icmp_type, code=error.icmp_code, errno=number)
     told = (error.icmp_type, error.icmp_code, error.reporter or ANY)
     origin = ctx.ids.next(), [error.id]
-    ctx.to_gateway.append(Failed(one.id, number, *told, error.dst, remote_port, error.mtu, hard, *origin))
+    ctx.to_gateway.append(Failed(one.id, number, *told, error.dst, remote_port, error.mtu, hard, *origin, payload))
+
+
+
+def _too_big(ctx: Context, one: Endpoint, error: IcmpError) -> None:
+    """Fragmentation needed and DF set: what goes there from now on is smaller (RFC 1191 3, RFC 8085 3.2).
+
+    The ports of a socket of ours are all the proof that there is (RFC 8085 5.2), as in Linux.
+    """
+    route = ctx.routes.lookup(error.dst)
+    old = ctx.path_mtus.find(error.dst, ctx.now) or (route.mtu if route is not None else 0)
+    if one.mtu_discover > PMTUDISC_PROBE or not SMALLEST <= error.mtu < old:  # Linux ip_sk_accept_pmtu
+        return
+    ctx.counters["path_mtu_lowered"] += 1
+    ctx.emit("pmtu", one, frame=error.id, dst=error.dst, old=old, new=error.mtu)
+    ctx.path_mtus.learn(error.dst, error.mtu, ctx.now + ctx.udp.mtu_expires_s * SECOND)
+    ctx.to_ip.append(PathMtu(error.dst, error.mtu, ctx.udp.mtu_expires_s * 1000))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+from typing import NamedTuple
 
+from layers.udp import ping
 from layers.udp.context import Context
-from layers.udp.endpoints import ANY, Endpoint
+from layers.udp.endpoints import ANY, ICMP, Endpoint
+from layers.udp.path_mtu import MIN_PMTU
 from levelip.frames.packet import BROADCAST, Checksum, Segment
-from levelip.frames.seam import Result, SendTo
+from levelip.frames.seam import Failed, Result, SendTo
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, is_multicast
@@ -17,6 +20,8 @@ from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
 
 MAX_PAYLOAD = IPV4_MAX_TOTAL_LENGTH - IPV4_HEADER_LEN - UDP_HEADER_LEN
 PMTUDISC_DONT, PMTUDISC_WANT, PMTUDISC_DO, PMTUDISC_PROBE = range(4)
+LOCAL = -1
+"""In place of an ICMP type: an error of our own (SO_EE_ORIGIN_LOCAL)."""
 
 
 class SendError(Exception):
@@ -52,27 +57,27 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
     if not one.port:  # first of all, as Linux (inet_send_prepare): it stays though the datagram is refused
         take_port(ctx, one, one.address)
     dst, port = (call.address, call.port) if call.address else (one.peer, one.peer_port)
+    is_ping = one.proto == ICMP
     if not dst:
         raise SendError(errno.EDESTADDRREQ)
-    if not port:
+    if isinstance(call.payload, Place) or not (port or is_ping):
         raise SendError(errno.EINVAL)
-    if isinstance(call.payload, Place):
-        raise SendError(errno.EINVAL)
-    if len(call.payload) > MAX_PAYLOAD:
-        raise SendError(errno.EMSGSIZE)
+    number = ping.check(call.payload) if is_ping else errno.EMSGSIZE if len(call.payload) > MAX_PAYLOAD else 0
+    if number:
+        raise SendError(number)
     if not any(dst):
         dst = LOOPBACK
-    source, mtu = way(ctx, one, dst, call.source)
+    found = way(ctx, one, dst, call.source)
+    source = found.source
     group = is_multicast(dst)
-    header = UdpHeader(one.port, port, UDP_HEADER_LEN + len(call.payload)).serialize()
-    data = header + call.payload
-    checksum = 0
-    if not one.no_check:
-        # one that comes out as 0 is sent as all ones (RFC 768), which is how internet_checksum says it of zeros
-        checksum = internet_checksum(data, pseudo_header_sum(source, dst, Proto.UDP, len(data))) or 0xFFFF
-    head = header[:6] + checksum.to_bytes(2, "big")
-    too_long = IPV4_HEADER_LEN + len(data) > mtu
+    if is_ping:
+        head, payload = ping.request(one, call.payload), b""
+    else:
+        head, payload = _udp_header(one, source, dst, port, call.payload), call.payload
+    too_long = IPV4_HEADER_LEN + len(head) + len(payload) > found.mtu
     if too_long and one.mtu_discover in (PMTUDISC_DO, PMTUDISC_PROBE):
+        failed = Failed(one.id, errno.EMSGSIZE, LOCAL, 0, ANY, dst, port, found.mtu)  # Linux ip_local_error
+        ctx.to_gateway.append(failed)
         raise SendError(errno.EMSGSIZE)
     if len(ctx.to_ip) >= ctx.udp.queue:
         ctx.drop(reasons.UDP_QUEUE_FULL, call.id, one, dst=dst)
@@ -86,20 +91,31 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
         iface=0,
         src=source,
         dst=dst,
-        proto=Proto.UDP,
+        proto=one.proto,
         ttl=ttl,
         tos=call.tos if call.tos >= 0 else one.tos,
         head=head,
-        payload=call.payload,
+        payload=payload,
         checksum=Checksum.NONE,
         gso_size=0,
-        dont_fragment=one.mtu_discover != PMTUDISC_DONT and not too_long,
+        dont_fragment=one.mtu_discover != PMTUDISC_DONT and not too_long and not found.locked,
         flags=BROADCAST if group or one.broadcast else 0,
     )
     ctx.to_ip.append(segment)
-    ctx.counters["datagrams_out"] += 1
-    if group and one.multicast_loop and any(dst in other.groups for other in ctx.endpoints.by_id.values()):
+    ctx.counters["echo_requests_out" if is_ping else "datagrams_out"] += 1
+    looped = group and not is_ping and one.multicast_loop
+    if looped and any(dst in other.groups for other in ctx.endpoints.by_id.values()):
         ctx.looped.append(_copy(ctx, segment))
+
+
+def _udp_header(one: Endpoint, source: bytes, dst: bytes, port: int, payload: bytes) -> bytes:
+    """RFC 768. A checksum that comes out as 0 is sent as all ones."""
+    header = UdpHeader(one.port, port, UDP_HEADER_LEN + len(payload)).serialize()
+    if one.no_check:
+        return header
+    data = header + payload
+    checksum = internet_checksum(data, pseudo_header_sum(source, dst, Proto.UDP, len(data))) or 0xFFFF
+    return header[:6] + checksum.to_bytes(2, "big")
 
 
 def _copy(ctx: Context, segment: Segment) -> Segment:
@@ -125,7 +141,15 @@ def is_broadcast(ctx: Context, dst: bytes) -> bool:
     return False
 
 
-def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> tuple[bytes, int]:
+class Way(NamedTuple):
+    """How a datagram gets there. `locked`: the path is narrower than what we believe, so DF is not set."""
+
+    source: bytes
+    mtu: int
+    locked: bool = False
+
+
+def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> Way:
     """The source address toward `dst`, and the MTU; SendError if there is no way, or none that the socket may use."""
     if dst == LIMITED_BROADCAST or is_multicast(dst):
         route = next((row for row in ctx.routes.routes if not row.errno and row.source[:1] != b"\x7f"), None)
@@ -139,7 +163,11 @@ def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> tuple[b
         raise SendError(errno.EACCES)
     if source and not ctx.routes.is_ours(source):
         raise SendError(errno.EINVAL)
-    return source or (one.address if any(one.address) and not is_multicast(one.address) else route.source), route.mtu
+    chosen = source or (one.address if any(one.address) and not is_multicast(one.address) else route.source)
+    learned = ctx.path_mtus.find(dst, ctx.now) if one.mtu_discover < PMTUDISC_PROBE else 0
+    if learned and learned < route.mtu:
+        return Way(chosen, max(learned, min(MIN_PMTU, route.mtu)), learned < MIN_PMTU)
+    return Way(chosen, route.mtu)
 
 
 def take_port(ctx: Context, one: Endpoint, address: bytes = ANY) -> None:

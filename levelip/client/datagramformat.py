@@ -17,6 +17,7 @@ UP = struct.Struct("=BBBxH2x4s4sI")
 HAS_ADDRESS = 1
 DATAGRAM, ERROR = 1, 2
 MAX_PAYLOAD = 65_507  # bytes of a UDP datagram over IPv4
+MAX_ECHO = 65_515  # bytes of an ICMP message over IPv4
 PAIR_BUFFER = 1 << 16  # SO_SNDBUF asked for at each end, of which the kernel makes twice: the longest datagram must fit
 
 

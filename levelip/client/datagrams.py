@@ -20,7 +20,7 @@ from typing import Any
 from levelip.client import control
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_PAYLOAD, PAIR_BUFFER, UP, Framing, Headers
+from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, UP, Framing, Headers
 from levelip.client.session import Session
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
@@ -29,9 +29,11 @@ MEMBERSHIPS = {socket.IP_ADD_MEMBERSHIP: True, socket.IP_DROP_MEMBERSHIP: False}
 BATCH = 64  # datagrams of one pair in one turn of the loop
 EVERY = 32  # each so-manieth asks for an answer
 MARKS = 4  # answers that may be missing
+_RECVERR = (socket.IPPROTO_IP, 11)
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLHUP | select.EPOLLERR
-_MESSAGE = DOWN.size + MAX_PAYLOAD + 1
+_MESSAGE = DOWN.size + MAX_ECHO + 1
+QUEUED_ERRORS = 64  # of one socket; more are left out, as what SO_RCVBUF has no room for on Linux
 _ERROR_MESSAGE = UP.pack(ERROR, 0, 0, 0, bytes(4), bytes(4), 0)
 _FORWARDED = frozenset(
     {"bind", "connect", "listen", "accept", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"}
@@ -48,6 +50,7 @@ class DatagramPair:
         self.kind = kind
         self.gid = gid  # the gateway's id; 0 while it has none
         self.error = 0  # what the program has not been told
+        self.errors: deque[DatagramError] = deque()  # for MSG_ERRQUEUE, where IP_RECVERR is on
         self.aside: deque[tuple[bytes, Any, int]] = deque()  # header, payload, upto: did not fit into the pair
         self.upto = 0  # of the last one that did
         self.sent = 0
@@ -67,6 +70,12 @@ class DatagramPair:
         self.groups: dict[bytes, bytes] = {}  # group → the membership that was asked for
         self.bound: tuple[bytes, int] | None = None
         self.peer: tuple[bytes, int] | None = None
+
+    @property
+    def queues_errors(self) -> bool:
+        """IP_RECVERR is on."""
+        value = self.options.get(_RECVERR, 0)
+        return any(value[:4]) if isinstance(value, bytes) else bool(value)
 
 
 class Datagrams:
@@ -126,6 +135,8 @@ class Datagrams:
             caller.answer(Answer(call.number, 0, {"errno": code}))
             if code:
                 self.told(pair)
+        elif call.op == "errqueue":
+            self._next_error(caller, call, pair)
         elif call.op == "state":
             state = {"kind": list(pair.kind), "listening": False, "connected": pair.peer is not None, "fresh": False,
                      "options": [[*key, value] for key, value in pair.options.items()]}  # fmt: skip
@@ -139,6 +150,20 @@ class Datagrams:
         """The program was told of the socket's error: the gateway's SO_ERROR is read with it, which clears it."""
         pair.error = 0
         self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+
+    def _next_error(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
+        """The oldest of the error queue, for recvmsg with MSG_ERRQUEUE. SO_ERROR is then that of the next one
+        (net/core/skbuff.c sock_dequeue_err_skb)."""
+        if not pair.errors:
+            caller.answer(Answer(call.number, errno.EAGAIN, {}))
+            return
+        error = pair.errors.popleft()
+        told = ("errno", "icmp_type", "icmp_code", "reporter", "address", "port", "mtu", "payload")
+        caller.answer(Answer(call.number, 0, {name: getattr(error, name) for name in told}))
+        if error.icmp_type >= 0:
+            pair.error = next((one.errno for one in pair.errors if one.icmp_type >= 0), 0)
+            if not pair.error:
+                self.told(pair)
 
     def _forward(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         args = dict(call.args)
@@ -164,6 +189,8 @@ class Datagrams:
             value = args["value"]
             if args["level"] != socket.IPPROTO_IP or args["option"] not in MEMBERSHIPS:
                 pair.options[args["level"], args["option"]] = value
+                if not pair.queues_errors:
+                    pair.errors.clear()  # Linux ip_setsockopt
             elif isinstance(value, bytes) and MEMBERSHIPS[args["option"]]:
                 pair.groups[value[:4]] = value
             elif isinstance(value, bytes):
@@ -261,7 +288,10 @@ class Datagrams:
             )  # fmt: skip
             pair.aside.append((header, message.payload, message.upto))
         elif type(message) is DatagramError:
-            pair.error = message.errno
+            if message.icmp_type >= 0:
+                pair.error = message.errno
+            if pair.queues_errors and len(pair.errors) < QUEUED_ERRORS:
+                pair.errors.append(message)
             pair.aside.append((_ERROR_MESSAGE, b"", pair.aside[-1][2] if pair.aside else pair.upto))
         if len(pair.aside) == 1:
             self._push(pair)

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from levelip.client import kernel
-from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_PAYLOAD, UP
+from levelip.client import errorqueue, kernel
+from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_ECHO, MAX_PAYLOAD, UP
+from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader
 from levelip.client.streamsocket import (
     _address,
     _check_ancillary,
@@ -34,11 +35,12 @@ IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
 _TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
 _INT = struct.Struct("=i")
 _PKTINFO = struct.Struct("=i4s4s")
+_DATAGRAM = bytes([DATAGRAM])
 _WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
 
 
 class DatagramSocket(socket):
-    """A UDP socket of the stack. Made by `socket(AF_INET, SOCK_DGRAM)`."""
+    """A UDP socket of the stack, or with IPPROTO_ICMP one for echo requests. Made by `socket(AF_INET, SOCK_DGRAM)`."""
 
     __slots__ = ()
     _made_of = socket
@@ -117,6 +119,11 @@ class DatagramSocket(socket):
         if first and first[0] != DATAGRAM:
             self._take_error()
 
+    def _drop_notice(self) -> None:
+        """The error that the notice at the head of the queue is about was taken from the error queue."""
+        if self._readable() and kernel.socket.recv(self, 1, std.MSG_PEEK | std.MSG_DONTWAIT)[:1] not in (b"", _DATAGRAM):
+            kernel.socket.recv(self, UP.size, std.MSG_DONTWAIT)
+
     def _readable(self) -> bool:
         """Asked of the kernel: with a timeout the standard library waits even where MSG_DONTWAIT is given."""
         poll = select.poll()
@@ -140,7 +147,8 @@ class DatagramSocket(socket):
         taken = size = sum(_view(one).nbytes for one in buffers)
         if flags & std.MSG_MORE or self._pending:
             size += sum(len(one) for one in self._pending)
-        if size > MAX_PAYLOAD:
+        echo = self._proto == std.IPPROTO_ICMP  # any may be wrong in itself, so all are calls
+        if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             self._pending.clear()  # as Linux: udp_flush_pending_frames
             raise _error(errno.EMSGSIZE)
         if flags & std.MSG_MORE:
@@ -150,7 +158,7 @@ class DatagramSocket(socket):
             buffers, self._pending = [*self._pending, *buffers], []
         self._raise_error()
         where = (address, port)
-        if source or where not in self._known:
+        if source or echo or where not in self._known:
             args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
             self._call("sendto", {**args, "source": source})
             if len(self._known) >= KNOWN:
@@ -201,8 +209,10 @@ class DatagramSocket(socket):
 
     def _receive(self, views: list[Any], flags: int) -> tuple[int, int, bytes]:
         """(bytes of the datagram as recv says them, msg_flags, header); an empty header: nothing comes any more."""
-        if flags & std.MSG_ERRQUEUE:  # it is always empty without IP_RECVERR
-            raise _error(errno.EOPNOTSUPP if IP_RECVERR in self._told else errno.EAGAIN)
+        if flags & MSG_ERRQUEUE:
+            queued = errorqueue.take(self._call, views)
+            self._drop_notice()
+            return queued
         flags &= ~int(std.MSG_OOB)  # UDP has none, and does not ask (Linux)
         header = bytearray(UP.size)
         while True:
@@ -262,13 +272,7 @@ class DatagramSocket(socket):
         if not header:
             return [], told
         _, tos, ttl, _, _, local, iface = UP.unpack(header)
-        rows = []
-        if IP_PKTINFO in self._told:
-            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
-        if IP_RECVTTL in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
-        if IP_RECVTOS in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        rows = list(header.rows) if isinstance(header, QueuedHeader) else self._rows(tos, ttl, local, iface)
         fit: list[tuple[int, int, bytes]] = []
         for row in rows:
             if room < std.CMSG_LEN(len(row[2])):
@@ -276,6 +280,17 @@ class DatagramSocket(socket):
             room -= std.CMSG_SPACE(len(row[2]))
             fit.append(row)
         return fit, told
+
+    def _rows(self, tos: int, ttl: int, local: bytes, iface: int) -> list[tuple[int, int, bytes]]:
+        """What was asked for."""
+        rows: list[tuple[int, int, bytes]] = []
+        if IP_PKTINFO in self._told:
+            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
+        if IP_RECVTTL in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
+        if IP_RECVTOS in self._told:
+            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
+        return rows
 
     @staticmethod
     def _spec_dst(local: bytes) -> bytes:

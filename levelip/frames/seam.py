@@ -69,8 +69,8 @@ class SetOption(Struct, array_like=True, tag=44):
 
 
 class GetInfo(Struct, array_like=True, tag=45):
-    """Ask for the figures of TCP_INFO. Answered by Result with data as docs/rpc.md lists it. To udp, with socket 0: for
-    interfaces and routes."""
+    """Ask for the figures of TCP_INFO. Answered by Result with data as docs/rpc.md lists it; by udp with "mtu", that on
+    the way to the peer, or, with socket 0, interfaces and routes."""
 
     request: int
     sock: SocketId
@@ -143,7 +143,7 @@ class Released(Struct, array_like=True, tag=53):
 
 
 class OpenDatagram(Struct, array_like=True, tag=80):
-    """Make a datagram socket; `proto` 17: UDP. `options` as in SetOption. Nothing is answered."""
+    """Make a datagram socket; `proto` 17: UDP, 1: ICMP echo. `options` as in SetOption. Nothing is answered."""
 
     sock: SocketId
     proto: Port
@@ -216,7 +216,8 @@ class Datagram(Struct, array_like=True, tag=85):
 
 
 class Failed(Struct, array_like=True, tag=86):
-    """An ICMP error about a datagram of this socket: `errno` is what SO_ERROR shows if it is connected."""
+    """An ICMP error about a datagram of this socket: `errno` is what SO_ERROR shows if it is connected. `payload`: what
+    the error quotes of the datagram's. `icmp_type` -1: our own verdict, which the sender has heard (EMSGSIZE)."""
 
     sock: SocketId
     errno: Errno
@@ -229,6 +230,7 @@ class Failed(Struct, array_like=True, tag=86):
     hard: bool = False
     id: FrameId = 0
     causes: list[FrameId] = []
+    payload: Annotated[bytes, Meta(max_length=65_600)] = b""
 
 
 GatewayToUdp = OpenDatagram | Bind | Associate | SendTo | Took | Member | SetOption | GetInfo | Close

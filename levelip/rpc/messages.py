@@ -120,7 +120,7 @@ class TookDatagrams(Struct, array_like=True, tag=29):
 
 class DatagramError(Struct, array_like=True, tag=30):
     """An ICMP error about a datagram to `address`. SO_ERROR has `errno` if the socket is connected; with IP_RECVERR the
-    rest belongs into the error queue."""
+    rest belongs into the error queue: `payload` is what it quotes of the datagram. `icmp_type` -1: our own verdict."""
 
     sock: SocketId
     errno: Errno
@@ -130,6 +130,7 @@ class DatagramError(Struct, array_like=True, tag=30):
     address: Packed
     port: Port
     mtu: int = 0
+    payload: Annotated[bytes, Meta(max_length=65_600)] = b""
 
 
 ToGateway = Hello | Request | Send | Consumed | Eof | Reset | SendDatagram | TookDatagrams

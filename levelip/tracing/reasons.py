@@ -238,6 +238,7 @@ UDP_BUFFER_FULL    = _reason("udp_buffer_full", "udp", O, "the application is sl
 UDP_QUEUE_FULL     = _reason("udp_queue_full", "udp", O, "too many datagrams wait for ip (udp.queue)")
 UDP_NO_SOCKETS     = _reason("udp_no_sockets", "udp", O, "more datagram sockets than udp.sockets")
 UDP_UNKNOWN_SOCKET = _reason("udp_unknown_socket", "udp", N, "the gateway speaks of a socket that is not there")
+UDP_NO_PING        = _reason("udp_no_ping", "udp", N, "an echo reply that nobody waits for", "RFC 1122 3.2.2.6")
 UDP_ICMP_STRAY     = _reason("udp_icmp_stray", "udp", O, "an ICMP error that concerns no socket", "RFC 1122 4.1.3.3")
 TCP_UNKNOWN_SOCKET   = _reason("tcp_unknown_socket", "tcp", N, "a message of the gateway about a socket that is no more")
 TCP_NOT_CONNECTED    = _reason("tcp_not_connected", "tcp", N, "data for a connection that is not open")

@@ -12,7 +12,7 @@ import pytest
 
 from levelip.client.control import Answer, Call
 from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, UP
-from levelip.client.datagrams import BATCH, EVERY, MARKS, Datagrams, is_datagram
+from levelip.client.datagrams import BATCH, EVERY, MARKS, QUEUED_ERRORS, Datagrams, is_datagram
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
 REMOTE, LOCAL = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
@@ -271,3 +271,43 @@ def test_socket_fails(world: World) -> None:
 @pytest.mark.parametrize(("kind", "ours"), [(2, True), (2 | 0o4000, True), (1, False), ("x", False)])
 def test_whose_socket_it_is(kind: Any, ours: bool) -> None:
     assert is_datagram(Call(1, "socket", 0, {"type": kind})) is ours
+
+
+# the error queue
+
+
+def failure(code: int, *, kind: int = 3, payload: bytes = b"") -> DatagramError:
+    return DatagramError(7, code, kind, 3, REMOTE, REMOTE, 53, 0, payload)
+
+
+def test_errors_wait_for_who_asks(world: World) -> None:
+    """With IP_RECVERR each is kept, oldest first, 64 at most; SO_ERROR is that of the oldest, and nothing when all are
+    taken (and the gateway's is cleared then, too); without the option none is."""
+    world.all.deliver(world.pair, failure(errno.ECONNREFUSED))
+    world.call("errqueue")
+    assert world.caller.answers[-1].errno == errno.EAGAIN
+    world.call("setsockopt", level=0, option=11, value=1)
+    assert world.session.settle() == "setsockopt"
+    for number in range(QUEUED_ERRORS + 1):
+        world.all.deliver(world.pair, failure(errno.EHOSTUNREACH, payload=b"%d" % number))
+    world.all.deliver(world.pair, failure(errno.EMSGSIZE, kind=-1))
+    for number in range(QUEUED_ERRORS):
+        world.call("errqueue")
+        answer = world.caller.answers[-1]
+        assert (answer.errno, answer.data["payload"], answer.data["port"]) == (0, b"%d" % number, 53)
+        assert world.pair.error == (errno.EHOSTUNREACH if number < QUEUED_ERRORS - 1 else 0)
+    assert world.session.settle() == "getsockopt" and world.session.requests == []
+    world.call("errqueue")
+    assert world.caller.answers[-1].errno == errno.EAGAIN
+
+
+def test_without_the_option_the_queue_is_emptied(world: World) -> None:
+    """As Linux does when IP_RECVERR goes off, given as an int or as bytes."""
+    for off in (0, bytes(4)):
+        world.call("setsockopt", level=0, option=11, value=b"\1\0\0\0")
+        world.session.settle()
+        world.all.deliver(world.pair, failure(errno.ECONNREFUSED))
+        assert world.pair.errors
+        world.call("setsockopt", level=0, option=11, value=off)
+        world.session.settle()
+        assert not world.pair.errors

@@ -139,12 +139,12 @@ class DatagramBench(Bench):
         self._hear_udp()
         self.flush()
 
-    def icmp(self, sock: int, kind: int, code: int) -> None:
+    def icmp(self, sock: int, kind: int, code: int, *, mtu: int = 0, quote: bytes = b"") -> None:
         """An ICMP error about a datagram of this socket to its peer."""
-        head = self.port(sock).to_bytes(2, "big") + PEER_PORT.to_bytes(2, "big") + bytes(4)
+        head = self.port(sock).to_bytes(2, "big") + PEER_PORT.to_bytes(2, "big") + bytes(4) + quote
         self.udp.receive(
             IcmpError(
-                id=1, causes=[], icmp_type=kind, icmp_code=code, mtu=0, reporter=REMOTE, src=LOCAL, dst=REMOTE,
+                id=1, causes=[], icmp_type=kind, icmp_code=code, mtu=mtu, reporter=REMOTE, src=LOCAL, dst=REMOTE,
                 proto=17, head=head,
             ),
             self.now,

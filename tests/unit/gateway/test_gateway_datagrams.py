@@ -341,3 +341,58 @@ def test_interfaces(bench: DatagramBench) -> None:
     assert bench.answer(number).errno == errno.ENETDOWN
     bench.hold = False
     assert bench.app.errno("interfaces") == errno.ENETDOWN
+
+
+# ICMP sockets, path MTU, the error queue
+
+ECHO = bytes([8, 0, 0, 0, 0, 0, 0, 3]) + b"are you there"
+
+
+def test_an_icmp_socket(bench: DatagramBench) -> None:
+    """socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP): bind chooses the identifier, sendto says what may not be sent,
+    SO_PROTOCOL and `lvlip ss` say what it is; it comes back after a restart of udp."""
+    sock = bench.app.ok("socket", type=2, proto=1)["sock"]
+    assert bench.app.ok("bind", sock, address=b"", port=77)["port"] == 77
+    for option in (2, 38):  # SO_REUSEADDR, which is on as in Linux, and SO_PROTOCOL
+        assert bench.app.ok("getsockopt", sock, level=1, option=option)["value"] == (1).to_bytes(4, "little")
+    assert bench.core.control(0, "ss.datagrams", {}, 0)["sockets"][0]["proto"] == "icmp"
+    bench.app.send(SendDatagram(sock, REMOTE, 0, ECHO, 5))
+    bench.app.send(SendDatagram(sock, REMOTE, 0, b"\0" + ECHO[1:], 6))
+    assert (bench.answer(5).errno, bench.answer(6).errno) == (0, errno.EINVAL)
+    (segment,) = bench.sent()
+    assert (segment.proto, segment.head[4:6]) == (1, (77).to_bytes(2, "big"))
+    assert bench.app.ok("connect", sock, address=REMOTE, port=0)
+    bench.udp_down()
+    bench.udp_up()
+    bench.app.send(SendDatagram(sock, b"", 0, ECHO, 7))
+    assert bench.answer(7).errno == 0 and bench.sent()[0].dst == REMOTE
+    assert bench.app.errno("socket", type=2, proto=2) == errno.EPROTONOSUPPORT
+
+
+def test_ip_mtu(bench: DatagramBench) -> None:
+    """What fits on the way to the peer; ENOTCONN without one; it cannot be set (RFC 8085 3.2)."""
+    sock = bench.socket()
+    ask = {"level": IP, "option": 14}
+    assert bench.app.errno("getsockopt", sock, **ask) == errno.ENOTCONN
+    sock = bench.socket("connected")
+    assert bench.app.ok("getsockopt", sock, **ask)["value"] == (1500).to_bytes(4, "little")
+    bench.icmp(sock, 3, 4, mtu=1000)
+    assert bench.app.ok("getsockopt", sock, **ask)["value"] == (1000).to_bytes(4, "little")
+    assert bench.app.errno("setsockopt", sock, **ask, value=1400) == errno.ENOPROTOOPT
+
+
+def test_an_error_brings_its_quote_where_it_is_wanted(bench: DatagramBench) -> None:
+    """With IP_RECVERR; SO_ERROR has the errno either way, but not of our own verdict, which the call has told."""
+    sock = bench.socket("connected")
+    for value, quote in ((0, b""), (1, b"what was sent")):
+        bench.app.ok("setsockopt", sock, level=IP, option=11, value=value)
+        bench.icmp(sock, 3, 3, quote=b"what was sent")
+        (error,) = [one for one in bench.app.take() if isinstance(one, DatagramError)]
+        assert (error.errno, error.icmp_type, error.payload) == (errno.ECONNREFUSED, 3, quote)
+        assert bench.app.ok("getsockopt", sock, level=1, option=4)["value"][0] == errno.ECONNREFUSED
+    bench.app.ok("setsockopt", sock, level=IP, option=10, value=2)
+    bench.app.send(SendDatagram(sock, b"", 0, bytes(1473), 8))
+    assert bench.answer(8).errno == errno.EMSGSIZE
+    (error,) = [one for one in bench.app.take() if isinstance(one, DatagramError)]
+    assert (error.errno, error.icmp_type, error.mtu, error.payload) == (errno.EMSGSIZE, -1, 1500, b"")
+    assert bench.app.ok("getsockopt", sock, level=1, option=4)["value"] == bytes(4)

@@ -97,7 +97,7 @@ def test_a_checksum_is_completed_before_the_cut(host: Host, proto: int, at: int)
     assert sent[:at] + sent[at + 2 :] == (head + data)[:at] + (head + data)[at + 2 :]
 
 
-@pytest.mark.rfc("RFC 768 checksum")
+@pytest.mark.rfc("RFC 768 checksum-1")
 def test_a_sum_of_zero_is_sent_as_ones() -> None:
     """RFC 768: a UDP checksum that comes to 0 is sent as all ones."""
     host = Host(mtu=68)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ip_host import FAR, MS, OWN, Host, icmp_packet, link_state, quote_of, read_icmp
+from ip_host import FAR, MS, OWN, Host, icmp_packet, link_state, quote_of, read_icmp, segment
 
 from layers.ip.ping import PINGS_LIMIT, error_text
 from levelip.frames.core import DEFERRED, ControlError
-from levelip.frames.packet import Packet, Unreachable
+from levelip.frames.packet import IcmpError, Packet, Segment, Unreachable
 from levelip.tracing import reasons
 from levelip.wire import icmp
 from levelip.wire.addr import format_ipv4
@@ -176,3 +176,51 @@ def test_directed_broadcast_of_the_old_form(host: Host) -> None:
     """10.0.0.0 is a broadcast address too (RFC 1122 3.3.6)."""
     with pytest.raises(ControlError):
         host.ping("10.0.0.0")
+
+
+# replies and errors that are for a program's ICMP socket
+
+
+@pytest.fixture
+def with_udp() -> Host:
+    return Host(transports={6: "tcp", 17: "udp"})
+
+
+def test_a_reply_that_no_ping_waits_for_goes_to_udp(with_udp: Host) -> None:
+    """Whole, its checksum verified: a program's socket may have asked. One that is damaged does not."""
+    request = IcmpMessage.echo_request(ident=77, sequence=3, payload=b"are you there")
+    reply = IcmpMessage.echo_reply(request)
+    [(port, up)] = with_udp.feed(icmp_packet(reply, ttl=61))
+    assert port == "udp" and isinstance(up, Segment)
+    assert (up.proto, up.ttl, up.dst) == (Proto.ICMP, 61, OWN)
+    assert IcmpMessage.parse(up.head + up.payload).payload == b"are you there"  # type: ignore[operator]
+    damaged = icmp_packet(reply)
+    damaged.head = damaged.head[:-1] + b"X"
+    with_udp.dropped(damaged, reasons.ICMP_CHECKSUM)
+
+
+def test_the_ping_that_waits_has_its_reply_first(with_udp: Host) -> None:
+    """`lvlip ping`'s is not handed to udp."""
+    with_udp.core.receive(icmp_packet(IcmpMessage.echo_reply(asked(with_udp))), with_udp.now)
+    assert len(with_udp.answers()) == 1
+
+
+def test_an_error_about_a_programs_request_goes_to_udp(with_udp: Host) -> None:
+    """About an echo request; one about any other ICMP message of ours is nobody's."""
+    request = IcmpMessage.echo_request(ident=77, sequence=3).serialize()
+    for body, wanted in ((request, True), (b"\0" + request[1:], False)):
+        quote = quote_of(proto=Proto.ICMP, body=body)
+        packet = icmp_packet(IcmpMessage.dest_unreachable(icmp.HOST_UNREACH, quote))
+        if wanted:
+            [(port, error)] = with_udp.feed(packet)
+            assert port == "udp" and isinstance(error, IcmpError) and error.head == request
+        else:
+            with_udp.dropped(packet, reasons.ICMP_NO_TRANSPORT)
+
+
+def test_a_programs_request_to_ourselves(with_udp: Host) -> None:
+    """It is answered by ourselves, and the reply goes back up."""
+    request = IcmpMessage.echo_request(ident=77, sequence=3).serialize(fill_checksum=True)
+    [(port, up)] = with_udp.feed(segment(src=OWN, dst=OWN, proto=Proto.ICMP, head=request))
+    assert port == "udp" and isinstance(up, Segment)
+    assert IcmpMessage.parse(up.head).type == icmp.ECHO_REPLY

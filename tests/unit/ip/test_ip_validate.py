@@ -107,6 +107,7 @@ def test_any_ttl_is_good_for_us(host: Host, ttl: int) -> None:
     assert host.delivered(packet(ttl=ttl)).ttl == ttl
 
 
+@pytest.mark.rfc("RFC 1122 4.1.3.6-1")
 @pytest.mark.rfc("RFC 9293 MUST-63", "RFC 1122 3.2.1.3-4")
 @pytest.mark.parametrize(
     "src", [LIMITED, DIRECTED, bytes((10, 0, 0, 0)), bytes((224, 0, 0, 1)), bytes((239, 1, 2, 3)), bytes(4),

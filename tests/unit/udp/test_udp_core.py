@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from layers.udp.core import UdpCore
+from layers.udp.path_mtu import KNOWN, PathMtus
 from levelip.frames.core import ControlError
 from levelip.frames.packet import (
     BROADCAST,
@@ -16,6 +17,7 @@ from levelip.frames.packet import (
     Groups,
     Interface,
     InterfaceAddress,
+    PathMtu,
     Process,
     Refused,
     Routes,
@@ -64,6 +66,8 @@ def sent(host: UdpHost) -> Segment:
 # receiving
 
 
+@pytest.mark.rfc("RFC 768 fields-1", "RFC 768 interface-2", "RFC 8085 3.1.7-1")
+@pytest.mark.rfc("RFC 1122 4.1.3.5-1", "RFC 1122 4.1.4-2")
 def test_a_datagram_reaches_its_socket_with_all_that_recvmsg_tells(host: UdpHost) -> None:
     """Source, destination, TTL, TOS and interface (RFC 1122 4.1.3.5 wants the destination to be had)."""
     host.socket(1, port=53)
@@ -73,6 +77,7 @@ def test_a_datagram_reaches_its_socket_with_all_that_recvmsg_tells(host: UdpHost
     assert (got.payload, got.tos, got.ttl, got.iface) == (b"hello", 0x10, 61, 1)
 
 
+@pytest.mark.rfc("RFC 768 fields-3")
 def test_an_empty_datagram_is_one(host: UdpHost) -> None:
     """RFC 768: the least length is eight."""
     host.socket(1, port=53)
@@ -80,6 +85,7 @@ def test_an_empty_datagram_is_one(host: UdpHost) -> None:
     assert [one.payload for one in received(host)] == [b""]
 
 
+@pytest.mark.rfc("RFC 768 fields-3", "RFC 1122 4.1.3.4-1", "RFC 1122 4.1.3.4-2")
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
@@ -98,6 +104,7 @@ def test_what_is_wrong_goes_in_silence(host: UdpHost, made: Segment, reason: str
     assert host.out("gateway") == host.out("ip") == []
 
 
+@pytest.mark.rfc("RFC 768 checksum-3")
 def test_no_checksum_is_none_to_verify(host: UdpHost) -> None:
     """RFC 768: zero means that the sender generated none."""
     host.socket(1, port=53)
@@ -105,6 +112,7 @@ def test_no_checksum_is_none_to_verify(host: UdpHost) -> None:
     assert len(received(host)) == 1
 
 
+@pytest.mark.rfc("RFC 768 fields-3")
 def test_padding_behind_the_length_is_cut(host: UdpHost) -> None:
     """The header's length counts, not the packet's."""
     host.socket(1, port=53)
@@ -112,6 +120,7 @@ def test_padding_behind_the_length_is_cut(host: UdpHost) -> None:
     assert received(host)[0].payload == b"hello"
 
 
+@pytest.mark.rfc("RFC 1122 4.1.3.1-1")
 def test_nobody_there_is_said_by_icmp(host: UdpHost) -> None:
     """RFC 1122 4.1.3.1: port unreachable, with the packet's own header and bytes to quote."""
     host.feed(datagram(b"x" * 600, 54))
@@ -127,6 +136,7 @@ def test_never_for_a_broadcast(host: UdpHost) -> None:
     assert drops(host) == {"udp_no_port": 1}
 
 
+@pytest.mark.rfc("RFC 768 fields-2")
 def test_who_knows_most_of_it_gets_it(host: UdpHost) -> None:
     """Linux's order: connected and bound to the address, connected, bound, any."""
     host.socket(1, port=53, reuse_address=1)
@@ -140,6 +150,7 @@ def test_who_knows_most_of_it_gets_it(host: UdpHost) -> None:
     assert [one.sock for one in received(host)] == [1]
 
 
+@pytest.mark.rfc("RFC 8085 5.1-4")
 def test_a_connected_socket_hears_nobody_else(host: UdpHost) -> None:
     """And the others are told that nobody is there."""
     host.socket(1, port=53)
@@ -205,6 +216,7 @@ def test_multicast_all_off_wants_its_own_membership(host: UdpHost) -> None:
     assert len(received(host)) == 1
 
 
+@pytest.mark.rfc("RFC 1122 4.1.4-3")
 def test_ip_hears_of_the_groups(host: UdpHost) -> None:
     """All of them each time; the last socket's end leaves them."""
     host.socket(1)
@@ -245,6 +257,8 @@ def test_what_we_send_to_our_group_comes_back(host: UdpHost) -> None:
 # sending
 
 
+@pytest.mark.rfc("RFC 768 fields-1", "RFC 768 checksum-1", "RFC 768 ip-1", "RFC 768 protocol-1")
+@pytest.mark.rfc("RFC 1122 4.1.3.4-1", "RFC 1122 4.1.3.4-4", "RFC 8085 3.4-1", "RFC 8085 5.1-1")
 def test_sent_as_rfc_768_draws_it(host: UdpHost) -> None:
     """Ports, length, a checksum over the pseudo header; an unbound socket gets an ephemeral port; DF is set."""
     host.socket(1, tos=8, ttl=9)
@@ -255,11 +269,12 @@ def test_sent_as_rfc_768_draws_it(host: UdpHost) -> None:
     assert segment.head[:6] == port.to_bytes(2, "big") + b"\x0f\xa0\x00\x0d"
     data = segment.head + segment.payload  # type: ignore[operator]
     assert internet_checksum(data, pseudo_header_sum(OURS, THEIRS, 17, 13)) == 0
-    assert (segment.src, segment.dst, segment.tos, segment.ttl) == (OURS, THEIRS, 8, 9)
+    assert (segment.src, segment.dst, segment.tos, segment.ttl, segment.proto) == (OURS, THEIRS, 8, 9, 17)
     assert segment.dont_fragment and segment.checksum == Checksum.NONE
     assert host.send(1, b"again", THEIRS, 4000).data["port"] == port
 
 
+@pytest.mark.rfc("RFC 768 checksum-2")
 def test_a_checksum_of_zero_is_sent_as_ones(host: UdpHost) -> None:
     """RFC 768: zero would mean none. One payload in 65,536 has that sum; the last word is chosen so."""
     port = host.socket(1, port=5000)
@@ -269,6 +284,7 @@ def test_a_checksum_of_zero_is_sent_as_ones(host: UdpHost) -> None:
     assert sent(host).head[6:] == b"\xff\xff"
 
 
+@pytest.mark.rfc("RFC 1122 4.1.3.4-3")
 def test_no_check_sends_none(host: UdpHost) -> None:
     """SO_NO_CHECK."""
     host.socket(1, no_check=1)
@@ -307,6 +323,7 @@ def test_what_cannot_be_sent(host: UdpHost, address: bytes, port: int, size: int
     assert host.core.counters["send_errors"] == 2
 
 
+@pytest.mark.rfc("RFC 1122 4.1.4-3")
 def test_broadcast_by_so_broadcast(host: UdpHost) -> None:
     """RFC 1122 4.1.4 and socket(7)."""
     host.socket(1, broadcast=1)
@@ -347,6 +364,7 @@ def test_ports_conflict_as_in_linux(host: UdpHost, first: dict[str, Any], second
     assert host.call(Bind(1, 2, second.get("address", b""), 53, **reuse)).errno == number
 
 
+@pytest.mark.rfc("RFC 1122 4.1.3.6-2")
 def test_bind_to_what_is_not_ours(host: UdpHost) -> None:
     """EADDRNOTAVAIL."""
     host.socket(1)
@@ -363,6 +381,7 @@ def test_all_ports_taken() -> None:
     assert host.send(3, b"", THEIRS, 1).errno == errno.EAGAIN
 
 
+@pytest.mark.rfc("RFC 1122 4.1.3.5-3", "RFC 1122 4.1.3.5-4")
 def test_connect_chooses_the_source_and_can_be_undone(host: UdpHost) -> None:
     """connect(2): a peer, an address of ours; AF_UNSPEC dissolves it."""
     host.socket(1)
@@ -394,6 +413,7 @@ def test_sockets_are_bounded() -> None:
 # errors from the network
 
 
+@pytest.mark.rfc("RFC 1122 4.1.3.3-1")
 @pytest.mark.parametrize(
     ("kind", "code", "number", "hard"),
     [
@@ -416,6 +436,7 @@ def test_an_error_reaches_the_socket_that_sent(host: UdpHost, kind: int, code: i
     assert told.id >> 60 == Process.UDP
 
 
+@pytest.mark.rfc("RFC 8085 5.2-1")
 def test_an_error_about_nothing_of_ours(host: UdpHost) -> None:
     """No such port, or connected elsewhere."""
     host.socket(1, port=5000)
@@ -506,6 +527,97 @@ def test_interfaces_are_told_on(host: UdpHost) -> None:
     }
     assert host.call(GetInfo(5, 0)) == Result(5, 0, data)
     host.socket(1)
-    assert host.call(GetInfo(6, 1)) == Result(6, errno.EBADF, {}), "of a socket there are no figures"
+    assert host.call(GetInfo(6, 1)) == Result(6, errno.ENOTCONN, {}), "of a socket the MTU toward its peer"
     host.core = UdpCore.restore(host.config, host.core.snapshot())
     assert host.call(GetInfo(7, 0)).data == data
+
+
+# the path's MTU
+
+
+def wide(host: UdpHost, *, size: int = 1200, dst: bytes = THEIRS) -> Any:
+    """Send that many bytes: DF as it went out, or the errno."""
+    answer = host.send(1, bytes(size), dst, 4000)
+    return answer.errno or sent(host).dont_fragment
+
+
+@pytest.mark.rfc("RFC 8085 3.2-1")
+def test_a_path_mtu_is_learned_and_used(host: UdpHost) -> None:
+    """RFC 1191 3: what is longer is left to ip to cut (WANT), or refused (DO); ip is told; others' paths stay wide;
+    after udp.mtu_expires_s it is tried again (6.3)."""
+    host.socket(1, port=5000)
+    assert wide(host) is True
+    host.feed(icmp_error(3, 4, port=5000, mtu=1000))
+    assert host.out("ip") == [PathMtu(THEIRS, 1000, 600_000)]
+    assert wide(host) is False and wide(host, size=972) is True and wide(host, dst=OTHER) is True
+    host.feed(SetOption(1, "mtu_discover", 2))
+    assert (wide(host), wide(host, size=973), wide(host, size=972)) == (errno.EMSGSIZE, errno.EMSGSIZE, True)
+    host.feed(SetOption(1, "mtu_discover", 3))  # PROBE goes by the device's
+    assert wide(host) is True
+    host.feed(SetOption(1, "mtu_discover", 1))
+    host.now += 600 * 1_000_000_000
+    assert wide(host) is True
+    assert host.core.counters["path_mtu_lowered"] == 1
+
+
+def test_a_path_mtu_that_is_not_believed(host: UdpHost) -> None:
+    """One that is no smaller, or smaller than any link's; one about a datagram of nobody's; to a socket that said
+    IP_PMTUDISC_INTERFACE or OMIT (Linux ip_sk_accept_pmtu)."""
+    host.socket(1, port=5000)
+    for mtu, port in ((1500, 5000), (9000, 5000), (67, 5000), (1000, 5001)):
+        host.feed(icmp_error(3, 4, port=port, mtu=mtu))
+    host.feed(SetOption(1, "mtu_discover", 4))
+    host.feed(icmp_error(3, 4, port=5000, mtu=1000))
+    assert host.out("ip") == []
+
+
+def test_below_552_df_is_left_out(host: UdpHost) -> None:
+    """Linux ip_rt_min_pmtu: datagrams stay so large, and routers may cut them."""
+    host.socket(1, port=5000)
+    host.feed(icmp_error(3, 4, port=5000, mtu=300))
+    host.out("ip")
+    assert wide(host, size=100) is False and wide(host, size=524) is False
+    host.feed(SetOption(1, "mtu_discover", 2))
+    assert (wide(host, size=524), wide(host, size=525)) == (False, errno.EMSGSIZE)
+
+
+def test_paths_known_are_bounded(host: UdpHost) -> None:
+    """What was learned first is forgotten."""
+    known = PathMtus()
+    for number in range(KNOWN + 1):
+        known.learn(number.to_bytes(4, "big"), 1000, 10)
+    assert len(known.rows()) == KNOWN
+    assert known.find(bytes(4), 5) == 0 and known.find(b"\0\0\0\1", 5) == 1000 and known.find(b"\0\0\0\1", 10) == 0
+
+
+@pytest.mark.rfc("RFC 8085 3.2-2")
+def test_the_mtu_on_the_way_to_the_peer(host: UdpHost) -> None:
+    """IP_MTU: the device's, then what was learned; ENOTCONN without a peer, and no way is an error."""
+    host.socket(1, port=5000)
+    ask = lambda: host.call(GetInfo(3, 1))  # noqa: E731
+    assert ask().errno == errno.ENOTCONN
+    host.connect(1, THEIRS, 4000)
+    assert ask().data == {"mtu": 1500}
+    host.feed(icmp_error(3, 4, port=5000, mtu=1000))
+    assert ask().data == {"mtu": 1000}
+    host.feed(Routes([], [OURS]))
+    assert ask().errno == errno.ENETUNREACH
+    assert host.call(GetInfo(3, 99)).errno == errno.EBADF
+
+
+def test_too_long_by_our_own_verdict_is_told_for_the_error_queue(host: UdpHost) -> None:
+    """Linux ip_local_error: EMSGSIZE, with the MTU that there is, besides the call's errno."""
+    host.socket(1, port=5000, mtu_discover=2)
+    host.feed(SendTo(1, 1, THEIRS, 4000, bytes(1473)))
+    failed, answer = host.out("gateway")
+    assert failed == Failed(1, errno.EMSGSIZE, -1, 0, bytes(4), THEIRS, 4000, 1500)
+    assert answer.errno == errno.EMSGSIZE
+
+
+def test_an_error_brings_what_it_quotes(host: UdpHost) -> None:
+    """The datagram's bytes behind its header, as far as they were quoted (IP_RECVERR)."""
+    host.socket(1, port=5000)
+    error = icmp_error(3, 3, port=5000)
+    error.head += b"the first bytes"
+    host.feed(error)
+    assert host.out("gateway")[0].payload == b"the first bytes"
