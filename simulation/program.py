@@ -13,9 +13,22 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from levelip.rpc.messages import VERSION, Hello, Pending, Refused, Reply, Request
+from levelip.rpc.messages import (
+    VERSION,
+    DatagramError,
+    DatagramIn,
+    Hello,
+    Pending,
+    Refused,
+    Reply,
+    Request,
+    SendDatagram,
+    TookDatagrams,
+)
 from levelip.rpc.place import Rings
 from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
+from simulation import datagrams
+from simulation.datagrams import Datagrams
 from simulation.host import Host
 
 PEER = b"program"
@@ -27,6 +40,7 @@ IPPROTO_TCP, TCP_INFO = 6, 11
 MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_WAITALL = 1, 2, 0x20, 0x40, 0x100
 SUPPORTED_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | 0x4000  # and MSG_NOSIGNAL
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
+SOCK_DGRAM, SOCK_TYPE_MASK = 2, 0xF
 SIOCINQ, SIOCOUTQ, SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
 
 
@@ -69,6 +83,7 @@ class Stream:
     lowat: int = 1
     read_timeout: int = 0  # ns; 0: none
     write_timeout: int = 0
+    datagrams: Datagrams | None = None  # of a datagram socket, which has no stream
 
 
 @dataclass(slots=True)
@@ -122,6 +137,14 @@ class Program:
                 self._stream(message.sock).reset = True
             case Pending():
                 self._stream(message.sock).pending = message.count
+            case DatagramIn():
+                queue = self._stream(message.sock).datagrams
+                assert queue is not None
+                queue.waiting.append(message)
+            case DatagramError():
+                queue = self._stream(message.sock).datagrams
+                assert queue is not None
+                queue.failed = True
             case Refused():
                 raise RuntimeError(f"the gateway refused a message of the program: {message.message}")
             case _:
@@ -169,6 +192,8 @@ class Program:
         if reply.errno:
             return failed(reply.errno)
         stream = self._stream(reply.data["sock"])
+        if kind & SOCK_TYPE_MASK == SOCK_DGRAM:
+            stream.datagrams = Datagrams()
         return Outcome(0, data=Descriptor(stream, bool(kind & NONBLOCK)))
 
     def bind(self, fd: int, address: bytes, port: int) -> Call:
@@ -279,9 +304,12 @@ class Program:
         reply = self._replies.pop(number)
         return 0 if reply.errno else int.from_bytes(reply.data["value"][:4], "little", signed=True)
 
-    def send(self, fd: int, data: bytes, flags: int = 0) -> Call:
-        """send, write: all of it, unless it may not wait."""
+    def send(self, fd: int, data: bytes, flags: int = 0, to: tuple[bytes, int] = (b"", 0)) -> Call:
+        """send, write: all of it, unless it may not wait; of a datagram socket one datagram, to a place if one is
+        named."""
         stream = self._use(fd)
+        if stream.datagrams is not None:
+            return (yield from self._send_datagram(stream, stream.datagrams, data, flags, to))
         if flags & ~SUPPORTED_FLAGS:
             return failed(errno.EOPNOTSUPP)
         nonblocking = self.fds[fd].nonblocking or bool(flags & MSG_DONTWAIT)
@@ -308,6 +336,8 @@ class Program:
     def receive(self, fd: int, size: int, flags: int = 0) -> Call:
         """recv, read: what there is, at least one byte unless the stream has ended."""
         stream = self._use(fd)
+        if stream.datagrams is not None:
+            return (yield from self._receive_datagram(self.fds[fd], stream.datagrams, size, flags))
         if flags & ~SUPPORTED_FLAGS:
             return failed(errno.EINVAL if flags & MSG_OOB else errno.EOPNOTSUPP)
         nonblocking = self.fds[fd].nonblocking or bool(flags & MSG_DONTWAIT)
@@ -337,6 +367,47 @@ class Program:
             if nonblocking or (deadline and self.host.now >= deadline):
                 return Outcome(len(taken), data=bytes(taken)) if taken else failed(errno.EAGAIN)
             yield
+
+    def _send_datagram(
+        self, stream: Stream, queue: Datagrams, data: bytes, flags: int, to: tuple[bytes, int]
+    ) -> Call:
+        if flags & ~datagrams.FLAGS:
+            return failed(errno.EOPNOTSUPP)
+        if code := self._told(stream, queue):
+            return failed(code)
+        self._requests += 1
+        number = self._requests
+        self.host.client(PEER, SendDatagram(stream.sock, *to, data, number))
+        while number not in self._replies:
+            yield
+        reply = self._replies.pop(number)
+        return failed(reply.errno) if reply.errno else Outcome(len(data))
+
+    def _receive_datagram(self, descriptor: Descriptor, queue: Datagrams, size: int, flags: int) -> Call:
+        """One datagram: `data` are its bytes and where it came from."""
+        if flags & ~datagrams.FLAGS:
+            return failed(errno.EOPNOTSUPP)
+        stream = descriptor.stream
+        deadline = self._deadline(stream.read_timeout)
+        while (found := queue.take(peek=bool(flags & MSG_PEEK))) is None:
+            if code := self._told(stream, queue):
+                return failed(code)
+            nonblocking = descriptor.nonblocking or flags & MSG_DONTWAIT
+            if nonblocking or (deadline and self.host.now >= deadline):
+                return failed(errno.EAGAIN)
+            yield
+        if not flags & MSG_PEEK:
+            self.host.client(PEER, TookDatagrams(stream.sock, found.upto))
+        payload = self.host.memory.read(found.payload)
+        length = len(payload) if flags & MSG_TRUNC else min(len(payload), size)
+        return Outcome(length, data=(payload[:size], (found.address, found.port)))
+
+    def _told(self, stream: Stream, queue: Datagrams) -> int:
+        """What an ICMP error makes of this call; told once."""
+        if not queue.failed:
+            return 0
+        queue.failed = False
+        return self._error(stream)
 
     def _consume(self, stream: Stream, size: int) -> None:
         del stream.buffer[:size]
@@ -374,6 +445,10 @@ class Program:
         if stream.listening:
             return select.POLLIN | select.POLLRDNORM if stream.pending else 0
         found = 0
+        if stream.datagrams is not None:
+            found = select.POLLOUT | select.POLLWRNORM
+            found |= select.POLLIN | select.POLLRDNORM if stream.datagrams.waiting else 0
+            return found | (select.POLLERR if stream.datagrams.failed else 0)
         readable, writable = select.POLLIN | select.POLLRDNORM, select.POLLOUT | select.POLLWRNORM
         if stream.rings is None and not stream.reset:
             if stream.failed:

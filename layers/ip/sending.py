@@ -13,6 +13,7 @@ from layers.ip.telling import tell
 from levelip.addressing import Kind
 from levelip.frames.packet import (
     BROADCAST,
+    PROBE,
     Checksum,
     Interface,
     InterfaceAddress,
@@ -70,7 +71,7 @@ def send(ctx: Context, segment: Segment, now: int, options: bytes = b"") -> None
     gso_size = segment.gso_size
     # of a super-segment, whose head is the transport's header, the first piece is the longest
     piece = IPV4_HEADER_LEN + len(head) + gso_size if gso_size else total
-    mtu = hop.mtu or ctx.mtu
+    mtu = ctx.mtu if segment.flags & PROBE else hop.mtu or ctx.mtu
     if piece > mtu or options or not segment.dont_fragment:
         _uncommon(ctx, segment, hop, src, options, mtu=min(mtu, ctx.mtu), piece=piece + len(options))
         return

@@ -9,7 +9,7 @@ from layers.udp import ping
 from layers.udp.context import Context
 from layers.udp.endpoints import ANY, ICMP, Endpoint
 from layers.udp.path_mtu import MIN_PMTU
-from levelip.frames.packet import BROADCAST, Checksum, Segment
+from levelip.frames.packet import BROADCAST, PROBE, Checksum, Segment
 from levelip.frames.seam import Failed, Result, SendTo
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -99,7 +99,7 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
         checksum=Checksum.NONE,
         gso_size=0,
         dont_fragment=one.mtu_discover != PMTUDISC_DONT and not too_long and not found.locked,
-        flags=BROADCAST if group or one.broadcast else 0,
+        flags=(BROADCAST if group or one.broadcast else 0) | (PROBE if one.mtu_discover == PMTUDISC_PROBE else 0),
     )
     ctx.to_ip.append(segment)
     ctx.counters["echo_requests_out" if is_ping else "datagrams_out"] += 1

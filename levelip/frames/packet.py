@@ -61,6 +61,7 @@ class Checksum(IntEnum):
 
 
 BROADCAST = 1  # Packet.flags: arrived as link-level broadcast or multicast (RFC 1122 3.2.2, 3.3.6)
+PROBE = 2  # Segment.flags, downward: go by the device's MTU, whatever is believed of the path's (IP_PMTUDISC_PROBE)
 
 
 class Packet(Struct, array_like=True, tag=1):

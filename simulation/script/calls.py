@@ -252,7 +252,15 @@ class Calls:
         data = self._data(spec.arguments[1], number(spec.arguments[2]))
         return self._write(spec, data, number(spec.arguments[3]))
 
-    _call_sendto = _call_send
+    def _is_datagram(self, spec: SystemCall) -> bool:
+        return self.program.fds[self._fd(spec.arguments[0])].stream.datagrams is not None
+
+    def _call_sendto(self, spec: SystemCall) -> Any:
+        if not self._is_datagram(spec) or len(spec.arguments) < 5 or isinstance(spec.arguments[4], Integer | Word):
+            return self._call_send(spec)
+        data = self._data(spec.arguments[1], number(spec.arguments[2]))
+        to = self._address(spec.arguments[4], (self.world.remote, self.world.connect_port))
+        return self.program.send(self._fd(spec.arguments[0]), data, number(spec.arguments[3]), to), None
 
     @staticmethod
     def _vector(expression: Expression) -> list[tuple[Expression, int]]:
@@ -288,6 +296,9 @@ class Calls:
         def finish(outcome: Outcome) -> tuple[int, list[Row]]:
             rows: list[Row] = []
             data = outcome.data or b""
+            if isinstance(data, tuple):  # a datagram, and where it came from
+                data, sender = data
+                rows += self._same_address(spec.arguments[4], sender) if len(spec.arguments) > 4 else []
             for expected, size in parts:
                 rows += self._same_data(expected, data[:size])
                 data = data[size:]

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from levelip.frames.packet import Packet
 from levelip.tracing.packetline.builder import Ends
 from levelip.wire import options as wire
+from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.igmp import IgmpMessage, IgmpReport, parse_igmp
 from levelip.wire.ipv4 import Ipv4Header, Proto, proto_name
 from levelip.wire.segment import split_tcp
 from levelip.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TcpHeader
+from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
 from simulation.script.internet import Row, compare_ip, ip_text
-from simulation.script.language import TcpOption, TcpPacket
+from simulation.script.language import TcpOption, TcpPacket, UdpPacket
 from simulation.script.messages import other_text
 
 MASK = 0xFFFF_FFFF
@@ -60,6 +62,7 @@ class Captured:
     data: bytes
     ip: Ipv4Header
     tcp: TcpHeader | None = None
+    udp: UdpHeader | None = None
     icmp: IcmpMessage | None = None
     igmp: IgmpMessage | IgmpReport | None = None
     flow: Flow | None = None
@@ -103,6 +106,10 @@ def take_apart(data: bytes, at: int, flow_of: Callable[[int, int], Flow]) -> Cap
         stamps = wire.parse_options(tcp.options, strict=False).timestamps
         if stamps is not None:
             flow.ts_last = stamps[0]
+    elif ip.proto == Proto.UDP:
+        udp = found.udp = UdpHeader.parse(data[ip.ihl * 4 :])
+        found.flow = flow_of(udp.src_port, udp.dst_port)
+        found.length = udp.length - UDP_HEADER_LEN
     else:
         found.length = len(data) - ip.ihl * 4
         if ip.proto == Proto.ICMP:
@@ -224,6 +231,8 @@ def describe(packet: Captured) -> str:
             text += f" urg {tcp.urgent}"
         options = read_options(tcp.options, packet.flow)
         return f"{text} {options_text(options)}" if options else text
+    if packet.udp is not None:
+        return f"> {where}udp {packet.udp.src_port} > {packet.udp.dst_port} ({packet.length})"
     return f"> {where}{other_text(packet.ip, packet.icmp, packet.igmp, packet.length)}"
 
 
@@ -265,6 +274,25 @@ def compare_tcp(
     came_options = read_options(tcp.options, flow)
     differs = spec.options is not None and not _options_fit(spec.options, came_options, flow, tick_us, tolerance_us)
     rows.append(Row("options", options_text(spec.options), options_text(came_options), differs))
+    return rows
+
+
+def compare_udp(spec: UdpPacket, got: Captured) -> list[Row]:
+    """Ports if the line has them, length, and whether the checksum is right."""
+    rows = compare_ip(spec.ip, got.ip, got.fragment)
+    udp = got.udp
+    if udp is None:
+        if spec.ip.fragment is not None and got.fragment is not None and got.fragment[0]:
+            return rows  # only the first fragment has a UDP header
+        return [*rows, Row("protocol", "udp", proto_name(got.ip.proto).lower(), True)]
+    if spec.ports is not None:
+        ports = (udp.src_port, udp.dst_port)
+        rows.append(Row("ports", "{} > {}".format(*spec.ports), "{} > {}".format(*ports), ports != spec.ports))
+    rows.append(Row("length", str(spec.length), str(got.length), spec.length != got.length))
+    if udp.checksum and got.fragment is None:
+        body = got.data[got.ip.ihl * 4 :]
+        right = not internet_checksum(body, pseudo_header_sum(got.ip.src, got.ip.dst, Proto.UDP, len(body)))
+        rows += [] if right else [Row("checksum", "right", "wrong", True)]
     return rows
 
 

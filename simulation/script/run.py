@@ -46,6 +46,7 @@ from simulation.script.packets import (
     Captured,
     Flow,
     compare_tcp,
+    compare_udp,
     describe,
     join,
     learn,
@@ -59,7 +60,7 @@ NO_END = "the stack does not come to rest ({}); a very long wait can be written 
 QUOTABLE = 64  # injected packets that an ICMP error of the stack may still be about
 PATIENCE = 3600 * SECOND  # of simulated time for a packet that may come at any time (`*`)
 
-Expected = TcpPacket | IcmpPacket | IgmpPacket | OtherPacket
+Expected = TcpPacket | UdpPacket | IcmpPacket | IgmpPacket | OtherPacket
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,6 @@ def prepare(script: Script, settings: Mapping[str, str], options: Sequence[Optio
 def check(event: Event) -> None:
     """Refuse what cannot be carried out before anything runs."""
     action = event.action
-    if isinstance(action, UdpPacket):
-        raise ScriptError("scripts have no UDP", event.line, event.column)
     if isinstance(action, SystemCall) and action.name not in Calls.names():
         known = ", ".join(Calls.names())
         raise ScriptError(f"there is no system call {action.name!r}; there are {known}", event.line, event.column)
@@ -247,7 +246,7 @@ class Runner:
         offset = self.last if when.relative else 0
         low, high = when.start + offset, when.end + offset
         action = event.action
-        if isinstance(action, PACKETS) and not isinstance(action, UdpPacket) and not action.inbound:
+        if isinstance(action, PACKETS) and not action.inbound:
             self._expect(event, action, low, high)
             return
         if isinstance(action, SystemCall):
@@ -265,6 +264,8 @@ class Runner:
                 self._inject(self.builder.icmp(action, self.flow, self.sent), batch=action.ip.batch)
             case IgmpPacket():
                 self._inject(self.builder.igmp(action), batch=action.ip.batch)
+            case UdpPacket():
+                self._inject(self.builder.udp(action, self._inbound_flow(action)), batch=action.ip.batch)
             case OtherPacket():
                 self._inject(self.builder.other(action), batch=action.ip.batch)
             case SystemCall():
@@ -340,6 +341,9 @@ class Runner:
                 spec, got, tick_us=world.ts_tick_us, tolerance_us=world.tolerance_us,
                 push_optional=world.linux_push and not world.strict,
             )  # fmt: skip
+        elif isinstance(spec, UdpPacket):
+            self.flow = got.flow or self.flow
+            rows = compare_udp(spec, got)
         elif isinstance(spec, IcmpPacket):
             rows = compare_icmp(spec, got, self.injected)
         elif isinstance(spec, IgmpPacket):
@@ -386,14 +390,14 @@ class Runner:
         flow = self._inbound_flow(spec)
         self._inject(self.builder.tcp(spec, flow, mss=self.world.mss), batch=spec.ip.batch)
 
-    def _inbound_flow(self, spec: TcpPacket) -> Flow:
+    def _inbound_flow(self, spec: TcpPacket | UdpPacket) -> Flow:
         """Which connection an injected segment belongs to: by its ports, else a new one for a SYN after listen(),
-        else the last one."""
+        else the last one. A datagram likewise."""
         if spec.ports is not None:
             remote, local = spec.ports
             self.flow = self.flows.setdefault((local, remote), Flow(local, remote))
             return self.flow
-        opens = spec.flags & SYN and not spec.flags & ACK
+        opens = isinstance(spec, TcpPacket) and spec.flags & SYN and not spec.flags & ACK
         if self.flow is None or (opens and self.listened):
             self.flow = Flow(self.world.bind_port, self.next_port)
             self.flows[self.world.bind_port, self.next_port] = self.flow

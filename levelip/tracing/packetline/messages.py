@@ -98,7 +98,7 @@ class MessageReader:
         if first.type == "HEX":
             return {"raw": hex_bytes(first, str(first)[2:])}
         if str(first) == "udp":
-            raise script_error(first, "the stack has no UDP yet")
+            raise script_error(first, "a datagram is quoted as [packet(28)]")
         return {"packet" if str(first) == "packet" else "size": fits(tree, int(str(tree.children[1])), 16)}
 
     @staticmethod

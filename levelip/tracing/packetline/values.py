@@ -121,7 +121,7 @@ class OtherPacket:
 
 @dataclass(frozen=True, slots=True)
 class UdpPacket:
-    """A UDP datagram of zeros. The stack has no UDP yet: scripts refuse it."""
+    """A UDP datagram of zeros, or of what `fill` says."""
 
     inbound: bool
     length: int

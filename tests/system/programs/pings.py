@@ -50,6 +50,7 @@ def new(proto: int = 0, *, errors: bool = False) -> Any:
 def queued(name: str, sock: Any) -> None:
     """The oldest error, when it has come."""
     deadline = time.monotonic() + 5
+    sock.settimeout(0)
     while True:
         try:
             data, ancillary, flags, address = sock.recvmsg(10, 512, MSG_ERRQUEUE)
@@ -57,6 +58,7 @@ def queued(name: str, sock: Any) -> None:
         except BlockingIOError:
             assert time.monotonic() < deadline, name
             time.sleep(0.01)
+    sock.settimeout(5)
     rows = [
         (level, kind, value.hex().replace(socket.inet_aton(PEER).hex(), "PEER")) for level, kind, value in ancillary
     ]
@@ -109,12 +111,14 @@ def pings() -> None:
 def error_queue() -> None:
     """Errors about datagrams."""
     with new(errors=True) as sock:
+        sock.settimeout(0)
         attempt("nothing there", sock.recvmsg, 10, 512, MSG_ERRQUEUE)
+        sock.settimeout(5)
         sock.sendto(b"to nobody, and longer than ten", (PEER, CLOSED))
         queued("port unreachable", sock)
+        sock.settimeout(0)
         attempt("taken", sock.recvmsg, 10, 512, MSG_ERRQUEUE)
         said["SO_ERROR after it"] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        sock.settimeout(0.1)
         attempt("no datagram", sock.recv, 10)
         sock.settimeout(5)
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 2)

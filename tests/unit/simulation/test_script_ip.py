@@ -77,7 +77,7 @@ def test_other_protocols() -> None:
         ("+0 < icmp echo_request ptr 4", 24, "belongs to parameter_problem"),
         ("+0 < icmp unreachable via 10.0.0.1", 23, "belongs to redirect"),
         ("+0 < icmp redirect length 4", 20, "length belongs to"),
-        ("+0 < icmp echo_request [udp(8)]", 25, "no UDP"),
+        ("+0 < icmp echo_request [udp(8)]", 25, "[packet(28)]"),
         ("+0 < igmp v2_query qrv 2", 11, "belong to v3_query"),
         ("+0 < igmp v2_report <to_ex 239.1.2.3>", 11, "v3_report"),
         ("+0 < igmp v3_report <nonsense 239.1.2.3>", 22, "no kind of group record"),

@@ -10,7 +10,7 @@ import pytest
 
 from layers.udp.config import UdpCoreConfig
 from layers.udp.core import UdpCore
-from levelip.frames.packet import BROADCAST, Segment
+from levelip.frames.packet import BROADCAST, PROBE, Segment
 from levelip.frames.seam import Bind, Datagram, Member, OpenDatagram, SetOption
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.udp import UdpHeader
@@ -143,8 +143,10 @@ def test_a_probe_goes_beyond_what_is_believed(host: UdpHost) -> None:
     """IP_PMTUDISC_PROBE: DF set, the learned path MTU passed over, the device's not."""
     host.socket(1, port=5000, mtu_discover=3)
     host.feed(icmp_error(3, 4, port=5000, mtu=1000))
+    host.out("ip")
     assert host.send(1, bytes(1472), THEIRS, 4000).errno == 0
-    assert sent(host).dont_fragment
+    out = sent(host)
+    assert out.dont_fragment and out.flags == PROBE, "ip passes its own knowledge over, too"
     assert host.send(1, bytes(1473), THEIRS, 4000).errno == errno.EMSGSIZE
 
 
