@@ -33,6 +33,8 @@ from levelip.client.streamsocket import (
 KNOWN = 256  # destinations whose first datagram went well that are remembered
 IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
 _TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 2, 3
+ALWAYS_FITS = 524  # bytes: no path MTU below 552 is believed (udp's path_mtu.py)
 _INT = struct.Struct("=i")
 _PKTINFO = struct.Struct("=i4s4s")
 _DATAGRAM = bytes([DATAGRAM])
@@ -50,6 +52,7 @@ class DatagramSocket(socket):
         self._connected = False
         self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self._told: set[int] = set()  # options of _TOLD that are on
+        self._uncut = False  # IP_MTU_DISCOVER: what does not fit is EMSGSIZE
         self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
@@ -67,6 +70,7 @@ class DatagramSocket(socket):
     def _duplicated(self, new: Any) -> None:
         super()._duplicated(new)
         new._connected, new._told = self._connected, set(self._told)
+        new._uncut = self._uncut
 
     # -- names and options
 
@@ -103,6 +107,9 @@ class DatagramSocket(socket):
     def _note(self, level: int, option: int, value: Any) -> None:
         if level == std.SOL_SOCKET and option in _WAY:
             self._known.clear()
+        if level == std.IPPROTO_IP and option == IP_MTU_DISCOVER:
+            number = value if isinstance(value, int) else int.from_bytes(bytes(value or b"")[:4], sys.byteorder)
+            self._uncut = number in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
         if level == std.IPPROTO_IP and option in _TOLD:
             on = value if isinstance(value, int) else any(bytes(value or b"")[:4])
             (self._told.add if on else self._told.discard)(option)
@@ -147,7 +154,8 @@ class DatagramSocket(socket):
         taken = size = sum(_view(one).nbytes for one in buffers)
         if flags & std.MSG_MORE or self._pending:
             size += sum(len(one) for one in self._pending)
-        echo = self._proto == std.IPPROTO_ICMP  # any may be wrong in itself, so all are calls
+        echo = self._proto == std.IPPROTO_ICMP
+        each = echo or (self._uncut and size > ALWAYS_FITS)  # any one may be wrong in itself, so all are calls
         if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             self._pending.clear()  # as Linux: udp_flush_pending_frames
             raise _error(errno.EMSGSIZE)
@@ -158,7 +166,7 @@ class DatagramSocket(socket):
             buffers, self._pending = [*self._pending, *buffers], []
         self._raise_error()
         where = (address, port)
-        if source or echo or where not in self._known:
+        if source or each or where not in self._known:
             args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
             self._call("sendto", {**args, "source": source})
             if len(self._known) >= KNOWN:

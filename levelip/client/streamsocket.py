@@ -43,7 +43,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     __slots__ = (
         "_connected", "_ended", "_family", "_fresh", "_kind", "_known", "_lingers", "_listening", "_more", "_pending",
-        "_program", "_proto", "_state", "_told", "_trying",
+        "_program", "_proto", "_state", "_told", "_trying", "_uncut",
     )  # fmt: skip
     __module__ = "levelip.client.socket"
     _made_of: type[socket]
