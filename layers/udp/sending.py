@@ -76,7 +76,8 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
         head, payload = _udp_header(one, source, dst, port, call.payload), call.payload
     too_long = IPV4_HEADER_LEN + len(head) + len(payload) > found.mtu
     if too_long and one.mtu_discover in (PMTUDISC_DO, PMTUDISC_PROBE):
-        failed = Failed(one.id, errno.EMSGSIZE, LOCAL, 0, ANY, dst, port, found.mtu)  # Linux ip_local_error
+        # Linux ip_local_error: the port is the peer's of connect(), if there is one
+        failed = Failed(one.id, errno.EMSGSIZE, LOCAL, 0, ANY, dst, one.peer_port, found.mtu)
         ctx.to_gateway.append(failed)
         raise SendError(errno.EMSGSIZE)
     if len(ctx.to_ip) >= ctx.udp.queue:

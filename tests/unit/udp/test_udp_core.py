@@ -606,11 +606,11 @@ def test_the_mtu_on_the_way_to_the_peer(host: UdpHost) -> None:
 
 
 def test_too_long_by_our_own_verdict_is_told_for_the_error_queue(host: UdpHost) -> None:
-    """Linux ip_local_error: EMSGSIZE, with the MTU that there is, besides the call's errno."""
+    """Linux ip_local_error: EMSGSIZE, with the MTU that there is, besides the call's errno; no port without a peer."""
     host.socket(1, port=5000, mtu_discover=2)
     host.feed(SendTo(1, 1, THEIRS, 4000, bytes(1473)))
     failed, answer = host.out("gateway")
-    assert failed == Failed(1, errno.EMSGSIZE, -1, 0, bytes(4), THEIRS, 4000, 1500)
+    assert failed == Failed(1, errno.EMSGSIZE, -1, 0, bytes(4), THEIRS, 0, 1500)
     assert answer.errno == errno.EMSGSIZE
 
 
