@@ -128,7 +128,9 @@ class DatagramSocket(socket):
 
     def _drop_notice(self) -> None:
         """The error that the notice at the head of the queue is about was taken from the error queue."""
-        if self._readable() and kernel.socket.recv(self, 1, std.MSG_PEEK | std.MSG_DONTWAIT)[:1] not in (b"", _DATAGRAM):
+        if not self._readable():
+            return
+        if kernel.socket.recv(self, 1, std.MSG_PEEK | std.MSG_DONTWAIT)[:1] not in (b"", _DATAGRAM):
             kernel.socket.recv(self, UP.size, std.MSG_DONTWAIT)
 
     def _readable(self) -> bool:

@@ -105,7 +105,8 @@ class Resolver:
             rows = _getaddrinfo(None, port, family, type, proto, flags)
             return sorted(rows, key=lambda row: row[0] != AF_INET)  # what can be used first
         if flags & std.AI_NUMERICHOST or is_numeric(name):
-            return _getaddrinfo(_raw(name), port, family, type, proto, flags | std.AI_NUMERICHOST)
+            found: list[Any] = _getaddrinfo(_raw(name), port, family, type, proto, flags | std.AI_NUMERICHOST)
+            return found
         # what the other arguments say comes first, with an address that is surely fine
         sample = AF_INET if family in (AF_UNSPEC, AF_INET, AF_INET6) else family
         _getaddrinfo("127.0.0.1", port, sample, type, proto, flags | std.AI_NUMERICHOST)

@@ -68,7 +68,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "MSG_DONTROUTE": ("ignored: there is one link", "ignored: there is one link"),
     "MSG_DONTWAIT": (SAME, SAME),
     "MSG_EOR": (SAME, SAME),
-    "MSG_ERRQUEUE": ("EAGAIN: always empty", "EAGAIN without IP_RECVERR; with it EOPNOTSUPP"),
+    "MSG_ERRQUEUE": ("EAGAIN: always empty", "the error queue of IP_RECVERR, 64 errors a socket"),
     "MSG_FASTOPEN": ("connects, then sends: as Linux without a cookie", "ignored, as UDP does"),
     "MSG_MORE": ("TCP_CORK until a call without it", SAME),
     "MSG_NOSIGNAL": (SAME, SAME),
