@@ -17,6 +17,8 @@ from typing import Any
 
 import dns.flags
 import dns.message
+import dns.rdatatype
+import dns.rrset
 import pytest
 
 from tests.system.harness import ROOT, Stack
@@ -146,7 +148,7 @@ def test_as_glibc(names: Stack, directory: Path) -> None:
     for call in CALLS:
         rows = expected[call]
         if call.startswith("getaddrinfo") and call.count(" ") == 2:  # no family: IPv4 alone if there is any (names.py)
-            rows = [row for row in rows if row[0] != std.AF_INET6] or rows
+            rows = [row for row in rows if not isinstance(row, list) or row[0] != std.AF_INET6] or rows
         assert said[call] == rows, call
     assert len(said["getaddrinfo many.example.org 80 2 1"]) == MANY
     assert names.counters("tcp")["active_opens"] > before
@@ -197,10 +199,11 @@ def test_sockets_take_names(names: Stack, directory: Path) -> None:
     names.set("gateway.dns_servers", ["10.0.0.4"])
 
     def answer(sock: std.socket) -> None:
-        for _ in range(2):
+        for _ in range(3):  # A and AAAA for create_connection, A for sendto
             data, sender = sock.recvfrom(2000)
             reply = dns.message.make_response(dns.message.from_wire(data), recursion_available=True)
-            reply.answer.append(dns.rrset.from_text("web.example.org.", 5, "IN", "A", names.host))
+            if reply.question[0].rdtype == dns.rdatatype.A:
+                reply.answer.append(dns.rrset.from_text("web.example.org.", 5, "IN", "A", names.host))
             sock.sendto(reply.to_wire(), sender)
 
     with (
