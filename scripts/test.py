@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
         print(f"test: this machine does not allow {missing}; tests that need it count as skipped", flush=True)
     total: Counter[str] = Counter()
     virtual = ["tests", f"--ignore={SYSTEM}", *[f"--ignore={path}" for path in ALONE], f"--numprocesses={WORKERS}"]
+    virtual.append("--dist=worksteal")  # the slow ones come last
     waiting = [*WAITING, f"--numprocesses={WORKERS + 1}"]
     system = [SYSTEM, *[f"--ignore={path}" for path in (*WAITING, *ALONE)], f"--numprocesses={WORKERS}"]
     alone = [path for path in ALONE if (ROOT / path).exists()]
