@@ -211,15 +211,18 @@ class Calls:
         self._forward(caller, call, pair, bound)
 
     def _listen(self, caller: Caller, call: Call, pair: Pair) -> None:
-        def listening(data: dict[str, Any]) -> None:
-            pair.listening = True
-            pair.backlog = call.args["backlog"]
-            pair.bound = (data["address"], data["port"])
-            if pair.lent >= 0 and not pair.junk:
-                self.connecting.fill(pair)  # a listener is never writable
-            pair.give_back()
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if not code:
+                pair.listening = True
+                pair.backlog = call.args["backlog"]
+                pair.bound = (data["address"], data["port"])
+                if pair.lent >= 0 and not pair.junk:
+                    self.connecting.fill(pair)  # a listener is never writable
+            if not pair.connecting:
+                pair.give_back()  # else the last close of a socket that was refused would never be seen
+            caller.answer(Answer(call.number, code, data, message))
 
-        self._forward(caller, call, pair, listening)
+        self._session.request("listen", pair, call.args, done)
 
     def _accept(self, caller: Caller, call: Call, pair: Pair) -> None:
         """A connection, or EAGAIN if the one that waited went away. `token`: the program took a readiness byte from its
