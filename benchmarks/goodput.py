@@ -22,6 +22,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -285,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cells = [
         Cell(*row) for row in itertools.product(options.algorithms, options.rates, options.loss, options.directions)
     ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C, so that all is as it was
     promptness = be_prompt()
     facts = {**machine(), "load": os.getloadavg(), "runs": promptness, "relay": relay_facts()}
     relay = facts["relay"]

@@ -52,6 +52,7 @@ class Live(Source):
         self.events = True
         self.detail = "first128"
         self.listening = True
+        self.heard: list[str] = []  # the processes that are heard, by what is wanted now
         self.lost: dict[str, int] = {}
         self.passed_over = 0
         self.rate = 0.0  # records a second
@@ -102,13 +103,14 @@ class Live(Source):
             raise ValueError(f"detail is one of {', '.join(DETAILS)}")
         self.seams = tuple(seam for seam in SEAMS if seam in seams)
         self.events, self.detail, self.listening = events, detail, listening
+        self.heard = []
         self._changed.set()
 
     def settings(self) -> dict[str, Any]:
         """As `listen_for` takes them, and what was left out."""
         return {
             "seams": list(self.seams), "events": self.events, "detail": self.detail, "listening": self.listening,
-            "lost": self.lost, "passed_over": self.passed_over, "rate": self.rate,
+            "heard": self.heard, "lost": self.lost, "passed_over": self.passed_over, "rate": self.rate,
         }  # fmt: skip
 
     def connections(self) -> list[dict[str, Any]]:
@@ -191,7 +193,8 @@ class Live(Source):
             reader = TapReader(self.run, request)
             before = dict(self.lost)
             try:
-                reader.open(may_be_none=True)
+                heard = reader.open(may_be_none=True)
+                self.heard = [] if self._changed.is_set() else heard
                 while not self._ending.is_set() and not self._changed.is_set():
                     records = reader.read(READ_S)
                     for name, number in reader.lost.items():

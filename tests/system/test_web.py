@@ -34,7 +34,10 @@ PORT = 9000
 FRAME_MS = 50.0
 PACKETS = 100_000
 SET_FILTER = "(text) => { app.page.panel.filter.value = text; app.page.panel.open(); }"
-LISTEN = "(on) => app.ask('settings', {seams: ['link', 'ip-tcp'], events: true, detail: 'first128', listening: on})"
+LISTEN = """async (on) => {
+    const wanted = {seams: ['link', 'ip-tcp'], events: true, detail: 'first128', listening: on};
+    app.settings = await app.ask('settings', wanted);
+}"""
 RATE = 1_000_000_000  # bit/s
 
 
@@ -549,6 +552,7 @@ def test_right_and_current_under_load(view: View) -> None:
     view.page.fill("#search", "ESTABLISHED")
     view.page.locator("#search").blur()
     view.page.evaluate(LISTEN, True)
+    until(lambda: view.page.evaluate("() => app.settings.heard.length"), "what comes is heard from its SYN on")
     done = view.stack.submit(fetch, view.stack.host, PORT, 0)
     peer, _ = view.listener.accept()
     name = f"{view.stack.address}:{peer.getpeername()[1]}>{view.stack.host}:{PORT}"
