@@ -21,7 +21,9 @@ ON_STACK = [sys.executable, "-m", "levelip"]
 
 
 def _variables(stack: Stack) -> dict[str, str]:
-    return {**stack.env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    """No name server is there: http.server's getfqdn() shall not wait for one as long as it may."""
+    options = {"RES_OPTIONS": "timeout:1 attempts:1"}
+    return {**stack.env, **options, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture(scope="module")
