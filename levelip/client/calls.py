@@ -219,7 +219,7 @@ class Calls:
                 if pair.lent >= 0 and not pair.junk:
                     self.connecting.fill(pair)  # a listener is never writable
             if not pair.connecting:
-                pair.give_back()  # else the last close of a socket that was refused would never be seen
+                pair.give_back()
             caller.answer(Answer(call.number, code, data, message))
 
         self._session.request("listen", pair, call.args, done)

@@ -204,8 +204,10 @@ class Connecting:
         self._pump.watch(pair)
 
     def lend(self, pair: Pair, fd: int, pid: int) -> None:
-        """Keep a duplicate of the program's end that came with a call."""
-        if os.fstat(fd).st_ino != pair.inode or pair.lent >= 0:
+        """Keep a duplicate of the program's end that came with a call, of a socket that may begin to listen or to
+        connect. Of any other it would hide the program's last close."""
+        settled = pair.listening or pair.connected or pair.dead
+        if os.fstat(fd).st_ino != pair.inode or pair.lent >= 0 or settled:
             os.close(fd)
         else:
             pair.lent = fd

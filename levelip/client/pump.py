@@ -66,7 +66,7 @@ class Pair:
         self.failed = False  # our end was closed after a failed connect: the next attempt needs a new pair
         self.told = False  # that failure was told by connect()
         self.junk = 0  # bytes of no meaning in the pair, which keep it from being writable
-        self.lent = -1  # while connecting: a duplicate of the program's end
+        self.lent = -1  # while connecting or about to listen: a duplicate of the program's end
         self.lender = 0  # from this process
         self.seen: tuple[int, int] | None = None  # thread and descriptor of the last trapped call on the program's end
         self.waiting: list[tuple[Any, int]] = []  # who waits for the connect under way: caller, number of its call

@@ -166,6 +166,17 @@ def calls_again(sock: std.socket) -> list[Any]:
     return found
 
 
+def connects_again(sock: std.socket) -> list[Any]:
+    """A connect that is refused must not keep the peer from seeing the close. (The first one may yet be the end of the
+    connect that did not wait, 0 on Linux.)"""
+    peer = sock.getpeername()
+    sock.setblocking(False)
+    sock.connect_ex(peer)
+    found = [sock.connect_ex(peer)]
+    sock.close()
+    return found
+
+
 SCENARIOS: dict[str, tuple[Callable[[std.socket], list[Any]], Callable[[std.socket], list[Any]]]] = {
     "reset-reading": (reads_until_reset, resets),
     "reset-so-error": (asks_for_the_error, resets),
@@ -177,6 +188,7 @@ SCENARIOS: dict[str, tuple[Callable[[std.socket], list[Any]], Callable[[std.sock
     "half-close": (half_closes_first, half_closes_last),
     "shutdown-reading": (shuts_down_reading, reads_five),
     "calls-on-connected": (calls_again, waits_for_nothing),
+    "connect-on-connected": (connects_again, waits_for_nothing),
     "close-close": (closes, waits_for_nothing),
 }
 """Name → what one side does with its socket, and what the other does; each tells what it saw."""
