@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
-
-WRITE_S = 60.0
-_POLL_S = 0.02
+from levelip.debug.flight import written
 
 
 @click.group(cls=StackGroup)
@@ -108,21 +105,11 @@ def dump(stack: Stack, directory: str, layers: str | None, force: bool) -> None:
     _finish(stack, names)
 
 
-def written(stack: Stack, name: str) -> dict[str, Any]:
-    """Wait until a layer's file is written: {"path", "bytes", "error"}."""
-    deadline = time.monotonic() + WRITE_S
-    while (writing := stack.ask(name, "record.status")["writing"])["busy"]:
-        if time.monotonic() > deadline:
-            raise Failure(f"{name}: {writing['path']} is still being written after {WRITE_S:g} s")
-        time.sleep(_POLL_S)
-    return dict(writing)
-
-
 def _finish(stack: Stack, names: list[str]) -> None:
     """Wait until all is written; what was."""
     failed = []
     for name in names:
-        writing = written(stack, name)
+        writing = written(stack.ask, name)
         if stack.json:
             stack.emit({"layer": name, **writing})
         elif not writing["error"]:

@@ -24,16 +24,16 @@ def write_flight(ask: Ask, running: Iterable[str], directory: Path) -> list[str]
     for name in held:
         ask(name, "record.dump", file=str(directory / f"{name}.rec"), overwrite=False)
     for name in held:
-        if error := _written(ask, name):
+        if error := written(ask, name)["error"]:
             raise ControlError(f"{name}: {error}")
     return held
 
 
-def _written(ask: Ask, name: str) -> str:
-    """Wait until a process's file is written; what went wrong with it."""
+def written(ask: Ask, name: str) -> dict[str, Any]:
+    """Wait until a process's file is written: {"path", "bytes", "error"}. ControlError if that takes too long."""
     deadline = time.monotonic() + WRITE_S
     while (writing := ask(name, "record.status")["writing"])["busy"]:
         if time.monotonic() > deadline:
-            return f"{writing['path']} is still being written after {WRITE_S:g} s"
+            raise ControlError(f"{name}: {writing['path']} is still being written after {WRITE_S:g} s")
         time.sleep(_POLL_S)
-    return str(writing["error"] or "")
+    return dict(writing)
