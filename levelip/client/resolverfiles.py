@@ -17,6 +17,7 @@ from typing import Any
 
 MAX_SERVERS = 3
 """MAXNS of resolv.conf(5)."""
+RESOLV_CONF = Path("/etc/resolv.conf")
 UPLINK = Path("/run/systemd/resolve/resolv.conf")
 """Where systemd-resolved lists the servers that it asks (systemd-resolved.service(8))."""
 _OPTION = re.compile(r"(ndots|timeout|attempts):(\d{1,3})")
@@ -64,7 +65,7 @@ class Files:
     """Where the files are."""
 
     hosts: Path = Path("/etc/hosts")
-    resolv_conf: Path = Path("/etc/resolv.conf")
+    resolv_conf: Path = RESOLV_CONF
     uplink: Path = UPLINK
 
     def read_hosts(self) -> list[Host]:
@@ -85,8 +86,8 @@ class Files:
         search = environ.get("LOCALDOMAIN", "").split() or told.get("search") or _words(named[-1:], "") or _own_domain()
         found = [
             ("gateway.dns_servers", list(told.get("servers", ()))),
-            (str(self.resolv_conf), _remote(_words(lines, "nameserver"))),
-            (str(self.uplink), _remote(_words(_lines(self.uplink), "nameserver"))),
+            (str(self.resolv_conf), remote(_named(lines))),
+            (str(self.uplink), remote(name_servers(self.uplink))),
         ]
         source, servers = next((one for one in found if one[1]), ("", []))
         config = ResolverConfig(
@@ -112,10 +113,20 @@ def _words(lines: Iterable[str], keyword: str) -> list[str]:
     return [word for line in lines for word in line.split()[1:] if not keyword or line.split()[0] == keyword]
 
 
-def _remote(servers: Iterable[str]) -> list[str]:
-    """Those that the stack can ask: IPv4, and not of the host's own loopback."""
-    parsed = [_address(text) for text in servers]
-    return [str(one) for one in parsed if one and one.version == 4 and not one.is_loopback]
+def name_servers(path: Path) -> list[str]:
+    """The IPv4 name servers of a resolv.conf(5), in order: those that the stack can ask."""
+    return _named(_lines(path))
+
+
+def _named(lines: Iterable[str]) -> list[str]:
+    rows = [line.split() for line in lines]
+    parsed = [_address(row[1]) for row in rows if row[0] == "nameserver" and len(row) > 1]
+    return [str(one) for one in parsed if one and one.version == 4]
+
+
+def remote(servers: Iterable[str]) -> list[str]:
+    """Those that are not on the host's own loopback."""
+    return [text for text in servers if not ipaddress.IPv4Address(text).is_loopback]
 
 
 def _address(text: str) -> Any:

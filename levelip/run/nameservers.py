@@ -8,16 +8,15 @@ for which the servers are the others there, or those that systemd-resolved asks.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from levelip.client.resolverfiles import RESOLV_CONF, UPLINK, name_servers, remote
+
 PORT = 53
 PATIENCE_S = 2.0  # a server that has not answered for so long is not asked first any more
-RESOLV_CONF = Path("/etc/resolv.conf")
-UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8)
 DAEMONS = frozenset({b"/run/systemd/resolve/io.systemd.Resolve", b"/run/nscd/socket", b"/var/run/nscd/socket"})
 """AF_UNIX sockets by which glibc has names looked up for it, by the host's network; without them it asks by itself."""
 DEFAULT = "127.0.0.1"  # where nothing is configured (resolv.conf(5))
@@ -25,33 +24,16 @@ DEFAULT = "127.0.0.1"  # where nothing is configured (resolv.conf(5))
 Where = tuple[bytes, int]
 
 
-def listed(path: Path) -> list[str]:
-    """The IPv4 name servers of a resolv.conf(5), in order; those of IPv6 are left out."""
-    found = []
-    with contextlib.suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            words = line.split()
-            if len(words) >= 2 and words[0] == "nameserver":
-                with contextlib.suppress(ValueError):
-                    found.append(str(ipaddress.IPv4Address(words[1])))
-    return found
-
-
-def _loopback(text: str) -> bool:
-    return ipaddress.IPv4Address(text).is_loopback
-
-
 class Nameservers:
     """`chosen`: the servers to ask, if somebody said which; `clock` in seconds."""
 
     def __init__(
-        self, chosen: Sequence[str] = (), *, hosts: Path = RESOLV_CONF, upstream: Path = UPSTREAM,
+        self, chosen: Sequence[str] = (), *, hosts: Path = RESOLV_CONF, upstream: Path = UPLINK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._clock = clock
-        self._named = listed(hosts) or [DEFAULT]
-        others = [text for text in self._named if not _loopback(text)]
-        others = others or [text for text in listed(upstream) if not _loopback(text)]
+        self._named = name_servers(hosts) or [DEFAULT]
+        others = remote(self._named) or remote(name_servers(upstream))
         self._meant: dict[bytes, int] = {}
         self._servers: list[bytes] = []
         self._turn = 0
@@ -65,7 +47,8 @@ class Nameservers:
 
     def _use(self, servers: Sequence[str], *, everything: bool) -> None:
         self._servers = [ipaddress.IPv4Address(text).packed for text in servers]
-        meant = [text for text in self._named if everything or _loopback(text)]
+        far = set() if everything else set(remote(self._named))
+        meant = [text for text in self._named if text not in far]
         self._meant = {ipaddress.IPv4Address(text).packed: index for index, text in enumerate(meant)}
 
     def lost(self, where: Where) -> bool:
