@@ -224,19 +224,21 @@ def _used(ctx: Context, conn: Connection, limited: bool, now: int) -> None:
 def _validate(ctx: Context, conn: Connection, now: int) -> None:
     """The application did not use all of cwnd for an RTO: what was not used is known no more to have room on the path.
     RFC 7661 4.3, by the measure and the steps of Linux (tcp_cwnd_validate, RFC 2861 3.2) in place of pipeACK's."""
-    congestion = conn.congestion
+    congestion, unused_for = conn.congestion, now - conn.cwnd_full_at
+    old = congestion.cwnd
     if conn.recovery.state:
         conn.cwnd_full_at = now
-    elif ctx.tcp.slow_start_after_idle or now - conn.cwnd_full_at > NOT_VALIDATED:
-        old = congestion.cwnd
-        if ctx.tcp.slow_start_after_idle:
-            congestion.unused(conn.cwnd_used, now)
-        else:
-            congestion.idle(now - conn.cwnd_full_at, NOT_VALIDATED, now)
-        if ctx.interest and congestion.cwnd != old:
-            tell_cwnd(ctx, conn, old, "not used")
-        conn.cwnd_full_at = now
-        conn.cwnd_used = 0
+        return
+    if ctx.tcp.slow_start_after_idle:
+        congestion.unused(conn.cwnd_used, now)
+    elif unused_for > NOT_VALIDATED:
+        congestion.idle(unused_for, NOT_VALIDATED, now)
+    else:
+        return
+    if ctx.interest and congestion.cwnd != old:
+        tell_cwnd(ctx, conn, old, "not used")
+    conn.cwnd_full_at = now
+    conn.cwnd_used = 0
 
 
 def _lost(ctx: Context, conn: Connection, now: int) -> Segment | None:

@@ -133,7 +133,7 @@ class Calls:
         def done(code: int, data: dict[str, Any], message: str) -> None:
             caller.answer(Answer(call.number, code, data, message))
 
-        self._session.request("resolver", None, {}, done)
+        self.ask("resolver", {}, done)
 
     def _socket(self, caller: Caller, call: Call) -> None:
         """Give out the spare socket of that kind, if there is one, and have another made: the program need not wait."""
