@@ -10,9 +10,7 @@ import os
 import pwd
 import re
 import shlex
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +19,8 @@ from typing import Any
 import pytest
 
 from tests.system.harness import Stack
-from tests.system.test_run_programs import HOST, OURS, World, digest, need
+from tests.system.test_run_programs import BIG, HOST, OURS, World, digest, need, served
 
-BIG = 50_000_000
 PLAIN, TLS = 8110, 8111
 NGINX = """
 worker_processes 2; daemon off; pid {0}/pid; error_log {0}/error.log;
@@ -124,20 +121,15 @@ func main() {
 @pytest.fixture(scope="module")
 def site() -> Iterator[tuple[Path, str]]:
     """A directory with a big and a small file, a certificate for both addresses, and the big one's digest."""
-    directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
-    directory.chmod(0o755)  # nginx's workers become another user
-    data = os.urandom(1_000_000) * (BIG // 1_000_000)
-    (directory / "big").write_bytes(data)
-    (directory / "small").write_text("small\n", encoding="ascii")
-    subprocess.run(
-        [need("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-keyout", directory / "key", "-out", directory / "certificate", "-days", "2", "-subj", "/CN=level-ip",
-         "-addext", f"subjectAltName=IP:{HOST},IP:{OURS}"],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    (directory / "nginx").write_text(NGINX.format(directory), encoding="ascii")
-    yield directory, hashlib.sha256(data).hexdigest()
-    shutil.rmtree(directory)
+    with served() as (directory, big):
+        subprocess.run(
+            [need("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-keyout", directory / "key", "-out", directory / "certificate", "-days", "2",
+             "-subj", "/CN=level-ip", "-addext", f"subjectAltName=IP:{HOST},IP:{OURS}"],
+            check=True, capture_output=True, timeout=30,
+        )  # fmt: skip
+        (directory / "nginx").write_text(NGINX.format(directory), encoding="ascii")
+        yield directory, big
 
 
 @pytest.fixture

@@ -141,16 +141,25 @@ def need(program: str, package: str) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def web() -> Iterator[tuple[Path, str]]:
+@contextlib.contextmanager
+def served() -> Iterator[tuple[Path, str]]:
     """A directory with a big and a small file, and the digest of the big one."""
     directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
-    directory.chmod(0o755)  # nginx's workers become another user
-    data = os.urandom(1_000_000) * (BIG // 1_000_000)
-    (directory / "big").write_bytes(data)
-    (directory / "small").write_text("small\n", encoding="ascii")
-    yield directory, hashlib.sha256(data).hexdigest()
-    shutil.rmtree(directory)
+    try:
+        directory.chmod(0o755)  # nginx's workers become another user
+        data = os.urandom(1_000_000) * (BIG // 1_000_000)
+        (directory / "big").write_bytes(data)
+        (directory / "small").write_text("small\n", encoding="ascii")
+        yield directory, hashlib.sha256(data).hexdigest()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[tuple[Path, str]]:
+    """What `served` makes."""
+    with served() as found:
+        yield found
 
 
 @pytest.fixture

@@ -231,3 +231,10 @@ def _serve(program: Program, size: int) -> Iterator[None]:
         got += part
     assert got == size
     assert (yield from program.close(4)).value == 0
+
+
+def lossy_upload(path: Path) -> Path:
+    """A recording of an upload with losses, in `path`."""
+    core, _, _ = transfer(path, size=200_000, how=Impairment(loss=0.03), seed=5)
+    stop(core, path)
+    return path

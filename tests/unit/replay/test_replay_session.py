@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replay_bench import host_recordings, stop, transfer
+from replay_bench import host_recordings, lossy_upload, stop, transfer
 
 from levelip.tracing.recording import Recording
 from simulation.replay.session import COMMANDS, Session
@@ -21,10 +21,7 @@ from tests.netsim.net import Impairment
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recorded upload with losses."""
-    made = tmp_path_factory.mktemp("session") / "tcp.rec"
-    core, _, _ = transfer(made, size=200_000, how=Impairment(loss=0.03), seed=5)
-    stop(core, made)
-    return made
+    return lossy_upload(tmp_path_factory.mktemp("session") / "tcp.rec")
 
 
 @pytest.fixture
