@@ -86,6 +86,7 @@ def test_what_was_written_is_delivered(shared_stack: Stack, host: Namespace, end
     with KernelServer(host, stack.host, lambda sock: got.append(read_all(sock))) as server:
         app = stack.popen(["-c", program, stack.host, str(server.port)])
         assert app.wait(LIMIT_S) == (-signal.SIGKILL if "kill" in end else 0)
+        stack.wait_until(lambda: bool(got), "the end of the stream")  # the server may not have accepted it yet
     assert got == [digest(stream(5, 150_000))]
 
 
