@@ -138,8 +138,10 @@ def untrusted_certificates() -> None:
 def tls_without_waiting() -> None:
     """ssl: a non-blocking socket in a selector: SSLWantRead and SSLWantWrite, and what epoll says."""
     with server_context().wrap_socket(socket.create_server((HOST, 0)), server_side=True) as listener:
+        client_waits = threading.Event()
 
         def serve() -> None:
+            assert client_waits.wait(PATIENCE_S)
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(DATA)
@@ -156,6 +158,7 @@ def tls_without_waiting() -> None:
                         part = work()
                     except ssl.SSLWantReadError:
                         waited += 1
+                        client_waits.set()
                         assert selector.select(PATIENCE_S)
                         continue
                     if work == sock.do_handshake:
