@@ -235,6 +235,16 @@ class Host:
         """No segment came out."""
         assert not self.segments, [Got(self, segment) for segment in self.segments]
 
+    def sizes(self) -> list[int]:
+        """Payloads that came out since the last look."""
+        found = [Got(self, segment).len for segment in self.segments]
+        self.segments.clear()
+        return found
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """The figures of the events of one kind since the last look."""
+        return [event.data for event in self.core.events() if event.kind == kind]
+
     def message(self, kind: type, **fields: Any) -> Any:
         """The next message to the gateway."""
         assert self.messages, f"nothing was told, wanted {kind.__name__} {fields}"

@@ -13,13 +13,6 @@ from levelip.wire.tcp import ECE
 BIG = 65_535
 
 
-def sizes(c: Host) -> list[int]:
-    """Payloads that came out since the last look."""
-    found = [Got(c, segment).len for segment in c.segments]
-    c.segments.clear()
-    return found
-
-
 def sender(*, cwnd: int = 10 * MSS, win: int = BIG, most: int = BIG << 7, **how: Any) -> Host:
     """ESTABLISHED, cwnd in bytes, the peer's window field (scale 7), and the largest it ever offered in bytes."""
     c = far(**how)
@@ -59,7 +52,7 @@ def test_the_first_flight(write: int, how: dict[str, Any], out: list[int]) -> No
     """Nothing is under way."""
     c = sender(**how)
     c.write(bytes(write))
-    assert sizes(c) == out
+    assert c.sizes() == out
 
 
 @pytest.mark.parametrize(
@@ -78,12 +71,12 @@ def test_while_something_is_under_way(first: int, then: int, how: dict[str, Any]
     """RFC 9293 3.7.4; what waited goes with the ACK."""
     c = sender(**how)
     c.write(bytes(first))
-    assert sizes(c) == [first]
+    assert c.sizes() == [first]
     c.write(bytes(then))
-    assert sizes(c) == out
+    assert c.sizes() == out
     c.advance(100)
     c.inject("A", seq=1, ack=1 + first + sum(out))
-    assert sizes(c) == ([then - sum(out)] if then > sum(out) else [])
+    assert c.sizes() == ([then - sum(out)] if then > sum(out) else [])
 
 
 def test_cork_holds_what_is_small_for_200_ms() -> None:
@@ -91,17 +84,17 @@ def test_cork_holds_what_is_small_for_200_ms() -> None:
     c = sender()
     c.call(SetOption(c.sock, "cork", 1))
     c.write(bytes(MSS + 10))
-    assert sizes(c) == [MSS]
+    assert c.sizes() == [MSS]
     c.inject("A", seq=1, ack=1 + MSS)
     c.advance(199.999)
-    assert sizes(c) == []
+    assert c.sizes() == []
     c.advance(0.001)
-    assert sizes(c) == [10]
+    assert c.sizes() == [10]
     c = sender()
     c.call(SetOption(c.sock, "cork", 1))
     c.write(bytes(10))
     c.shut()
-    assert sizes(c) == [10]
+    assert c.sizes() == [10]
 
 
 def test_a_pause_brings_the_window_down() -> None:
@@ -136,7 +129,7 @@ def test_a_fin_needs_room_in_the_window() -> None:
         assert [(got.len, set(got.flags)) for got in found if got.len] == [(size, set(flags)) for size, flags in out]
     c = sender(win=0)
     c.shut()
-    assert sizes(c) == []
+    assert c.sizes() == []
     c.inject("A", seq=1, ack=1, win=1)
     assert [Got(c, segment).flags for segment in c.segments] == ["AF"]
 
@@ -145,9 +138,9 @@ def test_a_loss_probe_is_new_data_where_the_window_allows() -> None:
     """RFC 8985 7.3: beyond cwnd, never beyond the peer's window; then the last packet, of a super-segment its last."""
     c = sender(cwnd=2 * MSS)
     c.write(bytes(5 * MSS))
-    assert sizes(c) == [MSS, MSS]
+    assert c.sizes() == [MSS, MSS]
     c.advance(202)
-    assert sizes(c) == [MSS] and c.core.counters["loss_probes"] == 1
+    assert c.sizes() == [MSS] and c.core.counters["loss_probes"] == 1
     tcb = c.tcb()
     assert tcb["recovery"]["probe_end"] == 3 * MSS and not tcb["recovery"]["probe_again"]
     c = sender(win=23)  # 2944 bytes: two segments
@@ -158,7 +151,7 @@ def test_a_loss_probe_is_new_data_where_the_window_allows() -> None:
     assert got.gso == 0 and c.tcb()["recovery"]["probe_again"] and c.core.counters["loss_probes"] == 1
     c = sender(gso_max=BIG)
     c.write(bytes(4 * MSS - 48))
-    assert sizes(c) == [4 * MSS - 48]
+    assert c.sizes() == [4 * MSS - 48]
     c.advance(202)
     c.expect("PA", seq=1 + 3 * MSS, len=MSS - 48)
     assert [row["packets"] for row in c.tcb()["tx"]["queue"]] == [3, 1]
