@@ -36,8 +36,8 @@ REGION = "0" * 32  # the name of a session's memory file: 32 hex digits
 CHUNK = 44 * 1460  # bytes of one Send, as the socket helper cuts them
 NONBLOCK = 0o4000
 SOL_SOCKET, SO_ERROR, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO = 1, 4, 18, 20, 21
-IPPROTO_TCP, TCP_INFO = 6, 11
-MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_WAITALL = 1, 2, 0x20, 0x40, 0x100
+IPPROTO_TCP, TCP_CORK, TCP_INFO = 6, 3, 11
+MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_WAITALL, MSG_MORE = 1, 2, 0x20, 0x40, 0x100, 0x8000
 SUPPORTED_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | 0x4000  # and MSG_NOSIGNAL
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 SOCK_DGRAM, SOCK_TYPE_MASK = 2, 0xF
@@ -83,6 +83,9 @@ class Stream:
     lowat: int = 1
     read_timeout: int = 0  # ns; 0: none
     write_timeout: int = 0
+    more: bool = False  # MSG_MORE has set TCP_CORK
+    full: bool = False  # a write found no room
+    wakings: int = 0  # how often something happened that wakes who waits: for epoll's edges
     datagrams: Datagrams | None = None  # of a datagram socket, which has no stream
 
 
@@ -112,12 +115,14 @@ class Program:
     # the gateway's side
 
     def _hear(self, message: Any) -> None:
+        self._wake(message)
         match message:
             case Reply():
                 self._replies[message.request] = message
                 for stream in self.streams.values():
                     if stream.connecting == message.request:
                         stream.connecting = 0
+                        stream.wakings += 1
                         if message.errno:
                             stream.failed = True
                         else:
@@ -150,6 +155,14 @@ class Program:
             case _:
                 self._token = message.token
 
+    def _wake(self, message: Any) -> None:
+        """What Linux wakes a socket's waiters for: whatever comes; room only where a write had found none."""
+        if isinstance(message, Data | Eof | Reset | Pending | DatagramIn | DatagramError):
+            self._stream(message.sock).wakings += 1
+        elif isinstance(message, Accepted) and (stream := self._stream(message.sock)).full:
+            stream.full = message.limit <= stream.limit
+            stream.wakings += not stream.full
+
     @staticmethod
     def _connected(stream: Stream, data: dict[str, Any]) -> None:
         region, *sizes = data["rings"]
@@ -171,7 +184,7 @@ class Program:
             yield
         return self._replies.pop(number)
 
-    def _deadline(self, timeout: int) -> int:
+    def deadline(self, timeout: int) -> int:
         """The instant in `timeout` ns, at which the world goes on; 0: never."""
         if not timeout:
             return 0
@@ -306,15 +319,27 @@ class Program:
 
     def send(self, fd: int, data: bytes, flags: int = 0, to: tuple[bytes, int] = (b"", 0)) -> Call:
         """send, write: all of it, unless it may not wait; of a datagram socket one datagram, to a place if one is
-        named."""
+        named. MSG_MORE is TCP_CORK until a call without it, as it is in the client (docs/socket-compat.md)."""
         stream = self._use(fd)
         if stream.datagrams is not None:
             return (yield from self._send_datagram(stream, stream.datagrams, data, flags, to))
+        if flags & MSG_MORE and not stream.more:
+            corked = yield from self.getsockopt(fd, IPPROTO_TCP, TCP_CORK)
+            if not any(corked.data or b""):
+                yield from self.setsockopt(fd, IPPROTO_TCP, TCP_CORK, 1)
+                stream.more = True
+        outcome = yield from self._send(fd, stream, data, flags & ~MSG_MORE)
+        if stream.more and not flags & MSG_MORE:
+            stream.more = False
+            yield from self.setsockopt(fd, IPPROTO_TCP, TCP_CORK, 0)
+        return outcome
+
+    def _send(self, fd: int, stream: Stream, data: bytes, flags: int) -> Call:
         if flags & ~SUPPORTED_FLAGS:
             return failed(errno.EOPNOTSUPP)
         nonblocking = self.fds[fd].nonblocking or bool(flags & MSG_DONTWAIT)
         done = 0
-        deadline = self._deadline(stream.write_timeout)
+        deadline = self.deadline(stream.write_timeout)
         while True:
             if stream.reset or (stream.rings is None and not stream.connecting):
                 code = self._error(stream) or errno.EPIPE
@@ -329,6 +354,7 @@ class Program:
                 self.host.client(PEER, Send(stream.sock, offset, size))
             if done == len(data) and stream.rings is not None:
                 return Outcome(done)
+            stream.full = True
             if nonblocking or (deadline and self.host.now >= deadline):
                 return Outcome(done) if done else failed(errno.EAGAIN)
             yield
@@ -342,7 +368,7 @@ class Program:
             return failed(errno.EINVAL if flags & MSG_OOB else errno.EOPNOTSUPP)
         nonblocking = self.fds[fd].nonblocking or bool(flags & MSG_DONTWAIT)
         taken = bytearray()
-        deadline = self._deadline(stream.read_timeout)
+        deadline = self.deadline(stream.read_timeout)
         if stream.listening:
             return failed(errno.ENOTCONN)
         while True:
@@ -388,7 +414,7 @@ class Program:
         if flags & ~datagrams.FLAGS:
             return failed(errno.EOPNOTSUPP)
         stream = descriptor.stream
-        deadline = self._deadline(stream.read_timeout)
+        deadline = self.deadline(stream.read_timeout)
         while (found := queue.take(peek=bool(flags & MSG_PEEK))) is None:
             if code := self._told(stream, queue):
                 return failed(code)
@@ -470,7 +496,7 @@ class Program:
         """poll: `data` is revents of each (fd, events)."""
         yield from ()
         always = select.POLLERR | select.POLLHUP | select.POLLNVAL
-        deadline = self._deadline(timeout_ms * 1_000_000) if timeout_ms > 0 else 0
+        deadline = self.deadline(timeout_ms * 1_000_000) if timeout_ms > 0 else 0
         while True:
             found = []
             for fd, events in wanted:

@@ -121,7 +121,9 @@ def run_(
         _show(result, verbose=verbose, as_json=as_json)
     if len(paths) > 1 and not as_json:
         counts = [sum(result.status == status for result in results) for status in (0, FAILED, WRONG)]
-        words = zip(counts, ("passed", "failed", "in error"), strict=True)
+        refused = sum(result.refused for result in results)
+        counts[-1:] = [refused, counts[-1] - refused]
+        words = zip(counts, ("passed", "failed", "refused", "in error"), strict=True)
         parts = [f"{count} {word}" for count, word in words if count]
         simulated = sum(result.simulated_ns for result in results) / 1e9
         took = time.perf_counter() - began

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 from levelip.configfile import keys
 from simulation.host import setting
+from simulation.script.absent import ACCECN, FAST_OPEN, Absent, Refused, located, sentence
 from simulation.script.language import Option, ScriptError
 
 Changes = dict[str, str]  # our settings, as text
@@ -27,6 +29,7 @@ class Sysctl:
     change: Callable[[list[str]], Changes] | None = None
     note: str = ""
     values: tuple[str, ...] = ()
+    absent: str = ""  # what another value asks for, if that is left out on purpose
 
 
 def _to(name: str, scale: int = 1) -> Sysctl:
@@ -62,6 +65,13 @@ def _later(name: str, otherwise: str, *values: str) -> Sysctl:
     return _flag(name) if isinstance(key.default, bool) else _name(name)
 
 
+def _plain_ecn(value: int) -> int:
+    """RFC 3168's values of tcp_ecn; those above ask for Accurate ECN."""
+    if value > 2:
+        raise Absent(sentence(f"sysctl {TCP}ecn={value}", ACCECN))
+    return value
+
+
 NO_EFFECT = "an implementation detail of Linux"
 TCP = "net.ipv4.tcp_"
 DIVISOR = TCP + "tso_win_divisor"
@@ -92,7 +102,8 @@ def _table() -> dict[str, Sysctl]:
         "net.ipv4.icmp_msgs_per_sec": _to("ip.icmp_rate_per_s"),
         "net.ipv4.icmp_msgs_burst": _to("ip.icmp_burst"),
         "net.core.somaxconn": _to("tcp.backlog_max"),
-        TCP + "ecn": _later("tcp.ecn", "no ECN yet", "0", "2"),
+        TCP + "ecn": Sysctl(lambda words: {"tcp.ecn": str(_plain_ecn(int(words[0])))}),
+        TCP + "ecn_option": Sysctl(note="no Accurate ECN", values=("0",), absent=ACCECN),
         TCP + "frto": _later("tcp.frto", "no F-RTO setting"),
         TCP + "dsack": _later("tcp.dsack", "no D-SACK setting"),
         TCP + "reordering": _later("tcp.reordering", "RFC 5681 3.2: three duplicates", "3"),
@@ -102,13 +113,22 @@ def _table() -> dict[str, Sysctl]:
         TCP + "mtu_probing": _later("tcp.mtu_probing", "no probing for the MTU yet", "0"),
         TCP + "syncookies": _later("tcp.syncookies", "no SYN cookies yet"),
         TCP + "max_syn_backlog": _later("tcp.max_syn_backlog", "the backlog alone counts"),
+        TCP + "tw_reuse_delay": _to("tcp.tw_reuse_delay_ms"),
         TCP + "tw_reuse": _later("tcp.tw_reuse", "RFC 6191 alone decides"),
         TCP + "rfc1337": _later("tcp.rfc1337", "no setting"),
         TCP + "abort_on_overflow": _later("tcp.abort_on_overflow", "a full backlog drops", "0"),
         TCP + "retries1": _later("tcp.retries1", "routes are not looked up anew"),
-        TCP + "notsent_lowat": _later("tcp.notsent_lowat", "no such limit", "4294967295", "-1"),
+        TCP + "notsent_lowat": Sysctl(
+            note="no such limit", values=("4294967295", "-1"), absent="a limit of what is written and not sent"
+        ),
+        TCP + "base_mss": Sysctl(
+            note="where probing for the MTU begins", values=("1024",), absent="another start of probing for the MTU"
+        ),
         TCP + "limit_output_bytes": Sysctl(note=NO_EFFECT),
-        TCP + "fastopen": Sysctl(note="no Fast Open; a SYN's data is taken after the handshake"),
+        TCP + "fastopen": Sysctl(
+            note="no Fast Open; a SYN's data is taken after the handshake",
+            values=("0", "1", "2", "3", "0x0", "0x1", "0x2", "0x3"), absent=FAST_OPEN,
+        ),
         TCP + "fastopen_key": Sysctl(note="no Fast Open"),
         TCP + "fack": Sysctl(note="gone from Linux too", values=("0",)),
         TCP + "adv_win_scale": Sysctl(note="the window is the free part of the buffer"),
@@ -116,7 +136,9 @@ def _table() -> dict[str, Sysctl]:
         TCP + "moderate_rcvbuf": _later("tcp.moderate_rcvbuf", "no setting"),
         TCP + "no_metrics_save": Sysctl(note="no metrics are kept"),
         TCP + "min_snd_mss": Sysctl(note="the smallest MSS is 48 bytes"),
-        TCP + "shrink_window": Sysctl(note="the window never shrinks", values=("0",)),
+        TCP + "shrink_window": Sysctl(
+            note="the window never shrinks", values=("0",), absent="windows that shrink (RFC 9293 3.8.6: SHOULD NOT)"
+        ),
         TCP + "autocorking": Sysctl(note=NO_EFFECT),
         TCP + "thin_linear_timeouts": Sysctl(note="no thin streams", values=("0",)),
         TCP + "min_rtt_wlen": _later("tcp.min_rtt_wlen", NO_EFFECT),
@@ -149,7 +171,10 @@ DEFAULTS_SH = {
 }  # fmt: skip
 """What packetdrill's and Linux's defaults.sh set (net.ipv4.tcp_...): the usual setting of a production host."""
 
-SILENT = ("true", "sleep 0", "tc", "ip tcp_metrics", "iptables", "nstat", "modprobe", "set", "export", "ulimit", "echo")
+SILENT = (
+    "true", "sleep 0", "rm -f", "tc", "ip tcp_metrics", "iptables", "nstat", "modprobe", "set", "export", "ulimit",
+    "echo",
+)  # fmt: skip
 """Commands without meaning for a stack that is made anew for every script."""
 
 
@@ -174,8 +199,9 @@ class World:
     local_isn: int = -1
     strict_segments: bool = False
     strict: bool | None = None
-    linux_push: bool = False  # an expected PSH may be missing: Linux sets it where its send buffer was cut as well
+    linux_push: bool = False  # PSH is not compared: Linux sets it by how its send buffer was cut
     non_fatal: frozenset[str] = frozenset()
+    files: dict[str, int] = field(default_factory=dict)  # files of zeros that dd has made: path → bytes
     fixed: frozenset[str] = frozenset()  # settings of --set, which nothing in the script changes
 
 
@@ -213,7 +239,7 @@ def take_option(world: World, option: Option) -> None:
             world.ts_tick_us = number(0, 1_000_000)
         case "ip_version":
             if value != "ipv4":
-                raise bad("only ipv4; the stack has no IPv6 yet")
+                raise Refused(f"--ip_version={value}: not implemented, IPv6", option.line, option.column)
         case "local_ip":
             world.local = address(value)
         case "remote_ip":
@@ -280,6 +306,8 @@ def _apply(world: World, step: Step, at: Option) -> None:
         world.offload = step.offload
     if step.mtu:
         world.mtu = step.mtu
+    if step.file[0]:
+        world.files[step.file[0]] = step.file[1]
     take_settings(world, step.changes, at)
 
 
@@ -289,7 +317,7 @@ def apply_command(world: World, text: str, at: Option) -> None:
         for step in run_command(text):
             _apply(world, step, at)
     except ValueError as error:
-        raise ScriptError(str(error), at.line, at.column) from None
+        raise located(error, at.line, at.column) from None
 
 
 @dataclass(slots=True)
@@ -302,11 +330,16 @@ class Step:
     mtu: int = 0
     ask: tuple[str, dict[str, Any]] | None = None  # a command of ours to the ip core: name and arguments
     linux: bool = False  # defaults.sh: the script was written for Linux's sender
+    file: tuple[str, int] = ("", 0)  # a file of so many zeros
+
+
+_ARITHMETIC = re.compile(r"\$\(\(\s*(\d+(?:\s*\*\s*\d+)*)\s*\)\)")  # $((15*1024*1024))
 
 
 def run_command(text: str) -> Iterator[Step]:
     """The steps that a `command` comes to. ValueError names one that nobody here knows."""
-    for raw in re.split(r"\n|;|&&", text.replace("\\\n", " ")):
+    text = _ARITHMETIC.sub(lambda found: str(math.prod(map(int, found[1].split("*")))), text.replace("\\\n", " "))
+    for raw in re.split(r"\n|;|&&", text):
         line = raw.partition(" #")[0].strip()
         line = re.sub(r"\s*(\d?>&?\s*\S+)", "", line).removeprefix("sudo ").strip()
         if line and not line.startswith("#"):
@@ -319,14 +352,14 @@ def _one(line: str) -> Iterator[Step]:
     except ValueError as error:
         raise ValueError(f"command {line!r}: {error}") from None
     program = words[0].rpartition("/")[2]
-    if "|" in words:  # it looks at what a program says, which only that system can answer
-        raise ValueError(f"command {line!r} asks a question about Linux that cannot be answered here")
+    if "|" in words or program == "grep":  # it looks at what a program says, which only that system can answer
+        raise Absent(f"command {line!r} asks a question about Linux that cannot be answered here")
     if program == "sysctl":
         for word in [word for word in words[1:] if not word.startswith("-")]:
             yield _sysctl(word)
     elif program == "set_sysctls.py":
         for word in words[1:]:
-            yield _sysctl(word.removeprefix("/proc/sys/").replace("/", "."))
+            yield _sysctl(word.removeprefix("/proc/sys/"))
     elif program.startswith("defaults.sh"):
         yield Step(linux=True)
         for name, value in DEFAULTS_SH.items():
@@ -341,12 +374,28 @@ def _one(line: str) -> Iterator[Step]:
             yield Step(offload=value == "on" if name in ("tso", "gso") else None)
     elif program == "ip" and "mtu" in words and words[1:2] == ["link"]:
         yield Step(mtu=int(words[words.index("mtu") + 1]))
+    elif program == "dd":
+        yield _zeros(line, words[1:])
+    elif program == "tc" and ("netem" in words or words[-2:] == ["limit", "0"]):
+        raise Absent(sentence(f"command {line!r}", "a queue that loses or delays packets"))
+    elif program == "tc" and "fq" in words:
+        raise Absent(sentence(f"command {line!r}", "pacing"))
+    elif program == "ip" and words[1:2] == ["route"]:
+        raise Absent(sentence(f"command {line!r}", "the metrics of Linux's routes; ours are told by `lvlip route`"))
     elif program == "lvlip":
         yield Step(ask=_own_command(words[1:]))
     elif program in SILENT or " ".join([program, *words[1:2]]) in SILENT:
         yield Step(note=f"{line}: nothing to do")
     else:
         raise ValueError(f"command {line!r} is not known here; known are {', '.join(COMMANDS)}")
+
+
+def _zeros(line: str, words: list[str]) -> Step:
+    """`dd bs=1 count=5 if=/dev/zero of=PATH`: a file for sendfile()."""
+    said = dict(word.split("=", 1) for word in words if "=" in word)
+    if said.get("if") != "/dev/zero" or "of" not in said or "count" not in said:
+        raise ValueError(f"command {line!r}: dd is known as `dd bs=N count=N if=/dev/zero of=PATH`")
+    return Step(file=(said["of"], int(said.get("bs", "512")) * int(said["count"])))
 
 
 def _own_command(words: list[str]) -> tuple[str, dict[str, Any]]:
@@ -383,7 +432,7 @@ def _ping_options(words: list[str]) -> dict[str, Any]:
 
 OWN = ("group join|leave GROUP", "address add|del ADDRESS", "route add|del ROUTE", "route flush|cache", "ping HOST")
 COMMANDS = (
-    "sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu",
+    "sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu", "dd",
     *(f"lvlip {verb}" for verb in OWN), *SILENT,
 )  # fmt: skip
 
@@ -398,6 +447,7 @@ def _known_congestion(name: str) -> bool:
 
 def _sysctl(word: str) -> Step:
     name, equals, value = word.partition("=")
+    name = name.replace("/", ".")
     row = SYSCTLS.get(name)
     if not equals or row is None:
         raise ValueError(f"sysctl {name} is not known here; see docs/packet-scripts.md for those that are")
@@ -406,11 +456,15 @@ def _sysctl(word: str) -> Step:
         return Step(note=f"{name}={value}: offload off", offload=False)
     if row.change is None:
         if row.values and value not in row.values:
+            if row.absent:
+                raise Absent(sentence(f"sysctl {name}={value}", row.absent))
             raise ValueError(f"sysctl {name}={value}: {row.note}; it can only be {' or '.join(row.values)}")
         return Step(note=f"{name}={value}: {row.note}")
     if name == TCP + "congestion_control" and value == "reno":
         value = "newreno"
     try:
         return Step(changes=row.change(value.split()))
+    except Absent:
+        raise
     except (ValueError, IndexError):
         raise ValueError(f"sysctl {name}={value!r}: that is no value for it") from None

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from levelip.wire.addr import format_ipv4
+from simulation.epoll import Epoll
 from simulation.program import NONBLOCK, Call, Descriptor, Outcome, Program
 from simulation.script.answers import World
 from simulation.script.constants import errno_name, errno_number, symbols
@@ -36,6 +37,7 @@ F_GETFL, F_SETFL, F_GETFD, F_SETFD = 3, 4, 1, 2
 O_RDWR = 2
 SO_LINGER = 13
 TIMEVALS = (20, 21)
+EFAULT, ENOENT = 14, 2
 
 
 def number(expression: Expression) -> int:
@@ -108,6 +110,8 @@ class Calls:
     def __init__(self, program: Program, world: World) -> None:
         self.program = program
         self.world = world
+        self.epolls: dict[int, Epoll] = {}
+        self.files: dict[int, int] = {}  # open files of zeros: descriptor → bytes
 
     @classmethod
     def names(cls) -> list[str]:
@@ -120,7 +124,7 @@ class Calls:
         if handler is None:
             raise ScriptError(f"there is no system call {spec.name!r}; there are {', '.join(self.names())}")
         try:
-            call, finish = handler(spec)
+            call, finish = (_done(-1, EFAULT), None) if _points_nowhere(spec) else handler(spec)
         except IndexError:
             raise ScriptError(f"{spec.name} needs more arguments") from None
         expected = spec.result
@@ -167,11 +171,15 @@ class Calls:
         return IPv4Address(otherwise[0]).packed, otherwise[1]
 
     def _new_fd(self, descriptor: Descriptor, expected: Expression) -> int:
-        fd = number(expected) if not isinstance(expected, Anything) else -1
-        if fd < 0 or fd in self.program.fds:
-            fd = next(free for free in range(3, 1 << 16) if free not in self.program.fds)
+        fd = self._free_fd(expected)
         self.program.fds[fd] = descriptor
         return fd
+
+    def _free_fd(self, expected: Expression) -> int:
+        """The number that the script expects, if it is free; else the lowest that is."""
+        taken = self.program.fds.keys() | self.epolls.keys() | self.files.keys()
+        fd = number(expected) if not isinstance(expected, Anything) else -1
+        return fd if fd >= 0 and fd not in taken else next(free for free in range(3, 1 << 16) if free not in taken)
 
     @staticmethod
     def _same_address(expected: Expression, got: tuple[bytes, int]) -> list[Row]:
@@ -324,6 +332,9 @@ class Calls:
         return self.program.shutdown(self._fd(spec.arguments[0]), number(spec.arguments[1])), None
 
     def _call_close(self, spec: SystemCall) -> Any:
+        fd = number(spec.arguments[0])
+        if self.epolls.pop(fd, None) is not None or self.files.pop(fd, None) is not None:
+            return _done(0), None
         return self.program.close(self._fd(spec.arguments[0])), None
 
     def _call_fcntl(self, spec: SystemCall) -> Any:
@@ -368,6 +379,65 @@ class Calls:
             return outcome.value, rows
 
         return self.program.poll(wanted, number(spec.arguments[2])), finish
+
+    # epoll
+
+    def _call_epoll_create(self, spec: SystemCall) -> Any:
+        fd = self._free_fd(spec.result)
+        self.epolls[fd] = Epoll()
+        return _done(fd), None
+
+    _call_epoll_create1 = _call_epoll_create
+
+    def _epoll(self, spec: SystemCall) -> Epoll:
+        found = self.epolls.get(number(spec.arguments[0]))
+        if found is None:
+            raise _BadFd
+        return found
+
+    def _call_epoll_ctl(self, spec: SystemCall) -> Any:
+        epoll, fd = self._epoll(spec), number(spec.arguments[2])
+        fields = spec.arguments[3].fields() if isinstance(spec.arguments[3], Struct) else {}
+        if fields.get("fd", spec.arguments[2]) != spec.arguments[2]:
+            raise ScriptError("what epoll_wait tells has to be the descriptor: {events=..., fd=N}")
+        outcome = epoll.control(self.program, number(spec.arguments[1]), fd, number(fields.get("events", Integer(0))))
+        return _done(outcome.value, outcome.errno), None
+
+    def _call_epoll_wait(self, spec: SystemCall) -> Any:
+        wanted = spec.arguments[1].items if isinstance(spec.arguments[1], Array) else spec.arguments[1:2]
+
+        def finish(outcome: Outcome) -> tuple[int, list[Row]]:
+            rows = []
+            for want, (fd, events) in zip(wanted, outcome.data, strict=False):
+                fields = want.fields() if isinstance(want, Struct) else {}
+                expected = fields.get("events", Anything())
+                differs = not isinstance(expected, Anything) and number(expected) != events
+                rows.append(Row(f"fd {fd}", text(expected), _poll_text(events), differs))
+                if "fd" in fields:
+                    rows.append(Row("fd", text(fields["fd"]), str(fd), number(fields["fd"]) != fd))
+            return outcome.value, rows
+
+        call = self._epoll(spec).wait(self.program, number(spec.arguments[2]), number(spec.arguments[3]))
+        return call, finish
+
+    # files of zeros, which `dd` has made: for sendfile
+
+    def _call_open(self, spec: SystemCall) -> Any:
+        name = spec.arguments[0].data.decode("latin-1") if isinstance(spec.arguments[0], Text) else ""
+        if name not in self.world.files:
+            return _done(-1, ENOENT), None
+        fd = self._free_fd(spec.result)
+        self.files[fd] = self.world.files[name]
+        return _done(fd), None
+
+    def _call_sendfile(self, spec: SystemCall) -> Any:
+        size = self.files.get(number(spec.arguments[1]))
+        if size is None:
+            raise _BadFd
+        at = spec.arguments[2]
+        start = number(at.items[0]) if isinstance(at, Array) else 0
+        data = bytes(max(min(number(spec.arguments[3]), size - start), 0))
+        return self.program.send(self._fd(spec.arguments[0]), data), None
 
     # options
 
@@ -419,6 +489,14 @@ def start(calls: Calls, spec: SystemCall) -> Running:
         differs = wanted != -1 or spec.errno not in ("", "EBADF")
         shown = text(spec.result) + (f" {spec.errno}" if spec.errno else "")
         return Running(_done(-1, 9), lambda _outcome: (-1, [Row("result", shown, "-1 EBADF", differs)]))
+
+
+_TO_MEMORY = ("read", "recv", "recvfrom", "write", "send", "sendto")
+
+
+def _points_nowhere(spec: SystemCall) -> bool:
+    """NULL where the bytes are to be: EFAULT, as soon as there is one to carry."""
+    return spec.name in _TO_MEMORY and spec.arguments[1:2] == (Word("NULL"),) and number(spec.arguments[2]) > 0
 
 
 def _done(value: int, error: int = 0) -> Generator[None, None, Outcome]:

@@ -27,7 +27,8 @@ _MORE = {
     "TCP_CC_INFO": 26, "TCP_SAVE_SYN": 27, "TCP_SAVED_SYN": 28, "TCP_FASTOPEN_CONNECT": 30, "TCP_ULP": 31,
     "TCP_INQ": 36, "TCP_TX_DELAY": 37,
     "MSG_EOR": 0x80, "MSG_MORE": 0x8000, "MSG_NOSIGNAL": 0x4000, "MSG_FASTOPEN": 0x2000_0000,
-    "MSG_ZEROCOPY": 0x400_0000, "MSG_ERRQUEUE": 0x2000,
+    "MSG_ZEROCOPY": 0x400_0000, "MSG_ERRQUEUE": 0x2000, "EPOLL_CTL_ADD": 1, "EPOLL_CTL_DEL": 2, "EPOLL_CTL_MOD": 3,
+    "NULL": 0,
 }  # fmt: skip
 
 CODE = {
@@ -44,7 +45,7 @@ CODE = {
 def symbols() -> dict[str, int]:
     """Every name that a system call's arguments may use."""
     found: dict[str, int] = {}
-    for module, prefixes in ((socket, _PREFIXES), (select, ("POLL",)), (os, ("O_",)), (fcntl, ("F_",))):
+    for module, prefixes in ((socket, _PREFIXES), (select, ("POLL", "EPOLL")), (os, ("O_",)), (fcntl, ("F_",))):
         for name in dir(module):
             value = getattr(module, name)
             if name.startswith(prefixes) and isinstance(value, int):

@@ -240,9 +240,10 @@ def describe(packet: Captured) -> str:
 
 
 def compare_tcp(
-    spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float, push_optional: bool = False
+    spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float, push: bool = True
 ) -> list[Row]:
-    """Field by field; options and timestamps as packetdrill compares them. `push_optional`: PSH may be missing."""
+    """Field by field; options and timestamps as packetdrill compares them. Without `push` PSH counts for
+    nothing where there is data."""
     tcp, flow = got.tcp, got.flow
     rows = compare_ip(spec.ip, got.ip, got.fragment)
     if tcp is None or flow is None:
@@ -253,8 +254,8 @@ def compare_tcp(
     if spec.ports is not None:
         ports = (tcp.src_port, tcp.dst_port)
         rows.append(Row("ports", "{} > {}".format(*spec.ports), "{} > {}".format(*ports), ports != spec.ports))
-    may_lack = PSH if push_optional and got.length and spec.flags & PSH else 0
-    differs = spec.flags & ~may_lack != tcp.flags & ~may_lack
+    aside = 0 if push or not got.length else PSH
+    differs = spec.flags & ~aside != tcp.flags & ~aside
     rows.append(Row("flags", flags_text(spec.flags), flags_text(tcp.flags), differs))
     if spec.ip.fragment is None:
         expected, came = seq_text(spec.seq, spec.length), seq_text(got.seq, got.length)

@@ -15,6 +15,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 from levelip.tracing.packetline.read import TERMINALS, expected, packet_grammar
 from levelip.tracing.packetline.segments import PacketReader
 from levelip.tracing.packetline.trees import script_error
+from simulation.script.absent import WORDS, Refused, sentence
 from simulation.script.language import (
     PACKETS,
     Anything,
@@ -45,6 +46,9 @@ _NAMES = TERMINALS | {
     "LBRACE": "{", "RBRACE": "}", "VBAR": "|", "TILDE": "~",
 }  # fmt: skip
 _DEFINABLE = ("WORD", "NAME", "FLAGS")
+_COOKIE = re.compile(r"(\bFO(?:EXP)?\s+)([A-Za-z]\w*)")
+# what Linux's ksft_runner.sh defines
+COOKIES = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
 _CLAUSE = re.compile(r"^\s*//\s*rfc:\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -81,6 +85,7 @@ def _parser(defines: Mapping[str, str]) -> Lark:
 def parse(source: str, path: str = "-", defines: Mapping[str, str] | None = None) -> Script:
     """A script; `defines` as -D NAME=VALUE gives them. Raises ScriptError."""
     symbols = {**(defines or {}), **_defined_in(source)}
+    source = _COOKIE.sub(lambda found: found[1] + {**COOKIES, **symbols}.get(found[2], found[2]), source)
     try:
         tree = _parser(symbols).parse(source)
     except UnexpectedEOF as error:
@@ -94,6 +99,10 @@ def parse(source: str, path: str = "-", defines: Mapping[str, str] | None = None
             what = "the script ends here"
         else:
             what = f"{str(error.token)[:40]!r} does not fit here"
+            found = re.match(r"\w+", source[error.token.start_pos or 0 :])
+            word = found[0] if found else ""
+            if word in WORDS:
+                raise Refused(sentence(word, WORDS[word]), line, column) from None
         raise ScriptError(f"{what}; expected {_expected(error.accepts or error.expected)}", line, column) from None
     except UnexpectedCharacters as error:
         raise ScriptError(

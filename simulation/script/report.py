@@ -63,7 +63,7 @@ def failure_text(result: Result, *, verbose: bool = False) -> str:
 
 def summary_line(result: Result) -> str:
     """ "ok      tests/scripts/x.pkt  20.1 s simulated in 12 ms"."""
-    word = {0: "ok", 1: "FAILED", 2: "ERROR"}[result.status]
+    word = "REFUSED" if result.refused else {0: "ok", 1: "FAILED", 2: "ERROR"}[result.status]
     times = f"{result.simulated_ns / 1e9:.3f} s simulated in {result.wall_s * 1000:.0f} ms"
     return f"{word:7} {result.script.path}  {times}"
 
@@ -72,7 +72,7 @@ def as_data(result: Result, *, verbose: bool = False) -> dict[str, Any]:
     """For --json."""
     data: dict[str, Any] = {
         "script": result.script.path,
-        "status": {0: "passed", 1: "failed", 2: "error"}[result.status],
+        "status": "refused" if result.refused else {0: "passed", 1: "failed", 2: "error"}[result.status],
         "clauses": list(result.script.clauses),
         "simulated_s": result.simulated_ns / 1e9,
         "wall_s": round(result.wall_s, 6),

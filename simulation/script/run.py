@@ -21,6 +21,7 @@ from levelip.wire.tcp import ACK, SYN
 from simulation.host import Host, setting
 from simulation.net import SECOND, NeverAtRest
 from simulation.program import Program
+from simulation.script.absent import Refused, located, refuse
 from simulation.script.answers import World, apply_command, run_command, take_option
 from simulation.script.calls import Calls, Running, start
 from simulation.script.code import CodeFailed, CodeRunner
@@ -97,6 +98,11 @@ class Result:
     wall_s: float = 0.0
 
     @property
+    def refused(self) -> bool:
+        """The script needs what the stack leaves out on purpose."""
+        return isinstance(self.error, Refused)
+
+    @property
     def status(self) -> int:
         """0: passed, 1: failed, 2: the script is wrong."""
         return 2 if self.error is not None else 1 if self.failure is not None else 0
@@ -153,6 +159,7 @@ def prepare(script: Script, settings: Mapping[str, str], options: Sequence[Optio
 def check(event: Event) -> None:
     """Refuse what cannot be carried out before anything runs."""
     action = event.action
+    refuse(event)
     if isinstance(action, SystemCall) and action.name not in Calls.names():
         known = ", ".join(Calls.names())
         raise ScriptError(f"there is no system call {action.name!r}; there are {known}", event.line, event.column)
@@ -160,7 +167,7 @@ def check(event: Event) -> None:
         try:
             list(run_command(action.text))
         except ValueError as error:
-            raise ScriptError(str(error), event.line, event.column) from None
+            raise located(error, event.line, event.column) from None
 
 
 class Runner:
@@ -339,7 +346,7 @@ class Runner:
             world = self.world
             rows = compare_tcp(
                 spec, got, tick_us=world.ts_tick_us, tolerance_us=world.tolerance_us,
-                push_optional=world.linux_push and not world.strict,
+                push=not world.linux_push or bool(world.strict),
             )  # fmt: skip
         elif isinstance(spec, UdpPacket):
             self.flow = got.flow or self.flow
@@ -469,6 +476,8 @@ class Runner:
                 if step.mtu or step.offload is not None:
                     gso = None if step.offload is None else 65_535 if step.offload else 0
                     self.host.change_link(mtu=step.mtu or None, gso_max=gso)
+                if step.file[0]:
+                    self.world.files[step.file[0]] = step.file[1]
                 if step.ask is not None:
                     self.code.answer(self.host.ask(*step.ask))
                 for name, text in step.changes.items():

@@ -309,7 +309,7 @@ def test_fragments_come_in_one_by_one() -> None:
         ("`sysctl -q net.ipv4.tcp_nonsense=1`", "tcp_nonsense is not known"),
         ("+0 `nonsense`", "'nonsense' is not known"),
         ("--nonsense=1\n`true`", "no option --nonsense"),
-        ("--ip_version=ipv6\n`true`", "no IPv6"),
+        ("--ip_version=ipv6\n`true`", "not implemented, IPv6"),
         ("--set=tcp.nonsense=1\n`true`", "no setting tcp.nonsense"),
         ("0 socket(..., SOCK_NONSENSE, 0) = 3", "SOCK_NONSENSE is no constant"),
         (
