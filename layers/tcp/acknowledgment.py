@@ -130,13 +130,17 @@ def take_ack(
     repaired = recovery.probe_end >= 0 and _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
     recover_fs = outstanding - sacked
     reducing = recovery.state in (CWR, RECOVERY)
+    fresh = news.acked + news.sacked
     if conn.sack:
         lost = _with_sack(ctx, conn, news, recover_fs, advanced, duplicate, now)
     else:
         lost = 0
+        if advanced and recovery.state == DISORDER:
+            # each duplicate ACK has told of a segment that arrived: only the rest is new (Linux tcp_remove_reno_sacks)
+            fresh = max(fresh - recovery.duplicates * tx.mss, min(fresh, tx.mss))
         _without_sack(ctx, conn, news, ack - before, recover_fs, advanced, duplicate, now)
     _window(conn, AckSample(
-        news.acked + news.sacked, ack, tx.snd_nxt, flight, _limited(conn), rtt, rto.srtt, rto.min_rtt,
+        fresh, ack, tx.snd_nxt, flight, _limited(conn), rtt, rto.srtt, rto.min_rtt,
         now,
     ), advanced, reducing, lost)  # fmt: skip
     if ctx.interest and conn.congestion.cwnd != old:

@@ -124,6 +124,7 @@ class Connection:
     rack: Rack = field(default_factory=Rack)
     ecn: Ecn = field(default_factory=Ecn)
     opened_at: int = 0
+    established_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open
     untaken: bool = False  # counts in its listener's backlog
     orphan: bool = False  # the application has closed it: nothing is told any more but Released

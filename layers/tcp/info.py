@@ -24,6 +24,7 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
     mss = tx.mss
     repaired = recovery.state >= CaState.RECOVERY  # then what was sent again is lost_out too, as in Linux
     lost = sum(row.packets for row in tx.queue if row.lost or (repaired and row.times > 1 and not row.sacked))
+    since = conn.established_at  # where no data has been yet, as in Linux
     in_ssthresh = NEVER_LOWERED if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss
     return {
         "state": int(conn.state),
@@ -43,8 +44,8 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "sacked": tx.sacked_packets if conn.sack else recovery.duplicates,
         "lost": lost,
         "retrans": sum(row.packets for row in tx.queue if row.times > 1 and not row.lost and not row.sacked),
-        "last_data_sent": (now - conn.last_data_sent_at) // MS if conn.last_data_sent_at else 0,
-        "last_data_recv": (now - conn.last_data_received_at) // MS if conn.last_data_received_at else 0,
+        "last_data_sent": (now - (conn.last_data_sent_at or since)) // MS if since else 0,
+        "last_data_recv": (now - (conn.last_data_received_at or since)) // MS if since else 0,
         "last_ack_recv": (now - conn.last_received_at) // MS if conn.last_received_at else 0,
         "pmtu": conn.pmtu,
         "rcv_ssthresh": rx.capacity(),

@@ -354,7 +354,8 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
                 return None
             if size >= mss:
                 size -= size % mss
-            if flight and size < most and size < min(tx.snd_wnd, congestion.cwnd) // 3 and not conn.recovery.state:
+            third = min(tx.snd_wnd, congestion.cwnd) // 3
+            if flight and size < most and size < third and tx.fin_at < 0 and not conn.recovery.state:
                 # wait for a larger piece, as Linux tcp_tso_should_defer: ACKs are on their way. But not for more than a
                 # millisecond's worth (tcp_tso_autosize): on a long path a third of the window is a burst and a gap
                 if size * conn.rto.srtt < congestion.cwnd * MS:

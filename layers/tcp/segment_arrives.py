@@ -70,7 +70,9 @@ def segment_for_connection(
     if not flags & ACK:
         ctx.drop(reasons.TCP_NO_ACK, segment.id, conn)
         return
-    _take_timestamp(conn, offset, options, now)
+    tx = conn.tx
+    if judge_ack(tx.snd_una, tx.snd_nxt, tx.max_wnd, tx.offset_of(ack)) < AckVerdict.ANCIENT:
+        _take_timestamp(conn, offset, options, now)  # what RFC 5961 5.2 discards tells nothing: it may be guessed
     ecn = conn.ecn
     if flags & ECE and ecn.on:
         take_echo(ctx, conn, conn.tx.offset_of(ack), now)
@@ -309,7 +311,8 @@ def segment_text(
     elif payload:
         ctx.counters["duplicate_segments_in"] += 1
         hurry(conn)
-        send_ack(ctx, conn, now, twice)
+        if rx.rcv_nxt != rx.fin_at:  # else the FIN's ACK says it all; there is no more to come that D-SACK could spare
+            send_ack(ctx, conn, now, twice)
     if rx.fin_at >= 0:
         if rx.rcv_nxt == rx.fin_at:
             _fin(ctx, conn, segment, now)
