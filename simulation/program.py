@@ -204,7 +204,7 @@ class Program:
         reply = yield from self._rpc("socket", family=family, type=kind, proto=proto)
         if reply.errno:
             return failed(reply.errno)
-        stream = self._stream(reply.data["sock"])
+        stream = self.current = self._stream(reply.data["sock"])
         if kind & SOCK_TYPE_MASK == SOCK_DGRAM:
             stream.datagrams = Datagrams()
         return Outcome(0, data=Descriptor(stream, bool(kind & NONBLOCK)))

@@ -127,7 +127,8 @@ def _table() -> dict[str, Sysctl]:
         TCP + "limit_output_bytes": Sysctl(note=NO_EFFECT),
         TCP + "fastopen": Sysctl(
             note="no Fast Open; a SYN's data is taken after the handshake",
-            values=("0", "1", "2", "3", "0x0", "0x1", "0x2", "0x3"), absent=FAST_OPEN,
+            values=("0", "1", "2", "3", "0x0", "0x1", "0x2", "0x3"),
+            absent=FAST_OPEN,
         ),
         TCP + "fastopen_key": Sysctl(note="no Fast Open"),
         TCP + "fack": Sysctl(note="gone from Linux too", values=("0",)),

@@ -239,9 +239,7 @@ def describe(packet: Captured) -> str:
 # comparison
 
 
-def compare_tcp(
-    spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float, push: bool = True
-) -> list[Row]:
+def compare_tcp(spec: TcpPacket, got: Captured, *, tick_us: int, tolerance_us: float, push: bool = True) -> list[Row]:
     """Field by field; options and timestamps as packetdrill compares them. Without `push` PSH counts for
     nothing where there is data."""
     tcp, flow = got.tcp, got.flow

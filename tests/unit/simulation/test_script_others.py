@@ -175,6 +175,11 @@ def test_epoll_refuses_as_linux_does() -> None:
     assert rows == {"fd 4": ("EPOLLIN", "POLLIN|POLLOUT")}
 
 
+def test_code_sees_a_socket_that_did_nothing_yet() -> None:
+    """Its state is TCP_CLOSE, as Linux tells."""
+    passes("0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 %{ assert tcpi_state == TCP_CLOSE, tcpi_state }%")
+
+
 # what is left out
 
 
