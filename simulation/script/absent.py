@@ -29,6 +29,7 @@ STAMPS = "timestamps of packets and the socket's error queue"
 PIPES = "pipes: they are the kernel's"
 MPTCP = "Multipath TCP (RFC 8684)"
 ACCECN = "Accurate ECN (RFC 9768)"
+ENCAPSULATION = "packets within packets"
 MEMORY = "the kernel's own account of a socket's memory"
 
 NAMES = {
@@ -47,13 +48,19 @@ NAMES = {
 }  # fmt: skip
 """Constants and fields of system calls."""
 
-CALLS = {"pipe": PIPES, "splice": PIPES, "tee": PIPES, "vmsplice": PIPES}
+CALLS = {
+    "pipe": PIPES, "splice": PIPES, "tee": PIPES, "vmsplice": PIPES, "psp_rx_assoc": "PSP", "psp_tx_assoc": "PSP",
+    "psp_key_rotate": "PSP",
+}  # fmt: skip
+OPTIONS = {"psp_udp_port": "PSP", "udp_encaps": ENCAPSULATION}
 
 WORDS = {
+    "mpcapable": MPTCP, "mpjoin": MPTCP,
     "mp_capable": MPTCP, "mp_join": MPTCP, "mp_join_syn": MPTCP, "mp_join_syn_ack": MPTCP, "mp_join_ack": MPTCP,
     "dss": MPTCP, "add_address": MPTCP, "mp_prio": MPTCP, "mp_fail": MPTCP, "mp_fastclose": MPTCP, "mp_reset": MPTCP,
-    "mp_capable_no_cs": MPTCP, "remove_address": MPTCP, "ECN": ACCECN, "exp": "experimental options (RFC 6994)",
-    "sctp": "SCTP", "udplite": "UDP-Lite", "psp": "PSP",
+    "mp_capable_no_cs": MPTCP, "add_addr": MPTCP,
+    "remove_address": MPTCP, "rm_addr": MPTCP, "ECN": ACCECN, "exp": "experimental options (RFC 6994)",
+    "sctp": "SCTP", "udplite": "UDP-Lite",
 }  # fmt: skip
 """Words of packet lines where the grammar has none."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from levelip.configfile import keys
 from simulation.host import setting
-from simulation.script.absent import ACCECN, FAST_OPEN, Absent, Refused, located, sentence
+from simulation.script.absent import ACCECN, FAST_OPEN, OPTIONS, Absent, Refused, located, sentence
 from simulation.script.language import Option, ScriptError
 
 Changes = dict[str, str]  # our settings, as text
@@ -281,6 +281,8 @@ def take_option(world: World, option: Option) -> None:
             if "python" not in (value or ""):
                 raise bad("code is Python")
         case _:
+            if name in OPTIONS:
+                raise Refused(sentence(f"--{name}", OPTIONS[name]), option.line, option.column)
             raise ScriptError(f"there is no option --{name}", option.line, option.column)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark.lark import PostLex
 
 from levelip.tracing.packetline.read import TERMINALS, expected, packet_grammar
 from levelip.tracing.packetline.segments import PacketReader
 from levelip.tracing.packetline.trees import script_error
-from simulation.script.absent import WORDS, Refused, sentence
+from simulation.script.absent import ENCAPSULATION, WORDS, Refused, sentence
 from simulation.script.language import (
     PACKETS,
     Anything,
@@ -49,6 +50,7 @@ _DEFINABLE = ("WORD", "NAME", "FLAGS")
 _COOKIE = re.compile(r"(\bFO(?:EXP)?\s+)([A-Za-z]\w*)")
 # what Linux's ksft_runner.sh defines
 COOKIES = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
+_OUTER = re.compile(r"[<>]\s*(ipv4|ipv6|gre|mpls|encap)\b")
 _CLAUSE = re.compile(r"^\s*//\s*rfc:\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -67,6 +69,14 @@ def _parser(defines: Mapping[str, str]) -> Lark:
     if not defines:
         return _plain()
 
+    class Symbols(PostLex):
+        """Between lexer and parser: of lark's own callbacks only the last one works where there are keywords."""
+
+        always_accept = ()
+
+        def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+            return (look_up(token) if token.type in _DEFINABLE else token for token in stream)
+
     def look_up(token: Token) -> Token:
         value = defines.get(str(token))
         if value is None:
@@ -78,8 +88,7 @@ def _parser(defines: Mapping[str, str]) -> Lark:
             kind = "INT"
         return Token.new_borrow_pos(kind, value, token)
 
-    callbacks: Any = dict.fromkeys(_DEFINABLE, look_up)
-    return Lark(_grammar(), parser="lalr", propagate_positions=True, lexer_callbacks=callbacks)
+    return Lark(_grammar(), parser="lalr", propagate_positions=True, postlex=Symbols())
 
 
 def parse(source: str, path: str = "-", defines: Mapping[str, str] | None = None) -> Script:
@@ -101,6 +110,8 @@ def parse(source: str, path: str = "-", defines: Mapping[str, str] | None = None
             what = f"{str(error.token)[:40]!r} does not fit here"
             found = re.match(r"\w+", source[error.token.start_pos or 0 :])
             word = found[0] if found else ""
+            if outer := _OUTER.search(source.splitlines()[line - 1]):
+                raise Refused(sentence(outer[1], ENCAPSULATION), line, outer.start(1) + 1) from None
             if word in WORDS:
                 raise Refused(sentence(word, WORDS[word]), line, column) from None
         raise ScriptError(f"{what}; expected {_expected(error.accepts or error.expected)}", line, column) from None
