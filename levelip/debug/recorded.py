@@ -22,7 +22,7 @@ from levelip.ipc.tap import frame_record
 from levelip.rpc import stream
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, Told, decode_frame
+from levelip.tracing.recordedcalls import Asked, Faulted, Flushed, Received, SetTo, TimerRan, Told, decode_frame
 from levelip.tracing.recording import MAGIC, Recording, RecordingError
 from levelip.wire.ipv4 import Proto
 
@@ -180,7 +180,7 @@ class _Rows:
                 elif isinstance(entry, Flushed):
                     for _, code, raw, cuts in entry.out:
                         found += self._frame("out", now, decode_frame(code, raw, cuts))
-                elif isinstance(entry, Told) and self._events is None:
+                elif isinstance(entry, Faulted) or (isinstance(entry, Told) and self._events is None):
                     found = [_event(process, now, one) for one in entry.events]
                 if self._events is not None:
                     found += [_event(process, now, one) for one in self._events.get(call, ())]

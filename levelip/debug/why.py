@@ -23,10 +23,6 @@ _PARTS = (faults, handshake, neighbours, delivery, windows, intruders, inside)
 RULES = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
-OWN_FAULT = "lvlip fault is set"
-"""How a source's notice begins that packets may have met a fault of ours, of which its records tell nothing."""
-
-
 _NOTICES = 3
 
 
@@ -139,9 +135,6 @@ def _sentences(collection: Collection, talk: Conversation) -> Iterator[str]:
         yield from _opened(talk)
         yield from _moved(talk)
     yield from _ended(talk)
-    for notice in collection.notices:
-        if notice.text.startswith(OWN_FAULT):
-            yield f"Beware: {notice.text}."
     lost = [notice.text for notice in collection.notices if "left out" in notice.text or "forgotten" in notice.text]
     if lost:
         yield f"Beware: the records have gaps ({'; '.join(lost[:3])}), so that what was not seen may have been there."

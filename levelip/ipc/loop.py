@@ -117,7 +117,8 @@ class Loop:
         stopping = self.stopping
         interest = self.tap.interest or stopping.interest
         if interest is not self._interest:
-            core.interest = self.faults.teller.interest = self._interest = interest
+            core.interest = self._interest = interest
+        self.faults.teller.interest = interest or (self._recorded is not None and self._recorded.recording)
         now = clock.running()
         if (now is None) is not stopping.standing or (now is None and stopping.outdated):
             stopping.look()
@@ -153,7 +154,7 @@ class Loop:
                 self._take(port, now)
         if not self.stopping.quiet:
             self.flush(now)
-        if done := self.faults.teller.take():
+        if done := self._done_by_faults():
             self.tell(done)
 
     def _look_for_room(self) -> None:
@@ -297,7 +298,7 @@ class Loop:
                 if frames := point.due(now):
                     self._emit(self.ports[name], frames, now, gone)
         events = self.core.events()
-        if done := self.faults.teller.take():
+        if done := self._done_by_faults():
             events = done + events
         if events:
             self.tell(events)
@@ -307,6 +308,13 @@ class Loop:
                 if (place.base, place.generation) not in gone:
                     free(place)
             self._pooled.clear()
+
+    def _done_by_faults(self) -> list[Event]:
+        """What faults did since the last time, which a recording has to know of, too."""
+        done = self.faults.teller.take()
+        if done and self._recorded is not None:
+            self._recorded.faulted(done)
+        return done
 
     def tell(self, events: list[Event]) -> None:
         """Events to whoever listens."""

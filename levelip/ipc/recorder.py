@@ -305,6 +305,11 @@ class Recorded:
             self._counted = len(entries)
         return self._size
 
+    def faulted(self, events: list[Event]) -> None:
+        """What faults did, between two calls of the core."""
+        if self.recording:
+            self._note((10, events))
+
     def _empty(self) -> None:
         """Begin a block: the list stays the same, since receive() has it at hand."""
         self._entries.clear()

@@ -33,9 +33,10 @@ from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
-VERSION: Final = 3
-READABLE: Final = (1, 2, 3)
-"""2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry."""
+VERSION: Final = 4
+READABLE: Final = (1, 2, 3, 4)
+"""2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry; 4 what
+faults did."""
 HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
 
 _START: Final = struct.Struct("<8sH")

@@ -231,7 +231,7 @@ WRONG = [
     ('tcp contains "x"', 0, "tcp.payload"),
     ("data contains 5", 14, "are looked for"),
     ('tcp.port contains "8"', 0, "not into a number"),
-    ('data matches "a("', 15, "no regular expression"),
+    ('data matches "a("', 14, "no regular expression"),
     ("data matches 5", 13, "is a \"string\""),
     ("event drop and tcp.port == 80", 15, "this is about packets"),
     ("tcp.port == 80 and event drop", 19, "this is about events"),
