@@ -6,6 +6,7 @@ Records come from any source (a live tap, a trace, later a recording); nothing h
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,9 @@ RULES = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
 _NOTICES = 3
+_CONNECTION = re.compile(r"[0-9a-fA-F.:> ]+")
+_GAPS = ("left out", "forgotten", "no further", "torn")
+"""What notices say that tell of records which are missing."""
 
 
 class Unknown(ValueError):
@@ -92,6 +96,11 @@ def why(collection: Collection, subject: str) -> list[Story]:
     return [connection_story(collection, talk) for talk in chosen]
 
 
+def is_subject(text: str) -> bool:
+    """Whether something can be asked about: by its looks a frame id, connection, end, address or port."""
+    return frame_ids(text) is not None or bool(_CONNECTION.fullmatch(text))
+
+
 def matches(name: str, subject: str) -> bool:
     """Whether a connection is what was asked for."""
     wanted = subject.replace(" ", "")
@@ -133,7 +142,7 @@ def _sentences(collection: Collection, talk: Conversation) -> Iterator[str]:
         yield from _opened(talk)
         yield from _moved(talk)
     yield from _ended(talk)
-    lost = [notice.text for notice in collection.notices if "left out" in notice.text or "forgotten" in notice.text]
+    lost = [notice.text for notice in collection.notices if any(word in notice.text for word in _GAPS)]
     if lost:
         yield f"Beware: the records have gaps ({'; '.join(lost[:3])}), so that what was not seen may have been there."
 

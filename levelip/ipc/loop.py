@@ -26,6 +26,7 @@ from levelip.ipc.pipe import Came, Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
 from levelip.ipc.recorder import Recorded
+from levelip.ipc.relay import Relay
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.stopping import Stopping
@@ -77,8 +78,11 @@ class Loop:
         self.watching = False  # events are looked at after each call, not after each round
         self.witness: list[tuple[Port, Any]] | None = None  # told what the core puts out, during a debugger's step
         self.stopping = Stopping(self)
+        self._relay = Relay(runtime.name, {pipe.name: pipe for pipe in self._pipes}, self._relayed, self._answer_late)
         # control commands of the parts of this package, by what stands before the first dot
-        self.commands: dict[str, Command] = {"debug": self.stopping.command, "addon": self._addon}
+        self.commands: dict[str, Command] = {
+            "debug": self.stopping.command, "host": self.stopping.host.command, "addon": self._addon,
+        }  # fmt: skip
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -145,6 +149,8 @@ class Loop:
                 stopping.tidy()
         for pipe in self._pipes:
             pipe.tick()
+            if pipe.words:
+                self._relay.hear(pipe)
 
     def _stand_still(self, ready: set[Any]) -> None:
         """A round while stack time stands: what comes is held; layers that are not held go on at this one instant."""
@@ -164,6 +170,8 @@ class Loop:
             if point is None or not point.full:
                 self._full.discard(port)
                 self._again.add(port)
+            elif isinstance(port, Pipe):
+                port.look_ahead()
 
     def _wait(self) -> set[Any]:
         """Sleep until something can be done; the ports, control server and tap bus that something has come for."""
@@ -376,6 +384,8 @@ class Loop:
             }.get(name)
             if own is not None:
                 return own(args)
+            if name == "relay.ask":
+                return self._relay.ask(token, args)
             part = self.commands.get(name.partition(".")[0])
             if part is not None:
                 return part(name, args)
@@ -388,6 +398,20 @@ class Loop:
         if not self.runtime.clock.held:
             self.flush(now)
         return answer
+
+    def _relayed(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """A command that came from another process."""
+        return self._command(0, name, args)
+
+    def _answer_late(self, token: int, data: dict[str, Any]) -> None:
+        self._control.answer(token, data)
+        self._asked = True
+
+    def tell_elsewhere(self, name: str, args: dict[str, Any]) -> None:
+        """A command to every neighbour on another host."""
+        for pipe in self._pipes:
+            if pipe.remote:
+                self._relay.tell(pipe.name, name, args)
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
         neighbours = {
