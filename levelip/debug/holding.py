@@ -34,17 +34,20 @@ def same(one: Holder, other: Holder) -> bool:
 
 
 def elsewhere(here: Iterable[str], statuses: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Layers that are connected with those `here`, by whose answers to "status", and run on another host."""
-    up = {name for status in statuses for name, facts in status.get("neighbours", {}).items() if facts["up"]}
-    return [name for name in PROCESSES if name in up - set(here)]
+    """Layers on another host: those that are connected with the ones `here`, by whose answers to "status", or would be
+    over a network."""
+    found = set()
+    for status in statuses:
+        found |= {name for name, facts in status.get("neighbours", {}).items() if facts["up"] or facts.get("remote")}
+    return [name for name in PROCESSES if name in found - set(here)]
 
 
 def elsewhere_text(layers: list[str]) -> str:
     """That they go on, and what to do."""
-    one = len(layers) == 1
+    go_on = "it goes on" if len(layers) == 1 else "they go on"
     return (
-        f"NOT HELD: {' and '.join(layers)} on another host {'goes' if one else 'go'} on, timers and all, as does what "
-        "lies beyond, since nobody answers there; hold the stack there, too"
+        f"NOT HELD: {' and '.join(layers)} on another host, where nobody answers: {go_on}, timers and all, as does what "
+        "lies beyond; hold the stack there, too"
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from levelip.debug.holding import elsewhere
 from levelip.debug.tap import PROCESSES
 from levelip.ipc.clock import Hold, Holder
 from levelip.ipc.control import ControlError, NotRunning
@@ -104,7 +105,7 @@ class Hosts:
         for process in here:
             with contextlib.suppress(NotRunning):
                 statuses.append(self._ask(process, "status"))
-        todo = _neighbours(statuses, here)
+        todo = elsewhere(here, statuses)
         found: dict[str, FarHost] = {}
         known, silent = set(here), []
         while todo:
@@ -120,18 +121,12 @@ class Hosts:
                 found[info["page"]].processes.append(process)
             else:
                 found[info["page"]] = FarHost(self, info, process)
-            todo += [one for one in _neighbours([status], known) if one not in todo]
+            todo += [one for one in elsewhere(known, [status]) if one not in todo]
         for one in found.values():
             one.processes.sort(key=PROCESSES.index)
             self._offsets[one.processes[0]] = next(self._offsets[name] for name in one.processes
                                                    if name in self._offsets)  # fmt: skip
         self._found, self.silent, self._at = list(found.values()), silent, time.monotonic()
-
-
-def _neighbours(statuses: Iterable[Mapping[str, Any]], known: Iterable[str]) -> list[str]:
-    """Layers that those who answered so are connected with, and that are not known yet."""
-    up = {name for one in statuses for name, facts in one.get("neighbours", {}).items() if facts["up"]}
-    return [name for name in PROCESSES if name in up - set(known)]
 
 
 def abroad(holder: Holder, page: str, host: str) -> Holder:

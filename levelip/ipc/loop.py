@@ -415,7 +415,12 @@ class Loop:
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
         neighbours = {
-            pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0, "waiting": pipe.waiting}
+            pipe.name: {
+                "up": pipe.up is not None,
+                "epoch": pipe.up or 0,
+                "waiting": pipe.waiting,
+                "remote": pipe.remote,
+            }
             for pipe in self._pipes
         }
         waiting = [name for name, facts in neighbours.items() if not facts["up"]]

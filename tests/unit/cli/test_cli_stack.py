@@ -243,12 +243,27 @@ def test_a_hold_says_who_on_another_host_goes_on(layer: Callable[..., FakeLayer]
     state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
     for name, up in (("tcp", {"ip": True, "gateway": True}), ("gateway", {"tcp": True, "udp": False})):
         layer(name, status=status(name, **up), **{"debug.state": state})
-    said = "NOT HELD: ip on another host goes on, timers and all"
+    said = "NOT HELD: ip on another host, where nobody answers: it goes on, timers and all"
     for words in (("hold",), ("hold",), ("status",)):
         text = lvlip(*words).stdout
         assert said in text and "tcp runs" not in text and "udp" not in text.partition(said)[2].splitlines()[0]
     assert json.loads(lvlip("hold", "--json").stdout)["elsewhere"] == ["ip"]
     assert json.loads(lvlip("status", "--json").stdout)["hold"]["elsewhere"] == ["ip"]
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_silent() -> None:
+    """It comes in the midst of an import: 130, as later, and no traceback."""
+    program = (
+        "import sys, importlib.abc\n"
+        "class Pressed(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from levelip.cli.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_layer_that_does_not_answer_is_named(
