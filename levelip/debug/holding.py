@@ -46,8 +46,8 @@ def elsewhere_text(layers: list[str]) -> str:
     """That they go on, and what to do."""
     go_on = "it goes on" if len(layers) == 1 else "they go on"
     return (
-        f"NOT HELD: {' and '.join(layers)} on another host, where nobody answers: {go_on}, timers and all, as does what "
-        "lies beyond; hold the stack there, too"
+        f"NOT HELD: {' and '.join(layers)} on another host, where nobody answers: {go_on}, timers and all, as does "
+        "what lies beyond; hold the stack there, too"
     )
 
 

@@ -101,6 +101,8 @@ class HostDesk:
     def _halt(self, args: dict[str, Any]) -> dict[str, Any]:
         """{why}: a breakpoint elsewhere has stopped the stack."""
         why = msgspec.convert(args["why"], Hold)
+        if why.holder.page == self._clock.page:  # the breakpoint was set here
+            why.holder = msgspec.structs.replace(why.holder, page="", host="")
         if self._clock.page not in why.stop.get("via", ()):
             self._clock.hold(why)
         return {}

@@ -101,6 +101,14 @@ def test_a_stop_is_told_once_and_goes_round_no_further(desk: Desk) -> None:
     assert len(desk.told) == 3  # the same breakpoint, another time
 
 
+def test_the_owner_of_a_breakpoint_that_stops_from_afar_may_be_here(desk: Desk) -> None:
+    """Then the page names it as any process of this host."""
+    abroad = msgspec.structs.replace(HERE, page=desk.clock.page, host="this")
+    desk.ask("halt", why=msgspec.to_builtins(Hold(abroad, 1.0, [], {"breakpoint": 1, "via": ["other/1/2"]})))
+    why = desk.clock.why()
+    assert why is not None and why.holder == HERE
+
+
 def test_breakpoints_are_read_and_written(desk: Desk) -> None:
     """Those of this host's file."""
     assert desk.ask("breakpoints") == {"rows": []}
