@@ -105,10 +105,13 @@ def _from_recordings(path: Path, conn: str | None, where: str) -> Taken:
     from levelip.tracing.recording import RecordingError
 
     try:
-        recordings = open_all(files_of(path))
+        without: list[str] = []
+        recordings = open_all(files_of(path), without=without)
     except RecordingError as error:
         raise Failure(str(error)) from None
     try:
+        for text in without:
+            click.echo(f"left out: {text}", err=True)
         told = any(one.head.events for one in recordings)
         model = FlowModel(infer=not told)
         for record in records(recordings):

@@ -118,8 +118,10 @@ def _open_before(stack: Stack) -> Iterator[Record]:
 
 def recorded(path: Path) -> Iterator[Record | Notice]:
     """Both sides of each seam, from recordings. RecordingError."""
-    recordings = open_all(files_of(path))
+    without: list[str] = []
+    recordings = open_all(files_of(path), without=without)
     try:
+        yield from (Notice(0, f"left out: {text}") for text in without)
         mute = [one for one in recordings if not one.head.events]
         events, notes = _made_again(mute) if mute else ({}, [])
         yield from notes
