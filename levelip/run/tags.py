@@ -15,6 +15,7 @@ from typing import Any
 
 from levelip.client.datagramformat import ERROR, MAX_ECHO, UP
 
+LONGEST = 1 << 16  # bytes of a message: an IP packet, of a raw socket
 KEPT = 64  # headers whose file is kept for the next datagram like it
 _INT = array.array("i").itemsize
 _ROOM = socket.CMSG_SPACE(_INT)
@@ -58,7 +59,7 @@ def take(end: socket.socket, *, peek: bool) -> tuple[bytes, bytes] | None:
     """(header, payload) at the head of the program's end; None where the end is shut. BlockingIOError where there is
     nothing, OSError as recvmsg(2)."""
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC | (socket.MSG_PEEK if peek else 0)
-    payload, rights, _, _ = end.recvmsg(MAX_ECHO + 1, _ROOM, flags)
+    payload, rights, _, _ = end.recvmsg(LONGEST, _ROOM, flags)
     files = array.array("i")
     for level, kind, data in rights:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

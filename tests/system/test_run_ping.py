@@ -1,4 +1,4 @@
-"""ping(8) as it is under `lvlip run`: of iputils and of busybox, by root and by an ordinary user, beside the kernel's."""
+"""ping(8) as it is under `lvlip run`: of iputils and of busybox, by root and by a user, beside the kernel's."""
 
 from __future__ import annotations
 

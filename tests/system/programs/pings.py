@@ -1,5 +1,6 @@
 """Says what ICMP datagram sockets and error queues do, as JSON: `pings.py std PEER` the kernel's, `pings.py stack PEER`
-the stack's, `pings.py run PEER` those of whoever runs it, where a recv is not told of errors. Addresses are left out, so that both can be compared.
+the stack's, `pings.py run PEER` those of whoever runs it, where recv and send are not told of errors. Addresses are
+left out, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def pings() -> None:
         attempt("a reply is sent", sock.sendto, request(1, kind=0), (PEER, 0))
         attempt("another code", sock.sendto, request(1, code=1), (PEER, 0))
         attempt("too short", sock.sendto, b"\x08\0\0\0\0\0\0", (PEER, 0))
-        attempt("no peer", sock.send, request(1))
+        attempt("no peer", lambda: sock.sendmsg([request(1)]) if sys.argv[1] == "run" else sock.send(request(1)))
         attempt("bound by then", sock.bind, ("", 4711))
     with new(socket.IPPROTO_ICMP) as sock:
         sock.bind(("", 4711))
