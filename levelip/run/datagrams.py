@@ -442,8 +442,7 @@ class Receiver:
         if answer.errno:
             return call.plain(answer)
         result = self._deliver(0, describe(answer.data), answer.data["payload"])
-        pair = self._calls.pair(call)
-        if not pair.errors and not pair.error:
+        if not self._calls.pair(call).errors:  # and SO_ERROR is cleared with the last one (Datagrams)
             self._calls.drop_error(call)
         return call.reply(result)
 
