@@ -33,6 +33,7 @@ from levelip.ipc.stopping import Stopping
 from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
+from levelip.tracing.callencoder import Encoded, Outlet
 from levelip.tracing.events import Event
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Loop:
         self.ports = {port.name: port for port in ports}
         self._extra = extra
         self._pipes = [port for port in ports if isinstance(port, Pipe)]
+        if self._recorded is not None:
+            names = frozenset(pipe.name for pipe in self._pipes)
+            self._recorded.outlet = Outlet(names, runtime.config.ipc.batch)
         self._started = time.monotonic_ns()
         run = runtime.run
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
@@ -335,17 +339,23 @@ class Loop:
         if self.witness is not None:
             self.witness += [(port, frame) for frame in frames]
         point = self.outbound.get(port.name)
+        encoded = self._recorded.outlet.take(port.name, len(frames)) if self._recorded is not None else None
         if point is not None:
-            frames = point.push(frames, now)
-        self._emit(port, frames, now, gone)
+            frames, encoded = point.push(frames, now), None
+        self._emit(port, frames, now, gone, encoded)
 
     def emit(self, port: Port, frames: list[Any], now: int) -> None:
         """Frames out of a port, past what stands there."""
         self._emit(port, frames, now, set())
 
-    def _emit(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
+    def _emit(
+        self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]], encoded: Encoded | None = None
+    ) -> None:
         if self.tap.frames:
             self.tap.publish_frames(port.seam, "out", frames, now)
+        if encoded is not None and isinstance(port, Pipe):
+            port.send(frames, now, encoded)
+            return  # there is no Place among them
         port.send(frames, now)
         if self._pooled and isinstance(port, Pipe):
             for frame in frames:  # a payload that the pipe had to copy is no Place any more

@@ -255,23 +255,33 @@ class Pipe:
         parts = self._codec.encode([word], self._runtime.epoch, self.up if self._lossless else 0)
         return self._push_parts(parts)
 
-    def send(self, frames: list[Any], now: int) -> None:
+    def send(self, frames: list[Any], now: int, encoded: list[tuple[int, bytearray]] | None = None) -> None:
+        """`encoded`: the frames' msgpack, if it is known, in batches of no more than ipc.batch (`Codec.wrap`)."""
         if self.up is None:
             self._runtime.count(reasons.NEIGHBOUR_DOWN.counter, len(frames))
             return
         to_epoch = self.up if self._lossless else 0
+        if encoded is not None:
+            start = 0
+            for count, items in encoded:
+                self._put(self._codec.wrap(items, self._runtime.epoch, to_epoch), frames[start : start + count])
+                start += count
+            return
         for start in range(0, len(frames), self._batch):
             batch = frames[start : start + self._batch]
             parts = self._encode(batch, to_epoch)
-            if parts is None:
-                continue
-            if self._waiting is None and self._push_parts(parts):
-                continue
-            if self._waiting is None and not self._lossless:
-                self._waiting = parts, batch
-            else:  # a stream pipe takes nothing only while its connection is being lost
-                self._runtime.count(reasons.PIPE_FULL.counter, len(batch))
-                self._free(batch)
+            if parts is not None:
+                self._put(parts, batch)
+
+    def _put(self, parts: list[bytes], batch: list[Any]) -> None:
+        """Send a message, have it wait, or drop it and count."""
+        if self._waiting is None and self._push_parts(parts):
+            return
+        if self._waiting is None and not self._lossless:
+            self._waiting = parts, batch
+        else:  # a stream pipe takes nothing only while its connection is being lost
+            self._runtime.count(reasons.PIPE_FULL.counter, len(batch))
+            self._free(batch)
 
     def _push_parts(self, parts: list[bytes]) -> bool:
         """Whether the pipe took a message."""
