@@ -335,9 +335,9 @@ def test_a_super_segment_with_cwr_is_one_segment() -> None:
     """The device keeps CWR to its first packet (levelip.wire.segment.split_tcp; VIRTIO_NET_HDR_GSO_ECN)."""
     c = server(gso_max=65_535)
     c.write(BYTES[: 20 * MSS])
-    c.expect("A", len=10 * MSS)
+    c.expect("PA", len=10 * MSS)
     c.inject("AE", seq=1, ack=1 + 10 * MSS)
-    got = c.expect("AC", seq=1 + 10 * MSS, len=5 * MSS)
+    got = c.expect("PAC", seq=1 + 10 * MSS, len=5 * MSS)
     assert got.gso == MSS and got.tos == ECT
     c.expect_nothing()
 

@@ -333,7 +333,7 @@ def test_half_a_super_segment_is_no_clock(isn: ISN) -> None:
     """An ACK of some packets of it: RACK's RTT stays that of the last segment acknowledged whole."""
     c = far(gso_max=65_535, **isn)
     c.write(BYTES[: 12 * M])
-    c.expect("A", len=10 * M)
+    c.expect("PA", len=10 * M)
     c.advance(100)
     c.inject("A", seq=1, ack=at(5))
     c.expect("PA", seq=at(11))
