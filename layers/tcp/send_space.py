@@ -224,9 +224,7 @@ class SendSpace:
         after = max(row.packets - before, -(-(row.end - at - (row.end > self.fin_at >= 0)) // row.size), 1)
         if row.sacked:
             self.sacked_packets += before + after - row.packets
-        self.queue.insert(
-            index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked)
-        )
+        self.queue.insert(index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked))
         row.end = at
         row.packets = before
         if index < self.first_lost:

@@ -283,7 +283,7 @@ def test_timeout_with_sack(isn: ISN) -> None:
     sack(c, block(3, 3))
     c.expect_nothing()
     c.advance(20)
-    c.write(BYTES[: M])  # segment 11, at 120 ms: in the place of the one named
+    c.write(BYTES[:M])  # segment 11, at 120 ms: in the place of the one named
     c.expect("PA", seq=at(11))
     c.advance(6)
     c.expect("A", seq=at(1))  # 126 ms: reo_wnd is over
