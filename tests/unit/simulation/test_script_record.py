@@ -70,8 +70,8 @@ def test_a_recorded_connection_passes(text: str) -> None:
 
 
 def test_what_a_script_says_of_the_calls() -> None:
-    """Calls are inferred: one write up to each PSH, of which a super-segment ends with one, reads of what came, shutdown
-    at the FIN."""
+    """Calls are inferred: one write up to each PSH (a super-segment ends with one), reads of what came, shutdown at
+    the FIN."""
     script = make_script(seen_in(SERVER))
     assert "write(4, ..., 14480) = 14480" in script and "write(4, ..., 15520) = 15520" in script
     assert "read(4, ..., 100) = 100" in script
