@@ -8,7 +8,7 @@ sender in both. The figure is payload over time from the request to the last byt
 All of it runs in real time where that is allowed (SCHED_RR, the kernels' sockets as well as the stack), so that other
 work on the machine does not decide who wins: with four busy loops beside it 20 and 50 Mbit/s without loss stay at 1.00.
 Nothing in real time is throttled for that time (sched_rt_runtime_us): a stop of 50 ms a second would be a loss of its
-own.
+own. (Linux 6.12 and later still stop it that long while other work waits: the fair server.) The relay runs before all.
 
 At 100 Mbit/s segmentation offload is on (GRO at the receiving ends, as network cards do); below it is off, and the
 stack handles single packets. GOODPUT_JSON=FILE is --json's default. Exit status: 0, 1 if a transfer failed or (with

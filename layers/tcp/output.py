@@ -461,7 +461,9 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
         flags |= FIN
         stop = end - 1
     length = stop - start
-    if stop == tx.snd_end:
+    if stop == tx.snd_end or length > mss:
+        # also on a super-segment's last packet, as Linux (__tcp_transmit_skb): no more comes until ACKs do, so an odd
+        # packet's is not to be delayed; and the receiver's GRO need not wait for more
         flags |= PSH
     rings = conn.rings
     if length > 0:

@@ -71,6 +71,8 @@ class SendSpace:
     newest_at: int = -1  # when the last entry that `acknowledge` removed was sent; its end; how often
     newest_end: int = -1
     newest_times: int = 1
+    last_at: int = -1  # no entry was sent later, and of those sent then none ends later than this:
+    last_end: int = -1
 
     def seq(self, offset: int) -> int:
         """The sequence number of an offset."""
@@ -109,8 +111,22 @@ class SendSpace:
         """New offsets up to `end` are sent in packets of `size` bytes; a FIN takes no room."""
         length = end - self.snd_nxt
         packets = 1 if length <= size else -(-(length - (end > self.fin_at >= 0)) // size)
-        self.queue.append(Sent(self.snd_nxt, end, now, size, packets))
+        self.queue.append(Sent(self.snd_nxt, end, self._instant(end, now), size, packets))
         self.snd_nxt = end
+
+    def _instant(self, end: int, now: int) -> int:
+        """When the segment up to `end` goes out.
+
+        What one round of the loop sends has one `now`, and RFC 8985 6.2 tells segments of one instant apart by their
+        ends, as if all went in the order of the stream. What goes again behind something new is a ns later: else the
+        arrival of the new would prove that the repeat is lost.
+        """
+        at = max(now, self.last_at)
+        if at == self.last_at and end <= self.last_end:
+            at += 1
+        self.last_at = at
+        self.last_end = end
+        return at
 
     def acknowledge(self, una: int, now: int) -> int:
         """SND.UNA moves to `una`, while nothing is named by SACK (else it is `scoreboard`'s to do).
@@ -208,9 +224,7 @@ class SendSpace:
         after = max(row.packets - before, -(-(row.end - at - (row.end > self.fin_at >= 0)) // row.size), 1)
         if row.sacked:
             self.sacked_packets += before + after - row.packets
-        self.queue.insert(
-            index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked)
-        )
+        self.queue.insert(index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked))
         row.end = at
         row.packets = before
         if index < self.first_lost:
@@ -237,7 +251,7 @@ class SendSpace:
             self.retrans_out += length
         elif row.times == 1:
             self.retrans_out += length
-        row.sent_at = now
+        row.sent_at = self._instant(row.end, now)
         row.times += 1
         row.size = size
         row.packets = -(-(length - (row.end > self.fin_at >= 0)) // size) or 1

@@ -26,7 +26,7 @@ SERVER = """
    +0 > . 1:1(0) ack 801 <...>
    +0 read(4, ..., 1000) = 100
  +.01 write(4, ..., 30000) = 30000
-   +0 > . 1:14481(14480) ack 801 <...>
+   +0 > P. 1:14481(14480) ack 801 <...>
   +.1 < . 801:801(0) ack 14481 win 512 <nop,nop,TS val 260 ecr 210>
    +0 > P. 14481:30001(15520) ack 801 <...>
 +.202 > P. 28961:30001(1040) ack 801 <...>
@@ -70,11 +70,12 @@ def test_a_recorded_connection_passes(text: str) -> None:
 
 
 def test_what_a_script_says_of_the_calls() -> None:
-    """Calls are inferred: one write up to the PSH, reads of what came, shutdown at the FIN."""
+    """Calls are inferred: one write up to each PSH (a super-segment ends with one), reads of what came, shutdown at
+    the FIN."""
     script = make_script(seen_in(SERVER))
-    assert "write(4, ..., 30000) = 30000" in script
+    assert "write(4, ..., 14480) = 14480" in script and "write(4, ..., 15520) = 15520" in script
     assert "read(4, ..., 100) = 100" in script
-    assert script.count("write(") == 1
+    assert script.count("write(") == 2
     assert "shutdown(3, SHUT_WR) = 0" in make_script(seen_in(CLIENT))
 
 

@@ -222,6 +222,25 @@ def test_a_retransmission_lost_again(isn: ISN) -> None:
     assert not c.core.counters["rto_timeouts"] and c.core.counters["fast_retransmits"] == 1
 
 
+@pytest.mark.rfc("RFC 8985 6.2-2", "RFC 8985 6.2-5")
+def test_a_repeat_behind_new_data_of_the_same_instant(isn: ISN) -> None:
+    """Three SACKs come together: 11 and 12 go, and 1 again, all at one `now`. 11 and 12 arrive first, as they were sent
+    first: that proves nothing of the repeat. But what goes behind it proves it lost."""
+    c = flight(40, **isn)
+    for last in (2, 3, 4):
+        c.inject("A", seq=1, ack=1, sack=[block(2, last)], flush=False)
+    c.flush()
+    for segment in (11, 12, 1):
+        c.expect("A", seq=at(segment), len=M)
+    sack(c, block(2, 9))  # in flight 4, ssthresh 5
+    c.expect("A", seq=at(13))
+    c.advance(100)
+    sack(c, block(2, 12))
+    assert not c.core.counters["lost_retransmissions"]
+    sack(c, block(2, 13))
+    assert c.core.counters["lost_retransmissions"] == 1
+
+
 @pytest.mark.rfc("RFC 8985 6.2-3")
 def test_ambiguous_acks_are_no_clock(isn: ISN) -> None:
     """An ACK of a retransmission that echoes a stamp from before it, or comes within min RTT, does not move RACK."""
@@ -264,7 +283,7 @@ def test_timeout_with_sack(isn: ISN) -> None:
     sack(c, block(3, 3))
     c.expect_nothing()
     c.advance(20)
-    c.write(BYTES[: M])  # segment 11, at 120 ms: in the place of the one named
+    c.write(BYTES[:M])  # segment 11, at 120 ms: in the place of the one named
     c.expect("PA", seq=at(11))
     c.advance(6)
     c.expect("A", seq=at(1))  # 126 ms: reo_wnd is over
@@ -314,7 +333,7 @@ def test_half_a_super_segment_is_no_clock(isn: ISN) -> None:
     """An ACK of some packets of it: RACK's RTT stays that of the last segment acknowledged whole."""
     c = far(gso_max=65_535, **isn)
     c.write(BYTES[: 12 * M])
-    c.expect("A", len=10 * M)
+    c.expect("PA", len=10 * M)
     c.advance(100)
     c.inject("A", seq=1, ack=at(5))
     c.expect("PA", seq=at(11))

@@ -6,7 +6,7 @@ import errno
 from typing import Any
 
 import pytest
-from tcp_host import MSS, RING, START, THEIRS, Host, connected, established
+from tcp_host import MSS, RING, START, THEIRS, Host, connected, established, far
 
 from levelip.frames.packet import Route, Routes
 from levelip.frames.seam import Connect, SetOption
@@ -88,10 +88,23 @@ def test_super_segment(isn: ISN) -> None:
     """With offload one segment holds all that may go, marked with the size of its pieces; counted in packets."""
     c = established(gso_max=65_535, **isn)
     c.write(BYTES[:30_000])
-    c.expect("A", seq=1, len=10 * MSS, gso=MSS)
+    c.expect("PA", seq=1, len=10 * MSS, gso=MSS)
     c.expect_nothing()
     assert c.core.counters["data_segments_out"] == 10
     assert c.core.counters["segments_out"] == 11  # with the SYN-ACK
+
+
+def test_a_super_segment_is_pushed_a_lone_packet_is_not(isn: ISN) -> None:
+    """PSH on what is more than a packet, sent first or again, though more is to come: the last of its packets may be an
+    odd one, whose ACK is not to wait for a second (Linux since 5.5, __tcp_transmit_skb)."""
+    c = far(gso_max=65_535, initial_window=3, **isn)
+    c.write(BYTES[: 40 * MSS])
+    c.expect("PA", seq=1, len=3 * MSS)
+    c.advance(100)
+    c.inject("A", seq=1, ack=1 + MSS)
+    c.expect("PA", seq=1 + 3 * MSS, len=2 * MSS)  # slow start
+    c.inject("A", seq=1, ack=1 + MSS, sack=[(1 + 2 * MSS, 1 + 3 * MSS)])
+    c.expect("A", seq=1 + 5 * MSS, len=MSS)  # limited transmit: one packet
 
 
 def test_super_segment_is_at_most_44_pieces() -> None:
@@ -99,8 +112,8 @@ def test_super_segment_is_at_most_44_pieces() -> None:
     c = established(gso_max=65_535, initial_window=70, wscale=8, win=65_535, send_ring=1 << 20, send_buffer=1 << 20)
     c.inject("A", seq=1, ack=1)  # the window of the SYN was not scaled
     c.write(BYTES[:150_000])
-    c.expect("A", len=44 * MSS, gso=MSS)
-    c.expect("A", seq=1 + 44 * MSS, len=26 * MSS, gso=MSS)
+    c.expect("PA", len=44 * MSS, gso=MSS)
+    c.expect("PA", seq=1 + 44 * MSS, len=26 * MSS, gso=MSS)
     c.expect_nothing()
 
 
@@ -112,7 +125,7 @@ def test_a_small_rest_of_cwnd_waits_for_more() -> None:
     c = established(gso_max=65_535, initial_window=64, wscale=8, send_ring=1 << 20, send_buffer=1 << 20)
     c.inject("A", seq=1, ack=1)
     c.write(BYTES[: 60 * MSS])
-    c.expect("A", len=44 * MSS)
+    c.expect("PA", len=44 * MSS)
     c.expect("PA", len=16 * MSS)
     c.write(BYTES[: 30 * MSS])
     c.expect_nothing()
@@ -124,8 +137,8 @@ def test_the_device_bounds_a_super_segment() -> None:
     """gso_max 20,000 bytes with headers: (20000 - 100) // 1448 = 13 pieces."""
     c = established(gso_max=20_000, initial_window=20)
     c.write(BYTES[:40_000])
-    c.expect("A", len=13 * MSS)
-    c.expect("A", len=7 * MSS)
+    c.expect("PA", len=13 * MSS)
+    c.expect("PA", len=7 * MSS)
 
 
 @pytest.mark.rfc("RFC 9293 MUST-38", "RFC 9293 SHLD-28")

@@ -205,7 +205,7 @@ def test_cork_cuts_a_super_segment() -> None:
     c = established(gso_max=65_535, initial_window=20)
     c.call(SetOption(c.sock, "cork", 1))
     c.write(BYTES[: 10 * MSS + 7])
-    c.expect("A", len=10 * MSS, gso=MSS)
+    c.expect("PA", len=10 * MSS, gso=MSS)
     c.expect_nothing()
     c.inject("A", seq=1, ack=1 + 10 * MSS)
     c.expect_nothing()
