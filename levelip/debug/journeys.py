@@ -359,6 +359,16 @@ def journeys(source: Source, *, whole: bool = False) -> Iterator[Journey]:
     yield from stream.ready(1 << 63)
 
 
+def journeys_of(collection: Collection) -> Iterator[Journey]:
+    """Every packet's of a collection that is complete, in the order in which they began."""
+    done: set[int] = set()
+    for one in collection.facts:
+        if one.id and one.id not in done and one.seam in PACKET_SEAMS:
+            made = journey(collection, one.id)
+            done.update(made.ids)
+            yield made
+
+
 def journey_lines(collection: Collection, one: Journey) -> list[str]:
     """A journey as text."""
     arrow = "↑" if one.up else "↓"
@@ -470,9 +480,11 @@ def paths(source: Iterator[Journey]) -> list[Path]:
         for hop in one.hops:
             if hop.stay is not None:
                 group.parts[hop.process].append(hop.stay)
-        for seam, took in one.pipes:
+        for (seam, took), before, after in zip(one.pipes, one.hops, one.hops[1:], strict=False):
             if took is not None:
                 group.parts[seam].append(took)
+            elif before.entered is not None and after.entered is not None:  # seen from one side alone
+                group.parts[f"{before.process} and {seam}"].append(max(0, after.entered - before.entered))
     return sorted(groups.values(), key=lambda group: (-group.count, group.path, group.what, group.outcome))
 
 

@@ -6,6 +6,7 @@ import { el, forgetColours, say, toast } from "./dom.js";
 import * as format from "./format.js";
 import { StackPage } from "./stack.js";
 import { ConnectionsPage } from "./connections.js";
+import { PathsPage } from "./paths.js";
 import { PacketsPage } from "./packets.js";
 import { ConnectionPage } from "./connection.js";
 import { DebugPage } from "./debug.js";
@@ -14,7 +15,7 @@ import { Timeline } from "./timeline.js";
 import { WhyPage } from "./why.js";
 
 const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"],
-  ["why", "Why", "5"], ["replay", "Replay", "6"]];
+  ["why", "Why", "5"], ["replay", "Replay", "6"], ["paths", "Paths", "7"]];
 const THEMES = ["auto", "light", "dark"];
 
 class App extends EventTarget {
@@ -92,7 +93,7 @@ class App extends EventTarget {
     this.page?.end?.();
     const main = document.getElementById("page");
     main.replaceChildren();
-    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, why: WhyPage, replay: ReplayPage,
+    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, why: WhyPage, replay: ReplayPage, paths: PathsPage,
       connection: ConnectionPage }[place.name];
     this.page = new (kind ?? StackPage)(this, main, place.rest);
     main.className = `page-${place.name}`;

@@ -72,7 +72,6 @@ export class Detail {
     this.texts = [];
     this.current = null;
     this.frame = packet.frame_id || (layers.flatMap((layer) => layer.fields).find((field) => field.name === "frame.id")?.text ?? "");
-    if (this.app.about()?.kind === "capture") this.frame = ""; // a capture has none
     this.editable = new Set(packet.editable ?? []);
     if (row?.[2] === "n") { this.clear(row[3]); return; }
     if (row?.[2] === "e") {

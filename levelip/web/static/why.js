@@ -42,7 +42,7 @@ export class WhyPage {
   hint() {
     this.body.replaceChildren(el("p", { class: "quiet pad" }, this.app.live
       ? "What happened until now, as far back as the stack's flight recorders reach: name a connection, or press w on a packet, an event or a connection."
-      : "Name a connection of this recording, or press w on a packet, an event or a connection."));
+      : `Name a connection of this ${this.app.about()?.kind ?? "file"}, or press w on a packet, an event or a connection.`));
   }
 
   go() {
@@ -119,7 +119,7 @@ export class WhyPage {
       const from = hop.entered_ns ?? hop.left_ns, to = hop.left_ns ?? hop.entered_ns;
       const bar = from === null ? null : el("i", { class: "stay", style: { left: share(from), width: `${Math.max(0.4, (100 * (to - from)) / took).toFixed(2)}%` } });
       rows.push(el("div", { class: "hop" }, el("b", {}, hop.process), el("span", { class: "num" }, from === null ? "" : us(from - start)),
-        el("span", { class: "track" }, bar), el("span", {}, hop.stay_ns === null ? (i ? "ends here" : "starts here") : `${us(hop.stay_ns)} in it`)));
+        el("span", { class: "track" }, bar), el("span", {}, stay(hop, one.hops[i + 1], i))));
       for (const text of [...hop.messages, ...hop.decisions]) rows.push(el("div", { class: "hop said" }, el("span"), el("span"), el("span", { class: "quiet" }, withLinks(text))));
       const pipe = one.pipes[i];
       if (pipe) rows.push(el("div", { class: "hop pipe" }, el("span", {}, `${arrow} ${pipe.seam}`), el("span"), el("span", { class: "track" }, hop.left_ns === null || pipe.ns === null ? null : el("i", { style: { left: share(hop.left_ns), width: `${Math.max(0.2, (100 * pipe.ns) / took).toFixed(2)}%` } })), el("span", {}, pipe.ns === null ? "in the pipe" : `${us(pipe.ns)} in the pipe`)));
@@ -131,6 +131,13 @@ export class WhyPage {
   search() { this.input.focus(); this.input.select(); }
   back() { history.back(); }
   end() { this.ended = true; }
+}
+
+// How long it was in a process; where its going out was not recorded, until it went into the next.
+function stay(hop, next, i) {
+  if (hop.stay_ns !== null) return `${us(hop.stay_ns)} in it`;
+  if (hop.entered_ns !== null && next?.entered_ns) return `${us(next.entered_ns - hop.entered_ns)} until it went into ${next.process}`;
+  return i ? "ends here" : "starts here";
 }
 
 function us(ns) {
