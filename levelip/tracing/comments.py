@@ -23,6 +23,21 @@ _STATE = re.compile(r"([A-Z][A-Z_0-9]+) → ([A-Z][A-Z_0-9]+)(?:, (.*))?$")
 _UNDO = re.compile(r"reduction undone, (.*?)(?:, RFC \d+)?, cwnd ")
 _RESET = re.compile(r"reset (sent|received)")
 _PMTU = re.compile(r"path MTU (?:\S+ → )?(\d+), (.*)$")
+_KINDS = [
+    (re.compile(begin), kind)
+    for begin, kind in (
+        (r"the transports know ", "route"), (r"device .* is (?:up|down)", "device"), (r"the peer has bytes ", "dsack"),
+        (r"the peer no longer has ", "reneged"), (r"reordering seen", "reordering"), (r"cut into ", "fragment"),
+        (r"\d+ bytes from .* put together", "reassembled"), (r"\d+ bytes from ", "datagram"),
+        (r"receive buffer grows", "rcvbuf"), (r"(?:zero-window probe|keep-alive|probe) \d", "probe"),
+        (r"MTU probe ", "mtu_probe"), (r"SYN cookie sent", "syn_cookie"), (r"urgent up to ", "urgent"),
+        (r"\S+ timer armed", "timer"), (r"listening on port ", "listen"), (r"\S+ claims our address", "conflict"),
+        (r"nothing comes back from ", "doubt"), (r"\S+ does not answer: passed over", "gateway"),
+        (r"to \S+ by way of ", "redirect"), (r"a datagram to ", "send"), (r"congestion mark on |CWR on ", "ecn"),
+        (r"client pid ", "client"), (r"[a-z_]+\(.*\) of pid ", "call"),
+    )
+]  # fmt: skip
+"""Sentences that do not begin with their kind."""
 _REASONS = sorted(((str(one), one.name) for one in all_reasons()), reverse=True)  # a longer one before its beginning
 
 
@@ -69,6 +84,9 @@ def _read(said: str) -> tuple[str, str, dict[str, Any]]:
         return "reset", "", {"sent": found[1] == "sent"}
     if found := _PMTU.match(said):
         return "pmtu", "", {"new": int(found[1]), "why": found[2].removesuffix(", RFC 4821")}
+    for pattern, kind in _KINDS:
+        if pattern.match(said):
+            return kind, "", {}
     return event_of_text(said, 0).kind.lower(), "", {}
 
 

@@ -19,6 +19,10 @@ from levelip.web.replay import Asked, ReplayError
 from levelip.web.source import Source
 
 MAX_PATHS = 500
+ROUNDS = (
+    "Recorded times are those that each process reads once a round: within a process they are mostly 0, and a pipe's go "
+    "from one round to the next."
+)
 SourceOf = Callable[[dict[str, Any]], Source]
 
 
@@ -130,6 +134,8 @@ class Looking:
             found = await measure(self._desk.live.run, float(request["seconds"]), text_of(request, "words"))
         else:
             found = await _answer(await self._answering(source, anew=True), "paths")
+            if not isinstance(source, Capture):
+                found["notes"].append(ROUNDS)
         groups = found["paths"]
         return {"paths": groups[:MAX_PATHS], "all": len(groups), "notes": found["notes"]}
 

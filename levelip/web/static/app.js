@@ -132,27 +132,27 @@ class App extends EventTarget {
 
   header() {
     this.links = new Map(PAGES.map(([name, title, key]) => [name, el("a", { href: `#/${name}`, title: `${title} (${key})` }, title)]));
-    this.select = el("select", { id: "source", title: "What is shown", onchange: () => this.choose(this.select.value) });
+    this.select = el("select", { id: "source", title: "What is shown", "aria-label": "What is shown", onchange: () => this.choose(this.select.value) });
     this.dot = el("span", { class: "dot" });
     this.state = el("span", { id: "state" });
     this.figures = el("span", { id: "figures", class: "quiet" });
-    const picker = el("input", { type: "file", id: "file", hidden: true, multiple: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { this.open([...picker.files]); picker.value = ""; } });
+    const picker = el("input", { type: "file", id: "file", "aria-label": "Capture or recording", hidden: true, multiple: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { this.open([...picker.files]); picker.value = ""; } });
     this.picker = picker;
-    this.closer = el("button", { class: "icon", title: "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
+    this.closer = el("button", { class: "icon", title: "Close this file", "aria-label": "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
     this.holdButton = el("button", { id: "hold", title: "Hold or continue (Space)", onclick: () => this.toggleHold() }, "Hold");
     this.stepButton = el("button", { id: "step", title: "One frame on (s)", hidden: true, onclick: () => this.step() }, "Step");
     document.addEventListener("dragover", (event) => event.preventDefault());
     document.addEventListener("drop", (event) => { event.preventDefault(); this.open([...event.dataTransfer.files]); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
-    this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", onclick: () => this.nextTheme() });
+    this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", "aria-label": "Light or dark", onclick: () => this.nextTheme() });
     document.getElementById("top").append(
       el("a", { class: "brand", href: "#/stack" }, el("img", { src: "/static/icon.svg", alt: "", width: 18, height: 18 }), "Level-IP"),
       this.select, this.closer, picker,
       el("button", { class: "icon", title: "Open a capture or recording (o)", onclick: () => picker.click() }, "Open…"),
-      el("nav", {}, [...this.links.values()]),
+      el("nav", { "aria-label": "Pages" }, [...this.links.values()]),
       el("span", { class: "controls" }, this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
       this.themeButton,
-      el("button", { class: "icon", id: "help", title: "Keyboard (?)", onclick: () => this.keys.overview() }, "?")),
+      el("button", { class: "icon", id: "help", title: "Keyboard (?)", "aria-label": "Keyboard", onclick: () => this.keys.overview() }, "?")),
     );
     this.drawTheme();
   }

@@ -29,14 +29,15 @@ export class PacketPanel {
     this.app = app;
     this.options = options;
     this.view = 0;
-    this.filter = el("input", { type: "search", class: "filter", id: "filter", value: options.filter ?? "", spellcheck: "false", autocomplete: "off",
+    this.filter = el("input", { type: "search", class: "filter", id: "filter", "aria-label": "Filter", value: options.filter ?? "", spellcheck: "false", autocomplete: "off",
       placeholder: "Filter: tcp.flags.syn, ip.src == 10.0.0.1, event retransmit and conn.cwnd < 4", onchange: () => this.open(), onsearch: () => this.open() });
-    this.error = el("pre", { class: "error filter-error", hidden: true });
+    this.error = el("pre", { class: "error filter-error", role: "alert", hidden: true });
     this.count = el("span", { class: "quiet", id: "packet-count" });
     this.followButton = el("button", { class: "small toggle", title: "Follow what comes (f)", onclick: () => this.toggleFollow() }, "Follow");
     this.frames = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
     this.events = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
-    this.seams = new Map(app.hello.seams.map((name) => [name, el("input", { type: "checkbox", checked: true, onchange: () => this.open() })]));
+    const seams = app.about()?.kind === "capture" ? (app.about().seams.length ? app.about().seams : ["link"]) : app.hello.seams;
+    this.seams = new Map(seams.map((name) => [name, el("input", { type: "checkbox", checked: true, onchange: () => this.open() })]));
     this.bar = el("div", { class: "bar" }, this.filter,
       el("span", { class: "checks" }, el("label", {}, this.frames, " packets"), el("label", {}, this.events, " events"),
         [...this.seams].map(([name, box]) => el("label", { class: "seam-check" }, box, ` ${name}`))),

@@ -12,7 +12,7 @@ export class PathsPage {
   constructor(app, main) {
     this.app = app;
     this.kept = ((app.paths ??= {})[app.source] ??= { rows: null, notes: [], sort: "count", descending: true, search: "", open: new Set() });
-    this.span = el("select", { id: "paths-span", title: "Which packets: those that come now, timed to the microsecond; or what the flight recorders hold, timed to a round of the processes", onchange: () => this.show() },
+    this.span = el("select", { id: "paths-span", "aria-label": "Which packets", title: "Which packets: those that come now, timed to the microsecond; or what the flight recorders hold, timed to a round of the processes", onchange: () => this.show() },
       SPANS.map(([value, text]) => el("option", { value }, text)));
     this.span.value = app.pathsSpan ?? "3";
     this.words = el("input", { type: "text", id: "paths-words", class: "filter", placeholder: "of these alone: port=80 proto=tcp host=10.0.0.1 flags=S", value: app.pathsWords ?? "", spellcheck: "false", autocomplete: "off", "aria-label": "Only these packets" });
@@ -32,7 +32,11 @@ export class PathsPage {
     else this.draw();
   }
 
-  show() { this.words.hidden = this.span.value === "0"; }
+  show() {
+    const until = this.span.value === "0";
+    this.words.hidden = until;
+    if (this.app.live) say(this.button, until ? "Look" : "Measure");
+  }
 
   async go() {
     if (this.asking) return;

@@ -53,7 +53,7 @@ export class StackPage {
   }
 
   seam(name) {
-    const parts = { up: el("span", { class: "rate" }), down: el("span", { class: "rate" }), canvas: el("canvas"), faults: el("span", { class: "faults" }) };
+    const parts = { up: el("span", { class: "rate" }), down: el("span", { class: "rate" }), canvas: el("canvas", { "aria-hidden": "true" }), faults: el("span", { class: "faults" }) };
     this.seams.set(name, parts);
     return el("div", { class: "seam", "data-seam": name },
       el("span", { class: "seam-name" }, name),

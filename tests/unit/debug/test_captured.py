@@ -207,6 +207,32 @@ def test_comments_are_read_back(event: Event, data: dict[str, Any]) -> None:
     assert read_comment("somebody's remark") is None
 
 
+@pytest.mark.parametrize(("kind", "data"), [
+    ("route", {"routes": 3}), ("device", {"name": "tap0", "up": True, "mtu": 1500}),
+    ("dsack", {"left": 5, "right": 9}), ("reneged", {"una": 5}), ("reordering", {"packets": 3, "first": True}),
+    ("fragment", {"pieces": 2, "dst": "10.0.0.1", "ident": 7, "mtu": 1500}),
+    ("reassembled", {"length": 9, "src": "10.0.0.1", "fragments": 2, "ident": 7}),
+    ("datagram", {"length": 9, "src": "10.0.0.1", "port": 5}),
+    ("rcvbuf", {"size": 9, "space": 9, "rtt": 5, "most": 9}), ("probe", {"number": 1, "why": "window", "next": 5}),
+    ("probe", {"number": 1, "why": "keepalive"}), ("mtu_probe", {"size": 1400, "low": 1, "high": 2}),
+    ("syn_cookie", {"half_open": 5, "port": 80}), ("urgent", {"upto": 5, "sent": True}), ("timer", {"name": "RTO"}),
+    ("listen", {"port": 80, "backlog": 5}), ("conflict", {"address": "10.0.0.1", "mac": "02:00:00:00:00:01"}),
+    ("doubt", {"dst": "10.0.0.1"}), ("gateway", {"gateway": "10.0.0.1", "retry_ms": 5}),
+    ("redirect", {"dst": "10.0.0.9", "new": "10.0.0.3", "old": "10.0.0.1"}),
+    ("send", {"errno": 13, "dst": "10.0.0.9", "port": 5}), ("ecn", {"echo": True}), ("ecn", {"echo": False}),
+    ("client", {"pid": 5, "what": "is gone"}), ("call", {"op": "connect", "sock": 5, "pid": 7, "errno": 111}),
+    ("cwnd", {"old": 10, "new": 20, "why": "ack"}), ("rtt", {"rtt": 5}), ("rto", {"rto": 5}), ("window", {"new": 5}),
+    ("loss", {"bytes": 5, "why": "rack"}), ("recovery", {"old": "OPEN", "new": "LOSS", "why": "rto"}),
+    ("icmp", {"name": "echo request"}), ("arp", {"address": "10.0.0.1", "old": "a", "new": "b"}),
+    ("socket", {"sock": 1, "before": "a", "after": "b"}), ("addon", {"what": "loaded", "addon": "x"}),
+])  # fmt: skip
+def test_the_kind_of_every_sentence(kind: str, data: dict[str, Any]) -> None:
+    """So that `event dsack` filters an opened capture as it does the live stack."""
+    line = event_line("tcp", Event(0, kind, data=data))
+    read = read_comment(line)
+    assert read is not None and read.kind == kind and not read.loose, line
+
+
 def test_raw_interfaces_of_seams(tmp_path: Path) -> None:
     """A file that merely calls its interfaces as we do is read, too, whatever is in it."""
     path = tmp_path / "odd.pcapng"

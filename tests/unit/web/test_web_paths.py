@@ -67,7 +67,9 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(run: RunDirectory, capt
             ways = {(one["what"], one["path"]) for one in found["paths"]}
             assert ("TCP ACK", "link ↑ ip ↑ tcp") in ways and ("TCP data", "ip ↓ link") in ways
             assert found["all"] == len(found["paths"]) and all(one["p50_ns"] <= one["p99_ns"] for one in found["paths"])
-            assert "nothing of 4711 was recorded" in (await page.ask("why", source=source.name, subject="4711"))["error"]
+            assert (
+                "nothing of 4711 was recorded" in (await page.ask("why", source=source.name, subject="4711"))["error"]
+            )
             assert source.path.exists()
             await page.desk.close(source.name)
             assert source.path.exists() == (source.path == capture)
