@@ -383,7 +383,10 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
             if not one.up:
                 lines.append(f"                {arrow} in the pipe {one.pipes[number][0]}")
             continue
+        after = one.hops[number + 1] if number + 1 < len(one.hops) else None
         stay = f"{_us(hop.stay)} in it" if hop.stay is not None else "ends here" if hop.left is None else "starts here"
+        if hop.left is None and hop.entered is not None and after is not None and after.entered is not None:
+            stay = f"{_us(after.entered - hop.entered)} to {after.process}"  # seen from one side alone
         where = " → ".join(
             f"{fact.seam} {fact.name}" for fact in (hop.came, hop.gone) if fact is not None
         )

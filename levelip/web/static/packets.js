@@ -167,11 +167,10 @@ export class PacketPanel {
     element.classList.toggle("selected", element.position === this.list.selected);
   }
 
-  async choose(row) {
+  choose(row) {
     this.chosen = row[0];
     this.app.timeline.mark(row[1]);
-    const packet = await this.app.tell("packet", { source: this.app.source, n: row[0] });
-    if (packet && this.chosen === row[0]) this.detail.show(packet);
+    this.shown = this.app.tell("packet", { source: this.app.source, n: row[0] }).then((packet) => { if (packet && this.chosen === row[0]) this.detail.show(packet); });
   }
 
   openRow(row) {
@@ -182,10 +181,12 @@ export class PacketPanel {
   // The frame that is chosen, or that the event is about; else the connection.
   why() {
     const row = this.list.row(this.list.selected);
-    const id = this.detail.frame;
-    const conn = row && (row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "");
-    if (!row || !(id || conn)) return false;
-    this.app.to("why", id || conn);
+    if (!row) return false;
+    const conn = row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "";
+    Promise.resolve(this.shown).then(() => { // what was chosen a moment ago is asked for still
+      const subject = this.detail.frame || conn;
+      if (!this.ended) this.app.to("why", ...(subject ? [subject] : []));
+    });
     return true;
   }
 

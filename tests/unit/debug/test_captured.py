@@ -13,7 +13,7 @@ import pytest
 
 from levelip.debug.captured import is_capture, read_capture
 from levelip.debug.collection import Collection
-from levelip.debug.journeys import journey, journeys_of, paths
+from levelip.debug.journeys import journey, journey_lines, journeys_of, paths
 from levelip.debug.tap import KIND, PACKET_SEAMS, SEAM
 from levelip.debug.why import Story, why
 from levelip.frames.packet import format_frame_id
@@ -107,6 +107,7 @@ def test_journeys_over_seams(tmp_path: Path) -> None:
     one = next(one for one in mine if one.up and one.first.syn)
     assert journey(collection, one.ids[-1]).ids == one.ids, "whichever of its frames is asked about"
     assert [format_frame_id(id_).split("-")[0] for id_ in one.ids] == ["device", "link", "ip"]
+    assert any("to ip" in line for line in journey_lines(collection, one)), "from going in to going in"
     groups = paths(iter(mine))
     assert sum(group.count for group in groups) == len(mine)
     data = next(group for group in groups if group.path == "link ↑ ip ↑ tcp")
