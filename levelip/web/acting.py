@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from levelip.tracing.capturefile import CaptureError
 from levelip.web.commands import Command, Refused, text_of
 from levelip.web.debugging import MAX_INJECTED
 from levelip.web.desk import Desk
@@ -51,6 +52,8 @@ class Acting:
             path.write_bytes(content)
             try:
                 answer: dict[str, Any] = await live.ask(live.stopping.inject_file, where, path, chosen)
+            except CaptureError as error:
+                raise Refused(str(error).replace(str(path), "it")) from None
             finally:
                 await live.refresh()
         return answer

@@ -20,8 +20,8 @@ from levelip.web.source import Source
 
 MAX_PATHS = 500
 ROUNDS = (
-    "Recorded times are those that each process reads once a round: within a process they are mostly 0, and a pipe's go "
-    "from one round to the next."
+    "Recorded times are those that each process reads once a round: within a process they are mostly 0, and those of a "
+    "pipe go from one round to the next."
 )
 SourceOf = Callable[[dict[str, Any]], Source]
 

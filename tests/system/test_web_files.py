@@ -200,7 +200,7 @@ def test_breakpoints_at_a_seam_after_some(view: View) -> None:
     view.page.fill("#break-after", "3")
     view.page.locator(".debug-left form label", has_text="once").locator("input").check()
     view.page.click("#break-add")
-    until(lambda: "--at link down --once --after 3" in view.text("#breakpoints"), "it is listed")
+    until(lambda: "--at link down --after 3 --once" in view.text("#breakpoints"), "it is listed")
     done = threading.Thread(target=view.upload, args=(1000,))
     done.start()
     until(lambda: view.text("#state") == "held", "the stack stands")
@@ -226,6 +226,7 @@ UNNAMED = """() => {
   return [...document.querySelectorAll(what)].filter((one) => seen(one) && !named(one))
     .map((one) => one.outerHTML.slice(0, 160));
 }"""
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WIDER = "() => document.documentElement.scrollWidth - innerWidth"
 CUT = """() => [...document.querySelectorAll("header, .bar")]
   .flatMap((bar) => [...bar.querySelectorAll("button, a, select, input")]).filter((one) => one.checkVisibility())
@@ -238,9 +239,11 @@ def places(view: View) -> Iterator[str]:
     name = lossy(view)
     for page in PAGES:
         view.page.evaluate("(page) => app.to(page)", page)
+        view.page.evaluate(DRAWN)
         yield page
     for tab in TABS:
         view.page.evaluate("([name, tab]) => app.to('connection', name, tab)", [name, tab])
+        view.page.evaluate(DRAWN)
         yield f"connection, {tab}"
 
 

@@ -169,6 +169,7 @@ export class StackPage {
     if (name === "gateway-client") return rates.calls === undefined ? "0" : `${format.short(rates.calls)} calls/s`;
     if (bytes === undefined && packets !== undefined) return `${format.short(packets)} p/s`;
     const bits = format.rate((bytes ?? 0) * 8, "bit/s");
+    if (!bytes && !packets) return "0";
     return packets === undefined ? bits : `${bits}, ${format.short(packets)} p/s`;
   }
 
