@@ -162,8 +162,9 @@ class Captured:
         """What a reader of a story should know of its source."""
         if self.ours:
             text = (
-                f"a capture of the seams {', '.join(self.seams)}. Frames are named by their number in the file "
-                "(Wireshark's 12 is tcp-00000-12); one is bound to the next seam's by its headers, an answer to nothing"
+                f"a capture of the seams {', '.join(self.seams)}: frames are named by their number in the file "
+                "(Wireshark's 12 is tcp-00000-12), what became of one at the next seam is found by its headers, and "
+                "what an ACK answers is not known"
             )
         else:
             text = (
