@@ -31,6 +31,8 @@ class Desk:
         self.may_load = may_load
         self.sources: dict[str, Source] = {live.name: live}
         self.reasons = {reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()}
+        self.measuring = asyncio.Lock()
+        """Held while packets are measured (measure.py): one at a time, whichever page asks."""
         self._opened = 0
         self._flight: Replay | None = None
         self._flight_turn = asyncio.Lock()

@@ -131,7 +131,8 @@ class Looking:
         what the flight recorders hold."""
         source = self._source(request)
         if source is self._desk.live and request.get("seconds"):
-            found = await measure(self._desk.live.run, float(request["seconds"]), text_of(request, "words"))
+            async with self._desk.measuring:
+                found = await measure(self._desk.live.run, float(request["seconds"]), text_of(request, "words"))
         else:
             found = await _answer(await self._answering(source, anew=True), "paths")
             if not isinstance(source, Capture):
