@@ -387,9 +387,7 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
         stay = f"{_us(hop.stay)} in it" if hop.stay is not None else "ends here" if hop.left is None else "starts here"
         if hop.left is None and hop.entered is not None and after is not None and after.entered is not None:
             stay = f"{_us(after.entered - hop.entered)} to {after.process}"  # seen from one side alone
-        where = " → ".join(
-            f"{fact.seam} {fact.name}" for fact in (hop.came, hop.gone) if fact is not None
-        )
+        where = " → ".join(f"{fact.seam} {fact.name}" for fact in (hop.came, hop.gone) if fact is not None)
         lines.append(f"    {_us(at - start if at is not None else None):>10}  {hop.process:<8} {stay:<16} {where}")
         lines += [f"                {sentence(told.event)}" for told in hop.decisions]
         if number < len(one.hops) - 1:

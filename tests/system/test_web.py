@@ -145,7 +145,7 @@ def test_packets_and_filter(view: View) -> None:
     """A filter leaves what it says, its mistakes are shown with a caret, and a field becomes a condition."""
     view.key("3")
     view.page.wait_for_selector(".list-row:not(.pending)")
-    view.filter("tcp.flags.syn and not tcp.flags.ack and seam == \"link\"")
+    view.filter('tcp.flags.syn and not tcp.flags.ack and seam == "link"')
     until(lambda: view.text("#packet-count").startswith("4 rows"), "a SYN each")
     view.filter("tcp.flags.sin")
     until(lambda: "^" in view.text(".filter-error"), "the caret")
@@ -198,7 +198,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     assert len(info) > 100
     view.key("3")
     view.page.wait_for_selector("#filter")
-    view.filter("tcp.flags.syn and tcp.window_size_value == 1234 and seam == \"link\"")
+    view.filter('tcp.flags.syn and tcp.window_size_value == 1234 and seam == "link"')
     until(lambda: view.text("#packet-count").startswith("1 rows"), "the changed SYN left by the device")
     view.filter("")
 
