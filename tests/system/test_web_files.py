@@ -182,7 +182,6 @@ def test_a_capture_is_put_into_the_stack(view: View, tmp_path: Path) -> None:
     view.page.fill("#inject-numbers", "")
     view.page.click("#inject-put")
     until(lambda: "win 1234" in view.text("#held"), "it is held")
-    picture(view.page, "web-inject")
     view.page.click("#debug-continue")
     until(lambda: view.text("#state") == "ready", "the stack goes on")
     view.key("3")
