@@ -52,7 +52,7 @@ plots: $(VENV)/.dev ## draw docs/plots anew: windows and sequence over time, by 
 	@$(BIN)/python -m benchmarks.plots $(ARGS)
 
 screenshots: $(VENV)/.dev ## take docs/screenshots anew: the web view in headless Chromium
-	@LEVELIP_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/system/test_web.py $(ARGS)
+	@LEVELIP_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/system/test_web.py tests/system/test_web_files.py $(ARGS)
 
 tutorial: $(VENV)/.dev ## write docs/tutorial anew from runs of the lessons
 	@$(BIN)/python scripts/tutorial.py $(ARGS)

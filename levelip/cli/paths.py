@@ -11,8 +11,6 @@ from levelip.cli.common import Stack, StackCommand, columns, interruptible
 from levelip.cli.sources import records, source_options
 from levelip.cli.trace import make_filter
 
-_SHARES = (0.5, 0.9, 0.99)
-
 
 @click.command(cls=StackCommand)
 @source_options
@@ -34,7 +32,8 @@ def command(
     \b
     lvlip paths --seconds 5 --port 80 --parts
     """
-    from levelip.debug.journeys import journeys, paths, percentile
+    from levelip.debug.journeys import journeys, paths
+    from levelip.debug.whydata import path_data
 
     filter_ = make_filter(host, port, proto, flags)
     with interruptible():
@@ -42,20 +41,7 @@ def command(
     groups = paths(journeys(taken, whole=file is None))
     if stack.json:
         for group in groups:
-            stack.emit(
-                {
-                    "what": group.what,
-                    "path": group.path,
-                    "outcome": group.outcome,
-                    "count": group.count,
-                    **{f"p{round(share * 100)}_ns": percentile(group.took, share) for share in _SHARES},
-                    "parts": {
-                        name: {f"p{round(share * 100)}_ns": percentile(times, share) for share in _SHARES}
-                        for name, times in group.parts.items()
-                    },
-                    "example": group.example.first.name if group.example is not None else None,
-                }
-            )
+            stack.emit(path_data(group))
         return
     if not groups:
         click.echo("no packets were seen")
@@ -71,8 +57,9 @@ def command(
 
 def _times(times: list[int]) -> list[str]:
     from levelip.debug.journeys import percentile
+    from levelip.debug.whydata import SHARES
 
-    return [_us(percentile(times, share)) for share in _SHARES]
+    return [_us(percentile(times, share)) for share in SHARES]
 
 
 def _us(ns: int) -> str:

@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from levelip.cli.common import Failure, Stack
+from levelip.debug.captured import is_capture, read_capture
 from levelip.debug.facts import TALK, fact
 from levelip.debug.flight import write_flight
 from levelip.debug.recorded import files_of, means_recordings, open_all
@@ -26,6 +27,7 @@ from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
 from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, seams_of
 from levelip.debug.traces import TraceError, live, read_trace
+from levelip.tracing.capturefile import CaptureError
 from levelip.tracing.events import Event
 from levelip.tracing.recording import Recording, RecordingError
 from levelip.wire.addr import format_address
@@ -41,7 +43,7 @@ def source_options(command: Any) -> Any:
         ),
         click.option(
             "--from", "file", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR",
-            help="Read a file that lvlip trace --json wrote, or recordings (lvlip record), instead of listening.",
+            help="Read what lvlip trace --json, capture or record wrote, or another's capture, instead of listening.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -67,10 +69,10 @@ def records(
     """
     if file is not None:
         try:
-            for record in recorded(file) if means_recordings(file) else read_trace(file):
+            for record in _of_file(file):
                 if not filter_ or _passes(record, filter_):
                     yield record
-        except (TraceError, RecordingError) as error:
+        except (TraceError, RecordingError, CaptureError) as error:
             raise Failure(str(error)) from None
         return
     stack.need_running()
@@ -90,6 +92,12 @@ def records(
         reader.close()
         if reader.lost:
             click.echo(f"{sum(reader.lost.values())} left out: they came faster than they could be taken", err=True)
+
+
+def _of_file(path: Path) -> Iterator[Record | Notice]:
+    if means_recordings(path):
+        return recorded(path)
+    return read_capture(path) if is_capture(path) else read_trace(path)
 
 
 def _passes(record: Record | Notice, filter_: dict[str, Any]) -> bool:

@@ -359,6 +359,16 @@ def journeys(source: Source, *, whole: bool = False) -> Iterator[Journey]:
     yield from stream.ready(1 << 63)
 
 
+def journeys_of(collection: Collection) -> Iterator[Journey]:
+    """Every packet's of a collection that is complete, in the order in which they began."""
+    done: set[int] = set()
+    for one in collection.facts:
+        if one.id and one.id not in done and one.seam in PACKET_SEAMS:
+            made = journey(collection, one.id)
+            done.update(made.ids)
+            yield made
+
+
 def journey_lines(collection: Collection, one: Journey) -> list[str]:
     """A journey as text."""
     arrow = "↑" if one.up else "↓"
@@ -373,10 +383,11 @@ def journey_lines(collection: Collection, one: Journey) -> list[str]:
             if not one.up:
                 lines.append(f"                {arrow} in the pipe {one.pipes[number][0]}")
             continue
+        after = one.hops[number + 1] if number + 1 < len(one.hops) else None
         stay = f"{_us(hop.stay)} in it" if hop.stay is not None else "ends here" if hop.left is None else "starts here"
-        where = " → ".join(
-            f"{fact.seam} {fact.name}" for fact in (hop.came, hop.gone) if fact is not None
-        )
+        if hop.left is None and hop.entered is not None and after is not None and after.entered is not None:
+            stay = f"{_us(after.entered - hop.entered)} to {after.process}"  # seen from one side alone
+        where = " → ".join(f"{fact.seam} {fact.name}" for fact in (hop.came, hop.gone) if fact is not None)
         lines.append(f"    {_us(at - start if at is not None else None):>10}  {hop.process:<8} {stay:<16} {where}")
         lines += [f"                {sentence(told.event)}" for told in hop.decisions]
         if number < len(one.hops) - 1:
@@ -470,9 +481,11 @@ def paths(source: Iterator[Journey]) -> list[Path]:
         for hop in one.hops:
             if hop.stay is not None:
                 group.parts[hop.process].append(hop.stay)
-        for seam, took in one.pipes:
+        for (seam, took), before, after in zip(one.pipes, one.hops, one.hops[1:], strict=False):
             if took is not None:
                 group.parts[seam].append(took)
+            elif before.entered is not None and after.entered is not None:  # seen from one side alone
+                group.parts[f"{before.process} and {seam}"].append(max(0, after.entered - before.entered))
     return sorted(groups.values(), key=lambda group: (-group.count, group.path, group.what, group.outcome))
 
 

@@ -26,6 +26,8 @@ def event_line(process: str, event: Event) -> str:
 
 def sentence(event: Event) -> str:
     """What happened, without process and connection."""
+    if "text" in event.data:  # it was a sentence before: a capture's comment
+        return str(event.data["text"])
     if event.kind == "drop":
         return _drop(event)
     data = _Taken(event.data)
@@ -96,14 +98,14 @@ def _at_seam(data: _Taken) -> str:
 
 def _fault(data: _Taken) -> str:
     """What lvlip fault did to a packet that it did not lose."""
-    what = _FAULTS.get(data("what", ""))
+    what = FAULT_WORDS.get(data("what", ""))
     if what is None or "seam" not in data:
         return ""
     ns = data("ns")
     return f"lvlip fault: {what}" + (f" by {ms(ns)}" if ns is not None else "") + _at_seam(data)
 
 
-_FAULTS = {"dup": "sent twice", "corrupt": "a bit flipped", "delay": "delayed", "reorder": "kept back"}
+FAULT_WORDS = {"dup": "sent twice", "corrupt": "a bit flipped", "delay": "delayed", "reorder": "kept back"}
 
 
 def _change(data: _Taken) -> str:
@@ -138,13 +140,13 @@ def _segments(size: int, mss: int | None) -> str:
 
 def _retransmit(data: _Taken) -> str:
     why, offset, length, attempt = data("why", ""), data("offset"), data("length"), data("attempt")
-    text = f"retransmit, {_WHY.get(why, _words(why))}" if why else "retransmit"
+    text = f"retransmit, {RETRANSMIT_WORDS.get(why, _words(why))}" if why else "retransmit"
     if offset is not None:
         text += f", bytes {offset}:{offset + (length or 0)}"
     return text + (f", attempt {attempt}" if attempt else "")
 
 
-_WHY = {
+RETRANSMIT_WORDS = {
     "rto": "RTO",
     "tlp": "tail loss probe, RFC 8985 7.3",
     "fast": "fast, RFC 5681 3.2",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from levelip.tracing.capturefile import CaptureError
 from levelip.web.commands import Command, Refused, text_of
+from levelip.web.debugging import MAX_INJECTED
 from levelip.web.desk import Desk
+
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
 class Acting:
@@ -35,6 +42,22 @@ class Acting:
             await live.refresh()
         return answer
 
+    async def inject_file(self, where: str, content: bytes, numbers: str) -> dict[str, Any]:
+        """Packets of a capture that the browser sent; `numbers`: "3, 7-9", or empty for all. Refused, and what inject
+        raises."""
+        chosen = _numbers(numbers)
+        live = self._desk.live
+        with tempfile.TemporaryDirectory(prefix="lvlip-web-") as directory:  # 0700
+            path = Path(directory) / "capture"
+            path.write_bytes(content)
+            try:
+                answer: dict[str, Any] = await live.ask(live.stopping.inject_file, where, path, chosen)
+            except CaptureError as error:
+                raise Refused(str(error).replace(str(path), "it")) from None
+            finally:
+                await live.refresh()
+        return answer
+
     async def _addons(self, _request: dict[str, Any]) -> dict[str, Any]:
         live = self._desk.live
         return {"addons": await live.ask(live.layers.addons), "may_load": self._desk.may_load}
@@ -61,3 +84,17 @@ class Acting:
         if not gone:
             raise Refused(f"no addon {name} is loaded")
         return {"said": f"{name} unloaded from {', '.join(gone)}"}
+
+
+def _numbers(text: str) -> list[int]:
+    """Numbers and ranges of packets, from 1."""
+    chosen: list[int] = []
+    for word in text.replace(",", " ").split():
+        found = _RANGE.fullmatch(word)
+        if found is None:
+            raise Refused(f"{word}: packets are numbers and ranges, as in 3, 7-9")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not 0 < first <= last or len(chosen) + last - first >= MAX_INJECTED:
+            raise Refused(f"{word}: packets count from 1, and {MAX_INJECTED} are injected at once")
+        chosen += range(first, last + 1)
+    return chosen

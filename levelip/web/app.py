@@ -1,4 +1,4 @@
-"""The web application: the page's files, its WebSocket, and the upload of a capture, behind the guard."""
+"""The web application: the page's files, its WebSocket, and captures that are sent to it, behind the guard."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from levelip.debug.tap import PROCESSES
+from levelip.frames.core import ControlError
 from levelip.tracing.recording import RecordingError
+from levelip.web.acting import Acting
 from levelip.web.capture import MAX_BYTES
+from levelip.web.commands import MAX_TEXT, Refused
 from levelip.web.desk import Desk
 from levelip.web.security import Access, Guard
 from levelip.web.session import Session
+
+MAX_INJECT_BYTES = 32 << 20
+"""A capture whose packets are injected."""
 
 
 def static_directory() -> Path:
@@ -39,9 +45,20 @@ def _parts(content: bytes, sizes: list[str]) -> list[bytes]:
     return [content[begin:end] for begin, end in itertools.pairwise([0, *ends])]
 
 
+async def _body(request: Request, most: int) -> bytes | None:
+    """What was sent; None if it is more than that."""
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > most:
+            return None
+    return bytes(content)
+
+
 def make_app(desk: Desk, access: Access) -> Starlette:
     """The application; starts and stops the live source with the server."""
     static = static_directory()
+    acting = Acting(desk)
 
     async def page(_request: Request) -> Response:
         return FileResponse(static / "index.html", media_type="text/html; charset=utf-8")
@@ -51,16 +68,27 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         Of several recordings of one stack the bodies follow each other, and the query has the `size` of each."""
         query = request.query_params
         title = query.get("name", "capture")[:100]
-        content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > MAX_BYTES:
-                return JSONResponse({"error": f"{title}: larger than {MAX_BYTES >> 20} MiB"}, status_code=413)
+        content = await _body(request, MAX_BYTES)
+        if content is None:
+            return JSONResponse({"error": f"{title}: larger than {MAX_BYTES >> 20} MiB"}, status_code=413)
         try:
-            source = await desk.open(title, _parts(bytes(content), query.getlist("size")))
+            source = await desk.open(title, _parts(content, query.getlist("size")))
         except (ValueError, RecordingError) as error:  # CaptureError is a ValueError
             return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
         return JSONResponse({"source": source.about()})
+
+    async def injected(request: Request) -> Response:
+        """Packets of the capture in the body, put into the running stack: `where` and which `numbers` in the query."""
+        query = request.query_params
+        title = query.get("name", "capture")[:100]
+        content = await _body(request, MAX_INJECT_BYTES)
+        if content is None:
+            return JSONResponse({"error": f"{title}: larger than {MAX_INJECT_BYTES >> 20} MiB"}, status_code=413)
+        try:
+            answer = await acting.inject_file(query.get("where", "")[:50], content, query.get("numbers", "")[:MAX_TEXT])
+        except (Refused, ControlError, ValueError) as error:  # CaptureError, BuildError and EditError are ValueErrors
+            return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
+        return JSONResponse(answer)
 
     async def socket(websocket: WebSocket) -> None:
         await Session(websocket, desk).run()
@@ -78,6 +106,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         routes=[
             Route("/", page, methods=["GET"]),
             Route("/captures", opened, methods=["POST"]),
+            Route("/inject", injected, methods=["POST"]),
             WebSocketRoute("/ws", socket),
             Mount("/static", StaticFiles(directory=static)),
         ],

@@ -7,7 +7,9 @@ overruled: its hold is told, and nothing is done. One thread uses it (live.py's)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from levelip.debug.debugger import Debugger
@@ -17,6 +19,7 @@ from levelip.debug.tap import FIELDS, GSO, KIND, LENGTH
 from levelip.frames.core import ControlError
 from levelip.ipc.control import NotRunning
 from levelip.ipc.rundir import RunDirectory
+from levelip.tracing.capturefile import CaptureError, CaptureFile
 from levelip.tracing.dissect import Describer
 from levelip.tracing.edit import editable
 from levelip.tracing.formatting import sentence
@@ -25,6 +28,8 @@ from levelip.web.packets import connection_name, connection_of
 
 MAX_HELD = 500
 """Held frames that a page is told of; how many there are it learns from the queues."""
+MAX_INJECTED = 1000
+"""Packets of a capture that are injected at once."""
 _MAX_STEPS = 1000
 _MS = 1_000_000
 
@@ -148,6 +153,18 @@ class Stopping:
         )  # fmt: skip
         return {"said": done["text"], "held": done["held"]}
 
+    def inject_file(self, where: str, path: Path, numbers: Sequence[int]) -> dict[str, Any]:
+        """The same of packets of a capture: all that can go there, or those of these numbers (Wireshark's)."""
+        if not numbers and (count := _packets_in(path)) > MAX_INJECTED:
+            raise CaptureError(f"it has {count} packets, and {MAX_INJECTED} are injected at once: say which")
+        done = inject(self._debugger, where, path=path, numbers=numbers)
+        first = done[0]
+        held = sum(bool(one["held"]) for one in done)
+        if len(done) == 1:
+            return {"said": first["text"], "held": first["held"], "count": 1}
+        what = f"{len(done)} packets at {first['seam']}:{first['way']}, {f'{held} held' if held else 'passed on'}"
+        return {"said": what, "held": first["held"], "count": len(done)}
+
     def add_breakpoint(self, expression: str, on: str, at: str, once: bool, after: int) -> dict[str, Any]:
         made = self._debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
         return {"said": f"breakpoint {made.number}: {made.text()}"}
@@ -159,6 +176,12 @@ class Stopping:
     def enable_breakpoint(self, number: int, enabled: bool) -> dict[str, Any]:
         self._debugger.enable_breakpoint(number, enabled)
         return {"said": f"breakpoint {number} is {'on' if enabled else 'off'}"}
+
+
+def _packets_in(path: Path) -> int:
+    """How many a capture has; counted only so far as it matters."""
+    with path.open("rb") as stream:
+        return sum(1 for _ in itertools.islice(CaptureFile(stream), 100 * MAX_INJECTED))
 
 
 def _holder(state: State) -> str:

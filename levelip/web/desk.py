@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +31,8 @@ class Desk:
         self.may_load = may_load
         self.sources: dict[str, Source] = {live.name: live}
         self.reasons = {reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()}
+        self.measuring = asyncio.Lock()
+        """Held while packets are measured (measure.py): one at a time, whichever page asks."""
         self._opened = 0
         self._flight: Replay | None = None
         self._flight_turn = asyncio.Lock()
@@ -45,27 +46,32 @@ class Desk:
         if isinstance(content, Path):
             if content.is_dir() or is_recording(_start(content)):
                 return await self._recorded(title, Replay(files_of(content)))
-            with content.open("rb") as stream:
-                return await self._capture(title, stream)
+            return await self._capture(title, content)
         parts = [content] if isinstance(content, bytes) else list(content)
         if all(is_recording(part[:16]) for part in parts):
             return await self._recorded(title, _stored(parts))
         if len(parts) > 1:
             raise ValueError("of several files together each must be a recording, of one stack (lvlip record)")
-        return await self._capture(title, io.BytesIO(parts[0]))
+        directory = tempfile.TemporaryDirectory(prefix="lvlip-web-")  # 0700
+        path = Path(directory.name) / "capture"
+        await asyncio.to_thread(path.write_bytes, parts[0])
+        return await self._capture(title, path, directory)
 
     def _name(self) -> str:
         self._opened += 1
         return f"file{self._opened}"
 
-    async def _capture(self, title: str, stream: io.BufferedReader | io.BytesIO) -> Source:
-        made = Capture(self._name(), title, keep=self.live.packets.keep)
-        await made.read(stream)
-        self.sources[made.name] = made
-        return made
+    async def _capture(
+        self, title: str, path: Path, directory: tempfile.TemporaryDirectory[str] | None = None
+    ) -> Source:
+        made = Capture(self._name(), title, path, directory, keep=self.live.packets.keep)
+        return await self._read(made)
 
     async def _recorded(self, title: str, replay: Replay) -> Source:
-        made = Recorded(self._name(), title, replay, keep=self.live.packets.keep)
+        return await self._read(Recorded(self._name(), title, replay, keep=self.live.packets.keep))
+
+    async def _read(self, made: Capture | Recorded) -> Source:
+        """A file of which nothing stays where it cannot be read."""
         try:
             await made.read()
         except BaseException:

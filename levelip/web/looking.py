@@ -1,4 +1,5 @@
-"""What a page asks of the past: calls, states and differences of a recording, and the story of a packet or connection.
+"""What a page asks of the past: calls, states and differences of a recording, the story of a packet or connection, and
+by which ways packets went.
 
 Where the running stack is shown, its flight recorders are written out for a story. All of it takes its time, and is
 answered beside the page's other requests.
@@ -9,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from levelip.web.capture import Capture
 from levelip.web.commands import Command, Refused, text_of
 from levelip.web.desk import Desk
+from levelip.web.measure import measure
 from levelip.web.recorded import Recorded
-from levelip.web.replay import ReplayError
+from levelip.web.replay import Asked, ReplayError
 from levelip.web.source import Source
 
+MAX_PATHS = 500
+ROUNDS = (
+    "Recorded times are those that each process reads once a round: within a process they are mostly 0, and those of a "
+    "pipe go from one round to the next."
+)
 SourceOf = Callable[[dict[str, Any]], Source]
 
 
@@ -33,6 +41,7 @@ class Looking:
             "replay.whatif": self._whatif,
             "flight.open": self._open_flight,
             "why": self._why,
+            "paths": self._paths,
         }
 
     def _recorded(self, request: dict[str, Any]) -> Recorded:
@@ -102,20 +111,34 @@ class Looking:
         source, subject = self._source(request), text_of(request, "subject").strip()
         if not subject:
             raise Refused("why what? a connection, one end of it, an address, a port, or a frame's id")
-        if isinstance(source, Recorded):
-            replay = source.replay
-        elif source is self._desk.live:
-            replay = await self._desk.flight(anew=bool(request.get("anew", True)))
-        else:
-            raise Refused("a capture does not say which frame led to which: open a recording, or ask the stack")
-        try:
-            answer: dict[str, Any] = await replay.ask("why", subject=subject.partition("#")[0])
-        except ReplayError as error:
-            raise Refused(str(error)) from None
+        asked = await self._answering(source, anew=bool(request.get("anew", True)))
+        answer: dict[str, Any] = await _answer(asked, "why", subject=subject.partition("#")[0])
         for story in answer["stories"]:
             if (journey := story.get("journey")) is not None:
                 journey["t"] = _seconds(source, journey["start_ns"]) if isinstance(source, Recorded) else None
         return answer
+
+    async def _answering(self, source: Source, *, anew: bool) -> Asked:
+        """Who tells stories of a source; of the running stack what its flight recorders hold."""
+        if isinstance(source, Recorded):
+            return source.replay
+        if isinstance(source, Capture):
+            return source.asked
+        return await self._desk.flight(anew=anew)
+
+    async def _paths(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Packets grouped by their way: of a file all of them; of the running stack those of the next `seconds`, or of
+        what the flight recorders hold."""
+        source = self._source(request)
+        if source is self._desk.live and request.get("seconds"):
+            async with self._desk.measuring:
+                found = await measure(self._desk.live.run, float(request["seconds"]), text_of(request, "words"))
+        else:
+            found = await _answer(await self._answering(source, anew=True), "paths")
+            if not isinstance(source, Capture):
+                found["notes"].append(ROUNDS)
+        groups = found["paths"]
+        return {"paths": groups[:MAX_PATHS], "all": len(groups), "notes": found["notes"]}
 
 
 def _which(request: dict[str, Any]) -> dict[str, Any]:
@@ -123,8 +146,12 @@ def _which(request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _asked(source: Recorded, do: str, **args: Any) -> Any:
+    return await _answer(source.replay, do, **args)
+
+
+async def _answer(asked: Asked, do: str, **args: Any) -> Any:
     try:
-        return await source.replay.ask(do, **args)
+        return await asked.ask(do, **args)
     except ReplayError as error:
         raise Refused(str(error)) from None
 

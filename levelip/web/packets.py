@@ -166,8 +166,7 @@ class Packets:
             reason = lookup(event.reason) if event.reason else None
             severity = reason.severity.value if reason else _SEVERITY.get(event.kind, "")
             rule = f"{reason.name}: {reason}" if reason else ""
-            text = event.data["text"] if list(event.data) == ["text"] else sentence(event)  # a capture's comment
-            return [n, seconds, "e", record[PROCESS], event.kind, event.conn, text, severity, rule]
+            return [n, seconds, "e", record[PROCESS], event.kind, event.conn, sentence(event), severity, rule]
         up = not self.kinds[n - self.first] & DOWN
         text = self._describe(record)
         match = _ENDS.match(text)

@@ -1,6 +1,7 @@
-"""Recordings run again for the page: `python -m simulation.replay --serve` answers, since that takes the cores.
+"""Processes that answer what the page asks about files: of recordings `python -m simulation.replay --serve`, since that
+takes the cores; of captures stories.py.
 
-It is started at the first question and lives as long as the files are open. It may be given anything to chew on, so
+One is started at the first question and lives as long as the files are open. It may be given anything to chew on, so
 each answer has a time; one that does not come ends the process, and the next question starts another. Both processes
 have a session of their own: Ctrl-C in the terminal is for the server, which ends them.
 """
@@ -28,18 +29,19 @@ class ReplayError(Exception):
     """A question that the replay cannot answer; the text says why."""
 
 
-class Replay:
-    """The recordings of one stack. `directory`: where they lie if they are ours alone; gone with `close`."""
+class Asked:
+    """A process that answers questions about files, one line of JSON each. `directory`: where they lie if they are ours
+    alone; gone with `close`."""
 
-    def __init__(self, paths: Sequence[Path], directory: tempfile.TemporaryDirectory[str] | None = None) -> None:
+    def __init__(
+        self, module: Sequence[str], paths: Sequence[Path], directory: tempfile.TemporaryDirectory[str] | None = None
+    ) -> None:
         self.paths = list(paths)
         self.closed = False
+        self._module = list(module)
         self._directory = directory
         self._process: asyncio.subprocess.Process | None = None
-        self._checker: asyncio.subprocess.Process | None = None
-        self._checked: list[dict[str, Any]] | None = None
         self._turn = asyncio.Lock()
-        self._check_turn = asyncio.Lock()
         self._numbers = itertools.count(1)
 
     async def ask(self, do: str, **args: Any) -> Any:
@@ -54,13 +56,44 @@ class Replay:
                     answer = await _exchange(process, {"id": number, "do": do, **args})
             except TimeoutError:
                 await self._end()
-                raise ReplayError(f"the replay has not answered within {ANSWER_S:g} s; it was ended") from None
+                raise ReplayError(f"it has not answered within {ANSWER_S:g} s, and was ended") from None
             except BaseException:  # also a page that went away: the answer would be taken for the next one's
                 await self._end()
                 raise
         if "error" in answer:
             raise ReplayError(str(answer["error"]))
         return answer["ok"]
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            pipe = asyncio.subprocess.PIPE
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *self._module, *map(str, self.paths), stdin=pipe, stdout=pipe, limit=_MAX_ANSWER,
+                start_new_session=True,
+            )  # fmt: skip
+        return self._process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await _kill(process)
+
+    async def close(self) -> None:
+        """End what runs, and remove files of ours."""
+        self.closed = True
+        await self._end()
+        if self._directory is not None:
+            self._directory.cleanup()
+
+
+class Replay(Asked):
+    """The recordings of one stack, run again."""
+
+    def __init__(self, paths: Sequence[Path], directory: tempfile.TemporaryDirectory[str] | None = None) -> None:
+        super().__init__((*_MODULE, "--serve", "--"), paths, directory)
+        self._checker: asyncio.subprocess.Process | None = None
+        self._checked: list[dict[str, Any]] | None = None
+        self._check_turn = asyncio.Lock()
 
     async def check(self) -> list[dict[str, Any]]:
         """Whether all of it is the same again, a row a layer, as `lvlip replay --json` has it. Made once."""
@@ -91,29 +124,11 @@ class Replay:
             raise ReplayError(said[-1] if said else "the replay was ended")
         return [msgspec.json.decode(line) for line in told.splitlines()]
 
-    async def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            pipe = asyncio.subprocess.PIPE
-            arguments = [*_MODULE, "--serve", "--", *map(str, self.paths)]
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdin=pipe, stdout=pipe, limit=_MAX_ANSWER, start_new_session=True
-            )
-        return self._process
-
-    async def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            await _kill(process)
-
     async def close(self) -> None:
-        """End what runs, and remove files of ours."""
-        self.closed = True
         if self._checker is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._checker.kill()
-        await self._end()
-        if self._directory is not None:
-            self._directory.cleanup()
+        await super().close()
 
 
 async def _exchange(process: asyncio.subprocess.Process, request: dict[str, Any]) -> dict[str, Any]:
@@ -124,9 +139,9 @@ async def _exchange(process: asyncio.subprocess.Process, request: dict[str, Any]
         line = await process.stdout.readline()
         answer: dict[str, Any] = msgspec.json.decode(line)
     except (OSError, ValueError) as error:  # ValueError: larger than the limit, or no JSON since it ended
-        raise ReplayError("the replay has ended without an answer; the server's log says why") from error
+        raise ReplayError("what looked for it has ended without an answer; the server's log says why") from error
     if answer.get("id") != request["id"]:
-        raise ReplayError("the replay has answered another question")
+        raise ReplayError("another question was answered")
     return answer
 
 

@@ -20,7 +20,7 @@ from levelip.debug.collection import Collection
 from levelip.debug.recorded import records
 from levelip.debug.tap import Notice
 from levelip.debug.why import Unknown, why
-from levelip.debug.whydata import with_journey
+from levelip.debug.whydata import paths_data, with_journey
 from levelip.frames.core import ControlError
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.events import Event
@@ -55,7 +55,7 @@ class Served:
         self._collection: Collection | None = None
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
             "about": self._about, "steps": self._steps, "time": self._time, "find": self._find, "state": self._state,
-            "whatif": self._whatif, "why": self._why,
+            "whatif": self._whatif, "why": self._why, "paths": self._paths,
         }  # fmt: skip
 
     def answer(self, line: bytes) -> dict[str, Any]:
@@ -179,6 +179,11 @@ class Served:
         notes = [notice.text for notice in collection.notices]
         return {"stories": [with_journey(collection, one) for one in why(collection, str(request["subject"]))],
                 "notes": notes[:20]}  # fmt: skip
+
+    def _paths(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Packets grouped by the way that they took."""
+        collection = self._collected()
+        return {"paths": paths_data(collection), "notes": [notice.text for notice in collection.notices][:20]}
 
     def _collected(self) -> Collection:
         """Both sides of all seams; decisions that were not recorded are made again."""

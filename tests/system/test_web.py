@@ -12,25 +12,21 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page
 
 from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.wire.ipv4 import Ipv4Header
-from tests.system.browser import CHROMIUM, FRAMES, chromium, new_page, picture, until, web_view
-from tests.system.harness import Stack
-from tests.system.namespace import Namespace, lack
+from tests.system.browser import CHROMIUM, FRAMES, new_page, picture, until
+from tests.system.webview import PORT, View, fetch, lossy, viewed
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed; as root: apt-get install -y chromium"),
     pytest.mark.timeout(180),
 ]
-PORT = 9000
 FRAME_MS = 50.0
 PACKETS = 100_000
 SET_FILTER = "(text) => { app.page.panel.filter.value = text; app.page.panel.open(); }"
@@ -41,99 +37,10 @@ LISTEN = """async (on) => {
 RATE = 1_000_000_000  # bit/s
 
 
-def fetch(host: str, port: int, send: int) -> tuple[int, float]:
-    """Send so much, then read until the end; what came, and how long it took."""
-    from levelip.client import socket as levelip_socket
-
-    connection = levelip_socket.socket()
-    connection.connect((host, port))
-    begun = time.monotonic()
-    if send:
-        connection.sendall(bytes(send))
-        connection.shutdown(socket.SHUT_WR)
-    came = 0
-    while data := connection.recv(1 << 20):
-        came += len(data)
-    connection.close()
-    return came, time.monotonic() - begun
-
-
-@dataclass
-class View:
-    """What the tests share."""
-
-    stack: Stack
-    namespace: Namespace
-    browser: Browser
-    url: str
-    page: Page
-    errors: list[str]
-    listener: socket.socket
-    capture: Path
-
-    def download(self, size: int, *, rate: int = 0) -> tuple[int, float]:
-        """The kernel sends, at `rate` bit/s where one is given."""
-        done = self.stack.submit(fetch, self.stack.host, PORT, 0)
-        peer, _ = self.listener.accept()
-        block, sent, begun = bytes(1 << 18), 0, time.monotonic()
-        with peer:
-            while sent < size:
-                peer.sendall(block[: size - sent])
-                sent += len(block)
-                if rate and (ahead := sent * 8 / rate - (time.monotonic() - begun)) > 0:
-                    time.sleep(ahead)
-        came: tuple[int, float] = done.result(60)
-        return came
-
-    def upload(self, size: int) -> None:
-        """The stack sends."""
-        done = self.stack.submit(fetch, self.stack.host, PORT, size)
-        peer, _ = self.listener.accept()
-        with peer:
-            while peer.recv(1 << 20):
-                pass
-        done.result(60)
-
-    def key(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def text(self, selector: str) -> str:
-        return self.page.locator(selector).first.text_content() or ""
-
-    def count(self, selector: str) -> int:
-        return self.page.locator(selector).count()
-
-    def filter(self, text: str) -> None:
-        self.page.fill("#filter", text)
-        self.page.press("#filter", "Enter")
-        self.page.locator("#filter").blur()
-
-
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
-    """A stack, its web view, a page, and three transfers that were captured, the last over a lossy link."""
-    if missing := lack():
-        pytest.skip(f"not to be had here: {missing}")
-    capture = tmp_path_factory.mktemp("web") / "three.pcapng"
-    with Namespace() as namespace, Stack(namespace) as stack, web_view(stack) as url, chromium() as browser:
-        page, errors = new_page(browser, url)
-        listener = namespace.socket()
-        listener.bind((stack.host, PORT))
-        listener.listen()
-        shared = View(stack, namespace, browser, url, page, errors, listener, capture)
-        writer = stack.popen(["-m", "levelip.cli", "capture", "-w", str(capture)])
-        stack.wait_until(lambda: capture.exists() and capture.stat().st_size > 0, "lvlip capture listens")
-        shared.download(2_000_000)
-        shared.upload(1_000_000)
-        stack.lvlip("fault", "set", "link", "loss=2%", "delay=5ms", "seed=3")
-        shared.upload(1_500_000)
-        stack.lvlip("fault", "clear")
-        writer.terminate()
-        writer.wait(10)
+    with viewed(tmp_path_factory.mktemp("web")) as shared:
         yield shared
-        assert errors == []
-        listener.close()
 
 
 def request(url: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:
@@ -192,15 +99,6 @@ def test_processes_and_faults(view: View) -> None:
     assert "no faults" in view.stack.lvlip("fault", "show").stdout
 
 
-def lossy(view: View) -> str:
-    """The name of the connection that lost packets: the third of the fixture's, by its port."""
-    view.page.evaluate("() => { app.connectionSearch = ''; app.to('connections'); }")
-    until(lambda: view.count("#connections tbody tr") >= 3, "all connections")
-    names = [view.page.locator("#connections tbody tr").nth(i).get_attribute("data-name") or ""
-             for i in range(view.count("#connections tbody tr"))]  # fmt: skip
-    return sorted(names)[2]
-
-
 def test_connections(view: View) -> None:
     """All that were seen are listed, found by a part of their name, and opened by keyboard."""
     name = lossy(view)
@@ -247,7 +145,7 @@ def test_packets_and_filter(view: View) -> None:
     """A filter leaves what it says, its mistakes are shown with a caret, and a field becomes a condition."""
     view.key("3")
     view.page.wait_for_selector(".list-row:not(.pending)")
-    view.filter("tcp.flags.syn and not tcp.flags.ack and seam == \"link\"")
+    view.filter('tcp.flags.syn and not tcp.flags.ack and seam == "link"')
     until(lambda: view.text("#packet-count").startswith("4 rows"), "a SYN each")
     view.filter("tcp.flags.sin")
     until(lambda: "^" in view.text(".filter-error"), "the caret")
@@ -300,7 +198,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     assert len(info) > 100
     view.key("3")
     view.page.wait_for_selector("#filter")
-    view.filter("tcp.flags.syn and tcp.window_size_value == 1234 and seam == \"link\"")
+    view.filter('tcp.flags.syn and tcp.window_size_value == 1234 and seam == "link"')
     until(lambda: view.text("#packet-count").startswith("1 rows"), "the changed SYN left by the device")
     view.filter("")
 

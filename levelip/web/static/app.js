@@ -6,6 +6,7 @@ import { el, forgetColours, say, toast } from "./dom.js";
 import * as format from "./format.js";
 import { StackPage } from "./stack.js";
 import { ConnectionsPage } from "./connections.js";
+import { PathsPage } from "./paths.js";
 import { PacketsPage } from "./packets.js";
 import { ConnectionPage } from "./connection.js";
 import { DebugPage } from "./debug.js";
@@ -14,7 +15,7 @@ import { Timeline } from "./timeline.js";
 import { WhyPage } from "./why.js";
 
 const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"],
-  ["why", "Why", "5"], ["replay", "Replay", "6"]];
+  ["why", "Why", "5"], ["replay", "Replay", "6"], ["paths", "Paths", "7"]];
 const THEMES = ["auto", "light", "dark"];
 
 class App extends EventTarget {
@@ -92,7 +93,7 @@ class App extends EventTarget {
     this.page?.end?.();
     const main = document.getElementById("page");
     main.replaceChildren();
-    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, why: WhyPage, replay: ReplayPage,
+    const kind = { stack: StackPage, connections: ConnectionsPage, packets: PacketsPage, debug: DebugPage, why: WhyPage, replay: ReplayPage, paths: PathsPage,
       connection: ConnectionPage }[place.name];
     this.page = new (kind ?? StackPage)(this, main, place.rest);
     main.className = `page-${place.name}`;
@@ -131,27 +132,27 @@ class App extends EventTarget {
 
   header() {
     this.links = new Map(PAGES.map(([name, title, key]) => [name, el("a", { href: `#/${name}`, title: `${title} (${key})` }, title)]));
-    this.select = el("select", { id: "source", title: "What is shown", onchange: () => this.choose(this.select.value) });
+    this.select = el("select", { id: "source", title: "What is shown", "aria-label": "What is shown", onchange: () => this.choose(this.select.value) });
     this.dot = el("span", { class: "dot" });
     this.state = el("span", { id: "state" });
     this.figures = el("span", { id: "figures", class: "quiet" });
-    const picker = el("input", { type: "file", id: "file", hidden: true, multiple: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { this.open([...picker.files]); picker.value = ""; } });
+    const picker = el("input", { type: "file", id: "file", "aria-label": "Capture or recording", hidden: true, multiple: true, accept: ".pcapng,.pcap,.gz,.cap,.rec", onchange: () => { this.open([...picker.files]); picker.value = ""; } });
     this.picker = picker;
-    this.closer = el("button", { class: "icon", title: "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
+    this.closer = el("button", { class: "icon", title: "Close this file", "aria-label": "Close this file", hidden: true, onclick: () => this.closeSource() }, "×");
     this.holdButton = el("button", { id: "hold", title: "Hold or continue (Space)", onclick: () => this.toggleHold() }, "Hold");
     this.stepButton = el("button", { id: "step", title: "One frame on (s)", hidden: true, onclick: () => this.step() }, "Step");
     document.addEventListener("dragover", (event) => event.preventDefault());
     document.addEventListener("drop", (event) => { event.preventDefault(); this.open([...event.dataTransfer.files]); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
-    this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", onclick: () => this.nextTheme() });
+    this.themeButton = el("button", { class: "icon", title: "Light or dark (t)", "aria-label": "Light or dark", onclick: () => this.nextTheme() });
     document.getElementById("top").append(
       el("a", { class: "brand", href: "#/stack" }, el("img", { src: "/static/icon.svg", alt: "", width: 18, height: 18 }), "Level-IP"),
       this.select, this.closer, picker,
       el("button", { class: "icon", title: "Open a capture or recording (o)", onclick: () => picker.click() }, "Open…"),
-      el("nav", {}, [...this.links.values()]),
+      el("nav", { "aria-label": "Pages" }, [...this.links.values()]),
       el("span", { class: "controls" }, this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
       this.themeButton,
-      el("button", { class: "icon", id: "help", title: "Keyboard (?)", onclick: () => this.keys.overview() }, "?")),
+      el("button", { class: "icon", id: "help", title: "Keyboard (?)", "aria-label": "Keyboard", onclick: () => this.keys.overview() }, "?")),
     );
     this.drawTheme();
   }

@@ -23,7 +23,7 @@ export class ConnectionPage {
     main.append(el("div", { class: "bar title" }, el("button", { class: "icon", title: "Back (Esc)", onclick: () => this.back() }, "←"),
       el("h1", {}, `${local} `, el("span", { class: "quiet" }, "↔"), ` ${remote ?? ""}`), this.state, this.figures,
       el("span", { class: "space" }), el("button", { class: "small", id: "connection-why", title: "What went wrong first, and by which rule (w)", onclick: () => this.app.to("why", this.conn) }, "Why?"),
-      el("nav", { class: "tabs" }, tabs.map(([one, title]) => el("a", { href: `#/connection/${encodeURIComponent(conn)}/${one}`, class: one === this.name ? "here" : "" }, title)))));
+      el("nav", { class: "tabs", "aria-label": "Of this connection" }, tabs.map(([one, title]) => el("a", { href: `#/connection/${encodeURIComponent(conn)}/${one}`, class: one === this.name ? "here" : "" }, title)))));
     const body = el("div", { class: "body" });
     main.append(body);
     const search = this.searched = this.conn.split("#")[0].replace(">", " ");

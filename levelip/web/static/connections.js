@@ -24,6 +24,8 @@ const COLUMNS = [
   ["groups", "Groups", (r) => (r.groups ?? []).join(" "), ""],
 ];
 
+const SELDOM = ["drops", "groups"]; // columns that are there when they have something
+
 export class ConnectionsPage {
   constructor(app, main) {
     this.app = app;
@@ -31,7 +33,7 @@ export class ConnectionsPage {
     this.descending = app.connectionDescending ?? false;
     this.rows = [];
     this.selected = app.connectionSelected ?? "";
-    this.input = el("input", { type: "search", id: "search", placeholder: "Search: udp, state, address, port, algorithm", value: app.connectionSearch ?? "", spellcheck: "false", oninput: () => this.watch() });
+    this.input = el("input", { type: "search", id: "search", "aria-label": "Search connections", placeholder: "Search: udp, state, address, port, algorithm", value: app.connectionSearch ?? "", spellcheck: "false", oninput: () => this.watch() });
     this.count = el("span", { class: "quiet", id: "connection-count" });
     this.heads = new Map(COLUMNS.map(([name, title, , kind]) => [name, el("th", { class: kind, scope: "col", tabindex: "0", onclick: () => this.order(name), onkeydown: (event) => { if (event.key === "Enter") { event.stopPropagation(); this.order(name); } } }, title)]));
     this.body = el("tbody");
@@ -75,6 +77,10 @@ export class ConnectionsPage {
       return element;
     });
     this.elements = kept;
+    for (const name of SELDOM) {
+      const at = COLUMNS.findIndex(([one]) => one === name), text = COLUMNS[at][2], none = !rows.some((row) => text(row));
+      for (const cells of [this.scroller.querySelector("thead tr").children, ...children.map((one) => one.children)]) cells[at].hidden = none;
+    }
     const same = children.length === this.body.children.length && children.every((child, i) => this.body.children[i] === child);
     if (!same) this.body.replaceChildren(...children);
   }

@@ -8,30 +8,34 @@ import { Inject } from "./inject.js";
 const PLACES = ["", "link", "ip", "tcp", "udp", "gateway", "link:up", "link:down", "link-ip:up", "link-ip:down", "ip-tcp:up", "ip-tcp:down",
   "ip-udp:up", "ip-udp:down", "tcp-gateway:up", "tcp-gateway:down", "udp-gateway:up", "udp-gateway:down"];
 
+const STOPS = ["", ...["link", "link-ip", "ip-tcp", "ip-udp"].flatMap((name) => [name, `${name}:up`, `${name}:down`])];
+
 export class DebugPage {
   constructor(app, main) {
     this.app = app;
     this.selected = "";
-    this.where = el("select", { id: "hold-where", title: "What is held" }, PLACES.map((name) => el("option", { value: name }, name ? `before ${name}` : "everything")));
+    this.where = el("select", { id: "hold-where", title: "What is held", "aria-label": "What is held" }, PLACES.map((name) => el("option", { value: name }, name ? `before ${name}` : "everything")));
     this.holdButton = el("button", { id: "debug-hold", onclick: () => app.command("hold", { where: this.where.value }) }, "Hold");
     this.stepCount = el("input", { type: "number", min: "1", max: "1000", value: "1", class: "short", title: "How many frames", "aria-label": "How many frames" });
     this.stepButton = el("button", { id: "debug-step", title: "Hand frames to their cores (s)", onclick: () => this.step({ count: +this.stepCount.value || 1 }) }, "Step");
     this.timerButton = el("button", { title: "Let stack time jump to the next timer", onclick: () => this.timer() }, "Next timer");
     this.goButton = el("button", { id: "debug-continue", title: "Go on (Space)", onclick: () => app.resume() }, "Continue");
     this.told = el("span", { id: "debug-told", class: "quiet" });
-    this.expression = el("input", { type: "text", id: "break-expression", class: "filter", placeholder: "tcp.flags.syn and tcp.dstport == 80, or: event retransmit and conn.cwnd < 4", spellcheck: "false", autocomplete: "off" });
-    this.at = el("select", { title: "At which seam" }, ["", "link", "link-ip", "ip-tcp"].map((name) => el("option", { value: name }, name || "any seam")));
+    this.expression = el("input", { type: "text", id: "break-expression", class: "filter", placeholder: "tcp.flags.syn and tcp.dstport == 80, or: event retransmit and conn.cwnd < 4", spellcheck: "false", autocomplete: "off", "aria-label": "Where to stop: an expression" });
+    this.at = el("select", { id: "break-at", title: "At which seam, and which way", "aria-label": "At which seam" }, STOPS.map((name) => el("option", { value: name }, name || "any seam")));
     this.once = el("input", { type: "checkbox" });
-    this.error = el("pre", { class: "error", id: "break-error", hidden: true });
+    this.after = el("input", { type: "number", id: "break-after", min: "0", max: "1000000000", value: "0", class: "short", title: "How many it lets pass before", "aria-label": "How many it lets pass before" });
+    this.error = el("pre", { class: "error", id: "break-error", role: "alert", hidden: true });
     this.breakpoints = el("tbody");
     this.frames = el("tbody");
     this.frames.addEventListener("click", (event) => { const row = event.target.closest("tr"); if (row) this.choose(row.dataset.name); });
     this.nothing = el("p", { class: "quiet" });
     this.results = el("div", { id: "steps" });
     this.detail = new Detail(app, null, (name, value) => this.edit(name, value), document.getElementById("page"));
+    this.delay = el("input", { type: "number", id: "held-ms", min: "1", max: "3600000", value: "100", class: "short", title: "ms", "aria-label": "Delay in ms" });
     this.keep = el("input", { type: "checkbox", title: "Leave checksums as they are, wrong on purpose" });
     this.actions = el("div", { class: "row", hidden: true }, [["Release", () => this.step({ frame: this.selected })], ["Drop", () => this.change("drop")], ["Duplicate", () => this.change("duplicate")],
-      ["Delay 100 ms", () => this.change("delay", { ms: 100 })], ["To the front", () => this.change("move", { place: 0 })], ["To the end", () => this.change("move", { place: -1 })]].map(([text, run]) => el("button", { class: "small", onclick: run }, text)),
+      ["Delay", () => this.change("delay", { ms: +this.delay.value || 100 })], ["To the front", () => this.change("move", { place: 0 })], ["To the end", () => this.change("move", { place: -1 })]].map(([text, run]) => text === "Delay" ? [el("button", { class: "small", onclick: run }, text), el("label", { class: "quiet" }, this.delay, " ms")] : el("button", { class: "small", onclick: run }, text)),
       el("label", { class: "quiet" }, this.keep, " keep checksums when editing"));
     this.inject = new Inject(app);
     this.detail.clear("Choose a held frame; its fields can be changed with a click.");
@@ -39,7 +43,7 @@ export class DebugPage {
       el("div", { class: "debug" },
         el("div", { class: "debug-left" },
           el("section", { class: "panel" }, el("h2", {}, "Breakpoints"),
-            el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); this.add(); } }, this.expression, this.at, el("label", {}, this.once, " once"), el("button", { type: "submit", id: "break-add" }, "Add")),
+            el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); this.add(); } }, this.expression, this.at, el("label", {}, "after ", this.after), el("label", {}, this.once, " once"), el("button", { type: "submit", id: "break-add" }, "Add")),
             this.error, el("table", { id: "breakpoints" }, this.breakpoints)),
           el("section", { class: "panel grow" }, el("h2", {}, "Held frames"), this.nothing, el("div", { class: "scroller" }, el("table", { class: "table held", id: "held" }, this.frames))),
           el("section", { class: "panel" }, el("h2", {}, "What the last step did"), this.results),
@@ -64,7 +68,7 @@ export class DebugPage {
   async add() {
     this.error.hidden = true;
     try {
-      const done = await this.app.ask("break.add", { expression: this.expression.value, at: this.at.value, once: this.once.checked });
+      const done = await this.app.ask("break.add", { expression: this.expression.value, at: this.at.value, once: this.once.checked, after: +this.after.value || 0 });
       this.expression.value = "";
       toast(done.said, "good");
     } catch (error) {

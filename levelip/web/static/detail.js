@@ -15,8 +15,8 @@ export class Detail {
     this.back = back;
     this.frame = ""; // the id of the frame that is shown, or that the event is about
     this.editable = new Set();
-    this.tree = el("div", { class: "tree", tabindex: "0" });
-    this.hex = el("div", { class: "hex", tabindex: "0" });
+    this.tree = el("div", { class: "tree", tabindex: "0", role: "region", "aria-label": "Fields" });
+    this.hex = el("div", { class: "hex", tabindex: "0", role: "region", "aria-label": "Bytes" });
     this.note = el("p", { class: "quiet" });
     this.element = el("aside", { class: "detail", id: "detail" }, this.tree, el("div", { class: "hex-frame" }, this.hex, this.note));
     this.tree.addEventListener("mouseover", (event) => this.light(event.target.closest("[data-from]")));
@@ -72,7 +72,6 @@ export class Detail {
     this.texts = [];
     this.current = null;
     this.frame = packet.frame_id || (layers.flatMap((layer) => layer.fields).find((field) => field.name === "frame.id")?.text ?? "");
-    if (this.app.about()?.kind === "capture") this.frame = ""; // a capture has none
     this.editable = new Set(packet.editable ?? []);
     if (row?.[2] === "n") { this.clear(row[3]); return; }
     if (row?.[2] === "e") {

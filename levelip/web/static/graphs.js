@@ -18,9 +18,9 @@ export class Graphs {
     this.data = null;
     this.pointer = null;
     this.plots = [
-      { name: "sequence", title: "sequence number", canvas: el("canvas", { id: "graph-sequence" }), draw: (plot) => this.drawSequence(plot) },
-      { name: "windows", title: "bytes", canvas: el("canvas", { id: "graph-windows" }), draw: (plot) => this.drawWindows(plot) },
-      { name: "rtts", title: "ms", canvas: el("canvas", { id: "graph-rtts" }), draw: (plot) => this.drawTimes(plot) },
+      { name: "sequence", title: "sequence number", canvas: el("canvas", { id: "graph-sequence", role: "img", "aria-label": "Time-sequence graph: segments, acknowledgments, window" }), draw: (plot) => this.drawSequence(plot) },
+      { name: "windows", title: "bytes", canvas: el("canvas", { id: "graph-windows", role: "img", "aria-label": "cwnd, ssthresh and bytes in flight over time" }), draw: (plot) => this.drawWindows(plot) },
+      { name: "rtts", title: "ms", canvas: el("canvas", { id: "graph-rtts", role: "img", "aria-label": "Round trips and RTO over time" }), draw: (plot) => this.drawTimes(plot) },
     ];
     this.wayButton = el("button", { class: "small", id: "graph-way", title: "Data of the other direction (d)", onclick: () => this.otherWay() });
     this.spans = [["All", null], ["60 s", 60], ["10 s", 10], ["1 s", 1]].map(([text, seconds]) => el("button", { class: "small toggle", onclick: () => this.span(seconds) }, text));
@@ -53,8 +53,9 @@ export class Graphs {
     for (const plot of this.plots) {
       plot.legend.append(...entries[plot.name].map(([key, ink, text]) => {
         const name = `${plot.name}.${key}`;
-        return el("button", { class: `key ink-${ink}`, onclick: (event) => {
+        return el("button", { class: `key ink-${ink}`, "aria-pressed": "true", title: "Show or hide", onclick: (event) => {
           if (!this.hidden.delete(name)) this.hidden.add(name);
+          event.currentTarget.setAttribute("aria-pressed", String(!this.hidden.has(name)));
           event.currentTarget.classList.toggle("off", this.hidden.has(name));
           this.redraw();
         } }, text);

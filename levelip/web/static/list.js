@@ -6,6 +6,8 @@ const PAGE = 100;
 const PAGES_KEPT = 80;
 const OVERSCAN = 6;
 
+let numbers = 0;
+
 export class VirtualList {
   // options: rowHeight; make() → element; draw(element, row | null, position, selected); fetch(at, count) → {at, rows};
   // choose(row, position), open(row)
@@ -93,6 +95,7 @@ export class VirtualList {
       const element = this.make();
       element.classList.add("list-row");
       element.setAttribute("role", "option");
+      element.id = `row-${numbers += 1}`;
       this.canvas.append(element);
       this.pool.push(element);
     }
@@ -105,6 +108,11 @@ export class VirtualList {
       element.position = position;
       const selected = position === this.selected;
       element.classList.toggle("selected", selected);
+      if (element.chosen !== selected) {
+        element.chosen = selected;
+        element.setAttribute("aria-selected", String(selected));
+        if (selected) this.element.setAttribute("aria-activedescendant", element.id);
+      }
       const row = this.row(position);
       if (element.row !== row || element.drawn !== this.generation || row === null) {
         element.row = row;

@@ -29,14 +29,15 @@ export class PacketPanel {
     this.app = app;
     this.options = options;
     this.view = 0;
-    this.filter = el("input", { type: "search", class: "filter", id: "filter", value: options.filter ?? "", spellcheck: "false", autocomplete: "off",
+    this.filter = el("input", { type: "search", class: "filter", id: "filter", "aria-label": "Filter", value: options.filter ?? "", spellcheck: "false", autocomplete: "off",
       placeholder: "Filter: tcp.flags.syn, ip.src == 10.0.0.1, event retransmit and conn.cwnd < 4", onchange: () => this.open(), onsearch: () => this.open() });
-    this.error = el("pre", { class: "error filter-error", hidden: true });
+    this.error = el("pre", { class: "error filter-error", role: "alert", hidden: true });
     this.count = el("span", { class: "quiet", id: "packet-count" });
     this.followButton = el("button", { class: "small toggle", title: "Follow what comes (f)", onclick: () => this.toggleFollow() }, "Follow");
     this.frames = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
     this.events = el("input", { type: "checkbox", checked: true, onchange: () => this.open() });
-    this.seams = new Map(app.hello.seams.map((name) => [name, el("input", { type: "checkbox", checked: true, onchange: () => this.open() })]));
+    const seams = app.about()?.kind === "capture" ? (app.about().seams.length ? app.about().seams : ["link"]) : app.hello.seams;
+    this.seams = new Map(seams.map((name) => [name, el("input", { type: "checkbox", checked: true, onchange: () => this.open() })]));
     this.bar = el("div", { class: "bar" }, this.filter,
       el("span", { class: "checks" }, el("label", {}, this.frames, " packets"), el("label", {}, this.events, " events"),
         [...this.seams].map(([name, box]) => el("label", { class: "seam-check" }, box, ` ${name}`))),
@@ -166,11 +167,10 @@ export class PacketPanel {
     element.classList.toggle("selected", element.position === this.list.selected);
   }
 
-  async choose(row) {
+  choose(row) {
     this.chosen = row[0];
     this.app.timeline.mark(row[1]);
-    const packet = await this.app.tell("packet", { source: this.app.source, n: row[0] });
-    if (packet && this.chosen === row[0]) this.detail.show(packet);
+    this.shown = this.app.tell("packet", { source: this.app.source, n: row[0] }).then((packet) => { if (packet && this.chosen === row[0]) this.detail.show(packet); });
   }
 
   openRow(row) {
@@ -181,10 +181,12 @@ export class PacketPanel {
   // The frame that is chosen, or that the event is about; else the connection.
   why() {
     const row = this.list.row(this.list.selected);
-    const id = this.detail.frame;
-    const conn = row && (row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "");
-    if (!row || !(id || conn)) return false;
-    this.app.to("why", id || conn);
+    if (!row) return false;
+    const conn = row[2] === "f" ? row[10] : row[2] === "e" ? row[5] : "";
+    Promise.resolve(this.shown).then(() => { // what was chosen a moment ago is asked for still
+      const subject = this.detail.frame || conn;
+      if (!this.ended) this.app.to("why", ...(subject ? [subject] : []));
+    });
     return true;
   }
 

@@ -53,7 +53,7 @@ export class StackPage {
   }
 
   seam(name) {
-    const parts = { up: el("span", { class: "rate" }), down: el("span", { class: "rate" }), canvas: el("canvas"), faults: el("span", { class: "faults" }) };
+    const parts = { up: el("span", { class: "rate" }), down: el("span", { class: "rate" }), canvas: el("canvas", { "aria-hidden": "true" }), faults: el("span", { class: "faults" }) };
     this.seams.set(name, parts);
     return el("div", { class: "seam", "data-seam": name },
       el("span", { class: "seam-name" }, name),
@@ -169,6 +169,7 @@ export class StackPage {
     if (name === "gateway-client") return rates.calls === undefined ? "0" : `${format.short(rates.calls)} calls/s`;
     if (bytes === undefined && packets !== undefined) return `${format.short(packets)} p/s`;
     const bits = format.rate((bytes ?? 0) * 8, "bit/s");
+    if (!bytes && !packets) return "0";
     return packets === undefined ? bits : `${bits}, ${format.short(packets)} p/s`;
   }
 

@@ -9,7 +9,7 @@ export class Timeline {
     this.app = app;
     this.data = null;
     this.marked = null;
-    this.canvas = el("canvas", { id: "scrub", title: "Drag to scrub; n: the newest again" });
+    this.canvas = el("canvas", { id: "scrub", tabindex: "0", role: "slider", "aria-label": "The instant that everything shows", title: "Drag to scrub; n: the newest again" });
     this.label = el("span", { class: "time", id: "instant" });
     this.newest = el("button", { class: "small toggle", title: "The newest again (n)", onclick: () => app.seek(null) }, "Newest");
     main.append(this.label, this.canvas, this.newest);
@@ -17,6 +17,13 @@ export class Timeline {
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.dragging = true; this.to(event); });
     this.canvas.addEventListener("pointermove", (event) => { if (this.dragging) this.to(event); });
+    this.canvas.addEventListener("keydown", (event) => {
+      const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+      if (!way) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.step(way);
+    });
     this.canvas.addEventListener("pointerup", () => { this.dragging = false; });
   }
 
@@ -72,5 +79,7 @@ export class Timeline {
     if (this.marked !== null) { context.fillStyle = colour("quiet"); context.fillRect(x(this.marked) - 0.5, 0, 1, height); }
     if (cursor !== null) { context.fillStyle = colour("cursor"); context.fillRect(x(cursor) - 1, 0, 2, height); }
     say(this.label, cursor === null ? `${data.to.toFixed(3)} s` : `${cursor.toFixed(6)} s`);
+    for (const [name, value] of [["min", data.from], ["max", data.to], ["now", cursor ?? data.to]]) this.canvas.setAttribute(`aria-value${name}`, value.toFixed(3));
+    this.canvas.setAttribute("aria-valuetext", this.label.textContent);
   }
 }

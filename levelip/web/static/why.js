@@ -2,6 +2,7 @@
 
 import { el, say } from "./dom.js";
 
+const SAID = 6; // decisions of one process that are shown at once
 const FRAME = /\b[a-z]+-[0-9a-f]{5}-\d+\b/g;
 
 // A frame's id, which leads to its story.
@@ -42,7 +43,7 @@ export class WhyPage {
   hint() {
     this.body.replaceChildren(el("p", { class: "quiet pad" }, this.app.live
       ? "What happened until now, as far back as the stack's flight recorders reach: name a connection, or press w on a packet, an event or a connection."
-      : "Name a connection of this recording, or press w on a packet, an event or a connection."));
+      : `Name a connection of this ${this.app.about()?.kind ?? "file"}, or press w on a packet, an event or a connection.`));
   }
 
   go() {
@@ -116,13 +117,18 @@ export class WhyPage {
     const share = (ns) => `${Math.max(0, Math.min(100, (100 * (ns - start)) / took)).toFixed(2)}%`;
     const rows = [];
     one.hops.forEach((hop, i) => {
-      const from = hop.entered_ns ?? hop.left_ns, to = hop.left_ns ?? hop.entered_ns;
-      const bar = from === null ? null : el("i", { class: "stay", style: { left: share(from), width: `${Math.max(0.4, (100 * (to - from)) / took).toFixed(2)}%` } });
+      const next = one.hops[i + 1], onward = hop.left_ns === null && hop.entered_ns !== null && next?.entered_ns; // seen from one side alone
+      const from = hop.entered_ns ?? hop.left_ns, to = hop.left_ns ?? (onward || hop.entered_ns);
+      const bar = from === null ? null : el("i", { class: onward ? "stay onward" : "stay", style: { left: share(from), width: `${Math.max(0.4, (100 * (to - from)) / took).toFixed(2)}%` } });
       rows.push(el("div", { class: "hop" }, el("b", {}, hop.process), el("span", { class: "num" }, from === null ? "" : us(from - start)),
-        el("span", { class: "track" }, bar), el("span", {}, hop.stay_ns === null ? (i ? "ends here" : "starts here") : `${us(hop.stay_ns)} in it`)));
-      for (const text of [...hop.messages, ...hop.decisions]) rows.push(el("div", { class: "hop said" }, el("span"), el("span"), el("span", { class: "quiet" }, withLinks(text))));
+        el("span", { class: "track" }, bar), el("span", {}, onward ? `${us(onward - hop.entered_ns)}, then in ${next.process}` : hop.stay_ns === null ? (i ? "ends here" : "starts here") : `${us(hop.stay_ns)} in it`)));
+      const said = [...hop.messages, ...hop.decisions].map((text) => el("div", {}, withLinks(text)));
+      if (said.length) {
+        const more = said.length > SAID + 1 ? said.splice(SAID) : [];
+        rows.push(el("div", { class: "hop said" }, el("span"), el("span"), el("div", { class: "quiet" }, said, more.length ? el("details", {}, el("summary", {}, `and ${more.length} more`), more) : null)));
+      }
       const pipe = one.pipes[i];
-      if (pipe) rows.push(el("div", { class: "hop pipe" }, el("span", {}, `${arrow} ${pipe.seam}`), el("span"), el("span", { class: "track" }, hop.left_ns === null || pipe.ns === null ? null : el("i", { style: { left: share(hop.left_ns), width: `${Math.max(0.2, (100 * pipe.ns) / took).toFixed(2)}%` } })), el("span", {}, pipe.ns === null ? "in the pipe" : `${us(pipe.ns)} in the pipe`)));
+      if (pipe) rows.push(el("div", { class: "hop pipe" }, el("span", {}, `${arrow} ${pipe.seam}`), el("span"), el("span", { class: "track" }, hop.left_ns === null || pipe.ns === null ? null : el("i", { style: { left: share(hop.left_ns), width: `${Math.max(0.2, (100 * pipe.ns) / took).toFixed(2)}%` } })), el("span", {}, onward ? "the pipe is within that" : pipe.ns === null ? "in the pipe" : `${us(pipe.ns)} in the pipe`)));
     });
     const led = one.led_to.map(({ how, frame, text }) => el("p", {}, how === "answer" ? "Led to " : "Acknowledged later by ", frameLink(frame), " ", el("code", {}, text)));
     return el("section", { class: "panel journey", id: "journey" }, el("h2", {}, "Its way through the processes"), el("div", { class: "hops" }, rows), led);

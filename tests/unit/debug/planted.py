@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from levelip.cli.comments import Commenter
 from levelip.config import TcpConfig
 from levelip.debug.collection import Collection
 from levelip.debug.facts import Fact
+from levelip.debug.tap import DIRECTION, KIND, PACKET_SEAMS, SEAM
 from levelip.debug.why import Story, why
 from tests.netsim.tcp_apps import Socket, small_config
 from tests.netsim.whole import B, Cable, WholeHost, network
@@ -69,3 +71,19 @@ def cause(story: Story, name: str) -> Fact:
 
 def config(**changes: Any) -> TcpConfig:
     return small_config(**changes)
+
+
+def captured(records: list[Any], path: Path, seams: tuple[str, ...] = PACKET_SEAMS) -> Path:
+    """What `lvlip capture -w` writes of these records: each seam from one side, as frames come in."""
+    chosen = [seam for seam in PACKET_SEAMS if seam in seams]
+    with path.open("wb") as stream:
+        commenter = Commenter(stream, chosen, ethernet=True)
+        for record in records:
+            if isinstance(record, list) and record[KIND] == "f":
+                if record[SEAM] not in PACKET_SEAMS or (record[SEAM] != "link" and record[DIRECTION] != "in"):
+                    continue
+                commenter.take([record], captured=record[SEAM] in chosen)
+            else:
+                commenter.take([record], captured=True)
+        commenter.finish()
+    return path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -39,8 +41,11 @@ def written(interfaces: list[Interface], packets: list[tuple[int, bytes, int, li
 
 
 def read(stream: io.BytesIO) -> Capture:
-    capture = Capture("file1", "x.pcapng")
-    asyncio.run(capture.read(stream))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "x.pcapng"
+        path.write_bytes(stream.getvalue())
+        capture = Capture("file1", "x.pcapng", path)
+        asyncio.run(capture.read())
     return capture
 
 

@@ -1,0 +1,281 @@
+"""The web view in headless Chromium: ways of packets, captures with their stories, captures put into the stack; and
+that each page can be used without eyes, without a pointer, and in a narrow window.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
+from levelip.wire.ipv4 import Ipv4Header
+from tests.system.browser import CHROMIUM, picture, until
+from tests.system.webview import View, lossy, viewed
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed; as root: apt-get install -y chromium"),
+    pytest.mark.timeout(180),
+]
+PAGES = ("stack", "connections", "packets", "debug", "why", "replay", "paths")
+TABS = ("ladder", "graphs", "states", "packets")
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    with viewed(tmp_path_factory.mktemp("web")) as shared:
+        yield shared
+
+
+def close(view: View) -> None:
+    view.page.locator("button[title='Close this file']").click()
+    until(lambda: view.page.input_value("#source") == "live", "the stack again")
+
+
+def counts(view: View) -> dict[str, int]:
+    """The table as it is shown: what, way and end → count."""
+    rows = view.page.evaluate("() => app.page.rows ?? []")
+    return {f"{one['what']}, {one['path']}, {one['outcome']}": one["count"] for one in rows}
+
+
+def test_the_ways_of_packets(view: View) -> None:
+    """Measured while a file goes out, as `lvlip paths` does: counts and percentiles by way, of each process and pipe
+    too, sorted and searched; an example leads to its journey."""
+    view.key("7")
+    until(lambda: "Measure listens" in view.text("#paths-hint"), "what it does")
+    view.page.fill("#paths-words", "port=http")
+    view.page.click("#paths-ask")
+    until(lambda: "port" in view.text("#paths-error"), "a mistake is told", timeout=30)
+    view.page.fill("#paths-words", "proto=tcp")
+    view.page.select_option("#paths-span", "3")
+    view.page.click("#paths-ask")
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.is_set():
+            view.upload(200_000)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        until(lambda: view.count("#paths tbody tr"), "the ways", timeout=100)
+    finally:
+        ended.set()
+        sending.join()
+    found = counts(view)
+    ways = {name.split(", ")[1] for name in found}
+    assert "client ↓ gateway ↓ tcp ↓ ip ↓ link" in ways and "link ↑ ip ↑ tcp" in ways, ways
+    shown = view.page.evaluate("() => app.page.rows.map((one) => one.count)")
+    assert shown == sorted(shown, reverse=True)
+    assert f"{sum(shown):,} packets" in view.text("#paths-told")
+    for one in view.page.evaluate("() => app.page.rows"):
+        assert 0 <= one["p50_ns"] <= one["p90_ns"] <= one["p99_ns"]
+    view.page.fill("#paths-search", "data client")
+    until(lambda: all("client" in name for name in counts(view)), "only those")
+    view.page.locator("#paths-search").blur()
+    view.key("j", "Enter")
+    parts = until(lambda: view.page.locator("#paths tr.part").all_text_contents(), "the parts of it, by keyboard")
+    assert any("in tcp" in part for part in parts) and any("in the pipe link-ip" in part for part in parts)
+    picture(view.page, "web-paths")
+    view.page.locator("#paths thead th", has_text="p99").click()
+    assert view.page.locator("#paths thead th", has_text="p99").get_attribute("aria-sort") == "descending"
+    longest = view.page.evaluate("() => app.page.rows.map((one) => one.p99_ns)")
+    assert longest == sorted(longest, reverse=True)
+    view.key("w")
+    until(lambda: view.count("#journey") or view.count("#why .error"), "its journey", timeout=60)
+    assert view.count("#journey"), view.text("#why .error")
+    view.key("7")
+    view.page.fill("#paths-search", "")
+    view.page.locator("#paths-search").blur()
+    view.page.select_option("#paths-span", "0")
+    view.page.click("#paths-ask")
+    until(lambda: sum(counts(view).values()) > sum(found.values()), "those of the flight recorders", timeout=90)
+
+
+def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
+    """What lvlip fault lost stands in its comments; frames are named as Wireshark counts them; a journey goes over the
+    seams. That an answer is bound to nothing is said."""
+    name = lossy(view)
+    view.page.set_input_files("#file", view.capture)
+    until(lambda: view.page.input_value("#source") != "live", "the file is shown")
+    view.page.evaluate("(name) => app.to('connection', name, 'ladder')", name)
+    view.key("w")
+    until(lambda: view.count(".story"), "the story", timeout=60)
+    assert view.text(".story h1") == name
+    assert "lvlip fault lost packets of it" in view.text(".finding")
+    assert "a capture of the seams link, link-ip, ip-tcp, ip-udp" in view.text("#why")
+    view.page.locator(".finding a.frame-id").first.click()
+    until(lambda: view.count("#journey"), "the journey of the first wrong packet", timeout=30)
+    hops = view.page.locator("#journey .hop > b").all_text_contents()
+    assert hops in (["ip", "link"], ["ip"], ["link"], ["link", "ip", "tcp"]), hops
+    view.page.locator(".story a.button", has_text="In the packet list").click()
+    until(lambda: view.page.input_value("#filter").startswith('frame.id == "'), "its rows")
+    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 0, "are there")
+    view.filter("tcp.flags.syn and seam == ip-tcp and direction == up")
+    until(lambda: view.text("#packet-count").startswith("3 rows"), "the SYN-ACKs")
+    view.key("Home", "w")
+    until(lambda: view.count("#journey"), "the journey of one", timeout=30)
+    assert view.page.locator("#journey .hop > b").all_text_contents() == ["link", "ip", "tcp"]
+    assert "then in ip" in view.text("#journey") and view.text(".story h1").startswith("device-00000-")
+    picture(view.page, "web-capture-journey")
+    view.key("7")
+    until(lambda: counts(view), "the ways of all packets", timeout=60)
+    assert any(name.startswith("TCP data, link ↑ ip ↑ tcp, ") for name in counts(view))
+    view.key("6")
+    until(lambda: "recording" in view.text("#page"), "that a capture cannot be run again is said")
+    close(view)
+
+
+def test_anothers_capture(view: View, tmp_path: Path) -> None:
+    """Its story rests on packets alone, and says so; ways there are none."""
+    path = tmp_path / "other.pcap"
+    syn(view, path, interface="eth0")
+    view.page.set_input_files("#file", path)
+    until(lambda: view.page.input_value("#source") != "live", "the file is shown")
+    view.page.evaluate("() => app.to('why', '4711')")
+    until(lambda: view.count(".story"), "the story", timeout=60)
+    assert "not a capture of lvlip's" in view.text("#why") and "SYN" in view.text(".story")
+    view.key("7")
+    until(lambda: "one place alone" in view.text("#paths-error"), "why there are no ways", timeout=30)
+    close(view)
+
+
+def syn(view: View, path: Path, *, interface: str = "x", count: int = 1) -> None:
+    """A capture of a SYN from the host to a port of the stack where nobody listens."""
+    src, dst = (bytes(map(int, text.split("."))) for text in (view.stack.host, view.stack.address))
+    segment = (4711).to_bytes(2, "big") + (81).to_bytes(2, "big") + bytes(8) + b"\x50\x02\x04\xd2" + bytes(4)
+    pseudo = src + dst + b"\0\x06" + len(segment).to_bytes(2, "big") + segment
+    total = sum(int.from_bytes(pseudo[i : i + 2], "big") for i in range(0, len(pseudo), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    segment = segment[:16] + (total ^ 0xFFFF).to_bytes(2, "big") + segment[18:]
+    packet = Ipv4Header.build(src, dst, proto=6, payload_length=len(segment)).serialize(fill_checksum=True) + segment
+    with path.open("wb") as stream:
+        writer = PcapngWriter(stream, [Interface(interface, LINKTYPE_RAW)])
+        for i in range(count):
+            writer.packet(0, i, packet, len(packet))
+
+
+def test_a_capture_is_put_into_the_stack(view: View, tmp_path: Path) -> None:
+    """The browser sends it; its packet is held where the stack is, and answered when it goes on. What is no capture,
+    too large, or has not that packet is refused, and nothing is put in."""
+    path = tmp_path / "syn.pcapng"
+    syn(view, path)
+    view.key("4")
+    view.page.click("#debug-hold")
+    until(lambda: view.text("#state") == "held", "the stack stands")
+    view.page.select_option("#inject-where", "link-ip:up")
+    view.page.select_option("#inject-kind", "file")
+    view.page.click("#inject-put")
+    until(lambda: "choose a capture file" in view.text("#inject-error"), "which file?")
+    for content, numbers, words in ((b"GIF89a, no capture", "", "no capture"), (path.read_bytes(), "2", "no packet 2"),
+                                    (path.read_bytes(), "x", "numbers and ranges")):  # fmt: skip
+        view.page.set_input_files("#inject-file", {"name": "x.pcapng", "mimeType": "", "buffer": content})
+        view.page.fill("#inject-numbers", numbers)
+        view.page.click("#inject-put")
+        until(lambda words=words: words in view.text("#inject-error"), words)  # type: ignore[misc]
+        assert "422" in view.errors.pop(), "the browser notes the refusal"
+    assert view.count("#held tbody tr") == 0
+    view.page.set_input_files("#inject-file", path)
+    view.page.fill("#inject-numbers", "")
+    view.page.click("#inject-put")
+    until(lambda: "win 1234" in view.text("#held"), "it is held")
+    view.page.click("#debug-continue")
+    until(lambda: view.text("#state") == "ready", "the stack goes on")
+    view.key("3")
+    view.page.wait_for_selector("#filter")
+    view.filter('tcp.flags.reset and tcp.dstport == 4711 and seam == "link"')
+    until(lambda: view.text("#packet-count").startswith("1 rows"), "it was answered: RFC 9293 3.10.7.1")
+    view.filter("")
+
+
+def test_breakpoints_at_a_seam_after_some(view: View) -> None:
+    """One seam and way, once, and only after so many have passed."""
+    view.key("4")
+    view.page.fill("#break-expression", "tcp.dstport == 9000")
+    view.page.select_option("#break-at", "link:down")
+    view.page.fill("#break-after", "3")
+    view.page.locator(".debug-left form label", has_text="once").locator("input").check()
+    view.page.click("#break-add")
+    until(lambda: "--at link down --after 3 --once" in view.text("#breakpoints"), "it is listed")
+    done = threading.Thread(target=view.upload, args=(1000,))
+    done.start()
+    until(lambda: view.text("#state") == "held", "the stack stands")
+    until(lambda: view.count("#held tbody tr"), "frames")
+    assert "link" in view.text("#held tbody tr") and "↓" in view.text("#held tbody tr")
+    view.page.locator("#held tbody tr").first.click()
+    view.page.fill("#held-ms", "5")
+    view.page.locator(".debug-right button", has_text="Delay").click()
+    until(lambda: "delayed" in view.text("#held"), "the frame is delayed")
+    view.page.click("#debug-continue")
+    until(lambda: view.text("#state") == "ready", "the stack goes on")
+    done.join(20)
+    assert not done.is_alive(), "and the transfer ends"
+    until(lambda: view.count("#breakpoints tr") == 0, "it was for once")
+
+
+UNNAMED = """() => {
+  const label = (one) => [...(one.labels ?? [])].map((each) => each.textContent).join("");
+  const text = (one) => one.matches("button, a, summary, th, tr") ? one.textContent : "";
+  const named = (one) => (one.getAttribute("aria-label") || one.title || label(one) || text(one)).trim();
+  const seen = (one) => one.checkVisibility() && one.getAttribute("aria-hidden") !== "true";
+  const what = "button, a, input, select, textarea, canvas, summary, [role=listbox], [tabindex='0'], dialog, nav";
+  return [...document.querySelectorAll(what)].filter((one) => seen(one) && !named(one))
+    .map((one) => one.outerHTML.slice(0, 160));
+}"""
+CHOSEN = """() => {
+  const [one, ...others] = document.querySelectorAll("[aria-selected=true]");
+  return one && !others.length && one.id === document.querySelector(".list").getAttribute("aria-activedescendant");
+}"""
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+WIDER = "() => document.documentElement.scrollWidth - innerWidth"
+CUT = """() => [...document.querySelectorAll("header, .bar")]
+  .flatMap((bar) => [...bar.querySelectorAll("button, a, select, input")]).filter((one) => one.checkVisibility())
+  .map((one) => [one.outerHTML.slice(0, 120), one.getBoundingClientRect()])
+  .filter(([, box]) => box.left < -1 || box.right > innerWidth + 1).map(([text]) => text)"""
+
+
+def places(view: View) -> Iterator[str]:
+    """Every page, and every tab of a connection, shown one after the other."""
+    name = lossy(view)
+    for page in PAGES:
+        view.page.evaluate("(page) => app.to(page)", page)
+        view.page.evaluate(DRAWN)
+        yield page
+    for tab in TABS:
+        view.page.evaluate("([name, tab]) => app.to('connection', name, tab)", [name, tab])
+        view.page.evaluate(DRAWN)
+        yield f"connection, {tab}"
+
+
+def test_everything_has_a_name(view: View) -> None:
+    """All that can be reached by keyboard or shows something has a name for those who do not see it."""
+    for place in places(view):
+        until(lambda: view.page.evaluate("() => document.getElementById('page').children.length"), place)
+        assert view.page.evaluate(UNNAMED) == [], place
+    view.page.evaluate("() => app.to('packets')")
+    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 3, "rows")
+    view.key("Home", "j")
+    until(lambda: view.page.evaluate(CHOSEN), "which one row is chosen, and that it is the list's")
+    view.page.locator("#scrub").focus()
+    before = view.page.evaluate("() => app.cursor")
+    view.key("ArrowLeft")
+    after = until(lambda: view.page.evaluate("() => app.cursor"), "the instant is moved by keyboard")
+    assert before is None and view.page.locator("#scrub").get_attribute("aria-valuetext") == f"{after:.6f} s"
+    view.key("n")
+
+
+def test_narrow_windows(view: View) -> None:
+    """Down to a phone's width nothing is wider than the window, and every control is within it."""
+    size = view.page.viewport_size
+    assert size is not None
+    try:
+        for width in (1000, 640, 390):
+            view.page.set_viewport_size({"width": width, "height": 800})
+            for place in places(view):
+                assert view.page.evaluate(WIDER) <= 0, (width, place)
+                assert view.page.evaluate(CUT) == [], (width, place)
+    finally:
+        view.page.set_viewport_size(size)
