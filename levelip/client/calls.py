@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 
 from levelip.client import control
-from levelip.client.connecting import Caller, Connecting, bound, ignore, make_pair
+from levelip.client.connecting import Caller, Connecting, bound, make_pair
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
 from levelip.client.pump import Pair, Pump
-from levelip.client.session import Outstanding, Session
+from levelip.client.session import Bare, Outstanding, Session, ignore
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
 ALL = (1 << 31) - 1  # SO_RCVLOWAT of everything
@@ -195,7 +195,7 @@ class Calls:
             single = self.singles and not data  # accepted ones come with a peer's address
             pair, theirs = self._make_single(kind, gid) if single else self._make(kind, gid)
         except OSError as error:
-            self._session.request("close", _Gid(gid), {"abort": True}, ignore)
+            self._session.request("close", Bare(gid), {"abort": True}, ignore)
             caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
             return None
         if not caller.answer(Answer(number, 0, data), (theirs.fileno(),)) and listener is not None:
@@ -414,7 +414,7 @@ class Calls:
         def done(code: int, data: dict[str, Any], message: str) -> None:
             if pair.closing:
                 if not code:
-                    self._session.request("close", _Gid(data["sock"]), {}, ignore)
+                    self._session.request("close", Bare(data["sock"]), {}, ignore)
                 return
             if code:
                 self._lost(pair, code)
@@ -465,10 +465,3 @@ class Calls:
         self.endings.ends.close()
         self.connecting.close()
         self.datagrams.shut()
-
-
-class _Gid:
-    """A gateway's socket that has no pair."""
-
-    def __init__(self, gid: int) -> None:
-        self.gid = gid
