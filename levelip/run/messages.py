@@ -12,6 +12,7 @@ from levelip.run import target
 from levelip.run.values import MAX_SOCKADDR
 
 MSGHDR = struct.Struct("=QIxxxxQQQQixxxx")  # of 64-bit machines, as all that follows
+NAME = struct.Struct("=QI")  # its first fields: msg_name, msg_namelen
 MMSGHDR_SIZE = MSGHDR.size + 8  # and msg_len, padded
 NAME_LENGTH, CONTROL_LENGTH, FLAGS = 8, 40, 48  # offsets in struct msghdr
 IOVEC = struct.Struct("=QQ")

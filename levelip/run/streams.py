@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from levelip.run import target
-from levelip.run.messages import Message
+from levelip.run.messages import NAME, Message
 from levelip.run.trapped import Trapped, refusing
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class StreamCalls:
         if call.pair is None or call.number(2) & MSG_FASTOPEN:
             call.pass_on()
             return
-        message = Message(call.tid, call.args[1])
-        if not message.destination():
+        name, length = NAME.unpack(call.read(call.args[1], NAME.size))  # no more than that, as this call is common
+        if not name or not length:
             call.pass_on()
             return
-        Writer(self._trap, call, message.spans, call.number(2)).go_on()
+        Writer(self._trap, call, Message(call.tid, call.args[1]).spans, call.number(2)).go_on()
 
 
 class Writer:
