@@ -1,4 +1,4 @@
-"""Trapped calls on TCP sockets that send and name an address, which is of no use there.
+"""Trapped calls on TCP sockets that send and name an address, which is of no use there, and sockets without a peer.
 
 TCP ignores it (Linux tcp_sendmsg_locked), but the program's end is an AF_UNIX one, which refuses it with EISCONN. So
 the helper takes the bytes from the program's memory and writes them into that end itself. A call that finds the end
@@ -21,11 +21,19 @@ from levelip.run.messages import NAME, Message
 from levelip.run.trapped import Trapped, refusing
 
 if TYPE_CHECKING:
+    from levelip.client.pump import Pair
     from levelip.run.trap import Trap
 
 MSG_FASTOPEN = 0x2000_0000
 PIECE = 1 << 16  # bytes taken from the program at a time
 RETRY_S = 0.005  # between two looks at an end that is full
+
+
+def unconnected(pair: Pair) -> bool:
+    """Whether it has never had a peer, nor tried to: what receives says ENOTCONN then, where the pair would wait."""
+    if pair.listening or pair.single:
+        return True
+    return pair.bound is not None and not (pair.connected or pair.connecting or pair.dead or pair.failed or pair.error)
 
 
 class StreamCalls:

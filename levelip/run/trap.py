@@ -35,7 +35,7 @@ from levelip.run.interfaces import Ioctls
 from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
-from levelip.run.streams import StreamCalls
+from levelip.run.streams import StreamCalls, unconnected
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
@@ -201,6 +201,12 @@ class Trap:
                 return
             elif name != "ioctl" or not inode:
                 self._listener.let_through(note.id)
+                return
+            if name == "recvfrom" and not note.args[4]:
+                if pair is not None and unconnected(pair):
+                    self._listener.answer(note.id, 0, errno.ENOTCONN)
+                else:
+                    self._listener.let_through(note.id)
                 return
             if datagrams is not None:
                 action = self._datagrams.table.get(name, action)

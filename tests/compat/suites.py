@@ -93,7 +93,6 @@ SUITES = (
         differ={
             "TestPreHandshakeClose.test_preauth_data_to_tls_client": _LATER,
             "TestPreHandshakeClose.test_preauth_data_to_tls_server": _LATER,
-            "run: ThreadedTests.test_server_accept": "recv on a socket that is bound and has no peer waits",
         },
     ),
     Suite("test_httplib", 100),

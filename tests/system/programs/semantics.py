@@ -114,9 +114,11 @@ def addressed() -> None:
         say("shut", error(sock.sendto, b"x", elsewhere), sock.recv(20))
     with tcp() as sock:
         say("unconnected", error(sock.sendto, b"x", elsewhere), error(sock.sendmsg, [b"x"], [], 0, elsewhere))
+        say("of ssl", error(sock.recv, 1))  # its question whether there is a connection: one byte
         sock.bind(("0.0.0.0", OWN + 8))
+        say("of ssl, bound", error(sock.recv, 1))
         sock.listen()
-        say("listener", error(sock.sendto, b"x", elsewhere))
+        say("listener", error(sock.sendto, b"x", elsewhere), error(sock.recv, 1))
     with tcp() as sock:
         signal.signal(signal.SIGPIPE, lambda *_: say("a signal"))
         say("signal", error(sock.sendto, b"x", elsewhere), error(sock.sendto, b"x", socket.MSG_NOSIGNAL, elsewhere))
