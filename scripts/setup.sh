@@ -58,12 +58,6 @@ go golang-go"
     command -v chromium >/dev/null || useful+=(chromium) # the web view's tests
     [ -e /usr/include/zmq.hpp ] || useful+=(g++ libzmq3-dev cppzmq-dev) # the example in C++
     [ -e /usr/include/msgpack.hpp ] || useful+=(libmsgpack-cxx-dev)
-    # CPython's own tests, which run over the stack: a package of its own in Debian, and not worth another interpreter
-    suite=$("$python" -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])' 2>/dev/null || true)
-    if [ -n "$suite" ] && command -v apt-get >/dev/null && ! "$python" -c 'import test.test_socket' 2>/dev/null; then
-        plan=$(apt-get install -s "$suite" 2>/dev/null || true)
-        case $plan in *"Inst python"* | "") ;; *"Inst $suite"*) useful+=("$suite") ;; esac
-    fi
     command -v tshark >/dev/null || useful+=(tshark) # judges our captures and fields
     command -v xplot.org >/dev/null || useful+=(xplot-xplot.org) # reads our graphs, on a display of the test's own
     command -v Xvfb >/dev/null || useful+=(xvfb)
@@ -103,4 +97,7 @@ esac
 say "installing Level-IP into .venv (first time: half a minute)"
 "${pip[@]}" 'hatchling>=1.21' editables
 "${pip[@]}" --no-build-isolation --editable "$target"
+if [ "$what" = dev ]; then # CPython's own tests, which run over the stack; it says what is missing
+    bash scripts/cpython-tests.sh || true
+fi
 say "done"

@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 
 from levelip.client import control
-from levelip.client.connecting import Caller, Connecting, bound, ignore, make_pair
+from levelip.client.connecting import Caller, Connecting, bound, make_pair
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
 from levelip.client.pump import Pair, Pump
-from levelip.client.session import Outstanding, Session
+from levelip.client.session import Bare, Outstanding, Session, ignore
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
 INT = 4  # bytes
@@ -204,7 +204,7 @@ class Calls:
             single = self.singles and not data  # accepted ones come with a peer's address
             pair, theirs = self._make_single(kind, gid) if single else self._make(kind, gid)
         except OSError as error:
-            self._session.request("close", _Gid(gid), {"abort": True}, ignore)
+            self._session.request("close", Bare(gid), {"abort": True}, ignore)
             caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
             return None
         if not caller.answer(Answer(number, 0, data), (theirs.fileno(),)) and listener is not None:
@@ -453,7 +453,7 @@ class Calls:
         def done(code: int, data: dict[str, Any], message: str) -> None:
             if pair.closing:
                 if not code:
-                    self._session.request("close", _Gid(data["sock"]), {}, ignore)
+                    self._session.request("close", Bare(data["sock"]), {}, ignore)
                 return
             if code:
                 self._lost(pair, code)
@@ -509,10 +509,3 @@ class Calls:
 def _is_on(value: int | bytes) -> bool:
     """A flag's value."""
     return any(value[:INT]) if isinstance(value, bytes) else bool(value)
-
-
-class _Gid:
-    """A gateway's socket that has no pair."""
-
-    def __init__(self, gid: int) -> None:
-        self.gid = gid

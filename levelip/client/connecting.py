@@ -18,7 +18,7 @@ from levelip.client import control
 from levelip.client.control import Answer, Call
 from levelip.client.endings import Endings
 from levelip.client.pump import Pair, Pump
-from levelip.client.session import Session
+from levelip.client.session import Session, ignore
 from levelip.rpc.stream import Reset
 
 SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
@@ -297,10 +297,6 @@ class Connecting:
         self._pump.watch(pair)
         with theirs:
             caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
-
-
-def ignore(_: int, __: dict[str, Any], ___: str) -> None:
-    """An answer that changes nothing."""
 
 
 def bound(pair: Pair, size: int | bytes) -> None:

@@ -21,7 +21,7 @@ from levelip.client import control
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
 from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, UP, Framing, Headers
-from levelip.client.session import Session
+from levelip.client.session import Bare, Session, ignore
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
 SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
@@ -150,7 +150,7 @@ class Datagrams:
     def told(self, pair: DatagramPair) -> None:
         """The program was told of the socket's error: the gateway's SO_ERROR is read with it, which clears it."""
         pair.error = 0
-        self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, _ignore)
+        self._session.request("getsockopt", pair, {"level": SOL_SOCKET, "option": SO_ERROR}, ignore)
 
     def _next_error(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         """The oldest of the error queue, for recvmsg with MSG_ERRQUEUE. SO_ERROR is then that of the next one
@@ -343,7 +343,7 @@ class Datagrams:
             self._closing -= 1
 
         self._closing += 1
-        self._session.request("close", _Gid(gid), {}, done)
+        self._session.request("close", Bare(gid), {}, done)
 
     # -- the gateway is new
 
@@ -369,13 +369,13 @@ class Datagrams:
             self.by_gid[pair.gid] = pair
             ask = self._session.request
             for (level, option), value in pair.options.items():
-                ask("setsockopt", pair, {"level": level, "option": option, "value": value}, _ignore, internal=True)
+                ask("setsockopt", pair, {"level": level, "option": option, "value": value}, ignore, internal=True)
             if pair.bound is not None:
                 args: dict[str, Any] = {"address": pair.bound[0], "port": pair.bound[1]}
                 ask("bind", pair, args, lambda code, _, __: self._fail(pair, code), internal=True)
             for value in pair.groups.values():
                 args = {"level": socket.IPPROTO_IP, "option": socket.IP_ADD_MEMBERSHIP, "value": value}
-                ask("setsockopt", pair, args, _ignore, internal=True)
+                ask("setsockopt", pair, args, ignore, internal=True)
             if pair.peer is not None:
                 args = {"address": pair.peer[0], "port": pair.peer[1]}
                 ask("connect", pair, args, lambda code, _, __: self._fail(pair, code), internal=True)
@@ -396,22 +396,11 @@ class Datagrams:
                 pair.end.close()
 
 
-class _Gid:
-    """A gateway's socket that has no pair."""
-
-    def __init__(self, gid: int) -> None:
-        self.gid = gid
-
-
 def _ended(end: socket.socket) -> bool:
     """Whether nothing more comes from the program, which has closed or shut its end."""
     poll = select.poll()
     poll.register(end, select.POLLRDHUP)
     return bool(poll.poll(0))
-
-
-def _ignore(_: int, __: dict[str, Any], ___: str) -> None:
-    """An answer that changes nothing."""
 
 
 def is_datagram(call: Call) -> bool:

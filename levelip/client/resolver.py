@@ -16,7 +16,7 @@ from typing import Any
 from levelip.client.kernel import ORIGINAL
 from levelip.client.resolverfiles import Files, Host, ResolverConfig
 
-__all__ = ["getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
+__all__ = ["getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo", "usable"]
 
 _getaddrinfo, _getnameinfo = ORIGINAL["getaddrinfo"], ORIGINAL["getnameinfo"]  # the standard module may be patched
 AF_INET, AF_INET6, AF_UNSPEC = std.AF_INET, std.AF_INET6, std.AF_UNSPEC
@@ -39,6 +39,7 @@ _TO_GAI = {
     HOST_NOT_FOUND: std.EAI_NONAME, TRY_AGAIN: std.EAI_AGAIN, NO_RECOVERY: std.EAI_FAIL, NO_DATA: std.EAI_NODATA,
 }  # fmt: skip
 NO_SERVER = "no name server (gateway.dns_servers, or nameserver in /etc/resolv.conf)"
+_NO_IPV4 = (std.EAI_NONAME, std.EAI_NODATA, std.EAI_ADDRFAMILY)
 _LOCALHOST = (("127.0.0.1", AF_INET), ("::1", AF_INET6))
 _SCOPE_LINK, _SCOPE_GLOBAL = 2, 14  # RFC 6724 3.1, 3.2
 Address = tuple[str, int]  # as text, family
@@ -122,6 +123,21 @@ class Resolver:
         if flags & std.AI_CANONNAME and rows:
             rows[0] = (*rows[0][:3], named.canonical, rows[0][4])
         return rows
+
+    def usable(
+        self, host: str | bytes | None, port: str | bytes | int | None, family: int = 0, type: int = 0, proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:  # fmt: skip
+        """As getaddrinfo; but where no family is asked for, IPv4 alone if there is any, as the stack has no other:
+        servers are asked for AAAA only if there is none."""
+        if not family:
+            try:
+                return self.getaddrinfo(host, port, AF_INET, type, proto, flags)
+            except std.gaierror as error:
+                if flags & std.AI_ADDRCONFIG or error.errno not in _NO_IPV4:
+                    raise
+            family = AF_INET6
+        return self.getaddrinfo(host, port, family, type, proto, flags)
 
     def gethostbyname(self, name: str | bytes) -> str:
         """An IPv4 address of the name, as text. gaierror."""
@@ -338,6 +354,7 @@ def _stack_network() -> Any:
 
 _RESOLVER = Resolver()
 getaddrinfo = _RESOLVER.getaddrinfo
+usable = _RESOLVER.usable
 gethostbyname = _RESOLVER.gethostbyname
 gethostbyname_ex = _RESOLVER.gethostbyname_ex
 gethostbyaddr = _RESOLVER.gethostbyaddr

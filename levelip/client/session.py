@@ -41,6 +41,17 @@ class Target(Protocol):
     gid: int
 
 
+class Bare:
+    """A gateway's socket that has no pair."""
+
+    def __init__(self, gid: int) -> None:
+        self.gid = gid
+
+
+def ignore(_: int, __: dict[str, Any], ___: str) -> None:
+    """An answer that changes nothing."""
+
+
 class State(Enum):
     """Where the session stands."""
 

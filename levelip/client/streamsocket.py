@@ -13,6 +13,7 @@ import fcntl
 import operator
 import os
 import select
+import signal
 import socket as std
 import struct
 import sys
@@ -331,10 +332,12 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             return better
         return error
 
-    def _never(self, code: int) -> None:
-        """A call that needs a connection, on a socket that this object never connected."""
+    def _never(self, code: int, flags: int = 0) -> None:
+        """A call that needs a connection, on a socket that this object never connected. EPIPE comes with SIGPIPE."""
         state = self._call("state")
         if state["fresh"] or state["listening"]:
+            if code == errno.EPIPE and not flags & std.MSG_NOSIGNAL:
+                signal.raise_signal(signal.SIGPIPE)
             raise _error(code)
         self._fresh = False
 
@@ -435,7 +438,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def send(self, data: Any, flags: int = 0, /) -> int:
         """Hand over bytes; how many were taken."""
         if self._fresh:
-            self._never(errno.EPIPE)
+            self._never(errno.EPIPE, flags)
         try:
             sent = super().send(data, self._sending(flags) if flags else 0)
         except ConnectionError as error:
@@ -447,7 +450,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Hand over all bytes."""
         if self._fresh:
-            self._never(errno.EPIPE)
+            self._never(errno.EPIPE, flags)
         try:
             super().sendall(data, self._sending(flags) if flags else 0)
         except ConnectionError as error:
@@ -465,7 +468,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             _address(address, "sendmsg")
             sys.audit("socket.sendmsg", self, address)
         if self._fresh:
-            self._never(errno.EPIPE)
+            self._never(errno.EPIPE, flags)
         try:
             sent = super().sendmsg(views, (), self._sending(flags) if flags else 0)
         except ConnectionError as error:

@@ -12,6 +12,7 @@ from levelip.run import target
 from levelip.run.values import MAX_SOCKADDR
 
 MSGHDR = struct.Struct("=QIxxxxQQQQixxxx")  # of 64-bit machines, as all that follows
+NAME = struct.Struct("=QI")  # its first fields: msg_name, msg_namelen
 MMSGHDR_SIZE = MSGHDR.size + 8  # and msg_len, padded
 NAME_LENGTH, CONTROL_LENGTH, FLAGS = 8, 40, 48  # offsets in struct msghdr
 IOVEC = struct.Struct("=QQ")
@@ -36,8 +37,8 @@ class Message:
         if count > MAX_IOVECS:
             raise _refuse(errno.EMSGSIZE)
         raw = target.read(tid, vector, count * IOVEC.size)
-        self._spans = [span for span in IOVEC.iter_unpack(raw) if span[1]]
-        self.size = sum(length for _, length in self._spans)
+        self.spans = [span for span in IOVEC.iter_unpack(raw) if span[1]]
+        self.size = sum(length for _, length in self.spans)
 
     def destination(self) -> bytes:
         """msg_name, as it is; empty if there is none."""
@@ -47,12 +48,12 @@ class Message:
 
     def gather(self) -> bytes:
         """The bytes to send."""
-        return b"".join(target.read(self._tid, *span) for span in self._spans)
+        return b"".join(target.read(self._tid, *span) for span in self.spans)
 
     def scatter(self, data: bytes) -> int:
         """Write what was received, as far as there is room; how much that was."""
         done = 0
-        for address, length in self._spans:
+        for address, length in self.spans:
             if done >= len(data):
                 break
             piece = data[done : done + length]

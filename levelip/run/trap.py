@@ -1,6 +1,7 @@
 """The front of an unmodified program (client.loop.Front): takes its trapped socket calls and has Calls carry them out.
 
     trap.py         all sockets, and those of TCP
+    streams.py      sends on these that name an address
     datagrams.py    datagram sockets
     netlink.py      sockets that tell of interfaces and routes
     interfaces.py   ioctl(2) for interfaces
@@ -34,6 +35,7 @@ from levelip.run.interfaces import Ioctls
 from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
+from levelip.run.streams import StreamCalls, unconnected
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
@@ -88,7 +90,9 @@ class Trap:
             "getsockopt": self.getsockopt,
             "shutdown": self._shutdown,
         }
-        let_through = ("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
+        streams = StreamCalls(self)
+        table |= {"sendto": streams.sendto, "sendmsg": streams.sendmsg}
+        let_through = ("sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
         table["ioctl"] = self._ioctls.ioctl
         table.update({name: lambda call: call.pass_on() for name in let_through})
         self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
@@ -137,6 +141,7 @@ class Trap:
         if not self._limited:
             return None
         late = [call for call in self._limited if call.deadline is not None and call.deadline <= now and not call.over]
+        self._limited = [call for call in self._limited if not call.over and call not in late]
         for call in late:
             if call.late is not None:
                 call.late()
@@ -148,7 +153,6 @@ class Trap:
             else:
                 self._stop_waiting(call)
                 call.fail(errno.EAGAIN)
-        self._limited = [call for call in self._limited if not call.over and call not in late]
         return min((call.deadline for call in self._limited if call.deadline is not None), default=None)
 
     def close(self) -> None:
@@ -196,6 +200,12 @@ class Trap:
                 return
             elif name != "ioctl" or not inode:
                 self._listener.let_through(note.id)
+                return
+            if name == "recvfrom" and not note.args[4]:
+                if pair is not None and unconnected(pair):
+                    self._listener.answer(note.id, 0, errno.ENOTCONN)
+                else:
+                    self._listener.let_through(note.id)
                 return
             if datagrams is not None:
                 action = self._datagrams.table.get(name, action)
@@ -426,6 +436,11 @@ class Trap:
         if limit is not None:
             call.deadline = time.monotonic() + limit
             self._limited.append(call)
+
+    def at(self, call: Trapped, instant: float, then: Callable[[], None]) -> None:
+        """Have `then` happen to a call that waits at an instant of the monotonic clock."""
+        call.deadline, call.late = instant, then
+        self._limited.append(call)
 
     def _accept(self, call: Trapped) -> None:
         pair = call.pair

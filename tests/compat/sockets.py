@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import socket as std
 import sys
 from collections import defaultdict
@@ -20,6 +21,7 @@ from gateway.options import DATAGRAM_OPTIONS, OPTIONS
 from levelip.client.datagramsocket import DatagramSocket
 from levelip.client.socket import OURS
 from levelip.client.streamsocket import socket
+from tests.compat.cpython import COUNTS, TITLES
 from tests.compat.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,18 +189,36 @@ def page() -> str:
         kinds = [verdict(name, (level, number), datagrams=datagrams) for datagrams in (False, True)]
         note = OPTION_NOTES.get(name, SAME if "yes" in kinds else "ENOPROTOOPT")
         lines.append(f"| {name} | {kinds[0]} | {kinds[1]} | {note} | {tested(by.get(name, []))} |")
-    lines += [
+    return "\n".join(lines + suites()) + "\n"
+
+
+def suites() -> list[str]:
+    """The section of CPython's own tests: what ran where, as it was counted last, and what does not pass, and why."""
+    counts = json.loads(COUNTS.read_text())
+    lines = [
         "", "## CPython's own tests", "",
-        "`python -m levelip -m test SUITE` over the stack's loopback; `make test-all` runs them"
-        " (`tests/system/test_client_cpython.py`).", "",
-        "| suite | tests at least | left out, may fail | why |", "|---|---|---|---|",
+        "`python -m tests.compat.cpython` runs the suites of CPython's distribution on the kernel's sockets, by",
+        "`python -m levelip -m test SUITE` and by `lvlip run -- python -m test SUITE`, all in one network namespace",
+        "and over the loopback, and compares them test by test. Tests that passed, with CPython 3.11:", "",
+        f"| suite | {' | '.join(TITLES.values())} |", f"|---|{'---:|' * len(TITLES)}",
     ]  # fmt: skip
     for suite in SUITES:
-        rows = [*suite.left_out.items(), *suite.may_fail.items()] or [("nothing", "")]
-        for index, (what, why) in enumerate(rows):
-            first = (f"{suite.name}", f"{suite.at_least}") if not index else ("", "")
-            lines.append(f"| {first[0]} | {first[1]} | {f'`{what}`' if why else what} | {why} |")
-    return "\n".join(lines) + "\n"
+        cells = [str(counts[suite.name][way]["passed"]) for way in TITLES]
+        lines.append(f"| {suite.name} | {' | '.join(cells)} |")
+    lines += [
+        "", "All that pass on the kernel and not here, one by one; what fails or is skipped there, too, is left out.",
+        "`make test` runs the first three suites in both ways, `make test-all` all of them",
+        "(`tests/system/test_client_cpython.py`): a test that does not pass and is not in this list is a failure,",
+        "and so is one of the list that does.", "",
+        "| test | by | why |", "|---|---|---|",
+    ]  # fmt: skip
+    for suite in SUITES:
+        for name, why in (*suite.differ.items(), *((name, f"at times: {why}") for name, why in suite.varies.items())):
+            only, _, test = name.rpartition(": ")
+            lines.append(f"| {suite.name} `{test}` | {TITLES.get(only, 'both')} | {why} |")
+    lines += ["", "Left out, on the kernel too:", "", "| tests | why |", "|---|---|"]
+    lines += [f"| {suite.name} `{pattern}` | {why} |" for suite in SUITES for pattern, why in suite.left_out.items()]
+    return lines
 
 
 def main() -> None:

@@ -1,71 +1,77 @@
-"""CPython's own tests of its sockets, over the stack's loopback: `python -m levelip -m test test_socket` and so on.
+"""CPython's own suites, over the stack's loopback: `python -m levelip -m test test_socket`, `lvlip run -- python -m
+test test_socket`, and so on; what they say is compared test by test with the same on the kernel, in the same namespace.
 
-They are part of Python's distribution (Debian: libpython3.11-testsuite, which wants an interpreter of its version);
-LEVELIP_CPYTHON_TESTS names a directory that has them as `test`, if the interpreter has not.
-What is left out and what may fail is in tests/compat/suites.py, each with its reason, and in docs/socket-compat.md.
+What does not pass is in tests/compat/suites.py, each with its reason, and in docs/socket-compat.md. Where the suites
+come from: tests/compat/cpython.py, which can also be called by hand.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
+from tests.compat import cpython
+from tests.compat.cpython import OURS, TITLES, Outcome
 from tests.compat.suites import SUITES, Suite
-from tests.system.harness import ROOT, Stack
+from tests.system.harness import Stack
 
-LIMIT_S = 360
-BUFFERS = {"tcp.send_buffer": 1 << 20, "tcp.receive_buffer": 1 << 20}  # tests fill them, and count on less than 10 MB
-pytestmark = pytest.mark.parametrize("_shared", [{"settings": BUFFERS}], indirect=True, scope="module", ids=["1MB"])
-_FAILED = re.compile(r"^(?:FAIL|ERROR): (\w+) \(([\w.]+)\)", re.MULTILINE)
-_RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
-
-
-def failed(output: str) -> set[str]:
-    """Class.method of each test that failed, as unittest lists them at the end."""
-    found = set()
-    for method, where in _FAILED.findall(output):
-        words = where.split(".")
-        name = words[-2] if words[-1] == method else words[-1]
-        found.add(f"{name}.{method}")
-    return found
+AT_ONCE = 4
+"""Suites that run at the same time: most of what they do is to wait."""
+PART = 0.98
+"""Of the tests that pass on the kernel, so many pass here."""
+SHORT = {f"{name}-{way}-stack" for name in ("test_socket", "test_selectors", "test_socketserver") for way in OURS}
+pytestmark = pytest.mark.parametrize(
+    "_shared", [{"settings": cpython.SETTINGS}], indirect=True, scope="module", ids=["stack"]
+)
+Outcomes = Callable[[Suite, str], Outcome]
 
 
-@pytest.mark.matrix(ids={"test_socketserver-1MB"})
-@pytest.mark.timeout(LIMIT_S + 60)
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest, _shared: Stack) -> Iterator[Outcomes]:
+    """What became of a suite in one way. All that the session has chosen begin at once, those on the kernel too."""
+    assert _shared.namespace is not None
+    namespace = _shared.namespace
+    begun: dict[tuple[str, str], Future[Outcome]] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def begin(suite: Suite, way: str) -> Future[Outcome]:
+            key = suite.name, way
+            if key not in begun:
+                begun[key] = pool.submit(
+                    partial(cpython.run, suite, way, enter=namespace.command, variables=_shared.env)
+                )
+            return begun[key]
+
+        for item in request.session.items:
+            params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            suite, way = params.get("suite"), params.get("way")
+            if isinstance(suite, Suite) and isinstance(way, str) and not cpython.lack(suite.name):
+                begin(suite, "kernel")
+                begin(suite, way)
+        yield lambda suite, way: begin(suite, way).result()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.matrix(ids=SHORT)
+@pytest.mark.timeout(900)  # each suite has its own limit, after which it shows where it stands
+@pytest.mark.parametrize("way", OURS)
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.name for suite in SUITES])
-def test_cpython_s_own_tests(shared_stack: Stack, tmp_path: Path, suite: Suite) -> None:
-    """All pass but those that are known to fail."""
-    if not available(suite.name):
-        pytest.skip(f"this Python has no test.{suite.name} (Debian: libpython3.11-testsuite)")
-    assert shared_stack.namespace is not None
-    shared_stack.namespace.run(["ip", "link", "set", "lo", "up"])
-    ignored = [word for pattern in suite.left_out for word in ("-i", pattern)]
-    done = subprocess.run(
-        shared_stack.namespace.command(
-            [sys.executable, "-m", "levelip", "-m", "test", "-v", *suite.options, *ignored, suite.name]
-        ),
-        env={**os.environ, **shared_stack.env, "PYTHONPATH": os.pathsep.join([str(ROOT), *extra_path()])},
-        cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False,
-    )  # fmt: skip
-    output = done.stdout + done.stderr
-    ran = sum(map(int, _RAN.findall(output)))
-    assert ran >= suite.at_least, output[-3000:]
-    found = failed(output)
-    assert found - set(suite.may_fail) == set(), output[-20_000:]
-
-
-def extra_path() -> list[str]:
-    """Where the suites are if not in the distribution's own place."""
-    return [path for path in [os.environ.get("LEVELIP_CPYTHON_TESTS", "")] if path]
-
-
-def available(name: str) -> bool:
-    """Whether the interpreter has that suite."""
-    found = any((Path(path) / "test" / f"{name}.py").exists() for path in extra_path())
-    return found or importlib.util.find_spec(f"test.{name}") is not None
+def test_what_passes_on_the_kernel_passes_here(
+    shared_stack: Stack, suite: Suite, way: str, request: pytest.FixtureRequest
+) -> None:
+    """All but the tests that are known to differ; and those differ still, else the list would be out of date."""
+    if why := cpython.lack(suite.name):
+        pytest.skip(why)
+    run: Outcomes = request.getfixturevalue("outcomes")
+    kernel, ours = run(suite, "kernel"), run(suite, way)
+    assert not kernel.trouble, f"on the kernel's sockets: {kernel.trouble}"
+    assert not ours.trouble, f"{TITLES[way]}: {ours.trouble}"
+    assert len(kernel.passed) >= suite.at_least, kernel.failed
+    differ, known = cpython.compared(kernel, ours), suite.known(way)
+    told = [f"{name}\n{text}" for name, text in differ.items() if name not in known | suite.unsure(way)]
+    assert not told, "\n\n".join([f"pass on the kernel and not by {TITLES[way]}:", *told])
+    assert not known & ours.passed, "these pass now: take them out of tests/compat/suites.py"
+    assert len(kernel.passed & ours.passed) >= PART * len(kernel.passed)

@@ -100,6 +100,31 @@ def connected() -> None:
         say("no listener", error(sock.listen), error(sock.accept), error(sock.bind, ("", 0)))
 
 
+def addressed() -> None:
+    """Sends that name an address, which TCP ignores."""
+    elsewhere = ("192.0.2.1", 9)
+    with linked(ECHO) as sock:
+        say("sendto", sock.sendto(b"to", elsewhere), sock.sendmsg([b"a", b"", b"bc"], [], 0, elsewhere))
+        say("echo", sock.recv(5, socket.MSG_WAITALL), sock.sendto(b"", elsewhere))
+        sock.setblocking(False)
+        say("full", error(lambda: [sock.sendto(bytes(1 << 20), elsewhere) for _ in range(100)]), mask(sock) != "OUT")
+    with linked(COUNT) as sock:  # more than the buffers hold: the call waits
+        say("all", sock.sendto(bytes(20_000_000), elsewhere))
+        sock.shutdown(socket.SHUT_WR)
+        say("shut", error(sock.sendto, b"x", elsewhere), sock.recv(20))
+    with tcp() as sock:
+        say("unconnected", error(sock.sendto, b"x", elsewhere), error(sock.sendmsg, [b"x"], [], 0, elsewhere))
+        say("of ssl", error(sock.recv, 1))  # its question whether there is a connection: one byte
+        sock.bind(("0.0.0.0", OWN + 8))
+        say("of ssl, bound", error(sock.recv, 1))
+        sock.listen()
+        say("listener", error(sock.sendto, b"x", elsewhere), error(sock.recv, 1))
+    with tcp() as sock:
+        signal.signal(signal.SIGPIPE, lambda *_: say("a signal"))
+        say("signal", error(sock.sendto, b"x", elsewhere), error(sock.sendto, b"x", socket.MSG_NOSIGNAL, elsewhere))
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
 def refused() -> None:
     sock = tcp()
     say("refused", error(sock.connect, (HOST, CLOSED)), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -381,7 +406,8 @@ def threads() -> None:
 
 
 CASES = (
-    fresh, connected, refused, nonblocking, interrupted, listening, options, wrong, endings, corked, local, threads,
+    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, wrong, endings, corked, local,
+    threads,
 )  # fmt: skip
 
 if __name__ == "__main__":

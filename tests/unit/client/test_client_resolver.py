@@ -185,6 +185,23 @@ def test_families_and_flags(make: Make) -> None:
     assert error(resolver.getaddrinfo, "www.example.org", 80, std.AF_INET6, 0, 0, std.AI_ADDRCONFIG) == std.EAI_NONAME
 
 
+def test_nobody_is_asked_for_what_the_stack_cannot_use(make: Make) -> None:
+    """usable(), which programs call as getaddrinfo: AAAA is asked for only where there is no A, or on request."""
+    records = {**ORG, "six.example.org AAAA": ["2001:db8::6"]}
+    resolver, world = make({A: zone(records)})
+    question = (A, "udp", "www.example.org")
+    assert addresses(resolver.usable("www.example.org", 80)) == ["198.51.100.1", "198.51.100.2"]
+    assert world.asked == [(*question, "A")]
+    assert addresses(resolver.usable("www.example.org.", 80, std.AF_INET6)) == ["2001:db8::1"]
+    assert world.asked[1:] == [(*question, "AAAA")]
+    assert addresses(resolver.usable("six.example.org", 80)) == ["2001:db8::6"]
+    assert addresses(resolver.usable("::1", 80)) == ["::1"]
+    assert addresses(resolver.usable(None, 80)) == ["127.0.0.1"]
+    assert error(resolver.usable, "six.example.org", 80, flags=std.AI_ADDRCONFIG) == std.EAI_NODATA
+    assert error(resolver.usable, "nowhere.example.org.", 80) == std.EAI_NONAME
+    assert error(resolver.usable, "www.example.org", "nope") == std.EAI_SERVICE
+
+
 def test_a_chain_of_cnames(make: Make) -> None:
     """The canonical name is the end of the chain; what led there are aliases. A circle is no answer (EAI_FAIL)."""
     resolver, _ = make()

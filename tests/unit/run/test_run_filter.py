@@ -50,6 +50,10 @@ def test_filter(name: str) -> None:
         assert verdict(machine, number, 3, 0x1000, 9, 0, 0, 0) == ALLOW, "send and recv are the kernel's"
         for address in (0x1000, 1, 1 << 32, 0x7FFF_0000_0000):
             assert verdict(machine, number, 3, 0x1000, 9, 0, address, 16) == TRAP
+            assert verdict(machine, number, 3, 0x1000, 1, 2, address, 16) == TRAP
+    one = [verdict(machine, machine.calls[call], 3, 0x1000, 1, 0, 0, 0) for call in ("sendto", "recvfrom")]
+    assert one == [ALLOW, TRAP], "one byte is ssl's question whether there is a connection"
+    assert verdict(machine, machine.calls["recvfrom"], 3, 0x1000, 1, socket.MSG_PEEK, 0, 0) == ALLOW
     for request in INTERFACE_REQUESTS.values():
         assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == TRAP
     for request in (0x5401, 0x541B, 0x5421, 0x8914, 0):  # TCGETS, FIONREAD, FIONBIO, SIOCSIFFLAGS

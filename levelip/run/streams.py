@@ -1,0 +1,133 @@
+"""Trapped calls on TCP sockets that send and name an address, which is of no use there, and sockets without a peer.
+
+TCP ignores it (Linux tcp_sendmsg_locked), but the program's end is an AF_UNIX one, which refuses it with EISCONN. So
+the helper takes the bytes from the program's memory and writes them into that end itself. A call that finds the end
+full is tried again every few milliseconds: it is too rare to be worth a descriptor that would keep the end open.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from levelip.run import target
+from levelip.run.messages import NAME, Message
+from levelip.run.trapped import Trapped, refusing
+
+if TYPE_CHECKING:
+    from levelip.client.pump import Pair
+    from levelip.run.trap import Trap
+
+MSG_FASTOPEN = 0x2000_0000
+PIECE = 1 << 16  # bytes taken from the program at a time
+RETRY_S = 0.005  # between two looks at an end that is full
+
+
+def unconnected(pair: Pair) -> bool:
+    """Whether it has never had a peer, nor tried to: what receives says ENOTCONN then, where the pair would wait."""
+    if pair.listening or pair.single:
+        return True
+    return pair.bound is not None and not (pair.connected or pair.connecting or pair.dead or pair.failed or pair.error)
+
+
+class StreamCalls:
+    """Part of Trap."""
+
+    def __init__(self, trap: Trap) -> None:
+        self._trap = trap
+
+    def sendto(self, call: Trapped) -> None:
+        """sendto(2) with an address."""
+        if call.pair is None or call.number(3) & MSG_FASTOPEN:
+            call.pass_on()
+            return
+        call.read_name(call.args[4], call.number(5))
+        Writer(self._trap, call, [(call.args[1], call.args[2])], call.number(3)).go_on()
+
+    def sendmsg(self, call: Trapped) -> None:
+        """sendmsg(2): with no address it is the kernel's."""
+        if call.pair is None or call.number(2) & MSG_FASTOPEN:
+            call.pass_on()
+            return
+        name, length = NAME.unpack(call.read(call.args[1], NAME.size))  # no more than that, as this call is common
+        if not name or not length:
+            call.pass_on()
+            return
+        Writer(self._trap, call, Message(call.tid, call.args[1]).spans, call.number(2)).go_on()
+
+
+class Writer:
+    """One sending call on a stream; spans are (address, length) in the program's memory."""
+
+    def __init__(self, trap: Trap, call: Trapped, spans: Iterable[tuple[int, int]], flags: int) -> None:
+        self._trap = trap
+        self._call = call
+        self._spans = [span for span in spans if span[1]]
+        self._flags = flags
+        self._done = 0
+        self._until: float | None = None
+        call.resume = self.go_on
+
+    def go_on(self) -> None:
+        """Write what there is room for; wait with the rest if the program's descriptor does."""
+        call = self._call
+        if call.over or not call.valid():
+            return  # a signal has taken the thread away; the call may come back
+        pair = call.pair
+        assert pair is not None
+        with refusing(call):
+            if pair.listening or not (pair.connected or pair.connecting or pair.dead):
+                self._stop(errno.EPIPE)
+                return
+            fd = self._trap.borrow(call)
+            if fd is None:
+                raise OSError(errno.EACCES, "the program's socket may not be borrowed")
+            with socket.socket(fileno=fd) as end:
+                code = self._write(end)
+            if not code:
+                call.settle(self._done)
+            elif code != errno.EAGAIN or self._flags & socket.MSG_DONTWAIT or not self._trap.waits(call):
+                self._stop(code)
+            else:
+                self._wait()
+
+    def _write(self, end: socket.socket) -> int:
+        """0 when all is written, else what stands against it."""
+        flags = self._flags | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        while self._spans:
+            address, length = self._spans[0]
+            try:
+                sent = end.send(target.read(self._call.tid, address, min(length, PIECE)), flags)
+            except OSError as error:
+                return error.errno or errno.EIO
+            self._done += sent
+            self._spans[0] = (address + sent, length - sent)
+            if sent == length:
+                del self._spans[0]
+        return 0
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        if self._until is None:
+            limit = self._call.times.get(socket.SO_SNDTIMEO)
+            self._until = now + limit if limit is not None else float("inf")
+        if now >= self._until:
+            self._stop(errno.EAGAIN)
+            return
+        self._trap.at(self._call, min(now + RETRY_S, self._until), self.go_on)
+
+    def _stop(self, code: int) -> None:
+        """No further: what was sent is told, else why nothing was."""
+        if self._done:
+            self._call.settle(self._done)
+            return
+        if code == errno.EPIPE and not self._flags & socket.MSG_NOSIGNAL:
+            with suppress(OSError):
+                os.kill(self._call.tid, signal.SIGPIPE)
+        self._call.settle(code=code)
