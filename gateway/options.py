@@ -80,7 +80,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER, "sndbuf"),
     (SOL_SOCKET, 8): Option("SO_RCVBUF", Kind.BUFFER, "rcvbuf"),
     (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F, "keepalive"),
-    (SOL_SOCKET, 10): Option("SO_OOBINLINE", _F),  # our urgent data is always in line (RFC 6093 5)
+    (SOL_SOCKET, 10): Option("SO_OOBINLINE", _F),  # the client acts on it
     (SOL_SOCKET, 13): Option("SO_LINGER", Kind.LINGER),
     (SOL_SOCKET, 15): Option("SO_REUSEPORT", _F, "reuse_port"),
     (SOL_SOCKET, 18): Option("SO_RCVLOWAT", _I, "rcvlowat"),  # the client acts on it; on the two timeouts it alone
