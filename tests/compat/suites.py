@@ -51,10 +51,7 @@ SUITES = (
     Suite(
         "test_ftplib",
         70,
-        may_fail={
-            "TestFTPClass.test_abort": "MSG_OOB: EOPNOTSUPP",
-            "TestFtpcpSecurity.test_ftpcp_ignores_untrusted_pasv_host": _NEWER,
-        },
+        may_fail={"TestFtpcpSecurity.test_ftpcp_ignores_untrusted_pasv_host": _NEWER},
     ),
     Suite(
         "test_ssl",
