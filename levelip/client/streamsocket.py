@@ -404,7 +404,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
         _check_room(ancbufsize)
-        return socket.recv(self, bufsize, flags), [], flags & int(std.MSG_OOB), None
+        return socket.recv(self, bufsize, flags), [], int(flags & std.MSG_OOB), None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
