@@ -22,7 +22,7 @@ from benchmarks.agent import AgentError
 from benchmarks.cases import SEED, Results, World
 from benchmarks.figures import Figure
 from benchmarks.peer import ECHO
-from benchmarks.run_cost import SOURCE
+from benchmarks.run_cost import SOURCE, echo_datagrams
 from benchmarks.worlds import StackWorld, VethWorld
 from tests.system.harness import ROOT
 from tests.system.namespace import Namespace, end
@@ -103,14 +103,14 @@ class Side:
     """One side of a world, where programs are started: the measured one, or the kernel's behind it."""
 
     def __init__(self, namespace: Namespace, prefix: Sequence[str], variables: Mapping[str, str]) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
         self._prefix = prefix
         self._variables = variables
 
     def run(self, *argv: str | os.PathLike[str]) -> str:
         """To its end; what it printed. AgentError if it fails."""
         try:
-            done = self._namespace.run([*self._prefix, *argv], check=False, timeout=_LIMIT_S, env=self._variables)
+            done = self.namespace.run([*self._prefix, *argv], check=False, timeout=_LIMIT_S, env=self._variables)
         except subprocess.TimeoutExpired:
             raise AgentError(f"{argv[0]}: not done within {_LIMIT_S:g} s") from None
         if done.returncode:
@@ -120,7 +120,7 @@ class Side:
     @contextlib.contextmanager
     def server(self, *argv: str | os.PathLike[str], listens: tuple[Side, str, int]) -> Iterator[None]:
         """While it listens: `listens` is the side from which, and the address and port at which it can be reached."""
-        child = self._namespace.popen(
+        child = self.namespace.popen(
             [*self._prefix, *argv], env=self._variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         side, host, port = listens
@@ -136,7 +136,7 @@ class Side:
 
     def reaches(self, host: str, port: int) -> bool:
         """Whether the kernel of this side can connect there."""
-        with self._namespace.socket() as probe:
+        with self.namespace.socket() as probe:
             probe.settimeout(2.0)
             return probe.connect_ex((host, port)) == 0
 
@@ -263,7 +263,9 @@ def connects(results: Results) -> None:
 def calls(results: Results) -> None:
     """What each call costs that `lvlip run` traps (benchmarks/run_cost.py)."""
     figures: dict[str, Figure] = {}
-    with _directory() as directory, _worlds() as worlds:
+    with _directory() as directory, _worlds() as worlds, contextlib.ExitStack() as servers:
+        for world in worlds:
+            servers.enter_context(echo_datagrams(_sides(world)[1].namespace, HOST, ECHO))
         program = _compile(directory, SOURCE.replace("htons(7000)", f"htons({ECHO})"))
         for _ in results.rounds("trapped calls"):
             for world in worlds:

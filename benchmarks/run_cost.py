@@ -8,12 +8,14 @@ kernel at 10.0.0.1 in the stack's namespace.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from tests.system.harness import Stack  # noqa: E402
 from tests.system.namespace import Namespace  # noqa: E402
 
-PORT = 7000
+PORT, SINK = 7000, 7001  # as in SOURCE
 RUNS = 3
 SOURCE = r"""
 #include <arpa/inet.h>
@@ -54,7 +56,7 @@ int main(int argc, char *argv[]) {
          size = sizeof name; OK(getsockname(pair[0], (struct sockaddr *)&name, &size)));
     TIME("getsockname (the helper knows)", 2000,
          size = sizeof name; OK(getsockname(fd, (struct sockaddr *)&name, &size)));
-    TIME("setsockopt TCP_NODELAY (asks the gateway)", 1000, OK(setsockopt(fd, 6, 1, &one, sizeof one)));
+    TIME("setsockopt TCP_NODELAY (answered at once)", 1000, OK(setsockopt(fd, 6, 1, &one, sizeof one)));
     TIME("getsockopt SO_ERROR (asks the gateway)", 1000, size = sizeof value; OK(getsockopt(fd, 1, 4, &value, &size)));
     TIME("socket, close", 500, { int s = socket(AF_INET, SOCK_STREAM, 0); OK(s); close(s); });
     TIME("socket, connect, close", 300, { int s = socket(AF_INET, SOCK_STREAM, 0); OK(s);
@@ -89,28 +91,44 @@ def _serve(listener: object) -> None:
         threading.Thread(target=echo, args=(connection,), daemon=True).start()
 
 
-def _echo_datagrams(sock: object) -> None:
-    while True:
+@contextlib.contextmanager
+def echo_datagrams(namespace: Namespace, host: str, port: int) -> Iterator[None]:
+    """The kernel's side of the program's datagrams: an echo at `port`, and a socket that nobody reads at SINK."""
+    with namespace.socket(kind=socket.SOCK_DGRAM) as echo, namespace.socket(kind=socket.SOCK_DGRAM) as sink:
+        echo.bind((host, port))
+        sink.bind((host, SINK))
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    data, where = echo.recvfrom(65_536)
+                    if where is None:  # shut
+                        return
+                    echo.sendto(data, where)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         try:
-            data, where = sock.recvfrom(65_536)  # type: ignore[attr-defined]
-        except OSError:
-            return
-        sock.sendto(data, where)  # type: ignore[attr-defined]
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # ENOTCONN; it wakes the thread all the same
+                echo.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
 
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as directory, Namespace() as namespace, Stack(namespace) as stack:
+    with (
+        tempfile.TemporaryDirectory() as directory, Namespace() as namespace, Stack(namespace) as stack,
+        contextlib.ExitStack() as servers,
+    ):  # fmt: skip
         program = Path(directory) / "calls"
         subprocess.run(["gcc", "-O1", "-x", "c", "-", "-o", program], input=SOURCE, text=True, check=True)
         listener = namespace.socket()
         listener.bind((stack.host, PORT))
         listener.listen(512)
         threading.Thread(target=_serve, args=(listener,), daemon=True).start()
-        datagrams, sink = (namespace.socket(kind=socket.SOCK_DGRAM) for _ in range(2))
-        datagrams.bind((stack.host, PORT))
-        sink.bind((stack.host, PORT + 1))
-        threading.Thread(target=_echo_datagrams, args=(datagrams,), daemon=True).start()
+        servers.enter_context(echo_datagrams(namespace, stack.host, PORT))
         ours = [sys.executable, "-m", "levelip.cli", "run", "--"]
         figures: dict[str, tuple[list[float], list[float]]] = {}
         for _ in range(RUNS):

@@ -169,7 +169,10 @@ class Sessions:
         self._work.arm(session.deadline, "rejoin", session.number)
 
     def end(self, session: Session, *, forget: bool = True) -> None:
-        """Close all that a client had, as Linux does when a process ends. Not `forget`: its connection serves on."""
+        """Close all that a client had. Not `forget`: its connection serves on.
+
+        Linux ends a killed program's streams by FIN. A client stands between a program and us: what the program had
+        written and the client not sent is gone with it, so a stream whose end was not told (Eof) has none but RST."""
         session.peer = b""
         del self.by_peer[session.known_as]
         if forget:
@@ -180,7 +183,7 @@ class Sessions:
                 self._datagrams.end(session, datagrams)
                 continue
             sock = self._state.sockets[number]
-            self._calls.end(session, sock, unread=sock.received > sock.consumed)
+            self._calls.end(session, sock, abort=not sock.ended, unread=sock.received > sock.consumed)
         del self._state.sessions[session.number]
         if session.memory:
             self._calls.end_region(session.memory)

@@ -47,7 +47,9 @@ ssh openssh-client
 openssl openssl
 dig bind9-dnsutils
 dnsmasq dnsmasq-base
-busybox busybox-static"
+busybox busybox-static
+ping iputils-ping
+go golang-go"
     if [ ! -d /run/systemd/system ]; then # else their packages start services
         command -v redis-server >/dev/null || useful+=(redis-server)
         [ -x /usr/sbin/nginx ] || useful+=(nginx-light)

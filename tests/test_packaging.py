@@ -83,7 +83,7 @@ def test_wheel_holds_what_is_no_module(wheel: Path) -> None:
     assert "levelip/web/static/index.html" in page and page <= held
     (points,) = [name for name in held if name.endswith(".dist-info/entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
-        assert b"lvlip = levelip.cli.main:main" in archive.read(points)
+        assert b"lvlip = levelip.cli.__main__:main" in archive.read(points)
         assert archive.read("levelip/etc/supervisord.conf") == (ROOT / "supervisord.conf").read_bytes()
 
 

@@ -22,11 +22,17 @@ def command() -> None:
 @command.command(cls=StackCommand)
 @click.argument("expression", required=False, default="", metavar="[EXPR]", shell_complete=expression_words)
 @click.option(
-    "--at", metavar="SEAM", shell_complete=place_names, default="",
+    "--at",
+    metavar="SEAM",
+    shell_complete=place_names,
+    default="",
     help="Only packets of this seam, also as SEAM:up or SEAM:down.",
 )
 @click.option(
-    "--on", metavar="EVENT", shell_complete=event_kinds, default="",
+    "--on",
+    metavar="EVENT",
+    shell_complete=event_kinds,
+    default="",
     help="At events of this kind: state, retransmit, drop, due, ...",
 )
 @click.option("--once", is_flag=True, help="Gone after its first stop.")
@@ -39,29 +45,33 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
     from; what that call put out is held at the next layer. Each layer counts for itself what --after lets pass. The
     kind `due` is any deadline of a layer that came up.
     """
-    from levelip.cli.debugtext import as_json, debugging
+    from levelip.cli.debugtext import as_json, debugging, need_all
 
     with debugging(stack, tool="lvlip break") as debugger:
         made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
+        unreached = debugger.unreached
     if stack.json:
         stack.emit(as_json(made))
     else:
         click.echo(f"breakpoint {made.number}: {made.text()}")
+    need_all(unreached)
 
 
 @command.command("list", cls=StackCommand)
 @click.pass_obj
 def list_(stack: Stack) -> None:
     """Show the breakpoints, how often each was met and how often it stopped the stack."""
-    from levelip.cli.debugtext import as_json, breakpoint_table, debugging
+    from levelip.cli.debugtext import as_json, breakpoint_table, debugging, need_all
 
     with debugging(stack, tool="lvlip break") as debugger:
         rows = debugger.breakpoints()
+        unreached = debugger.unreached
     if stack.json:
         for one, met, stops in rows:
             stack.emit({**as_json(one), "met": met, "stops": stops})
     else:
         click.echo(breakpoint_table(rows) if rows else "no breakpoints are set")
+    need_all(unreached)
 
 
 @command.command(cls=StackCommand)
@@ -69,13 +79,15 @@ def list_(stack: Stack) -> None:
 @click.pass_obj
 def remove(stack: Stack, numbers: tuple[str, ...]) -> None:
     """Take breakpoints away."""
-    from levelip.cli.debugtext import debugging
+    from levelip.cli.debugtext import debugging, need_all
 
     with debugging(stack, tool="lvlip break") as debugger:
         chosen = [one.number for one, _, _ in debugger.breakpoints()] if numbers == ("all",) else _numbers(numbers)
         for number in chosen:
             debugger.remove_breakpoint(number)
+        unreached = debugger.unreached
     _tell(stack, "removed", chosen)
+    need_all(unreached)
 
 
 @command.command(cls=StackCommand)
@@ -95,13 +107,15 @@ def disable(stack: Stack, numbers: tuple[str, ...]) -> None:
 
 
 def _switch(stack: Stack, numbers: tuple[str, ...], enabled: bool) -> None:
-    from levelip.cli.debugtext import debugging
+    from levelip.cli.debugtext import debugging, need_all
 
     chosen = _numbers(numbers)
     with debugging(stack, tool="lvlip break") as debugger:
         for number in chosen:
             debugger.enable_breakpoint(number, enabled)
+        unreached = debugger.unreached
     _tell(stack, "enabled" if enabled else "disabled", chosen)
+    need_all(unreached)
 
 
 def _numbers(words: tuple[str, ...]) -> list[int]:

@@ -16,17 +16,19 @@ def command(context: click.Context, wait: float | None, force: bool) -> None:
 
     With --wait it is watched until a breakpoint stops it again; the exit code is 1 if none does in time.
     """
-    from levelip.cli.debugtext import as_json, debugging, queues_text, state_lines
+    from levelip.cli.debugtext import as_json, debugging, need_all, queues_text, state_lines
 
     stack: Stack = context.obj
     with debugging(stack, tool="lvlip continue", force=force) as debugger, interruptible():
         before = debugger.state()
         debugger.resume()
+        unreached = debugger.unreached
         if not stack.json:
             click.echo(f"goes on; {queues_text(before)}".replace(" held:", " let go:"))
         if wait is None:
             if stack.json:
                 stack.emit(as_json(debugger.state()))
+            need_all(unreached)
             return
         state = debugger.wait_for_stop(wait)
     if state is None:
@@ -35,4 +37,5 @@ def command(context: click.Context, wait: float | None, force: bool) -> None:
         stack.emit(as_json(state))
     else:
         click.echo("\n".join(state_lines(state, stack.run.name)))
+    need_all(unreached)
     context.exit(0 if state.held else EXIT_FAILED)

@@ -40,6 +40,12 @@ def debugging(stack: Stack, *, tool: str, force: bool = False) -> Iterator[Debug
             raise Failure(str(error)) from None
 
 
+def need_all(unreached: str) -> None:
+    """Failure if there is something to tell of layers that were not reached (Debugger.unreached)."""
+    if unreached:
+        raise Failure(unreached)
+
+
 def misunderstood() -> tuple[type[Exception], ...]:
     """What expressions, changes, packets and captures raise that mean nothing."""
     from levelip.tracing.build import BuildError
@@ -118,6 +124,8 @@ def state_lines(state: State, run_name: str) -> list[str]:
     if state.stop is not None:
         lines += [f"  {line}" for line in stop_lines(state.stop)]
     lines.append(f"  {queues_text(state)}")
+    if state.behind:
+        lines.append(f"  {holding.behind_text(state.behind)}")
     if state.elsewhere:
         lines.append(f"  {holding.elsewhere_text(state.elsewhere)}")
     if state.silent:

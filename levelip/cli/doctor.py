@@ -30,6 +30,7 @@ PACKAGES = {
     "lark": "1.2",
     "prometheus_client": "0.21",
     "dnspython": "2.7",
+    "google-re2": "1.1.20240702",
     "starlette": "1.0",
     "uvicorn": "0.35",
     "websockets": "14",

@@ -55,6 +55,13 @@ def source_options(function: F) -> F:
 def take(stack: Stack, target: str, conn: str | None, seconds: float | None, *, after: bool = False) -> Taken:
     """The connection that is meant, with all that is known of it. Failure says what there is instead. `after`: what the
     flight recorders of a running stack hold of it."""
+    from levelip.debug.why import is_subject
+
+    path = Path(target)
+    file = path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz", ".rec")
+    if (after or not file) and not is_subject(target):
+        raise Failure(f"{target!r} is no connection (10.0.0.2:80>10.0.0.1:4711, an end of it, an address, a port)"
+                      f"{'' if file else ', and there is no such file'}")  # fmt: skip
     if after:
         from levelip.cli.sources import flight_directory
 
@@ -62,8 +69,7 @@ def take(stack: Stack, target: str, conn: str | None, seconds: float | None, *, 
             raise click.UsageError("--flight looks back at CONN: it goes without --seconds and --conn")
         with flight_directory(stack) as directory:
             return _from_recordings(directory, target, "the flight recorders have")
-    path = Path(target)
-    if path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz", ".rec"):
+    if file:
         return _from_file(path, conn)
     if conn is not None:
         raise click.UsageError("--conn chooses from a file; name the connection alone")
@@ -99,10 +105,13 @@ def _from_recordings(path: Path, conn: str | None, where: str) -> Taken:
     from levelip.tracing.recording import RecordingError
 
     try:
-        recordings = open_all(files_of(path))
+        without: list[str] = []
+        recordings = open_all(files_of(path), without=without)
     except RecordingError as error:
         raise Failure(str(error)) from None
     try:
+        for text in without:
+            click.echo(f"left out: {text}", err=True)
         told = any(one.head.events for one in recordings)
         model = FlowModel(infer=not told)
         for record in records(recordings):

@@ -44,16 +44,18 @@ def command() -> None:
 @click.pass_obj
 def list_(stack: Stack, where: str | None) -> None:
     """List what is held: before one layer, at one seam (also as ip-tcp:up), or everywhere."""
-    from levelip.cli.debugtext import debugging, frame_json, held_table
+    from levelip.cli.debugtext import debugging, frame_json, held_table, need_all
 
     with debugging(stack, tool="lvlip held") as debugger:
         frames = debugger.held(where)
         now = debugger.state().now
+        unreached = debugger.unreached
     if stack.json:
         for one in frames:
             stack.emit(frame_json(one))
     else:
         click.echo(held_table(frames, now) if frames else "no frames are held")
+    need_all(unreached)
 
 
 @command.command(cls=StackCommand)

@@ -54,6 +54,8 @@ def show_journeys(
                     if tell(time.monotonic_ns() - SETTLE_NS):
                         return
         tell(1 << 63)
+        if file is not None and left == (count if count is not None else -1):
+            click.echo("no packets were seen", err=True)
     finally:
         source.close()
 

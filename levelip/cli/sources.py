@@ -26,7 +26,6 @@ from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
 from levelip.debug.tap import KIND, MONO, PROCESSES, Notice, Record, Request, TapReader, seams_of
 from levelip.debug.traces import TraceError, live, read_trace
-from levelip.debug.why import OWN_FAULT
 from levelip.tracing.events import Event
 from levelip.tracing.recording import Recording, RecordingError
 from levelip.wire.addr import format_address
@@ -119,8 +118,10 @@ def _open_before(stack: Stack) -> Iterator[Record]:
 
 def recorded(path: Path) -> Iterator[Record | Notice]:
     """Both sides of each seam, from recordings. RecordingError."""
-    recordings = open_all(files_of(path))
+    without: list[str] = []
+    recordings = open_all(files_of(path), without=without)
     try:
+        yield from (Notice(0, f"left out: {text}") for text in without)
         mute = [one for one in recordings if not one.head.events]
         events, notes = _made_again(mute) if mute else ({}, [])
         yield from notes
@@ -146,9 +147,8 @@ def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[E
 
 
 def flight(stack: Stack) -> Iterator[Record | Notice]:
-    """What the flight recorders of a running stack hold, and which faults are set."""
+    """What the flight recorders of a running stack hold."""
     with flight_directory(stack) as directory:
-        yield from _own_faults(stack, stack.running())
         try:
             yield from recorded(directory)
         except RecordingError as error:
@@ -161,14 +161,3 @@ def flight_directory(stack: Stack) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
         write_flight(stack.ask, stack.need_running(), Path(directory))
         yield Path(directory)
-
-
-def _own_faults(stack: Stack, running: list[str]) -> Iterator[Notice]:
-    """What lvlip fault has done: it stands between the pipes and the cores, where no recording looks."""
-    for layer in running:
-        for gate in stack.ask(layer, "fault.show")["faults"]:
-            done = [f"{name} {gate[name]}" for name in ("lost", "duplicated", "reordered", "corrupted") if gate[name]]
-            if done or gate["delay_ns"] or gate["rate_bps"]:
-                what = ", ".join(done) or "it delays packets"
-                place = f"at {gate['seam']} {'↑' if gate['direction'] == 'up' else '↓'}"
-                yield Notice(0, f"{OWN_FAULT} {place}: {what}; of which packets, a recording does not tell")

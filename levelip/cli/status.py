@@ -71,7 +71,9 @@ def collect(stack: Stack) -> dict[str, Any]:
         )
     hold = held_by(stack)
     if hold is not None:
-        hold["elsewhere"] = holding.elsewhere(stack.running(), statuses.values())
+        hold["elsewhere"], hold["behind"] = holding.elsewhere(stack.running(), statuses.values()), []
+        if hold["elsewhere"]:
+            hold |= _other_hosts(stack)
     return {
         "name": run.name,
         "run": str(run.path),
@@ -109,6 +111,15 @@ def held_by(stack: Stack) -> dict[str, Any] | None:
     return {**facts, "text": holding.describe(why)}
 
 
+def _other_hosts(stack: Stack) -> dict[str, list[str]]:
+    """Layers on other hosts that go on, and those that are held as well."""
+    from levelip.debug.debugger import Debugger
+
+    with Debugger(stack.run.name, root=stack.run.root) as debugger:
+        state = debugger.state()
+    return {"elsewhere": state.elsewhere, "behind": state.behind}
+
+
 def _held_text(hold: dict[str, Any], stack: Stack) -> str:
     """Since when, by whom, why, and how to go on."""
     lines = [f"held {hold['text']}"]
@@ -116,6 +127,8 @@ def _held_text(hold: dict[str, Any], stack: Stack) -> str:
         lines.append(f"only at {', '.join(hold['at'])}")
     if hold["stop"]:
         lines.append(f"by breakpoint {hold['stop']['breakpoint']} in {hold['stop']['process']}: {hold['stop']['text']}")
+    if hold.get("behind"):
+        lines.append(holding.behind_text(hold["behind"]))
     if hold.get("elsewhere"):
         lines.append(holding.elsewhere_text(hold["elsewhere"]))
     flag = " --force" if hold["alive"] else ""

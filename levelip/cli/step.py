@@ -29,7 +29,7 @@ def command(stack: Stack, what: str | None, at: str | None, timer: bool, force: 
     lvlip step --at ip-tcp:up
     lvlip step --timer
     """
-    from levelip.cli.debugtext import as_json, debugging, fed_lines
+    from levelip.cli.debugtext import as_json, debugging, fed_lines, need_all
 
     if timer and (what or at):
         raise click.UsageError("--timer takes no frame, number or seam")
@@ -45,6 +45,7 @@ def command(stack: Stack, what: str | None, at: str | None, timer: bool, force: 
         before = debugger.state()
         done = [debugger.step_timer()] if timer else debugger.step(count, frame=frame, at=at)
         after = debugger.state()
+        unreached = debugger.unreached
     for one in done:
         if stack.json:
             stack.emit(as_json(one))
@@ -54,3 +55,4 @@ def command(stack: Stack, what: str | None, at: str | None, timer: bool, force: 
         click.echo(f"the clock jumped by {(after.now - before.now) / 1e6:.3f} ms")
     if len(done) < count and not stack.json:
         click.echo(f"no more frames are held; {len(done)} of {count} went")
+    need_all(unreached)

@@ -37,11 +37,14 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
     lvlip record start DIR         and later   lvlip why 80 --from DIR
     """
     from levelip.debug.collection import Collection
-    from levelip.debug.why import Unknown, story_lines, why
+    from levelip.debug.why import Unknown, is_subject, story_lines, why
     from levelip.debug.whydata import story_data
 
     if after and (file is not None or seconds is not None or follow):
         raise click.UsageError("--flight looks back: it goes without --from, --seconds and --follow")
+    if not is_subject(subject):
+        raise Failure(f"{subject!r} is none of: a connection (10.0.0.2:80>10.0.0.1:4711), an end of it, an address, a "
+                      "port, the id of a frame (tcp-3fa21-77)")  # fmt: skip
     collection = Collection()
     told: set[tuple[str, str, int]] = set()
     looked = time.monotonic()

@@ -27,7 +27,15 @@ from levelip.client.pump import Pair, Pump
 from levelip.client.session import Outstanding, Session
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
+INT = 4  # bytes
 ALL = (1 << 31) - 1  # SO_RCVLOWAT of everything
+FLAGS = frozenset({
+    (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    (socket.IPPROTO_TCP, socket.TCP_CORK), (socket.IPPROTO_TCP, socket.TCP_QUICKACK),
+})  # fmt: skip
+"""Options that every socket of TCP takes in every state, whatever int they are set to."""
+CORK = (socket.IPPROTO_TCP, socket.TCP_CORK)
+EARLY_MOST, EARLY_OF_ALL = 8, 256  # set and not answered yet: of one socket (gateway: 16 may wait), of all (it: 8192)
 _BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
 
 
@@ -42,6 +50,7 @@ class Calls:
         self.by_gid: dict[int, Pair] = {}
         self.singles = False  # new sockets are no pair's until they are bound or connect (trapped calls)
         self.pids: Counter[int] = Counter()  # control connections of each process of the program
+        self._early = 0  # options set that the gateway has not answered
         self._spares: dict[tuple[int, int, int], list[int]] = {}  # gateway's sockets made ahead, by kind
         self._session = session
         self._pump = pump
@@ -254,6 +263,7 @@ class Calls:
                 new.lowat = pair.lowat
                 if (size := pair.options.get((SOL_SOCKET, socket.SO_RCVBUF))) is not None:
                     bound(new, size)
+                new.corked = pair.corked
                 new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
                 self.connecting.establish(new, data)
             if pair.closing:
@@ -288,6 +298,8 @@ class Calls:
             self._forward(caller, call, pair)
 
     def _setsockopt(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """A flag that cannot be refused is answered before the gateway has heard of it: the program need not wait, and
+        what it does next goes the same way."""
         level, option, value = int(call.args["level"]), int(call.args["option"]), call.args["value"]
 
         if pair.connected:
@@ -296,6 +308,8 @@ class Calls:
 
         def noted(_: dict[str, Any]) -> None:
             pair.options[level, option] = value
+            if (level, option) == CORK:
+                pair.corked = _is_on(value)
             if (level, option) == (SOL_SOCKET, socket.SO_RCVLOWAT):
                 number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
                 pair.lowat = number if number >= 0 else ALL
@@ -306,10 +320,35 @@ class Calls:
                 on, seconds = (int.from_bytes(value[i : i + 4], "little", signed=True) for i in (0, 4))
                 pair.lingers = (bool(on), seconds)
 
-        self._forward(caller, call, pair, noted)
+        whole = isinstance(value, int) or (isinstance(value, bytes) and len(value) >= INT)
+        early = whole and (level, option) in FLAGS and self._may_answer(pair)
+        if early and (level, option) == CORK and (self._pump.cork(pair) if _is_on(value) else self._pump.uncork(pair)):
+            pair.options[CORK] = value
+            caller.answer(Answer(call.number, 0, {}))
+            return
+        self._pump.tell_cork(pair)
+        if not early:
+            self._forward(caller, call, pair, noted)
+            return
+        noted({})
+        self._tell_early(pair, call.args)
+        caller.answer(Answer(call.number, 0, {}))
+
+    def _may_answer(self, pair: Pair) -> bool:
+        return pair.gid > 0 and self._session.is_open and pair.early < EARLY_MOST and self._early < EARLY_OF_ALL
+
+    def _tell_early(self, pair: Pair, args: dict[str, Any]) -> None:
+        def done(*_: Any) -> None:
+            pair.early -= 1
+            self._early -= 1
+
+        pair.early += 1
+        self._early += 1
+        self._session.request("setsockopt", pair, args, done)
 
     def _getsockopt(self, caller: Caller, call: Call, pair: Pair) -> None:
         if (call.args["level"], call.args["option"]) != (SOL_SOCKET, SO_ERROR) or not pair.error:
+            self._pump.tell_cork(pair)
             self._forward(caller, call, pair)
             return
         code, pair.error = pair.error, 0
@@ -473,6 +512,11 @@ class Calls:
         self.endings.ends.close()
         self.connecting.close()
         self.datagrams.shut()
+
+
+def _is_on(value: int | bytes) -> bool:
+    """A flag's value."""
+    return any(value[:INT]) if isinstance(value, bytes) else bool(value)
 
 
 class _Gid:

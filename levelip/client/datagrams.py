@@ -65,6 +65,7 @@ class DatagramPair:
         self.known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self.aliases: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # peers that the program calls otherwise
         self.shut = 0  # 2: the program said SHUT_WR
+        self.dress: Callable[[DatagramIn], bytes] | None = None  # of a datagram: what is read, if not its payload
         # what a new gateway must be told
         self.options: dict[tuple[int, int], int | bytes] = {}
         self.groups: dict[bytes, bytes] = {}  # group → the membership that was asked for
@@ -286,7 +287,8 @@ class Datagrams:
                 DATAGRAM, message.tos & 0xFF, message.ttl & 0xFF, message.port, message.address,
                 message.local_address, message.iface & 0xFFFF_FFFF,
             )  # fmt: skip
-            pair.aside.append((header, message.payload, message.upto))
+            payload = message.payload if pair.dress is None else pair.dress(message)
+            pair.aside.append((header, payload, message.upto))
         elif type(message) is DatagramError:
             if message.icmp_type >= 0:
                 pair.error = message.errno

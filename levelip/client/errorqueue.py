@@ -35,6 +35,11 @@ def take(call: Any, views: list[Any]) -> tuple[int, int, QueuedHeader]:
         part = rest[: memoryview(view).nbytes]
         memoryview(view).cast("B")[: len(part)] = part
         rest, size = rest[len(part) :], size + len(part)
+    return size, MSG_ERRQUEUE | (int(std.MSG_TRUNC) if rest else 0), describe(told)
+
+
+def describe(told: dict[str, Any]) -> QueuedHeader:
+    """What belongs to an error, which the helper has told."""
     local = told["icmp_type"] < 0
     origin = SO_EE_ORIGIN_LOCAL if local else SO_EE_ORIGIN_ICMP
     kind = 0 if local else told["icmp_type"]
@@ -42,4 +47,4 @@ def take(call: Any, views: list[Any]) -> tuple[int, int, QueuedHeader]:
     offender = bytes(_OFFENDER.size) if local else _OFFENDER.pack(std.AF_INET, told["reporter"])
     header = QueuedHeader(UP.pack(DATAGRAM, 0, 0, told["port"], told["address"], bytes(4), 0))
     header.rows = [(std.IPPROTO_IP, IP_RECVERR, extended + offender)]
-    return size, MSG_ERRQUEUE | (int(std.MSG_TRUNC) if rest else 0), header
+    return header

@@ -146,7 +146,7 @@ class Loop:
             self._broken()
             datagrams.turn()
             deadlines = [self._calls.endings.sweep(now), self._front.sweep(now)]
-            deadlines += [self._pump.settle(now), self._session.next_deadline()]
+            deadlines += [self._pump.keep(now), self._pump.settle(now), self._session.next_deadline()]
             self._session.flush()
             if self._over(now):
                 return

@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import socket
+import time
 from collections import deque
 from typing import Any
 
@@ -29,6 +30,9 @@ INLINE_CHUNK = 65_536  # bytes of one Send that carries its payload
 CONSUMED_STEP = 131_072  # bytes after which the receive ring's space is given back (DESIGN 6: about 128 KB)
 CONSUMED_PIECES = 16  # Data messages after which it is told too: the gateway sends 64 at most without an answer
 CONSUMED_DELAY_S = 0.002  # how long less than that may wait for a message that it can travel with
+HELD_BYTES = 16_384  # so much of a corked stream, or
+HELD_S = 0.005  # for so long, is kept here before the network hears of the cork (Linux: what fills no segment, 200 ms)
+CORKED = {"level": socket.IPPROTO_TCP, "option": socket.TCP_CORK, "value": 1}
 WATCH = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -37,11 +41,11 @@ class Pair:
 
     __slots__ = (
         "accepted", "alias", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
-        "consumed", "counted", "dead", "discard", "end", "eof_sent", "error", "failed", "fd", "fin_at",
-        "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender", "lent",
-        "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "options", "outcome",
-        "pieces", "readable", "receive_ring", "received", "remote", "returned", "seen", "send_ring", "sent", "shut",
-        "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
+        "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed", "fd",
+        "fin_at", "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender",
+        "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "options",
+        "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen", "send_ring",
+        "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -53,6 +57,8 @@ class Pair:
         self.gid = gid  # the gateway's id; 0 while it has none
         # what a new gateway must be told
         self.options: dict[tuple[int, int], int | bytes] = {}
+        self.corked = False  # so far as the gateway knows
+        self.early = 0  # options that the program takes for set, and the gateway has not answered
         self.bound: tuple[bytes, int] | None = None
         self.backlog: int = 0
         self.listening = False
@@ -78,6 +84,7 @@ class Pair:
         # program → network
         self.send_ring: memoryview | None = None
         self.sent = 0
+        self.said = 0  # what lies in the ring below it was announced
         self.accepted = 0
         self.limit = 0
         self.readable = False
@@ -126,6 +133,7 @@ class Pump:
         self._epoll = epoll
         self._owing: dict[Pair, None] = {}  # pairs with bytes written and not yet told as Consumed
         self._owing_since = 0.0
+        self._corked: dict[Pair, float] = {}  # whose cork the gateway has not heard of, and until when
         self.busy: set[Pair] = set()  # more to read, without a new edge
         self.failed: list[Pair] = []
         self._urgent = urgent.carried()
@@ -162,8 +170,7 @@ class Pump:
         if end is None or pair.finished or not pair.connected:
             return
         ring = pair.send_ring
-        start = pair.sent
-        budget = start + READ_CHUNK
+        budget = pair.sent + READ_CHUNK
         while pair.readable:
             room = min(pair.limit, budget) - pair.sent
             if room <= 0:
@@ -194,8 +201,10 @@ class Pump:
                 pair.readable = False
                 break
             pair.sent += got
-        if ring is not None and pair.sent > start:
-            self._session.outbox.append(Send(pair.gid, start, pair.sent - start))
+        if pair not in self._corked:
+            self._announce(pair)
+        elif pair.sent >= pair.said + HELD_BYTES:
+            self.tell_cork(pair)
         if not pair.hung_up:  # else it may be a close, perhaps one that resets: the caller finds out
             self.fin(pair)
 
@@ -203,7 +212,42 @@ class Pump:
         """If the program has ended its stream, say so, once."""
         if pair.finished and pair.connected and not pair.eof_sent:
             pair.eof_sent = True
+            self.uncork(pair)
             self._session.outbox.append(Eof(pair.gid, pair.sent))
+
+    def _announce(self, pair: Pair) -> None:
+        if pair.send_ring is not None and pair.sent > pair.said:
+            self._session.outbox.append(Send(pair.gid, pair.said, pair.sent - pair.said))
+        pair.said = pair.sent
+
+    # -- TCP_CORK
+
+    def cork(self, pair: Pair) -> bool:
+        """The stream is corked: what is written from now on stays here, as most servers take the cork out after one
+        answer, of which the gateway then need not hear. False where it must."""
+        if not pair.connected or pair.send_ring is None or pair.eof_sent or pair.corked:
+            return False
+        self._corked.setdefault(pair, time.monotonic() + HELD_S)
+        return True
+
+    def uncork(self, pair: Pair) -> bool:
+        """What was kept goes. False if there was no cork that the gateway has not heard of."""
+        corked = self._corked.pop(pair, None) is not None
+        self._announce(pair)
+        return corked
+
+    def tell_cork(self, pair: Pair) -> None:
+        """If there is one, the gateway is to know of it, before the bytes that it holds back."""
+        if self._corked.pop(pair, None) is not None:
+            pair.corked = True
+            self._session.request("setsockopt", pair, dict(CORKED), _unanswered)
+            self._announce(pair)
+
+    def keep(self, now: float) -> float | None:
+        """What has been kept for long enough goes, under its cork; when the next will have been."""
+        for pair in [pair for pair, until in self._corked.items() if until <= now]:
+            self.tell_cork(pair)
+        return min(self._corked.values(), default=None)
 
     def accepted(self, pair: Pair, upto: int, limit: int) -> None:
         """The network took bytes below `upto` and grants those below `limit`; older news changes nothing."""
@@ -383,6 +427,7 @@ class Pump:
         pair.send_ring = pair.receive_ring = None
         pair.fin_at = None
         self._owing.pop(pair, None)
+        self._corked.pop(pair, None)
         self.busy.discard(pair)
         if pair.lowat > 1:
             self.push(pair)
@@ -392,7 +437,9 @@ class Pump:
         if pair.marked > pair.accepted:
             self._session.outbox.append(Urgent(pair.gid, pair.marked))
         if pair.send_ring is not None and pair.sent > pair.accepted:
+            self._corked.pop(pair, None)
             self._session.outbox.append(Send(pair.gid, pair.accepted, pair.sent - pair.accepted))
+            pair.said = pair.sent
         if pair.eof_sent:
             self._session.outbox.append(Eof(pair.gid, pair.sent))
         self._session.outbox.append(Consumed(pair.gid, pair.written))
@@ -401,6 +448,8 @@ class Pump:
         """Stop watching the pair and close our end."""
         self._owing.pop(pair, None)
         self.busy.discard(pair)
+        if pair.connected:
+            self.uncork(pair)
         if pair.end is not None:
             self._epoll.unregister(pair.fd)
             pair.end.close()
@@ -410,3 +459,7 @@ class Pump:
 def _before_mark(piece: memoryview | bytes, ahead: int) -> tuple[memoryview | bytes, int]:
     """What of a piece goes in one write, and its flags: all that lies before the urgent byte, or that byte alone."""
     return (piece[:ahead], 0) if ahead else (piece[:1], socket.MSG_OOB)
+
+
+def _unanswered(_: int, __: dict[str, Any], ___: str) -> None:
+    """The program was answered already."""

@@ -118,6 +118,11 @@ class Session:
 
     # -- requests
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what is asked now goes out at the end of the turn."""
+        return self.state is State.OPEN
+
     def request(
         self, op: str, target: Target | None, args: dict[str, Any], done: Done, *, internal: bool = False
     ) -> None:

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import platform
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,22 +29,25 @@ from typing import Any, Literal, Self
 import msgspec
 
 from levelip.debug import holding
+from levelip.debug.hosts import FarHost, Hosts, abroad
 from levelip.debug.model import DebugError, Fed, HeldByAnother, HeldFrame, NothingHeld, Queue, State, Stop, events_of
 from levelip.debug.points import EXITS, PACKET_SEAMS, POINTS, points_of, seam_and_way
 from levelip.debug.tap import PROCESSES
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.ipc.breakpoints import BREAKPOINTS, DUE, Breakpoint, read_breakpoints, write_breakpoints
-from levelip.ipc.clock import Hold, StackClock
-from levelip.ipc.control import ControlClient, NotRunning
+from levelip.ipc.clock import Hold, Holder, StackClock
+from levelip.ipc.control import ControlClient, ControlError, NotRunning
+from levelip.ipc.hostdesk import hold_more
 from levelip.ipc.rundir import RunDirectory
 
 ANSWER_S = 5.0
 """How long a layer may take to answer; a round of a busy one takes milliseconds."""
+QUIET_S = 0.2
+"""The same of one that has not answered before."""
 ARRIVE_S = 0.5
 """How long what a step put out may take to the next process."""
 _POLL_S = 0.002
 _TIMER_TRIES = 256  # deadlines at which nothing happened (a core may be asked early), before they are shown
-_ALL = sorted(POINTS)
 _TO_TCP = "ip-tcp up"
 
 Frame = DeviceFrame | Packet | Segment | IcmpError
@@ -70,6 +74,8 @@ class Debugger:
         self._me = holding.holder(tool)
         self._clients: dict[str, ControlClient] = {}
         self._page: StackClock | None = None
+        self._quiet: set[str] = set()  # layers here that did not answer the last time
+        self._hosts = Hosts(self._ask_here, lambda: self.processes)
 
     def __enter__(self) -> Self:
         return self
@@ -105,22 +111,71 @@ class Debugger:
 
     def ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
         """One control command of a layer (docs/tracing.md, docs/debugging.md), and its answer."""
-        client = self._clients.get(process)
-        if client is None:
-            client = self._clients[process] = ControlClient(self.run, process, timeout=ANSWER_S)
-        return client.request(request, **args)
+        if process not in self._clients and self.run.holder(process) is None and self._hosts.has(process):
+            return self._hosts.ask(process, request, args)
+        return self._ask_here(process, request, **args)
+
+    def _ask_here(self, process: str, request: str, **args: Any) -> dict[str, Any]:
+        if process in self._quiet:
+            args.setdefault("timeout", QUIET_S)
+        try:
+            answer = self._client(process).request(request, **args)
+        except NotRunning:
+            self._quiet.add(process)
+            raise
+        self._quiet.discard(process)
+        return answer
+
+    @property
+    def unreached(self) -> str:
+        """Which layers did not answer, here or on other hosts, so that what was done was not done there; a sentence, or
+        empty."""
+        self._hosts.all()
+        texts = [f"{' and '.join(sorted(self._quiet))} did not answer; see: lvlip status"] if self._quiet else []
+        if self._hosts.silent:
+            texts.append(holding.unreached_text(self._hosts.silent))
+        return "; ".join(texts)
+
+    def _everywhere(self) -> list[str]:
+        """The layers that run here, and those on other hosts that answer."""
+        there = [process for one in self._hosts.all() for process in one.processes]
+        return sorted({*self.processes, *there}, key=PROCESSES.index)
 
     def _ask_all(self, request: str, **args: Any) -> dict[str, dict[str, Any]]:
         """What every layer answers that runs; one that dies meanwhile, or is silent, is left out."""
         answers: dict[str, dict[str, Any]] = {}
-        for process in self.processes:
-            with contextlib.suppress(NotRunning):
-                answers[process] = self.ask(process, request, **args)
+        asked: dict[str, int] = {}
+        here = self.processes
+        for process in here:
+            try:
+                asked[process] = self._client(process).start(request, **args)
+            except NotRunning:
+                self._quiet.add(process)
+        begun = time.monotonic()
+        for process, number in asked.items():
+            most = QUIET_S if process in self._quiet else ANSWER_S
+            answer = self._client(process).wait_for(number, begun + most)
+            if answer is None:
+                self._quiet.add(process)
+                continue
+            self._quiet.discard(process)
+            answers[process] = answer
+        for process in self._everywhere():
+            if process not in here:
+                with contextlib.suppress(NotRunning):
+                    answers[process] = self._hosts.ask(process, request, args)
         return answers
+
+    def _client(self, process: str) -> ControlClient:
+        client = self._clients.get(process)
+        if client is None:
+            client = self._clients[process] = ControlClient(self.run, process, timeout=ANSWER_S)
+        return client
 
     def state(self) -> State:
         """Whether the stack is held, by whom and why, and how much is held where."""
         clock = self._clock()
+        far = self._hosts.all(anew=True)
         answers = self._ask_all("debug.state")
         queues = [
             Queue(process, f"{row['seam']} {row['way']}", row["held"], row["delayed"], row["full"])
@@ -128,35 +183,54 @@ class Debugger:
             for row in answer["queues"]
         ]
         silent = [one for one in self.processes if one not in answers]
+        behind = [process for one in far if one.held for process in one.processes]
+        free = [*self._hosts.silent, *(process for one in far if not one.held for process in one.processes)]
         if not clock.held:
-            return State(False, clock.now(), queues=queues, silent=silent)
+            return State(False, clock.now(), queues=queues, silent=silent, behind=behind)
         why = clock.why()
         return State(
             True,
             clock.now(),
             why.holder if why else None,
             why.since if why else None,
-            bool(why and holding.alive(why.holder)),
+            bool(why and self._alive(why.holder)),
             bool(why and holding.same(why.holder, self._me)),
             list(why.at) if why else [],
             msgspec.convert(why.stop, Stop) if why and why.stop else None,
             queues,
             silent,
-            holding.elsewhere(self.processes, self._ask_all("status").values()),
+            free,
+            behind,
         )
 
     def _claim(self) -> Hold | None:
         """Make sure that this debugger may command a stack that is held. HeldByAnother if one that lives holds it."""
-        clock = self._clock()
-        why = clock.why()
-        if why is None or holding.same(why.holder, self._me):
-            return why
-        if holding.alive(why.holder) and not self.force:
+        why = self._clock().why()
+        for one in (why, *(host.why for host in self._hosts.all())):
+            if one is None or self.force or self._is_me(one.holder) or not self._alive(one.holder):
+                continue
             raise HeldByAnother(
-                f"stack {self.run.name!r} is held {holding.describe(why)}, which still runs; "
+                f"stack {self.run.name!r} is held {holding.describe(one)}, which still runs; "
                 "let it go on there, or take over with --force"
             )
         return why
+
+    def _is_me(self, holder: Holder) -> bool:
+        return holding.same(holder, self._me) or holding.same(holder, self._abroad())
+
+    def _alive(self, holder: Holder) -> bool:
+        """Whether a holder still runs, here or on another host. What cannot be asked does not."""
+        if not holder.page or holder.page == self._clock().page:
+            return holding.alive(msgspec.structs.replace(holder, page=""))
+        for one in self._hosts.all():
+            if one.page == holder.page:
+                with contextlib.suppress(ControlError):
+                    return bool(one.command("host.alive", holder=msgspec.to_builtins(holder))["alive"])
+        return False
+
+    def _abroad(self) -> Holder:
+        """This debugger, as the pages of other hosts name it."""
+        return abroad(self._me, self._clock().page, platform.node())
 
     # time
 
@@ -167,14 +241,14 @@ class Debugger:
         at = sorted(points_of(where)) if where else []
         clock = self._clock()
         before = time.monotonic_ns()
-        if not clock.hold(Hold(self._me, time.time(), at)):
-            why = self._claim()
-            if why is None:
-                clock.explain(Hold(self._me, time.time(), at))
-            else:
-                wider = sorted({*why.at, *at}) if why.at and at else []
-                holder = self._me if self.force or not holding.alive(why.holder) else why.holder
-                clock.explain(Hold(holder, why.since, [] if wider == _ALL else wider, why.stop, why.hand))
+        me = Hold(self._me, time.time(), at)
+        if not clock.hold(me):
+            self._claim()
+            hold_more(clock, me, len(POINTS), alive=self._alive, force=self.force)
+        for one in self._hosts.all(anew=True):
+            why = msgspec.to_builtins(Hold(self._abroad(), time.time(), at))
+            with contextlib.suppress(ControlError):  # the state says which goes on
+                one.command("host.hold", why=why, force=self.force)
         state = self.state()  # an answer comes after the round that was going on
         return dataclasses.replace(state, took_ns=time.monotonic_ns() - before)
 
@@ -183,9 +257,18 @@ class Debugger:
         clock = self._clock()
         self._claim()
         self._remove_spent()
-        if not clock.resume():
-            raise DebugError(f"stack {self.run.name!r} is not held")
+        stuck: list[str] = []
+        went = False
+        for one in self._hosts.all(anew=True):
+            try:
+                went = one.command("host.resume")["done"] or went
+            except ControlError as error:
+                stuck.append(f"{' and '.join(one.processes)} on {one.name} may be held still: {error}")
+        if not clock.resume() and not went:
+            raise DebugError("; ".join([f"stack {self.run.name!r} is not held", *stuck]))
         self._ask_all("debug.state")  # wakes them
+        if stuck:
+            raise DebugError("; ".join(stuck))
 
     def wait_for_stop(self, timeout: float) -> State | None:
         """Until the stack is held, by a breakpoint or anybody; None after `timeout` seconds. NotRunning if it goes down
@@ -222,15 +305,24 @@ class Debugger:
         self._need_held()
         for _ in range(_TIMER_TRIES):
             states = self._ask_all("debug.state")
-            due = {one: at for one, state in states.items() if (at := state["next_deadline"]) is not None}
-            if not due:
+            left = {
+                one: at - state["now"] for one, state in states.items() if (at := state["next_deadline"]) is not None
+            }
+            if not left:
                 raise NothingHeld("no layer has a timer that runs")
-            process = min(due, key=lambda one: due[one])
-            self._clock().advance(due[process])
+            process = min(left, key=lambda one: left[one])
+            self._jump(left[process])
             done = self._hand_over(process, "debug.timer")
             if done.events or done.output or done.passed:
                 return done
         return done
+
+    def _jump(self, ns: int) -> None:
+        """Let the clocks of all hosts, which stand, jump so far."""
+        clock = self._clock()
+        clock.advance(clock.now() + ns)
+        for one in self._hosts.all():
+            one.command("host.advance", ns=ns)
 
     def _need_held(self) -> None:
         if not self._clock().held:
@@ -268,11 +360,12 @@ class Debugger:
         on. A frame that arrives nowhere in time counts as gone on."""
         why = self._clock().why()
         shut = set(why.at) if why and why.at else set(POINTS)
+        here = self._everywhere()
         expected: dict[str, list[str]] = {}
         passed: list[tuple[str, str]] = []
         for row in rows:
             point = f"{row['seam']} {row['way']}"
-            if point in shut and self.run.holder(POINTS[point]) is not None:
+            if point in shut and POINTS[point] in here:
                 expected.setdefault(point, []).append(row["kind"])
             else:
                 passed.append((row["kind"], point))
@@ -281,12 +374,12 @@ class Debugger:
         for point, kinds in expected.items():
             seam, way = point.split()
             while True:
-                here = self._held_by(POINTS[point], seam, way, since)
-                if len(here) >= len(kinds) or time.monotonic() > deadline:
+                came = self._held_by(POINTS[point], seam, way, since)
+                if len(came) >= len(kinds) or time.monotonic() > deadline:
                     break
                 time.sleep(_POLL_S)
-            found += here
-            passed += [(kind, point) for kind in kinds[len(here) :]]
+            found += came
+            passed += [(kind, point) for kind in kinds[len(came) :]]
         return found, passed
 
     # held frames (a name may be ".": the frame that a step would take)
@@ -297,7 +390,8 @@ class Debugger:
         points = set(points_of(at)) if at else set(POINTS)
         rows: list[HeldFrame] = []
         for process, answer in self._ask_all("debug.held", limit=1 if first else 1 << 20).items():
-            rows += [HeldFrame.of(process, row) for row in answer["held"]]
+            ahead = self._hosts.ahead(process)
+            rows += [HeldFrame.of(process, {**row, "entered": row["entered"] - ahead}) for row in answer["held"]]
         queues: dict[str, list[HeldFrame]] = {}
         for row in rows:
             if f"{row.seam} {row.way}" in points:
@@ -306,7 +400,7 @@ class Debugger:
         return [row for queue in ordered for row in queue]
 
     def _held_by(self, process: str, seam: str, way: str, since: int) -> list[HeldFrame]:
-        answer = self.ask(process, "debug.held", seam=seam, since=since)
+        answer = self.ask(process, "debug.held", seam=seam, since=since + self._hosts.ahead(process))
         return [HeldFrame.of(process, row) for row in answer["held"] if row["way"] == way]
 
     def name_of(self, frame: str) -> str:
@@ -410,9 +504,13 @@ class Debugger:
         self._clock()
         with self._breakpoint_file() as path:
             known = _read(path)
-            number = max((one.number for one in known), default=0) + 1
+            there = [self._read_far(one) for one in self._hosts.all(anew=True)]
+            number = max((one.number for rows in (known, *there) for one in rows), default=0) + 1
             made = Breakpoint(number, expression.strip(), about_events, self._me, at, on, once, after)
             write_breakpoints(path, [*known, made])
+            abroad_ = msgspec.structs.replace(made, owner=self._abroad())
+            for one, rows in zip(self._hosts.all(), there, strict=True):
+                self._write_far(one, [*rows, abroad_])
         refused = self._tell_breakpoints()
         if any(text.startswith(f"breakpoint {number}:") for text in refused):
             self.remove_breakpoint(number)
@@ -421,6 +519,7 @@ class Debugger:
 
     def breakpoints(self) -> list[tuple[Breakpoint, int, int]]:
         """Every breakpoint, how often it was met and how often it stopped the stack, in all layers."""
+        self._clock()
         self._remove_spent()
         met: dict[int, int] = {}
         stops: dict[int, int] = {}
@@ -428,8 +527,19 @@ class Debugger:
             for number, (one, other) in state["breakpoints"].items():
                 met[int(number)] = met.get(int(number), 0) + one
                 stops[int(number)] = stops.get(int(number), 0) + other
-        known = _read(self._path())
-        return [(one, met.get(one.number, 0), stops.get(one.number, 0)) for one in known]
+        return [(one, met.get(one.number, 0), stops.get(one.number, 0)) for one in self._all_breakpoints()]
+
+    def _all_breakpoints(self) -> list[Breakpoint]:
+        """Those of this host, and those that another one has besides."""
+        rows = {one.number: one for host in self._hosts.all() for one in self._read_far(host)}
+        rows |= {one.number: one for one in _read(self._path())}
+        return [rows[number] for number in sorted(rows)]
+
+    def _read_far(self, host: FarHost) -> list[Breakpoint]:
+        return msgspec.convert(host.command("host.breakpoints")["rows"], list[Breakpoint])
+
+    def _write_far(self, host: FarHost, rows: list[Breakpoint]) -> None:
+        host.command("host.breakpoints", rows=[msgspec.to_builtins(row) for row in rows])
 
     def remove_breakpoint(self, number: int) -> None:
         """Take a breakpoint away."""
@@ -441,24 +551,33 @@ class Debugger:
 
     def _change_breakpoint(self, number: int, change: Any) -> None:
         with self._breakpoint_file() as path:
-            known = _read(path)
-            if number not in [one.number for one in known]:
-                there = ", ".join(str(one.number) for one in known) or "none"
+            every = [one.number for one in self._all_breakpoints()]
+            if number not in every:
+                there = ", ".join(map(str, every)) or "none"
                 raise DebugError(f"there is no breakpoint {number} (there are: {there})")
-            changed = [change(one) if one.number == number else one for one in known]
-            write_breakpoints(path, [one for one in changed if one is not None])
+
+            def changed(known: list[Breakpoint]) -> list[Breakpoint]:
+                rows = [change(one) if one.number == number else one for one in known]
+                return [one for one in rows if one is not None]
+
+            write_breakpoints(path, changed(_read(path)))
+            for host in self._hosts.all():
+                self._write_far(host, changed(self._read_far(host)))
         self._tell_breakpoints()
 
     def _remove_spent(self) -> None:
         """Forget those that were to stop once and did."""
-        if not any(one.once for one in _read(self._path())):
+        if not any(one.once for one in self._all_breakpoints()):
             return
         spent: set[int] = set()
         for state in self._ask_all("debug.state").values():
             spent |= {int(number) for number, (_, stops) in state["breakpoints"].items() if stops}
         with self._breakpoint_file() as path:
-            known = _read(path)
-            write_breakpoints(path, [one for one in known if not (one.once and one.number in spent)])
+            write_breakpoints(path, [one for one in _read(path) if not (one.once and one.number in spent)])
+            for host in self._hosts.all():
+                rows = self._read_far(host)
+                if left := [one for one in rows if one.once and one.number in spent]:
+                    self._write_far(host, [one for one in rows if one not in left])
         self._tell_breakpoints()
 
     def _tell_breakpoints(self) -> list[str]:

@@ -6,11 +6,11 @@ import os
 import pwd
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from levelip.debug.tap import PROCESSES
 from levelip.ipc.clock import Hold, Holder
+from levelip.ipc.hostdesk import started
 
 
 def holder(tool: str) -> Holder:
@@ -23,40 +23,42 @@ def holder(tool: str) -> Holder:
     return Holder(os.getpid(), started(os.getpid()), user, tool)
 
 
-def started(pid: int) -> int:
-    """When a process started, in ticks since boot; 0 if there is none (or but its remains)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
-    except OSError:
-        return 0
-    fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] in "ZX" else int(fields[19])
-
-
 def alive(one: Holder) -> bool:
-    """Whether the holder's process still runs."""
-    return started(one.pid) == one.start != 0
+    """Whether the holder's process still runs. One of another host cannot be seen from here, and is not."""
+    return not one.page and started(one.pid) == one.start != 0
 
 
 def same(one: Holder, other: Holder) -> bool:
     """Whether both are the same process."""
-    return (one.pid, one.start) == (other.pid, other.start)
+    return (one.pid, one.start, one.page) == (other.pid, other.start, other.page)
 
 
 def elsewhere(here: Iterable[str], statuses: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Layers that are connected with those `here`, by whose answers to "status", and run on another host."""
-    up = {name for status in statuses for name, facts in status.get("neighbours", {}).items() if facts["up"]}
-    return [name for name in PROCESSES if name in up - set(here)]
+    """Layers on another host: those that are connected with the ones `here`, by whose answers to "status", or would be
+    over a network."""
+    found = set()
+    for status in statuses:
+        found |= {name for name, facts in status.get("neighbours", {}).items() if facts["up"] or facts.get("remote")}
+    return [name for name in PROCESSES if name in found - set(here)]
 
 
 def elsewhere_text(layers: list[str]) -> str:
     """That they go on, and what to do."""
-    runs = "runs" if len(layers) == 1 else "run"
-    go = "goes" if len(layers) == 1 else "go"
+    go_on = "it goes on" if len(layers) == 1 else "they go on"
     return (
-        f"{' and '.join(layers)} {runs} on another host and {go} on, timers and all, as does what lies beyond: to stop "
-        "that, hold the stack there too"
+        f"NOT HELD: {' and '.join(layers)} on another host, where nobody answers: {go_on}, timers and all, as does "
+        "what lies beyond; hold the stack there, too"
     )
+
+
+def behind_text(layers: list[str]) -> str:
+    """That they are held as well."""
+    return f"{' and '.join(layers)} on another host {'is' if len(layers) == 1 else 'are'} held, too"
+
+
+def unreached_text(layers: list[str]) -> str:
+    """That what was done was not done there."""
+    return f"not reached: {' and '.join(layers)} on another host, where nobody answers; this was done here alone"
 
 
 def describe(why: Hold | None) -> str:
@@ -64,7 +66,7 @@ def describe(why: Hold | None) -> str:
     if why is None:
         return "by somebody who left no word"
     one = why.holder
-    ended = "" if alive(one) else ", which has ended"
+    ended = f", on {one.host}" if one.page else "" if alive(one) else ", which has ended"
     clock = time.strftime("%H:%M:%S", time.localtime(why.since))
     return f"since {clock} ({_ago(time.time() - why.since)}) by {one.tool} (pid {one.pid}, user {one.user}{ended})"
 

@@ -44,7 +44,8 @@ class State:
     """How a stack stands. `now`: stack time, ns. While it runs, `holder`, `since` (s since 1970) and `stop` are None.
 
     `at`: points that are held, empty for all. `alive`: the holder's process has not ended. `stop`: the breakpoint that
-    stopped it. `silent`: layers that run and did not answer. `elsewhere`: layers on another host, which go on.
+    stopped it. `silent`: layers that run and did not answer. `elsewhere`: layers on another host that go on, `behind`:
+    those that are held, too.
     """
 
     held: bool
@@ -58,6 +59,7 @@ class State:
     queues: list[Queue] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
     took_ns: int = 0
     """After `hold`: how long it took until every layer had said that it stands."""
 

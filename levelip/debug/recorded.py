@@ -22,7 +22,7 @@ from levelip.ipc.tap import frame_record
 from levelip.rpc import stream
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Asked, Flushed, Received, SetTo, TimerRan, Told, decode_frame
+from levelip.tracing.recordedcalls import Asked, Faulted, Flushed, Received, SetTo, TimerRan, Told, decode_frame
 from levelip.tracing.recording import MAGIC, Recording, RecordingError
 from levelip.wire.ipv4 import Proto
 
@@ -84,15 +84,23 @@ def files_of(path: Path) -> list[Path]:
     return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
 
 
-def open_all(paths: Iterable[Path]) -> list[Recording]:
+def open_all(paths: Iterable[Path], *, without: list[str] | None = None) -> list[Recording]:
     """Recordings of one stack, open, the lowest layer first. RecordingError for what is none, OSError for what cannot
-    be read; then none stays open."""
+    be read; then none stays open. With `without` what is none is left out, and why stands there, unless none is one."""
     opened: list[Recording] = []
     try:
         for path in paths:
-            opened.append(Recording(path))
+            try:
+                opened.append(Recording(path))
+            except RecordingError as error:
+                if without is None:
+                    raise
+                without.append(str(error))
+                continue
             if opened[-1].head.process not in PROCESSES:
                 raise RecordingError(f"{path}: a process {opened[-1].head.process!r} is not known")
+        if not opened and without:
+            raise RecordingError("; ".join(without))
         if not opened:
             raise RecordingError(f"there is no file *{SUFFIX} in it")
         names = [one.head.process for one in opened]
@@ -180,7 +188,7 @@ class _Rows:
                 elif isinstance(entry, Flushed):
                     for _, code, raw, cuts in entry.out:
                         found += self._frame("out", now, decode_frame(code, raw, cuts))
-                elif isinstance(entry, Told) and self._events is None:
+                elif isinstance(entry, Faulted) or (isinstance(entry, Told) and self._events is None):
                     found = [_event(process, now, one) for one in entry.events]
                 if self._events is not None:
                     found += [_event(process, now, one) for one in self._events.get(call, ())]

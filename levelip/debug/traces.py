@@ -13,6 +13,10 @@ from levelip.debug.tap import Notice, Record, TapReader
 from levelip.tracing.tracefile import parse_frame_id, read_line
 
 Source = Iterable[Record | Notice]
+_CAPTURES = (
+    b"\x0a\x0d\x0d\x0a", b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1",
+)  # fmt: skip
+"""How pcapng files begin, and pcap files of either order, in microseconds and nanoseconds."""
 
 
 class TraceError(ValueError):
@@ -34,17 +38,24 @@ def live(reader: TapReader, seconds: float | None) -> Iterator[Record | Notice]:
 
 def read_trace(path: str | Path) -> Iterator[Record | Notice]:
     """The records of a file of `lvlip trace --json`. TraceError, with the line, for one that is none."""
+    good = 0
     with Path(path).open("rb") as file:
+        start = file.read(4)
+        if start in _CAPTURES:
+            raise TraceError(f"{path} is a capture: lvlip graph and lvlip qlog read those, this reads traces "
+                             "(lvlip trace --json) and recordings")  # fmt: skip
+        file.seek(0)
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 found = read_line(line)
             except ValueError as error:
-                if number > 1 and not line.endswith(b"\n"):
+                if good and not line.endswith(b"\n"):
                     yield Notice(0, f"the last line of {path} is torn")
                     return
                 raise TraceError(f"{path}, line {number}: not a line of lvlip trace --json ({error})") from None
+            good += 1
             yield found.record if found.record is not None else Notice(found.mono, found.notice)
 
 

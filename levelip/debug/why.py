@@ -6,6 +6,7 @@ Records come from any source (a live tap, a trace, later a recording); nothing h
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,11 +24,10 @@ _PARTS = (faults, handshake, neighbours, delivery, windows, intruders, inside)
 RULES = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
-OWN_FAULT = "lvlip fault is set"
-"""How a source's notice begins that packets may have met a fault of ours, of which its records tell nothing."""
-
-
 _NOTICES = 3
+_CONNECTION = re.compile(r"[0-9a-fA-F.:> ]+")
+_GAPS = ("left out", "forgotten", "no further", "torn")
+"""What notices say that tell of records which are missing."""
 
 
 class Unknown(ValueError):
@@ -76,9 +76,7 @@ def _explains(finding: Finding, other: Finding) -> bool:
     return finding.packet.up == other.packet.up  # what is lost on the way out explains no hole in what comes
 
 
-_MINOR = frozenset(
-    {"segment_lost", "peer_segment_lost", "discarded", "reset_by_us", "our_zero_window"}
-)
+_MINOR = frozenset({"segment_lost", "peer_segment_lost", "discarded", "reset_by_us", "our_zero_window"})
 """What is so often a consequence of something else that it comes after what is not."""
 
 
@@ -96,6 +94,11 @@ def why(collection: Collection, subject: str) -> list[Story]:
     if not chosen:
         raise Unknown(_unknown(collection, subject))
     return [connection_story(collection, talk) for talk in chosen]
+
+
+def is_subject(text: str) -> bool:
+    """Whether something can be asked about: by its looks a frame id, connection, end, address or port."""
+    return frame_ids(text) is not None or bool(_CONNECTION.fullmatch(text))
 
 
 def matches(name: str, subject: str) -> bool:
@@ -139,10 +142,7 @@ def _sentences(collection: Collection, talk: Conversation) -> Iterator[str]:
         yield from _opened(talk)
         yield from _moved(talk)
     yield from _ended(talk)
-    for notice in collection.notices:
-        if notice.text.startswith(OWN_FAULT):
-            yield f"Beware: {notice.text}."
-    lost = [notice.text for notice in collection.notices if "left out" in notice.text or "forgotten" in notice.text]
+    lost = [notice.text for notice in collection.notices if any(word in notice.text for word in _GAPS)]
     if lost:
         yield f"Beware: the records have gaps ({'; '.join(lost[:3])}), so that what was not seen may have been there."
 

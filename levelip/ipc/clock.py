@@ -32,12 +32,14 @@ _READS = 1000  # a writer is done within microseconds; a dead one leaves an odd 
 
 class Holder(msgspec.Struct, forbid_unknown_fields=True):
     """A process that holds a stack. `start` (ticks since boot, proc_pid_stat(5)) tells it from a later one of its pid.
-    """
+    On another host than the page is: `page`, that of its own, and `host`, the name for people."""
 
     pid: int
     start: int
     user: str
     tool: str  # "lvlip hold", "lvlip debug", ...
+    page: str = ""
+    host: str = ""
 
 
 class Hold(msgspec.Struct):
@@ -58,6 +60,10 @@ class StackClock:
         if os.fstat(self._fd).st_size < _SIZE:
             os.ftruncate(self._fd, _SIZE)
         self._page = mmap.mmap(self._fd, _SIZE)
+        facts = os.fstat(self._fd)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        self.page = f"{boot}/{facts.st_dev}/{facts.st_ino}"
+        """Names the page, and so the processes that share it, among all hosts."""
 
     def read(self) -> tuple[int, int]:
         """(held since, or 0; ns held so far)."""

@@ -117,16 +117,23 @@ class ControlClient:
     def request(self, name: str, *, timeout: float | None = None, **args: Any) -> dict[str, Any]:
         """Ask, and return the answer. ControlError if it is refused, NotRunning if there is none in time."""
         number = self.start(name, **args)
-        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
-        while (left := deadline - time.monotonic()) > 0:
-            answer = self.collect(left)
-            if answer is None or answer[0] != number:
-                continue
-            if isinstance(answer[1], ControlError):
-                raise answer[1]
-            return answer[1]
-        self.close()
-        raise NotRunning(f"{self.layer} of stack {self._run.name!r} does not answer; see: lvlip status")
+        answer = self.wait_for(number, time.monotonic() + (self._timeout if timeout is None else timeout))
+        if answer is None:
+            raise NotRunning(f"{self.layer} of stack {self._run.name!r} does not answer; see: lvlip status")
+        return answer
+
+    def wait_for(self, number: int, deadline: float) -> dict[str, Any] | None:
+        """The answer to what was started under a number, None if there is none until then. ControlError if it was
+        refused."""
+        while True:
+            answer = self.collect(max(0.0, deadline - time.monotonic()))
+            if answer is not None and answer[0] == number:
+                if isinstance(answer[1], ControlError):
+                    raise answer[1]
+                return answer[1]
+            if answer is None and time.monotonic() >= deadline:
+                self.close()
+                return None
 
     def start(self, name: str, **args: Any) -> int:
         """Ask without waiting; the number under which `collect` gives the answer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import struct
 from typing import Any, Literal
 
 import msgspec
@@ -19,9 +20,11 @@ from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
+from levelip.ipc.tap import packet_facts
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
+from levelip.tracing.view import view
 from levelip.wire.addr import format_address
 from levelip.wire.errors import Malformed
 from levelip.wire.ipv4 import Ipv4Header
@@ -34,6 +37,7 @@ _ETHERNET = 14
 _PSEUDO_IP = 20
 _TCP = 6
 _TCP_FIXED = 20
+_NUMBERS = struct.Struct(">II")  # sequence and acknowledgment number
 _SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
 
 Probability = float
@@ -84,14 +88,11 @@ class Teller:
 
 def _facts(frame: Any, seam: str, way: str) -> tuple[str, dict[str, Any]]:
     """The connection of a frame, and what tells it from others of that; its addresses where there is none."""
-    from levelip.ipc.tap import packet_facts
-    from levelip.tracing.view import view
-
     seen = view(frame, seam, way)
     at, data = seen.tcp, seen.data
     length = {"length": seen.end - seen.body} if seen.body >= 0 else {}
     if at >= 0 and len(data) >= at + _TCP_FIXED:
-        seq, ack = (int.from_bytes(data[at + place : at + place + 4], "big") for place in (4, 8))
+        seq, ack = _NUMBERS.unpack_from(data, at + 4)
         return seen.connection(), {"flags": flags_text(data[at + 13]), "seq": seq, "ack": ack, **length}
     if conn := seen.connection():
         return conn, length

@@ -26,12 +26,14 @@ from levelip.ipc.pipe import Came, Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
 from levelip.ipc.recorder import Recorded
+from levelip.ipc.relay import Relay
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.stopping import Stopping
 from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
+from levelip.tracing.callencoder import Encoded, Outlet
 from levelip.tracing.events import Event
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Loop:
         self.ports = {port.name: port for port in ports}
         self._extra = extra
         self._pipes = [port for port in ports if isinstance(port, Pipe)]
+        if self._recorded is not None:
+            names = frozenset(pipe.name for pipe in self._pipes)
+            self._recorded.outlet = Outlet(names, runtime.config.ipc.batch)
         self._started = time.monotonic_ns()
         run = runtime.run
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
@@ -77,8 +82,11 @@ class Loop:
         self.watching = False  # events are looked at after each call, not after each round
         self.witness: list[tuple[Port, Any]] | None = None  # told what the core puts out, during a debugger's step
         self.stopping = Stopping(self)
+        self._relay = Relay(runtime.name, {pipe.name: pipe for pipe in self._pipes}, self._relayed, self._answer_late)
         # control commands of the parts of this package, by what stands before the first dot
-        self.commands: dict[str, Command] = {"debug": self.stopping.command, "addon": self._addon}
+        self.commands: dict[str, Command] = {
+            "debug": self.stopping.command, "host": self.stopping.host.command, "addon": self._addon,
+        }  # fmt: skip
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -117,7 +125,8 @@ class Loop:
         stopping = self.stopping
         interest = self.tap.interest or stopping.interest
         if interest is not self._interest:
-            core.interest = self.faults.teller.interest = self._interest = interest
+            core.interest = self._interest = interest
+        self.faults.teller.interest = interest or (self._recorded is not None and self._recorded.recording)
         now = clock.running()
         if (now is None) is not stopping.standing or (now is None and stopping.outdated):
             stopping.look()
@@ -144,6 +153,8 @@ class Loop:
                 stopping.tidy()
         for pipe in self._pipes:
             pipe.tick()
+            if pipe.words:
+                self._relay.hear(pipe)
 
     def _stand_still(self, ready: set[Any]) -> None:
         """A round while stack time stands: what comes is held; layers that are not held go on at this one instant."""
@@ -153,7 +164,7 @@ class Loop:
                 self._take(port, now)
         if not self.stopping.quiet:
             self.flush(now)
-        if done := self.faults.teller.take():
+        if done := self._done_by_faults():
             self.tell(done)
 
     def _look_for_room(self) -> None:
@@ -163,6 +174,8 @@ class Loop:
             if point is None or not point.full:
                 self._full.discard(port)
                 self._again.add(port)
+            elif isinstance(port, Pipe):
+                port.look_ahead()
 
     def _wait(self) -> set[Any]:
         """Sleep until something can be done; the ports, control server and tap bus that something has come for."""
@@ -297,7 +310,7 @@ class Loop:
                 if frames := point.due(now):
                     self._emit(self.ports[name], frames, now, gone)
         events = self.core.events()
-        if done := self.faults.teller.take():
+        if done := self._done_by_faults():
             events = done + events
         if events:
             self.tell(events)
@@ -307,6 +320,13 @@ class Loop:
                 if (place.base, place.generation) not in gone:
                     free(place)
             self._pooled.clear()
+
+    def _done_by_faults(self) -> list[Event]:
+        """What faults did since the last time, which a recording has to know of, too."""
+        done = self.faults.teller.take()
+        if done and self._recorded is not None:
+            self._recorded.faulted(done)
+        return done
 
     def tell(self, events: list[Event]) -> None:
         """Events to whoever listens."""
@@ -319,17 +339,23 @@ class Loop:
         if self.witness is not None:
             self.witness += [(port, frame) for frame in frames]
         point = self.outbound.get(port.name)
+        encoded = self._recorded.outlet.take(port.name, len(frames)) if self._recorded is not None else None
         if point is not None:
-            frames = point.push(frames, now)
-        self._emit(port, frames, now, gone)
+            frames, encoded = point.push(frames, now), None
+        self._emit(port, frames, now, gone, encoded)
 
     def emit(self, port: Port, frames: list[Any], now: int) -> None:
         """Frames out of a port, past what stands there."""
         self._emit(port, frames, now, set())
 
-    def _emit(self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]]) -> None:
+    def _emit(
+        self, port: Port, frames: list[Any], now: int, gone: set[tuple[int, int]], encoded: Encoded | None = None
+    ) -> None:
         if self.tap.frames:
             self.tap.publish_frames(port.seam, "out", frames, now)
+        if encoded is not None and isinstance(port, Pipe):
+            port.send(frames, now, encoded)
+            return  # there is no Place among them
         port.send(frames, now)
         if self._pooled and isinstance(port, Pipe):
             for frame in frames:  # a payload that the pipe had to copy is no Place any more
@@ -368,6 +394,8 @@ class Loop:
             }.get(name)
             if own is not None:
                 return own(args)
+            if name == "relay.ask":
+                return self._relay.ask(token, args)
             part = self.commands.get(name.partition(".")[0])
             if part is not None:
                 return part(name, args)
@@ -381,9 +409,28 @@ class Loop:
             self.flush(now)
         return answer
 
+    def _relayed(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """A command that came from another process."""
+        return self._command(0, name, args)
+
+    def _answer_late(self, token: int, data: dict[str, Any]) -> None:
+        self._control.answer(token, data)
+        self._asked = True
+
+    def tell_elsewhere(self, name: str, args: dict[str, Any]) -> None:
+        """A command to every neighbour on another host."""
+        for pipe in self._pipes:
+            if pipe.remote:
+                self._relay.tell(pipe.name, name, args)
+
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
         neighbours = {
-            pipe.name: {"up": pipe.up is not None, "epoch": pipe.up or 0, "waiting": pipe.waiting}
+            pipe.name: {
+                "up": pipe.up is not None,
+                "epoch": pipe.up or 0,
+                "waiting": pipe.waiting,
+                "remote": pipe.remote,
+            }
             for pipe in self._pipes
         }
         waiting = [name for name, facts in neighbours.items() if not facts["up"]]

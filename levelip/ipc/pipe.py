@@ -12,6 +12,7 @@ meant for, so that nothing of before a restart is taken for something of after i
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from levelip.tracing import reasons
 _HELLO_AGAIN_NS = 200_000_000
 _MAX_MESSAGE = 64 << 20  # bytes; a batch of inline payloads stays far below
 _RECONNECT_MS = 10
+_AHEAD = 256  # messages, of up to ipc.batch frames each, that are kept while a debugger's queue before the core is full
 
 # As plain integers: zmq's flags are enums, whose arithmetic costs more than the calls they are for.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -65,6 +67,19 @@ class PipeHello(msgspec.Struct, array_like=True, tag=90):
     knows: int
 
 
+class PipeWord(msgspec.Struct, array_like=True, tag=91):
+    """A message beside the frames (levelip.ipc.relay): `what` is "ask" (the command `name` with `args` for `process`),
+    "answer" (in `args`) or "error" (`name` is its text). `number`: under which the answer comes back, 0: none is
+    wanted. `hops`: over how many pipes it may go."""
+
+    number: int
+    process: str
+    what: str
+    name: str
+    args: dict[str, Any]
+    hops: int = 1
+
+
 class Pipe:
     """One neighbour. `lossless` makes it a stream pipe."""
 
@@ -74,8 +89,9 @@ class Pipe:
         self._runtime = runtime
         self._lossless = lossless
         self._config = runtime.config.ipc
-        remote = self._endpoint_is_remote(runtime.name, neighbour)
-        self._codec: Codec[Any] = Codec(kinds | PipeHello, read=runtime.memory.read, share=not remote)
+        self.remote = self._endpoint_is_remote(runtime.name, neighbour)
+        """Whether the neighbour runs, or may run, on another host."""
+        self._codec: Codec[Any] = Codec(kinds | PipeHello | PipeWord, read=runtime.memory.read, share=not self.remote)
         self._batch = self._config.batch
         self.pull = self._socket(zmq.PULL)
         self._push = self._socket(zmq.PUSH)
@@ -90,6 +106,9 @@ class Pipe:
         self._waiting: tuple[list[bytes], list[Any]] | None = None
         self.came: Came | None = None
         """What `receive` gave last, as it came; None if not all of it is among the frames."""
+        self.words: list[PipeWord] = []
+        """What has come beside the frames, for the relay to take."""
+        self._ahead: deque[list[bytes]] = deque()  # messages that were taken while nobody wanted frames
         self._sources: list[Pollable] = [self.pull, self.monitor]
         self._connected = False
         self._heard: int | None = None  # epoch of the neighbour's last hello
@@ -174,7 +193,11 @@ class Pipe:
         came: Came | None = []
         pull, decode = self.pull, self._codec.decode
         expected, self.expected = self.expected, False
-        while len(frames) < limit and (parts := receive_parts(pull, expected=expected)) is not None:
+        ahead = self._ahead
+        while len(frames) < limit:
+            parts = ahead.popleft() if ahead else receive_parts(pull, expected=expected)
+            if parts is None:
+                break
             expected = False
             try:
                 epoch, to_epoch, messages = decode(parts)
@@ -188,13 +211,16 @@ class Pipe:
                 self._refuse(reasons.STALE_EPOCH.name, "", len(messages))
                 self._free(messages)
                 continue
+            if len(messages) == 1 and type(messages[0]) is PipeWord:
+                self.words.append(messages[0])
+                continue
             before = len(frames)
             for message in messages:
                 payload = getattr(message, "payload", None)
                 if type(payload) is Place and not self._runtime.memory.check(payload):
                     self._refuse(reasons.MEMORY_LOST.name, payload.region)
-                elif type(message) is PipeHello:
-                    self._refuse(reasons.BAD_MESSAGE.name, "hello within a batch")
+                elif type(message) is PipeHello or type(message) is PipeWord:
+                    self._refuse(reasons.BAD_MESSAGE.name, f"{type(message).__name__} within a batch")
                 else:
                     frames.append(message)
             if came is not None:
@@ -210,23 +236,52 @@ class Pipe:
         self.came = came
         return frames
 
-    def send(self, frames: list[Any], now: int) -> None:
+    def look_ahead(self) -> None:
+        """Take words past frames for which there is no room now; those stay in order."""
+        while len(self._ahead) < _AHEAD and (parts := receive_parts(self.pull)) is not None:
+            try:
+                _, _, messages = self._codec.decode(parts)
+            except RefusedMessage:
+                messages = []
+            if len(messages) == 1 and type(messages[0]) is PipeWord:
+                self.words.append(messages[0])
+            else:
+                self._ahead.append(parts)
+
+    def say(self, word: PipeWord) -> bool:
+        """Send a word; whether the pipe took it."""
+        if self.up is None:
+            return False
+        parts = self._codec.encode([word], self._runtime.epoch, self.up if self._lossless else 0)
+        return self._push_parts(parts)
+
+    def send(self, frames: list[Any], now: int, encoded: list[tuple[int, bytearray]] | None = None) -> None:
+        """`encoded`: the frames' msgpack, if it is known, in batches of no more than ipc.batch (`Codec.wrap`)."""
         if self.up is None:
             self._runtime.count(reasons.NEIGHBOUR_DOWN.counter, len(frames))
             return
         to_epoch = self.up if self._lossless else 0
+        if encoded is not None:
+            start = 0
+            for count, items in encoded:
+                self._put(self._codec.wrap(items, self._runtime.epoch, to_epoch), frames[start : start + count])
+                start += count
+            return
         for start in range(0, len(frames), self._batch):
             batch = frames[start : start + self._batch]
             parts = self._encode(batch, to_epoch)
-            if parts is None:
-                continue
-            if self._waiting is None and self._push_parts(parts):
-                continue
-            if self._waiting is None and not self._lossless:
-                self._waiting = parts, batch
-            else:  # a stream pipe takes nothing only while its connection is being lost
-                self._runtime.count(reasons.PIPE_FULL.counter, len(batch))
-                self._free(batch)
+            if parts is not None:
+                self._put(parts, batch)
+
+    def _put(self, parts: list[bytes], batch: list[Any]) -> None:
+        """Send a message, have it wait, or drop it and count."""
+        if self._waiting is None and self._push_parts(parts):
+            return
+        if self._waiting is None and not self._lossless:
+            self._waiting = parts, batch
+        else:  # a stream pipe takes nothing only while its connection is being lost
+            self._runtime.count(reasons.PIPE_FULL.counter, len(batch))
+            self._free(batch)
 
     def _push_parts(self, parts: list[bytes]) -> bool:
         """Whether the pipe took a message."""

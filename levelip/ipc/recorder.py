@@ -30,6 +30,7 @@ from levelip.ipc.recordring import Ring
 from levelip.tracing import reasons
 from levelip.tracing.callencoder import (
     RECEIVED,
+    Outlet,
     flushed,
     mark_wrong,
     received_run,
@@ -38,7 +39,7 @@ from levelip.tracing.callencoder import (
     run_with_wrong,
 )
 from levelip.tracing.events import Event
-from levelip.tracing.framerun import SHORTEST
+from levelip.tracing.framerun import SHORTEST, parts
 from levelip.tracing.recording import END, HEAD, SNAPSHOT, Calls, End, Head, Snapshot, make_calls, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
@@ -59,10 +60,12 @@ class Recorded:
     """See the module's text; the verbs are those of levelip.frames.core.Core.
 
     `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
-    process share, `flight` the ring's size in bytes (0: no flight recorder).
+    process share, `flight` the ring's size in bytes (0: no flight recorder). `outlet` is what its loop may tell, and
+    have of it.
     """
 
     def __init__(self, core: Core, config: Any, head: Head, *, flight: int, log: logging.Logger, now: int) -> None:
+        self.outlet = Outlet()
         self._core = core
         self._config = config
         self._head = head
@@ -131,6 +134,7 @@ class Recorded:
 
     def _plain(self) -> None:
         core = self._core
+        self.outlet.clear()
         self.receive, self.handle_timer = core.receive, core.handle_timer
         self.outgoing, self.events = core.outgoing, core.events
 
@@ -237,14 +241,26 @@ class Recorded:
             except Exception as error:
                 self._lost(error)
         if entry is None:
-            receive = self.receive
-            for frame in frames:
-                receive(frame, now)
+            self._receive_parts(frames, now)
             return
         place = len(self._entries)
         self._entries.append(entry)
         self._more += len(frames) - 1
         self._give(frames, now, place)
+
+    def _receive_parts(self, frames: list[Any], now: int) -> None:
+        """Frames that are no run together; those of one length that lie together may be."""
+        receive = self.receive
+        if not self.recording or len(frames) <= SHORTEST or len(set(map(type, frames))) > 1:
+            for frame in frames:
+                receive(frame, now)
+            return
+        for part in parts(frames):
+            if SHORTEST <= len(part) < len(frames):
+                self._receive_batch(part, now, None)
+            else:
+                for frame in part:
+                    receive(frame, now)
 
     def _give(self, frames: list[Any], now: int, place: int) -> None:
         """The frames of a run to the core. What it makes of them may change their entry, which is at `place`."""
@@ -275,13 +291,14 @@ class Recorded:
         self._core.handle_timer(now)
 
     def _outgoing(self, room: Room) -> Output:
+        self.outlet.clear()
         try:
             output = self._core.outgoing(room)
         except BaseException:
             self._note((3, room, _NO_CUTS))
             raise
         try:
-            self._entries.append(flushed(room, output, whole=self._whole))
+            self._entries.append(flushed(room, output, whole=self._whole, outlet=self.outlet))
         except Exception as error:
             self._lost(error)
         return output
@@ -304,6 +321,11 @@ class Recorded:
             self._size += sum(map(len, entries[self._counted :]))
             self._counted = len(entries)
         return self._size
+
+    def faulted(self, events: list[Event]) -> None:
+        """What faults did, between two calls of the core."""
+        if self.recording:
+            self._note((10, events))
 
     def _empty(self) -> None:
         """Begin a block: the list stays the same, since receive() has it at hand."""

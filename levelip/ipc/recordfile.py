@@ -14,9 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from levelip.tracing.recording import Calls, file_start, written
+from levelip.tracing.recording import Calls, file_start, pieces
 
 WAITING: Final = 64 << 20  # bytes that may wait for the disk
+GATHERED: Final = 1 << 20  # bytes for which the thread is woken, which costs both threads more than to write them
+GATHERING_S: Final = 0.25  # what is less is written so late
+_PIECES: Final = 1024  # in one system call (IOV_MAX)
 _WAIT_S: Final = 5.0
 
 
@@ -40,7 +43,7 @@ def write_whole(path: Path, blocks: Iterable[bytes | Calls]) -> None:
     with os.fdopen(open_file(path, overwrite=True), "wb") as file:
         file.write(file_start())
         for block in blocks:
-            file.write(written(block))
+            file.writelines(pieces(block))
 
 
 class FileSink:
@@ -69,7 +72,8 @@ class FileSink:
                 return False
             self._blocks.append(block)
             self._waiting += len(block)
-            self._wake.notify()
+            if self._waiting >= GATHERED:
+                self._wake.notify()
         return True
 
     def finish(self) -> None:
@@ -91,13 +95,12 @@ class FileSink:
         try:
             while True:
                 with self._wake:
-                    while not self._blocks and not self._ended:
-                        self._wake.wait()
+                    if self._waiting < GATHERED and not self._ended:
+                        self._wake.wait(GATHERING_S)
                     blocks, self._blocks = self._blocks, deque()
-                if not blocks:
-                    return
-                for block in blocks:
-                    self._write(written(block))
+                    if self._ended and not blocks:
+                        return
+                self._write(blocks)
         except OSError as error:
             with self._wake:
                 self.error = f"{self.path}: {error.strerror}"
@@ -105,11 +108,16 @@ class FileSink:
         finally:
             os.close(self._fd)
 
-    def _write(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            done = os.write(self._fd, view)
+    def _write(self, blocks: Iterable[bytes | Calls]) -> None:
+        waiting = [piece for block in blocks for piece in pieces(block)]
+        while waiting:
+            some, waiting = waiting[:_PIECES], waiting[_PIECES:]
+            done = os.writev(self._fd, some)
             self.written += done
-            view = view[done:]
-        with self._wake:
-            self._waiting -= len(block)
+            with self._wake:
+                self._waiting -= done
+            for place, piece in enumerate(some):
+                if done < len(piece):  # no room for all of it: the next call says why
+                    waiting = [piece[done:], *some[place + 1 :], *waiting]
+                    break
+                done -= len(piece)

@@ -20,6 +20,7 @@ from levelip.frames.packet import DeviceFrame, FrameIds, IcmpError, Packet, Proc
 from levelip.ipc.breakpoints import BREAKPOINTS, DUE, PACKETS, Breakpoint, Breakpoints, Stop
 from levelip.ipc.clock import Hold
 from levelip.ipc.debugstage import DebugStage, Held
+from levelip.ipc.hostdesk import HostDesk
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
@@ -35,6 +36,8 @@ _KINDS: dict[str, Any] = {
 }  # fmt: skip
 """What may be changed and injected, by seam: packets. Between the others are streams, which lose nothing."""
 _STREAMS = "only packets can be changed; other frames can be held, shown and stepped (streams lose nothing)"
+POINTS = 14
+"""At which frames can be held, in all processes (levelip.debug.points.POINTS)."""
 _ROW_BYTES = 128  # of payload, in a list
 _ALL_BYTES = 1 << 17
 
@@ -55,6 +58,7 @@ class Host(Protocol):
     def emit(self, port: Port, frames: list[Any], now: int) -> None: ...
     def flush(self, now: int) -> None: ...
     def tell(self, events: list[Event]) -> None: ...
+    def tell_elsewhere(self, name: str, args: dict[str, Any]) -> None: ...
 
 
 class _Side:
@@ -102,6 +106,7 @@ class Stopping:
         self.interest = False
         """Whether the core must tell of events for a breakpoint's sake."""
         self.stops: list[Stop] = []
+        self.host = HostDesk(runtime, host.tell_elsewhere, POINTS)
         path = runtime.run.path / BREAKPOINTS
         self.breakpoints = Breakpoints(path, self._figures, runtime.memory.read, runtime.log)
         if path.exists():
@@ -134,6 +139,7 @@ class Stopping:
         self.draining = not self.standing and any(side.stage is not None for side in self._sides.values())
         if not self.standing:
             self.stops = []
+        self.host.stopped(why if self.standing else None)
 
     def _set(self, side: _Side, shut: bool) -> None:
         """Let a stage stand there, or none, as is needed."""

@@ -81,6 +81,11 @@ class Codec(Generic[T]):
         parts[0] = self._encoder.encode((WIRE_VERSION, epoch, to_epoch, out))
         return parts
 
+    def wrap(self, items: bytearray, epoch: int, to_epoch: int = 0) -> list[bytes]:
+        """As `encode`, of messages that are encoded already: an array of such whose payloads are bytes, and short."""
+        front = self._encoder.encode((WIRE_VERSION, epoch, to_epoch))
+        return [b"".join((b"\x94", front[1:], items))]  # msgpack's array of four, where `front` is one of three
+
     def decode(self, parts: Parts) -> tuple[int, int, list[T]]:
         """(sender's epoch, epoch it is meant for, messages); raises RefusedMessage for anything else."""
         if not 1 <= len(parts) <= MAX_PARTS:

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from levelip.client.control import Answer
-from levelip.client.datagramformat import ERROR, MAX_PAYLOAD, UP
+from levelip.client.datagramformat import ERROR, MAX_ECHO, MAX_PAYLOAD, UP
 from levelip.client.datagrams import MARKS, DatagramPair
-from levelip.run import target
+from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader, describe
+from levelip.run import raw, target
 from levelip.run.messages import MMSGHDR_SIZE, MSGHDR, Message
 from levelip.run.tags import Tags, drop_error, take
 from levelip.run.trapped import Trapped
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 KNOWN = 256  # destinations of one socket whose first datagram went well that are remembered
 MAX_MESSAGES = 1024  # UIO_MAXIOV: of one sendmmsg or recvmmsg
-MSG_ERRQUEUE, MSG_WAITFORONE = 0x2000, 0x10000
+MSG_WAITFORONE = 0x10000
 IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
 SEND_BUFFER = 32_770  # SO_SNDBUF of the program's end; the kernel's EMSGSIZE begins at twice this less 32
 _INT = struct.Struct("=i")
@@ -83,12 +84,15 @@ class DatagramCalls:
         self._trap.ask(call, "connect", address=where[0], port=where[1])
 
     def _setsockopt(self, call: Trapped) -> None:
+        if self.pair(call).dress is not None and (call.number(1), call.number(2)) == (raw.SOL_RAW, raw.ICMP_FILTER):
+            call.settle()  # nothing but echo replies comes anyway
+            return
         self.pair(call).known.clear()  # SO_BROADCAST and others decide on what may be sent
         self._trap.setsockopt(call)
 
     def _getsockopt(self, call: Trapped) -> None:
         if (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR) and self.pair(call).error:
-            self._drop_error(call)
+            self.drop_error(call)
         self._trap.getsockopt(call)
 
     def _shutdown(self, call: Trapped) -> None:
@@ -125,10 +129,11 @@ class DatagramCalls:
         if pair.aliases:
             self._trap.nameservers.failed()
         self._trap.calls.datagrams.told(pair)
-        self._drop_error(call)
+        self.drop_error(call)
         return code
 
-    def _drop_error(self, call: Trapped) -> None:
+    def drop_error(self, call: Trapped) -> None:
+        """Nothing is left to be told, of which the program's end was readable."""
         fd = self._trap.borrow(call)
         if fd is not None:
             with socket.socket(fileno=fd) as theirs:
@@ -138,7 +143,7 @@ class DatagramCalls:
 
     def _sendto(self, call: Trapped) -> None:
         length = call.args[2]
-        if length > MAX_PAYLOAD:
+        if length > longest(self.pair(call)):
             raise _refuse(errno.EMSGSIZE)
 
         def fetch(_: int) -> tuple[bytes, bytes, list[tuple[int, int, bytes]]]:
@@ -162,10 +167,9 @@ class DatagramCalls:
 
         Sender(self._trap, self, call, fetch, flags=call.number(3), count=count, tell=tell).go_on()
 
-    @staticmethod
-    def _fetch(call: Trapped, address: int) -> tuple[bytes, bytes, list[tuple[int, int, bytes]]]:
+    def _fetch(self, call: Trapped, address: int) -> tuple[bytes, bytes, list[tuple[int, int, bytes]]]:
         message = Message(call.tid, address)
-        if message.size > MAX_PAYLOAD:
+        if message.size > longest(self.pair(call)):
             raise _refuse(errno.EMSGSIZE)
         return message.destination(), message.gather(), message.control()
 
@@ -206,7 +210,8 @@ class DatagramCalls:
 
     def _put(self, call: Trapped, message: Message, flags: int, header: bytes, payload: bytes) -> int:
         done = message.scatter(payload)
-        told = socket.MSG_TRUNC if done < len(payload) else 0
+        told = int(socket.MSG_TRUNC) if done < len(payload) else 0
+        told |= MSG_ERRQUEUE if isinstance(header, QueuedHeader) else 0
         message.answer(self.sender(call, header), self.ancillary(call, header), told)
         return len(payload) if flags & socket.MSG_TRUNC else done
 
@@ -223,6 +228,8 @@ class DatagramCalls:
 
     def ancillary(self, call: Trapped, header: bytes) -> list[tuple[int, int, bytes]]:
         """What belongs to it and was asked for, in the order of Linux's ip_cmsg_recv_offset."""
+        if isinstance(header, QueuedHeader):
+            return header.rows
         _, tos, ttl, _, _, local, iface = UP.unpack(header)
         rows = []
         if self._wants(call, IP_PKTINFO):
@@ -294,6 +301,10 @@ class Sender:
             raise _refuse(errno.EPIPE)
         name, payload, control = self._fetch(self._done)
         where = self._destination(pair, name)
+        if (number := raw.identifier(pair, payload)) is not None:
+            self._call.finish = self._named
+            self._trap.ask(self._call, "bind", address=bytes(4), port=number)
+            return False
         tos, ttl, source = _ways(control)
         self._size = len(payload)
         if where in pair.known and not source:
@@ -327,6 +338,13 @@ class Sender:
         self.go_on()
         return True
 
+    def _named(self, call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+        """A raw socket has got its identifier."""
+        if answer.errno:
+            return call.plain(answer)
+        self.go_on()
+        return True
+
     def _sent(self) -> None:
         if self._tell is not None:
             self._tell(self._done, self._size)
@@ -341,6 +359,11 @@ class Sender:
             self._reply()
         else:
             self._call.settle(code=code)
+
+
+def longest(pair: DatagramPair) -> int:
+    """Bytes that one sending call may have."""
+    return MAX_ECHO if pair.kind[2] == socket.IPPROTO_ICMP else MAX_PAYLOAD
 
 
 def _ways(control: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
@@ -389,7 +412,8 @@ class Receiver:
             return
         call.resume = self.go_on
         if self._flags & MSG_ERRQUEUE:
-            self._stop(errno.EAGAIN)  # the error queue is empty: docs/run.md
+            call.finish = self._queued
+            self._trap.ask(call, "errqueue")
             return
         try:
             while self._done < self._count:
@@ -412,6 +436,15 @@ class Receiver:
                 self._wait()
         except OSError as error:
             self._stop(error.errno or errno.EIO)
+
+    def _queued(self, call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+        """The oldest error of the queue, or EAGAIN: it is never waited for."""
+        if answer.errno:
+            return call.plain(answer)
+        result = self._deliver(0, describe(answer.data), answer.data["payload"])
+        if not self._calls.pair(call).errors:  # and SO_ERROR is cleared with the last one (Datagrams)
+            self._calls.drop_error(call)
+        return call.reply(result)
 
     def _wait(self) -> None:
         if self._waiting:

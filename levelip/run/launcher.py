@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from levelip.run.notify import install
+from levelip.run.notify import die_with_parent, install
 from levelip.run.supervisor import BORN, ENDED, FILTERED, NEWS, REFUSED, STARTED, STOPPED, supervise
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # exit codes, as the shell's
@@ -55,6 +55,7 @@ def launch(
     def start(channel: socket.socket) -> None:
         """In the program's process: never returns."""
         try:
+            die_with_parent()
             if pid_file is not None:
                 pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
             for number in PYTHONS_OWN:

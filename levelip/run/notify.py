@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from levelip.run.bpf import INSTRUCTION, program
 from levelip.run.syscalls import machine
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SET_MODE_FILTER = 1  # linux/seccomp.h, as all that follows
 FLAG_NEW_LISTENER = 1 << 3
 RECV, SEND, ID_VALID, ADDFD, SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103, 0x40082104
@@ -84,6 +85,12 @@ def take_listener(pid: int, number: int) -> int:
 def become_subreaper() -> None:
     """Orphans below this process become its children, so that it stays the ancestor whom the kernel lets look."""
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+
+
+def die_with_parent() -> None:
+    """This process, whatever it executes, is killed when its parent dies: without a supervisor it would take its
+    connections for ended in order, and every call for ENOSYS. Not inherited by its children."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "parent's death signal")
 
 
 class Listener:

@@ -13,8 +13,9 @@ import os
 import socket
 from typing import Any
 
-from levelip.client.datagramformat import ERROR, MAX_PAYLOAD, UP
+from levelip.client.datagramformat import ERROR, MAX_ECHO, UP
 
+LONGEST = 1 << 16  # bytes of a message: an IP packet, of a raw socket
 KEPT = 64  # headers whose file is kept for the next datagram like it
 _INT = array.array("i").itemsize
 _ROOM = socket.CMSG_SPACE(_INT)
@@ -46,7 +47,7 @@ class Tags:
 
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """See Framing."""
-        return (b"", 0, -1, -1, message) if len(message) <= MAX_PAYLOAD else None
+        return (b"", 0, -1, -1, message) if len(message) <= MAX_ECHO else None
 
     def close(self) -> None:
         """Give the files back."""
@@ -58,7 +59,7 @@ def take(end: socket.socket, *, peek: bool) -> tuple[bytes, bytes] | None:
     """(header, payload) at the head of the program's end; None where the end is shut. BlockingIOError where there is
     nothing, OSError as recvmsg(2)."""
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC | (socket.MSG_PEEK if peek else 0)
-    payload, rights, _, _ = end.recvmsg(MAX_PAYLOAD + 1, _ROOM, flags)
+    payload, rights, _, _ = end.recvmsg(LONGEST, _ROOM, flags)
     files = array.array("i")
     for level, kind, data in rights:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -63,6 +63,16 @@ def descriptor_flags(tid: int, fd: int) -> int:
     return int(rest.split(None, 1)[0], 8) if rest.strip() else 0
 
 
+def capabilities(tid: int) -> int:
+    """A thread's effective capabilities (capabilities(7)); 0 if they are not to be seen."""
+    try:
+        text = Path(f"/proc/{tid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    _, _, rest = text.partition("CapEff:")
+    return int(rest.split(None, 1)[0], 16) if rest.strip() else 0
+
+
 def descendants() -> list[int]:
     """All processes below this one, the nearest first."""
     found: list[int] = []

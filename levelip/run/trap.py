@@ -27,7 +27,7 @@ from levelip.client.control import Answer, Call
 from levelip.client.datagrams import DatagramPair
 from levelip.client.ends import borrow_fd
 from levelip.client.pump import Pair
-from levelip.run import target
+from levelip.run import raw, target
 from levelip.run.bpf import NETLINK_ROUTE
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
 from levelip.run.interfaces import Ioctls
@@ -42,7 +42,6 @@ AF_UNIX = socket.AF_UNIX.to_bytes(2, "little")
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 SOCK_MAX = 11  # linux/net.h
 _TIMES = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)  # kept by the gateway, but acted on by the program's end
-_PING = (socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
 KEPT_CALLS = 4096  # threads whose last call is remembered, before those of dead ones are looked for
 MAX_OPTION = 4096  # bytes of an option's value
 _SILENT = (socket.AF_UNSPEC, socket.AF_INET6)  # refused without a word: programs try it and go on with AF_INET
@@ -251,11 +250,16 @@ class Trap:
                 self.say(f"family {family}", f"sockets of family {family} are not carried by the stack: EAFNOSUPPORT")
             call.fail(errno.EAFNOSUPPORT)
             return
-        what = "raw" if kind == socket.SOCK_RAW else "ICMP" if (kind, proto) == _PING else ""
-        if what:
-            self.say(what, f"{what} sockets are not carried by the stack: EPROTONOSUPPORT")
-            call.fail(errno.EPROTONOSUPPORT)
+        is_raw = kind == socket.SOCK_RAW
+        if is_raw and not raw.is_carried(call, proto):
+            if proto != socket.IPPROTO_ICMP:
+                self.say("raw", "raw sockets are not carried by the stack, but for ICMP echo: EPERM")
+            call.fail(errno.EPERM)  # as of a user who may not: some programs go on with a datagram socket
             return
+        if is_raw:
+            kind = socket.SOCK_DGRAM
+        elif kind == socket.SOCK_DGRAM and any(map(raw.only_listens, self.calls.datagrams.pairs.values())):
+            self.say("raw ICMP", "a raw ICMP socket gets the replies to its own echo requests, and no ICMP errors")
         if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             call.fail(errno.ESOCKTNOSUPPORT if 0 <= kind < SOCK_MAX else errno.EINVAL)
             return
@@ -269,6 +273,8 @@ class Trap:
             if kind == socket.SOCK_DGRAM:
                 with socket.socket(fileno=os.dup(fds[0])) as theirs:
                     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+                    if is_raw:
+                        self.calls.datagrams.pairs[os.fstat(fds[0]).st_ino].dress = raw.with_header
             return call.give(fds[0], cloexec=bool(flags & socket.SOCK_CLOEXEC))
 
         call.finish = finish

@@ -8,12 +8,16 @@ takes the general way (`recordedcalls.CODES`). For readers all of them give the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
-from levelip.tracing.framerun import SHORTEST, make_run
+from levelip.rpc.place import INLINE_LIMIT
+from levelip.tracing.framerun import SHORTEST, make_run, parts
 from levelip.tracing.recordedcalls import (
     CODES,
     KEEP_IN,
@@ -26,6 +30,8 @@ from levelip.tracing.recordedcalls import (
 )
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_encode_into: Final = msgspec.msgpack.Encoder().encode_into
+_BUFFERS: Final = 16  # batches of one outgoing() that are encoded for pipes, too
 _PACKET, _SEGMENT, _DEVICE = CODES[Packet][0], CODES[Segment][0], CODES[DeviceFrame][0]
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _LONG_IN, _LONG_OUT = KEEP_IN + 2, KEEP_OUT + 2
@@ -183,7 +189,49 @@ _ROWS: Final[dict[type, Callable[[str, Any, Undo], Row]]] = {
 }
 
 
-def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False) -> bytes:
+Encoded = list[tuple[int, bytearray]]
+
+
+@dataclass(slots=True)
+class Outlet:
+    """What goes out by pipes is encoded once, for the recording and for them.
+
+    `ports` are those of pipes, which put `batch` frames into a message at most. `made` holds what is known since the
+    last outgoing(): of each port the numbers of its frames, in order, and their msgpack, arrays, good until the next
+    outgoing(): they lie in `buffers`, which are used again, since new memory costs more than to encode into it.
+    """
+
+    ports: frozenset[str] = frozenset()
+    batch: int = 64
+    made: dict[str, Encoded] = field(default_factory=dict)
+    buffers: list[bytearray] = field(default_factory=list)
+    used: int = 0
+
+    def clear(self) -> None:
+        """What came out before is sent."""
+        self.made.clear()
+        self.used = 0
+
+    def encode(self, port: str, batch: list[Any]) -> bytearray:
+        """The next frames of a port."""
+        if self.used == len(self.buffers):
+            self.buffers.append(bytearray())
+        data = self.buffers[self.used]
+        self.used += 1
+        _encode_into(batch, data)
+        self.made.setdefault(port, []).append((len(batch), data))
+        return data
+
+    def take(self, port: str, count: int) -> Encoded | None:
+        """Those of a port, if they are all of its `count` frames."""
+        made = self.made.pop(port, None)
+        return made if made is not None and sum(number for number, _ in made) == count else None
+
+
+_NOWHERE: Final = Outlet()
+
+
+def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False, outlet: Outlet = _NOWHERE) -> bytes:
     """An entry of outgoing(room) and what came of it."""
     if len(output) < SHORTEST and not whole:
         undo: Undo = []
@@ -192,36 +240,89 @@ def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False) ->
         finally:
             if undo:
                 restore(undo)
-    return _flushed_runs(room, output, whole=whole)
+    return _flushed_runs(room, output, outlet, whole=whole)
 
 
-def _flushed_runs(room: Any, output: list[tuple[str, Any]], *, whole: bool) -> bytes:
-    groups: list[tuple[str, list[Any]]] = []
-    last_port, last_kind, group = "", object, [object]
-    for port, frame in output:
-        kind = type(frame)
-        if kind is last_kind and port == last_port:
-            group.append(frame)
-        else:
-            last_port, last_kind, group = port, kind, [frame]
-            groups.append((port, group))
+def _flushed_runs(room: Any, output: list[tuple[str, Any]], outlet: Outlet, *, whole: bool) -> bytes:
+    frames = list(map(_frame, output))
+    if len(set(map(type, frames))) == 1 and len(set(map(_port, output))) == 1:
+        groups = [(output[0][0], frames)]
+    else:
+        groups = [(port, list(map(_frame, rows))) for (port, _), rows in groupby(output, _port_and_kind)]
+    # before any frame is cut in place: what is sent is whole, even were a frame there twice
+    encoded = [None if whole else _encoded(port, frames, outlet) for port, frames in groups]
     undo: Undo = []
+    runs: list[Sequence[Any]] = []
     try:
-        return _encode((9, room, [_group(port, group, undo, whole=whole) for port, group in groups]))
+        for (port, frames), known in zip(groups, encoded, strict=True):
+            runs += _runs(port, frames, known, undo, whole=whole)
+        return _encode((9, room, runs))
     finally:
         if undo:
             restore(undo)
 
 
-def _group(port: str, frames: list[Any], undo: Undo, *, whole: bool) -> Sequence[Any]:
-    """Frames of one type, as `recordedcalls.Run`."""
+_port, _frame, _payload = itemgetter(0), itemgetter(1), attrgetter("payload")
+
+
+def _port_and_kind(row: tuple[str, Any]) -> tuple[str, type]:
+    return row[0], type(row[1])
+
+
+def _encoded(port: str, frames: list[Any], outlet: Outlet) -> list[tuple[list[Any], bytearray]] | None:
+    """Frames of one type in batches, and what the pipe is to send of each; None if it has to encode them itself."""
+    if port not in outlet.ports or len(frames) < SHORTEST or not _inline(type(frames[0]), frames):
+        return None
+    batches = [frames[at : at + outlet.batch] for at in range(0, len(frames), outlet.batch)]
+    if outlet.used + len(batches) > _BUFFERS:
+        return None
+    return [(batch, outlet.encode(port, batch)) for batch in batches]
+
+
+def _runs(
+    port: str, frames: list[Any], known: list[tuple[list[Any], bytearray]] | None, undo: Undo, *, whole: bool
+) -> list[Sequence[Any]]:
+    """Frames of one type, as `recordedcalls.Run`s."""
     kind = type(frames[0])
     if whole or CODES[kind][1] is None:
-        return port, CODES[kind][0], frames
-    if len(frames) >= SHORTEST and (run := make_run(port, frames, KEEP_OUT)) is not None:
-        return run
-    row = _ROWS[kind]
-    return port, CODES[kind][0], frames, [row(port, frame, undo)[3] for frame in frames]
+        return [(port, CODES[kind][0], frames)]
+    if len(frames) < SHORTEST:
+        return [_one_by_one(port, frames, undo)]
+    runs: list[Sequence[Any]] = []
+    for batch, encoded in known if known is not None else ((frames, None),):
+        run = make_run(port, batch, KEEP_OUT, encoded)
+        runs += [run] if run is not None else _parted(port, batch, undo)
+    return runs
+
+
+def _inline(kind: type, frames: list[Any]) -> bool:
+    """Whether a pipe encodes these as they are: no payload lies in shared memory, or becomes a part of its own."""
+    if kind not in (Packet, Segment):
+        return False
+    payloads = list(map(_payload, frames))
+    return set(map(type, payloads)) == {bytes} and max(map(len, payloads)) <= INLINE_LIMIT
+
+
+def _parted(port: str, frames: list[Any], undo: Undo) -> list[Sequence[Any]]:
+    """Frames that are not of one layout: runs of those that are, and others one by one."""
+    runs: list[Sequence[Any]] = []
+    odd: list[Any] = []
+    for part in parts(frames):
+        if len(part) < SHORTEST or len(part) == len(frames) or (run := make_run(port, part, KEEP_OUT)) is None:
+            odd += part
+            continue
+        if odd:
+            runs.append(_one_by_one(port, odd, undo))
+            odd = []
+        runs.append(run)
+    if odd:
+        runs.append(_one_by_one(port, odd, undo))
+    return runs
+
+
+def _one_by_one(port: str, frames: list[Any], undo: Undo) -> Sequence[Any]:
+    code, row = CODES[type(frames[0])][0], _ROWS[type(frames[0])]
+    return port, code, frames, [row(port, frame, undo)[3] for frame in frames]
 
 
 def received_run(

@@ -10,7 +10,6 @@ fields that they need. A part that asks about packets is false of an event, and 
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from levelip.tracing.expressionparser import COMPARISONS, ExpressionError, Node,
 from levelip.tracing.fields import FIELDS, near
 from levelip.tracing.fieldtypes import Field, Kind
 from levelip.tracing.operands import Operand, Run, constant_for, describe, field_operand, literal, presence
+from levelip.tracing.patterns import MOST, Pattern, PatternError, compile_pattern
 from levelip.tracing.view import Figures, Read, View, record_view, view
 
 __all__ = ["ALL_FIELDS", "Expression", "ExpressionError", "compile_expression"]
@@ -32,6 +32,9 @@ ALL_FIELDS: dict[str, Field] = {**FIELDS, **EVENT_FIELDS, **CONTEXT_FIELDS}
 _BOTH = frozenset({"frame", "event"})
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _EQUALITIES = ("==", "!=", "~=", "===")
+_MOST_PAIRS = 4096
+"""Values that a calculation with fields that are there several times may have; beyond it has none. An IGMP report holds
+366 addresses, a TCP header 40 options: four such fields added up would keep a layer busy for minutes."""
 _HINTS = {
     "tcp.window_size": "a scaled window needs both SYNs; tcp.window_size_value is what the header holds",
     "tcp.stream": "connections are told apart by conn, or by addresses and ports",
@@ -114,6 +117,7 @@ class _Compiler:
     def __init__(self, text: str) -> None:
         self._text = text
         self.used: dict[str, None] = {}
+        self._patterns: dict[int, Pattern] = {}  # by where they stand: a part is compiled for frames and for events
 
     def error(self, message: str, node: Node) -> ExpressionError:
         return ExpressionError(message, self._text, node.start, max(1, node.end - node.start))
@@ -252,21 +256,29 @@ class _Compiler:
             if one.kind in (Kind.BYTES, Kind.MAC):
                 wanted = wanted.encode() if isinstance(wanted, str) else wanted
             elif isinstance(wanted, bytes):
-                raise self.error(f"{describe(one)} is text; look for a \"string\"", right)
+                raise self.error(f'{describe(one)} is text; look for a "string"', right)
             return any_of(one, lambda value: isinstance(value, type(wanted)) and wanted in value)
         if right.op != "text":
             raise self.error('a regular expression is a "string"', right)
+        return any_of(one, self._pattern(right).found_in)
+
+    def _pattern(self, node: Node) -> Pattern:
+        if node.start in self._patterns:
+            return self._patterns[node.start]
         try:
-            text = re.compile(right.value, re.IGNORECASE)
-            raw = re.compile(right.value.encode(), re.IGNORECASE)
-        except re.error as error:
-            at = right.start + 1 + (error.pos or 0)
-            raise ExpressionError(f"no regular expression: {error.msg}", self._text, min(at, right.end - 1)) from None
-        return any_of(
-            one,
-            lambda value: (text.search(value) if isinstance(value, str)
-                           else raw.search(value) if isinstance(value, bytes) else None) is not None,
-        )  # fmt: skip
+            pattern = self._patterns[node.start] = compile_pattern(node.value)
+        except PatternError as error:
+            at = self._text.find(error.spot, node.start, node.end) if error.spot else -1
+            spot = (at, len(error.spot)) if at >= 0 else (node.start, node.end - node.start)
+            raise ExpressionError(f"no regular expression: {error}", self._text, *spot) from None
+        size = sum(one.size for one in self._patterns.values())
+        if size > MOST:
+            more = "with those before it " if len(self._patterns) > 1 else ""
+            raise self.error(
+                f"this regular expression is {more}too large to be looked for in each packet: {size} steps a byte, "
+                f"where {MOST} are the most; repeat less", node,
+            )  # fmt: skip
+        return pattern
 
     # operands
 
@@ -332,8 +344,10 @@ class _Compiler:
             return Operand(Kind.NUMBER, "", constant=True, value=value)
 
         def values(context: Any) -> list[Any]:
-            pairs = [calculate(a, b) for a in one.values(context) for b in two.values(context)]
-            return [value for value in pairs if value is not None]
+            left, right = one.values(context), two.values(context)
+            if len(left) * len(right) > _MOST_PAIRS:
+                return []
+            return [value for a in left for b in right if (value := calculate(a, b)) is not None]
 
         return Operand(Kind.NUMBER, "this", values=values)
 

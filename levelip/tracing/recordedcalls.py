@@ -171,7 +171,14 @@ class FlushedRuns(Struct, array_like=True, tag=9):
         return Flushed(self.room, [row for run in self.runs for row in run.rows()])
 
 
-Entry = Received | TimerRan | Flushed | Told | Asked | SetTo | Interest
+class Faulted(Struct, array_like=True, tag=10):
+    """What `lvlip fault` did to frames on their way to or from the core, as events (since format 4). The core knew
+    nothing of it: what was lost never came to it, or left it."""
+
+    events: list[Event]
+
+
+Entry = Received | TimerRan | Flushed | Told | Asked | SetTo | Interest | Faulted
 
 _BIN16: Final = struct.Struct(">BH")  # msgpack's bytes of 256 to 65,535
 _DECODER: Final = msgspec.msgpack.Decoder(list[Entry | ReceivedRun | FlushedRuns])

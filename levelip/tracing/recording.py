@@ -33,9 +33,10 @@ from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
-VERSION: Final = 3
-READABLE: Final = (1, 2, 3)
-"""2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry."""
+VERSION: Final = 4
+READABLE: Final = (1, 2, 3, 4)
+"""2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry; 4 what
+faults did, and less of each frame of a run, so that one who compares has to ask the entry how much."""
 HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
 
 _START: Final = struct.Struct("<8sH")
@@ -94,8 +95,12 @@ def file_start() -> bytes:
 
 def make_block(kind: int, body: bytes, *, first: int = 0, calls: int = 0, begin: int = 0, end: int = 0) -> bytes:
     """One block. `begin` and `end`: stack time, ns, of its first and last call."""
-    front, back = _FRONT.pack(_SYNC, kind, 0, 0, len(body)), _BACK.pack(first, calls, begin, end)
-    return b"".join((front, _CRC.pack(zlib.crc32(body, zlib.crc32(front + back))), back, body))
+    return b"".join((_header(kind, body, first, calls, begin, end), body))
+
+
+def _header(kind: int, body: bytes, *figures: int) -> bytes:
+    front, back = _FRONT.pack(_SYNC, kind, 0, 0, len(body)), _BACK.pack(*figures)
+    return b"".join((front, _CRC.pack(zlib.crc32(body, zlib.crc32(front + back))), back))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +116,25 @@ class Calls:
     def __len__(self) -> int:
         return HEADER_LEN + len(self.body)
 
-    def block(self) -> bytes:
-        """As it is written."""
-        return make_block(CALLS, self.body, first=self.first, calls=self.calls, begin=self.begin, end=self.end)
+    def pieces(self) -> tuple[bytes, ...]:
+        """As it is written; its body is not copied for that."""
+        return _header(CALLS, self.body, self.first, self.calls, self.begin, self.end), self.body
 
 
 def make_calls(entries: list[bytes], *, first: int, calls: int, begin: int, end: int) -> Calls:
-    """A block of encoded entries, which are so many calls."""
+    """A block of encoded entries, which are so many calls. They are copied into one body: it grows old and cold, while
+    their memory, small and warm, is for the next ones."""
     return Calls(b"".join((_ARRAY.pack(0xDD, len(entries)), *entries)), first, calls, begin, end)
 
 
 def calls_block(entries: list[bytes], *, first: int, begin: int, end: int) -> bytes:
     """A block of encoded entries, each of which is a call."""
-    return make_calls(entries, first=first, calls=len(entries), begin=begin, end=end).block()
+    return b"".join(make_calls(entries, first=first, calls=len(entries), begin=begin, end=end).pieces())
 
 
-def written(block: bytes | Calls) -> bytes:
+def pieces(block: bytes | Calls) -> tuple[bytes, ...]:
     """A block as a file has it."""
-    return block if isinstance(block, bytes) else block.block()
+    return (block,) if isinstance(block, bytes) else block.pieces()
 
 
 def struct_block(kind: int, data: Struct, *, first: int = 0, now: int = 0) -> bytes:

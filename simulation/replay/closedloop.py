@@ -25,7 +25,7 @@ from levelip.frames.seam import ClientLost, FromClient
 from levelip.rpc.messages import Reply, Request
 from levelip.rpc.stream import Accepted, Consumed, Data, Send
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Flushed, Received, SetTo, TimerRan, decode_frame
+from levelip.tracing.recordedcalls import Faulted, Flushed, Received, SetTo, TimerRan, decode_frame
 from levelip.tracing.recording import Recording
 from simulation.net import MS, Memory, NeverAtRest, Node
 from simulation.replay.layers import where_in
@@ -377,9 +377,10 @@ def _behind(recording: Recording, number: int, port: str, key: Any) -> int:
 def _flush_before(recording: Recording, number: int) -> int:
     """The call of the flush that differs, whose recorded output is not to be taken for what was put out; the call
     itself where a timer made the difference."""
-    if number > recording.first and isinstance(recording.entry(number - 1), Flushed):
-        return number - 1
-    return number
+    before = number - 1
+    while before > recording.first and isinstance(recording.entry(before), Faulted):
+        before -= 1
+    return before if before >= recording.first and isinstance(recording.entry(before), Flushed) else number
 
 
 def _tell_programs(loop: Loop, recording: Recording, stop: int) -> None:

@@ -11,7 +11,7 @@ from levelip.frames.core import ControlError
 from levelip.frames.packet import Process, format_frame_id
 from levelip.tracing.eventfields import connection_figures
 from levelip.tracing.expression import Expression, compile_expression
-from levelip.tracing.recordedcalls import Flushed, Received, decode_frame
+from levelip.tracing.recordedcalls import Faulted, Flushed, Received, decode_frame
 from levelip.tracing.recording import Recording
 from simulation.replay.layers import where_in, where_out
 from simulation.replay.player import Player, Step
@@ -138,7 +138,8 @@ def matches(player: Player, step: Step, expression: Expression) -> bool:
     for port, frame in step.out:
         if expression.matches_frame(frame, *where_out(process, port), figures=figures):
             return True
-    return any(expression.matches_event(event, figures) for event in step.events)
+    told = step.entry.events if isinstance(step.entry, Faulted) else step.events
+    return any(expression.matches_event(event, figures) for event in told)
 
 
 def connection_row(player: Player, conn: str) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from levelip.tracing.recordedcalls import (
     Asked,
     DamagedFrame,
     Entry,
+    Faulted,
     Flushed,
     Interest,
     Received,
@@ -153,7 +154,7 @@ class Player:
                 self._pending = []
         step.events = core.events()
         self._pending += step.events
-        if not isinstance(step.entry, Told):
+        if not isinstance(step.entry, Told | Faulted):
             self._flushed = isinstance(step.entry, Flushed)
 
     def _no_more_events(self, step: Step) -> None:

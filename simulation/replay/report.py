@@ -7,7 +7,7 @@ from typing import Any
 
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Flushed, Received, Told, decode_frame
+from levelip.tracing.recordedcalls import Faulted, Flushed, Received, Told, decode_frame
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.replay.compare import Divergence, change_lines, differences, plain_state
 from simulation.replay.layers import where_out
@@ -113,10 +113,10 @@ def _changed(player: Player, call: int) -> list[str]:
     """What the batch up to a call changed in the replay's state."""
     recording = player.recording
     begin = min(call, recording.stop - 1)
-    while begin > recording.first and isinstance(recording.entry(begin), Flushed | Told):
+    while begin > recording.first and isinstance(recording.entry(begin), Flushed | Told | Faulted):
         begin -= 1
     while begin > recording.first and call - begin < BATCH:
-        if isinstance(recording.entry(begin - 1), Flushed | Told):
+        if isinstance(recording.entry(begin - 1), Flushed | Told | Faulted):
             break
         begin -= 1
     other = Player(recording)

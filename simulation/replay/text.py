@@ -7,8 +7,8 @@ from typing import Any
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.dissect import Describer
 from levelip.tracing.events import Event
-from levelip.tracing.formatting import event_line
-from levelip.tracing.recordedcalls import Asked, Entry, Flushed, Interest, Received, SetTo, TimerRan
+from levelip.tracing.formatting import event_line, sentence
+from levelip.tracing.recordedcalls import Asked, Entry, Faulted, Flushed, Interest, Received, SetTo, TimerRan
 from simulation.replay.layers import where_in, where_out
 
 _ARROWS = {"up": "↑", "down": "↓", "": " "}
@@ -72,6 +72,8 @@ def call_text(process: str, entry: Entry, frame: Any = None) -> str:
             return f"{process}.{entry.key} = {entry.value!r}"
         case Interest():
             return f"events are {'listened to' if entry.on else 'not listened to any more'}"
+        case Faulted():
+            return "; ".join(sentence(event) for event in entry.events)
     return "events are taken"
 
 

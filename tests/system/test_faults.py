@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -104,6 +105,35 @@ def test_why_names_the_fault_and_not_the_path(stack: Stack, seam: str) -> None:
     names = [finding["finding"] for finding in story["findings"]]
     assert names[0] == "own_loss", story
     assert not {"segment_lost", "peer_segment_lost", "vanished_inside"} & set(names), story
+
+
+@pytest.mark.parametrize("seam", ["link", "ip-tcp"])
+def test_a_flight_recorder_knows_what_the_fault_did(stack: Stack, seam: str) -> None:
+    """Afterwards, with nobody listening meanwhile: which packets were lost and sent twice is recorded with them, by
+    which `why --flight` names the same cause as live; and the recording's replay is the same."""
+    assert stack.namespace is not None
+    set_fault(stack, seam, loss=0.05, dup=0.05, seed=4)
+    with KernelServer(stack.namespace, stack.host, lambda sock: streams.both_ways(sock, 1, SIZE)) as server:
+        assert stack.submit(streams.app_both_ways, stack.host, server.port, 2, SIZE).result(LIMIT_S)
+    gates = done(stack, seam)
+    for layer in stack.layers:
+        stack.ask(layer, "fault.clear")
+    told = stack.lvlip("why", str(server.port), "--flight", "--json", check=False)
+    assert told.returncode == 1, told.stderr
+    (story,) = [json.loads(line) for line in told.stdout.splitlines()]
+    said = {finding["finding"]: finding["says"] for finding in story["findings"]}
+    assert {"own_loss", "own_duplication"} <= set(said), story
+    assert not {"segment_lost", "peer_segment_lost", "vanished_inside"} & set(said), story
+    lost = sum(gate["lost"] for gate in gates)
+    counts = re.findall(r"(\d+) at", said["own_loss"])
+    assert 0 < sum(int(count) for count in counts) <= lost, said
+    flown = stack.directory / f"flown-{seam}"
+    stack.lvlip("record", "dump", str(flown))
+    replayed = stack.lvlip("replay", str(flown))
+    assert replayed.stdout.count(": the same") == len(stack.layers), replayed.stdout
+    found = stack.lvlip("replay", str(flown / "link.rec" if seam == "link" else flown / "tcp.rec"),
+                        "--goto", "reason == fault_loss", "-e", "next 0", check=False)  # fmt: skip
+    assert "lost on purpose (lvlip fault)" in found.stdout, found
 
 
 def test_a_delay_is_seen_in_the_round_trip_time(stack: Stack) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
+import signal
 import socket
 import struct
 import subprocess
@@ -136,6 +138,48 @@ def peers(shared_stack: Stack) -> Iterator[Peers]:
 def run(*argv: str) -> list[str]:
     """The command line of a program on the stack."""
     return [sys.executable, "-m", "levelip.cli", "run", "--", *argv]
+
+
+TALKER = """
+import os, socket, sys, time
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+sock.sendall(b"half of it")
+print(os.getpid(), os.getppid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("who", ["program on the kernel", "program", "supervisor"])
+def test_a_stream_whose_end_is_unknown_is_reset(shared_stack: Stack, who: str) -> None:
+    """Linux ends a killed program's streams by FIN, and so do we. If it is the helper that is killed, the peer must not
+    take what came for the whole: RST; and the program goes with it, as it could not tell either."""
+    assert shared_stack.namespace is not None
+    command = ["setsid"] if who == "program on the kernel" else run()
+    with shared_stack.namespace.socket() as listener:
+        listener.bind(("10.0.0.1", 0))
+        listener.listen()
+        program = shared_stack.namespace.popen(
+            [*command, sys.executable, "-P", "-c", TALKER, "10.0.0.1", str(listener.getsockname()[1])],
+            env=_variables(shared_stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            listener.settimeout(PATIENCE_S)
+            with listener.accept()[0] as connection:
+                connection.settimeout(PATIENCE_S)
+                assert program.stdout is not None
+                pid, parent = map(int, program.stdout.readline().split())
+                assert connection.recv(100) == b"half of it"
+                os.kill(parent if who == "supervisor" else pid, signal.SIGKILL)
+                if who == "supervisor":
+                    with pytest.raises(ConnectionResetError):
+                        connection.recv(100)
+                    shared_stack.wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the program has ended, too")
+                    assert "the supervisor died" in program.communicate(timeout=PATIENCE_S)[1]
+                else:
+                    assert connection.recv(100) == b""
+        finally:
+            program.kill()
+            program.communicate(timeout=PATIENCE_S)
 
 
 def _echo_datagrams(sock: socket.socket) -> None:

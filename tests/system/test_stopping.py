@@ -136,6 +136,20 @@ def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugge
     assert got == [digest(stream(2, size))]
 
 
+def test_no_regular_expression_stops_a_running_layer(stack: Stack, debugger: Debugger) -> None:
+    """Over a packet of this transfer a backtracking engine would sit for good; here all of it arrives, at every seam
+    looked into, and the layers answer meanwhile."""
+    assert stack.namespace is not None
+    data = b"a" * 2_000_000
+    debugger.add_breakpoint('tcp.payload matches "^(a+)+b$" or tcp.payload matches "(a|aa)+c"')
+    with KernelServer(stack.namespace, stack.host, lambda sock: sock.sendall(data)) as server:
+        ours = stack.submit(streams.app_download, stack.host, server.port)
+        assert not debugger.state().silent
+        assert ours.result(LIMIT_S) == digest(data)
+    ((_, met, stops),) = debugger.breakpoints()
+    assert (met, stops) == (0, 0)
+
+
 def test_a_person_walks_a_packet_through_the_layers(stack: Stack, debugger: Debugger) -> None:
     """A SYN for a closed port, step by step: link, ip, tcp, which says why it answers with RST; and down again. The
     kernel hears of it while the stack is still held."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
+import select
+import signal
 import socket as std
 import subprocess
 import sys
@@ -14,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from levelip.debug.debugger import Debugger
 from levelip.ipc.keys import write_key_pair
 from tests.system import streams
 from tests.system.harness import ROOT, Stack
@@ -96,12 +101,111 @@ def test_a_stack_on_two_hosts(hosts: TwoHosts) -> None:
         exchange.join(LIMIT_S)
     assert got == [digest(stream(3, SIZE))]
     assert served.result(LIMIT_S) == [digest(stream(4, SIZE))]
-    said = "ip runs on another host and goes on, timers and all"
-    assert said in b.lvlip("hold").stdout
-    assert said in b.lvlip("status").stdout
-    assert "tcp runs on another host" not in b.lvlip("status").stdout
-    assert not a.ask("ip", "status")["held"]
+
+
+def syn(hosts: TwoHosts, a: Stack, port: int) -> std.socket:
+    """A kernel socket next to host A that has begun to connect."""
+    sock = hosts.near.socket()
+    sock.setblocking(False)
+    assert sock.connect_ex((a.address, port)) == errno.EINPROGRESS
+    return sock
+
+
+def outcome(sock: std.socket, timeout: float = 5.0) -> int:
+    """The errno with which the attempt ended; EINPROGRESS if it has not."""
+    if not select.select([], [sock], [], timeout)[1]:
+        return errno.EINPROGRESS
+    return sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR)
+
+
+def stack_times(a: Stack, b: Stack) -> tuple[int, int]:
+    """Of both hosts."""
+    return a.ask("link", "debug.state")["now"], b.ask("tcp", "debug.state")["now"]
+
+
+def test_a_hold_stops_both_hosts(hosts: TwoHosts) -> None:
+    """From host B, the layers of A are held, too: their clock stands, the kernel's SYN waits before link, and can be
+    listed, changed and stepped through all layers of both hosts and out again; then both go on."""
+    a, b = hosts.start()
+    assert outcome(syn(hosts, a, 1)) == errno.ECONNREFUSED  # ARP is done
+    held = b.lvlip("hold")
+    assert "link and ip on another host are held, too" in held.stdout and "NOT HELD" not in held.stdout
+    assert "link and ip on another host are held, too" in b.lvlip("status").stdout
+    assert a.ask("link", "status")["held"] and b.ask("tcp", "status")["held"]
+    assert "by lvlip hold" in a.lvlip("status").stdout
+    sock = syn(hosts, a, 2)
+    with Debugger("b", root=b.directory) as debugger:
+        b.wait_until(lambda: debugger.held("link:up"), "the SYN waits")
+        (first,) = debugger.held("link:up")
+        assert first.process == "link" and 0 <= time.monotonic_ns() - first.entered < 10e9
+        assert "Flags [S]" in b.lvlip("held", "list").stdout
+        debugger.edit(first.name, {"tcp.window_size_value": 1234})
+        walked = [debugger.step()[0] for _ in range(6)]
+        assert [one.process for one in walked] == ["link", "ip", "tcp", "ip", "link", "link"]
+        assert walked[-1].left and [event.reason for event in walked[2].events] == ["tcp_no_connection"]
+        assert all(one.output and one.output[0].process != one.process for one in walked[:4:3])
+        before = stack_times(a, b)
+        for _ in range(5):  # one may be due already
+            debugger.step_timer()
+        after = stack_times(a, b)
+        assert after[0] - before[0] == after[1] - before[1] > 0
+    assert outcome(sock) == errno.ECONNREFUSED
     b.lvlip("continue")
+    assert not a.ask("link", "status")["held"] and not b.ask("tcp", "status")["held"]
+    assert outcome(syn(hosts, a, 3)) == errno.ECONNREFUSED
+
+
+def test_a_breakpoint_on_the_other_host_stops_both(hosts: TwoHosts) -> None:
+    """Set on host B at a packet that host A alone sees: link stops its host, ip tells tcp, which stops B. Either host
+    lets both go on; and the breakpoint is one, which either can take away."""
+    a, b = hosts.start()
+    assert outcome(syn(hosts, a, 1)) == errno.ECONNREFUSED
+    assert b.lvlip("break", "add", "tcp.dstport == 4242", "--at", "link:up").stdout.startswith("breakpoint 1:")
+    sock = syn(hosts, a, 4242)
+    with Debugger("b", root=b.directory) as debugger:
+        state = debugger.wait_for_stop(5)
+    assert state is not None and state.stop is not None and state.stop.process == "link", state
+    assert state.behind == ["link", "ip"] and state.elsewhere == []
+    assert a.ask("ip", "status")["held"] and outcome(sock, 0.2) == errno.EINPROGRESS
+    assert "breakpoint 1" in b.lvlip("status").stdout and "breakpoint 1" in a.lvlip("status").stdout
+    assert "4242" in a.lvlip("break", "list").stdout
+    a.lvlip("break", "remove", "1")
+    a.lvlip("continue")
+    assert outcome(sock) == errno.ECONNREFUSED
+    assert not a.ask("ip", "status")["held"] and not b.ask("tcp", "status")["held"]
+    for one in (a, b):
+        assert one.lvlip("break", "list").stdout == "no breakpoints are set\n"
+    assert outcome(syn(hosts, a, 4242)) == errno.ECONNREFUSED
+
+
+def test_two_debuggers_on_two_hosts(hosts: TwoHosts) -> None:
+    """Who holds the stack from host B and lives is respected on host A, by its place and name; not so when it ended."""
+    a, b = hosts.start()
+    with Debugger("b", root=b.directory, tool="test") as debugger:
+        assert debugger.hold().behind == ["link", "ip"]
+        for words in (("continue",), ("step",)):
+            refused = a.lvlip(*words, check=False)
+            assert refused.returncode == 1 and "which still runs" in refused.stderr, refused
+        assert "by test" in a.lvlip("status").stdout
+        assert a.lvlip("continue", "--force").returncode == 0
+        assert not debugger.state().held and not b.ask("tcp", "status")["held"]
+
+
+def test_a_layer_that_cannot_be_reached_is_named(hosts: TwoHosts) -> None:
+    """ip does not answer: hold and what follows say what is not held, and their exit status is 1; here the stack is."""
+    a, b = hosts.start()
+    pid = a.ask("ip", "status")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        held = b.lvlip("hold", check=False)
+        assert held.returncode == 1 and "NOT HELD: ip on another host, where nobody answers" in held.stdout, held
+        assert b.ask("tcp", "status")["held"]
+        for words in (("held", "list"), ("break", "add", "tcp"), ("break", "list"), ("continue",)):
+            done = b.lvlip(*words, check=False)
+            assert done.returncode == 1 and "not reached: ip on another host" in done.stderr, done
+        assert not b.ask("tcp", "status")["held"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_what_crosses_the_cable_is_encrypted(hosts: TwoHosts) -> None:

@@ -288,6 +288,50 @@ def endings() -> None:
             say("passed", passed.getpeername() == (HOST, ECHO))
 
 
+def corked() -> None:
+    """TCP_CORK: what fills no segment stays for 200 ms, unless it is taken out; flags show once they are set."""
+    tcp_level = socket.IPPROTO_TCP
+    with linked(ECHO) as sock:
+        for option in (socket.TCP_NODELAY, socket.TCP_CORK):
+            sock.setsockopt(tcp_level, option, 7)
+            say("flag", sock.getsockopt(tcp_level, option), error(sock.setsockopt, tcp_level, option, b"\1"))
+        sock.setsockopt(tcp_level, socket.TCP_NODELAY, 0)
+        sock.sendall(b"held")
+        say("held back", mask(sock, 0.1, select.POLLIN))
+        sock.setsockopt(tcp_level, socket.TCP_CORK, 0)
+        say("let go", mask(sock, 0.1, select.POLLIN), sock.recv(10), sock.getsockopt(tcp_level, socket.TCP_CORK))
+        for number in range(20):  # as a server writes its answers
+            sock.setsockopt(tcp_level, socket.TCP_CORK, 1)
+            sock.sendall(b"head %02d " % number)
+            sock.sendall(b"body")
+            sock.setsockopt(tcp_level, socket.TCP_CORK, 0)
+            if sock.recv(100) != b"head %02d body" % number:
+                say("in one piece", number)
+        sock.setsockopt(tcp_level, socket.TCP_CORK, 1)
+        sock.sendall(b"x" * 100_000)
+        got = 0
+        while got < 90_000:
+            got += len(sock.recv(100_000))
+        say("full segments go", mask(sock, 0.1, select.POLLIN) if got < 98_000 else "nothing")
+        while got < 100_000:
+            got += len(sock.recv(100_000))
+        sock.setsockopt(tcp_level, socket.TCP_NODELAY, 1)
+        sock.sendall(b"late")
+        before = time.monotonic()
+        say("at last", sock.recv(10), 0.1 < time.monotonic() - before < 1.0)
+        sock.sendall(b"end")
+        sock.shutdown(socket.SHUT_WR)
+        say("with the end", mask(sock, 0.1, select.POLLIN), sock.recv(10), sock.recv(10))
+    with tcp() as sock:
+        for option in (socket.TCP_CORK, socket.TCP_NODELAY):
+            sock.setsockopt(tcp_level, option, 1)
+        sock.connect((HOST, ECHO))
+        sock.setsockopt(tcp_level, socket.TCP_CORK, 1)
+        sock.setsockopt(tcp_level, socket.TCP_CORK, 0)
+        sock.sendall(b"x")
+        say("before there was a peer", sock.getsockopt(tcp_level, socket.TCP_CORK), mask(sock, 0.1, select.POLLIN))
+
+
 def local() -> None:
     path = f"\0semantics{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
@@ -336,7 +380,9 @@ def threads() -> None:
     say("threads", failures)
 
 
-CASES = (fresh, connected, refused, nonblocking, interrupted, listening, options, wrong, endings, local, threads)
+CASES = (
+    fresh, connected, refused, nonblocking, interrupted, listening, options, wrong, endings, corked, local, threads,
+)  # fmt: skip
 
 if __name__ == "__main__":
     for case in CASES:

@@ -233,6 +233,7 @@ def test_status_of_a_stack_without_supervisor(
 
 def test_a_hold_says_who_on_another_host_goes_on(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
     """A neighbour that is up and does not run here; one that is down, or runs here, is not meant."""
+
     def status(name: str, **up: bool) -> dict[str, Any]:
         return {
             "process": name, "pid": 7, "uptime_ns": 1, "epoch": 1, "ready": True, "waiting_for": [], "held": False,
@@ -242,12 +243,49 @@ def test_a_hold_says_who_on_another_host_goes_on(layer: Callable[..., FakeLayer]
     state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
     for name, up in (("tcp", {"ip": True, "gateway": True}), ("gateway", {"tcp": True, "udp": False})):
         layer(name, status=status(name, **up), **{"debug.state": state})
-    said = "ip runs on another host and goes on, timers and all"
+    said = "NOT HELD: ip on another host, where nobody answers: it goes on, timers and all"
     for words in (("hold",), ("hold",), ("status",)):
         text = lvlip(*words).stdout
         assert said in text and "tcp runs" not in text and "udp" not in text.partition(said)[2].splitlines()[0]
     assert json.loads(lvlip("hold", "--json").stdout)["elsewhere"] == ["ip"]
     assert json.loads(lvlip("status", "--json").stdout)["hold"]["elsewhere"] == ["ip"]
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_silent() -> None:
+    """It comes in the midst of an import: 130, as later, and no traceback."""
+    program = (
+        "import sys, importlib.abc\n"
+        "class Pressed(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from levelip.cli.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_layer_that_does_not_answer_is_named(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tcp runs and is silent: each command does what can be done, names it, and ends with exit status 1."""
+    monkeypatch.setattr("levelip.debug.debugger.ANSWER_S", 0.1)
+    state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
+    layer("ip", **{"debug.state": state, "debug.held": {"held": []}, "debug.breakpoints": {"refused": []}})
+    lock = run.lock("tcp")
+    held = lvlip("hold")
+    assert held.exit_code == 1 and "tcp did not answer" in held.stdout
+    for words in (("held", "list"), ("break", "add", "tcp"), ("break", "list"), ("continue",)):
+        result = lvlip(*words)
+        assert result.exit_code == 1 and "lvlip: tcp did not answer; see: lvlip status" in result.stderr, words
+    os.close(lock)
+
+
+def test_breakpoints_of_no_stack(lvlip: Callable[..., Result]) -> None:
+    """They are not said to be none."""
+    result = lvlip("break", "list")
+    assert result.exit_code == 1 and "is not running; start it with: lvlip up" in result.stderr
 
 
 def test_a_file_of_breakpoints_that_is_none_is_told(

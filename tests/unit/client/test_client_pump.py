@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from levelip.client.pump import CONSUMED_DELAY_S, CONSUMED_PIECES, CONSUMED_STEP, READ_CHUNK, Pair, Pump
+from levelip.client.pump import (
+    CONSUMED_DELAY_S,
+    CONSUMED_PIECES,
+    CONSUMED_STEP,
+    CORKED,
+    HELD_BYTES,
+    READ_CHUNK,
+    Pair,
+    Pump,
+)
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Consumed, Data, Eof, Reset, Send
 
@@ -38,6 +47,10 @@ class Session:
     def __init__(self, memory: Memory | None) -> None:
         self.memory = memory
         self.outbox: list[Any] = []
+
+    def request(self, op: str, target: Any, args: dict[str, Any], done: Any) -> None:
+        """A call, as it would go out."""
+        self.outbox.append((op, target.gid, args))
 
     def sent(self) -> list[Any]:
         """What was to be sent since the last call."""
@@ -124,12 +137,59 @@ def test_never_beyond_the_grant() -> None:
 def test_the_ring_wraps() -> None:
     """Bytes across the ring's end are read in two pieces and announced as one."""
     world = World()
-    world.pair.sent = world.pair.accepted = RING - 2
+    world.pair.sent = world.pair.said = world.pair.accepted = RING - 2
     world.pair.limit = 2 * RING
     world.program.send(b"abcdef")
     assert world.pull() == [Send(7, RING - 2, 6)]
     assert bytes(world.memory.bytes[RING - 2 : RING]) == b"ab"
     assert bytes(world.memory.bytes[:4]) == b"cdef"
+
+
+def test_a_short_answer_under_a_cork_is_one_send(world: World) -> None:
+    """What is written between TCP_CORK on and off is announced at once, and nobody hears of the cork."""
+    assert world.pump.cork(world.pair)
+    world.program.send(b"head")
+    assert world.pull() == []
+    world.program.send(b"body")
+    assert world.pull() == []
+    assert world.pump.uncork(world.pair)
+    assert world.session.sent() == [Send(7, 0, 8)]
+    assert not world.pump.uncork(world.pair), "the gateway has to be told of that one"
+
+
+def test_a_cork_that_stays_is_told_before_its_bytes(world: World) -> None:
+    """Of more than HELD_BYTES, or after HELD_S, the gateway is told that they are corked; then all goes as ever."""
+    for late in (True, False):
+        start = world.pair.sent
+        world.pair.corked = False
+        assert world.pump.cork(world.pair)
+        world.program.send(b"x" if late else bytes(HELD_BYTES))
+        sent = world.pull()
+        if late:
+            assert sent == []
+            until = world.pump.keep(0.0)
+            assert until is not None and world.pump.keep(until) is None
+            sent = world.session.sent()
+        assert sent == [("setsockopt", 7, CORKED), Send(7, start, world.pair.sent - start)]
+        assert not world.pump.cork(world.pair), "known already: it is to be told as ever"
+
+
+def test_a_corked_stream_ends_whole(world: World) -> None:
+    """Its end takes along what a cork held back; what is said again after a reconnect is not said twice."""
+    world.pump.cork(world.pair)
+    world.program.send(b"abc")
+    assert world.pull() == []
+    world.pump.resend(world.pair)
+    assert world.session.sent() == [Send(7, 0, 3), Consumed(7, 0)]
+    world.pump.cork(world.pair)
+    world.program.send(b"de")
+    world.program.shutdown(socket.SHUT_WR)
+    assert world.pull() == [Send(7, 3, 2), Eof(7, 5)]
+
+
+def test_without_a_ring_a_cork_is_told() -> None:
+    """Bytes that travel inline are not kept."""
+    assert not World(inline=True).pump.cork(World(inline=True).pair)
 
 
 def test_a_big_writer_takes_turns() -> None:

@@ -16,11 +16,14 @@ from levelip.debug.facts import MESSAGES
 from levelip.debug.journeys import Journey, journey, journey_lines, journeys, paths
 from levelip.debug.recorded import open_all, records
 from levelip.debug.streams import known
-from levelip.debug.tap import KIND, Notice, Record
+from levelip.debug.tap import KIND, Notice, Record, event_of
 from levelip.debug.traces import read_trace
 from levelip.debug.why import Unknown, why
+from levelip.tracing.events import Event
 from levelip.tracing.recording import RecordingError
 from levelip.wire.tcp import ACK, FIN, PSH, RST, SYN, pack_tcp
+from simulation.replay.player import Player
+from simulation.replay.session import Session
 from tests.unit.debug.test_journeys import write
 from tests.unit.replay.replay_bench import dump, host_recordings, stop, transfer
 
@@ -215,6 +218,36 @@ def test_a_flight_recording_has_its_decisions_made_again(tmp_path: Path) -> None
     stories = [[(one.name, one.says) for one in why(Collection(recorded(path)), "80")[0].findings] for path in
                (with_events, without)]  # fmt: skip
     assert stories[0] and stories[0] == stories[1]
+
+
+def test_what_faults_did_is_in_a_flight_recording(tmp_path: Path) -> None:
+    """It stands between the calls, is told of with those that a replay makes, and is no difference to a replay, which
+    can go there."""
+    client = transfer(None, size=100_000, flight=32 << 20)[0]
+    lost = Event(client._now, "drop", "fault_loss", 77, "10.0.0.1:1>10.0.0.2:80", {"seam": "ip-tcp", "way": "up"})
+    client.faulted([lost])
+    path = tmp_path / "flight.rec"
+    flight = dump(client, path)
+    assert flight.head.events is False and Player(flight).check() is None
+    found = [event_of(one) for one in recorded(path) if not isinstance(one, Notice) and one[KIND] == "e"]
+    assert found.count(lost) == 1 and len(found) > 50
+    answer = Session([flight]).run("goto reason == fault_loss")
+    assert not answer.failed and "lost on purpose (lvlip fault) at ip-tcp" in "".join(answer.lines)
+
+
+def test_what_is_no_recording_is_left_out_beside_one(tmp_path: Path) -> None:
+    """A directory in which one file was torn before its first snapshot: the others are read, and that is told."""
+    client, _, _ = transfer(tmp_path / "tcp.rec", size=50_000)
+    stop(client, tmp_path / "tcp.rec").close()
+    whole = [one for one in recorded(tmp_path) if not isinstance(one, Notice)]
+    (tmp_path / "ip.rec").write_bytes((tmp_path / "tcp.rec").read_bytes()[:300])
+    (told, *_), found = (
+        [one for one in recorded(tmp_path) if isinstance(one, Notice) is notice] for notice in (True, False)
+    )
+    assert told.text.startswith("left out: ") and "ip.rec" in told.text and found == whole
+    (tmp_path / "tcp.rec").write_bytes(b"junk")
+    with pytest.raises(RecordingError, match=r"ip\.rec.*; .*tcp\.rec is no Level-IP recording"):
+        list(recorded(tmp_path))
 
 
 def test_what_is_no_recording_and_what_is_torn(tmp_path: Path) -> None:

@@ -11,8 +11,14 @@ import pytest
 from levelip.debug import holding
 from levelip.debug.points import POINTS, points_of, seam_and_way
 from levelip.debug.tap import PROCESSES, SEAMS
+from levelip.ipc import stopping
 from levelip.ipc.clock import Hold, Holder
 from levelip.ipc.control import ControlError
+
+
+def test_processes_know_how_many_points_there_are() -> None:
+    """They cannot import the list; a hold of all points one by one is a hold of everything."""
+    assert len(POINTS) == stopping.POINTS
 
 
 def test_each_seam_has_two_points_and_each_point_one_process() -> None:

@@ -95,20 +95,27 @@ def test_memory_of_another_session() -> None:
 
 
 def test_death_closes_everything() -> None:
-    """A client's death closes its sockets as the end of a process does: gracefully, but with RST where bytes were not
-    read; listeners end with what waits there."""
+    """A client's death closes its sockets: by FIN where it had told the stream's end and had read all, else by RST, as
+    what its program wrote last may be lost; listeners end with what waits there."""
     bench = Bench()
     app = bench.client()
-    fine, unread = app.connected(), app.connected()
+    ended, unread, midway, opening = app.connected(), app.connected(), app.connected(), app.socket()
     listener = app.listening()
     child = bench.incoming(listener)
     bench.feed(Data(unread, 0, b"x"))
-    bench.feed(Data(fine, 0, b"x"))
-    app.send(Consumed(fine, 1))
+    bench.feed(Data(ended, 0, b"x"))
+    app.send(Consumed(ended, 1))
+    for sock in (ended, unread):
+        app.send(Eof(sock, 0))
     app.socket()
+    bench.answering = False
+    app.ask("connect", opening, address=REMOTE, port=OPEN)
     bench.to_tcp()
     bench.lose(app)
-    assert bench.to_tcp() == [Close(fine, False), Close(unread, True), Close(child, True), Close(listener, True)]
+    assert bench.to_tcp() == [
+        Close(ended, False), Close(unread, True), Close(midway, True), Close(opening, True), Close(child, True),
+        Close(listener, True),
+    ]  # fmt: skip
     assert bench.core.control(0, "clients", {}, 0) == {"clients": []}
     assert bench.door == [ForgetClient(app.peer)]
 
@@ -176,7 +183,7 @@ def test_who_does_not_come_back_is_given_up() -> None:
     bench.advance(2999)
     assert bench.to_tcp() == []
     bench.advance(1)
-    assert bench.to_tcp() == [Close(sock, False)]
+    assert bench.to_tcp() == [Close(sock, True)]
     late = bench.client(hello=False)
     assert late.hello(token=app.token).token != app.token
 
@@ -212,7 +219,7 @@ def test_another_process_under_the_same_name() -> None:
     app = bench.client()
     sock = app.connected()
     bench.feed(FromClient(app.peer, app.uid, app.pid + 1, Request(1, "getpeername", sock, {})))
-    assert bench.to_tcp() == [Close(sock, False)] and bench.drops("no_session") == 1
+    assert bench.to_tcp() == [Close(sock, True)] and bench.drops("no_session") == 1
 
 
 def test_hello_twice() -> None:
@@ -223,7 +230,7 @@ def test_hello_twice() -> None:
     assert app.hello().token == token
     sock = app.connected()
     assert app.hello().token != token
-    assert bench.to_tcp() == [Close(sock, False)]
+    assert bench.to_tcp() == [Close(sock, True)]
 
 
 def test_connections_are_probed() -> None:

@@ -304,7 +304,8 @@ def test_linger_waits_for_the_acknowledgement() -> None:
 
 
 def test_death_of_a_client_with_memory() -> None:
-    """A client writes and dies: its peer gets every byte and the end; only then is its memory given up."""
+    """A client says all that it has, and the end, and dies: its peer gets every byte and the end; only then is its
+    memory given up."""
     stack = Stack()
     server, client = App(stack, b"s", ""), App(stack, b"c", MEMORY)
     listener = server.listener(80)
@@ -313,7 +314,8 @@ def test_death_of_a_client_with_memory() -> None:
     server.reads = False
     data = random.Random(3).randbytes(RING)
     stack.memory.store(client.rings[sock].send(0, RING), data)
-    stack.gateway.receive(FromClient(b"c", 0, client.pid, Send(sock, 0, RING)), stack.now)
+    for message in (Send(sock, 0, RING), Eof(sock, RING)):
+        stack.gateway.receive(FromClient(b"c", 0, client.pid, message), stack.now)
     stack.gateway.receive(ClientLost(b"c"), stack.now)
     assert stack.forgotten == []
     stack.settle()

@@ -124,13 +124,13 @@ class Layer:
         self.loop.tap.close()
 
 
-def packet(number: int, *, ttl: int = 64, dport: int = 80, down: bool = False) -> Packet:
-    """A SYN to a port; `number` is its frame id."""
+def packet(number: int, *, ttl: int = 64, dport: int = 80, down: bool = False, payload: bytes = b"") -> Packet:
+    """A SYN to a port, with data if it shall be; `number` is its frame id."""
     tcp = TcpHeader(src_port=1000, dst_port=dport, seq=1, ack=0, flags=2, window=100)
     src, dst = parse_address("10.0.0.1"), parse_address("10.0.0.2")
-    ip = Ipv4Header(src=src, dst=dst, proto=6, ttl=ttl, total_length=40)
+    ip = Ipv4Header(src=src, dst=dst, proto=6, ttl=ttl, total_length=40 + len(payload))
     head = ip.serialize() + tcp.serialize()
-    return Packet(number, [], False, 0, 1, head, b"", 2, 0, b"\x0a\0\0\1" if down else b"")
+    return Packet(number, [], False, 0, 1, head, payload, 2, 0, b"\x0a\0\0\1" if down else b"")
 
 
 def frame(number: int) -> DeviceFrame:

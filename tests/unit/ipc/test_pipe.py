@@ -13,7 +13,7 @@ import zmq
 
 from levelip.frames.packet import IpToTransport, Segment, TransportToIp
 from levelip.frames.seam import Close, GatewayToTcp, NeighbourDown, NeighbourUp, TcpToGateway
-from levelip.ipc.pipe import Pipe
+from levelip.ipc.pipe import Pipe, PipeWord
 from levelip.ipc.rundir import Locked, RunDirectory
 from levelip.ipc.runtime import Runtime
 from levelip.rpc.stream import Consumed
@@ -62,6 +62,48 @@ def test_both_sides_learn_each_others_epoch_and_frames_cross(runtime: Make) -> N
     while len(seen) < 200 and time.monotonic() < deadline:
         seen += [frame for frame in at_tcp.receive(1000, 0) if isinstance(frame, Segment)]
     assert [frame.payload for frame in seen] == [bytes([i]) for i in range(200)]
+    at_ip.close()
+    at_tcp.close()
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_words_pass_frames_for_which_there_is_no_room(runtime: Make, lossless: bool) -> None:
+    """A debugger's words are no frames, and are heard behind frames that nobody takes; those come later, in order."""
+    one, other = (runtime("gateway"), runtime("tcp")) if lossless else (runtime("ip"), runtime("tcp"))
+    here, there = pair(one, other, lossless=lossless)
+    until([here, there], lambda: here.up is not None and there.up is not None)
+    there.receive(10, 0)
+    frames = [Consumed(5, n) if lossless else segment(bytes([n])) for n in range(100)]
+    here.send(frames, 0)
+    word = PipeWord(7, other.name, "ask", "debug.state", {"x": b"y"}, 3)
+    assert here.say(word)
+    deadline = time.monotonic() + LIMIT_S
+    while not there.words and time.monotonic() < deadline:
+        there.look_ahead()
+    assert there.words == [word]
+    got: list[Any] = []
+    while len(got) < 100 and time.monotonic() < deadline:
+        got += there.receive(30, 0)
+    assert got == frames
+    here.close()
+    there.close()
+
+
+def test_a_word_among_frames_is_refused(runtime: Make) -> None:
+    """It stands alone; one to a neighbour that is not up is not taken."""
+    ip, tcp = runtime("ip"), runtime("tcp")
+    at_ip, at_tcp = pair(ip, tcp)
+    word = PipeWord(7, "tcp", "ask", "status", {})
+    assert not at_ip.say(word)
+    until([at_ip, at_tcp], lambda: at_ip.up is not None and at_tcp.up is not None)
+    at_tcp.receive(10, 0)
+    at_ip.send([word, segment()], 0)
+    got: list[Any] = []
+    deadline = time.monotonic() + LIMIT_S
+    while not got and time.monotonic() < deadline:
+        got += at_tcp.receive(10, 0)
+    assert got == [segment()] and at_tcp.words == []
+    assert tcp.counters["drop.bad_message"] == 1
     at_ip.close()
     at_tcp.close()
 

@@ -14,11 +14,14 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from levelip.client.datagramformat import DATAGRAM, ERROR, MAX_PAYLOAD, UP
-from levelip.run import netlink
+from levelip.client.datagramformat import DATAGRAM, ERROR, MAX_ECHO, UP
+from levelip.client.datagrams import DatagramPair
+from levelip.rpc.messages import DatagramIn
+from levelip.run import netlink, raw
 from levelip.run.interfaces import Interface, Way, netmask
 from levelip.run.messages import CMSGHDR, MSGHDR, Message
 from levelip.run.tags import KEPT, Tags, drop_error, take
+from levelip.wire.ipv4 import Ipv4Header
 
 TID = threading.get_native_id()
 
@@ -114,7 +117,7 @@ def test_tags() -> None:
         drop_error(theirs)
         drop_error(theirs)
         assert take(theirs, peek=False) == (header, b"after")
-        assert tags.read(b"x") == (b"", 0, -1, -1, b"x") and tags.read(bytes(MAX_PAYLOAD + 1)) is None
+        assert tags.read(b"x") == (b"", 0, -1, -1, b"x") and tags.read(bytes(MAX_ECHO + 1)) is None
         assert descriptors() - before <= KEPT
         ours.shutdown(socket.SHUT_WR)
         assert take(theirs, peek=False) is None
@@ -192,3 +195,22 @@ def test_netmask() -> None:
     assert [netmask(length) for length in (0, 8, 24, 32)] == [
         bytes(4), b"\xff\0\0\0", b"\xff\xff\xff\0", b"\xff" * 4,
     ]  # fmt: skip
+
+
+def test_raw_icmp() -> None:
+    """A raw socket reads the packet; its identifier is that of the first echo request it sends."""
+    message = DatagramIn(1, 0, bytes([10, 0, 0, 1]), 0, bytes([10, 0, 0, 2]), 0x10, 63, 1, b"\0\0reply")
+    packet = raw.with_header(message)
+    header = Ipv4Header.parse(packet)
+    assert (header.src, header.dst, header.ttl, header.proto) == (message.address, message.local_address, 63, 1)
+    assert header.total_length == len(packet) and packet[20:] == message.payload
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pair = DatagramPair(ours, 1, (2, 2, 1), 1)
+        request = struct.pack("!BBHHH", 8, 0, 0, 4711, 1)
+        assert raw.identifier(pair, request) is None and not raw.only_listens(pair), "an ICMP datagram socket"
+        pair.dress = raw.with_header
+        assert raw.identifier(pair, request) == 4711 and raw.only_listens(pair)
+        assert raw.identifier(pair, request[:7]) is None
+        pair.bound = (bytes(4), 4711)
+        assert raw.identifier(pair, request) is None and not raw.only_listens(pair)

@@ -231,8 +231,8 @@ WRONG = [
     ('tcp contains "x"', 0, "tcp.payload"),
     ("data contains 5", 14, "are looked for"),
     ('tcp.port contains "8"', 0, "not into a number"),
-    ('data matches "a("', 15, "no regular expression"),
-    ("data matches 5", 13, "is a \"string\""),
+    ('data matches "a("', 14, "no regular expression"),
+    ("data matches 5", 13, 'is a "string"'),
     ("event drop and tcp.port == 80", 15, "this is about packets"),
     ("tcp.port == 80 and event drop", 19, "this is about events"),
     ("conn.state == ESTABLISH", 14, "did you mean ESTABLISHED"),
@@ -258,7 +258,7 @@ WRONG = [
     ("data[x]", 4, "a slice is"),
     ("tcp.port[0]", 0, "slice text and bytes"),
     ("len(tcp.port) == 1", 4, "takes text or bytes"),
-    ("lower(data) == \"x\"", 6, "takes text"),
+    ('lower(data) == "x"', 6, "takes text"),
     ("len(5) == 1", 4, "takes a field"),
     ('data == "\\x4"', 8, "cannot be read"),
     ("tcp §", 4, "means nothing here"),
@@ -299,7 +299,9 @@ def test_every_text_compiles_or_is_refused_with_a_place(text: str) -> None:
         found.matches_event(DROP)
 
 
-_ATOMS = st.sampled_from(["tcp", "tcp.dstport == 80", "ip.addr == 10.0.0.9", "udp", "ip.ttl > 3", "tcp.flags.syn", "data"])
+_ATOMS = st.sampled_from(
+    ["tcp", "tcp.dstport == 80", "ip.addr == 10.0.0.9", "udp", "ip.ttl > 3", "tcp.flags.syn", "data"]
+)
 
 
 @given(st.recursive(_ATOMS.map(lambda atom: (atom,)), lambda inner: st.one_of(
@@ -413,7 +415,9 @@ def test_every_event_and_every_reason_can_be_asked_for() -> None:
     for kind, names in EVENTS.items():
         assert compile_expression(f"event {kind}").matches_event(Event(0, kind))
         for name in names:
-            assert compile_expression(f"event {kind} and event.{name} == 5").matches_event(Event(0, kind, data={name: 5}))
+            assert compile_expression(f"event {kind} and event.{name} == 5").matches_event(
+                Event(0, kind, data={name: 5})
+            )
     for reason in all_reasons():
         event = Event(0, "drop", reason.name)
         assert compile_expression(f'event drop and reason == "{reason.name}"').matches_event(event)
@@ -424,8 +428,14 @@ def test_figures_are_those_that_tcp_tells() -> None:
 
     from tests.netsim.tcp_apps import pair, small_config  # noqa: F401 - a pair of connected stacks
 
-    source = inspect.getsource(ss_row) + inspect.getsource(__import__("layers.tcp.info", fromlist=["tcp_info"]).tcp_info)
-    keys = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    source = inspect.getsource(ss_row) + inspect.getsource(
+        __import__("layers.tcp.info", fromlist=["tcp_info"]).tcp_info
+    )
+    keys = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     made_here = {"cwnd", "ssthresh", "flight"}
     assert set(FIGURES) - made_here <= keys
     row = {"state": "ESTABLISHED", "info": {"state": 1, "snd_cwnd": 7, "snd_ssthresh": 3, "unacked": 2, "rtt": 99}}
