@@ -43,10 +43,9 @@ from levelip.frames.seam import (
     Released,
     Result,
     StoreFailed,
-    Urgent,
 )
 from levelip.rpc.messages import Hello, Refused, Request, SendDatagram, TookDatagrams
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send, Urgent
 from levelip.tracing.events import Event
 from levelip.tracing.reasons import BAD_MESSAGE, NO_SESSION, TCP_UNKNOWN
 
@@ -71,7 +70,7 @@ class GatewayCore:
         self._work.now = now
         self._state = state
         self._relay = Relay(self._work)
-        self._calls = Calls(self._work, self._relay.pump, self._relay.forget)
+        self._calls = Calls(self._work, self._relay.taken, self._relay.forget)
         self._datagrams = Datagrams(self._work)
         self._sessions = Sessions(self._work, self._calls, self._relay, self._datagrams)
         self._by_peer = self._sessions.by_peer
@@ -87,7 +86,7 @@ class GatewayCore:
             Result: self._result,
             Datagram: self._datagrams.arrived,
             Failed: self._datagrams.failed,
-            Urgent: self._urgent,
+            Urgent: self._relay.marked,
             Released: lambda frame: self._calls.released(frame.sock),
             ClientLost: self._sessions.lost,
             NeighbourUp: self._neighbour_up,
@@ -102,6 +101,7 @@ class GatewayCore:
             TookDatagrams: self._datagrams.took,
             Eof: self._relay.eof,
             Reset: self._relay.abort,
+            Urgent: self._relay.mark,
         }
 
     def _request(self, session: Session, request: Request) -> None:
@@ -128,10 +128,6 @@ class GatewayCore:
         self._work.note(session, op, sock, errno.ENOBUFS)
         text = f"{most} calls of one client at once (gateway.calls_per_client)"
         self._work.reply(session, request, errno.ENOBUFS, message=text)
-
-    def _urgent(self, _frame: Urgent) -> None:
-        """The peer has marked data as urgent: it stays in line, and nobody is told (RFC 6093 6)."""
-        self.counters["urgent_in"] += 1
 
     def _result(self, frame: Result) -> None:
         asked = self._state.asked.get(frame.request)

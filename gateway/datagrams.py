@@ -239,6 +239,8 @@ class Datagrams:
             kept = {option.name: max(2 * (most if asked < 0 else min(asked, most)), least)}
         else:
             kept = options.parse(option, value, self._work.config)
+            uid = self._work.state.sessions[sock.session].uid
+            options.check_allowed(option, kept, sock.options, uid=uid)
         sock.options.update(kept)
         if option.tcp and option.name in kept:
             self._tell(SetOption(sock.id, option.tcp, kept[option.name]))
@@ -252,6 +254,8 @@ class Datagrams:
             case "SO_ERROR":
                 error, sock.so_error = sock.so_error, 0
                 return options.number(error)
+            case "SO_PEERCRED":
+                return options.nobody()
             case "SO_TYPE":
                 return options.number(SOCK_DGRAM)
             case "SO_DOMAIN":

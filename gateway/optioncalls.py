@@ -38,14 +38,17 @@ class OptionCalls:
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def setsockopt(self, _session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
+    def setsockopt(self, session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
         """Keep the new value; tell tcp, if it has the socket."""
         if (args.level, args.option) != options.CONGESTION:
             options.check_length(args.level, args.value)
         option = options.find(args.level, args.option, reading=False)
         kept = options.parse(option, args.value, self._work.config)
-        if option.kind is options.Kind.CLAMP and not kept[option.name] and _has_peer_or_listens(sock):
+        if option.kind is options.Kind.CLAMP and not kept[option.name] and _has_peer(sock):
             raise CallError(errno.EINVAL, "TCP_WINDOW_CLAMP can be taken back before there is a connection only")
+        options.check_allowed(option, kept, sock.options, uid=session.uid)
+        if option.name.startswith("TCP_FASTOPEN") and _has_peer(sock, listening=option.name == "TCP_FASTOPEN_CONNECT"):
+            raise CallError(errno.EINVAL, f"{option.name} has to be set before there is a connection")
         if option.name == "SO_RCVLOWAT" and "SO_RCVBUF" in sock.options:
             kept[option.name] = min(kept[option.name], sock.options["SO_RCVBUF"] >> 1)
         sock.options.update(kept)
@@ -79,6 +82,8 @@ class OptionCalls:
             case "SO_ERROR":
                 error, sock.so_error = sock.so_error, 0
                 return options.number(error)
+            case "SO_PEERCRED":
+                return options.nobody()
             case "SO_TYPE":
                 return options.number(SOCK_STREAM)
             case "SO_DOMAIN":
@@ -134,9 +139,9 @@ class OptionCalls:
             return error.errno, {}
 
 
-def _has_peer_or_listens(sock: Socket) -> bool:
-    """Whether its state on Linux is another than TCP_CLOSE."""
-    return sock.state in (State.LISTENING, State.CONNECTING, State.CONNECTED)
+def _has_peer(sock: Socket, *, listening: bool = True) -> bool:
+    """Whether its state on Linux is another than TCP_CLOSE; `listening`: TCP_LISTEN counts, too."""
+    return sock.state in (State.CONNECTING, State.CONNECTED) or (listening and sock.state is State.LISTENING)
 
 
 def _active_in_tcp(sock: Socket) -> bool:

@@ -30,6 +30,7 @@ SYN_TIMEOUT_S: Final = 1  # TCP_TIMEOUT_INIT: TCP_DEFER_ACCEPT is kept as so man
 RTO_MAX_S: Final = 120  # TCP_RTO_MAX
 DEFER_MOST: Final = 255  # rskq_defer_accept is a byte
 PMTUDISC_WANT: Final = 1  # IP_PMTUDISC_WANT
+PRIORITY_MOST: Final = 6  # SO_PRIORITY that anybody may set (net/core/sock.c sk_set_prio_allowed)
 CONGESTION_NAME: Final = 16  # TCP_CA_NAME_MAX
 NEWRENO: Final = "reno"  # Linux's name of newreno, which getsockopt answers
 INT_MAX: Final = (1 << 31) - 1
@@ -73,23 +74,30 @@ class Option:
 
 _F, _I, _R = Kind.FLAG, Kind.INT, Kind.READ
 OPTIONS: Final[dict[tuple[int, int], Option]] = {
+    (SOL_SOCKET, 1): Option("SO_DEBUG", _F),  # this and what has no name for tcp below: kept, as nothing acts on it
     (SOL_SOCKET, 2): Option("SO_REUSEADDR", _F, "reuse_address"),
     (SOL_SOCKET, 3): Option("SO_TYPE", _R),
     (SOL_SOCKET, 4): Option("SO_ERROR", _R),
+    (SOL_SOCKET, 5): Option("SO_DONTROUTE", _F),
     (SOL_SOCKET, 6): Option("SO_BROADCAST", _F),
     (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER, "sndbuf"),
     (SOL_SOCKET, 8): Option("SO_RCVBUF", Kind.BUFFER, "rcvbuf"),
     (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F, "keepalive"),
-    (SOL_SOCKET, 10): Option("SO_OOBINLINE", _F),  # our urgent data is always in line (RFC 6093 5)
+    (SOL_SOCKET, 10): Option("SO_OOBINLINE", _F),  # the client acts on it
+    (SOL_SOCKET, 12): Option("SO_PRIORITY", _I),
     (SOL_SOCKET, 13): Option("SO_LINGER", Kind.LINGER),
     (SOL_SOCKET, 15): Option("SO_REUSEPORT", _F, "reuse_port"),
+    (SOL_SOCKET, 17): Option("SO_PEERCRED", _R),
     (SOL_SOCKET, 18): Option("SO_RCVLOWAT", _I, "rcvlowat"),  # the client acts on it; on the two timeouts it alone
     (SOL_SOCKET, 19): Option("SO_SNDLOWAT", _R),
     (SOL_SOCKET, 20): Option("SO_RCVTIMEO", Kind.TIME),
     (SOL_SOCKET, 21): Option("SO_SNDTIMEO", Kind.TIME),
     (SOL_SOCKET, 30): Option("SO_ACCEPTCONN", _R),
+    (SOL_SOCKET, 36): Option("SO_MARK", _I),
     (SOL_SOCKET, 38): Option("SO_PROTOCOL", _R),
     (SOL_SOCKET, 39): Option("SO_DOMAIN", _R),
+    (SOL_SOCKET, 46): Option("SO_BUSY_POLL", _I, "", 0),
+    (SOL_SOCKET, 49): Option("SO_INCOMING_CPU", _I),
     (IPPROTO_TCP, 1): Option("TCP_NODELAY", _F, "nodelay"),
     (IPPROTO_TCP, 2): Option("TCP_MAXSEG", Kind.MAXSEG, "maxseg", MSS_MIN, MSS_MAX),
     (IPPROTO_TCP, 3): Option("TCP_CORK", _F, "cork"),
@@ -104,19 +112,27 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_TCP, 12): Option("TCP_QUICKACK", Kind.QUICKACK, "quickack"),
     CONGESTION: Option("TCP_CONGESTION", Kind.NAME, "congestion"),
     (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
+    (IPPROTO_TCP, 23): Option("TCP_FASTOPEN", _I, "", 0),  # no cookies (RFC 7413): as where sysctl tcp_fastopen is 1
+    (IPPROTO_TCP, 25): Option("TCP_NOTSENT_LOWAT", _I),
+    (IPPROTO_TCP, 30): Option("TCP_FASTOPEN_CONNECT", _I, "", 0, 1),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+    (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # this and the next two tell nothing of a stream
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),  # IP_PMTUDISC_DONT to _OMIT
+    (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),
+    (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
     (IPPROTO_IP, 14): Option("IP_MTU", _R),
+    (IPPROTO_IP, 24): Option("IP_BIND_ADDRESS_NO_PORT", _F),
 }
 DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     **{
         key: option
         for key, option in OPTIONS.items()
-        if key[0] == SOL_SOCKET and option.name not in ("SO_KEEPALIVE", "SO_RCVLOWAT", "SO_SNDLOWAT", "SO_OOBINLINE")
+        if key[0] == SOL_SOCKET and option.name not in ("SO_RCVLOWAT", "SO_SNDLOWAT")
     },
     (SOL_SOCKET, 6): Option("SO_BROADCAST", _F, "broadcast"),
     (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER),
+    (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F),
     (SOL_SOCKET, 11): Option("SO_NO_CHECK", _F, "no_check"),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos", 0, 255),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
@@ -126,6 +142,7 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),
     (IPPROTO_IP, 14): Option("IP_MTU", _R),
+    (IPPROTO_IP, 24): Option("IP_BIND_ADDRESS_NO_PORT", _F),
     (IPPROTO_IP, 33): Option("IP_MULTICAST_TTL", Kind.TTL, "multicast_ttl", 0, 255),
     (IPPROTO_IP, 34): Option("IP_MULTICAST_LOOP", _F, "multicast_loop"),
     (IPPROTO_IP, 49): Option("IP_MULTICAST_ALL", _I, "multicast_all", 0, 1),
@@ -145,6 +162,18 @@ def find(
     if not reading and option.kind is Kind.READ:
         raise CallError(errno.ENOPROTOOPT, f"{option.name} can only be read")
     return option
+
+
+def check_allowed(option: Option, kept: Mapping[str, int], before: Mapping[str, int], *, uid: int) -> None:
+    """What only CAP_NET_ADMIN may set on Linux, only root may here: CallError (net/core/sock.c sk_setsockopt)."""
+    if uid == 0:
+        return
+    value = kept.get(option.name, 0)
+    if option.name == "SO_DEBUG" and value:
+        raise CallError(errno.EACCES)
+    raised = option.name == "SO_BUSY_POLL" and value > before.get(option.name, 0)
+    if option.name == "SO_MARK" or raised or (option.name == "SO_PRIORITY" and not 0 <= value <= PRIORITY_MOST):
+        raise CallError(errno.EPERM)
 
 
 def check_length(level: int, value: int | bytes) -> None:
@@ -200,6 +229,8 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
         return {option.name: min(INT_MAX if number < 0 else number or 1, config.tcp.receive_buffer >> 1)}
     if not option.low <= number <= option.high:
         raise CallError(errno.EINVAL, f"{option.name}: {option.low} to {option.high}")
+    if option.name == "TCP_FASTOPEN":  # include/net/tcp.h fastopen_queue_tune
+        return {option.name: min(number, config.tcp.backlog_max)}
     return {option.name: number}
 
 
@@ -278,6 +309,7 @@ def default(option: Option, config: GatewayCoreConfig) -> int:
         "SO_SNDBUF": min(tcp.send_initial, tcp.send_buffer),
         "SO_RCVBUF": min(tcp.receive_initial, tcp.receive_buffer),
         "SO_RCVLOWAT": 1,
+        "SO_INCOMING_CPU": -1,
         "TCP_NODELAY": int(not tcp.nagle),
         "TCP_MAXSEG": MSS_DEFAULT,
         "TCP_KEEPIDLE": tcp.keepalive_idle_ms // 1000,
@@ -332,6 +364,11 @@ def for_tcp(option: Option, value: int) -> int:
     if value < 0:
         return value
     return value // 2 if option.kind is Kind.BUFFER else value * option.scale
+
+
+def nobody() -> bytes:
+    """SO_PEERCRED of a socket that is not AF_UNIX: struct ucred of no process."""
+    return struct.pack("=iii", 0, -1, -1)
 
 
 def all_for_tcp(kept: Mapping[str, int]) -> dict[str, int]:

@@ -18,7 +18,8 @@ from gateway.state import NOT_YET, Session, Socket
 from gateway.table import Input, State
 from gateway.work import Work
 from levelip.frames.seam import ForClient
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
+from levelip.rpc.messages import KNOWS_URGENT
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send, Urgent
 from levelip.tracing.reasons import BAD_STREAM, TCP_UNKNOWN, UNKNOWN_SOCKET, WRONG_STATE
 
 MAX_UNCONSUMED = 64  # Data messages a socket; what comes beyond goes later as one
@@ -103,6 +104,20 @@ class Relay:
             sock.ended = True
             self._work.to_tcp.append(message)
 
+    def mark(self, session: Session, message: Urgent) -> None:
+        """The client's stream is urgent up to an offset: tcp hears of it before the bytes come."""
+        sock = self._sockets.get(message.sock)
+        if sock is None or sock.session != session.number or sock.listener:
+            self._work.drop(UNKNOWN_SOCKET, sock=message.sock)
+        elif sock.state is not State.CONNECTED or sock.ended:
+            self._work.drop(WRONG_STATE, sock=sock.id, state=sock.state.value)
+        elif message.upto > sock.limit:
+            detail = f"Urgent up to {message.upto}, limit {sock.limit}"
+            self._work.refuse(session, errno.EINVAL, BAD_STREAM, detail, sock=sock.id)
+        else:
+            self._work.counters["urgent_out"] += 1
+            self._work.to_tcp.append(message)
+
     def abort(self, session: Session, message: Reset) -> None:
         """The client gives the connection up; the socket itself stays until it is closed."""
         sock = self._sockets.get(message.sock)
@@ -147,6 +162,23 @@ class Relay:
             self._work.to_door.append(ForClient(session.peer, frame))
         else:
             self.pump(sock)
+
+    def marked(self, frame: Urgent) -> None:
+        """The peer has announced urgent data (RFC 9293 3.8.5): the client hears of it before the bytes come."""
+        sock = self._sockets.get(frame.sock)
+        if sock is None or sock.state is not State.CONNECTED:
+            self._work.drop(TCP_UNKNOWN, sock=frame.sock)
+            return
+        self._work.counters["urgent_in"] += 1
+        sock.urgent = frame.upto
+        if not sock.listener:
+            self._tell_mark(sock)
+
+    def _tell_mark(self, sock: Socket) -> None:
+        """Of what the client has already, or to a client that does not know the message, there is nothing to say."""
+        session = self._sessions[sock.session]
+        if sock.urgent > sock.relayed and session.knows & KNOWS_URGENT:
+            self._work.tell(session, Urgent(sock.id, sock.urgent))
 
     def _odd_data(self, sock: Socket, offset: int, end: int) -> None:
         """A repeat is nothing; after a gap the stream is worth nothing (the seam does not lose, so it is a fault)."""
@@ -248,4 +280,9 @@ class Relay:
         sock.eof_relayed = False
         if sock.state is State.CONNECTED:
             self._work.tell(self._sessions[sock.session], Accepted(sock.id, sock.sent, sock.limit))
+        self.taken(sock)
+
+    def taken(self, sock: Socket) -> None:
+        """The client knows the socket: it hears what has waited for that."""
+        self._tell_mark(sock)
         self.pump(sock)

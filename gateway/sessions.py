@@ -54,6 +54,7 @@ class Sessions:
                 return
             session = self._open(frame)
         session.software = message.software[:SOFTWARE_KEPT]
+        session.knows = message.knows
         if message.memory and not self._take_memory(session, message.memory, frame.memory_errno):
             return
         self._welcome(session)

@@ -68,6 +68,7 @@ class Socket(Struct, kw_only=True):
     received: int = 0
     relayed: int = 0
     consumed: int = 0
+    urgent: int = 0  # the peer's mark: offset after its last urgent octet; 0: there was none
     eof: int = NOT_YET
     eof_relayed: bool = False
     reset: int = NOT_YET  # errno of the end of the connection
@@ -112,6 +113,7 @@ class Session(Struct, kw_only=True):
     pid: int
     software: str = ""
     memory: str = ""
+    knows: int = 0  # bits of KNOWS_ in levelip/rpc/messages.py
     sockets: dict[int, bool] = field(default_factory=dict)  # ids in the order of their making
     deadline: int = 0  # while detached: when it is given up
     replies: list[Reply] = field(default_factory=list)  # that came while it was detached

@@ -39,10 +39,9 @@ from levelip.frames.seam import (
     SetOption,
     StoreFailed,
     Taken,
-    Urgent,
 )
 from levelip.rpc.place import Place
-from levelip.rpc.stream import Consumed, Eof, Reset, Send
+from levelip.rpc.stream import Consumed, Eof, Reset, Send, Urgent
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum

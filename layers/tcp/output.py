@@ -434,8 +434,10 @@ def _cork_over(ctx: Context, conn: Connection, now: int) -> bool:
 
 def _tail_allowed(conn: Connection) -> bool:
     """Nagle in Minshall's form, as Linux: only one segment below MSS may be unacknowledged. With TCP_CORK none goes
-    (Linux tcp_nagle_check)."""
+    (Linux tcp_nagle_check). Urgent data waits for neither (tcp_nagle_test)."""
     tx = conn.tx
+    if conn.snd_up > tx.snd_una:
+        return True
     if conn.options.cork and tx.fin_at < 0:
         return False
     return bool(conn.options.nodelay) or tx.small_end <= tx.snd_una or tx.fin_at >= 0

@@ -17,7 +17,7 @@ from layers.tcp.routes import ip_header
 from layers.tcp.states import RECEIVING, State
 from layers.tcp.telling import tell_accepted
 from levelip.frames.packet import Segment
-from levelip.frames.seam import Urgent
+from levelip.rpc.stream import Urgent
 from levelip.tracing import reasons
 from levelip.wire.tcp import URG
 
@@ -27,7 +27,8 @@ FARTHEST = 0xFFFF
 
 
 def send_urgent(ctx: Context, call: Urgent, now: int) -> None:
-    """SEND with the URGENT flag, RFC 9293 3.10.2: the data below `upto`, which is known already, is urgent.
+    """SEND with the URGENT flag, RFC 9293 3.10.2: the data below `upto` is urgent, as far as it has come and what
+    follows of it.
 
     A repeat or a mark below an older one changes nothing. While the mark is not acknowledged no super-segment goes
     out: not every device that cuts them moves the pointer along (Linux tcp_urg_mode does the same).
@@ -40,8 +41,8 @@ def send_urgent(ctx: Context, call: Urgent, now: int) -> None:
     if conn.state not in (State.ESTABLISHED, State.CLOSE_WAIT):
         ctx.drop(reasons.TCP_NOT_CONNECTED, 0, conn)
         return
-    if call.upto > tx.snd_end:
-        ctx.drop(reasons.TCP_SEND_GAP, 0, conn, offset=call.upto, known=tx.snd_end)
+    if call.upto > tx.grant() or (0 <= tx.eof < call.upto):
+        ctx.drop(reasons.TCP_SEND_BEYOND, 0, conn, offset=call.upto, length=0, limit=tx.grant())
         tell_accepted(ctx, conn)
         return
     if call.upto <= tx.snd_una or call.upto <= conn.snd_up:

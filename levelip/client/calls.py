@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from levelip.client import control
-from levelip.client.connecting import Caller, Connecting, bound, make_pair
+from levelip.client.connecting import Caller, Connecting, bound, inherit, make_pair
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
@@ -73,6 +73,7 @@ class Calls:
             "setsockopt": self._setsockopt,
             "getsockopt": self._getsockopt,
             "error": self._error,
+            "urgent": self._urgent,
             "state": self._state,
             "hold": self.connecting.hold,
             "release": self.connecting.release,
@@ -207,6 +208,8 @@ class Calls:
             self._session.request("close", Bare(gid), {"abort": True}, ignore)
             caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
             return None
+        if listener is not None:
+            inherit(theirs, listener)
         if not caller.answer(Answer(number, 0, data), (theirs.fileno(),)) and listener is not None:
             listener.returned.append((theirs, data))
         else:
@@ -360,6 +363,11 @@ class Calls:
         caller.answer(Answer(call.number, 0, {"errno": code}))
         if code:
             self.connecting.clear_error(pair)
+
+    def _urgent(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The program's end has no urgent byte for recv(MSG_OOB): EAGAIN if one was announced and has not got there."""
+        announced = pair.connected and pair.mark >= pair.written and pair.fin_at is None
+        caller.answer(Answer(call.number, errno.EAGAIN if announced else errno.EINVAL, {}))
 
     def _state(self, caller: Caller, call: Call, pair: Pair) -> None:
         state = {

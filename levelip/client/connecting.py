@@ -19,6 +19,7 @@ from levelip.client.control import Answer, Call
 from levelip.client.endings import Endings
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Session, ignore
+from levelip.client.urgent import SO_OOBINLINE
 from levelip.rpc.stream import Reset
 
 SOL_SOCKET, SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
@@ -41,6 +42,7 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
     ours.setblocking(False)
     for end in (ours, theirs):
         end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
+    ours.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
     return ours, theirs
 
 
@@ -192,6 +194,7 @@ class Connecting:
         else:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         ours.setblocking(False)
+        ours.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
         for end in (ours, theirs):
             end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, control.SOCKET_BUFFER)
         pair.single = False
@@ -296,7 +299,15 @@ class Connecting:
         self._by_fd[pair.fd] = pair
         self._pump.watch(pair)
         with theirs:
+            inherit(theirs, pair)
             caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
+
+
+def inherit(theirs: socket.socket, pair: Pair) -> None:
+    """Set what a pair's options say of the program's end itself on a new end, of its own or of a connection to it."""
+    value = pair.options.get((SOL_SOCKET, SO_OOBINLINE), 0)
+    if any(value) if isinstance(value, bytes) else value:
+        theirs.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
 
 
 def bound(pair: Pair, size: int | bytes) -> None:

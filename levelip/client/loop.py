@@ -15,7 +15,7 @@ from levelip.client.calls import Calls
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Outstanding, Session, State
 from levelip.rpc.messages import Pending
-from levelip.rpc.stream import Accepted, Data, Eof, Reset
+from levelip.rpc.stream import Accepted, Data, Eof, Reset, Urgent
 
 MAX_EVENTS = 16_384  # of one epoll call: all of them, so that a close is never seen after the call that follows it
 LONELY_S = 30.0  # the program is gone and no gateway came back: how long undelivered bytes are kept
@@ -85,6 +85,9 @@ class Loop:
         elif kind is Eof:
             if pair.connected:
                 self._pump.eof(pair, message.at)
+        elif kind is Urgent:
+            if pair.connected:
+                self._pump.mark(pair, message.upto)
         elif kind is Reset:
             self._calls.endings.reset(pair, message.errno)
         elif kind is Pending:
@@ -165,7 +168,7 @@ class Loop:
         if mask & ~select.EPOLLOUT:
             pair.readable = True
             pair.hung_up = pair.hung_up or bool(mask & _GONE)
-            self._pump.pull(pair)
+            self._pump.pull(pair, plain=mask & (select.EPOLLIN | select.EPOLLPRI) == select.EPOLLIN)
             if pair.hung_up:
                 self._calls.endings.check(pair)
 

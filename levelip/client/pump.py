@@ -5,7 +5,7 @@
 
 Outgoing bytes are read from the pair straight into the send ring and never beyond the limit that was granted;
 incoming ones are written from the receive ring straight into the pair. Descriptors are watched edge-triggered, so a
-pair without credit, or whose program does not read, costs nothing.
+pair without credit, or whose program does not read, costs nothing. Urgent bytes are marked in the pair (urgent.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import time
 from collections import deque
 from typing import Any
 
+from levelip.client import urgent
 from levelip.client.ends import unread
 from levelip.client.session import Session
 from levelip.rpc.place import Place, Rings
-from levelip.rpc.stream import Consumed, Data, Eof, Reset, Send
+from levelip.rpc.stream import Consumed, Data, Eof, Reset, Send, Urgent
 
 READ_CHUNK = 262_144  # bytes read from a pair before others get their turn and what was read is announced
 INLINE_CHUNK = 65_536  # bytes of one Send that carries its payload
@@ -32,7 +33,7 @@ CONSUMED_DELAY_S = 0.002  # how long less than that may wait for a message that 
 HELD_BYTES = 16_384  # so much of a corked stream, or
 HELD_S = 0.005  # for so long, is kept here before the network hears of the cork (Linux: what fills no segment, 200 ms)
 CORKED = {"level": socket.IPPROTO_TCP, "option": socket.TCP_CORK, "value": 1}
-WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+WATCH = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 
 
 class Pair:
@@ -42,9 +43,9 @@ class Pair:
         "accepted", "alias", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
         "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed", "fd",
         "fin_at", "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender",
-        "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "options", "outcome", "pieces",
-        "readable", "receive_ring", "received", "remote", "returned", "said", "seen", "send_ring", "sent", "shut",
-        "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
+        "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "options",
+        "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen", "send_ring",
+        "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -87,6 +88,7 @@ class Pair:
         self.accepted = 0
         self.limit = 0
         self.readable = False
+        self.marked = 0  # the network was told that the stream is urgent up to here
         self.finished = False  # the program's EOF was read
         self.eof_sent = False
         # network → program
@@ -96,6 +98,7 @@ class Pair:
         self.written = 0
         self.consumed = 0
         self.pieces = 0  # Data messages since the last Consumed
+        self.mark = -1  # offset of the peer's last urgent byte; of no meaning once it was written
         self.fin_at: int | None = None
         self.fin_done = False
         self.stuck = False  # the pair is full: EPOLLOUT is watched
@@ -133,6 +136,7 @@ class Pump:
         self._corked: dict[Pair, float] = {}  # whose cork the gateway has not heard of, and until when
         self.busy: set[Pair] = set()  # more to read, without a new edge
         self.failed: list[Pair] = []
+        self._urgent = urgent.carried()
 
     def watch(self, pair: Pair) -> None:
         """Start to watch a new pair's end."""
@@ -160,8 +164,8 @@ class Pump:
 
     # -- program → network
 
-    def pull(self, pair: Pair) -> None:
-        """Read what the program wrote, as far as the grant goes, and announce it."""
+    def pull(self, pair: Pair, *, plain: bool = False) -> None:
+        """Read what the program wrote, as far as the grant goes, and announce it. `plain`: bytes wait, none urgent."""
         end = pair.end
         if end is None or pair.finished or not pair.connected:
             return
@@ -174,6 +178,10 @@ class Pump:
                     self.busy.add(pair)
                 break
             try:
+                if self._urgent and not plain and urgent.at_mark(end):
+                    pair.marked = pair.sent + 1
+                    self._session.outbox.append(Urgent(pair.gid, pair.marked))
+                plain = False
                 if ring is not None:
                     at = pair.sent % len(ring)
                     got = end.recv_into(ring[at : at + room])
@@ -282,6 +290,12 @@ class Pump:
         if not pair.stuck:
             self.push(pair)
 
+    def mark(self, pair: Pair, upto: int) -> None:
+        """The peer has announced urgent data; a newer mark takes an older one's place, as on Linux."""
+        pair.mark = upto - 1
+        if pair.lowat > 1:
+            self.push(pair)
+
     def eof(self, pair: Pair, at: int) -> None:
         """The peer's stream ends at `at`."""
         pair.fin_at = at
@@ -300,8 +314,11 @@ class Pump:
                 aside.clear()
             while aside:
                 piece = aside[0]
+                flags = 0
+                if pair.mark >= pair.written and self._urgent:
+                    piece, flags = _before_mark(piece, pair.mark - pair.written)
                 try:
-                    done = end.send(piece)
+                    done = end.send(piece, flags)
                 except BlockingIOError:
                     pair.stuck = True
                     self._epoll.modify(pair.fd, WATCH | select.EPOLLOUT)
@@ -316,8 +333,8 @@ class Pump:
                     aside.clear()
                     break
                 pair.written += done
-                if done < len(piece):
-                    aside[0] = piece[done:]
+                if done < len(aside[0]):
+                    aside[0] = aside[0][done:]
                 else:
                     aside.popleft()
             if pair.connected:
@@ -335,7 +352,7 @@ class Pump:
         """
         waits = pair.received - pair.written
         most = INLINE_CHUNK if pair.receive_ring is None else len(pair.receive_ring) // 2
-        if waits >= min(pair.lowat, most) or pair.fin_at is not None or pair.dead or pair.hung_up or pair.discard:
+        if waits >= min(pair.lowat, most) or self._goes_at_once(pair):
             pair.aside = deque([b"".join(pair.aside)])  # in one write, lest the reader sees a part of it
             return False
         if unread(end):
@@ -346,6 +363,12 @@ class Pump:
             pair.pieces = 0
             self._session.outbox.append(Consumed(pair.gid, pair.consumed))
         return True
+
+    @staticmethod
+    def _goes_at_once(pair: Pair) -> bool:
+        """The stream is over, or its urgent byte has come."""
+        over = pair.fin_at is not None or pair.dead or pair.hung_up or pair.discard
+        return over or pair.written <= pair.mark < pair.received
 
     def writable(self, pair: Pair) -> None:
         """The pair takes bytes again."""
@@ -411,6 +434,8 @@ class Pump:
 
     def resend(self, pair: Pair) -> None:
         """After a reconnect to the same gateway: say again what it may have missed. All of it is idempotent."""
+        if pair.marked > pair.accepted:
+            self._session.outbox.append(Urgent(pair.gid, pair.marked))
         if pair.send_ring is not None and pair.sent > pair.accepted:
             self._corked.pop(pair, None)
             self._session.outbox.append(Send(pair.gid, pair.accepted, pair.sent - pair.accepted))
@@ -429,6 +454,11 @@ class Pump:
             self._epoll.unregister(pair.fd)
             pair.end.close()
             pair.end = None
+
+
+def _before_mark(piece: memoryview | bytes, ahead: int) -> tuple[memoryview | bytes, int]:
+    """What of a piece goes in one write, and its flags: all that lies before the urgent byte, or that byte alone."""
+    return (piece[:ahead], 0) if ahead else (piece[:1], socket.MSG_OOB)
 
 
 def _unanswered(_: int, __: dict[str, Any], ___: str) -> None:

@@ -21,7 +21,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from levelip.client.memory import SessionMemory
 from levelip.rpc.codec import MAX_PARTS, Codec, RefusedMessage
-from levelip.rpc.messages import VERSION, Hello, Refused, Reply, Request, ToClient, Welcome
+from levelip.rpc.messages import KNOWS_URGENT, VERSION, Hello, Refused, Reply, Request, ToClient, Welcome
 
 PATIENCE_S = 5.0  # how long a request waits for an absent gateway before ENETDOWN (a restart takes 1-2 s)
 FLUSH_BYTES = 4 << 20  # of payloads in one envelope
@@ -282,7 +282,7 @@ class Session:
 
     def _hello(self) -> None:
         self.state = State.HELLO
-        self._post([Hello(VERSION, self._software, self._token)])
+        self._post([Hello(VERSION, self._software, self._token, knows=KNOWS_URGENT)])
 
     def _welcome(self, welcome: Welcome) -> None:
         if self.state is State.MEMORY and welcome.epoch == self._gateway:
@@ -305,7 +305,7 @@ class Session:
             self._open(fresh=True)
             return
         self.state = State.MEMORY
-        self._post([Hello(VERSION, self._software, self._token, self.memory.name)])
+        self._post([Hello(VERSION, self._software, self._token, self.memory.name, KNOWS_URGENT)])
 
     def _refused(self, refused: Refused) -> None:
         if self.state is State.MEMORY:

@@ -227,6 +227,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         flags = fcntl.fcntl(self.fileno(), fcntl.F_GETFL)
         inheritable = self.get_inheritable()
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
         watched = _watchers(self.fileno())
         os.dup2(fd, self.fileno(), inheritable)
         os.close(fd)
@@ -288,6 +289,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         if option == std.SO_LINGER and isinstance(value, bytes) and len(value) >= 8:
             on, seconds = struct.unpack_from("=ii", value)
             self._lingers = bool(on and seconds)
+        if option == std.SO_OOBINLINE:
+            super().setsockopt(std.SOL_SOCKET, option, value)
         if option == std.SO_SNDBUF:  # else the pair holds more than the program allows
             number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
             super().setsockopt(std.SOL_SOCKET, std.SO_SNDBUF, min(max(number, 0), SOCKET_BUFFER))
@@ -342,20 +345,30 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         self._fresh = False
 
     def _receiving(self, flags: int) -> int:
-        """The flags for the pair. No urgent data waits, as it stays in line (RFC 6093 5), nor anything for
-        MSG_ERRQUEUE; MSG_TRUNC is the caller's."""
-        if flags & std.MSG_OOB:
-            raise _error(errno.EINVAL)
+        """The flags for the pair. Nothing waits for MSG_ERRQUEUE; MSG_TRUNC is the caller's."""
         if flags & std.MSG_ERRQUEUE:
             raise _error(errno.EAGAIN)
         return flags & ~int(std.MSG_TRUNC)
 
+    def _urgent(self, bufsize: int, flags: int) -> bytes:
+        """The peer's urgent byte, which the kernel keeps (levelip/client/urgent.py). EINVAL: there is none, or it is in
+        line (SO_OOBINLINE), or was taken; EAGAIN: it was announced and has not come."""
+        try:
+            return super().recv(bufsize, flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL or super().getsockopt(std.SOL_SOCKET, std.SO_OOBINLINE):
+                raise
+        self._call("urgent")
+        return b""
+
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """At most `bufsize` bytes; empty at the peer's FIN."""
+        """At most `bufsize` bytes; empty at the peer's FIN. MSG_OOB: the urgent byte."""
         if self._fresh:
-            self._never(errno.ENOTCONN)
+            self._never(errno.EINVAL if flags & std.MSG_OOB and not self._listening else errno.ENOTCONN)
         if flags:
             flags = self._receiving(flags)
+            if flags & std.MSG_OOB:
+                return self._urgent(bufsize, flags)
         try:
             data = super().recv(bufsize, flags)
         except ConnectionError as error:
@@ -372,6 +385,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             if flags & std.MSG_TRUNC:
                 return len(socket.recv(self, nbytes or memoryview(buffer).nbytes, flags))
             flags = self._receiving(flags)
+            if flags & std.MSG_OOB:
+                return _put(self._urgent(nbytes or memoryview(buffer).nbytes, flags), [buffer])
         try:
             got = super().recv_into(buffer, nbytes, flags)
         except ConnectionError as error:
@@ -392,7 +407,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
         _check_room(ancbufsize)
-        return socket.recv(self, bufsize, flags), [], 0, None
+        return socket.recv(self, bufsize, flags), [], int(flags & std.MSG_OOB), None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
@@ -404,6 +419,9 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             if flags & std.MSG_TRUNC:
                 return len(socket.recv(self, sum(memoryview(view).nbytes for view in views), flags)), [], 0, None
             flags = self._receiving(flags)
+            if flags & std.MSG_OOB:
+                room = sum(memoryview(view).nbytes for view in views)
+                return _put(self._urgent(room, flags), views), [], int(std.MSG_OOB), None
         try:
             got = super().recvmsg_into(views, 0, flags)[0]
         except ConnectionError as error:
@@ -422,9 +440,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return socket.recv_into(self, buffer, _within(buffer, nbytes), flags), None
 
     def _sending(self, flags: int) -> int:
-        """The flags for the pair: MSG_MORE is TCP_CORK until a call without it."""
-        if flags & std.MSG_OOB:
-            raise _error(errno.EOPNOTSUPP)
+        """The flags for the pair: MSG_MORE is TCP_CORK until a call without it. MSG_OOB goes along: the last byte is
+        urgent."""
         if flags & std.MSG_MORE and not self._more and not socket.getsockopt(self, std.IPPROTO_TCP, std.TCP_CORK):
             socket.setsockopt(self, std.IPPROTO_TCP, std.TCP_CORK, 1)
             self._more = True
@@ -439,6 +456,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Hand over bytes; how many were taken."""
         if self._fresh:
             self._never(errno.EPIPE, flags)
+        if flags & std.MSG_OOB and not _view(data).nbytes:
+            flags &= ~std.MSG_OOB  # nothing is urgent
         try:
             sent = super().send(data, self._sending(flags) if flags else 0)
         except ConnectionError as error:
@@ -451,6 +470,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Hand over all bytes."""
         if self._fresh:
             self._never(errno.EPIPE, flags)
+        if flags & std.MSG_OOB and not _view(data).nbytes:
+            flags &= ~std.MSG_OOB
         try:
             super().sendall(data, self._sending(flags) if flags else 0)
         except ConnectionError as error:
@@ -469,6 +490,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             sys.audit("socket.sendmsg", self, address)
         if self._fresh:
             self._never(errno.EPIPE, flags)
+        if flags & std.MSG_OOB and not any(memoryview(view).nbytes for view in views):
+            flags &= ~std.MSG_OOB
         try:
             sent = super().sendmsg(views, (), self._sending(flags) if flags else 0)
         except ConnectionError as error:
@@ -644,6 +667,16 @@ def _view(data: Any) -> memoryview:
         return memoryview(data)
     except TypeError:
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
+
+
+def _put(data: bytes, buffers: list[Any]) -> int:
+    """Put an urgent byte, or none, into the first of the buffers that has room."""
+    for buffer in buffers if data else ():
+        with memoryview(buffer).cast("B") as view:
+            if view.nbytes:
+                view[:1] = data
+                break
+    return len(data)
 
 
 def _check_room(ancbufsize: int) -> None:

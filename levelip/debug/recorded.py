@@ -30,7 +30,7 @@ SUFFIX: Final = ".rec"
 _PAYLOAD: Final = 128  # bytes of it in a record, as of a tap
 _SEAM: Final[dict[type, str]] = {DeviceFrame: "link", Packet: "link-ip", Refused: "ip-udp"}
 _TALK: Final = frozenset({
-    seams.Bind, seams.Listen, seams.Connect, seams.Taken, seams.SetOption, seams.GetInfo, seams.Close, seams.Urgent,
+    seams.Bind, seams.Listen, seams.Connect, seams.Taken, seams.SetOption, seams.GetInfo, seams.Close, stream.Urgent,
     seams.Result, seams.Connected, seams.Incoming, seams.Released, stream.Send, stream.Accepted, stream.Data,
     stream.Consumed, stream.Eof, stream.Reset,
 })  # fmt: skip

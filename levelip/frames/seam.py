@@ -10,7 +10,7 @@ from levelip.frames.packet import FrameId
 from levelip.rpc.messages import ToClient as ClientMessage
 from levelip.rpc.messages import ToGateway as GatewayMessage
 from levelip.rpc.place import Payload, Place, Rings
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Offset, Reset, Send, SocketId
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Offset, Reset, Send, SocketId, Urgent
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 LocalAddress = Annotated[bytes, Meta(max_length=16)]  # empty: any
@@ -85,16 +85,6 @@ class Close(Struct, array_like=True, tag=46):
 
     sock: SocketId
     abort: bool = False
-
-
-class Urgent(Struct, array_like=True, tag=47):
-    """Either way: the stream is urgent up to offset `upto`, its last urgent octet is the one before (RFC 9293 3.8.5).
-
-    From the gateway it follows the Send of that octet; to the gateway it may come before the data does.
-    """
-
-    sock: SocketId
-    upto: Offset
 
 
 # tcp → gateway

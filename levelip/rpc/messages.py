@@ -12,19 +12,22 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from levelip.rpc.place import Payload
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Offset, Reset, Send, SocketId
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Errno, Offset, Reset, Send, SocketId, Urgent
 
 VERSION = 1
+KNOWS_URGENT = 1  # Hello.knows: Urgent may be sent to the client
 
 
 class Hello(Struct, array_like=True, tag=20):
     """First message of a client. `token` is empty, or the session's token when it comes back after a reconnect.
-    `memory` is the name of a file that the client made in `Welcome.memory_dir` (empty: payloads travel inline)."""
+    `memory` is the name of a file that the client made in `Welcome.memory_dir` (empty: payloads travel inline).
+    `knows` are the messages later than version 1's first ones that the client understands: bits of KNOWS_."""
 
     version: int
     software: str
     token: bytes = b""
     memory: str = ""
+    knows: int = 0
 
 
 class Welcome(Struct, array_like=True, tag=21):
@@ -133,5 +136,5 @@ class DatagramError(Struct, array_like=True, tag=30):
     payload: Annotated[bytes, Meta(max_length=65_600)] = b""
 
 
-ToGateway = Hello | Request | Send | Consumed | Eof | Reset | SendDatagram | TookDatagrams
-ToClient = Welcome | Refused | Reply | Pending | Accepted | Data | Eof | Reset | DatagramIn | DatagramError
+ToGateway = Hello | Request | Send | Consumed | Eof | Reset | SendDatagram | TookDatagrams | Urgent
+ToClient = Welcome | Refused | Reply | Pending | Accepted | Data | Eof | Reset | Urgent | DatagramIn | DatagramError

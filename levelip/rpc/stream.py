@@ -67,4 +67,15 @@ class Reset(Struct, array_like=True, tag=6):
     errno: Errno
 
 
-Stream = Send | Accepted | Data | Consumed | Eof | Reset
+class Urgent(Struct, array_like=True, tag=47):
+    """Either way: the stream is urgent up to offset `upto`, its last urgent octet is the one before (RFC 9293 3.8.5).
+
+    It comes before the Send or Data of that octet, so that no segment leaves without its mark, and is told as soon as
+    the peer has announced it.
+    """
+
+    sock: SocketId
+    upto: Offset
+
+
+Stream = Send | Accepted | Data | Consumed | Eof | Reset | Urgent

@@ -378,6 +378,8 @@ class Trap:
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno and (level, option) in [(socket.SOL_SOCKET, number) for number in _TIMES]:
                 self.set_time(call, option, value)
+            if not answer.errno and (level, option) == (socket.SOL_SOCKET, socket.SO_OOBINLINE):
+                self._set_own(call, option, value)
             return call.plain(answer)
 
         call.finish = finish
@@ -386,6 +388,10 @@ class Trap:
     def set_time(self, call: Trapped, option: int, value: bytes) -> None:
         """A time limit: on the program's end for its reads and writes, with us for accept and connect."""
         call.times[option] = seconds(value)
+        self._set_own(call, option, value)
+
+    def _set_own(self, call: Trapped, option: int, value: bytes) -> None:
+        """An option of SOL_SOCKET that the program's end acts on."""
         fd = self.borrow(call)
         if fd is not None:
             with socket.socket(fileno=fd) as theirs:

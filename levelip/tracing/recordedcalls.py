@@ -31,7 +31,7 @@ _CUTTABLE: Final = ("head", "payload", "message.payload")
 FRAMES: Final[tuple[type, ...]] = (
     packet.Packet, packet.Segment, packet.LinkState, packet.Unreachable, packet.Local, packet.PathMtu, packet.Doubt,
     packet.Routes, packet.IcmpError, packet.DeviceFrame, packet.DeviceState,
-    seam.Bind, seam.Listen, seam.Connect, seam.Taken, seam.SetOption, seam.GetInfo, seam.Close, seam.Urgent,
+    seam.Bind, seam.Listen, seam.Connect, seam.Taken, seam.SetOption, seam.GetInfo, seam.Close, stream.Urgent,
     seam.Result, seam.Connected, seam.Incoming, seam.Released,
     seam.NeighbourUp, seam.NeighbourDown, seam.Store, seam.StoreFailed, seam.Answer, seam.FromClient, seam.ClientLost,
     seam.ForClient, seam.ForgetClient, seam.ForgetMemory, seam.Probe,

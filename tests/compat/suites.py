@@ -86,7 +86,7 @@ SUITES = (
     Suite("test_poplib", 50),
     Suite("test_xmlrpc", 70),
     Suite("test_urllib2_localnet", 15),
-    Suite("test_ftplib", 70, differ={"TestFTPClass.test_abort": _URGENT}),
+    Suite("test_ftplib", 70),
     Suite(
         "test_ssl",
         120,

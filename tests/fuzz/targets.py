@@ -44,11 +44,10 @@ from levelip.frames.seam import (
     NeighbourDown,
     NeighbourUp,
     Taken,
-    Urgent,
 )
 from levelip.rpc.codec import Codec, RefusedMessage
 from levelip.rpc.messages import VERSION, Hello, Request, SendDatagram, TookDatagrams
-from levelip.rpc.stream import Consumed, Eof, Reset, Send
+from levelip.rpc.stream import Consumed, Eof, Reset, Send, Urgent
 from levelip.wire.checksum import internet_checksum
 from tests.fuzz.datagrams import datagrams
 from tests.fuzz.door import door

@@ -45,7 +45,7 @@ ROUTES = Routes(
 class DatagramBench(Bench):
     """See the module's text. `gateway` is the core under test, `udp` its neighbour; `hold` keeps udp from answering."""
 
-    def __init__(self, **gateway: Any) -> None:
+    def __init__(self, *, uid: int = 1000, **gateway: Any) -> None:
         self.udp = self._fresh_udp()
         self.to_ip: list[Any] = []
         self.to_udp: list[Any] = []
@@ -53,7 +53,7 @@ class DatagramBench(Bench):
         self.udp_epoch = 1
         super().__init__(**gateway)
         self.udp_up()
-        self.app = self.client()
+        self.app = self.client(uid=uid)
         self.app.take()
 
     def _fresh_udp(self) -> UdpCore:

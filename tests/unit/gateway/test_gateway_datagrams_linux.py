@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import socket
 import struct
 from typing import Any
@@ -85,7 +86,7 @@ class Ours:
     """The gateway's, with a udp core beside it."""
 
     def __init__(self) -> None:
-        self.bench = DatagramBench()
+        self.bench = DatagramBench(uid=os.getuid())
         self.app = self.bench.app
         self.sock = self.bench.socket()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import time
@@ -146,7 +147,7 @@ class Ours:
 
     def __init__(self) -> None:
         self.bench = Bench()
-        self.app: Client = self.bench.client()
+        self.app: Client = self.bench.client(uid=os.getuid())
         self.sock = self.app.socket()
 
     def close(self) -> None:

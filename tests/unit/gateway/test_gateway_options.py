@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from datagram_bench import DatagramBench
 from gateway_bench import LOCAL, OPEN, REMOTE, Bench
 
 from gateway import info
@@ -149,3 +150,42 @@ def test_what_tcp_is_told_at_connect() -> None:
         "cork": 1, "linger2_ms": -1, "defer_accept": 3, "window_clamp": 5000, "quickack": 2, "mtu_discover": 3,
         "rcvlowat": 9,
     }  # fmt: skip
+
+
+PRIVILEGED = [
+    # option, values that a user may set, one that only root may, and what a user gets for it
+    (1, [0], 1, errno.EACCES),  # SO_DEBUG
+    (12, [0, 6], 7, errno.EPERM),  # SO_PRIORITY
+    (36, [], 0, errno.EPERM),  # SO_MARK
+    (46, [0], 1, errno.EPERM),  # SO_BUSY_POLL
+]
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+@pytest.mark.parametrize(("option", "free", "privileged", "error"), PRIVILEGED)
+def test_what_linux_allows_with_cap_net_admin_root_may_set(
+    kind: int, option: int, free: list[int], privileged: int, error: int
+) -> None:
+    """Others get Linux's errno, and the value stays."""
+    bench = DatagramBench()
+    user, root = bench.client(uid=1000), bench.client(uid=0)
+    sock = user.ok("socket", family=2, type=kind, proto=0)["sock"]
+    for value in free:
+        user.ok("setsockopt", sock, level=SOL, option=option, value=value)
+    before = user.ok("getsockopt", sock, level=SOL, option=option)
+    assert user.errno("setsockopt", sock, level=SOL, option=option, value=privileged) == error
+    assert user.ok("getsockopt", sock, level=SOL, option=option) == before
+    sock = root.ok("socket", family=2, type=kind, proto=0)["sock"]
+    root.ok("setsockopt", sock, level=SOL, option=option, value=privileged)
+    assert root.ok("getsockopt", sock, level=SOL, option=option)["value"] == struct.pack("=i", privileged)
+
+
+@pytest.mark.parametrize(("option", "listening"), [(23, 0), (30, errno.EINVAL)], ids=["FASTOPEN", "FASTOPEN_CONNECT"])
+def test_fast_open_is_set_before_there_is_a_connection(option: int, listening: int) -> None:
+    """net/ipv4/tcp.c do_tcp_setsockopt: TCP_FASTOPEN of closed sockets and listeners, _CONNECT of closed ones only."""
+    bench = Bench()
+    app = bench.client()
+    sock = app.connected()
+    assert app.errno("setsockopt", sock, level=TCP, option=option, value=1) == errno.EINVAL
+    assert app.errno("setsockopt", app.listening(), level=TCP, option=option, value=1) == listening
+    app.ok("setsockopt", app.socket(), level=TCP, option=option, value=1)

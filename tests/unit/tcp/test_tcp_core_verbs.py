@@ -28,9 +28,8 @@ from levelip.frames.seam import (
     Result,
     SetOption,
     Taken,
-    Urgent,
 )
-from levelip.rpc.stream import Accepted, Consumed, Eof, Reset, Send
+from levelip.rpc.stream import Accepted, Consumed, Eof, Reset, Send, Urgent
 from tests.netsim.net import MS, SECOND, Impairment
 from tests.netsim.tcp_apps import pair, pattern
 

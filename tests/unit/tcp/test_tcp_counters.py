@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tcp_host import MSS, Host, established, far, fin_wait_2, syn_received, syn_sent
 
-from levelip.frames.seam import SetOption, Urgent
+from levelip.frames.seam import SetOption
+from levelip.rpc.stream import Urgent
 
 BEFORE = 1000
 

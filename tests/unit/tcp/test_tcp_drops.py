@@ -22,9 +22,9 @@ from tcp_host import (
 )
 
 from levelip.frames.packet import BROADCAST, Checksum, IcmpError
-from levelip.frames.seam import Close, Connect, SetOption, StoreFailed, Urgent
+from levelip.frames.seam import Close, Connect, SetOption, StoreFailed
 from levelip.rpc.place import Place
-from levelip.rpc.stream import Consumed, Eof, Send
+from levelip.rpc.stream import Consumed, Eof, Send, Urgent
 from levelip.tracing.reasons import all_reasons, lookup
 
 Case = Callable[[], Host]
@@ -590,7 +590,7 @@ CONN = "10.0.0.2:80>10.0.0.1:4711"
 @pytest.mark.parametrize(
     ("call", "reason", "data"),
     [
-        (lambda c: Urgent(c.sock, 4), "tcp_send_gap", {"offset": 4, "known": 3}),
+        (lambda c: Urgent(c.sock, 1 << 40), "tcp_send_beyond", {"offset": 1 << 40, "length": 0, "limit": 65_536}),
         (lambda c: Eof(c.sock, 4), "tcp_send_gap", {"offset": 4, "known": 3}),
         (lambda c: Eof(c.sock, 2), "tcp_send_after_eof", {"at": 2, "known": 3}),
         (lambda c: Send(c.sock, 4, 1), "tcp_send_gap", {"offset": 4, "known": 3}),

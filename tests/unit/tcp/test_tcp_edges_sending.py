@@ -11,7 +11,8 @@ from layers.tcp.congestion.cubic import Cubic
 from layers.tcp.receive_space import ReceiveSpace
 from layers.tcp.send_space import SendSpace
 from layers.tcp.timers import OFF, PERSIST, RETRANSMIT
-from levelip.frames.seam import Bind, SetOption, Urgent
+from levelip.frames.seam import Bind, SetOption
+from levelip.rpc.stream import Urgent
 
 SECOND = 1000 * MS
 BIG = 65_535

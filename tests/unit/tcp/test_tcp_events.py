@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tcp_host import MSS, START, Host, connected, established, far
 
-from levelip.frames.seam import SetOption, Urgent
+from levelip.frames.seam import SetOption
+from levelip.rpc.stream import Urgent
 from tests.netsim.net import MS
 
 CONN = "10.0.0.2:80>10.0.0.1:4711"

@@ -6,8 +6,8 @@ import pytest
 from tcp_host import MSS, connected, established, far, syn_sent, time_wait
 
 from layers.tcp.congestion.cubic import cube_root
-from levelip.frames.seam import GetInfo, NeighbourDown, NeighbourUp, SetOption, Urgent
-from levelip.rpc.stream import Accepted, Data, Eof, Reset, Send
+from levelip.frames.seam import GetInfo, NeighbourDown, NeighbourUp, SetOption
+from levelip.rpc.stream import Accepted, Data, Eof, Reset, Send, Urgent
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 4, 9])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tcp_host import MS, MSS, Got, Host, far
 
-from levelip.frames.seam import SetOption, Urgent
+from levelip.frames.seam import SetOption
+from levelip.rpc.stream import Urgent
 
 OUT, IN = 20_000, 3000
 

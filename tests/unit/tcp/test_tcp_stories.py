@@ -28,9 +28,8 @@ from levelip.frames.seam import (
     SetOption,
     StoreFailed,
     Taken,
-    Urgent,
 )
-from levelip.rpc.stream import Consumed, Eof, Reset, Send
+from levelip.rpc.stream import Consumed, Eof, Reset, Send, Urgent
 
 STORIES = Path(__file__).with_name("stories")
 TOLD: dict[str, Callable[[], Story]] = {}

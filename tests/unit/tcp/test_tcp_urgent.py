@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tcp_host import MSS, Got, Host, close_wait, established, fin_wait_1, fin_wait_2, syn_sent
 
-from levelip.frames.seam import Urgent
-from levelip.rpc.stream import Data, Send
+from levelip.frames.seam import SetOption
+from levelip.rpc.stream import Data, Send, Urgent
 from levelip.wire.tcp import URG
 
 ISN = dict[str, Any]
@@ -119,6 +119,30 @@ def test_the_mark_goes_out_behind_the_last_urgent_octet(isn: ISN) -> None:
     assert c.tcb()["snd_up"] == -1
 
 
+def test_the_mark_may_come_before_its_octet(isn: ISN) -> None:
+    """So that no segment can leave without it: the pointer is there from the first one on."""
+    c = established(**isn)
+    c.call(Urgent(c.sock, 3))
+    c.expect_nothing()
+    c.write(b"abc")
+    assert mark(c.expect("PAU", seq=1, data=b"abc")) == 3
+
+
+@pytest.mark.parametrize("option", [{}, {"cork": 1}], ids=["nagle", "cork"])
+def test_urgent_data_does_not_wait(isn: ISN, option: dict[str, int]) -> None:
+    """Neither for the ACK of a small segment before it nor for TCP_CORK (Linux tcp_nagle_test)."""
+    c = established(**isn)
+    c.write(b"a")
+    c.expect("PA", seq=1, data=b"a")
+    for name, value in option.items():
+        c.call(SetOption(c.sock, name, value))
+    c.write(b"b")
+    c.expect_nothing()
+    c.call(Urgent(c.sock, 3))
+    c.write(b"c")
+    assert mark(c.expect("PAU", seq=2)) == 2
+
+
 @pytest.mark.rfc("RFC 9293 MUST-31")
 def test_urgent_data_of_many_segments(isn: ISN) -> None:
     """2 MSS and 10 bytes, all urgent: pointers 2906, 1458, 10 (MSS 1448), though offload would have sent one."""
@@ -162,10 +186,10 @@ def test_the_mark_is_told_while_the_peers_window_is_closed(isn: ISN) -> None:
 
 
 def test_marks_that_cannot_be(isn: ISN) -> None:
-    """Of data that is not known, of a connection that is not open, of none at all, and one below an older mark."""
+    """Beyond the grant, of a connection that is not open, of none at all, and one below an older mark."""
     c = established(**isn)
-    c.call(Urgent(c.sock, 5))
-    assert c.dropped("tcp_send_gap") == 1
+    c.call(Urgent(c.sock, c.limit + 1))
+    assert c.dropped("tcp_send_beyond") == 1
     c.call(Urgent(99, 5))
     assert c.dropped("tcp_unknown_socket") == 1
     c.inject("A", seq=1, ack=1, win=0)
