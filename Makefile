@@ -61,11 +61,11 @@ wheel: $(VENV)/.dev ## build the wheel, install it elsewhere and run it
 	@bash scripts/try-wheel.sh
 
 # Stamps: installed again when what is needed may have changed. Without network this works once all is installed.
-$(VENV)/.demo: pyproject.toml
+$(VENV)/.demo: pyproject.toml scripts/setup.sh
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh demo
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: pyproject.toml scripts/setup.sh scripts/cpython-tests.sh
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh dev
 	@touch $@ $(VENV)/.demo
 

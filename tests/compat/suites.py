@@ -40,7 +40,6 @@ def _split(name: str) -> tuple[str, str]:
 _GRANTED = "SO_SNDBUF made smaller on a live connection: the 256 KB that were granted before may still be written"
 _LATER = "expects a reset to have arrived when the close() that sends it returns, as on Linux's loopback"
 _AT_ONCE = "expects both ends to have what was sent when the calls that send it return, as on Linux's loopback"
-_URGENT = "urgent data (MSG_OOB) is not carried"
 _NO_IPV6 = "of AF_INET6: skipped, as has_ipv6 is False"
 _RACING = (
     "connects again while the first attempt, to a port where nobody listens, is not refused yet: ECONNABORTED once "
@@ -98,11 +97,7 @@ SUITES = (
     Suite("test_httplib", 100),
     Suite("test_imaplib", 80),
     Suite("test_telnetlib", 15),
-    Suite(
-        "test_asyncore",
-        60,
-        differ={f"TestAPI_UseIPv4{kind}.test_handle_expt": _URGENT for kind in ("Poll", "Select")},
-    ),
+    Suite("test_asyncore", 60),
     Suite("test_asynchat", 20),
     Suite("test_poll", 5),
     Suite("test_epoll", 8, varies={"TestEPoll.test_control_and_wait": _AT_ONCE}),
