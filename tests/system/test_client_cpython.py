@@ -21,7 +21,7 @@ from tests.system.harness import Stack
 AT_ONCE = 4
 """Suites that run at the same time: most of what they do is to wait."""
 PART = 0.98
-"""Of the tests that pass on the kernel, so many pass here."""
+"""Of a suite's tests that pass on the kernel, so many pass here; one may fail of however few."""
 SHORT = {f"{name}-{way}-stack" for name in ("test_socket", "test_selectors", "test_socketserver") for way in OURS}
 pytestmark = pytest.mark.parametrize(
     "_shared", [{"settings": cpython.SETTINGS}], indirect=True, scope="module", ids=["stack"]
@@ -74,4 +74,4 @@ def test_what_passes_on_the_kernel_passes_here(
     told = [f"{name}\n{text}" for name, text in differ.items() if name not in known | suite.unsure(way)]
     assert not told, "\n\n".join([f"pass on the kernel and not by {TITLES[way]}:", *told])
     assert not known & ours.passed, "these pass now: take them out of tests/compat/suites.py"
-    assert len(kernel.passed & ours.passed) >= PART * len(kernel.passed)
+    assert len(kernel.passed - ours.passed) <= max(1, (1 - PART) * len(kernel.passed))
