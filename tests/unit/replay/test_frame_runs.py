@@ -345,3 +345,22 @@ def test_a_run_whole(tmp_path: Path) -> None:
     frames = [decode_frame(entry.code, entry.frame, entry.cuts) for _, entry in found.entries(0)]  # type: ignore[union-attr]
     assert frames == given
     assert isinstance(frames[0], Packet) and not isinstance(frames[0], Segment)
+
+
+@pytest.mark.parametrize(
+    "frame", [packets()[0], device_frames()[0], segments()[0]], ids=["packet", "device", "segment"]
+)
+def test_less_of_what_came_in_than_of_what_went_out(frame: Any) -> None:
+    """A frame that came in a run and went out alone is zeros behind what the run kept, but for two bytes of its sum. What
+    stayed of it, its length, and its other fields still have to be the same."""
+    code, raw, cuts = encode_frame(frame)
+    field = "payload" if frame.payload else "head"
+    whole = getattr(frame, field)
+    for kept in (126, 140):
+        mine = {field: whole[:kept] + b"\x12\x34" + bytes(len(whole) - kept - 2)}
+        assert same_frame(code, raw, cuts, msgspec.structs.replace(frame, **mine), whole=False)
+    bare = whole[:126] + bytes(len(whole) - 126)
+    for wrong in (bare[:40] + b"\x00\x00" + bare[42:], bare + b"\x00", bare[:-1] + b"\x01"):
+        assert not same_frame(code, raw, cuts, msgspec.structs.replace(frame, **{field: wrong}), whole=False)
+    other = msgspec.structs.replace(frame, **{field: bare}, id=frame.id + 1)
+    assert not same_frame(code, raw, cuts, other, whole=False)
