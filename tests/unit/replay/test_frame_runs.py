@@ -351,8 +351,8 @@ def test_a_run_whole(tmp_path: Path) -> None:
     "frame", [packets()[0], device_frames()[0], segments()[0]], ids=["packet", "device", "segment"]
 )
 def test_less_of_what_came_in_than_of_what_went_out(frame: Any) -> None:
-    """A frame that came in a run and went out alone is zeros behind what the run kept, but for two bytes of its sum. What
-    stayed of it, its length, and its other fields still have to be the same."""
+    """A frame that came in a run and went out alone is zeros behind what the run kept, but for two bytes of its sum.
+    What stayed of it, its length, and its other fields still have to be the same."""
     code, raw, cuts = encode_frame(frame)
     field = "payload" if frame.payload else "head"
     whole = getattr(frame, field)
