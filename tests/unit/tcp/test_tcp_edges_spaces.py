@@ -99,6 +99,17 @@ def test_the_packets_of_both_parts(end: int, fin_at: int, at: int, packets: list
     assert [row.packets for row in tx.queue] == packets
 
 
+def test_packets_do_not_get_fewer_by_being_told_apart() -> None:
+    """Three, of the first of which half has arrived: the other half, a whole one, and the rest with the FIN."""
+    tx = SendSpace(65_536)
+    tx.snd_una = tx.snd_nxt = 0
+    tx.fin_at = 250
+    tx.record(251, 0, SIZE)
+    tx.acknowledge(50, MS)
+    tx.split(0, 150)
+    assert sum(row.packets for row in tx.queue) == 3
+
+
 @pytest.mark.parametrize(("length", "fin_at", "packets"), [(101, 101, 2), (101, 100, 1), (101, -1, 2), (100, 100, 1)])
 def test_the_packets_that_go_again(length: int, fin_at: int, packets: int) -> None:
     """Likewise."""
