@@ -77,6 +77,24 @@ def test_what_is_lost_is_looked_for_from_the_first_that_is_left() -> None:
     assert tx.next_lost() == 0
 
 
+def test_what_is_lost_is_found_behind_what_was_told_apart() -> None:
+    """The segment before it is in two now."""
+    tx = sent(200, 100)
+    tx.mark_lost(1)
+    assert tx.next_lost() == 1
+    tx.split(0, 100)
+    assert tx.next_lost() == 2
+
+
+def test_what_goes_again_in_the_same_instant_goes_later() -> None:
+    """By a nanosecond, as segments of one instant are told apart by their ends alone (RFC 8985 6.2)."""
+    tx = sent(100)
+    first = tx.queue[0].sent_at
+    tx.mark_lost(0)
+    tx.resend(0, first, SIZE)
+    assert tx.queue[0].sent_at == first + 1
+
+
 # packets of a segment that ends with a FIN, or before it
 
 
