@@ -263,7 +263,9 @@ def test_everything_has_a_name(view: View) -> None:
     before = view.page.evaluate("() => app.cursor")
     view.key("ArrowLeft")
     after = until(lambda: view.page.evaluate("() => app.cursor"), "the instant is moved by keyboard")
-    assert before is None and view.page.locator("#scrub").get_attribute("aria-valuetext") == f"{after:.6f} s"
+    assert before is None
+    said = view.page.locator("#scrub")
+    until(lambda: said.get_attribute("aria-valuetext") == f"{after:.6f} s", "the instant is said")
     view.key("n")
 
 

@@ -42,7 +42,7 @@ def _finding(collection: Collection, name: str, word: str, done: list[Told]) -> 
     return Finding(
         name,
         f"packets that lvlip fault has {word}: {where}",
-        collection.origin(done[0].event.frame),
+        next((fact for told in done if (fact := collection.origin(told.event.frame))), None),  # a capture lacks some
         done[0].mono,
         [sentence(told.event) for told in done[:_EXAMPLES]],
     )
