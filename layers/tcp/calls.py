@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from layers.tcp.chronograph import BUSY
 from layers.tcp.closing import abort, end_time_wait, forget, gone, release, wait_for_fin
 from layers.tcp.connection import Connection, Options, connection_key
 from layers.tcp.context import Context
@@ -205,6 +206,8 @@ def send(ctx: Context, call: Send, now: int) -> None:
         fresh = payload[known - call.offset :] if known > call.offset else payload
         ctx.stores.append(Store(conn.rings.send(known, end - known), fresh))
     tx.snd_end = end
+    if not conn.chrono.kind:
+        conn.chrono.turn(BUSY, now)
     if tx.eof == end:
         _close_stream(ctx, conn)
     conn.ack_causes = 0
@@ -373,7 +376,7 @@ def get_info(ctx: Context, call: GetInfo, now: int) -> None:
     """The figures of TCP_INFO."""
     conn = ctx.sockets.get(call.sock)
     if conn is not None:
-        ctx.to_gateway.append(Result(call.request, 0, tcp_info(conn, now)))
+        ctx.to_gateway.append(Result(call.request, 0, tcp_info(ctx, conn, now)))
         return
     listener = ctx.listeners.get(call.sock)
     if listener is not None:

@@ -175,6 +175,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     if sent_again:
         conn.rto.after_syn_loss()
     conn.retransmits = 0
+    conn.timeouts_over(now)
     conn.first_timeout_at = OFF
     conn.deadlines[RETRANSMIT] = OFF
     conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from layers.tcp import mtu_probe
+from layers.tcp.chronograph import BUSY, RWND, SNDBUF
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.loss import arm_probe, probe_possible, tell_cwnd
@@ -38,6 +39,7 @@ CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
 CWR, RECOVERY = CaState.CWR, CaState.RECOVERY
 NOT_VALIDATED = 300 * 1000 * MS  # ns: RFC 7661 4.4.3, how long a window is kept that is not used
 OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
+SENDING = (State.ESTABLISHED, State.CLOSE_WAIT)
 SILENT = (State.CLOSED, State.TIME_WAIT)
 
 
@@ -351,6 +353,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
             if size <= 0:
                 if open_ <= 0:
                     _wait_for_window(ctx, conn, now)
+                _held_back(conn, open_ <= allowed, now)
                 return None
             if size >= mss:
                 size -= size % mss
@@ -361,6 +364,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
                 if size * conn.rto.srtt < congestion.cwnd * MS:
                     return None
         if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
+            _held_back(conn, size < waiting and open_ <= allowed, now)
             return None
         if size > mss and size == waiting and size % mss and not (conn.override or _tail_allowed(conn)):
             size -= size % mss
@@ -377,8 +381,13 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     tx.record(end, now, mss)
     conn.override = False
     conn.last_data_sent_at = now
+    if conn.chrono.kind == RWND:
+        conn.chrono.turn(BUSY, now)
     if size == waiting:
-        _used(ctx, conn, end - tx.snd_una >= congestion.cwnd, now)
+        full = end - tx.snd_una >= congestion.cwnd
+        _used(ctx, conn, full, now)
+        if tx.snd_end >= tx.limit and not full and conn.state in SENDING:
+            conn.chrono.turn(SNDBUF, now)
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
     segment = _data(ctx, conn, nxt, end, now, mss)
@@ -387,6 +396,13 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     elif conn.sack and conn.deadlines[LOSS_PROBE] < 0:
         arm_probe(ctx, conn)
     return conn.ecn.new_data(segment) if conn.ecn.on and size else segment
+
+
+def _held_back(conn: Connection, by_window: bool, now: int) -> None:
+    """Data waits: for the peer's window, or for what else."""
+    chrono = conn.chrono
+    if by_window is not (chrono.kind == RWND):
+        chrono.turn(RWND if by_window else BUSY, now)
 
 
 def _mtu_probe(ctx: Context, conn: Connection, start: int, end: int, now: int) -> Segment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layers.tcp.chronograph import BUSY, IDLE, SNDBUF
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
 from layers.tcp.states import State
@@ -34,6 +35,8 @@ def tell_progress(ctx: Context, conn: Connection) -> None:
         tx.tune(conn.congestion.cwnd)
         tx.limit = tx.grant()
         ctx.to_gateway.append(Accepted(conn.id, tx.snd_end, tx.limit))
+        if conn.chrono.kind == SNDBUF:
+            conn.chrono.turn(BUSY if tx.snd_end > tx.snd_una else IDLE, ctx.now)
 
 
 def grant_due(conn: Connection) -> bool:

@@ -401,3 +401,8 @@ def test_addresses_that_are_none_are_an_error_of_the_script(option: str, said: s
     """What only the whole configuration shows to be wrong, too."""
     result = run(parse(f"--set={option}\n0 < S 0:0(0) win 1000\n", "x.pkt"))
     assert result.status == 2 and said in str(result.error)
+
+
+def test_code_may_end_in_a_backslash() -> None:
+    """As in scripts for Linux, whose code goes on over several lines."""
+    passes(ESTABLISHED + "   +0 %{ assert tcpi_snd_mss == 1000;\\\n         assert tcpi_snd_cwnd == 10;\\\n}%")
