@@ -398,5 +398,3 @@ def use_routes(ctx: Context) -> None:
             conn.set_mss(ip_header(conn.remote) + 20)
         elif conn.tx.snd_nxt < 0:
             conn.advertised_mss = mss_of(route.mtu, conn.remote)
-
-

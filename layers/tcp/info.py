@@ -34,8 +34,11 @@ def tcp_info(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
         "retransmits": conn.retransmits,
         "probes": conn.probes,
         "backoff": rto.backoffs,
-        "options": OPT_TIMESTAMPS * conn.timestamps | OPT_SACK * conn.sack | OPT_WSCALE * conn.scaling
-        | OPT_ECN * conn.ecn.on | OPT_ECN_SEEN * (conn.ecn.marks_in > 0),
+        "options": OPT_TIMESTAMPS * conn.timestamps
+        | OPT_SACK * conn.sack
+        | OPT_WSCALE * conn.scaling
+        | OPT_ECN * conn.ecn.on
+        | OPT_ECN_SEEN * (conn.ecn.marks_in > 0),
         "snd_wscale": tx.shift,
         "rcv_wscale": rx.shift,
         "rto": rto.rto // US,
@@ -110,8 +113,6 @@ def ss_row(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
         "irs": rx.irs,
         "congestion": conn.congestion.name,
         "cwnd_bytes": conn.congestion.cwnd,
-        "timers": {
-            NAMES[kind]: deadline - now for kind, deadline in enumerate(conn.deadlines) if deadline >= 0
-        },
+        "timers": {NAMES[kind]: deadline - now for kind, deadline in enumerate(conn.deadlines) if deadline >= 0},
         "info": tcp_info(ctx, conn, now),
     }
