@@ -241,7 +241,8 @@ class Calls:
         reuse_address = bool(sock.options.get("SO_REUSEADDR"))
         reuse_port = bool(sock.options.get("SO_REUSEPORT"))
         wanted = b"" if address == ANY else address
-        self._work.to_tcp.append(Bind(call.asked, sock.id, wanted, port, reuse_address, reuse_port))
+        ports = sock.options.get("IP_LOCAL_PORT_RANGE", 0)
+        self._work.to_tcp.append(Bind(call.asked, sock.id, wanted, port, reuse_address, reuse_port, ports))
 
     def result(self, frame: Result) -> None:
         """tcp answers a question."""

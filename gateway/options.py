@@ -57,6 +57,7 @@ class Kind(Enum):
     DEFER = "defer"
     LINGER2 = "linger2"
     CLAMP = "clamp"
+    PORTS = "ports"
     READ = "read"  # computed from the socket; cannot be set
 
 
@@ -123,6 +124,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
     (IPPROTO_IP, 14): Option("IP_MTU", _R),
     (IPPROTO_IP, 24): Option("IP_BIND_ADDRESS_NO_PORT", _F),
+    (IPPROTO_IP, 51): Option("IP_LOCAL_PORT_RANGE", Kind.PORTS, "port_range"),
 }
 DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     **{
@@ -220,6 +222,8 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
         case Kind.CLAMP:
             given = _number(option, value)
             return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
+        case Kind.PORTS:
+            return {option.name: _ports(_number(option, value))}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
         return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
@@ -232,6 +236,14 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
     if option.name == "TCP_FASTOPEN":  # include/net/tcp.h fastopen_queue_tune
         return {option.name: min(number, config.tcp.backlog_max)}
     return {option.name: number}
+
+
+def _ports(given: int) -> int:
+    """The first port in the low half, the last in the high one; 0: the system's (net/ipv4/ip_sockglue.c)."""
+    first, last = given & 0xFFFF, given >> 16 & 0xFFFF
+    if first and last and first > last:
+        raise CallError(errno.EINVAL, f"ports {first} to {last}")
+    return given & 0xFFFF_FFFF
 
 
 def _retransmissions(seconds: int) -> int:
@@ -341,6 +353,8 @@ def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> 
         return _LINGER.pack(value, kept.get("linger_s", 0))
     if option.kind is Kind.TIME:
         return _TIMEVAL.pack(*divmod(value, _MICRO))
+    if option.kind is Kind.PORTS:
+        return value.to_bytes(4, "little")
     return _INT.pack(value)
 
 

@@ -59,6 +59,7 @@ class Options:
     window_clamp: int = 0  # 0: none
     rcvlowat: int = 1
     mtu_discover: int = 1  # IP_PMTUDISC_*
+    port_range: int = 0  # IP_LOCAL_PORT_RANGE: first in the low half, last in the high one; 0: the configured
     congestion: int = 0  # place in CONGESTIONS plus one; 0: the configured strategy
 
 
@@ -84,6 +85,7 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "window_clamp": (0, 1 << 31),
     "rcvlowat": (1, 1 << 31),
     "mtu_discover": (0, 5),
+    "port_range": (0, 0xFFFF_FFFF),
     "congestion": (0, len(CONGESTIONS)),
 }
 """Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""

@@ -42,7 +42,6 @@ NAMES = {
     "TCP_NOTSENT_LOWAT": "a limit of what is written and not sent",
     "TCP_MD5SIG": "signed segments (RFC 2385)", "TCP_MD5SIG_EXT": "signed segments (RFC 2385)",
     "TCP_AO_ADD_KEY": "signed segments (RFC 5925)",
-    "IP_LOCAL_PORT_RANGE": "a port range of a socket's own",
     "SO_MAX_PACING_RATE": "pacing", "SO_MEMINFO": MEMORY,
     "AF_INET6": "IPv6", "PF_INET6": "IPv6", "IPPROTO_MPTCP": MPTCP, "IPPROTO_SCTP": "SCTP",
 }  # fmt: skip
