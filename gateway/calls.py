@@ -197,9 +197,7 @@ class Calls:
             raise CallError(errno.ENETUNREACH, "no connection to a group or to everybody (RFC 9293 3.9.2.3)")
         sock.so_error = 0
         sock.region = session.memory
-        sock.call = Call(
-            op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking
-        )
+        sock.call = Call(op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking)
         self._work.move(sock, Input.CONNECT)
         self.advance(sock)
 
@@ -410,9 +408,7 @@ class Calls:
 
     # the end
 
-    def _shutdown(
-        self, session: Session, sock: Socket, request: int, args: ShutdownArguments
-    ) -> dict[str, Any] | None:
+    def _shutdown(self, session: Session, sock: Socket, request: int, args: ShutdownArguments) -> dict[str, Any] | None:
         if sock.state is State.LISTENING:
             if args.how != 1:  # SHUT_RD ends the listening (net/ipv4/af_inet.c inet_shutdown)
                 self._leave_tcp(sock)

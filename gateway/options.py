@@ -153,9 +153,7 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
 BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
 
 
-def find(
-    level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS
-) -> Option:
+def find(level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS) -> Option:
     """The row; CallError as Linux for one that is not known, or cannot be set."""
     option = table.get((level, number))
     if option is None:
@@ -223,7 +221,7 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
             given = _number(option, value)
             return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
         case Kind.PORTS:
-            return {option.name: _ports(_number(option, value))}
+            return {option.name: _ports(value)}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
         return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
@@ -238,8 +236,11 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
     return {option.name: number}
 
 
-def _ports(given: int) -> int:
+def _ports(value: int | bytes) -> int:
     """The first port in the low half, the last in the high one; 0: the system's (net/ipv4/ip_sockglue.c)."""
+    if isinstance(value, bytes) and len(value) != _INT.size:
+        raise CallError(errno.EINVAL, "IP_LOCAL_PORT_RANGE takes 32 bits")
+    given = integer(value)
     first, last = given & 0xFFFF, given >> 16 & 0xFFFF
     if first and last and first > last:
         raise CallError(errno.EINVAL, f"ports {first} to {last}")

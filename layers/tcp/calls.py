@@ -210,6 +210,8 @@ def send(ctx: Context, call: Send, now: int) -> None:
         fresh = payload[known - call.offset :] if known > call.offset else payload
         ctx.stores.append(Store(conn.rings.send(known, end - known), fresh))
     tx.snd_end = end
+    if call.record:
+        tx.records.append(end)
     if not conn.chrono.kind:
         conn.chrono.turn(BUSY, now)
     if tx.eof == end:

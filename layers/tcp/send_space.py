@@ -63,6 +63,7 @@ class SendSpace:
     small_end: int = -1  # end of the last segment below MSS (Minshall's variant of Nagle)
     limit: int = 0  # the application was told that it may write up to here
     told: int = 0  # and that all up to here was taken
+    records: list[int] = field(default_factory=list)  # ends that MSG_EOR marked, of what was not sent yet
     eof: int = -1  # the application said that its stream ends here
     retransmitted: int = 0  # bytes
     retransmits: int = 0  # segments sent again

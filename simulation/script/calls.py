@@ -167,7 +167,7 @@ class Calls:
                 except ValueError:
                     raise ScriptError(f"{name!r} is no IPv4 address") from None
                 return packed, number(port) if port is not None else 0
-            raise ScriptError("an address is {sa_family = AF_INET, sin_port = htons(N), sin_addr = inet_addr(\"...\")}")
+            raise ScriptError('an address is {sa_family = AF_INET, sin_port = htons(N), sin_addr = inet_addr("...")}')
         return IPv4Address(otherwise[0]).packed, otherwise[1]
 
     def _new_fd(self, descriptor: Descriptor, expected: Expression) -> int:
