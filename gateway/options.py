@@ -114,7 +114,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     CONGESTION: Option("TCP_CONGESTION", Kind.NAME, "congestion"),
     (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
     (IPPROTO_TCP, 23): Option("TCP_FASTOPEN", _I, "", 0),  # no cookies (RFC 7413): as where sysctl tcp_fastopen is 1
-    (IPPROTO_TCP, 25): Option("TCP_NOTSENT_LOWAT", _I),
+    (IPPROTO_TCP, 25): Option("TCP_NOTSENT_LOWAT", _I, "notsent_lowat"),
     (IPPROTO_TCP, 30): Option("TCP_FASTOPEN_CONNECT", _I, "", 0, 1),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),

@@ -133,7 +133,7 @@ class Program:
                     self._connected(self._stream(message.data["sock"]), message.data)
             case Accepted():
                 stream = self._stream(message.sock)
-                stream.limit = max(stream.limit, message.limit)
+                stream.limit = message.limit
             case Data():
                 self._stream(message.sock).buffer += self.host.memory.read(message.payload)
             case Eof():

@@ -201,7 +201,7 @@ def send(ctx: Context, call: Send, now: int) -> None:
         ctx.drop(reasons.TCP_SEND_AFTER_EOF, 0, conn, offset=call.offset)
         return
     payload = call.payload
-    if isinstance(payload, Place) or end > tx.grant() or (payload and len(payload) != call.length):
+    if isinstance(payload, Place) or end > max(tx.grant(), tx.promised) or (payload and len(payload) != call.length):
         ctx.drop(reasons.TCP_SEND_BEYOND, 0, conn, offset=call.offset, length=call.length, limit=tx.grant())
         tell_accepted(ctx, conn)
         return

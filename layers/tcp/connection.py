@@ -59,6 +59,7 @@ class Options:
     window_clamp: int = 0  # 0: none
     rcvlowat: int = 1
     mtu_discover: int = 1  # IP_PMTUDISC_*
+    notsent_lowat: int = 0  # 0: none
     port_range: int = 0  # IP_LOCAL_PORT_RANGE: first in the low half, last in the high one; 0: the configured
     congestion: int = 0  # place in CONGESTIONS plus one; 0: the configured strategy
 
@@ -85,6 +86,7 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "window_clamp": (0, 1 << 31),
     "rcvlowat": (1, 1 << 31),
     "mtu_discover": (0, 5),
+    "notsent_lowat": (0, 1 << 31),
     "port_range": (0, 0xFFFF_FFFF),
     "congestion": (0, len(CONGESTIONS)),
 }

@@ -38,6 +38,7 @@ def new_connection(
     tx = SendSpace(0)
     set_receive_buffer(ctx, rx, options)
     set_send_buffer(ctx, tx, options, rings)
+    tx.lowat = options.notsent_lowat
     rx.shift = scale_for(rx.most) if tcp.window_scaling else 0
     if options.nodelay < 0:
         options.nodelay = 0 if tcp.nagle else 1

@@ -14,6 +14,7 @@ from layers.tcp.recovery.state import CaState
 from layers.tcp.routes import ip_header
 from layers.tcp.send_space import Sent
 from layers.tcp.states import State
+from layers.tcp.telling import grant_due
 from layers.tcp.timers import DELAYED_ACK, LOSS_PROBE, OFF, PERSIST, RETRANSMIT
 from layers.tcp.urgent import marked
 from levelip.frames.packet import Checksum, Segment
@@ -385,6 +386,8 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     tx.record(end, now, mss)
     conn.override = False
     conn.last_data_sent_at = now
+    if tx.lowat and not conn.orphan and grant_due(conn):
+        ctx.mark_dirty(conn)
     if conn.chrono.kind == RWND:
         conn.chrono.turn(BUSY, now)
     if size == waiting:

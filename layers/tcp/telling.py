@@ -40,10 +40,14 @@ def tell_progress(ctx: Context, conn: Connection) -> None:
 
 
 def grant_due(conn: Connection) -> bool:
-    """Whether the limit has grown enough to be told: by a step, by an eighth of the buffer, or all is acknowledged."""
+    """Whether the limit has grown enough to be told: by a step, by an eighth of the buffer, or all is acknowledged; of
+    TCP_NOTSENT_LOWAT by half (Linux tcp_stream_memory_free)."""
     tx = conn.tx
-    grown = tx.snd_una + tx.buffer - tx.limit
-    return grown > 0 and (grown >= GRANT_STEP or grown >= tx.buffer >> 3 or tx.snd_una >= tx.snd_end)
+    grown = (tx.room() if tx.lowat else tx.snd_una + tx.buffer) - tx.limit
+    if grown <= 0:
+        return False
+    enough = grown >= GRANT_STEP or grown >= tx.buffer >> 3 or tx.snd_una >= tx.snd_end
+    return enough or 0 < tx.lowat <= 2 * grown
 
 
 def tell_accepted(ctx: Context, conn: Connection) -> None:

@@ -38,7 +38,6 @@ NAMES = {
     "TCP_INQ": CONTROL, "msg_control": CONTROL,
     "SO_ZEROCOPY": ZERO_COPY, "MSG_ZEROCOPY": ZERO_COPY, "TCP_ZEROCOPY_RECEIVE": ZERO_COPY,
     "SO_TIMESTAMPING": STAMPS, "MSG_ERRQUEUE": STAMPS, "SO_TXTIME": STAMPS,
-    "TCP_NOTSENT_LOWAT": "a limit of what is written and not sent",
     "TCP_MD5SIG": "signed segments (RFC 2385)", "TCP_MD5SIG_EXT": "signed segments (RFC 2385)",
     "TCP_AO_ADD_KEY": "signed segments (RFC 5925)",
     "SO_MAX_PACING_RATE": "pacing", "SO_MEMINFO": MEMORY,
