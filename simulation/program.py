@@ -395,9 +395,7 @@ class Program:
                 return Outcome(len(taken), data=bytes(taken)) if taken else failed(errno.EAGAIN)
             yield
 
-    def _send_datagram(
-        self, stream: Stream, queue: Datagrams, data: bytes, flags: int, to: tuple[bytes, int]
-    ) -> Call:
+    def _send_datagram(self, stream: Stream, queue: Datagrams, data: bytes, flags: int, to: tuple[bytes, int]) -> Call:
         if flags & ~datagrams.FLAGS:
             return failed(errno.EOPNOTSUPP)
         if code := self._told(stream, queue):

@@ -148,7 +148,7 @@ def _acceptable(
 
 
 def _acknowledge_unacceptable(ctx: Context, conn: Connection, offset: int, length: int, flags: int, now: int) -> None:
-    """"If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
+    """ "If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
     sender lacks our ACK; within the limit of a socket for the rest, lest two ends answer each other for ever."""
     if length:
         hurry(conn)
@@ -444,5 +444,3 @@ def _syn_sent(
         tx.lose_all()
         conn.deadlines[RETRANSMIT] = OFF
     ctx.want_output(conn)
-
-

@@ -111,9 +111,7 @@ def test_results_and_errnos() -> None:
     passes("0 close(3) = -1 EBADF (Bad file descriptor)")
     socket = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
     passes(socket + "+0 listen(3, 1) = 0\n+0 accept4(9, ..., ..., 0) = -1 EBADF (x)")
-    assert fails(socket + "+0 getpeername(3, ..., ...) = -1 EINVAL (x)") == {
-        "result": ("-1 EINVAL", "-1 ENOTCONN")
-    }
+    assert fails(socket + "+0 getpeername(3, ..., ...) = -1 EINVAL (x)") == {"result": ("-1 EINVAL", "-1 ENOTCONN")}
     assert fails("0 socket(..., SOCK_SEQPACKET, 0) = 3")["result"][1] == "-1 ESOCKTNOSUPPORT"
 
 
