@@ -26,7 +26,7 @@ from levelip.rpc.messages import (
     TookDatagrams,
 )
 from levelip.rpc.place import Rings
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send, Urgent
 from simulation import datagrams
 from simulation.datagrams import Datagrams
 from simulation.host import Host
@@ -335,7 +335,7 @@ class Program:
         return outcome
 
     def _send(self, fd: int, stream: Stream, data: bytes, flags: int) -> Call:
-        if flags & ~(SUPPORTED_FLAGS | MSG_EOR):
+        if flags & ~(SUPPORTED_FLAGS | MSG_EOR | MSG_OOB):
             return failed(errno.EOPNOTSUPP)
         nonblocking = self.fds[fd].nonblocking or bool(flags & MSG_DONTWAIT)
         done = 0
@@ -351,7 +351,10 @@ class Program:
                 self.host.memory.store(stream.rings.send(stream.sent, size), data[done : done + size])
                 offset, stream.sent = stream.sent, stream.sent + size
                 done += size
-                record = bool(flags & MSG_EOR) and done == len(data)
+                last = done == len(data)
+                if flags & MSG_OOB and last:
+                    self.host.client(PEER, Urgent(stream.sock, stream.sent))
+                record = bool(flags & MSG_EOR) and last
                 self.host.client(PEER, Send(stream.sock, offset, size, b"", record))
             if done == len(data) and stream.rings is not None:
                 return Outcome(done)
