@@ -197,9 +197,7 @@ class Calls:
             raise CallError(errno.ENETUNREACH, "no connection to a group or to everybody (RFC 9293 3.9.2.3)")
         sock.so_error = 0
         sock.region = session.memory
-        sock.call = Call(
-            op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking
-        )
+        sock.call = Call(op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking)
         self._work.move(sock, Input.CONNECT)
         self.advance(sock)
 
@@ -241,7 +239,8 @@ class Calls:
         reuse_address = bool(sock.options.get("SO_REUSEADDR"))
         reuse_port = bool(sock.options.get("SO_REUSEPORT"))
         wanted = b"" if address == ANY else address
-        self._work.to_tcp.append(Bind(call.asked, sock.id, wanted, port, reuse_address, reuse_port))
+        ports = sock.options.get("IP_LOCAL_PORT_RANGE", 0)
+        self._work.to_tcp.append(Bind(call.asked, sock.id, wanted, port, reuse_address, reuse_port, ports))
 
     def result(self, frame: Result) -> None:
         """tcp answers a question."""
@@ -409,9 +408,7 @@ class Calls:
 
     # the end
 
-    def _shutdown(
-        self, session: Session, sock: Socket, request: int, args: ShutdownArguments
-    ) -> dict[str, Any] | None:
+    def _shutdown(self, session: Session, sock: Socket, request: int, args: ShutdownArguments) -> dict[str, Any] | None:
         if sock.state is State.LISTENING:
             if args.how != 1:  # SHUT_RD ends the listening (net/ipv4/af_inet.c inet_shutdown)
                 self._leave_tcp(sock)

@@ -1,6 +1,7 @@
 """struct tcp_info, byte for byte as Linux 6.18's getsockopt(TCP_INFO) gives it (include/uapi/linux/tcp.h).
 
-tcp answers GetInfo with figures under Linux's names; here they become the struct. A field that tcp does not know is 0.
+tcp answers GetInfo with figures under Linux's names; here they become the struct. A field that tcp does not know is 0:
+of pacing, of plb and of Accurate ECN, which are not there, and of the delivery rate.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ FIELDS: Final[tuple[tuple[str, str], ...]] = (
 _LAYOUT = struct.Struct("=" + "".join(code for _, code in FIELDS))
 _LARGEST = {"B": 0xFF, "H": 0xFFFF, "I": 0xFFFF_FFFF, "Q": 0xFFFF_FFFF_FFFF_FFFF}
 SIZE: Final = _LAYOUT.size
+UNLIMITED: Final = _LARGEST["Q"]  # tcpi_max_pacing_rate where SO_MAX_PACING_RATE was never set
 STATES: Final = {
     "ESTABLISHED": 1, "SYN_SENT": 2, "SYN_RECEIVED": 3, "SYN_RECV": 3, "FIN_WAIT_1": 4, "FIN_WAIT1": 4,
     "FIN_WAIT_2": 5, "FIN_WAIT2": 5, "TIME_WAIT": 6, "CLOSED": 7, "CLOSE": 7, "CLOSE_WAIT": 8, "LAST_ACK": 9,
@@ -58,6 +60,8 @@ def pack(data: Mapping[str, Any]) -> bytes:
         value = figure(data, name)
         if name == "wscale":
             value = figure(data, "snd_wscale") & 15 | (figure(data, "rcv_wscale") & 15) << 4
+        elif name == "max_pacing_rate":
+            value = UNLIMITED
         values.append(min(max(value, 0), _LARGEST[code]))
     return _LAYOUT.pack(*values)
 

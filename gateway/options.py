@@ -57,6 +57,7 @@ class Kind(Enum):
     DEFER = "defer"
     LINGER2 = "linger2"
     CLAMP = "clamp"
+    PORTS = "ports"
     READ = "read"  # computed from the socket; cannot be set
 
 
@@ -113,7 +114,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     CONGESTION: Option("TCP_CONGESTION", Kind.NAME, "congestion"),
     (IPPROTO_TCP, 18): Option("TCP_USER_TIMEOUT", _I, "user_timeout_ms", 0),
     (IPPROTO_TCP, 23): Option("TCP_FASTOPEN", _I, "", 0),  # no cookies (RFC 7413): as where sysctl tcp_fastopen is 1
-    (IPPROTO_TCP, 25): Option("TCP_NOTSENT_LOWAT", _I),
+    (IPPROTO_TCP, 25): Option("TCP_NOTSENT_LOWAT", _I, "notsent_lowat"),
     (IPPROTO_TCP, 30): Option("TCP_FASTOPEN_CONNECT", _I, "", 0, 1),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
@@ -123,6 +124,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
     (IPPROTO_IP, 14): Option("IP_MTU", _R),
     (IPPROTO_IP, 24): Option("IP_BIND_ADDRESS_NO_PORT", _F),
+    (IPPROTO_IP, 51): Option("IP_LOCAL_PORT_RANGE", Kind.PORTS, "port_range"),
 }
 DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     **{
@@ -151,9 +153,7 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
 BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.values()}
 
 
-def find(
-    level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS
-) -> Option:
+def find(level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS) -> Option:
     """The row; CallError as Linux for one that is not known, or cannot be set."""
     option = table.get((level, number))
     if option is None:
@@ -220,6 +220,8 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
         case Kind.CLAMP:
             given = _number(option, value)
             return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
+        case Kind.PORTS:
+            return {option.name: _ports(value)}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
         return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
@@ -232,6 +234,17 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
     if option.name == "TCP_FASTOPEN":  # include/net/tcp.h fastopen_queue_tune
         return {option.name: min(number, config.tcp.backlog_max)}
     return {option.name: number}
+
+
+def _ports(value: int | bytes) -> int:
+    """The first port in the low half, the last in the high one; 0: the system's (net/ipv4/ip_sockglue.c)."""
+    if isinstance(value, bytes) and len(value) != _INT.size:
+        raise CallError(errno.EINVAL, "IP_LOCAL_PORT_RANGE takes 32 bits")
+    given = integer(value)
+    first, last = given & 0xFFFF, given >> 16 & 0xFFFF
+    if first and last and first > last:
+        raise CallError(errno.EINVAL, f"ports {first} to {last}")
+    return given & 0xFFFF_FFFF
 
 
 def _retransmissions(seconds: int) -> int:
@@ -341,6 +354,8 @@ def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> 
         return _LINGER.pack(value, kept.get("linger_s", 0))
     if option.kind is Kind.TIME:
         return _TIMEVAL.pack(*divmod(value, _MICRO))
+    if option.kind is Kind.PORTS:
+        return value.to_bytes(4, "little")
     return _INT.pack(value)
 
 

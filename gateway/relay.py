@@ -249,7 +249,8 @@ class Relay:
         if sock is None:
             self._work.drop(TCP_UNKNOWN, sock=frame.sock)
             return
-        sock.accepted, sock.limit = frame.upto, frame.limit
+        sock.accepted = frame.upto
+        sock.limit = max(sock.limit, frame.limit)  # a smaller one is for the client, who may have used the one before
         if not sock.listener:
             self._work.tell(self._sessions[sock.session], frame)
 

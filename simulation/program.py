@@ -26,7 +26,7 @@ from levelip.rpc.messages import (
     TookDatagrams,
 )
 from levelip.rpc.place import Rings
-from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send
+from levelip.rpc.stream import Accepted, Consumed, Data, Eof, Reset, Send, Urgent
 from simulation import datagrams
 from simulation.datagrams import Datagrams
 from simulation.host import Host
@@ -37,7 +37,7 @@ CHUNK = 44 * 1460  # bytes of one Send, as the socket helper cuts them
 NONBLOCK = 0o4000
 SOL_SOCKET, SO_ERROR, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO = 1, 4, 18, 20, 21
 IPPROTO_TCP, TCP_CORK, TCP_INFO = 6, 3, 11
-MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_WAITALL, MSG_MORE = 1, 2, 0x20, 0x40, 0x100, 0x8000
+MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_EOR, MSG_WAITALL, MSG_MORE = 1, 2, 0x20, 0x40, 0x80, 0x100, 0x8000
 SUPPORTED_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | 0x4000  # and MSG_NOSIGNAL
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 SOCK_DGRAM, SOCK_TYPE_MASK = 2, 0xF
@@ -133,7 +133,7 @@ class Program:
                     self._connected(self._stream(message.data["sock"]), message.data)
             case Accepted():
                 stream = self._stream(message.sock)
-                stream.limit = max(stream.limit, message.limit)
+                stream.limit = message.limit
             case Data():
                 self._stream(message.sock).buffer += self.host.memory.read(message.payload)
             case Eof():
@@ -335,7 +335,7 @@ class Program:
         return outcome
 
     def _send(self, fd: int, stream: Stream, data: bytes, flags: int) -> Call:
-        if flags & ~SUPPORTED_FLAGS:
+        if flags & ~(SUPPORTED_FLAGS | MSG_EOR | MSG_OOB):
             return failed(errno.EOPNOTSUPP)
         nonblocking = self.fds[fd].nonblocking or bool(flags & MSG_DONTWAIT)
         done = 0
@@ -351,7 +351,11 @@ class Program:
                 self.host.memory.store(stream.rings.send(stream.sent, size), data[done : done + size])
                 offset, stream.sent = stream.sent, stream.sent + size
                 done += size
-                self.host.client(PEER, Send(stream.sock, offset, size))
+                last = done == len(data)
+                if flags & MSG_OOB and last:
+                    self.host.client(PEER, Urgent(stream.sock, stream.sent))
+                record = bool(flags & MSG_EOR) and last
+                self.host.client(PEER, Send(stream.sock, offset, size, b"", record))
             if done == len(data) and stream.rings is not None:
                 return Outcome(done)
             stream.full = True
@@ -394,9 +398,7 @@ class Program:
                 return Outcome(len(taken), data=bytes(taken)) if taken else failed(errno.EAGAIN)
             yield
 
-    def _send_datagram(
-        self, stream: Stream, queue: Datagrams, data: bytes, flags: int, to: tuple[bytes, int]
-    ) -> Call:
+    def _send_datagram(self, stream: Stream, queue: Datagrams, data: bytes, flags: int, to: tuple[bytes, int]) -> Call:
         if flags & ~datagrams.FLAGS:
             return failed(errno.EOPNOTSUPP)
         if code := self._told(stream, queue):

@@ -8,6 +8,7 @@ the state of recovery (Linux tcp_fastretrans_alert, in its order), then window a
 from __future__ import annotations
 
 from layers.tcp import loss, scoreboard
+from layers.tcp.chronograph import IDLE
 from layers.tcp.congestion.base import AckSample
 from layers.tcp.connection import PROGRESS_EVERY, Connection
 from layers.tcp.context import MS, Context
@@ -67,6 +68,8 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
             conn.deadlines[LOSS_PROBE] = OFF
     if ack == tx.snd_nxt:
         conn.deadlines[RETRANSMIT] = OFF  # RFC 6298 5.2
+        if ack >= tx.snd_end:
+            conn.chrono.turn(IDLE, now)
     else:
         ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)  # RFC 6298 5.3
         if conn.sack and conn.deadlines[LOSS_PROBE] < 0:
@@ -393,6 +396,8 @@ def _timers(ctx: Context, conn: Connection, advanced: bool, now: int) -> None:
     tx, recovery, rto = conn.tx, conn.recovery, conn.rto
     if tx.snd_una == tx.snd_nxt:
         conn.deadlines[RETRANSMIT] = conn.deadlines[REORDER] = OFF
+        if tx.snd_una >= tx.snd_end and conn.chrono.kind:
+            conn.chrono.turn(IDLE, now)
     elif advanced and not (conn.sack and tx.queue[0].sacked):
         if conn.sack or recovery.state != RECOVERY or recovery.partials == 1:
             ctx.timers.arm(conn, RETRANSMIT, now + rto.rto)

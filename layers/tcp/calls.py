@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from layers.tcp.chronograph import BUSY
 from layers.tcp.closing import abort, end_time_wait, forget, gone, release, wait_for_fin
 from layers.tcp.connection import Connection, Options, connection_key
 from layers.tcp.context import Context
@@ -52,7 +53,7 @@ def bind(ctx: Context, call: Bind, now: int) -> None:
     if not ctx.routes.is_ours(address):
         error = errno.EADDRNOTAVAIL
     elif call.port == 0:
-        first, last = port_range(ctx)
+        first, last = port_range(ctx, call.port_range)
         if not ctx.ports.free_for_bind(call.sock, want, first, last, ctx.rng.randrange(last - first + 1)):
             error = errno.EADDRINUSE
     elif ctx.ports.conflicts(call.sock, want):
@@ -79,7 +80,7 @@ def listen(ctx: Context, call: Listen, now: int) -> None:
         return
     if binding is None:
         binding = Binding(ANY, 0)
-        first, last = port_range(ctx)
+        first, last = port_range(ctx, call.options.get("port_range", 0))
         if not ctx.ports.free_for_bind(call.sock, binding, first, last, ctx.rng.randrange(last - first + 1)):
             ctx.to_gateway.append(Result(call.request, errno.EADDRINUSE))
             return
@@ -115,7 +116,7 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         return
     binding = ctx.ports.by_socket.get(call.sock)
     local = binding.address if binding is not None and any(binding.address) else route.source
-    port = binding.port if binding is not None else _ephemeral(ctx, local, remote, call.port)
+    port = binding.port if binding is not None else _ephemeral(ctx, local, remote, call)
     key = connection_key(local, remote, call.port, port)
     record = ctx.timewaits.get(key)
     if not port or key in ctx.connections or (record is not None and not reusable(ctx, record, now)):
@@ -144,15 +145,19 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
     ctx.want_output(conn)
 
 
-def port_range(ctx: Context) -> tuple[int, int]:
-    """First and last ephemeral port, whichever way round they were configured."""
+def port_range(ctx: Context, own: int) -> tuple[int, int]:
+    """First and last ephemeral port, whichever way round they were configured; `own`: IP_LOCAL_PORT_RANGE, each end of
+    which counts where it lies within (Linux inet_sk_get_local_port_range)."""
     tcp = ctx.tcp
-    return min(tcp.port_first, tcp.port_last), max(tcp.port_first, tcp.port_last)
+    low, high = min(tcp.port_first, tcp.port_last), max(tcp.port_first, tcp.port_last)
+    first, last = own & 0xFFFF, own >> 16
+    return (first if low <= first <= high else low), (last if low <= last <= high else high)
 
 
-def _ephemeral(ctx: Context, local: bytes, remote: bytes, remote_port: int) -> int:
+def _ephemeral(ctx: Context, local: bytes, remote: bytes, call: Connect) -> int:
     """RFC 6056."""
-    first, last = port_range(ctx)
+    first, last = port_range(ctx, call.options.get("port_range", 0))
+    remote_port = call.port
 
     def taken(port: int) -> bool:
         key = connection_key(local, remote, remote_port, port)
@@ -196,7 +201,7 @@ def send(ctx: Context, call: Send, now: int) -> None:
         ctx.drop(reasons.TCP_SEND_AFTER_EOF, 0, conn, offset=call.offset)
         return
     payload = call.payload
-    if isinstance(payload, Place) or end > tx.grant() or (payload and len(payload) != call.length):
+    if isinstance(payload, Place) or end > max(tx.grant(), tx.promised) or (payload and len(payload) != call.length):
         ctx.drop(reasons.TCP_SEND_BEYOND, 0, conn, offset=call.offset, length=call.length, limit=tx.grant())
         tell_accepted(ctx, conn)
         return
@@ -205,6 +210,10 @@ def send(ctx: Context, call: Send, now: int) -> None:
         fresh = payload[known - call.offset :] if known > call.offset else payload
         ctx.stores.append(Store(conn.rings.send(known, end - known), fresh))
     tx.snd_end = end
+    if call.record:
+        tx.records.append(end)
+    if not conn.chrono.kind:
+        conn.chrono.turn(BUSY, now)
     if tx.eof == end:
         _close_stream(ctx, conn)
     conn.ack_causes = 0
@@ -373,7 +382,7 @@ def get_info(ctx: Context, call: GetInfo, now: int) -> None:
     """The figures of TCP_INFO."""
     conn = ctx.sockets.get(call.sock)
     if conn is not None:
-        ctx.to_gateway.append(Result(call.request, 0, tcp_info(conn, now)))
+        ctx.to_gateway.append(Result(call.request, 0, tcp_info(ctx, conn, now)))
         return
     listener = ctx.listeners.get(call.sock)
     if listener is not None:
@@ -395,5 +404,3 @@ def use_routes(ctx: Context) -> None:
             conn.set_mss(ip_header(conn.remote) + 20)
         elif conn.tx.snd_nxt < 0:
             conn.advertised_mss = mss_of(route.mtu, conn.remote)
-
-

@@ -6,6 +6,7 @@ has closed too, as unread bytes lie there; its port stays with a TIME-WAIT recor
 
 from __future__ import annotations
 
+from layers.tcp.chronograph import IDLE
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.output import send_reset
@@ -26,6 +27,7 @@ def detach(ctx: Context, conn: Connection) -> None:
     if ctx.connections.get(key) is conn:
         del ctx.connections[key]
     conn.deadlines = [OFF] * KINDS
+    conn.chrono.turn(IDLE, ctx.now)
 
 
 def forget(ctx: Context, conn: Connection) -> None:

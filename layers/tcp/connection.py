@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from layers.tcp.chronograph import Chronograph
 from layers.tcp.congestion.base import Strategy
 from layers.tcp.congestion.newreno import NewReno
 from layers.tcp.ecn import Ecn
@@ -58,6 +59,8 @@ class Options:
     window_clamp: int = 0  # 0: none
     rcvlowat: int = 1
     mtu_discover: int = 1  # IP_PMTUDISC_*
+    notsent_lowat: int = 0  # 0: none
+    port_range: int = 0  # IP_LOCAL_PORT_RANGE: first in the low half, last in the high one; 0: the configured
     congestion: int = 0  # place in CONGESTIONS plus one; 0: the configured strategy
 
 
@@ -83,6 +86,8 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "window_clamp": (0, 1 << 31),
     "rcvlowat": (1, 1 << 31),
     "mtu_discover": (0, 5),
+    "notsent_lowat": (0, 1 << 31),
+    "port_range": (0, 0xFFFF_FFFF),
     "congestion": (0, len(CONGESTIONS)),
 }
 """Smallest and largest value of each option (Linux include/net/tcp.h: MAX_TCP_KEEPIDLE and so on)."""
@@ -123,6 +128,7 @@ class Connection:
     recovery: Recovery = field(default_factory=Recovery)
     rack: Rack = field(default_factory=Rack)
     ecn: Ecn = field(default_factory=Ecn)
+    chrono: Chronograph = field(default_factory=Chronograph)
     opened_at: int = 0
     established_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open
@@ -191,6 +197,10 @@ class Connection:
     challenge_acks: int = 0
     invalid_answered_at: int = OFF  # when a segment out of window was answered last
     duplicate_acks_in: int = 0
+    total_rto: int = 0  # timeouts of the retransmission timer, of the SYN's too
+    rto_recoveries: int = 0  # runs of them
+    rto_time: int = 0  # ns that the runs which are over took
+    rto_began_at: int = OFF  # of the run that is under way
 
     @property
     def key(self) -> bytes:
@@ -201,6 +211,12 @@ class Connection:
     def name(self) -> str:
         """As people read it, local side first."""
         return connection_name(self.local, self.local_port, self.remote, self.remote_port)
+
+    def timeouts_over(self, now: int) -> None:
+        """A run of timeouts ends (Linux tcp_update_rto_time)."""
+        if self.rto_began_at >= 0:
+            self.rto_time += now - self.rto_began_at
+            self.rto_began_at = OFF
 
     def ts_now(self, now: int) -> int:
         """TSval of a segment sent at `now`."""

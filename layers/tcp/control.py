@@ -49,7 +49,7 @@ def list_sockets(ctx: Context, now: int) -> list[dict[str, Any]]:
                 "info": {},
             }
         )
-    rows += [ss_row(conn, now) for conn in ctx.sockets.values() if conn.id not in ctx.timewait_ids]
+    rows += [ss_row(ctx, conn, now) for conn in ctx.sockets.values() if conn.id not in ctx.timewait_ids]
     for record in ctx.timewaits.values():
         rows.append(
             {
@@ -83,7 +83,7 @@ def whole_connection(ctx: Context, args: dict[str, Any], now: int) -> dict[str, 
     tcb["local"] = format_address(conn.local)
     tcb["remote"] = format_address(conn.remote)
     tcb["state"] = conn.state.name
-    return {"name": conn.name, "tcb": tcb, "ss": ss_row(conn, now)}
+    return {"name": conn.name, "tcb": tcb, "ss": ss_row(ctx, conn, now)}
 
 
 def figures(ctx: Context, name: str, now: int) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def figures(ctx: Context, name: str, now: int) -> dict[str, Any]:
     conn = ctx.connections.get(packed[0] + packed[1] + ports[1] + ports[0])
     if conn is None:
         raise ControlError(f"figures: there is no connection {name}")
-    return ss_row(conn, now)
+    return ss_row(ctx, conn, now)
 
 
 def change_setting(ctx: Context, key: str, value: Any) -> None:

@@ -157,7 +157,18 @@ class TcpCore:
                     out.append(("ip", segment))
                     space -= 1
                     work.append(conn)
+            if ctx.dirty and not to_gateway and room.get("gateway", UNLIMITED) > len(out):
+                self._tell_room(out)
         return out
+
+    def _tell_room(self, out: Output) -> None:
+        """What was sent just now has made room for more (TCP_NOTSENT_LOWAT): nothing else would tell it soon."""
+        ctx = self._ctx
+        dirty, ctx.dirty = ctx.dirty, []
+        for conn in dirty:
+            tell_progress(ctx, conn)
+        out += [("gateway", message) for message in ctx.to_gateway]
+        ctx.to_gateway.clear()
 
     def events(self) -> list[Event]:
         """Take the events since the last call."""

@@ -33,6 +33,7 @@ class Ecn:
     until: int = -1  # SND.NXT at the last reduction: marks of what was sent before it are old news
     ece: bool = False  # the segment at hand has ECE
     marks_in: int = 0  # packets that came marked
+    delivered: int = 0  # packets that arrived by ACKs with ECE: tcpi_delivered_ce
     echoes_in: int = 0  # segments that came with ECE
     reductions: int = 0  # of our window, for a mark
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from layers.tcp.chronograph import RWND, SNDBUF
 from layers.tcp.congestion.base import INFINITE_SSTHRESH
 from layers.tcp.connection import Connection
+from layers.tcp.context import Context
 from layers.tcp.recovery.state import CaState
 from layers.tcp.timers import NAMES
 from levelip.wire.addr import format_address
@@ -17,10 +19,10 @@ OPT_ECN, OPT_ECN_SEEN = 8, 16
 NEVER_LOWERED = 0x7FFF_FFFF  # segments: Linux TCP_INFINITE_SSTHRESH
 
 
-def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
+def tcp_info(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
     """The fields of struct tcp_info; times in µs or ms as there, windows in segments as there."""
     rx, tx, rto, congestion, recovery = conn.rx, conn.tx, conn.rto, conn.congestion, conn.recovery
-    rack = conn.rack
+    rack, chrono = conn.rack, conn.chrono
     mss = tx.mss
     repaired = recovery.state >= CaState.RECOVERY  # then what was sent again is lost_out too, as in Linux
     lost = sum(row.packets for row in tx.queue if row.lost or (repaired and row.times > 1 and not row.sacked))
@@ -32,12 +34,15 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "retransmits": conn.retransmits,
         "probes": conn.probes,
         "backoff": rto.backoffs,
-        "options": OPT_TIMESTAMPS * conn.timestamps | OPT_SACK * conn.sack | OPT_WSCALE * conn.scaling
-        | OPT_ECN * conn.ecn.on | OPT_ECN_SEEN * (conn.ecn.marks_in > 0),
+        "options": OPT_TIMESTAMPS * conn.timestamps
+        | OPT_SACK * conn.sack
+        | OPT_WSCALE * conn.scaling
+        | OPT_ECN * conn.ecn.on
+        | OPT_ECN_SEEN * (conn.ecn.marks_in > 0),
         "snd_wscale": tx.shift,
         "rcv_wscale": rx.shift,
         "rto": rto.rto // US,
-        "ato": 0,
+        "ato": ctx.tcp.delayed_ack_ms * MS // US if conn.last_data_received_at else 0,
         "snd_mss": mss,
         "rcv_mss": rx.mss,
         "unacked": sum(row.packets for row in tx.queue),
@@ -66,14 +71,21 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
         "min_rtt": rto.min_rtt // US,
         "data_segs_in": conn.data_segments_in,
         "data_segs_out": conn.data_segments_out,
+        "busy_time": chrono.busy(now) // US,
+        "rwnd_limited": chrono.total(RWND, now) // US,
+        "sndbuf_limited": chrono.total(SNDBUF, now) // US,
         "bytes_sent": tx.sent_bytes,
         "bytes_retrans": tx.retransmitted,
         "delivered": tx.delivered,
+        "delivered_ce": conn.ecn.delivered,
         "dsack_dups": rack.dsacks,
         "reord_seen": rack.reorders,
         "rcv_ooopack": rx.out_of_order,
         "snd_wnd": tx.snd_wnd,
         "rcv_wnd": rx.window(),
+        "total_rto": conn.total_rto,
+        "total_rto_recoveries": conn.rto_recoveries,
+        "total_rto_time": (conn.rto_time + (now - conn.rto_began_at if conn.rto_began_at >= 0 else 0)) // MS,
         # not in the struct: what other options answer of a live connection
         "quickack": int(not conn.interactive),
         "window_clamp": conn.options.window_clamp or rx.most,
@@ -82,7 +94,7 @@ def tcp_info(conn: Connection, now: int) -> dict[str, Any]:
     }
 
 
-def ss_row(conn: Connection, now: int) -> dict[str, Any]:
+def ss_row(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
     """One socket for `lvlip ss -ti`: addresses, queues, timers, and the figures of TCP_INFO."""
     rx, tx = conn.rx, conn.tx
     received = rx.fin_at if 0 <= rx.fin_at < rx.rcv_nxt else rx.rcv_nxt
@@ -101,8 +113,6 @@ def ss_row(conn: Connection, now: int) -> dict[str, Any]:
         "irs": rx.irs,
         "congestion": conn.congestion.name,
         "cwnd_bytes": conn.congestion.cwnd,
-        "timers": {
-            NAMES[kind]: deadline - now for kind, deadline in enumerate(conn.deadlines) if deadline >= 0
-        },
-        "info": tcp_info(conn, now),
+        "timers": {NAMES[kind]: deadline - now for kind, deadline in enumerate(conn.deadlines) if deadline >= 0},
+        "info": tcp_info(ctx, conn, now),
     }

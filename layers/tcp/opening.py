@@ -38,6 +38,7 @@ def new_connection(
     tx = SendSpace(0)
     set_receive_buffer(ctx, rx, options)
     set_send_buffer(ctx, tx, options, rings)
+    tx.lowat = options.notsent_lowat
     rx.shift = scale_for(rx.most) if tcp.window_scaling else 0
     if options.nodelay < 0:
         options.nodelay = 0 if tcp.nagle else 1
@@ -175,6 +176,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     if sent_again:
         conn.rto.after_syn_loss()
     conn.retransmits = 0
+    conn.timeouts_over(now)
     conn.first_timeout_at = OFF
     conn.deadlines[RETRANSMIT] = OFF
     conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from layers.tcp import mtu_probe
+from layers.tcp.chronograph import BUSY, RWND, SNDBUF
 from layers.tcp.connection import Connection
 from layers.tcp.context import MS, Context
 from layers.tcp.loss import arm_probe, probe_possible, tell_cwnd
@@ -13,6 +14,7 @@ from layers.tcp.recovery.state import CaState
 from layers.tcp.routes import ip_header
 from layers.tcp.send_space import Sent
 from layers.tcp.states import State
+from layers.tcp.telling import grant_due
 from layers.tcp.timers import DELAYED_ACK, LOSS_PROBE, OFF, PERSIST, RETRANSMIT
 from layers.tcp.urgent import marked
 from levelip.frames.packet import Checksum, Segment
@@ -38,6 +40,7 @@ CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
 CWR, RECOVERY = CaState.CWR, CaState.RECOVERY
 NOT_VALIDATED = 300 * 1000 * MS  # ns: RFC 7661 4.4.3, how long a window is kept that is not used
 OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
+SENDING = (State.ESTABLISHED, State.CLOSE_WAIT)
 SILENT = (State.CLOSED, State.TIME_WAIT)
 
 
@@ -55,7 +58,7 @@ def next_segment(ctx: Context, conn: Connection, now: int) -> Segment | None:
             return segment
     nxt = tx.snd_nxt
     if nxt < tx.snd_end or nxt == tx.fin_at:
-        if conn.mtu.enabled and (size := mtu_probe.probe_size(ctx, conn, now)):
+        if conn.mtu.enabled and not tx.records and (size := mtu_probe.probe_size(ctx, conn, now)):
             return _mtu_probe(ctx, conn, nxt, nxt + size, now)
         segment = _new(ctx, conn, now)
         if segment is not None:
@@ -317,7 +320,10 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     """Data that was never sent, or the FIN."""
     tx = conn.tx
     nxt = tx.snd_nxt
-    waiting = tx.snd_end - nxt
+    stop = tx.snd_end
+    if tx.records:
+        stop = _record_end(conn)
+    waiting = stop - nxt
     flight = nxt - tx.snd_una - tx.lost_bytes - tx.sacked_bytes
     open_ = tx.snd_una + tx.snd_wnd - nxt  # what the peer's window takes
     congestion = conn.congestion
@@ -351,6 +357,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
             if size <= 0:
                 if open_ <= 0:
                     _wait_for_window(ctx, conn, now)
+                _held_back(conn, open_ <= allowed, now)
                 return None
             if size >= mss:
                 size -= size % mss
@@ -360,9 +367,11 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
                 # millisecond's worth (tcp_tso_autosize): on a long path a third of the window is a burst and a gap
                 if size * conn.rto.srtt < congestion.cwnd * MS:
                     return None
-        if size < mss and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
+        whole = size == waiting and stop < tx.snd_end  # a record's end, and more behind it: it waits for nothing
+        if size < mss and not whole and not _small_allowed(ctx, conn, size, waiting, flight, allowed < open_, now):
+            _held_back(conn, size < waiting and open_ <= allowed, now)
             return None
-        if size > mss and size == waiting and size % mss and not (conn.override or _tail_allowed(conn)):
+        if size > mss and size == waiting and size % mss and not (whole or conn.override or _tail_allowed(conn)):
             size -= size % mss
     elif open_ <= 0:  # the FIN alone
         _wait_for_window(ctx, conn, now)
@@ -377,8 +386,15 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     tx.record(end, now, mss)
     conn.override = False
     conn.last_data_sent_at = now
+    if tx.lowat and not conn.orphan and grant_due(conn):
+        ctx.mark_dirty(conn)
+    if conn.chrono.kind == RWND:
+        conn.chrono.turn(BUSY, now)
     if size == waiting:
-        _used(ctx, conn, end - tx.snd_una >= congestion.cwnd, now)
+        full = end - tx.snd_una >= congestion.cwnd
+        _used(ctx, conn, full, now)
+        if end >= tx.limit and not full and conn.state in SENDING:
+            conn.chrono.turn(SNDBUF, now)
     if conn.told_data and now - conn.last_data_received_at < ctx.tcp.delayed_ack_ms * MS:
         conn.interactive = True
     segment = _data(ctx, conn, nxt, end, now, mss)
@@ -387,6 +403,21 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     elif conn.sack and conn.deadlines[LOSS_PROBE] < 0:
         arm_probe(ctx, conn)
     return conn.ecn.new_data(segment) if conn.ecn.on and size else segment
+
+
+def _record_end(conn: Connection) -> int:
+    """Where the next segment has to end at the latest: MSG_EOR ends it, as Linux tcp_skb_can_collapse_to."""
+    tx = conn.tx
+    while tx.records and tx.records[0] <= tx.snd_nxt:
+        del tx.records[0]
+    return tx.records[0] if tx.records else tx.snd_end
+
+
+def _held_back(conn: Connection, by_window: bool, now: int) -> None:
+    """Data waits: for the peer's window, or for what else."""
+    chrono = conn.chrono
+    if by_window is not (chrono.kind == RWND):
+        chrono.turn(RWND if by_window else BUSY, now)
 
 
 def _mtu_probe(ctx: Context, conn: Connection, start: int, end: int, now: int) -> Segment:
@@ -463,7 +494,7 @@ def _data(ctx: Context, conn: Connection, start: int, end: int, now: int, mss: i
         flags |= FIN
         stop = end - 1
     length = stop - start
-    if stop == tx.snd_end or length > mss:
+    if stop == tx.snd_end or length > mss or (tx.records and stop == tx.records[0]):
         # also on a super-segment's last packet, as Linux (__tcp_transmit_skb): no more comes until ACKs do, so an odd
         # packet's is not to be delayed; and the receiver's GRO need not wait for more
         flags |= PSH
@@ -493,7 +524,7 @@ def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
     if probe_possible(conn):
         mss = _packet_size(conn, now)
         nxt = tx.snd_nxt
-        size = min(tx.snd_end - nxt, mss)
+        size = min(_record_end(conn) - nxt, mss)
         if tx.unsent() and tx.snd_una + tx.snd_wnd - nxt >= max(size, 1):
             end = nxt + size
             if end == tx.fin_at and tx.snd_una + tx.snd_wnd > end:

@@ -73,11 +73,13 @@ def segment_for_connection(
     tx = conn.tx
     if judge_ack(tx.snd_una, tx.snd_nxt, tx.max_wnd, tx.offset_of(ack)) < AckVerdict.ANCIENT:
         _take_timestamp(conn, offset, options, now)  # what RFC 5961 5.2 discards tells nothing: it may be guessed
-    ecn = conn.ecn
+    ecn, delivered = conn.ecn, tx.delivered
     if flags & ECE and ecn.on:
         take_echo(ctx, conn, conn.tx.offset_of(ack), now)
     go_on = _ack_field(ctx, conn, segment, offset, ack, window, options, len(payload), flags, now)
-    ecn.ece = False
+    if ecn.ece:
+        ecn.ece = False
+        ecn.delivered += tx.delivered - delivered
     if not go_on:
         return
     if ecn.on:
@@ -146,7 +148,7 @@ def _acceptable(
 
 
 def _acknowledge_unacceptable(ctx: Context, conn: Connection, offset: int, length: int, flags: int, now: int) -> None:
-    """"If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
+    """ "If an incoming segment is not acceptable, an acknowledgment should be sent in reply": at once for data, whose
     sender lacks our ACK; within the limit of a socket for the rest, lest two ends answer each other for ever."""
     if length:
         hurry(conn)
@@ -442,5 +444,3 @@ def _syn_sent(
         tx.lose_all()
         conn.deadlines[RETRANSMIT] = OFF
     ctx.want_output(conn)
-
-

@@ -62,7 +62,10 @@ class SendSpace:
     first_lost: int = 0  # no entry before this index is lost
     small_end: int = -1  # end of the last segment below MSS (Minshall's variant of Nagle)
     limit: int = 0  # the application was told that it may write up to here
+    promised: int = 0  # it was told so before it set the next, and may have done it
+    lowat: int = 0  # TCP_NOTSENT_LOWAT: so much may wait to be sent; 0: as much as the buffer holds
     told: int = 0  # and that all up to here was taken
+    records: list[int] = field(default_factory=list)  # ends that MSG_EOR marked, of what was not sent yet
     eof: int = -1  # the application said that its stream ends here
     retransmitted: int = 0  # bytes
     retransmits: int = 0  # segments sent again
@@ -97,9 +100,13 @@ class SendSpace:
 
     def grant(self) -> int:
         """Up to which offset the application may write."""
-        base = self.snd_una if self.snd_una > 0 else 0
-        limit = base + self.buffer
+        limit = self.room()
         return limit if limit > self.limit else self.limit
+
+    def room(self) -> int:
+        """Up to which offset there is room now: for all that is not acknowledged, and for what is not sent."""
+        limit = (self.snd_una if self.snd_una > 0 else 0) + self.buffer
+        return limit if not self.lowat else min(limit, max(self.snd_nxt, 0) + self.lowat)
 
     def tune(self, cwnd: int) -> None:
         """Let the buffer grow with cwnd: twice as much, so that there is something to send when a whole window is

@@ -9,7 +9,7 @@ from layers.tcp.connection import OPTION_RANGES, Connection, Options
 from layers.tcp.context import MS, Context
 from layers.tcp.opening import arm_keepalive, keepalive_idle, set_receive_buffer, set_send_buffer
 from layers.tcp.states import State
-from layers.tcp.telling import grant_due
+from layers.tcp.telling import grant_due, tell_accepted
 from layers.tcp.timers import DELAYED_ACK, KEEPALIVE, OFF, PERSIST
 from levelip.frames.seam import SetOption
 from levelip.tracing import reasons
@@ -82,6 +82,16 @@ def _sndbuf(ctx: Context, conn: Connection, now: int) -> None:
         ctx.mark_dirty(conn)
 
 
+def _notsent_lowat(ctx: Context, conn: Connection, now: int) -> None:
+    """TCP_NOTSENT_LOWAT counts at once. What was granted is taken back; what was written on it meanwhile is taken."""
+    tx = conn.tx
+    tx.lowat = conn.options.notsent_lowat
+    tx.promised = max(tx.promised, tx.limit)
+    tx.limit = tx.snd_end
+    if tx.snd_una >= 0 and not conn.orphan:
+        tell_accepted(ctx, conn)
+
+
 def _rcvbuf(ctx: Context, conn: Connection, now: int) -> None:
     """SO_RCVBUF, SO_RCVLOWAT, TCP_WINDOW_CLAMP: the peer hears of a window that opens."""
     rx = conn.rx
@@ -120,6 +130,7 @@ _APPLY: dict[str, Callable[[Context, Connection, int], None]] = {
     "keepidle_ms": _keepalive,
     "keepintvl_ms": _keepintvl,
     "sndbuf": _sndbuf,
+    "notsent_lowat": _notsent_lowat,
     "rcvbuf": _rcvbuf,
     "rcvlowat": _rcvbuf,
     "window_clamp": _rcvbuf,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layers.tcp.chronograph import BUSY, IDLE, SNDBUF
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
 from layers.tcp.states import State
@@ -34,13 +35,19 @@ def tell_progress(ctx: Context, conn: Connection) -> None:
         tx.tune(conn.congestion.cwnd)
         tx.limit = tx.grant()
         ctx.to_gateway.append(Accepted(conn.id, tx.snd_end, tx.limit))
+        if conn.chrono.kind == SNDBUF:
+            conn.chrono.turn(BUSY if tx.snd_end > tx.snd_una else IDLE, ctx.now)
 
 
 def grant_due(conn: Connection) -> bool:
-    """Whether the limit has grown enough to be told: by a step, by an eighth of the buffer, or all is acknowledged."""
+    """Whether the limit has grown enough to be told: by a step, by an eighth of the buffer, or all is acknowledged; of
+    TCP_NOTSENT_LOWAT by half (Linux tcp_stream_memory_free)."""
     tx = conn.tx
-    grown = tx.snd_una + tx.buffer - tx.limit
-    return grown > 0 and (grown >= GRANT_STEP or grown >= tx.buffer >> 3 or tx.snd_una >= tx.snd_end)
+    grown = (tx.room() if tx.lowat else tx.snd_una + tx.buffer) - tx.limit
+    if grown <= 0:
+        return False
+    enough = grown >= GRANT_STEP or grown >= tx.buffer >> 3 or tx.snd_una >= tx.snd_end
+    return enough or 0 < tx.lowat <= 2 * grown
 
 
 def tell_accepted(ctx: Context, conn: Connection) -> None:

@@ -107,7 +107,11 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
     else:
         enter_loss(ctx, conn, now, again=probing and rto.backoffs > 0)
     if not probing:
+        if not conn.retransmits:  # Linux tcp_update_rto_stats
+            conn.rto_recoveries += 1
+            conn.rto_began_at = now
         conn.retransmits += 1
+        conn.total_rto += 1
     rto.back_off()
     ctx.counters["rto_timeouts"] += 1
     if not opening:

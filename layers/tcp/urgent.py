@@ -41,7 +41,7 @@ def send_urgent(ctx: Context, call: Urgent, now: int) -> None:
     if conn.state not in (State.ESTABLISHED, State.CLOSE_WAIT):
         ctx.drop(reasons.TCP_NOT_CONNECTED, 0, conn)
         return
-    if call.upto > tx.grant() or (0 <= tx.eof < call.upto):
+    if call.upto > max(tx.grant(), tx.promised) or (0 <= tx.eof < call.upto):
         ctx.drop(reasons.TCP_SEND_BEYOND, 0, conn, offset=call.upto, length=0, limit=tx.grant())
         tell_accepted(ctx, conn)
         return

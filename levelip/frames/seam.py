@@ -20,7 +20,10 @@ LocalAddress = Annotated[bytes, Meta(max_length=16)]  # empty: any
 
 
 class Bind(Struct, array_like=True, tag=40):
-    """Reserve a local address and port (0: choose one). Answered by Result with data "address", "port"."""
+    """Reserve a local address and port (0: choose one). Answered by Result with data "address", "port".
+
+    `port_range`: IP_LOCAL_PORT_RANGE, the first port in the low half and the last in the high one.
+    """
 
     request: int
     sock: SocketId
@@ -28,6 +31,7 @@ class Bind(Struct, array_like=True, tag=40):
     port: Port
     reuse_address: bool = False
     reuse_port: bool = False
+    port_range: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)] = 0
 
 
 class Listen(Struct, array_like=True, tag=41):

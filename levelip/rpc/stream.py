@@ -22,12 +22,14 @@ class Send(Struct, array_like=True, tag=1):
 
     With an empty payload they lie in the socket's send ring already; else `payload` holds all of them, as bytes (the
     codec carries long ones as a part of their own, which a receiver has as bytes again; any other Place is refused).
+    `record`: MSG_EOR, no segment holds bytes from both sides of their end.
     """
 
     sock: SocketId
     offset: Offset
     length: Offset
     payload: Payload = b""
+    record: bool = False
 
 
 class Accepted(Struct, array_like=True, tag=2):

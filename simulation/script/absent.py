@@ -36,13 +36,10 @@ NAMES = {
     "TCP_FASTOPEN": FAST_OPEN, "TCP_FASTOPEN_CONNECT": FAST_OPEN, "TCP_FASTOPEN_KEY": FAST_OPEN,
     "TCP_FASTOPEN_NO_COOKIE": FAST_OPEN, "MSG_FASTOPEN": FAST_OPEN,
     "TCP_INQ": CONTROL, "msg_control": CONTROL,
-    "MSG_EOR": "record boundaries in a stream",
     "SO_ZEROCOPY": ZERO_COPY, "MSG_ZEROCOPY": ZERO_COPY, "TCP_ZEROCOPY_RECEIVE": ZERO_COPY,
     "SO_TIMESTAMPING": STAMPS, "MSG_ERRQUEUE": STAMPS, "SO_TXTIME": STAMPS,
-    "TCP_NOTSENT_LOWAT": "a limit of what is written and not sent",
     "TCP_MD5SIG": "signed segments (RFC 2385)", "TCP_MD5SIG_EXT": "signed segments (RFC 2385)",
     "TCP_AO_ADD_KEY": "signed segments (RFC 5925)",
-    "IP_LOCAL_PORT_RANGE": "a port range of a socket's own",
     "SO_MAX_PACING_RATE": "pacing", "SO_MEMINFO": MEMORY,
     "AF_INET6": "IPv6", "PF_INET6": "IPv6", "IPPROTO_MPTCP": MPTCP, "IPPROTO_SCTP": "SCTP",
 }  # fmt: skip

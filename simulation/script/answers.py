@@ -119,7 +119,9 @@ def _table() -> dict[str, Sysctl]:
         TCP + "abort_on_overflow": _later("tcp.abort_on_overflow", "a full backlog drops", "0"),
         TCP + "retries1": _later("tcp.retries1", "routes are not looked up anew"),
         TCP + "notsent_lowat": Sysctl(
-            note="no such limit", values=("4294967295", "-1"), absent="a limit of what is written and not sent"
+            note="no limit but a socket's own",
+            values=("4294967295", "-1"),
+            absent="a limit for all sockets of what is written and not sent",
         ),
         TCP + "base_mss": Sysctl(
             note="where probing for the MTU begins", values=("1024",), absent="another start of probing for the MTU"

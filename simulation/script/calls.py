@@ -167,7 +167,7 @@ class Calls:
                 except ValueError:
                     raise ScriptError(f"{name!r} is no IPv4 address") from None
                 return packed, number(port) if port is not None else 0
-            raise ScriptError("an address is {sa_family = AF_INET, sin_port = htons(N), sin_addr = inet_addr(\"...\")}")
+            raise ScriptError('an address is {sa_family = AF_INET, sin_port = htons(N), sin_addr = inet_addr("...")}')
         return IPv4Address(otherwise[0]).packed, otherwise[1]
 
     def _new_fd(self, descriptor: Descriptor, expected: Expression) -> int:
@@ -512,14 +512,14 @@ def _same_numbers(name: str, expected: Expression, got: list[int]) -> list[Row]:
     for index, want in enumerate(items):
         came = got[index] if index < len(got) else None
         if not isinstance(want, Anything):
-            rows.append(Row(name, text(want), str(came), number(want) != came))
+            rows.append(Row(name, text(want), str(came), _int(number(want)) != came))
     return rows
 
 
 def _option_value(level: int, option: int, expression: Expression) -> int | bytes:
     match expression:
         case Array((item,)):
-            return number(item)
+            return _int(number(item))
         case Array(items):
             return b"".join(struct.pack("=i", number(item)) for item in items)
         case Text(data):
@@ -532,6 +532,11 @@ def _option_value(level: int, option: int, expression: Expression) -> int | byte
                 return struct.pack("=qq", fields.get("tv_sec", 0), fields.get("tv_usec", 0))
             raise ScriptError("there is {onoff=N, linger=N} for SO_LINGER and {tv_sec=N, tv_usec=N} for timeouts")
     return number(expression)
+
+
+def _int(value: int) -> int:
+    """A C int, also where it is written as what its bits are without sign."""
+    return value - (1 << 32) if 1 << 31 <= value < 1 << 32 else value
 
 
 def _poll_text(value: int) -> str:

@@ -54,7 +54,7 @@ class CodeRunner:
         self._names.update({f"tcpi_{name}": value for name, value in figures.items()})
         source = textwrap.dedent(code.text) if code.text.startswith("\n") else code.text.strip()
         try:
-            program = compile("\n" * (code.line - 1) + source, self._path, "exec")
+            program = compile("\n" * (code.line - 1) + source + "\n\n", self._path, "exec")  # after a "\\" too
             with contextlib.redirect_stdout(self.printed):
                 exec(program, self._names)
         except (Exception, SystemExit) as error:  # whatever the script's author wrote, it is his, and said so

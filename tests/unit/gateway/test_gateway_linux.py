@@ -322,6 +322,7 @@ VALUES: dict[str, list[int | bytes]] = {
     "TCP_WINDOW_CLAMP": [0, 1, 1151, 1152, 1153, 5000, 100_000, -1, b""],
     "TCP_QUICKACK": [0, 1, 2, 3, 4, -1, b"\1"],
     "IP_MTU_DISCOVER": [0, 1, 2, 3, 4, 5, 6, -1, b"\2", b"\7", b""],
+    "IP_LOCAL_PORT_RANGE": [0, 1, 0x0001_0000, 0x0002_0001, 0x0001_0002, -1, b"\1", bytes(5)],
     "IP_TOS": [0, 1, 3, 0x10, 0x1FF, -1, b"\x10", b"\x10\0", b""],
     "IP_TTL": [0, 1, 255, 256, -1, b"\x10", b""],
 }

@@ -111,9 +111,7 @@ def test_results_and_errnos() -> None:
     passes("0 close(3) = -1 EBADF (Bad file descriptor)")
     socket = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
     passes(socket + "+0 listen(3, 1) = 0\n+0 accept4(9, ..., ..., 0) = -1 EBADF (x)")
-    assert fails(socket + "+0 getpeername(3, ..., ...) = -1 EINVAL (x)") == {
-        "result": ("-1 EINVAL", "-1 ENOTCONN")
-    }
+    assert fails(socket + "+0 getpeername(3, ..., ...) = -1 EINVAL (x)") == {"result": ("-1 EINVAL", "-1 ENOTCONN")}
     assert fails("0 socket(..., SOCK_SEQPACKET, 0) = 3")["result"][1] == "-1 ESOCKTNOSUPPORT"
 
 
@@ -401,3 +399,8 @@ def test_addresses_that_are_none_are_an_error_of_the_script(option: str, said: s
     """What only the whole configuration shows to be wrong, too."""
     result = run(parse(f"--set={option}\n0 < S 0:0(0) win 1000\n", "x.pkt"))
     assert result.status == 2 and said in str(result.error)
+
+
+def test_code_may_end_in_a_backslash() -> None:
+    """As in scripts for Linux, whose code goes on over several lines."""
+    passes(ESTABLISHED + "   +0 %{ assert tcpi_snd_mss == 1000;\\\n         assert tcpi_snd_cwnd == 10;\\\n}%")

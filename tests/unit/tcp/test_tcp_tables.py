@@ -69,13 +69,15 @@ def test_a_connection() -> None:
     }  # fmt: skip
     assert info == {
         "state": 1, "ca_state": 0, "retransmits": 0, "probes": 0, "backoff": 0, "options": 1 | 2 | 4,
-        "snd_wscale": 7, "rcv_wscale": 1, "rto": 293_750, "ato": 0, "snd_mss": MSS, "rcv_mss": 536,
+        "snd_wscale": 7, "rcv_wscale": 1, "rto": 293_750, "ato": 40_000, "snd_mss": MSS, "rcv_mss": 536,
         "unacked": 3, "sacked": 0, "lost": 0, "retrans": 0,
         "last_data_sent": 75, "last_data_recv": 25, "last_ack_recv": 25, "pmtu": 1500,
         "rtt": 93_750, "rttvar": 50_000, "min_rtt": 50_000, "snd_ssthresh": NEVER_LOWERED, "snd_cwnd": 10,
         "advmss": MSS, "reordering": 3, "rcv_rtt": 0, "rcv_space": 65_536, "rcv_ssthresh": 65_535, "total_retrans": 0,
         "bytes_acked": MSS, "bytes_received": 5, "segs_out": 6, "segs_in": 3, "notsent_bytes": 0,
         "data_segs_in": 1, "data_segs_out": 4, "bytes_sent": 5000, "bytes_retrans": 0, "delivered": 2,
+        "busy_time": 75_000, "rwnd_limited": 0, "sndbuf_limited": 0, "delivered_ce": 0,
+        "total_rto": 0, "total_rto_recoveries": 0, "total_rto_time": 0,
         "dsack_dups": 0, "reord_seen": 0, "rcv_ooopack": 0, "snd_wnd": 65_535 << 7, "rcv_wnd": 65_156,
         "quickack": 1, "window_clamp": 65_536, "sndbuf": 2 * 65_536, "rcvbuf": 2 * 65_536,
     }  # fmt: skip
