@@ -92,6 +92,7 @@ class DatagramSocket(Struct, kw_only=True):
     chosen_address: bytes = b""  # by bind(): kept when connect() is dissolved
     chosen_port: bool = False  # likewise
     groups: list[bytes] = field(default_factory=list)
+    ip_options: bytes = b""  # of each datagram, unless it brings its own
     call: str = ""
     request: int = 0
     args: list[bytes | int] = field(default_factory=list)  # of that call: address and port

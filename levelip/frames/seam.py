@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from levelip.frames.packet import FrameId
+from levelip.frames.packet import FrameId, Instant, IpOptions
 from levelip.rpc.messages import ToClient as ClientMessage
 from levelip.rpc.messages import ToGateway as GatewayMessage
 from levelip.rpc.place import Payload, Place, Rings
@@ -156,7 +156,7 @@ class SendTo(Struct, array_like=True, tag=82):
     """One datagram, whole, never in shared memory. No `address`: to the peer. `tos`, `ttl` of -1: the socket's.
 
     Answered by Result if `request` is not 0 (data "address", "port" where it had to take a local port), errno as
-    sendto(2) would say it. `id` is the cause of the segment that comes of it.
+    sendto(2) would say it. `id` is the cause of the segment that comes of it. `ip_options`: of its IP header.
     """
 
     request: int
@@ -168,6 +168,7 @@ class SendTo(Struct, array_like=True, tag=82):
     ttl: int = -1
     source: LocalAddress = b""
     id: FrameId = 0
+    ip_options: IpOptions = b""
 
 
 class Took(Struct, array_like=True, tag=83):
@@ -190,7 +191,9 @@ class Member(Struct, array_like=True, tag=84):
 
 
 class Datagram(Struct, array_like=True, tag=85):
-    """One datagram for a socket. `upto`: what the socket was charged so far, this one included (Took gives it back)."""
+    """One datagram for a socket. `upto`: what the socket was charged so far, this one included (Took gives it back).
+    `ip_options`: those that came, with ours in them; `arrived`: when it entered the stack; `drops`: datagrams that the
+    socket had no room for until then."""
 
     sock: SocketId
     upto: Offset
@@ -203,6 +206,9 @@ class Datagram(Struct, array_like=True, tag=85):
     payload: Payload
     id: FrameId = 0
     causes: list[FrameId] = []
+    ip_options: IpOptions = b""
+    arrived: Instant = 0
+    drops: int = 0
 
 
 class Failed(Struct, array_like=True, tag=86):
