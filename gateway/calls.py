@@ -197,9 +197,7 @@ class Calls:
             raise CallError(errno.ENETUNREACH, "no connection to a group or to everybody (RFC 9293 3.9.2.3)")
         sock.so_error = 0
         sock.region = session.memory
-        sock.call = Call(
-            op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking
-        )
+        sock.call = Call(op="connect", request=request, address=address, port=args.port, nonblocking=args.nonblocking)
         self._work.move(sock, Input.CONNECT)
         self.advance(sock)
 
@@ -218,7 +216,7 @@ class Calls:
             call.step = "connect"
             sock.in_tcp = True
             told = options.all_for_tcp(sock.options)
-            self._work.to_tcp.append(Connect(sock.id, sock.region, call.address, call.port, told))
+            self._work.to_tcp.append(Connect(sock.id, sock.region, call.address, call.port, told, sock.ip_options))
         elif call.op == "restore" and sock.state is not State.LISTENING:
             self._finish(sock, 0)
         else:
@@ -385,7 +383,7 @@ class Calls:
             return
         child = Socket(
             id=frame.sock, session=listener.session, state=State.CONNECTED, listener=listener.id, in_tcp=True,
-            options=dict(listener.options), region=listener.region,
+            options=dict(listener.options), region=listener.region, ip_options=frame.ip_options,
         )  # fmt: skip
         self._learn(child, frame)
         self._sockets[child.id] = child
@@ -409,9 +407,7 @@ class Calls:
 
     # the end
 
-    def _shutdown(
-        self, session: Session, sock: Socket, request: int, args: ShutdownArguments
-    ) -> dict[str, Any] | None:
+    def _shutdown(self, session: Session, sock: Socket, request: int, args: ShutdownArguments) -> dict[str, Any] | None:
         if sock.state is State.LISTENING:
             if args.how != 1:  # SHUT_RD ends the listening (net/ipv4/af_inet.c inet_shutdown)
                 self._leave_tcp(sock)

@@ -121,6 +121,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_TCP, 30): Option("TCP_FASTOPEN_CONNECT", _I, "", 0, 1),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+    (IPPROTO_IP, 4): Option("IP_OPTIONS", Kind.OPTIONS),
     (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # this and the next two tell nothing of a stream
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),  # IP_PMTUDISC_DONT to _OMIT
     (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),

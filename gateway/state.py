@@ -75,6 +75,7 @@ class Socket(Struct, kw_only=True):
     marked: int = 0  # Data messages not yet consumed: those up to the offset `mark`, and those after it
     fresh: int = 0
     mark: int = 0
+    ip_options: bytes = b""  # of each segment
 
 
 class DatagramSocket(Struct, kw_only=True):

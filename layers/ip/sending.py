@@ -143,8 +143,8 @@ def _uncommon(ctx: Context, segment: Segment, hop: Hop, src: bytes, options: byt
     if not ctx.idents.secret:
         ctx.idents.secret = ctx.rng.randbytes(16)
     if segment.dont_fragment:
-        ident = ctx.ident
-        ctx.ident = (ident + 1) & 0xFFFF
+        ident = ctx.ident  # as in `send`
+        ctx.ident = (ident + (-(-len(payload) // gso_size) if gso_size else 1)) & 0xFFFF
     elif gso_size:
         # Cut later, with idents counting up from this one: as many as there will be pieces.
         count = -(-(len(head) + len(payload)) // gso_size)

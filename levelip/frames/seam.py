@@ -51,6 +51,7 @@ class Connect(Struct, array_like=True, tag=42):
     address: Annotated[bytes, Meta(min_length=4, max_length=16)]
     port: Port
     options: dict[str, int] = {}
+    ip_options: IpOptions = b""
 
 
 class Taken(Struct, array_like=True, tag=43):
@@ -61,11 +62,13 @@ class Taken(Struct, array_like=True, tag=43):
 
 
 class SetOption(Struct, array_like=True, tag=44):
-    """A socket option that tcp acts on, by name: nodelay, keepalive, maxseg, sndbuf, rcvbuf, ..."""
+    """A socket option that tcp acts on, by name: nodelay, keepalive, maxseg, sndbuf, rcvbuf, ... `ip_options` is that
+    of this name, whose `value` is 0."""
 
     sock: SocketId
     name: str
     value: int
+    ip_options: IpOptions = b""
 
 
 class GetInfo(Struct, array_like=True, tag=45):
@@ -111,7 +114,8 @@ class Connected(Struct, array_like=True, tag=51):
 
 
 class Incoming(Struct, array_like=True, tag=52):
-    """A connection on `listener` is established; tcp named it `sock`."""
+    """A connection on `listener` is established; tcp named it `sock`. `ip_options`: that its segments bear, echoed from
+    its SYN."""
 
     listener: SocketId
     sock: SocketId
@@ -121,6 +125,7 @@ class Incoming(Struct, array_like=True, tag=52):
     remote_port: Port
     rings: Rings
     limit: Offset
+    ip_options: IpOptions = b""
 
 
 class Released(Struct, array_like=True, tag=53):

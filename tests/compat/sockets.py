@@ -86,7 +86,7 @@ OPTION_NOTES = {
     "SO_INCOMING_CPU": "kept, no effect; of a connection Linux tells the CPU, here -1",
     "SO_MARK": "kept, no effect; root instead of CAP_NET_ADMIN",
     "SO_PASSCRED": "EOPNOTSUPP, as Linux since 6.16",
-    "IP_OPTIONS": "source routes are EINVAL; ENOPROTOOPT on streams",
+    "IP_OPTIONS": "source routes are EINVAL",
     "IP_RECVOPTS": "ENOPROTOOPT on streams",
     "IP_RECVRETOPTS": "IP_RETOPTS",
     "IP_RETOPTS": "ENOPROTOOPT on streams",

@@ -60,6 +60,39 @@ def test_across_the_wire(shared_stack: Stack) -> None:
     assert printed.strip() == (bytes.fromhex("01070f0c") + here + there + bytes(4)).hex()
 
 
+def test_a_stream_across_the_wire(shared_stack: Stack) -> None:
+    """The kernel's listener echoes the options of our SYN, and each way 200 KB come through: cut by the device's
+    segmentation offload from super-segments whose headers have them."""
+    host = shared_stack.namespace
+    assert host is not None
+    program = (
+        "import sys; from levelip.client import socket; s = socket.socket(); s.settimeout(20);"
+        "s.setsockopt(0, 4, bytes.fromhex('01070f04') + bytes(12));"
+        f"s.connect(('{shared_stack.host}', int(sys.argv[1])));"
+        "s.sendall(bytes(200_000)); mss = s.getsockopt(6, 2); s.shutdown(1); n = 0\n"
+        "while got := s.recv(65536): n += len(got)\n"
+        "print(n, mss)"
+    )
+    with host.socket(kind=std.SOCK_STREAM) as listener:
+        listener.bind((shared_stack.host, 0))
+        listener.settimeout(10)
+        listener.listen()
+        child = shared_stack.popen(["-c", program, str(listener.getsockname()[1])], stdout=-1, text=True)
+        kernel, _ = listener.accept()
+        with kernel:
+            kernel.settimeout(20)
+            came = 0
+            while got := kernel.recv(65_536):
+                came += len(got)
+            options = kernel.getsockopt(std.IPPROTO_IP, IP_OPTIONS, 100)
+            segment = kernel.getsockopt(std.IPPROTO_TCP, std.TCP_MAXSEG)
+            kernel.sendall(bytes(200_000))
+        printed, _ = child.communicate(timeout=30)
+    here, there = (std.inet_aton(address) for address in (shared_stack.host, shared_stack.address))
+    assert (came, options) == (200_000, bytes.fromhex("070f0c") + there + here + bytes(5))
+    assert printed.split() == ["200000", str(segment)], "both reckon with 16 bytes of options"
+
+
 def test_ping_records_the_route(shared_stack: Stack) -> None:
     """`ping -R` of iputils under `lvlip run`: the way there and back, without a warning."""
     name = need("ping", "iputils-ping")

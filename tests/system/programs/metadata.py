@@ -123,7 +123,7 @@ def order() -> None:
         receiver.setsockopt(SOCKET, SO_TIMESTAMP, 1)
         receiver.setsockopt(SOCKET, socket.SO_RCVBUF, 4000)
         sender.setsockopt(IP, IP_OPTIONS, ROUTE)
-        for _ in range(60):
+        for _ in range(400):
             sender.sendto(bytes(1000), receiver.getsockname())
         receiver.settimeout(0.5)
         try:
@@ -144,6 +144,34 @@ def refused() -> None:
             attempt(f"passcred get {int(kind)}", sock.getsockopt, SOCKET, SO_PASSCRED)
 
 
-for part in (options, stamps, order, refused):
+def streams() -> None:
+    """Set before a connection and on it, sent back to whoever opened it; bytes come through."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(IP, IP_OPTIONS, ALERT)
+        listener.listen()
+        for name, value in (("route", ROUTE), ("times", TIMES), ("alert", ALERT), ("none", b"")):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+                client.settimeout(10)
+                client.setsockopt(IP, IP_OPTIONS, value)
+                client.connect(listener.getsockname())
+                server, _ = listener.accept()
+                with server:
+                    server.settimeout(10)
+                    said[f"stream {name}"] = [
+                        timeless(sock.getsockopt(IP, IP_OPTIONS, 100)) for sock in (client, server)
+                    ]
+                    for step, change in enumerate((None, STAMPS, b"")):
+                        if change is not None:
+                            attempt(f"stream {name} {step}", server.setsockopt, IP, IP_OPTIONS, change)
+                            attempt(f"stream {name} {step} get", server.getsockopt, IP, IP_OPTIONS, 100)
+                        server.sendall(bytes(100_000))
+                        left = 100_000
+                        while left:
+                            left -= len(client.recv(left))
+        attempt("stream bad", listener.setsockopt, IP, IP_OPTIONS, b"\7\3\3")
+
+
+for part in (options, stamps, order, refused, streams):
     part()
 print(json.dumps(said))
