@@ -216,7 +216,7 @@ class Calls:
             call.step = "connect"
             sock.in_tcp = True
             told = options.all_for_tcp(sock.options)
-            self._work.to_tcp.append(Connect(sock.id, sock.region, call.address, call.port, told))
+            self._work.to_tcp.append(Connect(sock.id, sock.region, call.address, call.port, told, sock.ip_options))
         elif call.op == "restore" and sock.state is not State.LISTENING:
             self._finish(sock, 0)
         else:
@@ -384,7 +384,7 @@ class Calls:
             return
         child = Socket(
             id=frame.sock, session=listener.session, state=State.CONNECTED, listener=listener.id, in_tcp=True,
-            options=dict(listener.options), region=listener.region,
+            options=dict(listener.options), region=listener.region, ip_options=frame.ip_options,
         )  # fmt: skip
         self._learn(child, frame)
         self._sockets[child.id] = child

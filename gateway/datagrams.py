@@ -36,6 +36,7 @@ from levelip.frames.seam import (
 from levelip.rpc.messages import DatagramError, DatagramIn, Request, SendDatagram, TookDatagrams
 from levelip.rpc.place import Place
 from levelip.tracing.reasons import BAD_MESSAGE, UDP_DOWN, UDP_UNKNOWN
+from levelip.wire.ipoptions import to_send
 
 AF_INET, SOCK_DGRAM, IPPROTO_ICMP, IPPROTO_UDP = 2, 2, 1, 17
 MIN_RCVBUF, MIN_SNDBUF = 2304, 4608  # bytes: SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
@@ -232,14 +233,19 @@ class Datagrams:
         if level == IPPROTO_IP and number == IP_MULTICAST_IF:
             return {}  # there is one interface
         option = options.find(level, number, reading=False, table=DATAGRAM_OPTIONS)
+        uid = self._work.state.sessions[sock.session].uid
         if option.kind is Kind.BUFFER:
             asked = options.integer(value)
             most = self._work.config.udp.receive_buffer_max
             least = MIN_RCVBUF if option.name == "SO_RCVBUF" else MIN_SNDBUF
             kept = {option.name: max(2 * (most if asked < 0 else min(asked, most)), least)}
+        elif option.kind is Kind.OPTIONS:
+            sock.ip_options = options.ip_options(value, uid=uid)
+            return {}
         else:
             kept = options.parse(option, value, self._work.config)
-            uid = self._work.state.sessions[sock.session].uid
+            if option.name in options.STAMPS:  # Linux sock_set_timestamp
+                kept = {**dict.fromkeys(options.STAMPS, 0), **kept}
             options.check_allowed(option, kept, sock.options, uid=uid)
         sock.options.update(kept)
         if option.tcp and option.name in kept:
@@ -251,6 +257,8 @@ class Datagrams:
             return ANY
         option = options.find(level, number, reading=True, table=DATAGRAM_OPTIONS)
         match option.name:
+            case "IP_OPTIONS":
+                return sock.ip_options
             case "SO_ERROR":
                 error, sock.so_error = sock.so_error, 0
                 return options.number(error)
@@ -276,9 +284,11 @@ class Datagrams:
         """From the client to udp. A failure is answered if the client asked, and counted if it did not."""
         sock = self._sockets.get(message.sock)
         error = 0
+        own = message.ip_options
+        ip_options = None if own is None else to_send(own, privileged=session.uid == 0)
         if sock is None or sock.session != session.number:
             error = errno.EBADF
-        elif isinstance(message.payload, Place):
+        elif isinstance(message.payload, Place) or (own is not None and ip_options is None):
             error = errno.EINVAL
         elif len(message.address) not in (0, 4) or len(message.source) not in (0, 4):
             error = errno.EAFNOSUPPORT
@@ -299,7 +309,7 @@ class Datagrams:
         self._tell(
             SendTo(
                 number, sock.id, message.address, message.port, message.payload, message.tos, message.ttl,
-                message.source, self._state.ids.next(),
+                message.source, self._state.ids.next(), sock.ip_options if ip_options is None else ip_options,
             )
         )  # fmt: skip
 
@@ -319,7 +329,7 @@ class Datagrams:
             session,
             DatagramIn(
                 frame.sock, frame.upto, frame.address, frame.port, frame.local_address, frame.tos, frame.ttl,
-                frame.iface, frame.payload,
+                frame.iface, frame.payload, frame.ip_options, max(0, self._work.now - frame.arrived), frame.drops,
             ),
         )  # fmt: skip
 
@@ -433,8 +443,6 @@ class Datagrams:
 
     def _tell(self, frame: Any) -> None:
         self._work.to_udp.append(frame)
-
-
 
 
 def _group(value: int | bytes) -> bytes:

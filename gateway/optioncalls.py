@@ -43,6 +43,11 @@ class OptionCalls:
         if (args.level, args.option) != options.CONGESTION:
             options.check_length(args.level, args.value)
         option = options.find(args.level, args.option, reading=False)
+        if option.kind is options.Kind.OPTIONS:
+            sock.ip_options = options.ip_options(args.value, uid=session.uid)
+            if _active_in_tcp(sock):
+                self._work.to_tcp.append(SetOption(sock.id, "ip_options", 0, sock.ip_options))
+            return {}
         kept = options.parse(option, args.value, self._work.config)
         if option.kind is options.Kind.CLAMP and not kept[option.name] and _has_peer(sock):
             raise CallError(errno.EINVAL, "TCP_WINDOW_CLAMP can be taken back before there is a connection only")
@@ -69,6 +74,8 @@ class OptionCalls:
                 return None
         if option.kind is options.Kind.READ:
             return {"value": self._computed(option.name, sock)}
+        if option.kind is options.Kind.OPTIONS:
+            return {"value": sock.ip_options}
         return {"value": options.show(option, sock.options, self._work.config)}
 
     def _computed(self, name: str, sock: Socket) -> bytes:

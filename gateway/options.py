@@ -16,8 +16,11 @@ from typing import Final
 from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
 from levelip.config import CONGESTIONS
+from levelip.wire.ipoptions import to_send
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 1, 0, 6, 17
+SO_PASSCRED: Final = 16
+STAMPS: Final = ("SO_TIMESTAMP", "SO_TIMESTAMPNS")  # one of them at most is on
 CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
 MIN_RCVBUF: Final = 2304  # SOCK_MIN_RCVBUF
@@ -58,6 +61,7 @@ class Kind(Enum):
     LINGER2 = "linger2"
     CLAMP = "clamp"
     PORTS = "ports"
+    OPTIONS = "options"  # of the IP header: bytes, kept apart
     READ = "read"  # computed from the socket; cannot be set
 
 
@@ -118,6 +122,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_TCP, 30): Option("TCP_FASTOPEN_CONNECT", _I, "", 0, 1),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.TOS, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
+    (IPPROTO_IP, 4): Option("IP_OPTIONS", Kind.OPTIONS),
     (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # this and the next two tell nothing of a stream
     (IPPROTO_IP, 10): Option("IP_MTU_DISCOVER", _I, "mtu_discover", 0, 5),  # IP_PMTUDISC_DONT to _OMIT
     (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),
@@ -138,7 +143,13 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (SOL_SOCKET, 11): Option("SO_NO_CHECK", _F, "no_check"),
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos", 0, 255),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
-    (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # these four: the client shows what came with each datagram
+    (SOL_SOCKET, 29): Option("SO_TIMESTAMP", _F),  # these three, too, are the client's (see IP_PKTINFO)
+    (SOL_SOCKET, 35): Option("SO_TIMESTAMPNS", _F),
+    (SOL_SOCKET, 40): Option("SO_RXQ_OVFL", _F),
+    (IPPROTO_IP, 4): Option("IP_OPTIONS", Kind.OPTIONS),
+    (IPPROTO_IP, 6): Option("IP_RECVOPTS", _F),
+    (IPPROTO_IP, 7): Option("IP_RETOPTS", _F),
+    (IPPROTO_IP, 8): Option("IP_PKTINFO", _F),  # as the two before: the client shows what came with each datagram
     (IPPROTO_IP, 11): Option("IP_RECVERR", _F),
     (IPPROTO_IP, 12): Option("IP_RECVTTL", _F),
     (IPPROTO_IP, 13): Option("IP_RECVTOS", _F),
@@ -156,6 +167,8 @@ BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.v
 def find(level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS) -> Option:
     """The row; CallError as Linux for one that is not known, or cannot be set."""
     option = table.get((level, number))
+    if (level, number) == (SOL_SOCKET, SO_PASSCRED):
+        raise CallError(errno.EOPNOTSUPP)  # of AF_UNIX alone, as Linux says since 6.16 (sk_may_scm_recv)
     if option is None:
         known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP if table is OPTIONS else IPPROTO_UDP)
         raise CallError(errno.EOPNOTSUPP if reading and not known_level else errno.ENOPROTOOPT)
@@ -367,6 +380,14 @@ def integer(value: int | bytes) -> int:
         raise CallError(errno.EINVAL, "the value is shorter than an int")
     found: int = _INT.unpack_from(value)[0]
     return found
+
+
+def ip_options(value: int | bytes, *, uid: int) -> bytes:
+    """IP_OPTIONS as they will be sent. CallError if they cannot be; root may send kinds that nobody knows."""
+    wanted = to_send(_INT.pack(value) if isinstance(value, int) else value, privileged=uid == 0)
+    if wanted is None:
+        raise CallError(errno.EINVAL, "no IP options, or a source route")
+    return wanted
 
 
 def number(value: int) -> bytes:

@@ -75,6 +75,7 @@ class Socket(Struct, kw_only=True):
     marked: int = 0  # Data messages not yet consumed: those up to the offset `mark`, and those after it
     fresh: int = 0
     mark: int = 0
+    ip_options: bytes = b""  # of each segment
 
 
 class DatagramSocket(Struct, kw_only=True):
@@ -92,6 +93,7 @@ class DatagramSocket(Struct, kw_only=True):
     chosen_address: bytes = b""  # by bind(): kept when connect() is dissolved
     chosen_port: bool = False  # likewise
     groups: list[bytes] = field(default_factory=list)
+    ip_options: bytes = b""  # of each datagram, unless it brings its own
     call: str = ""
     request: int = 0
     args: list[bytes | int] = field(default_factory=list)  # of that call: address and port

@@ -13,7 +13,8 @@ from levelip.wire import icmp
 from levelip.wire.addr import is_multicast
 from levelip.wire.errors import Malformed
 from levelip.wire.icmp import IcmpMessage
-from levelip.wire.ipv4 import OPTION_RECORD_ROUTE, OPTION_TIMESTAMP, Ipv4Header, Proto, iter_options
+from levelip.wire.ipoptions import echoed, visited
+from levelip.wire.ipv4 import Ipv4Header, Proto
 
 QUOTE_LIMIT = 576 - 20 - 8
 """Bytes quoted at most: the packet stays within 576 (RFC 1812 4.3.2.3); RFC 1122 3.2.2 asks for the header and 8."""
@@ -129,12 +130,8 @@ def quote(head: bytes, payload: Payload) -> bytes:
 
 
 def timestamp_reply(request: IcmpMessage, now: int) -> IcmpMessage:
-    """The answer to a timestamp request that arrived at `now`, ns of stack time (RFC 792, RFC 1122 3.2.2.8).
-
-    A core has no wall clock, so the times are milliseconds of stack time with the highest bit set: "not with respect
-    to midnight UT" (RFC 792). Linux sends the time of day.
-    """
-    at = (now // 1_000_000 & 0x7FFF_FFFF | 0x8000_0000).to_bytes(4, "big")
+    """The answer to a timestamp request that arrived at `now`, ns of stack time (RFC 792, RFC 1122 3.2.2.8)."""
+    at = stack_milliseconds(now).to_bytes(4, "big")
     return IcmpMessage(icmp.TIMESTAMP_REPLY, 0, request.rest, request.payload[:4] + at + at)
 
 
@@ -143,34 +140,10 @@ def reflected_options(options: bytes, own: bytes, now: int) -> bytes:
 
     `own`: the address to add. The options are known to be well formed (validate.check_options); whole words result.
     """
-    kept = b""
-    for option in iter_options(options):
-        if option.kind == OPTION_RECORD_ROUTE:
-            kept += _recorded(option.data, own)
-        elif option.kind == OPTION_TIMESTAMP:
-            kept += _stamped(option.data, own, now)
-    return kept + bytes(-len(kept) & 3)
+    return echoed(visited(options, own, stack_milliseconds(now)))
 
 
-def _recorded(data: bytes, own: bytes) -> bytes:
-    """Pointer, then room for addresses (RFC 791 3.1); the pointer counts from the type byte, which is 1."""
-    at = data[0]
-    if at + 3 <= len(data) + 2:
-        where = at - 3  # in `data`, which starts with the third byte
-        data = bytes((at + 4,)) + data[1:where] + own + data[where + 4 :]
-    return bytes((OPTION_RECORD_ROUTE, len(data) + 2)) + data
-
-
-def _stamped(data: bytes, own: bytes, now: int) -> bytes:
-    """Pointer, overflow and flag, then room for times, or addresses with times (RFC 791 3.1)."""
-    at, overflow, flag = data[0], data[1] >> 4, data[1] & 15
-    need = 4 if flag == 0 else 8
-    where = at - 3  # in `data`, which starts with the third byte
-    if where + need > len(data):
-        if overflow < 15 and flag != 3:
-            data = data[:1] + bytes(((overflow + 1) << 4 | flag,)) + data[2:]
-    elif flag != 3 or data[where : where + 4] == own:
-        stamp = (now // 1_000_000 & 0x7FFF_FFFF | 0x8000_0000).to_bytes(4, "big")
-        entry = stamp if need == 4 else own + stamp
-        data = bytes((at + need,)) + data[1:where] + entry + data[where + need :]
-    return bytes((OPTION_TIMESTAMP, len(data) + 2)) + data
+def stack_milliseconds(now: int) -> int:
+    """What a timestamp says: milliseconds of stack time with the highest bit set, "not with respect to midnight UT"
+    (RFC 792, RFC 791 3.1), since a core has no wall clock. Linux has the time of day."""
+    return now // 1_000_000 & 0x7FFF_FFFF | 0x8000_0000

@@ -20,6 +20,7 @@ from levelip.wire.addr import is_multicast
 from levelip.wire.errors import Malformed
 from levelip.wire.icmp import IcmpMessage
 from levelip.wire.igmp import QUERY, IgmpMessage, parse_igmp
+from levelip.wire.ipoptions import visited
 from levelip.wire.ipv4 import IPV4_HEADER_LEN, OPTION_ROUTER_ALERT, Proto, iter_options
 
 ROUTER_ALERT = bytes((OPTION_ROUTER_ALERT, 4, 0, 0))
@@ -82,11 +83,12 @@ def _to_a_socket(ctx: Context, datagram: Datagram) -> bool:
     header, head, payload, cause, _ = datagram
     assert isinstance(payload, bytes)
     causes = [cause.frame] if cause.frame else []
+    options = visited(header.options, header.dst, host_icmp.stack_milliseconds(ctx.now)) if header.options else b""
     ctx.counters["in.delivered"] += 1
     reply = Segment(
         id=ctx.ids.next(), causes=causes, traced=cause.traced, ingress=cause.ingress, iface=0, src=header.src,
         dst=header.dst, proto=Proto.ICMP, ttl=header.ttl, tos=header.tos, head=head, payload=payload,
-        checksum=Checksum.VERIFIED, gso_size=0,
+        checksum=Checksum.VERIFIED, gso_size=0, options=options,
     )  # fmt: skip
     ctx.out.append((port, reply))
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from layers.ip.context import Cause, Context, Datagram, proto_text
+from layers.ip.icmp import stack_milliseconds
 from layers.ip.messages import icmp_arrives, igmp_arrives, report
 from layers.ip.reassembly import Partial
 from layers.ip.validate import check_addresses, check_header, check_options
@@ -12,6 +13,7 @@ from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
 from levelip.wire import icmp
 from levelip.wire.icmp import IcmpMessage
+from levelip.wire.ipoptions import visited
 from levelip.wire.ipv4 import FLAG_DF, IPV4_HEADER_LEN, Ipv4Header, Proto
 
 _TRANSPORT_HEAD = 60
@@ -80,6 +82,7 @@ def receive(ctx: Context, packet: Packet, now: int) -> None:
         bool(header.flags & FLAG_DF),
         BROADCAST if group else 0,
         _quotable(header, head),
+        arrived_options(ctx, header, group) if header.options else b"",
     )
     ctx.out.append((port, segment))
 
@@ -87,6 +90,12 @@ def receive(ctx: Context, packet: Packet, now: int) -> None:
 def _quotable(header: Ipv4Header, head: bytes) -> bytes:
     """The IP header goes up to a transport that may refuse the datagram by ICMP; TCP answers with RST instead."""
     return b"" if header.proto == Proto.TCP else head[: header.ihl * 4]
+
+
+def arrived_options(ctx: Context, header: Ipv4Header, group: bool) -> bytes:
+    """The options as they go up: where they record the way, we are its end (RFC 1122 3.2.1.8 d, e)."""
+    own = ctx.meant.source_for(header.src) if group else header.dst
+    return visited(header.options, own, stack_milliseconds(ctx.now))
 
 
 def _options_allow(
@@ -175,6 +184,7 @@ def _fragment(ctx: Context, header: Ipv4Header, body: bytes, payload: Payload, p
         whole.dont_fragment,
         BROADCAST if group else 0,
         _quotable(whole, whole.serialize(fill_checksum=True)),
+        arrived_options(ctx, whole, group),
     )
     ctx.out.append((port, segment))
 

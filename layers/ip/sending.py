@@ -7,9 +7,10 @@ import errno
 from layers.ip.config import LOOPBACK_MTU
 from layers.ip.context import LINK, Cause, Context, Datagram, proto_text
 from layers.ip.fragments import complete_checksum, copied_options, header_room, split
-from layers.ip.icmp import QUOTE_MIN, Quoted
+from layers.ip.icmp import QUOTE_MIN, Quoted, stack_milliseconds
 from layers.ip.routing import Hop
 from layers.ip.telling import tell
+from layers.ip.validate import check_options
 from levelip.addressing import Kind
 from levelip.frames.packet import (
     BROADCAST,
@@ -28,6 +29,7 @@ from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
 from levelip.wire import icmp
 from levelip.wire.addr import LOOPBACK
+from levelip.wire.ipoptions import visited
 from levelip.wire.ipv4 import FLAG_DF, FLAG_MF, IPV4_HEADER_LEN, IPV4_MAX_TOTAL_LENGTH, Ipv4Header, Proto
 
 # What a refusing route comes to: reason, the code of "destination unreachable", errno (Linux fib_props).
@@ -39,7 +41,8 @@ REFUSALS = {
 
 
 def send(ctx: Context, segment: Segment, now: int, options: bytes = b"") -> None:
-    """One segment to send: route it, give it a header, hand it to link or loop it back. `options`: whole words."""
+    """One segment to send: route it, give it a header, hand it to link or loop it back. `options`: whole words, as they
+    are; those of the segment get our address and time first."""
     ctx.now = now
     dst = segment.dst
     table = ctx.table
@@ -51,11 +54,17 @@ def send(ctx: Context, segment: Segment, now: int, options: bytes = b"") -> None
     if src not in table.own and src != LOOPBACK and not (hop.local and is_local(ctx, src)):
         ctx.drop(reasons.SOURCE_NOT_OURS, segment.id, src=src, dst=dst)
         return
+    if segment.options:
+        verdict = check_options(segment.options)
+        if verdict.reason is not None:  # whoever sent it had to see to that
+            ctx.drop(verdict.reason, segment.id, src=src, dst=dst, at=verdict.pointer)
+            return
+        options = visited(segment.options, src, stack_milliseconds(now))  # RFC 1122 3.2.1.8 e
     head = segment.head
     payload = segment.payload
     length = len(head) + (payload.length if type(payload) is Place else len(payload))
     if hop.local:
-        _loop_back(ctx, segment, src, length)
+        _loop_back(ctx, segment, src, length, options)
         return
     if hop.group and not segment.flags & BROADCAST:
         # as Linux: EACCES or ENETUNREACH for whoever did not set SO_BROADCAST; TCP never may
@@ -134,8 +143,8 @@ def _uncommon(ctx: Context, segment: Segment, hop: Hop, src: bytes, options: byt
     if not ctx.idents.secret:
         ctx.idents.secret = ctx.rng.randbytes(16)
     if segment.dont_fragment:
-        ident = ctx.ident
-        ctx.ident = (ident + 1) & 0xFFFF
+        ident = ctx.ident  # as in `send`
+        ctx.ident = (ident + (-(-len(payload) // gso_size) if gso_size else 1)) & 0xFFFF
     elif gso_size:
         # Cut later, with idents counting up from this one: as many as there will be pieces.
         count = -(-(len(head) + len(payload)) // gso_size)
@@ -217,13 +226,14 @@ def _refuse(ctx: Context, segment: Segment, reason: Reason, code: int, mtu: int 
     tell(ctx, icmp.DEST_UNREACH, code, quoted, reporter=own, causes=_causes(segment), mtu=mtu)
 
 
-def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
+def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int, options: bytes) -> None:
     """To one of our own addresses: the segment comes straight back, and link never sees it (RFC 1122 3.2.1.3 g)."""
-    if IPV4_HEADER_LEN + length > LOOPBACK_MTU:
+    total = IPV4_HEADER_LEN + len(options) + length
+    if total > LOOPBACK_MTU:
         ctx.drop(reasons.DATAGRAM_TOO_LONG, segment.id, src=src, dst=segment.dst, length=length)
         return
     ctx.counters["loopback.packets"] += 1
-    ctx.counters["loopback.bytes"] += IPV4_HEADER_LEN + length
+    ctx.counters["loopback.bytes"] += total
     proto = segment.proto
     port = ctx.transports.get(proto)
     ttl = segment.ttl or ctx.config.ip.ttl
@@ -232,9 +242,11 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
         checksum = Checksum.VERIFIED if segment.checksum == Checksum.PARTIAL else segment.checksum
         network = b""
         if proto != Proto.TCP:  # which answers with RST instead
-            network = Ipv4Header.build(
-                src, segment.dst, proto=proto, payload_length=length, ttl=ttl, tos=segment.tos
-            ).serialize(fill_checksum=True)
+            network = (
+                _header(segment, src, length, ttl, options).serialize(fill_checksum=True)
+                if options
+                else ctx.headers.write(src, segment.dst, proto, ttl, segment.tos, 0, total, 0)
+            )
         back = Segment(
             ctx.ids.next(),
             _causes(segment),
@@ -253,16 +265,21 @@ def _loop_back(ctx: Context, segment: Segment, src: bytes, length: int) -> None:
             segment.dont_fragment,
             0,
             network,
+            visited(options, segment.dst, stack_milliseconds(ctx.now)) if options else b"",
         )
         ctx.out.append((port, back))
     elif proto == Proto.ICMP and isinstance(segment.payload, bytes):
         cause = Cause(segment.id, segment.traced, segment.ingress)
-        header = Ipv4Header.build(
-            src, segment.dst, proto=proto, payload_length=length, ttl=ttl, tos=segment.tos
-        )  # fmt: skip
+        header = _header(segment, src, length, ttl, options)
         ctx.icmp_arrives(ctx, Datagram(header, segment.head, segment.payload, cause, False))
     else:
         ctx.drop(reasons.NO_PROTOCOL, segment.id, src=src, dst=segment.dst, proto=proto_text(proto))
+
+
+def _header(segment: Segment, src: bytes, length: int, ttl: int, options: bytes) -> Ipv4Header:
+    return Ipv4Header.build(
+        src, segment.dst, proto=segment.proto, payload_length=length, ttl=ttl, tos=segment.tos, options=options
+    )
 
 
 def _causes(segment: Segment) -> list[int]:

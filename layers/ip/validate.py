@@ -11,6 +11,7 @@ from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
 from levelip.wire.addr import LIMITED_BROADCAST, is_multicast
 from levelip.wire.errors import Malformed
+from levelip.wire.ipoptions import bad_byte
 from levelip.wire.ipv4 import (
     OPTION_LOOSE_SOURCE_ROUTE,
     OPTION_RECORD_ROUTE,
@@ -82,7 +83,7 @@ def check_options(options: bytes) -> OptionVerdict:
             kind, data = option.kind, option.data
             if name := _OPTION_COUNTERS.get(kind):
                 counters.append(name)
-            bad = _bad_byte(kind, data)
+            bad = bad_byte(kind, data)
             if bad is not None:
                 return OptionVerdict(reasons.IP_OPTION, at + bad, counters)
             if kind in (OPTION_LOOSE_SOURCE_ROUTE, OPTION_STRICT_SOURCE_ROUTE) and refused is None:
@@ -93,28 +94,6 @@ def check_options(options: bytes) -> OptionVerdict:
     if refused is not None:
         return OptionVerdict(reasons.IP_SOURCE_ROUTED, refused, counters)
     return OptionVerdict(None, 0, counters)
-
-
-def _bad_byte(kind: int, data: bytes) -> int | None:
-    """Where in the option, counted from its type byte, a value is impossible; None: nowhere. As ip_options_compile."""
-    size = len(data) + 2
-    if kind in (OPTION_RECORD_ROUTE, OPTION_LOOSE_SOURCE_ROUTE, OPTION_STRICT_SOURCE_ROUTE):
-        if size < 3:
-            return 1
-        # RFC 791 3.1: the pointer counts from 1 at the type byte and passes the length once the route is full
-        if data[0] < 4 or (data[0] <= size and data[0] + 3 > size):
-            return 2
-    elif kind == OPTION_TIMESTAMP:
-        if size < 4:
-            return 1
-        need = 4 if data[1] & 15 == 0 else 8
-        if data[1] & 15 not in (0, 1, 3):
-            return 3
-        if data[0] < 5 or (data[0] <= size and data[0] + need - 1 > size):
-            return 2
-    elif kind == OPTION_ROUTER_ALERT and size < 4:
-        return 1
-    return None
 
 
 def check_addresses(

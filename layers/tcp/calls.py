@@ -132,7 +132,7 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         ctx.counters["time_wait_reused"] += 1
     if binding is None:
         ctx.ports.hold(call.sock, Binding(local, port, chosen=False))
-    options = Options()
+    options = Options(ip_options=call.ip_options)
     take_options(options, call.options)
     conn = new_connection(
         ctx, call.sock, local, port, remote, call.port, route=route, rings=rings, options=options, now=now

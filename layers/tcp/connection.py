@@ -62,6 +62,7 @@ class Options:
     notsent_lowat: int = 0  # 0: none
     port_range: int = 0  # IP_LOCAL_PORT_RANGE: first in the low half, last in the high one; 0: the configured
     congestion: int = 0  # place in CONGESTIONS plus one; 0: the configured strategy
+    ip_options: bytes = b""  # of each segment's IP header, in whole words
 
 
 OPTION_RANGES: dict[str, tuple[int, int]] = {
@@ -229,20 +230,20 @@ class Connection:
     def set_mss(self, fixed: int) -> None:
         """Work out the sizes of segments from the peer's MSS and the path's MTU; `fixed`: headers without options.
 
-        RFC 9293 3.7.1: Eff.snd.MSS = min(SendMSS, MMS_S) less the TCP options.
+        RFC 9293 3.7.1: Eff.snd.MSS = min(SendMSS, MMS_S) less the options of TCP and IP (RFC 6691 2).
         """
         tx = self.tx
         mss = min(self.peer_mss, (min(self.pmtu, self.mtu.low) if self.mtu.enabled else self.pmtu) - fixed)
-        tx.mss = max(mss - (12 if self.timestamps else 0), 8)
+        tx.mss = max(mss - (12 if self.timestamps else 0) - len(self.options.ip_options), 8)
         tx.most = tx.mss
-        largest = min(self.gso_max, MAX_SUPER) - MAX_HEADERS
+        largest = min(self.gso_max, MAX_SUPER) - MAX_HEADERS - len(self.options.ip_options)
         if largest > tx.mss and self.snd_up < 0:
             tx.most = tx.mss * min(largest // tx.mss, MAX_PIECES)
         self.congestion.set_mss(tx.mss)
 
 
 MAX_SUPER = 65_535  # bytes: the IP packet that a super-segment is (RFC 791 total length)
-MAX_HEADERS = 40 + 60  # bytes: an IPv6 header, or an IPv4 header with options, and a full TCP header
+MAX_HEADERS = 40 + 60  # bytes: an IPv6 header (or IPv4's without options) and a full TCP header
 MAX_PIECES = 44  # MTU-sized pieces: what the application side hands over at once too
 
 

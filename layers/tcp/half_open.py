@@ -9,9 +9,10 @@ tcp_synq_no_recent_overflow), so that at other times nobody can guess one.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from layers.tcp.closing import gone
-from layers.tcp.connection import Connection, Options, connection_key
+from layers.tcp.connection import Connection, connection_key
 from layers.tcp.context import MS, Context
 from layers.tcp.ecn import OFF, Ecn
 from layers.tcp.isn import timestamp_offset
@@ -27,6 +28,7 @@ from layers.tcp.syn_cookies import PERIOD, PERIODS, make_cookie, make_stamp, rea
 from levelip.frames.packet import Route, Segment
 from levelip.rpc.place import Rings
 from levelip.tracing import reasons
+from levelip.wire.ipoptions import echoed, to_send
 from levelip.wire.options import TcpOptions
 from levelip.wire.tcp import ACK, SYN
 
@@ -35,6 +37,12 @@ DEFAULT_MSS = 536  # bytes, RFC 9293 3.7.1 (MUST-15)
 FLAGS_BYTE = 13  # offset in the TCP header
 
 _PLAIN = struct.Struct(">HHIIHHHH")
+
+
+def answer_options(segment: Segment) -> bytes:
+    """IP options of a connection that this SYN (or ACK with a cookie) makes: record route and timestamps come back
+    (RFC 9293 3.9.2.1, Linux tcp_v4_save_options), whatever the listener's own are."""
+    return (to_send(echoed(segment.options), privileged=False) or b"") if segment.options else b""
 
 
 def new_child(
@@ -48,7 +56,7 @@ def new_child(
     conn = new_connection(
         ctx, ctx.child_id(), segment.dst, local_port, segment.src, remote_port, route=route,
         rings=Rings(listener.region, 0, tcp.send_ring, 0, tcp.receive_ring),
-        options=Options(**{name: getattr(own, name) for name in Options.__slots__}), now=now,
+        options=replace(own, ip_options=answer_options(segment)), now=now,
     )  # fmt: skip
     conn.rings_held = False
     conn.listener = listener.id
@@ -108,7 +116,7 @@ def send_cookie(
     ctx.to_ip.append(
         Segment(
             ctx.ids.next(), [segment.id], segment.traced, now, 0, local, remote, PROTO_TCP, own.ttl, own.tos,
-            head + packed, b"", PARTIAL, 0,
+            head + packed, b"", PARTIAL, 0, True, 0, b"", answer_options(segment),
         )
     )  # fmt: skip
 

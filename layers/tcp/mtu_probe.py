@@ -32,7 +32,7 @@ REORDERING = 3  # segments that follow the probe at once, so that its loss is fo
 
 def headers(conn: Connection) -> int:
     """Bytes of a packet beside its payload."""
-    return ip_header(conn.remote) + TCP_HEADER + (STAMPS if conn.timestamps else 0)
+    return ip_header(conn.remote) + len(conn.options.ip_options) + TCP_HEADER + (STAMPS if conn.timestamps else 0)
 
 
 def begin(ctx: Context, conn: Connection, now: int) -> None:

@@ -200,7 +200,15 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
         conn.untaken = True
         ctx.to_gateway.append(
             Incoming(
-                conn.listener, conn.id, conn.local, conn.local_port, conn.remote, conn.remote_port, conn.rings, tx.limit
+                conn.listener,
+                conn.id,
+                conn.local,
+                conn.local_port,
+                conn.remote,
+                conn.remote_port,
+                conn.rings,
+                tx.limit,
+                conn.options.ip_options,
             )
         )
     elif not conn.orphan:

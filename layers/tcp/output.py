@@ -121,7 +121,8 @@ def usual_options(conn: Connection, now: int, twice: tuple[int, int] | None = No
 def _blocks(conn: Connection, options: bytes) -> int:
     """How many SACK blocks fit behind these options: in the header, and in a packet of the path, for an ACK that is too
     large for a small MTU would never arrive (at 68 bytes one block fits beside timestamps)."""
-    return max((min(MAX_OPTIONS, conn.pmtu - fixed_headers(conn)) - len(options) - 4) // 8, 0)
+    room = conn.pmtu - fixed_headers(conn) - len(conn.options.ip_options)
+    return max((min(MAX_OPTIONS, room) - len(options) - 4) // 8, 0)
 
 
 def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_size: int, now: int) -> Segment:
@@ -132,7 +133,8 @@ def _segment(ctx: Context, conn: Connection, head: bytes, payload: Payload, gso_
     cause = conn.ack_causes
     return Segment(
         ctx.ids.next(), [cause] if cause else [], conn.traced, now, 0, conn.local, conn.remote, PROTO_TCP,
-        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size, conn.dont_fragment,
+        conn.options.ttl, conn.options.tos, head, payload, PARTIAL, gso_size, conn.dont_fragment, 0, b"",
+        conn.options.ip_options,
     )  # fmt: skip
 
 

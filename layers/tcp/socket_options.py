@@ -7,7 +7,9 @@ from collections.abc import Callable
 from layers.tcp.congestion import replaced
 from layers.tcp.connection import OPTION_RANGES, Connection, Options
 from layers.tcp.context import MS, Context
+from layers.tcp.loss import resegment
 from layers.tcp.opening import arm_keepalive, keepalive_idle, set_receive_buffer, set_send_buffer
+from layers.tcp.output import fixed_headers
 from layers.tcp.states import State
 from layers.tcp.telling import grant_due, tell_accepted
 from layers.tcp.timers import DELAYED_ACK, KEEPALIVE, OFF, PERSIST
@@ -37,6 +39,9 @@ def set_option(ctx: Context, call: SetOption, now: int) -> None:
         if binding is None:
             ctx.drop(reasons.TCP_UNKNOWN_SOCKET, 0)
         return
+    if call.name == "ip_options":
+        _set_ip_options(ctx, conn, call.ip_options)
+        return
     if call.name not in OPTION_RANGES:
         ctx.drop(reasons.TCP_UNKNOWN_OPTION, 0, conn, name=call.name)
         return
@@ -45,6 +50,16 @@ def set_option(ctx: Context, call: SetOption, now: int) -> None:
     if apply is not None and conn.state not in (State.CLOSED, State.TIME_WAIT):
         apply(ctx, conn, now)
         ctx.want_output(conn)
+
+
+def _set_ip_options(ctx: Context, conn: Connection, ip_options: bytes) -> None:
+    """From now on segments have these, and so much less data (Linux do_ip_setsockopt: icsk_ext_hdr_len)."""
+    conn.options.ip_options = ip_options
+    if conn.tx.snd_una < 0 or conn.state in (State.CLOSED, State.TIME_WAIT):
+        return
+    conn.set_mss(fixed_headers(conn))
+    resegment(ctx, conn)
+    ctx.want_output(conn)
 
 
 def _nodelay(ctx: Context, conn: Connection, now: int) -> None:

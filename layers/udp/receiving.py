@@ -98,7 +98,7 @@ def _deliver(ctx: Context, one: Endpoint, segment: Segment, src_port: int, paylo
     ctx.to_gateway.append(
         Datagram(
             one.id, one.charged, segment.src, src_port, segment.dst, segment.tos, segment.ttl, segment.iface, payload,
-            ctx.ids.next(), [segment.id],
+            ctx.ids.next(), [segment.id], segment.options, segment.ingress, one.drops,
         )
     )  # fmt: skip
     ctx.emit("datagram", one, frame=segment.id, src=segment.src, port=src_port, length=len(payload))
@@ -136,7 +136,6 @@ def icmp_arrives(ctx: Context, error: IcmpError) -> None:
     told = (error.icmp_type, error.icmp_code, error.reporter or ANY)
     origin = ctx.ids.next(), [error.id]
     ctx.to_gateway.append(Failed(one.id, number, *told, error.dst, remote_port, error.mtu, hard, *origin, payload))
-
 
 
 def _too_big(ctx: Context, one: Endpoint, error: IcmpError) -> None:

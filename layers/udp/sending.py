@@ -74,10 +74,13 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
         head, payload = ping.request(one, call.payload), b""
     else:
         head, payload = _udp_header(one, source, dst, port, call.payload), call.payload
-    too_long = IPV4_HEADER_LEN + len(head) + len(payload) > found.mtu
+    length = IPV4_HEADER_LEN + len(call.ip_options) + len(head) + len(payload)
+    if length > IPV4_MAX_TOTAL_LENGTH:
+        raise SendError(errno.EMSGSIZE)
+    too_long = length > found.mtu
     if too_long and one.mtu_discover in (PMTUDISC_DO, PMTUDISC_PROBE):
         # Linux ip_local_error: the port is the peer's of connect(), if there is one
-        failed = Failed(one.id, errno.EMSGSIZE, LOCAL, 0, ANY, dst, one.peer_port, found.mtu)
+        failed = Failed(one.id, errno.EMSGSIZE, LOCAL, 0, ANY, dst, one.peer_port, found.mtu - len(call.ip_options))
         ctx.to_gateway.append(failed)
         raise SendError(errno.EMSGSIZE)
     if len(ctx.to_ip) >= ctx.udp.queue:
@@ -101,6 +104,7 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
         gso_size=0,
         dont_fragment=one.mtu_discover != PMTUDISC_DONT and not too_long and not found.locked,
         flags=(BROADCAST if group or one.broadcast else 0) | (PROBE if one.mtu_discover == PMTUDISC_PROBE else 0),
+        options=call.ip_options,
     )
     ctx.to_ip.append(segment)
     ctx.counters["echo_requests_out" if is_ping else "datagrams_out"] += 1
@@ -124,7 +128,7 @@ def _copy(ctx: Context, segment: Segment) -> Segment:
     return Segment(
         id=segment.id, causes=[], traced=False, ingress=ctx.now, iface=0, src=segment.src, dst=segment.dst,
         proto=segment.proto, ttl=segment.ttl, tos=segment.tos, head=segment.head, payload=segment.payload,
-        checksum=Checksum.VERIFIED, gso_size=0, flags=BROADCAST,
+        checksum=Checksum.VERIFIED, gso_size=0, flags=BROADCAST, options=segment.options,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """How datagrams lie in the pair between a program's socket and its helper: one message each, a header first.
 
     program → helper   DOWN: flags (HAS_ADDRESS), address, port, tos, ttl (-1: the socket's)
-    helper → program   UP: kind (DATAGRAM, ERROR), tos, ttl, port, address, local address, interface
+    helper → program   UP: kind (DATAGRAM, ERROR), tos, ttl, and what else Told has
 
 ERROR has no payload and only says that there is one to be asked for (the call "error").
 """
@@ -10,15 +10,44 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 DOWN = struct.Struct("=Bx4sHhh")
-UP = struct.Struct("=BBBxH2x4s4sI")
+UP = struct.Struct("=BBBBH2x4s4sIIq40s")
 HAS_ADDRESS = 1
 DATAGRAM, ERROR = 1, 2
 MAX_PAYLOAD = 65_507  # bytes of a UDP datagram over IPv4
+MAX_OPTIONS = 40  # bytes of options in an IPv4 header
 MAX_ECHO = 65_515  # bytes of an ICMP message over IPv4
 PAIR_BUFFER = 1 << 16  # SO_SNDBUF asked for at each end, of which the kernel makes twice: the longest datagram must fit
+
+
+class Told(NamedTuple):
+    """What an UP header says."""
+
+    kind: int
+    tos: int = 0
+    ttl: int = 0
+    port: int = 0
+    address: bytes = bytes(4)
+    local: bytes = bytes(4)
+    iface: int = 0
+    drops: int = 0  # SO_RXQ_OVFL, where that is on
+    stamp: int = 0  # SO_TIMESTAMP, where that is on: ns since 1970
+    options: bytes = b""  # of the IP header
+
+    def pack(self) -> bytes:
+        """The header."""
+        return UP.pack(
+            self.kind, self.tos, self.ttl, len(self.options), self.port, self.address, self.local, self.iface,
+            self.drops, self.stamp, self.options,
+        )  # fmt: skip
+
+
+def told(header: bytes) -> Told:
+    """An UP header, read."""
+    kind, tos, ttl, length, port, address, local, iface, drops, stamp, options = UP.unpack(header)
+    return Told(kind, tos, ttl, port, address, local, iface, drops, stamp, options[:length])
 
 
 class Framing(Protocol):

@@ -13,14 +13,15 @@ import errno
 import os
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from levelip.client import control
+from levelip.client import ancillary, control
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, UP, Framing, Headers
+from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, Framing, Headers, Told
 from levelip.client.session import Bare, Session, ignore
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
@@ -30,11 +31,12 @@ BATCH = 64  # datagrams of one pair in one turn of the loop
 EVERY = 32  # each so-manieth asks for an answer
 MARKS = 4  # answers that may be missing
 _RECVERR = (socket.IPPROTO_IP, 11)
+_JITTER_NS = 1_000_000_000  # more is a clock that was set
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _MESSAGE = DOWN.size + MAX_ECHO + 1
 QUEUED_ERRORS = 64  # of one socket; more are left out, as what SO_RCVBUF has no room for on Linux
-_ERROR_MESSAGE = UP.pack(ERROR, 0, 0, 0, bytes(4), bytes(4), 0)
+_ERROR_MESSAGE = Told(ERROR).pack()
 _FORWARDED = frozenset(
     {"bind", "connect", "listen", "accept", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"}
 )
@@ -53,6 +55,7 @@ class DatagramPair:
         self.errors: deque[DatagramError] = deque()  # for MSG_ERRQUEUE, where IP_RECVERR is on
         self.aside: deque[tuple[bytes, Any, int]] = deque()  # header, payload, upto: did not fit into the pair
         self.upto = 0  # of the last one that did
+        self.stamped = 0  # the last one's time
         self.sent = 0
         self.marks = 0  # answers that are missing
         self.readable = False
@@ -75,7 +78,11 @@ class DatagramPair:
     @property
     def queues_errors(self) -> bool:
         """IP_RECVERR is on."""
-        value = self.options.get(_RECVERR, 0)
+        return self.wants(*_RECVERR)
+
+    def wants(self, level: int, option: int) -> bool:
+        """The option is on."""
+        value = self.options.get((level, option), 0)
         return any(value[:4]) if isinstance(value, bytes) else bool(value)
 
 
@@ -189,6 +196,8 @@ class Datagrams:
         elif op == "setsockopt":
             value = args["value"]
             if args["level"] != socket.IPPROTO_IP or args["option"] not in MEMBERSHIPS:
+                for other in ancillary.instead_of(args["level"], args["option"]):
+                    pair.options.pop(other, None)
                 pair.options[args["level"], args["option"]] = value
                 if not pair.queues_errors:
                     pair.errors.clear()  # Linux ip_setsockopt
@@ -214,6 +223,7 @@ class Datagrams:
                 tos=args["tos"],
                 ttl=args["ttl"],
                 source=args.get("source", b""),
+                ip_options=args.get("ip_options"),
             ),
             done,
         )
@@ -283,10 +293,12 @@ class Datagrams:
     def deliver(self, pair: DatagramPair, message: Any) -> None:
         """A datagram or an error."""
         if type(message) is DatagramIn:
-            header = UP.pack(
+            drops = message.drops & 0xFFFF_FFFF if pair.wants(SOL_SOCKET, ancillary.SO_RXQ_OVFL) else 0
+            header = Told(
                 DATAGRAM, message.tos & 0xFF, message.ttl & 0xFF, message.port, message.address,
-                message.local_address, message.iface & 0xFFFF_FFFF,
-            )  # fmt: skip
+                message.local_address, message.iface & 0xFFFF_FFFF, drops, _stamp(pair, message.age),
+                message.ip_options,
+            ).pack()  # fmt: skip
             payload = message.payload if pair.dress is None else pair.dress(message)
             pair.aside.append((header, payload, message.upto))
         elif type(message) is DatagramError:
@@ -394,6 +406,17 @@ class Datagrams:
         for pair in self.pairs.values():
             with contextlib.suppress(OSError):
                 pair.end.close()
+
+
+def _stamp(pair: DatagramPair, age: int) -> int:
+    """When a datagram came that has been `age` ns in the stack, by the clock of this process; 0: nobody wants it."""
+    if not any(pair.wants(SOL_SOCKET, option) for option in ancillary.STAMPS):
+        return 0
+    stamp = time.time_ns() - age
+    if pair.stamped - _JITTER_NS < stamp < pair.stamped:  # the one before was on its way to us for longer
+        stamp = pair.stamped
+    pair.stamped = stamp
+    return stamp
 
 
 def _ended(end: socket.socket) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import select
 import socket as std
-import struct
 import sys
 from collections.abc import Iterable
 from typing import Any
 
-from levelip.client import errorqueue, kernel
-from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_ECHO, MAX_PAYLOAD, UP
+from levelip.client import ancillary, errorqueue, kernel
+from levelip.client.ancillary import Wish
+from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_ECHO, MAX_OPTIONS, MAX_PAYLOAD, UP
+from levelip.client.datagramformat import told as read_header
 from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader
 from levelip.client.streamsocket import (
     _address,
@@ -31,13 +32,10 @@ from levelip.client.streamsocket import (
 )
 
 KNOWN = 256  # destinations whose first datagram went well that are remembered
-IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
-_TOLD = (IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS)
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 2, 3
 ALWAYS_FITS = 524  # bytes: no path MTU below 552 is believed (udp's path_mtu.py)
-_INT = struct.Struct("=i")
-_PKTINFO = struct.Struct("=i4s4s")
 _DATAGRAM = bytes([DATAGRAM])
+_AS_ALWAYS = Wish()
 _WAY = frozenset({std.SO_BROADCAST, std.SO_REUSEADDR})
 
 
@@ -51,7 +49,7 @@ class DatagramSocket(socket):
         super()._begin()
         self._connected = False
         self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
-        self._told: set[int] = set()  # options of _TOLD that are on
+        self._told: set[tuple[int, int]] = set()  # options of ASKED_FOR that are on
         self._uncut = False  # IP_MTU_DISCOVER: what does not fit is EMSGSIZE
         self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open
 
@@ -110,15 +108,16 @@ class DatagramSocket(socket):
         if level == std.IPPROTO_IP and option == IP_MTU_DISCOVER:
             number = value if isinstance(value, int) else int.from_bytes(bytes(value or b"")[:4], sys.byteorder)
             self._uncut = number in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
-        if level == std.IPPROTO_IP and option in _TOLD:
+        if (level, option) in ancillary.ASKED_FOR:
             on = value if isinstance(value, int) else any(bytes(value or b"")[:4])
-            (self._told.add if on else self._told.discard)(option)
+            (self._told.add if on else self._told.discard)((level, option))
+            self._told.difference_update(ancillary.instead_of(level, option))
 
     # -- down
 
     def _raise_error(self) -> None:
         """An ICMP error that came since the last call ends this one (Linux: sk_err), if nothing lies before it."""
-        if not self._connected and IP_RECVERR not in self._told:
+        if not self._connected and (std.IPPROTO_IP, ancillary.IP_RECVERR) not in self._told:
             return
         if not self._readable():
             return
@@ -147,17 +146,15 @@ class DatagramSocket(socket):
         if code:
             raise _error(code)
 
-    def _transmit(
-        self, buffers: list[Any], flags: int, address: bytes, port: int, tos: int = -1, ttl: int = -1,
-        source: bytes = b"",
-    ) -> int:  # fmt: skip
+    def _transmit(self, buffers: list[Any], flags: int, address: bytes, port: int, wish: Wish = _AS_ALWAYS) -> int:
         if flags & std.MSG_OOB:
             raise _error(errno.EOPNOTSUPP)
         taken = size = sum(_view(one).nbytes for one in buffers)
         if flags & std.MSG_MORE or self._pending:
             size += sum(len(one) for one in self._pending)
         echo = self._proto == std.IPPROTO_ICMP
-        each = echo or (self._uncut and size > ALWAYS_FITS)  # any one may be wrong in itself, so all are calls
+        # any one may be wrong in itself, so all are calls
+        each = echo or size > MAX_PAYLOAD - MAX_OPTIONS or (self._uncut and size > ALWAYS_FITS)
         if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             self._pending.clear()  # as Linux: udp_flush_pending_frames
             raise _error(errno.EMSGSIZE)
@@ -168,14 +165,13 @@ class DatagramSocket(socket):
             buffers, self._pending = [*self._pending, *buffers], []
         self._raise_error()
         where = (address, port)
-        if source or each or where not in self._known:
-            args = {"address": address, "port": port, "payload": b"".join(buffers), "tos": tos, "ttl": ttl}
-            self._call("sendto", {**args, "source": source})
+        if wish.asks or each or where not in self._known:
+            self._call("sendto", {"address": address, "port": port, "payload": b"".join(buffers), **wish._asdict()})
             if len(self._known) >= KNOWN:
                 self._known.clear()
             self._known.add(where)
             return taken
-        header = DOWN.pack(HAS_ADDRESS if address else 0, address, port, tos, ttl)
+        header = DOWN.pack(HAS_ADDRESS if address else 0, address, port, wish.tos, wish.ttl)
         kernel.socket.sendmsg(self, [header, *buffers], (), flags)
         return taken
 
@@ -195,21 +191,12 @@ class DatagramSocket(socket):
         return self._transmit([data], flags, *where)
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        """One datagram of several buffers. Ancillary data: IP_TOS, IP_TTL, IP_PKTINFO; any other is EINVAL."""
-        tos, ttl, source = -1, -1, b""
-        for level, kind, raw in _check_ancillary(ancdata):
-            if (level, kind, len(raw)) == (std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.size):
-                source = _PKTINFO.unpack(raw)[1] if any(raw[4:8]) else b""
-                continue
-            if level != std.IPPROTO_IP or kind not in (std.IP_TOS, std.IP_TTL) or len(raw) not in (1, _INT.size):
-                raise _error(errno.EINVAL)
-            number = raw[0] if len(raw) == 1 else _INT.unpack(raw)[0]
-            if not (1 if kind == std.IP_TTL else 0) <= number <= 255:
-                raise _error(errno.EINVAL)
-            tos, ttl = (number, ttl) if kind == std.IP_TOS else (tos, number)
+        """One datagram of several buffers. Ancillary data: IP_TOS, IP_TTL, IP_PKTINFO, IP_RETOPTS; any other
+        is EINVAL."""
+        wish = ancillary.wish(_check_ancillary(ancdata))
         where = (b"", 0) if address is None else _address(address, "sendmsg")
         sys.audit("socket.sendmsg", self, address)
-        return self._transmit(list(buffers), flags, *where, tos, ttl, source)
+        return self._transmit(list(buffers), flags, *where, wish)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Of streams alone: ValueError."""
@@ -263,7 +250,7 @@ class DatagramSocket(socket):
         return size, _sender(header)
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-        """(data, ancillary data, flags, address): IP_PKTINFO, IP_TTL and IP_TOS where they were asked for."""
+        """(data, ancillary data, flags, address): of what ancillary.py can tell what was asked for."""
         _check_room(ancbufsize)
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
@@ -278,38 +265,27 @@ class DatagramSocket(socket):
         return size, *self._ancillary(header, ancbufsize, told), _sender(header)
 
     def _ancillary(self, header: bytes, room: int, told: int) -> tuple[list[tuple[int, int, bytes]], int]:
-        """In the order of Linux's ip_cmsg_recv_offset, as far as there is room; MSG_CTRUNC where there is not."""
+        """As far as there is room; MSG_CTRUNC where there is not (put_cmsg)."""
         if not header:
             return [], told
-        _, tos, ttl, _, _, local, iface = UP.unpack(header)
-        rows = list(header.rows) if isinstance(header, QueuedHeader) else self._rows(tos, ttl, local, iface)
+        if isinstance(header, QueuedHeader):
+            rows = header.rows
+        else:
+            rows = ancillary.rows(read_header(header), lambda level, option: (level, option) in self._told)
         fit: list[tuple[int, int, bytes]] = []
         for row in rows:
-            if room < std.CMSG_LEN(len(row[2])):
+            left = room - std.CMSG_LEN(0)
+            if left < len(row[2]):
+                if left >= 0:
+                    fit.append((*row[:2], row[2][:left]))
                 return fit, told | int(std.MSG_CTRUNC)
             room -= std.CMSG_SPACE(len(row[2]))
             fit.append(row)
         return fit, told
 
-    def _rows(self, tos: int, ttl: int, local: bytes, iface: int) -> list[tuple[int, int, bytes]]:
-        """What was asked for."""
-        rows: list[tuple[int, int, bytes]] = []
-        if IP_PKTINFO in self._told:
-            rows.append((std.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, self._spec_dst(local), local)))
-        if IP_RECVTTL in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TTL, _INT.pack(ttl)))
-        if IP_RECVTOS in self._told:
-            rows.append((std.IPPROTO_IP, std.IP_TOS, bytes([tos])))
-        return rows
-
-    @staticmethod
-    def _spec_dst(local: bytes) -> bytes:
-        """Where an answer would come from: the address that it was sent to, if that is one of ours."""
-        return bytes(4) if local[0] >= 224 else local
-
 
 def _sender(header: bytes) -> Any:
     if not header:
         return None
-    _, _, _, port, address, _, _ = UP.unpack(header)
-    return _pair({"address": address, "port": port})
+    sender = read_header(header)
+    return _pair({"address": sender.address, "port": sender.port})

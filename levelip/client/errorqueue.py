@@ -10,7 +10,7 @@ import socket as std
 import struct
 from typing import Any
 
-from levelip.client.datagramformat import DATAGRAM, UP
+from levelip.client.datagramformat import DATAGRAM, Told
 
 MSG_ERRQUEUE = 0x2000
 IP_RECVERR = 11
@@ -45,6 +45,6 @@ def describe(told: dict[str, Any]) -> QueuedHeader:
     kind = 0 if local else told["icmp_type"]
     extended = _EXTENDED.pack(told["errno"], origin, kind, told["icmp_code"], told["mtu"], 0)
     offender = bytes(_OFFENDER.size) if local else _OFFENDER.pack(std.AF_INET, told["reporter"])
-    header = QueuedHeader(UP.pack(DATAGRAM, 0, 0, told["port"], told["address"], bytes(4), 0))
+    header = QueuedHeader(Told(DATAGRAM, port=told["port"], address=told["address"]).pack())
     header.rows = [(std.IPPROTO_IP, IP_RECVERR, extended + offender)]
     return header

@@ -15,6 +15,7 @@ Head = Annotated[bytes, Meta(max_length=65_600)]
 U8 = Annotated[int, Meta(ge=0, le=255)]
 U16 = Annotated[int, Meta(ge=0, le=65_535)]
 U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+IpOptions = Annotated[bytes, Meta(max_length=40)]
 Instant = int  # nanoseconds of stack time
 FrameId = int  # see FrameIds
 
@@ -87,7 +88,8 @@ class Segment(Struct, array_like=True, tag=2):
     """ip–transport, either way: one transport segment as on the wire is `head` + `payload`.
 
     Downward `src` may be left empty only where ip shall choose it. `ttl` 0 downward: the default. `network` is the IP
-    header that it came with, for a transport whose refusal quotes it (`Refused`); else empty.
+    header that it came with, for a transport whose refusal quotes it (`Refused`); else empty. `options`: of the IP
+    header, in whole words; where they record the way, ip adds itself (RFC 1122 3.2.1.8), in both directions.
     """
 
     id: FrameId
@@ -107,6 +109,7 @@ class Segment(Struct, array_like=True, tag=2):
     dont_fragment: bool = True
     flags: U16 = 0
     network: Head = b""
+    options: IpOptions = b""
 
 
 class LinkState(Struct, array_like=True, tag=3):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from levelip.frames.packet import FrameId
+from levelip.frames.packet import FrameId, Instant, IpOptions
 from levelip.rpc.messages import ToClient as ClientMessage
 from levelip.rpc.messages import ToGateway as GatewayMessage
 from levelip.rpc.place import Payload, Place, Rings
@@ -55,6 +55,7 @@ class Connect(Struct, array_like=True, tag=42):
     address: Annotated[bytes, Meta(min_length=4, max_length=16)]
     port: Port
     options: dict[str, int] = {}
+    ip_options: IpOptions = b""
 
 
 class Taken(Struct, array_like=True, tag=43):
@@ -65,11 +66,13 @@ class Taken(Struct, array_like=True, tag=43):
 
 
 class SetOption(Struct, array_like=True, tag=44):
-    """A socket option that tcp acts on, by name: nodelay, keepalive, maxseg, sndbuf, rcvbuf, ..."""
+    """A socket option that tcp acts on, by name: nodelay, keepalive, maxseg, sndbuf, rcvbuf, ... `ip_options` is that
+    of this name, whose `value` is 0."""
 
     sock: SocketId
     name: str
     value: int
+    ip_options: IpOptions = b""
 
 
 class GetInfo(Struct, array_like=True, tag=45):
@@ -115,7 +118,8 @@ class Connected(Struct, array_like=True, tag=51):
 
 
 class Incoming(Struct, array_like=True, tag=52):
-    """A connection on `listener` is established; tcp named it `sock`."""
+    """A connection on `listener` is established; tcp named it `sock`. `ip_options`: that its segments bear, echoed from
+    its SYN."""
 
     listener: SocketId
     sock: SocketId
@@ -125,6 +129,7 @@ class Incoming(Struct, array_like=True, tag=52):
     remote_port: Port
     rings: Rings
     limit: Offset
+    ip_options: IpOptions = b""
 
 
 class Released(Struct, array_like=True, tag=53):
@@ -160,7 +165,7 @@ class SendTo(Struct, array_like=True, tag=82):
     """One datagram, whole, never in shared memory. No `address`: to the peer. `tos`, `ttl` of -1: the socket's.
 
     Answered by Result if `request` is not 0 (data "address", "port" where it had to take a local port), errno as
-    sendto(2) would say it. `id` is the cause of the segment that comes of it.
+    sendto(2) would say it. `id` is the cause of the segment that comes of it. `ip_options`: of its IP header.
     """
 
     request: int
@@ -172,6 +177,7 @@ class SendTo(Struct, array_like=True, tag=82):
     ttl: int = -1
     source: LocalAddress = b""
     id: FrameId = 0
+    ip_options: IpOptions = b""
 
 
 class Took(Struct, array_like=True, tag=83):
@@ -194,7 +200,9 @@ class Member(Struct, array_like=True, tag=84):
 
 
 class Datagram(Struct, array_like=True, tag=85):
-    """One datagram for a socket. `upto`: what the socket was charged so far, this one included (Took gives it back)."""
+    """One datagram for a socket. `upto`: what the socket was charged so far, this one included (Took gives it back).
+    `ip_options`: those that came, with ours in them; `arrived`: when it entered the stack; `drops`: datagrams that the
+    socket had no room for until then."""
 
     sock: SocketId
     upto: Offset
@@ -207,6 +215,9 @@ class Datagram(Struct, array_like=True, tag=85):
     payload: Payload
     id: FrameId = 0
     causes: list[FrameId] = []
+    ip_options: IpOptions = b""
+    arrived: Instant = 0
+    drops: int = 0
 
 
 class Failed(Struct, array_like=True, tag=86):

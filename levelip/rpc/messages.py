@@ -83,12 +83,14 @@ class Pending(Struct, array_like=True, tag=25):
 Packed = Annotated[bytes, Meta(max_length=16)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Byte = Annotated[int, Meta(ge=-1, le=255)]
+IpOptions = Annotated[bytes, Meta(max_length=40)]  # in whole words
 
 
 class SendDatagram(Struct, array_like=True, tag=26):
     """One datagram. Without `address`: to the peer of connect. With a `request` it is answered by a Reply, as sendto(2)
     would be; with 0 a failure is counted and no more. `tos`, `ttl` -1: the socket's own.
-    `source`: one of our addresses, if not the usual one (IP_PKTINFO)."""
+    `source`: one of our addresses, if not the usual one (IP_PKTINFO). `ip_options`: those of its IP header, if not the
+    socket's (IP_RETOPTS)."""
 
     sock: SocketId
     address: Packed
@@ -98,10 +100,12 @@ class SendDatagram(Struct, array_like=True, tag=26):
     tos: Byte = -1
     ttl: Byte = -1
     source: Packed = b""
+    ip_options: IpOptions | None = None
 
 
 class DatagramIn(Struct, array_like=True, tag=28):
-    """One datagram for the socket, and what recvmsg(2) tells of it. `upto` is for TookDatagrams."""
+    """One datagram for the socket, and what recvmsg(2) tells of it. `upto` is for TookDatagrams. `ip_options`: those
+    that it came with; `age`: ns that it has spent in the stack; `drops`: what the socket had no room for before it."""
 
     sock: SocketId
     upto: Offset
@@ -112,6 +116,9 @@ class DatagramIn(Struct, array_like=True, tag=28):
     ttl: Byte
     iface: int
     payload: Payload
+    ip_options: IpOptions = b""
+    age: Annotated[int, Meta(ge=0)] = 0
+    drops: int = 0
 
 
 class TookDatagrams(Struct, array_like=True, tag=29):

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from levelip.client.ancillary import rows, wish
 from levelip.client.control import Answer
-from levelip.client.datagramformat import ERROR, MAX_ECHO, MAX_PAYLOAD, UP
+from levelip.client.datagramformat import ERROR, MAX_ECHO, MAX_OPTIONS, MAX_PAYLOAD, UP, told
 from levelip.client.datagrams import MARKS, DatagramPair
 from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader, describe
 from levelip.run import raw, target
@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 KNOWN = 256  # destinations of one socket whose first datagram went well that are remembered
 MAX_MESSAGES = 1024  # UIO_MAXIOV: of one sendmmsg or recvmmsg
 MSG_WAITFORONE = 0x10000
-IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
 SEND_BUFFER = 32_770  # SO_SNDBUF of the program's end; the kernel's EMSGSIZE begins at twice this less 32
-_INT = struct.Struct("=i")
-_PKTINFO = struct.Struct("=i4s4s")
 
 Deliver = Callable[[int, bytes, bytes], int]  # number, header, payload: write it; what the call returns for it
 Fetch = Callable[[int], tuple[bytes, bytes, list[tuple[int, int, bytes]]]]  # number: msg_name, payload, ancillary data
@@ -221,29 +218,17 @@ class DatagramCalls:
 
     def sender(self, call: Trapped, header: bytes) -> bytes:
         """Where a message came from, as msg_name."""
-        _, _, _, port, address, _, _ = UP.unpack(header)
-        if not port and not any(address):
+        one = told(header)
+        where = one.address, one.port
+        if not one.port and not any(one.address):
             return b""  # there was none: the end was shut
-        return sockaddr(*self.pair(call).aliases.get((address, port), (address, port)))
+        return sockaddr(*self.pair(call).aliases.get(where, where))
 
     def ancillary(self, call: Trapped, header: bytes) -> list[tuple[int, int, bytes]]:
-        """What belongs to it and was asked for, in the order of Linux's ip_cmsg_recv_offset."""
+        """What belongs to it and was asked for."""
         if isinstance(header, QueuedHeader):
             return header.rows
-        _, tos, ttl, _, _, local, iface = UP.unpack(header)
-        rows = []
-        if self._wants(call, IP_PKTINFO):
-            answer_from = bytes(4) if local[0] >= 224 else local
-            rows.append((socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(iface, answer_from, local)))
-        if self._wants(call, IP_RECVTTL):
-            rows.append((socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(ttl)))
-        if self._wants(call, IP_RECVTOS):
-            rows.append((socket.IPPROTO_IP, socket.IP_TOS, bytes([tos])))
-        return rows
-
-    def _wants(self, call: Trapped, option: int) -> bool:
-        value = self.pair(call).options.get((socket.IPPROTO_IP, option), 0)
-        return bool(value) if isinstance(value, int) else any(value[:4])
+        return rows(told(header), self.pair(call).wants)
 
 
 class Sender:
@@ -305,17 +290,15 @@ class Sender:
             self._call.finish = self._named
             self._trap.ask(self._call, "bind", address=bytes(4), port=number)
             return False
-        tos, ttl, source = _ways(control)
+        asked = wish(control)
         self._size = len(payload)
-        if where in pair.known and not source:
-            self._trap.calls.datagrams.post(pair, *where, tos, ttl, payload)
+        if where in pair.known and not asked.asks and len(payload) <= MAX_PAYLOAD - MAX_OPTIONS:
+            self._trap.calls.datagrams.post(pair, *where, asked.tos, asked.ttl, payload)
             self._sent()
             return True
         self._asked = where
         self._call.finish = self._answered
-        self._trap.ask(
-            self._call, "sendto", address=where[0], port=where[1], payload=payload, tos=tos, ttl=ttl, source=source
-        )
+        self._trap.ask(self._call, "sendto", address=where[0], port=where[1], payload=payload, **asked._asdict())
         return False
 
     def _destination(self, pair: DatagramPair, name: bytes) -> tuple[bytes, int]:
@@ -364,24 +347,6 @@ class Sender:
 def longest(pair: DatagramPair) -> int:
     """Bytes that one sending call may have."""
     return MAX_ECHO if pair.kind[2] == socket.IPPROTO_ICMP else MAX_PAYLOAD
-
-
-def _ways(control: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
-    """tos, ttl and source that ancillary data asks for (ip(7)); OSError(EINVAL) for any other."""
-    tos, ttl, source = -1, -1, b""
-    for level, kind, data in control:
-        if level == socket.SOL_SOCKET and kind in (socket.SCM_RIGHTS, socket.SCM_CREDENTIALS):
-            continue  # of AF_UNIX: Linux ignores it elsewhere
-        if (level, kind, len(data)) == (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.size):
-            source = _PKTINFO.unpack(data)[1] if any(data[4:8]) else b""
-            continue
-        if level != socket.IPPROTO_IP or kind not in (socket.IP_TOS, socket.IP_TTL) or len(data) not in (1, 4):
-            raise _refuse(errno.EINVAL)
-        number = data[0] if len(data) == 1 else _INT.unpack(data)[0]
-        if not (1 if kind == socket.IP_TTL else 0) <= number <= 255:
-            raise _refuse(errno.EINVAL)
-        tos, ttl = (number, ttl) if kind == socket.IP_TOS else (tos, number)
-    return tos, ttl, source
 
 
 class Receiver:

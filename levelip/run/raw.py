@@ -34,11 +34,13 @@ def with_header(message: DatagramIn) -> bytes:
     payload = message.payload  # of 65,515 bytes at most
     if not isinstance(payload, bytes):
         return b""  # datagrams travel inline
+    options = message.ip_options
     header = _IP.pack(
-        _VERSION_AND_LENGTH, message.tos & 0xFF, (_IP.size + len(payload)) & 0xFFFF, 0, 0, message.ttl & 0xFF,
+        _VERSION_AND_LENGTH + len(options) // 4, message.tos & 0xFF, (_IP.size + len(options) + len(payload)) & 0xFFFF,
+        0, 0, message.ttl & 0xFF,
         socket.IPPROTO_ICMP, 0, message.address, message.local_address,
     )  # fmt: skip
-    return header + payload
+    return header + options + payload
 
 
 def identifier(pair: DatagramPair, payload: bytes) -> int | None:

@@ -13,13 +13,13 @@ import os
 import socket
 from typing import Any
 
-from levelip.client.datagramformat import ERROR, MAX_ECHO, UP
+from levelip.client.datagramformat import ERROR, MAX_ECHO, UP, Told
 
 LONGEST = 1 << 16  # bytes of a message: an IP packet, of a raw socket
 KEPT = 64  # headers whose file is kept for the next datagram like it
 _INT = array.array("i").itemsize
 _ROOM = socket.CMSG_SPACE(_INT)
-NO_HEADER = UP.pack(0, 0, 0, 0, bytes(4), bytes(4), 0)
+NO_HEADER = Told(0).pack()
 
 
 class Tags:

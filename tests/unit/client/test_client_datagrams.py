@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, UP
+from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, UP, Told, told
 from levelip.client.datagrams import BATCH, EVERY, MARKS, QUEUED_ERRORS, Datagrams, is_datagram
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
@@ -156,8 +156,7 @@ def test_datagrams_come_up(world: World) -> None:
     for number in (1, 2, 3):
         world.come(number)
     world.all.turn()
-    kind, _, ttl, port, address, local, iface = UP.unpack(world.end.recv(100)[: UP.size])
-    assert (kind, ttl, port, address, local, iface) == (DATAGRAM, 64, 53, REMOTE, LOCAL, 1)
+    assert told(world.end.recv(100)[: UP.size]) == Told(DATAGRAM, 0, 64, 53, REMOTE, LOCAL, 1)
     assert world.session.told == [TookDatagrams(7, 3)]
 
 

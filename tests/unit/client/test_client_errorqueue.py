@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from levelip.client.datagramformat import UP
+from levelip.client.datagramformat import told as read_header
 from levelip.client.errorqueue import IP_RECVERR, MSG_ERRQUEUE, take
 
 ROUTER, PEER = bytes([10, 0, 0, 254]), bytes([10, 0, 0, 1])
@@ -29,8 +29,8 @@ def test_what_an_icmp_error_says() -> None:
     buffer = bytearray(20)
     size, flags, header = take(told(), [buffer])
     assert (size, bytes(buffer[:size]), flags) == (13, b"what was sent", MSG_ERRQUEUE)
-    _, _, _, port, address, _, _ = UP.unpack(header)
-    assert (address, port) == (PEER, 53)
+    where = read_header(header)
+    assert (where.address, where.port) == (PEER, 53)
     ((level, kind, value),) = header.rows
     assert (level, kind, len(value)) == (std.IPPROTO_IP, IP_RECVERR, 32)
     assert struct.unpack("=IBBBBII", value[:16]) == (errno.EHOSTUNREACH, 2, 3, 1, 0, 0, 0)

@@ -1,10 +1,10 @@
 """A gateway core beside a real udp core: what the pair answers an application, in virtual time.
 
-    bench = DatagramBench()
-    sock = bench.socket("bound")                    # or "unbound", "connected"
-    bench.app.send(SendDatagram(sock, REMOTE, 53, b"query"))
-    bench.sent()                                    # segments that udp gave to ip
-    bench.arrive(b"answer", port=40_001)            # one from the network
+bench = DatagramBench()
+sock = bench.socket("bound")                    # or "unbound", "connected"
+bench.app.send(SendDatagram(sock, REMOTE, 53, b"query"))
+bench.sent()                                    # segments that udp gave to ip
+bench.arrive(b"answer", port=40_001)            # one from the network
 """
 
 from __future__ import annotations
@@ -125,14 +125,15 @@ class DatagramBench(Bench):
         return reply
 
     def arrive(
-        self, payload: bytes, *, port: int = PORT, src: bytes = REMOTE, src_port: int = PEER_PORT, dst: bytes = LOCAL
-    ) -> None:
-        """A datagram comes from the network."""
+        self, payload: bytes, *, port: int = PORT, src: bytes = REMOTE, src_port: int = PEER_PORT, dst: bytes = LOCAL,
+        options: bytes = b"", age: int = 0,
+    ) -> None:  # fmt: skip
+        """A datagram comes from the network; `age` ns ago it entered the stack."""
         head = UdpHeader(src_port, port, 8 + len(payload)).serialize()
         self.udp.receive(
             Segment(
-                id=1, causes=[], traced=False, ingress=self.now, iface=1, src=src, dst=dst, proto=17, ttl=61, tos=4,
-                head=head, payload=payload, checksum=int(Checksum.VERIFIED), gso_size=0,
+                id=1, causes=[], traced=False, ingress=self.now - age, iface=1, src=src, dst=dst, proto=17, ttl=61,
+                tos=4, head=head, payload=payload, checksum=int(Checksum.VERIFIED), gso_size=0, options=options,
             ),
             self.now,
         )  # fmt: skip

@@ -56,9 +56,7 @@ def test_a_port_taken_in_passing_is_known(bench: DatagramBench) -> None:
         (REMOTE, 9, bytes(65_507), 0),
     ],
 )
-def test_sendto_says_what_is_wrong(
-    bench: DatagramBench, address: bytes, port: int, payload: bytes, error: int
-) -> None:
+def test_sendto_says_what_is_wrong(bench: DatagramBench, address: bytes, port: int, payload: bytes, error: int) -> None:
     """A datagram that cannot be sent is answered with sendto(2)'s errno (net/ipv4/udp.c udp_sendmsg)."""
     sock = bench.socket()
     bench.app.send(SendDatagram(sock, address, port, payload, 1))
@@ -396,3 +394,60 @@ def test_an_error_brings_its_quote_where_it_is_wanted(bench: DatagramBench) -> N
     (error,) = [one for one in bench.app.take() if isinstance(one, DatagramError)]
     assert (error.errno, error.icmp_type, error.mtu, error.payload) == (errno.EMSGSIZE, -1, 1500, b"")
     assert bench.app.ok("getsockopt", sock, level=1, option=4)["value"] == bytes(4)
+
+
+ROUTE = bytes.fromhex("01070b04") + bytes(8)
+ALERT = bytes.fromhex("94040000")
+IP_OPTIONS, SO_TIMESTAMP, SO_TIMESTAMPNS = 4, 29, 35
+
+
+@pytest.mark.rfc("RFC 1122 4.1.3.2-2")
+@pytest.mark.rfc("RFC 1122 4.1.3.2-3")
+def test_ip_options_go_with_each_datagram(bench: DatagramBench) -> None:
+    """Those of the socket, or of the datagram itself (IP_RETOPTS), none if it says so; after a restart of udp, too."""
+    sock = bench.socket()
+    bench.app.ok("setsockopt", sock, level=IP, option=IP_OPTIONS, value=ROUTE)
+    assert bench.app.ok("getsockopt", sock, level=IP, option=IP_OPTIONS)["value"] == ROUTE
+    for own, sent in ((None, ROUTE), (ALERT, ALERT), (b"", b"")):
+        bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, b"x", ip_options=own))
+        assert [one.options for one in bench.sent()] == [sent]
+    bench.udp_down()
+    bench.udp_up()
+    bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, b"x"))
+    assert [one.options for one in bench.sent()] == [ROUTE]
+    bench.app.ok("setsockopt", sock, level=IP, option=IP_OPTIONS, value=b"")
+    bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, b"x"))
+    assert [one.options for one in bench.sent()] == [b""]
+
+
+def test_options_of_a_datagram_that_are_none(bench: DatagramBench) -> None:
+    """EINVAL, and nothing is sent; what fits without options but not with them is EMSGSIZE."""
+    sock = bench.socket()
+    bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, b"x", 1, ip_options=b"\7\3\3"))
+    assert bench.answer(1).errno == errno.EINVAL
+    bench.app.send(SendDatagram(sock, REMOTE, PEER_PORT, bytes(65_507), 2, ip_options=ALERT))
+    assert bench.answer(2).errno == errno.EMSGSIZE
+    assert bench.sent() == []
+
+
+@pytest.mark.rfc("RFC 1122 4.1.3.2-1")
+def test_what_is_told_of_a_datagram(bench: DatagramBench) -> None:
+    """Its IP options, unchanged; how long it has been in the stack; how many had no room before it."""
+    sock = bench.socket("bound")
+    bench.app.ok("setsockopt", sock, level=1, option=8, value=0)
+    bench.arrive(b"x" * 1500, options=ROUTE, age=1500)
+    bench.arrive(b"x" * 1500)
+    (one,) = (said for said in bench.app.take() if isinstance(said, DatagramIn))
+    assert (one.ip_options, one.age, one.drops) == (ROUTE, 1500, 0)
+    bench.app.send(TookDatagrams(sock, one.upto))
+    bench.arrive(b"x")
+    assert [said.drops for said in bench.app.take() if isinstance(said, DatagramIn)] == [1]
+
+
+def test_one_of_two_timestamps(bench: DatagramBench) -> None:
+    """SO_TIMESTAMP puts SO_TIMESTAMPNS off, and the other way round (net/core/sock.c sock_set_timestamp)."""
+    sock = bench.socket()
+    for option, other in ((SO_TIMESTAMP, SO_TIMESTAMPNS), (SO_TIMESTAMPNS, SO_TIMESTAMP)):
+        bench.app.ok("setsockopt", sock, level=1, option=option, value=1)
+        values = [bench.app.ok("getsockopt", sock, level=1, option=one)["value"] for one in (option, other)]
+        assert values == [struct.pack("=i", 1), bytes(4)]

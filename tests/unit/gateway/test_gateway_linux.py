@@ -309,6 +309,7 @@ def _timeval(seconds: int, micro: int) -> bytes:
 
 
 VALUES: dict[str, list[int | bytes]] = {
+    "IP_OPTIONS": [0, 1, b"", b"\1", bytes.fromhex("070b0411111111000000ff"), bytes.fromhex("440405f0"), bytes(41)],
     "SO_LINGER": [1, struct.pack("ii", 1, 5), struct.pack("ii", 7, 0), struct.pack("ii", 0, 5), b"1234567"],
     "SO_RCVTIMEO": [1, _timeval(2, 0), _timeval(1, 1_000_000), _timeval(-1, 0), _timeval(0, 500_000)],
     "SO_SNDTIMEO": [1, _timeval(2, 0), _timeval(1, 1_000_000), b"short"],

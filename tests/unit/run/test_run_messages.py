@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from levelip.client.datagramformat import DATAGRAM, ERROR, MAX_ECHO, UP
+from levelip.client.datagramformat import DATAGRAM, ERROR, MAX_ECHO, Told
 from levelip.client.datagrams import DatagramPair
 from levelip.rpc.messages import DatagramIn
 from levelip.run import netlink, raw
@@ -104,14 +104,14 @@ def test_tags() -> None:
     before = descriptors()
     with ours, theirs:
         for number in range(KEPT + 10):
-            header = UP.pack(DATAGRAM, 0, 64, number, b"\x0a\0\0\1", b"\x0a\0\0\2", 1)
+            header = Told(DATAGRAM, 0, 64, number, b"\x0a\0\0\1", b"\x0a\0\0\2", 1).pack()
             tags.write(ours, header, b"payload")
             tags.write(ours, header, b"")
             assert theirs.recv(100) == b"payload"
             assert take(theirs, peek=True) == (header, b"") == take(theirs, peek=False)
         with pytest.raises(BlockingIOError):
             take(theirs, peek=False)
-        notice = UP.pack(ERROR, 0, 0, 0, bytes(4), bytes(4), 0)
+        notice = Told(ERROR).pack()
         tags.write(ours, notice, b"")
         tags.write(ours, header, b"after")
         drop_error(theirs)
