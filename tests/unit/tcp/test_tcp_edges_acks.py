@@ -520,3 +520,26 @@ def test_where_nothing_is_under_way_there_is_nothing_to_probe() -> None:
     assert loss.probe_possible(c.parts()[1])
     c.inject("A", seq=1, ack=11)
     assert not loss.probe_possible(c.parts()[1])
+
+
+@pytest.mark.rfc("RFC 9937 6-4")
+@pytest.mark.parametrize(("ack", "more", "cwnd"), [(2, block(2, 4), 20), (5, block(8, 10), 16)])
+def test_an_ack_is_safe_that_tells_of_no_further_loss(ack: int, more: tuple[int, int], cwnd: int) -> None:
+    """RFC 9937 6, below ssthresh: as much as arrived and has not gone again, and a segment more where it is safe.
+
+    20 segments, 2 to 4 named: the first is lost and went again. Then either that arrives: 16 are in flight, 4 have
+    arrived, 1 went. Or all four, and 8 to 10 are named, so that 5 to 7 are lost: 10 are in flight, 7 have arrived.
+    """
+    c = far(initial_window=20)
+    c.write(bytes(20 * MSS))
+    c.advance(100)
+    sack(c, block(2, 4))
+    _, conn = c.parts()
+    assert (conn.recovery.state, conn.recovery.prr.out) == (RECOVERY, MSS)
+    conn.congestion.ssthresh = 100 * MSS
+    repeat = Got(c, c.segments[-1])
+    assert repeat.seq == 1 and repeat.options.timestamps is not None
+    c.last_tsval = repeat.options.timestamps[0]
+    sack(c, more, ack=ack)
+    assert conn.congestion.cwnd == cwnd * MSS
+    HOSTS.clear()
