@@ -15,12 +15,13 @@ from tcp_host import (
     Host,
     established,
     far,
+    fin_wait_2,
     listening,
     syn_received,
     syn_sent,
     time_wait,
 )
-from test_tcp_segment_edges import full, heard
+from test_tcp_segment_edges import BAD_OPTIONS, full, heard, malformed
 from test_tcp_syn_cookies import cookie_syn
 from test_tcp_syn_cookies import full as full_backlog
 
@@ -107,46 +108,73 @@ def test_a_segment_at_a_closed_window_may_end_the_connection() -> None:
     c.quiet()
     c.inject("A", seq=at + 1, ack=2, data=b"beyond")
     c.expect_nothing()
-    assert c.state == "CLOSED"
+    assert c.state == "CLOSED" and c.dropped("tcp_after_fin") == 0
+
+
+def test_what_comes_too_late_tells_of_no_second_copy() -> None:
+    """PAWS discards it whole, so that nothing of it came twice: the ACK names what lies beyond the hole, once."""
+    c = established()
+    c.inject("A", seq=101, ack=1, data=bytes(100))
+    c.quiet()
+    c.inject("A", seq=1, ack=1, data=bytes(300), ts=c.stamp - 1)
+    assert c.dropped("tcp_paws") == 1
+    c.expect("A", ack=1, sack=[(101, 201)])
+
+
+def test_data_with_options_that_are_none_is_data() -> None:
+    """RFC 9293 MUST-7, as Linux: what can be read of them counts, and the text is taken."""
+    c = established(ts=False)
+    for options in BAD_OPTIONS.values():
+        at = 1 + c.parts()[1].rx.rcv_nxt
+        malformed(c, "PA", options, seq=at, ack=1, data=b"abc")
+        assert c.parts()[1].rx.rcv_nxt == at + 2
 
 
 # data
 
 
-def test_a_window_that_is_filled_to_the_byte_is_not_overrun() -> None:
-    """Nothing is cut off, and a FIN just behind is the FIN."""
-    c = heard(established())
-    at = full(c)
-    assert c.dropped("tcp_trimmed") == 0
-    c.consume(at - 1)
-    assert c.parts()[1].rx.rcv_nxt == at - 1
-
-
-def test_what_is_cut_off_is_answered_at_once() -> None:
-    """RFC 5681 4.2 would let the ACK of a little data wait; but the peer is to know where our window ends."""
+def nearly_full(left: int) -> tuple[Host, int]:
+    """So many bytes of the receive window are left; the relative number of the next one. Quick ACKs are over."""
     c = heard(far(receive_initial=4096, receive_buffer=4096))
     _, conn = c.parts()
     at = 1
-    while (space := conn.rx.window()) > 100:
-        size = min(space - 100, MSS)
+    while (space := conn.rx.window()) > left:
+        size = min(space - left, MSS)
         c.inject("A", seq=at, ack=1, data=bytes(size))
         at += size
     c.advance(300)
     c.quiet()
     c.core.events()
-    c.inject("A", seq=at, ack=1, data=bytes(101))
-    c.expect("A", ack=at + 100)
+    conn.quick_acks = 0
+    return c, at
+
+
+def test_a_window_that_is_filled_to_the_byte_is_not_overrun() -> None:
+    """Nothing is cut off, and the FIN just behind is the FIN."""
+    c, at = nearly_full(100)
+    c.inject("FA", seq=at, ack=1, data=bytes(100))
+    assert drops(c) == []
+    assert c.state == "CLOSE_WAIT"
+
+
+def test_what_is_cut_off_is_answered_at_once() -> None:
+    """The ACK of a little data may wait (RFC 5681 4.2); but the peer is to know where our window ends."""
+    c, at = nearly_full(1000)
+    c.inject("A", seq=at, ack=1, data=bytes(10))
+    c.expect_nothing()
+    c.inject("A", seq=at + 10, ack=1, data=bytes(991))
+    c.expect("A", ack=at + 1000)
     assert [(reason, figures["beyond"]) for reason, _, _, figures in drops(c)] == [("tcp_trimmed", 1)]
 
 
 def test_data_that_came_before_is_counted_each_time() -> None:
-    """A segment that holds nothing new of the window."""
+    """A FIN is new, and its segment's text is not."""
     c = established()
+    c.core._ctx.counters["duplicate_segments_in"] = 1
     c.inject("A", seq=1, ack=1, data=bytes(100))
-    c.inject("A", seq=101, ack=1, data=bytes(100))
-    for count in (1, 2):
-        c.inject("A", seq=150, ack=1, data=bytes(51))
-        assert c.dropped("tcp_below_window") + c.core.counters["duplicate_segments_in"] == count
+    c.inject("FA", seq=1, ack=1, data=bytes(100))
+    assert c.state == "CLOSE_WAIT"
+    assert c.core.counters["duplicate_segments_in"] == 2
 
 
 # duplicate ACKs
@@ -307,6 +335,19 @@ def test_a_cookie_comes_back_with_its_options_in_any_order() -> None:
     assert c.tcb()["sack"] and c.tcb()["timestamps"]
 
 
+def test_a_cookie_that_finds_no_room_is_told_with_its_frame() -> None:
+    """The connection that it made is gone again, by that frame (Linux: the next ACK brings it back)."""
+    c = Host(syncookies=2)
+    c.listen(backlog=1)
+    cookies = {port: (cookie_syn(c, port), c.isn)[1] for port in (1, 2, 3)}
+    for port, c.isn in cookies.items():
+        heard(c)
+        c.inject("A", seq=1, ack=1, src_port=port)
+    assert c.dropped("accept_queue_full") == 1
+    last = [event for event in c.core.events() if event.kind == "state"][-1]
+    assert (last.data["new"], last.frame) == ("CLOSED", c.frame)
+
+
 @pytest.mark.parametrize(("flags", "everybody"), [("A", True), ("SA", False)])
 def test_a_cookie_alone_opens_nothing(flags: str, everybody: bool) -> None:
     """Not sent to all of a network, and not by a SYN-ACK: a reset for the one that is for us."""
@@ -364,13 +405,26 @@ def test_a_syn_ack_in_time_wait_opens_nothing() -> None:
 
 
 def test_after_24_days_a_stamp_in_time_wait_says_nothing() -> None:
-    """RFC 7323 5.5, for a time that somebody has set so long. Before, one that is older is not new."""
+    """RFC 7323 5.5, for a time that somebody has set so long, on a machine that runs for weeks. Before, a SYN with an
+    older one is not new."""
+    day = 24 * 3600 * 1000
     for days, reused in ((1, 0), (25, 1)):
-        c = time_wait(time_wait_ms=40 * 24 * 3600 * 1000)
-        c.advance(days * 24 * 3600 * 1000)
+        c = fin_wait_2(time_wait_ms=40 * day)
+        c.advance(20 * day)
+        c.inject("FA", seq=1, ack=2)
         [record] = c.core._ctx.timewaits.values()
+        c.advance(days * day)
         c.inject("S", seq=100_000, ts=(record.ts_recent - 5) & 0xFFFF_FFFF)
         assert c.core.counters["time_wait_reused"] == reused
+
+
+def test_the_ack_of_time_wait_has_no_bit_that_is_reserved() -> None:
+    """RFC 9293 3.1: "Must be zero in generated segments"; with timestamps and without."""
+    for ts in (True, False):
+        c = time_wait(ts=ts)
+        c.inject("FA", seq=1, ack=2)
+        got = c.expect("A", seq=2, ack=2)
+        assert got.segment.head[12] == len(got.segment.head) // 4 << 4
 
 
 def test_resets_that_end_time_wait_are_counted() -> None:
