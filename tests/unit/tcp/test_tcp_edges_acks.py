@@ -543,3 +543,15 @@ def test_an_ack_is_safe_that_tells_of_no_further_loss(ack: int, more: tuple[int,
     sack(c, more, ack=ack)
     assert conn.congestion.cwnd == cwnd * MSS
     HOSTS.clear()
+
+
+def test_after_a_timeout_all_that_arrives_is_new() -> None:
+    """Without SACK, in LOSS: a duplicate ACK of before is no segment of the ACK that advances; in DISORDER it is."""
+    for state, acked in ((LOSS, 3 * MSS), (DISORDER, 2 * MSS)):
+        c = flight(8, sack=False)
+        ctx, conn = c.parts()
+        conn.recovery.state, conn.recovery.duplicates, conn.recovery.recover = state, 1, 8 * MSS
+        told = samples(conn)
+        take_ack(ctx, conn, 3 * MSS, -1, (), 1, c.now, duplicate=False)
+        assert [sample.acked for sample in told] == [acked]
+        HOSTS.clear()
