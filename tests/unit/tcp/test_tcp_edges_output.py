@@ -13,6 +13,7 @@ from layers.tcp.mtu_probe import headers
 from layers.tcp.output import TO_IP_MOST, next_segment
 from layers.tcp.timers import PERSIST
 from levelip.frames.packet import Doubt
+from levelip.frames.seam import SetOption
 from levelip.rpc.stream import Urgent
 
 SECOND = 1000 * MS
@@ -154,6 +155,35 @@ def test_an_answer_that_comes_soon_makes_a_dialogue(told: int, ms: int, interact
     assert conn.interactive is interactive
 
 
+@pytest.mark.parametrize(("room", "goes"), [(3, False), (4, True), (5, True)])
+def test_less_than_a_third_of_the_window_waits_for_more(room: int, goes: bool) -> None:
+    """ACKs are on their way, and it is less than a millisecond's worth (Linux tcp_tso_should_defer). A third of 12
+    segments and a byte are 4 of them."""
+    c = far(gso_max=20 * MSS)
+    ctx, conn = c.parts()
+    cwnd = 12 * MSS + 1
+    conn.congestion.cwnd = conn.congestion.ssthresh = cwnd
+    c.write(bytes((12 - room) * MSS))
+    conn.rto.srtt = 1
+    conn.tx.snd_end += 30 * MSS
+    segment = output._new(ctx, conn, c.now)
+    assert (segment is not None) is goes
+    assert segment is None or len(segment.payload) == room * MSS
+    HOSTS.clear()
+
+
+def test_a_cork_holds_back_what_follows_urgent_data() -> None:
+    """Only what is urgent goes through it (Linux tcp_nagle_test); all of that is acknowledged."""
+    c = far()
+    c.write(b"urgent")
+    c.call(Urgent(c.sock, 6))
+    c.inject("A", seq=1, ack=7)
+    c.call(SetOption(c.sock, "cork", 1))
+    c.quiet()
+    c.write(b"small")
+    c.expect_nothing()
+
+
 # repeats
 
 
@@ -238,13 +268,13 @@ def test_the_fin_behind_a_probe_needs_room_too(room: int) -> None:
 
 @pytest.mark.rfc("RFC 8985 7.3-1")
 def test_a_probe_is_one_packet_of_a_super_segment() -> None:
-    """The last of two."""
-    c = far(gso_max=3 * MSS)
-    c.write(bytes(2 * MSS))
-    assert c.sizes() == [2 * MSS]
+    """The last of two, behind another super-segment."""
+    c = far(gso_max=3 * MSS + 200)
+    c.write(bytes(5 * MSS))
+    assert c.sizes() == [3 * MSS, 2 * MSS]
     c.advance(290)
     assert c.core.counters["loss_probes"] == 1
-    c.expect("PA", seq=at(2), len=MSS)
+    c.expect("PA", seq=at(5), len=MSS)
 
 
 # the MTU's probe

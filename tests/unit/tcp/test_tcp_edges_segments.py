@@ -121,6 +121,17 @@ def test_what_comes_too_late_tells_of_no_second_copy() -> None:
     c.expect("A", ack=1, sack=[(101, 201)])
 
 
+@pytest.mark.rfc("RFC 5961 5.2-1")
+def test_an_ack_that_nobody_honest_would_send_tells_no_time() -> None:
+    """Older than all that we ever sent: its stamp may be guessed as well, and is not kept."""
+    c = established()
+    _, conn = c.parts()
+    before = conn.ts_recent
+    c.inject("A", seq=1, ack=0, ts=c.stamp + 1000)
+    assert c.dropped("tcp_ack_ancient") == 1
+    assert conn.ts_recent == before
+
+
 def test_data_with_options_that_are_none_is_data() -> None:
     """RFC 9293 MUST-7, as Linux: what can be read of them counts, and the text is taken."""
     c = established(ts=False)
