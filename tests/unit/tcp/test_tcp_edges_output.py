@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from tcp_host import HOSTS, MS, MSS, Got, closed, far, time_wait
+from tcp_host import HOSTS, MS, MSS, PEER_PORT, THEIRS, Got, closed, far, time_wait
 from test_tcp_rack import at, flight
 
 from layers.tcp import output, timeouts
@@ -13,8 +13,9 @@ from layers.tcp.mtu_probe import headers
 from layers.tcp.output import TO_IP_MOST, next_segment
 from layers.tcp.timers import PERSIST
 from levelip.frames.packet import Doubt
-from levelip.frames.seam import SetOption
-from levelip.rpc.stream import Urgent
+from levelip.frames.seam import Connect, SetOption, StoreFailed
+from levelip.rpc.place import Place
+from levelip.rpc.stream import Reset, Urgent
 
 SECOND = 1000 * MS
 
@@ -328,6 +329,26 @@ def test_a_reset_for_nobody_is_as_ip_sends_anything() -> None:
     c.inject("A", seq=1, ack=1)
     got = c.expect("R", seq=1)
     assert (got.segment.ttl, got.segment.tos) == (0, 0)
+
+
+@pytest.mark.rfc("RFC 9293 3.10.5")
+@pytest.mark.parametrize("sent", [False, True])
+def test_memory_lost_before_the_peer_has_answered(sent: bool) -> None:
+    """In SYN-SENT no RST goes, be the SYN out or not: whatever answers it finds nobody, and has its own."""
+    c = closed()
+    c.sock = 60
+    c.core.receive(Connect(60, "", THEIRS, PEER_PORT, {}), c.now)
+    if sent:
+        c.flush()
+        c.learn_port()
+        c.expect("S", seq=0)
+    rings = c.parts()[1].rings
+    c.call(StoreFailed(Place(rings.region, rings.receive_base, rings.receive_size, 0, 0)))
+    c.expect_nothing()
+    assert c.message(Reset, sock=60).errno == errno.ECONNRESET
+    if sent:
+        c.inject("SA", seq=0, ack=1)
+        c.expect("R", seq=1)
 
 
 def test_a_closed_window_hears_of_urgent_data_where_the_stream_is() -> None:
