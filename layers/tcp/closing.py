@@ -82,8 +82,7 @@ def abort(ctx: Context, conn: Connection, now: int) -> None:
     conn.orphan = True
     leave_listener(ctx, conn)
     if conn.state not in (State.CLOSED, State.TIME_WAIT):
-        if conn.state != State.SYN_SENT:
-            send_reset(ctx, conn, now)
+        send_reset(ctx, conn, now)
         ctx.change_state(conn, Input.ABORT)
         detach(ctx, conn)
     release(ctx, conn)

@@ -36,7 +36,7 @@ _STAMPED = struct.Struct(">HHIIHHHHIII")
 _WORD_PLAIN = 5 << 12  # data offset of 5 words, in its place beside the flags
 _WORD_STAMPED = 8 << 12
 
-CLOSED, SYN_RECEIVED = State.CLOSED, State.SYN_RECEIVED
+SYN_RECEIVED = State.SYN_RECEIVED
 CWR, RECOVERY = CaState.CWR, CaState.RECOVERY
 NOT_VALIDATED = 300 * 1000 * MS  # ns: RFC 7661 4.4.3, how long a window is kept that is not used
 OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
@@ -573,12 +573,12 @@ def _probe(ctx: Context, conn: Connection, now: int) -> Segment:
 
 
 def send_reset(ctx: Context, conn: Connection, now: int) -> None:
-    """RST for a connection of ours that is given up: RFC 9293 3.10.5, <SEQ=SND.NXT><CTL=RST>, with ACK as Linux."""
-    if conn.state == CLOSED or conn.tx.snd_nxt < 0:
+    """RST for a connection of ours that is given up: RFC 9293 3.10.5, <SEQ=SND.NXT><CTL=RST>, with ACK as Linux. None
+    in SYN-SENT, where nothing has come that it could acknowledge. Callers know that it is not CLOSED."""
+    if conn.state == State.SYN_SENT:
         return
     tx = conn.tx
-    flags = RST | ACK if conn.rx.rcv_nxt >= 0 else RST
-    head = _header(conn, tx.seq(tx.acceptable()), flags, now)
+    head = _header(conn, tx.seq(tx.acceptable()), RST | ACK, now)
     ctx.counters["resets_out"] += 1
     if ctx.interest:
         ctx.emit("reset", conn, frame=conn.ack_causes, sent=True)

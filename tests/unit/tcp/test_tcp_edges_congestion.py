@@ -7,7 +7,7 @@ from tcp_host import HOSTS, MS, MSS, established, far
 from test_tcp_rack import at, block, flight, info, sack
 
 from layers.tcp import loss
-from layers.tcp.congestion import replaced
+from layers.tcp.congestion import chosen, replaced
 from layers.tcp.congestion.base import AckSample
 from layers.tcp.congestion.cubic import Cubic
 from layers.tcp.congestion.hystart import HyStart
@@ -170,6 +170,21 @@ def test_figures_are_whole_numbers() -> None:
     c = flight(5)
     c.inject("A", seq=1, ack=at(3))
     assert all(type(value) is int for value in info(c).values())
+
+
+def test_a_point_of_the_curve_is_of_whole_bytes() -> None:
+    """Before the plateau rounded down: half a second before K, C (K - t)^3 = 0.05 segments of 1000 bytes less; a
+    nanosecond before it, a byte."""
+    cubic = Cubic(mss=1000, origin=70_000, k=SECOND)
+    for elapsed, bytes_ in ((SECOND // 2, 69_950), (SECOND - 1, 69_999), (SECOND, 70_000), (2 * SECOND, 70_400)):
+        found = cubic._curve(elapsed)
+        assert type(found) is int and found == bytes_
+
+
+@pytest.mark.parametrize("name", ["cubic", "newreno"])
+def test_who_asks_for_none_gets_the_configured_one(name: str) -> None:
+    """TCP_CONGESTION was not set."""
+    assert chosen(TcpConfig(congestion=name), 0).name == name
 
 
 def test_a_second_mark_reduces_nothing_while_the_first_does() -> None:

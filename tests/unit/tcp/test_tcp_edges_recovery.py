@@ -296,3 +296,46 @@ def test_a_loss_among_what_may_be_reordered_is_told_as_such() -> None:
     sack(c, block(2, 2))
     events = c.core.events()
     assert {event.data["why"] for event in events if event.kind in ("loss", "recovery")} == {"rack"}
+
+
+@pytest.mark.rfc("RFC 2883 4")
+@pytest.mark.parametrize(
+    ("blocks", "dsack", "invalid"),
+    [
+        ([(5, 5), (30, 40)], None, [(5, 5)]),  # of no bytes: no block at all
+        ([(5, 9), (30, 40)], (5, 9), []),  # below the acknowledgment
+        ([(32, 38), (30, 40)], (32, 38), []),  # within the second
+        ([(30, 40), (30, 40)], (30, 40), []),  # all of it
+        ([(25, 35), (30, 40)], None, []),  # it begins before that
+        ([(35, 45), (30, 40)], None, []),  # it ends behind that
+    ],
+)
+def test_what_the_first_block_is(
+    blocks: list[tuple[int, int]], dsack: tuple[int, int] | None, invalid: list[tuple[int, int]]
+) -> None:
+    """A D-SACK, a block as any, or the peer's mistake."""
+    tx, news = space(), News(-1, -1, 0, 0)
+    tx.record(100, 0, 10)
+    good = scoreboard.judge_blocks(tx, tuple((tx.seq(left), tx.seq(right)) for left, right in blocks), 10, news)
+    assert (news.dsack, news.invalid) == (dsack, invalid)
+    assert good == sorted(blocks[1:] if dsack or invalid else blocks)
+
+
+def test_neighbours_that_both_were_named_are_one() -> None:
+    """Also at the end of what is in flight, and whichever was named first."""
+    for order in ((10, 0), (0, 10)):
+        tx, rack, news = space(), Rack(), News(-1, -1, 0, 0)
+        tx.record(10, 0, 10)
+        tx.record(20, 0, 10)
+        for left in order:
+            scoreboard.mark_sacked(tx, rack, left, left + 10, news)
+        assert [(row.start, row.end) for row in tx.queue] == [(0, 20)]
+
+
+def test_the_last_byte_in_flight_is_looked_at() -> None:
+    """All but one byte was named, and that is lost."""
+    tx, rack = space(), Rack(sent_at=50, end=20, rtt=10)
+    tx.record(1, 10, 10)
+    tx.record(20, 50, 10)
+    tx.queue[1].sacked, tx.sacked_bytes, tx.sacked_packets = True, 19, 2
+    assert scoreboard.detect(tx, rack, 0, 100) == (1, 0, False)

@@ -8,7 +8,7 @@ import pytest
 from tcp_host import MSS, Got, Host, close_wait, established, fin_wait_1, fin_wait_2, syn_sent
 
 from levelip.frames.seam import SetOption
-from levelip.rpc.stream import Data, Send, Urgent
+from levelip.rpc.stream import Data, Eof, Send, Urgent
 from levelip.wire.tcp import URG
 
 ISN = dict[str, Any]
@@ -213,3 +213,17 @@ def test_the_mark_survives_a_snapshot(isn: ISN) -> None:
     assert restored.snapshot() == c.core.snapshot()
     (conn,) = restored.snapshot()["connections"]
     assert (conn["snd_up"], conn["rcv_up"]) == (5, 1000)
+
+
+@pytest.mark.parametrize(("eof", "upto", "taken"), [(-1, 0, True), (-1, 1, False), (100, 100, True), (100, 101, False)])
+def test_how_far_a_mark_may_lie(eof: int, upto: int, taken: bool) -> None:
+    """At the end of what the application may send, or has said that it will: not a byte beyond."""
+    c = established()
+    _, conn = c.parts()
+    if eof >= 0:
+        c.call(Eof(c.sock, eof))
+    else:
+        upto += conn.tx.grant()
+    c.call(Urgent(c.sock, upto))
+    assert conn.snd_up == (upto if taken else -1)
+    assert c.dropped("tcp_send_beyond") == (not taken)
