@@ -59,6 +59,7 @@ class FileSink:
         self._blocks: deque[bytes | Calls] = deque([file_start()])
         self._waiting = 0
         self._ended = False
+        self._hurry = False  # without what waits the file cannot be read
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"record {path.name}", daemon=True)
         self._thread.start()
@@ -72,7 +73,8 @@ class FileSink:
                 return False
             self._blocks.append(block)
             self._waiting += len(block)
-            if self._waiting >= GATHERED:
+            self._hurry = self._hurry or type(block) is bytes
+            if self._hurry or self._waiting >= GATHERED:
                 self._wake.notify()
         return True
 
@@ -95,8 +97,9 @@ class FileSink:
         try:
             while True:
                 with self._wake:
-                    if self._waiting < GATHERED and not self._ended:
+                    if self._waiting < GATHERED and not self._ended and not self._hurry:
                         self._wake.wait(GATHERING_S)
+                    self._hurry = False
                     blocks, self._blocks = self._blocks, deque()
                     if self._ended and not blocks:
                         return

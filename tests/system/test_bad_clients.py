@@ -216,7 +216,7 @@ def test_limits_are_told(shared_stack: Stack, endpoint: str) -> None:
         assert answers[3] == [22, errno.EUSERS, f"{here + 3} clients are here (gateway.clients)"]
         shared_stack.set("gateway.clients", 1024)
         made, number, text = shared_stack.submit(open_many, 30).result(30)
-        assert number == errno.EMFILE and 19 <= made <= 20  # its helper has one made ahead
+        assert number == errno.EMFILE and 18 <= made <= 20  # its helper has one made, and may have asked for one more
         assert text == f"[Errno {errno.EMFILE}] 20 sockets a client (gateway.sockets_per_client)"
     finally:
         shared_stack.set("gateway.clients", 1024)

@@ -122,7 +122,7 @@ def test_a_flight_recorder_knows_what_the_fault_did(stack: Stack, seam: str) -> 
     assert told.returncode == 1, told.stderr
     (story,) = [json.loads(line) for line in told.stdout.splitlines()]
     said = {finding["finding"]: finding["says"] for finding in story["findings"]}
-    assert {"own_loss", "own_duplication"} <= set(said), story
+    assert "own_loss" in said, story  # what was sent twice is told of only where something came of it
     assert not {"segment_lost", "peer_segment_lost", "vanished_inside"} & set(said), story
     lost = sum(gate["lost"] for gate in gates)
     counts = re.findall(r"(\d+) at", said["own_loss"])
