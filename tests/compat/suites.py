@@ -70,13 +70,10 @@ SUITES = (
         "test_asyncio",
         2000,
         limit_s=600,
-        differ={
-            f"test_sendfile.{loop}EventLoopTests.test_sendfile_close_peer_in_the_middle_of_receiving": _GRANTED
-            for loop in _LOOPS
-        },
         varies={
-            f"test_sendfile.{loop}EventLoopTests.test_sendfile_fallback_close_peer_in_the_middle_of_receiving": _GRANTED
+            f"test_sendfile.{loop}EventLoopTests.test_sendfile_{way}close_peer_in_the_middle_of_receiving": _GRANTED
             for loop in _LOOPS
+            for way in ("", "fallback_")
         }
         | {f"test_sock_lowlevel.{loop}EventLoopTests.test_sock_client_connect_racing": _RACING for loop in _LOOPS},
     ),
@@ -98,7 +95,7 @@ SUITES = (
     Suite("test_imaplib", 80),
     Suite("test_telnetlib", 15),
     Suite("test_asyncore", 60),
-    Suite("test_asynchat", 20),
+    Suite("test_asynchat", 20, varies={"TestAsynchat.test_close_when_done": _AT_ONCE}),
     Suite("test_poll", 5),
     Suite("test_epoll", 8, varies={"TestEPoll.test_control_and_wait": _AT_ONCE}),
     Suite("test_select", 4),
