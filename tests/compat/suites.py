@@ -75,6 +75,7 @@ SUITES = (
             for loop in _LOOPS
             for way in ("", "fallback_")
         }
+        | {f"test_sendfile.{loop}EventLoopTests.test_sendfile_prevents_bare_write": _AT_ONCE for loop in _LOOPS}
         | {f"test_sock_lowlevel.{loop}EventLoopTests.test_sock_client_connect_racing": _RACING for loop in _LOOPS},
     ),
     Suite("test_httpservers", 50),
