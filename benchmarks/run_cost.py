@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.system import streams  # noqa: E402
 from tests.system.harness import Stack  # noqa: E402
 from tests.system.namespace import Namespace  # noqa: E402
 
@@ -98,15 +99,7 @@ def echo_datagrams(namespace: Namespace, host: str, port: int) -> Iterator[None]
         echo.bind((host, port))
         sink.bind((host, SINK))
 
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    data, where = echo.recvfrom(65_536)
-                    if where is None:  # shut
-                        return
-                    echo.sendto(data, where)
-
-        thread = threading.Thread(target=serve, daemon=True)
+        thread = threading.Thread(target=streams.echo_datagrams, args=(echo,), daemon=True)
         thread.start()
         try:
             yield

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from levelip.debug.tap import SEAMS, Notice, Record
 from levelip.frames.packet import Process
-from levelip.tracing.capturefile import CapturedPacket, CaptureFile
+from levelip.tracing.capturefile import BEGINNINGS, CapturedPacket, CaptureFile
 from levelip.tracing.comments import read_comment
 from levelip.tracing.flow import Flow, FlowModel
 from levelip.tracing.flowfile import event_of_text, tcp_of
@@ -46,8 +46,6 @@ _WAITING = 4096
 _COMPARED = 64
 _LARGEST = 1500
 """Bytes of an IP packet beyond which it is a super-segment: no cable that we know of takes it."""
-_MAGIC = (b"\x0a\x0d\x0d\x0a", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d")
-"""How pcapng and pcap files begin."""
 
 
 class Captured:
@@ -266,7 +264,7 @@ def is_capture(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         start = stream.read(4)
-    return start in _MAGIC or start[:2] == b"\x1f\x8b"
+    return start in BEGINNINGS or start[:2] == b"\x1f\x8b"
 
 
 def read_capture(path: Path) -> Iterator[Record | Notice]:

@@ -10,13 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from levelip.debug.tap import Notice, Record, TapReader
+from levelip.tracing.capturefile import BEGINNINGS
 from levelip.tracing.tracefile import parse_frame_id, read_line
 
 Source = Iterable[Record | Notice]
-_CAPTURES = (
-    b"\x0a\x0d\x0d\x0a", b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1",
-)  # fmt: skip
-"""How pcapng files begin, and pcap files of either order, in microseconds and nanoseconds."""
 
 
 class TraceError(ValueError):
@@ -41,7 +38,7 @@ def read_trace(path: str | Path) -> Iterator[Record | Notice]:
     good = 0
     with Path(path).open("rb") as file:
         start = file.read(4)
-        if start in _CAPTURES:
+        if start in BEGINNINGS:
             raise TraceError(f"{path} is a capture: lvlip graph and lvlip qlog read those, this reads traces "
                              "(lvlip trace --json) and recordings")  # fmt: skip
         file.seek(0)

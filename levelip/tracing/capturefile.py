@@ -26,6 +26,10 @@ _BYTE_ORDER = 0x1A2B3C4D
 _PCAP = {0xA1B2C3D4: 1_000, 0xA1B23C4D: 1}
 """Magic → ns of a unit of the fraction of a second."""
 _GZIP = b"\x1f\x8b"
+BEGINNINGS: Final = frozenset(
+    (b"\x0a\x0d\x0d\x0a", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d")
+)
+"""Four bytes that pcapng files begin with, and pcap files of either order, in microseconds and nanoseconds."""
 _MOST_BLOCK = 1 << 27
 """Bytes: a block longer than this is taken for damage (a packet of 64 KB with many comments has some hundred KB)."""
 _OPT_COMMENT, _EPB_FLAGS, _IF_NAME, _IF_TSRESOL, _IF_TSOFFSET = 1, 2, 2, 9, 14

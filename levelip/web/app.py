@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -45,6 +46,19 @@ def _parts(content: bytes, sizes: list[str]) -> list[bytes]:
     return [content[begin:end] for begin, end in itertools.pairwise([0, *ends])]
 
 
+async def _uploaded(request: Request, most: int, use: Callable[[str, bytes], Awaitable[dict[str, Any]]]) -> Response:
+    """What comes of the body of a request, whose name is in its query; or why nothing does, in words."""
+    title = request.query_params.get("name", "capture")[:100]
+    content = await _body(request, most)
+    if content is None:
+        return JSONResponse({"error": f"{title}: larger than {most >> 20} MiB"}, status_code=413)
+    try:
+        return JSONResponse(await use(title, content))
+    except (Refused, ControlError, RecordingError, ValueError) as error:
+        # CaptureError, BuildError and EditError are ValueErrors
+        return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
+
+
 async def _body(request: Request, most: int) -> bytes | None:
     """What was sent; None if it is more than that."""
     content = bytearray()
@@ -66,29 +80,21 @@ def make_app(desk: Desk, access: Access) -> Starlette:
     async def opened(request: Request) -> Response:
         """A capture or recording in the body, its name in the query; what can be shown of it, or an error in words.
         Of several recordings of one stack the bodies follow each other, and the query has the `size` of each."""
-        query = request.query_params
-        title = query.get("name", "capture")[:100]
-        content = await _body(request, MAX_BYTES)
-        if content is None:
-            return JSONResponse({"error": f"{title}: larger than {MAX_BYTES >> 20} MiB"}, status_code=413)
-        try:
-            source = await desk.open(title, _parts(content, query.getlist("size")))
-        except (ValueError, RecordingError) as error:  # CaptureError is a ValueError
-            return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
-        return JSONResponse({"source": source.about()})
+
+        async def use(title: str, content: bytes) -> dict[str, Any]:
+            source = await desk.open(title, _parts(content, request.query_params.getlist("size")))
+            return {"source": source.about()}
+
+        return await _uploaded(request, MAX_BYTES, use)
 
     async def injected(request: Request) -> Response:
         """Packets of the capture in the body, put into the running stack: `where` and which `numbers` in the query."""
-        query = request.query_params
-        title = query.get("name", "capture")[:100]
-        content = await _body(request, MAX_INJECT_BYTES)
-        if content is None:
-            return JSONResponse({"error": f"{title}: larger than {MAX_INJECT_BYTES >> 20} MiB"}, status_code=413)
-        try:
-            answer = await acting.inject_file(query.get("where", "")[:50], content, query.get("numbers", "")[:MAX_TEXT])
-        except (Refused, ControlError, ValueError) as error:  # CaptureError, BuildError and EditError are ValueErrors
-            return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
-        return JSONResponse(answer)
+
+        async def use(_title: str, content: bytes) -> dict[str, Any]:
+            query = request.query_params
+            return await acting.inject_file(query.get("where", "")[:50], content, query.get("numbers", "")[:MAX_TEXT])
+
+        return await _uploaded(request, MAX_INJECT_BYTES, use)
 
     async def socket(websocket: WebSocket) -> None:
         await Session(websocket, desk).run()

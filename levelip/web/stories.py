@@ -1,7 +1,7 @@
 """What a capture tells of its connections and packets: `python -m levelip.web.stories FILE` answers, line by line.
 
-A process of its own, as for replays: it may be given anything to chew on, and takes some 50 µs a record.
-request  {"id": n, "do": "why" | "paths", ...}      answer  {"id": n, "ok": data} or {"id": n, "error": text}
+A process of its own, as for replays: it may be given anything to chew on, and takes some 50 µs a record. Requests and
+answers are those of levelip.debug.lines; "do" is "why" or "paths".
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
-
 from levelip.debug.captured import read_capture
 from levelip.debug.collection import Collection
+from levelip.debug.lines import answer_line, serve_lines
 from levelip.debug.tap import PACKET_SEAMS
 from levelip.debug.why import why
 from levelip.debug.whydata import paths_data, with_journey
@@ -28,25 +27,18 @@ class Stories:
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """What comes of a request."""
-        number: Any = None
-        try:
-            request = msgspec.json.decode(line, type=dict[str, Any])
-            number = request.get("id")
-            collection = self._collected()
-            if request["do"] == "paths":
-                return {"id": number, "ok": self._paths(collection)}
-            stories = [with_journey(collection, one) for one in why(collection, str(request["subject"]))]
-            return {"id": number, "ok": {"stories": stories, "notes": [one.text for one in collection.notices]}}
-        except (ValueError, OSError) as error:  # Unknown and CaptureError are ValueErrors
-            return {"id": number, "error": str(error)}
-        except Exception as error:
-            return {"id": number, "error": f"{type(error).__name__}: {error}"}
+        return answer_line(line, self._do, trouble=(ValueError, OSError))  # Unknown and CaptureError are ValueErrors
 
     def run(self, source: BinaryIO, sink: BinaryIO) -> None:
         """Until the input ends."""
-        for line in source:
-            sink.write(msgspec.json.encode(self.answer(line)) + b"\n")
-            sink.flush()
+        serve_lines(self.answer, source, sink)
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        collection = self._collected()
+        if request["do"] == "paths":
+            return self._paths(collection)
+        stories = [with_journey(collection, one) for one in why(collection, str(request["subject"]))]
+        return {"stories": stories, "notes": [one.text for one in collection.notices]}
 
     def _collected(self) -> Collection:
         if self._collection is None:

@@ -1,6 +1,4 @@
-"""A replay that another program asks: a line of JSON comes in, a line of JSON goes out, until the input ends.
-
-request  {"id": n, "do": name, ...arguments}      answer  {"id": n, "ok": data} or {"id": n, "error": text}
+"""A replay that another program asks, line by line (levelip.debug.lines).
 
 Nothing here has a position: each request says where (`layer`, and `at`, the number of the call that comes next there),
 so that a view can jump about in the recording. Times are stack time in ns.
@@ -17,6 +15,7 @@ import msgspec
 
 from levelip.cli.common import plain
 from levelip.debug.collection import Collection
+from levelip.debug.lines import answer_line, serve_lines
 from levelip.debug.recorded import records
 from levelip.debug.tap import Notice
 from levelip.debug.why import Unknown, why
@@ -60,21 +59,14 @@ class Served:
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """What comes of a request. What a core raises is told: it is a find, or the recording is damaged."""
-        number: Any = None
-        try:
-            request = msgspec.json.decode(line, type=dict[str, Any])
-            number = request.get("id")
-            return {"id": number, "ok": self._commands[request["do"]](request)}
-        except (*TROUBLE, Unknown) as error:
-            return {"id": number, "error": str(error)}
-        except Exception as error:
-            return {"id": number, "error": f"{type(error).__name__}: {error}"}
+        return answer_line(line, self._do, trouble=(*TROUBLE, Unknown))
 
     def run(self, source: BinaryIO, sink: BinaryIO) -> None:
         """Until the input ends."""
-        for line in source:
-            sink.write(msgspec.json.encode(self.answer(line)) + b"\n")
-            sink.flush()
+        serve_lines(self.answer, source, sink)
+
+    def _do(self, request: dict[str, Any]) -> Any:
+        return self._commands[request["do"]](request)
 
     def _recording(self, request: dict[str, Any]) -> Recording:
         found = self._recordings.get(str(request["layer"]))

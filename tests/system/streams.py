@@ -7,6 +7,7 @@ stack (`Stack.submit`); the `Kernel...` classes are the other side, threads of t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import random
@@ -215,3 +216,13 @@ def kernel_connect(namespace: Namespace, address: str, port: int, *, timeout: fl
         except BaseException:
             sock.close()
             raise
+
+
+def echo_datagrams(sock: std.socket) -> None:
+    """Send back what comes, until the socket is shut or closed."""
+    with contextlib.suppress(OSError):
+        while True:
+            data, where = sock.recvfrom(70_000)
+            if where is None:  # shut
+                return
+            sock.sendto(data, where)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import streams
 from tests.system.harness import ROOT, Stack
 from tests.system.programs import semantics
 
@@ -182,22 +183,13 @@ def test_a_stream_whose_end_is_unknown_is_reset(shared_stack: Stack, who: str) -
             program.communicate(timeout=PATIENCE_S)
 
 
-def _echo_datagrams(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            data, where = sock.recvfrom(70_000)
-            if where is None:  # shut
-                return
-            sock.sendto(data, where)
-
-
 def test_datagram_calls_answer_as_the_kernels(shared_stack: Stack) -> None:
     """Likewise of datagram sockets, in all situations, on both at the same time."""
     namespace = shared_stack.namespace
     assert namespace is not None
     with namespace.socket(kind=socket.SOCK_DGRAM) as echo:
         echo.bind(("10.0.0.1", semantics.ECHO))
-        threading.Thread(target=_echo_datagrams, args=(echo,), daemon=True).start()
+        threading.Thread(target=streams.echo_datagrams, args=(echo,), daemon=True).start()
         programs = [
             namespace.popen(
                 [*command, sys.executable, str(PROGRAMS / "datagrams.py"), "10.0.0.1"],

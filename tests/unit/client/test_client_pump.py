@@ -99,15 +99,19 @@ class World:
         self.pump.data(self.pair, Data(7, offset, place))
         return self.session.sent()
 
+    def close(self) -> None:
+        """Both ends, and what watches ours."""
+        self.ours.close()
+        self.program.close()
+        self.epoll.close()
+
 
 @pytest.fixture
 def world():
     """A connection with session memory."""
     made = World()
     yield made
-    made.ours.close()
-    made.program.close()
-    made.epoll.close()
+    made.close()
 
 
 def test_bytes_go_to_the_ring_and_are_announced_once(world: World) -> None:

@@ -21,9 +21,7 @@ def world():
     """A connection with session memory."""
     made = World()
     yield made
-    made.ours.close()
-    made.program.close()
-    made.epoll.close()
+    made.close()
 
 
 def at_mark(sock: socket.socket) -> bool:

@@ -219,16 +219,6 @@ def test_a_dsack_of_something_else_is_none_of_the_probe() -> None:
         HOSTS.clear()
 
 
-def test_a_duplicate_ack_ends_frto_without_blocks_too() -> None:
-    """RFC 5682 2.1 step 3 a: new data went out, and only that arrives."""
-    c = flight(4)
-    ctx, conn = c.parts()
-    conn.recovery.state, conn.recovery.frto, conn.recovery.recover = LOSS, True, 3 * MSS
-    take_ack(ctx, conn, 0, -1, (), 1, c.now, duplicate=True)
-    assert not conn.recovery.frto
-    HOSTS.clear()
-
-
 def test_one_timeout_is_taken_back_once() -> None:
     """RFC 6069: a second word of the same hop finds no backoff."""
     c = far(tlp=False)
