@@ -22,7 +22,7 @@ from layers.udp.path_mtu import Learned, PathMtus
 from layers.udp.receiving import icmp_arrives, segment_arrives
 from layers.udp.sending import send_to
 from levelip.config import UdpConfig
-from levelip.frames.core import ControlError, Output, Room, load_rng, save_rng
+from levelip.frames.core import UNLIMITED, ControlError, Output, Room, load_rng, save_rng
 from levelip.frames.packet import FrameIds, IcmpError, Refused, Routes, Segment
 from levelip.frames.seam import (
     Associate,
@@ -42,7 +42,6 @@ from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.wire.addr import format_address
 
-UNLIMITED = 1 << 60
 FIXED = ("port_first", "port_last")
 """Settings that a running core does not change: bound sockets hold what they have."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from levelip.tracing.events import Event
 
 Room = Mapping[str, int]  # port → how many frames it takes now; a missing port takes any number
+UNLIMITED: Final = 1 << 30  # frames; what is meant by any number
 Output = list[tuple[str, Any]]  # (port, frame) in the order in which they were made
 
 DEFERRED: Final[dict[str, Any]] = {}  # answer of `control` (compared by identity): an Answer frame will follow

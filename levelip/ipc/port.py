@@ -6,8 +6,11 @@ from typing import Any, Protocol
 
 import zmq
 
+from levelip.frames.core import UNLIMITED
+
+__all__ = ["UNLIMITED", "Pollable", "Port"]
+
 Pollable = int | zmq.Socket[Any]
-UNLIMITED = 1 << 30
 
 
 class Port(Protocol):
