@@ -34,7 +34,7 @@ class LinkCoreConfig(Struct):
 
     `mac`: the stack's, 6 bytes; empty where the device has no Ethernet. `addresses`: the stack's own IPv4 addresses,
     for which ARP answers. `broadcasts`: next hops that mean every host on the link, besides 255.255.255.255.
-    `offload`: whether super-packets are wanted at all; what the device can do comes with `device`, its first state.
+    What the device can do comes with `device`, its first state.
     """
 
     epoch: int
