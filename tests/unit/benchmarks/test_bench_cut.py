@@ -45,7 +45,7 @@ def g(self):
 
 
 @pytest.mark.parametrize(
-    "path", ["levelip/ipc/loop.py", "layers/ip/context.py", "layers/link/core.py", "layers/tcp/output.py"]
+    "path", ["levelip/ipc/loop.py", "layers/ip/context.py", "layers/link/context.py", "layers/tcp/output.py"]
 )
 def test_there_is_something_to_cut_in_the_stack(path: str) -> None:
     """If the stack asked in another way, the comparison would compare it with itself."""

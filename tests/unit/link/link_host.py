@@ -65,12 +65,13 @@ def whole(frame: Packet | DeviceFrame) -> bytes:
 
 
 class Host:
-    """The core under test; `now` is its clock."""
+    """The core under test; `now` is its clock, `rng` its random numbers."""
 
     def __init__(self, device: DeviceState = TAP, *, announced: bool = True, **link: int) -> None:
         self.config = config(device, **link)
         self.now = START
-        self.core = LinkCore(self.config, random.Random(1), self.now)
+        self.rng = random.Random(1)
+        self.core = LinkCore(self.config, self.rng, self.now)
         self.core.interest = True
         self.ids = 100
         if announced:

@@ -58,7 +58,7 @@ def test_groups_are_filtered_once_ip_has_told(host: Host) -> None:
     host.ethernet(segment(A, US), dst=mac)
     assert len(host.up()) == 1
     host.core.receive(Local([US], [], [bytes((224, 0, 0, 1)), bytes((239, 129, 2, 3))]), host.now)
-    host.core = type(host.core).restore(host.core._config, host.core.snapshot())
+    host.core = type(host.core).restore(host.config, host.core.snapshot())
     host.core.interest = True
     for taken in (mac, b"\x01\x00\x5e\x00\x00\x01", MAC_BROADCAST):  # the 24th bit of the group is not in the MAC
         host.ethernet(segment(A, US), dst=taken)

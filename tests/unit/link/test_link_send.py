@@ -243,7 +243,7 @@ def test_ethernet_needs_a_mac() -> None:
     host = Host()
     host.config.mac = b""
     with pytest.raises(ValueError, match="6 bytes"):
-        type(host.core)(host.config, host.core._rng, 0)
+        type(host.core)(host.config, host.rng, 0)
 
 
 _HEADS = st.one_of(

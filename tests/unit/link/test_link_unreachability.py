@@ -111,7 +111,7 @@ def test_the_time_of_an_answer_is_random() -> None:
     ends = []
     for _ in range(3):
         host = Host()
-        host.core._rng.seed(len(ends))
+        host.rng.seed(len(ends))
         host.confirm()
         end = 0
         while host.state() == "reachable":
