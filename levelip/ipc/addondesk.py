@@ -17,9 +17,9 @@ import msgspec
 
 from levelip.addon import SEAMS
 from levelip.frames.core import ControlError
-from levelip.ipc.addonfile import stamp_of
+from levelip.ipc.addonfile import AddonError, stamp_of
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping, Kept
-from levelip.ipc.addons import AddonError, Addons
+from levelip.ipc.addons import Addons
 from levelip.ipc.memory import Memory
 from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime

@@ -10,6 +10,7 @@ import pytest
 
 from levelip.frames.packet import Checksum, DeviceFrame, LinkState, Packet
 from levelip.ipc import addons as engine
+from levelip.ipc import addonstage
 from levelip.ipc.addonfile import AddonError
 from levelip.ipc.addons import Addons
 from levelip.ipc.seampoint import SeamPoint
@@ -361,7 +362,7 @@ def test_two_addons_of_one_name(bench: Bench, tmp_path: Path) -> None:
 
 def test_no_more_than_so_many_frames_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An addon that delays without end fills no memory: what is too much is counted."""
-    monkeypatch.setattr(engine, "KEPT", 3)
+    monkeypatch.setattr(addonstage, "KEPT", 3)
     bench.load(HOOK.format("", "packet.delay(1000)"))
     assert bench.push(*(packet(number) for number in range(5))) == []
     assert bench.world.counters == {"drop.addon_queue": 2}

@@ -1,0 +1,161 @@
+"""Where the hooks of all addons meet the frames of one way of one seam, and what becomes of each frame there."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from levelip.addon import FrameHook, Packet
+from levelip.frames.packet import DeviceFrame, Segment
+from levelip.frames.packet import Packet as IpPacket
+from levelip.ipc.addonfile import Hook
+from levelip.ipc.faults import split_frame
+from levelip.ipc.memory import MemoryLost
+from levelip.rpc.place import Place
+from levelip.tracing import reasons
+from levelip.tracing.events import Event
+from levelip.wire.errors import Malformed
+
+if TYPE_CHECKING:
+    from levelip.ipc.addons import Addon, Addons
+
+KEPT = 10_000
+"""Frames that one stage keeps back at most."""
+_PACKETS = (DeviceFrame, IpPacket, Segment)
+
+
+class AddonStage:
+    """A Stage (levelip.ipc.seampoint), for all addons of a process."""
+
+    def __init__(self, addons: Addons, seam: str, way: str) -> None:
+        self._addons = addons
+        self.seam = seam
+        self.way = way
+        self.dropped = 0
+        self._hooks = addons.hooks(seam, way)
+        self._waiting: list[tuple[int, int, Any]] = []
+        self._order = 0
+        self._running = False  # a hook is called for a packet of here
+        self._added: list[Any] = []
+
+    def refresh(self) -> None:
+        """Addons came or went."""
+        self._hooks = self._addons.hooks(self.seam, self.way)
+
+    def push(self, frames: list[Any], now: int) -> list[Any]:
+        """Frames through the hooks; those that pass at once."""
+        if not self._hooks:
+            return frames
+        self._addons.now = now
+        passed: list[Any] = []
+        memory, hooks = self._addons.world.memory, self._hooks
+        for frame in frames:
+            if type(frame) in _PACKETS:
+                self._running = True
+                self._one(Packet(frame, self.seam, self.way, memory), hooks, 0, now, passed)
+                self._running = False
+                if self._added:
+                    passed += self._added
+                    self._added = []
+            else:
+                passed.append(frame)
+        return passed
+
+    def add(self, at: int, frame: Any, at_once: bool) -> None:
+        """A frame that a hook made: at once, it follows the packet that the hook is called for, if that is one of here;
+        else it comes in the next round."""
+        if at_once and self._running:
+            self._added.append(frame)
+        else:
+            self.keep(at, frame)
+
+    def keep(self, at: int, frame: Any) -> None:
+        """Let a frame pass at an instant, at the earliest in the next round."""
+        if len(self._waiting) >= KEPT:
+            self._addons.world.count(reasons.ADDON_QUEUE.counter)
+            return
+        self._order += 1
+        heapq.heappush(self._waiting, (at, self._order, frame))
+
+    def due(self, now: int) -> list[Any]:
+        """Frames that were kept until now. Looks at the files, too: it is called in every round."""
+        self._addons.now = now
+        self._addons.check()
+        passed = []
+        while self._waiting and self._waiting[0][0] <= now:
+            passed.append(heapq.heappop(self._waiting)[2])
+        return passed
+
+    def next_timer(self) -> int | None:
+        """When `due` has something."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def drain(self) -> list[Any]:
+        """All that is kept, at once."""
+        return [heapq.heappop(self._waiting)[2] for _ in range(len(self._waiting))]
+
+    @property
+    def kept(self) -> int:
+        """Frames that wait."""
+        return len(self._waiting)
+
+    def _one(self, packet: Packet, hooks: list[tuple[Addon, Hook]], first: int, now: int, passed: list[Any]) -> None:
+        """A packet through the hooks from number `first` on."""
+        addons, world = self._addons, self._addons.world
+        try:
+            for number in range(first, len(hooks)):
+                addon, hook = hooks[number]
+                if addon.file is None or not addons.matches(addon, hook, packet):
+                    continue
+                if isinstance(hook.wants, FrameHook) and hook.wants.frames == "wire":
+                    pieces = _pieces(packet)
+                    if len(pieces) > 1:
+                        for piece in pieces:
+                            self._one(packet.with_frame(piece), hooks, number, now, passed)
+                        return
+                before = packet.verdict()
+                if not addons.run(addon, hook, packet, now):
+                    packet.undo(before)  # an addon that fails changes nothing
+                if packet.dropped:
+                    self._drop(packet, addon, now)
+                    return
+        except MemoryLost:
+            world.count(reasons.MEMORY_LOST.counter)
+            return
+        self._pass(packet, now, passed)
+
+    def _pass(self, packet: Packet, now: int, passed: list[Any]) -> None:
+        if packet.delayed_ns:
+            self.keep(now + packet.delayed_ns, packet.frame)
+        else:
+            passed.append(packet.frame)
+        for after in packet.copies_ns:
+            frame = packet.frame
+            again = msgspec.structs.replace(frame, id=self._addons.ids.next(), causes=[frame.id])
+            if after or packet.delayed_ns:
+                self.keep(now + packet.delayed_ns + after, again)
+            else:
+                passed.append(again)
+
+    def _drop(self, packet: Packet, addon: Addon, now: int) -> None:
+        self.dropped += 1
+        world = self._addons.world
+        world.count(reasons.ADDON_DROP.counter)
+        if isinstance(packet.frame.payload, Place):
+            world.memory.free(packet.frame.payload)
+        frame = packet.frame
+        known = frame.causes[0] if self.seam == "link" and frame.causes else frame.id  # on its way out none saw it
+        self._addons.tell(
+            addon.name,
+            Event(now, "drop", reasons.ADDON_DROP.name, known, packet.view.connection(), {"seam": self.seam}),
+        )
+
+
+def _pieces(packet: Packet) -> list[Any]:
+    packet.hold()
+    try:
+        return split_frame(packet.frame)
+    except Malformed:
+        return [packet.frame]
