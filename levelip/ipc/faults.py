@@ -18,7 +18,7 @@ import msgspec
 from levelip.frames.core import ControlError
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.ipc.memory import MemoryLost
-from levelip.ipc.port import Port
+from levelip.ipc.port import Port, lies_above
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.tap import packet_facts
 from levelip.rpc.place import Place
@@ -112,7 +112,7 @@ class Faults:
         """Which directions of the port's seam this process is responsible for."""
         if port.name == "device":
             return ("up", "down")
-        return ("up",) if _rank(port.name) < _rank(self._runtime.name) else ("down",)
+        return ("down",) if lies_above(port.name, self._runtime.name) else ("up",)
 
     def gate(self, port: Port, way: str, args: dict[str, Any]) -> FaultGate:
         """A gate at a port, replacing the one that was there."""
@@ -137,11 +137,6 @@ class Faults:
     def show(self) -> list[dict[str, Any]]:
         """Settings and counts of every gate."""
         return [{**msgspec.to_builtins(gate.settings), **gate.counts} for gate in self._gates]
-
-
-def _rank(process: str) -> int:
-    """How far it lies from the device; tcp and udp lie side by side."""
-    return {"link": 1, "ip": 2, "tcp": 3, "udp": 3, "gateway": 4, "client": 5}.get(process, 0)
 
 
 class FaultGate:

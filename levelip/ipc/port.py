@@ -8,9 +8,15 @@ import zmq
 
 from levelip.frames.core import UNLIMITED
 
-__all__ = ["UNLIMITED", "Pollable", "Port"]
+__all__ = ["UNLIMITED", "Pollable", "Port", "lies_above"]
 
 Pollable = int | zmq.Socket[Any]
+_HEIGHT = {"device": 0, "link": 1, "ip": 2, "tcp": 3, "udp": 3, "gateway": 4, "client": 5}
+
+
+def lies_above(neighbour: str, process: str) -> bool:
+    """Whether a neighbour, as a port is named for it, is nearer to the applications than this process."""
+    return _HEIGHT.get(neighbour, 0) > _HEIGHT.get(process, 0)
 
 
 class Port(Protocol):
