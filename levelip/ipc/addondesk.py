@@ -9,7 +9,6 @@ What is loaded is kept (addonkeep.py), and a process that is started again loads
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,14 @@ from levelip.ipc.addonfile import AddonError, stamp_of
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping, Kept
 from levelip.ipc.addons import Addons
 from levelip.ipc.memory import Memory
-from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
-from levelip.ipc.seampoint import SeamPoint, Stage
+from levelip.ipc.seampoints import SeamPoints
 from levelip.ipc.tap import Tap
 from levelip.ipc.watchdog import Watchdog
 from levelip.tracing.events import Event
 
 MOST_S = 2.0
 """A hook that has not come back by then is ended, and its addon taken out. The process does nothing else meanwhile."""
-
-Sides = Callable[[str, str], list[tuple[dict[str, SeamPoint], Port, str]]]
-Stand = Callable[[dict[str, SeamPoint], Port, str, str, Stage], None]
-Remove = Callable[[dict[str, SeamPoint], str, str], None]
 
 
 class _Load(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,14 +86,13 @@ class _World:
 
 
 class AddonDesk:
-    """One a process, made when the first addon comes. `sides`, `stand` and `remove` are its loop's, for seam points."""
+    """One a process, made when the first addon comes."""
 
-    def __init__(self, runtime: Runtime, tap: Tap, *, sides: Sides, stand: Stand, remove: Remove) -> None:
+    def __init__(self, runtime: Runtime, tap: Tap, points: SeamPoints) -> None:
         self._runtime = runtime
-        self._stand = stand
-        self._remove = remove
-        self._sides = [side for seam in SEAMS for side in sides(seam, "both")]
-        where = [(port.seam, way) for _, port, way in self._sides]
+        self._points = points
+        self._ways = [one for seam in SEAMS for one in points.ways(seam, "both")]
+        where = [(one.port.seam, one.way) for one in self._ways]
         self._world = _World(runtime, tap)
         self.addons = self._world.addons = Addons(self._world, where, epoch=runtime.epoch)
         self._standing = False
@@ -193,15 +186,14 @@ class AddonDesk:
             return
         self._standing = True
         self._world.watchdog.install()
-        for points, port, way in self._sides:
-            self._stand(points, port, way, "addon", self.addons.stage(port.seam, way))
+        for one in self._ways:
+            self._points.stand(one, "addon", self.addons.stage(one.port.seam, one.way))
 
     def _tidy(self) -> None:
         """Without addons no stage is left."""
         if self._standing and not self.addons.addons:
             self._standing = False
             self._world.watchdog.remove()
-            for points, port, _ in self._sides:
-                self._remove(points, port.name, "addon")
+            for one in self._ways:
+                self._points.remove(one, "addon")
             self.addons.stages.clear()
-

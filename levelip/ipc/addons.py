@@ -366,4 +366,3 @@ def _shown(addon: Addon, stages: dict[Side, AddonStage]) -> dict[str, Any]:
         "log": list(addon.lines),
         "waiting": sum(stage.kept for stage in stages.values()),
     }
-

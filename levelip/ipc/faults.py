@@ -18,7 +18,7 @@ import msgspec
 from levelip.frames.core import ControlError
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.ipc.memory import MemoryLost
-from levelip.ipc.port import Port, lies_above
+from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.tap import packet_facts
 from levelip.rpc.place import Place
@@ -107,12 +107,6 @@ class Faults:
         self._runtime = runtime
         self._gates: list[FaultGate] = []
         self.teller = Teller()
-
-    def ways(self, port: Port) -> tuple[str, ...]:
-        """Which directions of the port's seam this process is responsible for."""
-        if port.name == "device":
-            return ("up", "down")
-        return ("down",) if lies_above(port.name, self._runtime.name) else ("up",)
 
     def gate(self, port: Port, way: str, args: dict[str, Any]) -> FaultGate:
         """A gate at a port, replacing the one that was there."""

@@ -8,7 +8,6 @@ and hellos go on.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ import msgspec
 import zmq
 
 from levelip import __version__
-from levelip.config import Config
 from levelip.frames.core import ControlError, Core
 from levelip.frames.seam import Store, StoreFailed
 from levelip.ipc.control import ControlServer
@@ -25,10 +23,11 @@ from levelip.ipc.memory import MemoryLost
 from levelip.ipc.pipe import Came, Pipe
 from levelip.ipc.poller import Poller, Wanted, sure
 from levelip.ipc.port import Pollable, Port
+from levelip.ipc.processdesk import ProcessDesk
 from levelip.ipc.recorder import Recorded
 from levelip.ipc.relay import Relay
 from levelip.ipc.runtime import Runtime
-from levelip.ipc.seampoint import SeamPoint, Stage
+from levelip.ipc.seampoints import SeamPoints
 from levelip.ipc.stopping import Stopping
 from levelip.ipc.tap import Tap
 from levelip.rpc.place import Place
@@ -60,15 +59,13 @@ class Loop:
         if self._recorded is not None:
             names = frozenset(pipe.name for pipe in self._pipes)
             self._recorded.outlet = Outlet(names, runtime.config.ipc.batch)
-        self._started = time.monotonic_ns()
         run = runtime.run
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
         self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
         self.faults = Faults(runtime)
-        self._desk: AddonDesk | None = None
-        # by port, and only where something stands
-        self.inbound: dict[str, SeamPoint] = {}
-        self.outbound: dict[str, SeamPoint] = {}
+        self._addons: AddonDesk | None = None  # made when the first addon comes
+        self._points = SeamPoints(runtime.name, self.ports, feed=self.feed, emit=self.emit, now=runtime.clock.now)
+        self.inbound, self.outbound = self._points.inbound, self._points.outbound
         self._pooled: list[Place] = []  # slots that came with this round's frames
         self._poller = Poller()
         self._sources: list[list[Pollable]] | None = None  # what the poller sleeps on
@@ -83,8 +80,11 @@ class Loop:
         self.witness: list[tuple[Port, Any]] | None = None  # told what the core puts out, during a debugger's step
         self.stopping = Stopping(self)
         self._relay = Relay(runtime.name, {pipe.name: pipe for pipe in self._pipes}, self._relayed, self._answer_late)
+        self._desk = ProcessDesk(
+            runtime, core, self._pipes, control=self._control, tap=self.tap, faults=self.faults, points=self._points,
+        )  # fmt: skip
         # control commands of the parts of this package, by what stands before the first dot
-        self.commands: dict[str, Command] = {
+        self._part_commands: dict[str, Command] = {
             "debug": self.stopping.command, "host": self.stopping.host.command, "addon": self._addon,
         }  # fmt: skip
 
@@ -104,8 +104,8 @@ class Loop:
 
     def close(self) -> None:
         """Close every socket."""
-        if self._desk is not None and self.runtime.stopping:
-            self._desk.close()
+        if self._addons is not None and self.runtime.stopping:
+            self._addons.close()
         for port in self.ports.values():
             port.close()
         self._control.close()
@@ -380,23 +380,12 @@ class Loop:
 
     def _command(self, token: int, name: str, args: dict[str, Any]) -> dict[str, Any]:
         try:
-            own = {
-                "status": self._status,
-                "counters": self._counters,
-                "snapshot": self._snapshot,
-                "get": self._get,
-                "set": self._set,
-                "tap.listen": self.tap.listen,
-                "tap.confirm": self.tap.confirm,
-                "fault.set": self._fault_set,
-                "fault.show": lambda _: {"faults": self.faults.show()},
-                "fault.clear": self._fault_clear,
-            }.get(name)
+            own = self._desk.commands.get(name)
             if own is not None:
                 return own(args)
             if name == "relay.ask":
                 return self._relay.ask(token, args)
-            part = self.commands.get(name.partition(".")[0])
+            part = self._part_commands.get(name.partition(".")[0])
             if part is not None:
                 return part(name, args)
             if self._extra is not None and (answer := self._extra(name, args)) is not None:
@@ -423,127 +412,19 @@ class Loop:
             if pipe.remote:
                 self._relay.tell(pipe.name, name, args)
 
-    def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
-        neighbours = {
-            pipe.name: {
-                "up": pipe.up is not None,
-                "epoch": pipe.up or 0,
-                "waiting": pipe.waiting,
-                "remote": pipe.remote,
-            }
-            for pipe in self._pipes
-        }
-        waiting = [name for name, facts in neighbours.items() if not facts["up"]]
-        return {
-            "process": self.runtime.name,
-            "pid": os.getpid(),
-            "version": __version__,
-            "epoch": self.runtime.epoch,
-            "uptime_ns": time.monotonic_ns() - self._started,
-            "ready": not waiting,
-            "waiting_for": waiting,
-            "neighbours": neighbours,
-            "held": self.runtime.clock.held,
-        }
-
-    def _counters(self, _args: dict[str, Any]) -> dict[str, Any]:
-        merged = dict(self.core.counters)
-        for name, value in self.runtime.counters.items():
-            merged[name] = merged.get(name, 0) + value
-        if self._control.refused:
-            merged["control_refused"] = self._control.refused
-        return {"counters": merged}
-
-    def _snapshot(self, _args: dict[str, Any]) -> dict[str, Any]:
-        return {"snapshot": self.core.snapshot()}
-
-    def _get(self, args: dict[str, Any]) -> dict[str, Any]:
-        section: dict[str, Any] = msgspec.to_builtins(getattr(self.runtime.config, args["section"]))
-        return {"values": section}
-
-    def _set(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Change one tunable of the core, {section, key, value}; validated as the configuration file is."""
-        section, key, value = args["section"], args["key"], args["value"]
-        config = self.runtime.config
-        current = msgspec.to_builtins(config)
-        if section not in current or key not in current[section]:
-            raise ControlError(f"{section}.{key}: no such setting")
-        old = current[section][key]
-        current[section][key] = value
-        try:
-            changed = msgspec.convert(current, Config)
-        except msgspec.ValidationError as error:
-            raise ControlError(f"{section}.{key}: {error}") from None
-        value = getattr(getattr(changed, section), key)
-        self.core.set(key, value, self.runtime.clock.now())
-        setattr(getattr(config, section), key, value)
-        self.runtime.log.info("%s.%s = %r (was %r)", section, key, value, old)
-        return {"old": old, "new": value}
-
-    def _fault_set(self, args: dict[str, Any]) -> dict[str, Any]:
-        seam, direction = args["seam"], args["direction"]
-        sides = self._sides(seam, direction)
-        for points, port, way in sides:
-            self._stand(points, port, way, "fault", self.faults.gate(port, way, args))
-        return {"sides": [f"{port.name} {way}" for _, port, way in sides]}
-
-    def _fault_clear(self, args: dict[str, Any]) -> dict[str, Any]:
-        cleared = []
-        for points in (self.inbound, self.outbound):
-            for name, point in list(points.items()):
-                if args.get("seam") in (None, point.seam) and point.get("fault") is not None:
-                    self.faults.forget(name, point.way)
-                    cleared.append(point.seam)
-                    self._remove(points, name, "fault")
-        return {"cleared": cleared}
-
-    def _stand(self, points: dict[str, SeamPoint], port: Port, way: str, name: str, stage: Stage) -> None:
-        """Let a stage stand at a port's way, in the place of the one of this name; what that kept goes on at once."""
-        if port.name in points and points[port.name].get(name) is not None:
-            self._remove(points, port.name, name)
-        points.setdefault(port.name, SeamPoint(port.seam, way)).put(name, stage)
-
-    def _remove(self, points: dict[str, SeamPoint], port: str, name: str) -> None:
-        """Take a stage away; what it kept goes on at once."""
-        now = self.runtime.clock.now()
-        point = points[port]
-        waiting = point.take(name, now)
-        if not point:
-            del points[port]
-        if points is self.inbound:
-            self.feed(self.ports[port], waiting, now)
-        else:
-            self.emit(self.ports[port], waiting, now)
-
     def _addon(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         """Commands about addons."""
         return self._addon_desk().command(name, args)
 
     def _addon_desk(self) -> AddonDesk:
         """What addons need; made when the first one comes."""
-        if self._desk is None:
+        if self._addons is None:
             from levelip.ipc.addondesk import AddonDesk
 
-            self._desk = AddonDesk(self.runtime, self.tap, sides=self._sides, stand=self._stand, remove=self._remove)
-        return self._desk
+            self._addons = AddonDesk(self.runtime, self.tap, self._points)
+        return self._addons
 
     def _restore_addons(self) -> None:
         """The addons that the process before had."""
         if (self.runtime.run.path / f"{self.runtime.name}.addons.json").exists():
             self._addon_desk().restore()
-
-    def _sides(self, seam: str, direction: str) -> list[tuple[dict[str, SeamPoint], Port, str]]:
-        """Where a seam's stages stand in this process: at what it takes in; link, which alone sees the device, at
-        what it sends out too. "up" is toward the applications."""
-        if direction not in ("up", "down", "both"):
-            raise ControlError("direction is up, down or both")
-        found: list[tuple[dict[str, SeamPoint], Port, str]] = []
-        for port in self.ports.values():
-            if port.seam != seam:
-                continue
-            ways = self.faults.ways(port)
-            if direction in ("up", "both") and "up" in ways:
-                found.append((self.inbound, port, "up"))
-            if direction in ("down", "both") and "down" in ways:
-                found.append((self.outbound if port.name == "device" else self.inbound, port, "down"))
-        return found

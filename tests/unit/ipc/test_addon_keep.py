@@ -15,7 +15,7 @@ from levelip.ipc import addonkeep
 from levelip.ipc.addondesk import AddonDesk
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping
 from levelip.ipc.runtime import Runtime
-from levelip.ipc.seampoint import SeamPoint
+from levelip.ipc.seampoints import SeamPoints
 from tests.unit.ipc.test_faults import packet
 
 GOOD = 'from levelip import addon\n\n@addon.frame(seam="link-ip")\ndef hook(packet, context):\n    pass\n'
@@ -28,19 +28,11 @@ class Process:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.points: dict[str, SeamPoint] = {}
         port: Any = SimpleNamespace(name="link", seam="link-ip")
         tap: Any = SimpleNamespace(interest=False, watch=lambda _watcher: None)
-        self.desk = AddonDesk(
-            runtime, tap, stand=self._stand, remove=self._remove,
-            sides=lambda seam, _way: [(self.points, port, "up")] if seam == "link-ip" else [],
-        )  # fmt: skip
-
-    def _stand(self, points: dict[str, SeamPoint], port: Any, way: str, name: str, stage: Any) -> None:
-        points.setdefault(port.name, SeamPoint(port.seam, way)).put(name, stage)
-
-    def _remove(self, points: dict[str, SeamPoint], port: str, _name: str) -> None:
-        del points[port]
+        points = SeamPoints("ip", {"link": port}, feed=lambda *_: None, emit=lambda *_: None, now=runtime.clock.now)
+        self.points = points.inbound
+        self.desk = AddonDesk(runtime, tap, points)
 
     def load(self, path: Path, **options: str) -> Any:
         return self.desk.command("addon.load", {"path": str(path), "options": options})
