@@ -37,8 +37,3 @@ class Ring:
     def blocks(self) -> list[bytes | Calls]:
         """All that is kept, in order."""
         return [block for blocks, _ in self._chapters for block in blocks]
-
-    def clear(self) -> None:
-        """Keep nothing."""
-        self._chapters.clear()
-        self.size = 0
