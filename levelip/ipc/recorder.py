@@ -25,8 +25,7 @@ import msgspec
 from levelip import __version__
 from levelip.frames.core import ControlError, Core, Output, Room
 from levelip.ipc.pipe import Came
-from levelip.ipc.recordfile import FileSink, write_whole
-from levelip.ipc.recordring import Ring
+from levelip.ipc.recordkeep import Keep
 from levelip.tracing import reasons
 from levelip.tracing.callencoder import (
     RECEIVED,
@@ -40,7 +39,7 @@ from levelip.tracing.callencoder import (
 )
 from levelip.tracing.events import Event
 from levelip.tracing.framerun import SHORTEST, parts
-from levelip.tracing.recording import END, HEAD, SNAPSHOT, Calls, End, Head, Snapshot, make_calls, struct_block
+from levelip.tracing.recording import SNAPSHOT, Head, Snapshot, make_calls, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
 FILE_BLOCK_NS: Final = 250_000_000  # a block on its way to a file holds no more than this of stack time
@@ -68,20 +67,13 @@ class Recorded:
         self.outlet = Outlet()
         self._core = core
         self._config = config
-        self._head = head
         self._log = log
-        self._ring = Ring(flight) if flight else None
-        self._ring_limit = flight
-        self._file: FileSink | None = None
-        self._dump: FileSink | None = None
-        self._unfinished: list[FileSink] = []  # files behind which another has come
+        self._keep = Keep(head, flight=flight, log=log)
         self._wanted = core.interest
         self._verdicts = reasons.TCP_CHECKSUM.counter if head.process == "tcp" else ""
         """The counter of segments whose checksum the core has found wrong: part of their entries."""
         self._whole = False  # payloads are not cut
         self._events_on = False  # events are made because they are recorded
-        self._failure = ""  # why the flight recorder ended
-        self._last_file = ""  # how the last recording ended
         # the block at work
         self._entries: list[bytes] = []
         self._size = self._counted = 0  # bytes of its entries, of so many of them
@@ -100,7 +92,7 @@ class Recorded:
         self.outgoing: Callable[[Room], Output]
         self.events: Callable[[], list[Event]]
         self._plain()
-        if self._ring is not None:
+        if self.recording:
             self._begin_recording()
 
     # the core's face
@@ -130,7 +122,8 @@ class Recorded:
     @property
     def recording(self) -> bool:
         """Whether calls are kept anywhere."""
-        return self._ring is not None or self._file is not None
+        keep = self._keep
+        return keep.ring is not None or keep.file is not None
 
     def _plain(self) -> None:
         core = self._core
@@ -308,7 +301,7 @@ class Recorded:
         if events:
             self._note((4, events))
         size = self._sized()
-        if size >= BLOCK or (size and self._file is not None and self._now - self._begin > FILE_BLOCK_NS):
+        if size >= BLOCK or (size and self._keep.file is not None and self._now - self._begin > FILE_BLOCK_NS):
             self._seal()
             if self._snapshot_due():
                 self._take_snapshot()
@@ -349,9 +342,8 @@ class Recorded:
         """A call cannot be encoded: nothing behind it could be replayed, so all recording ends."""
         reason = f"a call cannot be recorded: {type(error).__name__}: {error}"
         self._log.error("recording ends: %s", reason)
-        self._failure = reason
-        self._ring = None
-        if self._file is not None:
+        self._keep.end_flight(reason)
+        if self._keep.file is not None:
             self._end_file(reason)
         self._empty()
         self._plain()
@@ -388,16 +380,15 @@ class Recorded:
         self._empty()
         self._begin = self._now
         self._since += len(block)
-        if self._ring is not None:
-            self._ring.add(block)
-        if self._file is not None and not self._file.put(block):
-            self._end_file(self._file.error)
+        if problem := self._keep.add(block):
+            self._end_file(problem)
 
     def _snapshot_due(self) -> bool:
-        if self._since >= (FILE_CHAPTER if self._file is not None else self._ring_limit // RING_CHAPTERS):
+        keep = self._keep
+        if self._since >= (FILE_CHAPTER if keep.file is not None else keep.ring_limit // RING_CHAPTERS):
             if time.perf_counter() - self._taken_at >= SNAPSHOT_SHARE * self._took:
                 return True
-            return self._ring is not None and self._since >= self._ring_limit // 2
+            return keep.ring is not None and self._since >= keep.ring_limit // 2
         return False
 
     def _take_snapshot(self) -> None:
@@ -413,18 +404,15 @@ class Recorded:
             return
         self._taken_at, self._took = time.perf_counter(), time.thread_time() - began
         self._since = 0
-        if self._ring is not None and self._took > SNAPSHOT_MOST_S:
+        if self._keep.ring is not None and self._took > SNAPSHOT_MOST_S:
             self._end_flight(f"a snapshot of this many connections takes {self._took:.1f} s")
-        if self._ring is not None:
-            self._ring.chapter(block)
-        if self._file is not None and not self._file.put(block):
-            self._end_file(self._file.error)
+        if problem := self._keep.chapter(block):
+            self._end_file(problem)
 
     def _end_flight(self, reason: str) -> None:
         self._log.warning("the flight recorder ends: %s", reason)
-        self._failure = reason
-        self._ring = None
-        if self._file is None:
+        self._keep.end_flight(reason)
+        if self._keep.file is None:
             self._empty()
             self._plain()
 
@@ -440,20 +428,14 @@ class Recorded:
             raise ControlError(f"{name}: file is an absolute path, not {file!r}")
         overwrite = bool(args.get("overwrite", False))
         if name == "record.dump":
-            return self._start_dump(Path(file), overwrite)
+            return self._dump(Path(file), overwrite)
         whole, events = bool(args.get("whole", False)), bool(args.get("events", True))
         return self._start(Path(file), overwrite, whole=whole, events=events)
 
     def _start(self, path: Path, overwrite: bool, *, whole: bool, events: bool) -> dict[str, Any]:
-        if self._file is not None:
-            raise ControlError(f"it is recorded already, into {self._file.path}; end that with: lvlip record stop")
-        try:
-            sink = FileSink(path, overwrite=overwrite)
-        except OSError as error:
-            raise ControlError(f"{path}: {error.strerror}") from None
-        sink.put(struct_block(HEAD, msgspec.structs.replace(self._head, whole=whole, events=events)))
+        sink = self._keep.open_file(path, overwrite, whole=whole, events=events)
         self._seal()
-        begun, self._file = self.recording, sink
+        begun, self._keep.file = self.recording, sink
         self._whole, self._events_on = whole, events
         self._set_interest()
         if begun:
@@ -465,72 +447,36 @@ class Recorded:
         return self._status()
 
     def _stop(self) -> dict[str, Any]:
-        if self._file is None:
-            raise ControlError(f"nothing is recorded into a file{f': {self._last_file}' if self._last_file else ''}")
-        self._seal()
-        if self._file is not None:
-            self._end_file("")
+        self._keep.need_file()
+        self._end_sealed("")
         return self._status()
+
+    def _end_sealed(self, reason: str) -> None:
+        """End the file behind all calls up to now."""
+        self._seal()
+        if self._keep.file is not None:  # else that ended it
+            self._end_file(reason)
 
     def _end_file(self, reason: str) -> None:
         """No more of it goes to the file."""
-        sink, self._file = self._file, None
-        assert sink is not None
-        sink.put(struct_block(END, End(reason=reason), first=self._first, now=self._now))
-        sink.finish()
-        if self._dump is not None and self._dump.busy:
-            self._unfinished = [one for one in self._unfinished if one.busy] + [self._dump]
-        self._dump = sink  # its thread may still write
-        self._last_file = f"the recording into {sink.path} ended: {reason}" if reason else ""
-        if reason:
-            self._log.error("%s", self._last_file)
+        self._keep.end_file(reason, self._first, self._now)
         self._events_on = self._whole = False
         self._set_interest()
-        if self._ring is None:
+        if self.recording:
+            self._use_receiver()
+        else:
             self._empty()
             self._plain()
-        else:
-            self._use_receiver()
 
-    def _start_dump(self, path: Path, overwrite: bool) -> dict[str, Any]:
-        if self._ring is None:
-            raise ControlError(self._failure or "the flight recorder is off (stack.flight_recorder_mib = 0)")
-        if self._dump is not None and self._dump.busy:
-            raise ControlError(f"{self._dump.path} is being written; wait for it")
+    def _dump(self, path: Path, overwrite: bool) -> dict[str, Any]:
+        self._keep.need_ring()
         self._seal()
-        try:
-            sink = FileSink(path, overwrite=overwrite, unbounded=True)
-        except OSError as error:
-            raise ControlError(f"{path}: {error.strerror}") from None
-        for block in self._whole_ring(End(reason="dump")):
-            sink.put(block)
-        sink.finish()
-        self._dump = sink
+        self._keep.dump(path, overwrite, self._first, self._now)
         return self._status()
 
-    def _whole_ring(self, end: End) -> list[bytes | Calls]:
-        """The blocks of a file that holds what the ring holds."""
-        assert self._ring is not None
-        return [
-            struct_block(HEAD, self._head),
-            *self._ring.blocks(),
-            struct_block(END, end, first=self._first, now=self._now),
-        ]
-
     def _status(self) -> dict[str, Any]:
-        file, dump = self._file, self._dump
         return {
-            "flight": {
-                "on": self._ring is not None,
-                "limit": self._ring_limit,
-                "bytes": self._ring.size + self._sized() if self._ring is not None else 0,
-                "failure": self._failure,
-            },
-            "file": {"path": str(file.path), "bytes": file.written, "error": file.error} if file is not None else None,
-            "ended": self._last_file,
-            "writing": {"path": str(dump.path), "bytes": dump.written, "busy": dump.busy, "error": dump.error}
-            if dump is not None
-            else None,
+            **self._keep.status(self._sized()),
             "calls": self._first + len(self._entries) + self._more,
             "snapshot_us": int(self._took * 1e6),
         }
@@ -540,41 +486,16 @@ class Recorded:
     def crash(self, error: BaseException, directory: Path, keep: int) -> Path | None:
         """The process dies of `error`: write the flight recorder into `directory`, of which the newest `keep` files
         of this process stay. None if there is none, or it cannot be written (the log says why)."""
-        text = "".join(traceback.format_exception(error))
         with contextlib.suppress(Exception):
             self._seal()
-        if self._file is not None:
-            self._file.put(struct_block(END, End(reason="crash", crash=text), first=self._first, now=self._now))
-            self._file.finish()
-            self._file.wait()
-        self._wait()
-        if self._ring is None:
-            return None
-        process = self._head.process
-        path = directory / f"{process}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.rec"
-        try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            for old in sorted(directory.glob(f"{process}-*.rec"))[: -(keep - 1) or None]:
-                old.unlink(missing_ok=True)
-            write_whole(path, self._whole_ring(End(reason="crash", crash=text)))
-        except OSError as problem:
-            self._log.error("the flight recorder cannot be written to %s: %s", path, problem.strerror)
-            return None
-        return path
+        text = "".join(traceback.format_exception(error))
+        return self._keep.crash(text, directory, keep, self._first, self._now)
 
     def close(self) -> None:
         """The process ends in order: finish the file."""
-        if self._file is not None:
-            self._seal()
-        if self._file is not None:
-            self._end_file("the process ended")
-        self._wait()
-
-    def _wait(self) -> None:
-        """Until what is being written is in its files."""
-        for sink in (*self._unfinished, self._dump):
-            if sink is not None:
-                sink.wait()
+        if self._keep.file is not None:
+            self._end_sealed("the process ended")
+        self._keep.wait()
 
 
 def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: int) -> Head:
