@@ -35,18 +35,21 @@ class Core(Protocol):
     """A layer as a calculator: no socket, file, clock, thread, logger, hash order or hidden randomness."""
 
     interest: bool  # somebody listens to events
-    counters: dict[str, int]
 
-    def receive(self, frame: Any, now: int) -> None:
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened how often, by name."""
+
+    def receive(self, frame: Any, now: int, /) -> None:
         """Take one frame; dispatched by its type."""
 
-    def handle_timer(self, now: int) -> None:
+    def handle_timer(self, now: int, /) -> None:
         """Run what is due at or before `now`, in the order (deadline, kind, id)."""
 
     def next_timer(self) -> int | None:
         """When handle_timer wants to be called; pure."""
 
-    def outgoing(self, room: Room) -> Output:
+    def outgoing(self, room: Room, /) -> Output:
         """Take what is to be sent, no more than `room` for each port."""
 
     def events(self) -> list[Event]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import zmq
 
@@ -83,7 +83,7 @@ def _run(runtime: Runtime, parts: Parts) -> int:
     aborted = False
     signal.signal(signal.SIGABRT, _abort)
     try:
-        Loop(runtime, cast(Core, recorded), parts.ports, extra=parts.extra).run()
+        Loop(runtime, recorded, parts.ports, extra=parts.extra).run()
     except (Exception, _Aborted) as error:
         aborted = isinstance(error, _Aborted)
         path = recorded.crash(error, runtime.run.path / "crash", CRASHES_KEPT)
