@@ -25,7 +25,7 @@ _STRANGERS_TOLD = 100
 
 
 class Runtime:
-    """One process of a stack. `epoch` is new at each start (63 random bits, never 0)."""
+    """One process of a stack. `epoch` is new at each start (62 random bits, odd, so never 0)."""
 
     def __init__(self, name: str, config: Config, run: RunDirectory) -> None:
         self.name = name
