@@ -7,12 +7,12 @@ import errno
 from msgspec import to_builtins
 
 from layers.udp.context import Context
-from layers.udp.endpoints import ANY, OPTIONS, Endpoint
+from layers.udp.endpoints import OPTIONS, Endpoint
 from layers.udp.sending import SendError, take_port, way
 from levelip.frames.packet import Groups
 from levelip.frames.seam import Associate, Bind, Close, GetInfo, Member, OpenDatagram, Released, Result, SetOption, Took
 from levelip.tracing import reasons
-from levelip.wire.addr import LOOPBACK, is_multicast
+from levelip.wire.addr import ANY, LOOPBACK, is_multicast
 
 GROUPS = 20
 """Groups of one socket at most, as Linux (igmp_max_memberships)."""

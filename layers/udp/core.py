@@ -17,7 +17,7 @@ import msgspec
 from layers.udp import calls
 from layers.udp.config import UdpCoreConfig
 from layers.udp.context import Context, ToGateway, ToIp
-from layers.udp.endpoints import ICMP, Endpoint, Endpoints
+from layers.udp.endpoints import Endpoint, Endpoints
 from layers.udp.path_mtu import Learned, PathMtus
 from layers.udp.receiving import icmp_arrives, segment_arrives
 from layers.udp.sending import send_to
@@ -40,7 +40,8 @@ from levelip.frames.seam import (
 )
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
-from levelip.wire.addr import format_address
+from levelip.wire.addr import ANY, format_address
+from levelip.wire.ipv4 import Proto
 
 FIXED = ("port_first", "port_last")
 """Settings that a running core does not change: bound sockets hold what they have."""
@@ -210,11 +211,11 @@ class UdpCore:
 def _row(one: Endpoint) -> dict[str, Any]:
     return {
         "sock": one.id,
-        "netid": "icmp" if one.proto == ICMP else "udp",
+        "netid": "icmp" if one.proto == Proto.ICMP else "udp",
         "state": "ESTABLISHED" if one.peer else "UNCONN",
         "local": format_address(one.address),
         "local_port": one.port,
-        "remote": format_address(one.peer or bytes(4)),
+        "remote": format_address(one.peer or ANY),
         "remote_port": one.peer_port,
         "recv_q": one.waiting,
         "drops": one.drops,

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-ANY = bytes(4)
-ICMP, UDP = 1, 17  # protocol numbers
+from levelip.wire.addr import ANY, is_multicast
+from levelip.wire.ipv4 import Proto
+
 CHARGE = 256  # bytes: what a datagram costs the socket's buffer beside its payload, as Linux counts the sk_buff
 
 
@@ -108,7 +109,7 @@ class Endpoints:
 
     def conflict(self, endpoint: Endpoint, address: bytes, port: int) -> bool:
         """Whether another holds the port so that this one may not have it, too."""
-        ping = endpoint.proto == ICMP  # of which identifiers are one's own at all addresses (ping_get_port)
+        ping = endpoint.proto == Proto.ICMP  # of which identifiers are one's own at all addresses (ping_get_port)
         for other in self._by_port.get((endpoint.proto, port), ()):
             apart = any(address) and any(other.address) and address != other.address
             if other is endpoint or (apart and not ping):
@@ -134,7 +135,7 @@ class Endpoints:
         the four-tuple, else the one that was bound last."""
         best: list[Endpoint] = []
         score = -1
-        for one in self._by_port.get((UDP, port), ()):
+        for one in self._by_port.get((Proto.UDP, port), ()):
             here = _score(one, local, remote, remote_port)
             if here > score:
                 best, score = [one], here
@@ -148,8 +149,8 @@ class Endpoints:
 
     def find_all(self, group: bytes, port: int, remote: bytes, remote_port: int) -> Iterator[Endpoint]:
         """For a datagram to a group or a broadcast address: all that are bound so and, of a group, are in it."""
-        multicast = 224 <= group[0] < 240
-        for one in self._by_port.get((UDP, port), ()):
+        multicast = is_multicast(group)
+        for one in self._by_port.get((Proto.UDP, port), ()):
             if any(one.address) and one.address != group:
                 continue
             if one.peer_port and (one.peer, one.peer_port) != (remote, remote_port):
@@ -161,7 +162,7 @@ class Endpoints:
     def find_ping(self, local: bytes, identifier: int) -> Endpoint | None:
         """For an echo reply, or an error about an echo request, from `local`: of several the one that was bound last
         (ping_lookup)."""
-        for one in reversed(self._by_port.get((ICMP, identifier), ())):
+        for one in reversed(self._by_port.get((Proto.ICMP, identifier), ())):
             if one.address in (ANY, local):
                 return one
         return None

@@ -12,8 +12,9 @@ from layers.udp.endpoints import Endpoint
 from levelip.frames.packet import IcmpError, Segment
 from levelip.wire import icmp
 from levelip.wire.checksum import internet_checksum
+from levelip.wire.ipv4 import IPV4_HEADER_LEN, IPV4_MAX_TOTAL_LENGTH
 
-MAX_REQUEST = 65_535 - 20
+MAX_REQUEST = IPV4_MAX_TOTAL_LENGTH - IPV4_HEADER_LEN
 """Bytes of the ICMP message, its header included."""
 
 

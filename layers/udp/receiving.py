@@ -7,7 +7,7 @@ import struct
 
 from layers.udp import ping
 from layers.udp.context import Context
-from layers.udp.endpoints import ANY, CHARGE, Endpoint
+from layers.udp.endpoints import CHARGE, Endpoint
 from layers.udp.path_mtu import SMALLEST
 from layers.udp.sending import PMTUDISC_PROBE
 from levelip.frames.packet import BROADCAST, Checksum, IcmpError, PathMtu, Refused, Segment
@@ -15,6 +15,7 @@ from levelip.frames.seam import Datagram, Failed
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.wire import icmp
+from levelip.wire.addr import ANY
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.errors import Malformed
 from levelip.wire.ipv4 import Proto

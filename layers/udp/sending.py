@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from layers.udp import ping
 from layers.udp.context import Context
-from layers.udp.endpoints import ANY, ICMP, Endpoint
+from layers.udp.endpoints import Endpoint
 from layers.udp.path_mtu import MIN_PMTU
 from levelip.frames.packet import BROADCAST, PROBE, Checksum, Segment
 from levelip.frames.seam import Failed, Result, SendTo
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
-from levelip.wire.addr import LIMITED_BROADCAST, LOOPBACK, is_multicast
+from levelip.wire.addr import ANY, LIMITED_BROADCAST, LOOPBACK, is_multicast
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.ipv4 import IPV4_HEADER_LEN, IPV4_MAX_TOTAL_LENGTH, Proto
 from levelip.wire.udp import UDP_HEADER_LEN, UdpHeader
@@ -57,7 +57,7 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
     if not one.port:  # first of all, as Linux (inet_send_prepare): it stays though the datagram is refused
         take_port(ctx, one, one.address)
     dst, port = (call.address, call.port) if call.address else (one.peer, one.peer_port)
-    is_ping = one.proto == ICMP
+    is_ping = one.proto == Proto.ICMP
     if not dst:
         raise SendError(errno.EDESTADDRREQ)
     if isinstance(call.payload, Place) or not (port or is_ping):

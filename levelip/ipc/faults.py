@@ -27,16 +27,13 @@ from levelip.tracing.events import Event
 from levelip.tracing.view import view
 from levelip.wire.addr import format_address
 from levelip.wire.errors import Malformed
-from levelip.wire.ipv4 import Ipv4Header
+from levelip.wire.ethernet import ETHERNET_HEADER_LEN
+from levelip.wire.ipv4 import IPV4_HEADER_LEN, Ipv4Header, Proto
 from levelip.wire.segment import complete_tcp_checksum, header_length, split_tcp
-from levelip.wire.tcp import flags_text
+from levelip.wire.tcp import TCP_HEADER_LEN, flags_text
 
 _QUEUE = 1000  # packets that wait behind a rate limit, as netem's default
 _REORDER_NS = 5_000_000  # how long a packet is held back so that later ones overtake it, without a delay
-_ETHERNET = 14
-_PSEUDO_IP = 20
-_TCP = 6
-_TCP_FIXED = 20
 _NUMBERS = struct.Struct(">II")  # sequence and acknowledgment number
 _SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
 
@@ -91,7 +88,7 @@ def _facts(frame: Any, seam: str, way: str) -> tuple[str, dict[str, Any]]:
     seen = view(frame, seam, way)
     at, data = seen.tcp, seen.data
     length = {"length": seen.end - seen.body} if seen.body >= 0 else {}
-    if at >= 0 and len(data) >= at + _TCP_FIXED:
+    if at >= 0 and len(data) >= at + TCP_HEADER_LEN:
         seq, ack = _NUMBERS.unpack_from(data, at + 4)
         return seen.connection(), {"flags": flags_text(data[at + 13]), "seq": seq, "ack": ack, **length}
     if conn := seen.connection():
@@ -243,11 +240,11 @@ def _whole(frame: Any) -> tuple[bytes, bytes, bytes]:
     data = frame.head + frame.payload
     prefix = b""
     if isinstance(frame, Segment):
-        if frame.proto != _TCP:
+        if frame.proto != Proto.TCP:
             raise Malformed("segment", "not_tcp", 0)
         data = _pseudo_ip(frame, len(data)) + data
     elif isinstance(frame, DeviceFrame) and data[12:14] == b"\x08\x00":
-        prefix, data = data[:_ETHERNET], data[_ETHERNET:]
+        prefix, data = data[:ETHERNET_HEADER_LEN], data[ETHERNET_HEADER_LEN:]
     length = header_length(data)
     if length is None:
         raise Malformed("segment", "not_ipv4_tcp", 0)
@@ -255,13 +252,12 @@ def _whole(frame: Any) -> tuple[bytes, bytes, bytes]:
 
 
 def _pseudo_ip(segment: Segment, length: int) -> bytes:
-    header = Ipv4Header(src=segment.src, dst=segment.dst, proto=_TCP, ttl=64, total_length=_PSEUDO_IP + length)
-    return header.serialize()
+    return Ipv4Header.build(segment.src, segment.dst, proto=Proto.TCP, payload_length=length).serialize()
 
 
 def _back(frame: Any, prefix: bytes, head: bytes, payload: bytes, **changes: Any) -> Any:
     if isinstance(frame, Segment):
-        head = head[_PSEUDO_IP:]
+        head = head[IPV4_HEADER_LEN:]
     return msgspec.structs.replace(frame, head=prefix + head, payload=payload, **changes)
 
 

@@ -22,12 +22,12 @@ from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment, Unrea
 from levelip.ipc.memory import Memory, MemoryLost
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
+from levelip.wire.ipv4 import Proto
 
 DETAIL = {"headers": 0, "first128": 128, "full": 1 << 20}  # bytes of payload that a record holds
 _HWM = 20_000  # messages (a round's records) that wait for one slow listener
 _FLUSH_BYTES = 1 << 20  # a message of records that reaches this is sent before the round's end
 _HEAD_FIELDS = frozenset({"id", "causes", "head", "payload", "checksum", "gso_size", "traced"})
-_ICMP, _TCP, _UDP = 1, 6, 17
 _FIELDS: dict[type, list[str]] = {}  # fields of a type of frame that are told under their names
 _ARRAY = struct.Struct(">BI")  # msgpack's array 32
 _MESSAGES = ("tcp-gateway", "udp-gateway", "gateway-client")
@@ -41,9 +41,7 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True):
     host: bytes = b""
     port: int = 0
     proto: int = -1
-    flags: str = (
-        ""  # letters of tcpdump's habit, all of which must be set: "S", "F", "R", "P", "A" or ".", "U", "E", "W"
-    )
+    flags: str = ""  # letters of tcpdump's, all of which must be set: "S", "F", "R", "P", "A" or ".", "U", "E", "W"
     messages: bool = False
 
 
@@ -268,13 +266,13 @@ def _ip_facts(head: bytes) -> Facts:
 
 
 def _ports(proto: int, head: bytes, payload: Any) -> tuple[int, int, int]:
-    if proto not in (_TCP, _UDP):
+    if proto not in (Proto.TCP, Proto.UDP):
         return (0, 0, 0)
     if len(head) < 14 and isinstance(payload, bytes):
         head += payload[:14]
     if len(head) < 4:
         return (0, 0, 0)
-    flags = head[13] if proto == _TCP and len(head) > 13 else 0
+    flags = head[13] if proto == Proto.TCP and len(head) > 13 else 0
     return (head[0] << 8 | head[1], head[2] << 8 | head[3], flags)
 
 
