@@ -12,13 +12,10 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from fakegateway import FakeGateway
-
-from levelip.client.program import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20.0
@@ -69,33 +66,6 @@ class Stack:
             shutil.rmtree(self.run)
             if self.memory is not None:
                 shutil.rmtree(self.memory)
-
-
-@pytest.fixture(params=["memory", "inline"])
-def stack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """A running stack that this process's sockets find, with session memory and without."""
-    yield from _stack(monkeypatch, memory=request.param == "memory")
-
-
-@pytest.fixture
-def memory_stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """A running stack with session memory only."""
-    yield from _stack(monkeypatch, memory=True)
-
-
-def _stack(monkeypatch: pytest.MonkeyPatch, *, memory: bool) -> Iterator[Stack]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)  # the gateway and the peers are threads here
-    stack = Stack(memory=memory)
-    monkeypatch.setenv("LEVELIP_RUN", str(stack.run))
-    monkeypatch.delenv("LEVELIP_NAME", raising=False)
-    PROGRAM.leave()
-    try:
-        yield stack
-    finally:
-        PROGRAM.leave()
-        stack.end()
-        sys.setswitchinterval(interval)
 
 
 class Peer:

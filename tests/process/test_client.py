@@ -16,7 +16,7 @@ import threading
 import time
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, memory_stack, pattern, read_all, stack, until  # noqa: F401
+from clienttools import PATIENCE_S, Peer, Stack, echo, pattern, read_all, until
 
 from levelip.client import socket
 from levelip.client.program import PROGRAM
@@ -34,7 +34,7 @@ def full_listener():
             yield listener, listener.getsockname()
 
 
-def test_echo_and_names(stack: Stack) -> None:  # noqa: F811
+def test_echo_and_names(stack: Stack) -> None:
     """A client connects, sees both addresses, and what it sends comes back."""
     with Peer(echo) as peer, socket.create_connection(peer.address, timeout=PATIENCE_S) as sock:
         assert sock.getpeername() == peer.address
@@ -57,7 +57,7 @@ def test_echo_and_names(stack: Stack) -> None:  # noqa: F811
         assert sock.recvfrom(10) == (b"d", None)
 
 
-def test_server(stack: Stack) -> None:  # noqa: F811
+def test_server(stack: Stack) -> None:
     """A server of ours accepts kernel clients; the new socket has both names and the listener's type."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
@@ -74,7 +74,7 @@ def test_server(stack: Stack) -> None:  # noqa: F811
             assert peer.recv(100) == b""
 
 
-def test_bulk_sent(stack: Stack) -> None:  # noqa: F811
+def test_bulk_sent(stack: Stack) -> None:
     """50 MB arrive whole at the peer, in 64 KB calls, and the FIN after them."""
     data = pattern(BULK)
     digest = []
@@ -94,7 +94,7 @@ def test_bulk_sent(stack: Stack) -> None:  # noqa: F811
     assert digest == [hashlib.sha256(data).hexdigest()]
 
 
-def test_bulk_received(stack: Stack) -> None:  # noqa: F811
+def test_bulk_received(stack: Stack) -> None:
     """50 MB arrive whole at our program."""
     data = pattern(BULK)
     with Peer(lambda connection: connection.sendall(data)) as peer, socket.create_connection(peer.address) as sock:
@@ -108,7 +108,7 @@ def test_bulk_received(stack: Stack) -> None:  # noqa: F811
     assert whole.hexdigest() == hashlib.sha256(data).hexdigest()
 
 
-def test_slow_reader(stack: Stack) -> None:  # noqa: F811
+def test_slow_reader(stack: Stack) -> None:
     """A program that does not read holds the peer back; what it reads in the end is whole."""
     data = pattern(40_000_000)
     with Peer(lambda connection: connection.sendall(data)) as peer, socket.create_connection(peer.address) as sock:
@@ -117,7 +117,7 @@ def test_slow_reader(stack: Stack) -> None:  # noqa: F811
         assert read_all(sock) == data
 
 
-def test_200_sockets_at_once(stack: Stack) -> None:  # noqa: F811
+def test_200_sockets_at_once(stack: Stack) -> None:
     """200 connections open at the same time, 20 KB echoed over each."""
     data = pattern(20_000)
     with Peer(echo) as peer, contextlib.ExitStack() as all_of_them:
@@ -130,7 +130,7 @@ def test_200_sockets_at_once(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway.open_sockets == 0, "all sockets closed")
 
 
-def test_half_close(stack: Stack) -> None:  # noqa: F811
+def test_half_close(stack: Stack) -> None:
     """Our FIN leaves the other direction open, and the other way round; a socket shut both ways is still a socket."""
 
     def count(connection: std.socket) -> None:
@@ -162,7 +162,7 @@ def test_half_close(stack: Stack) -> None:  # noqa: F811
     assert heard == [b"late"]
 
 
-def test_shutdown_needs_a_connection(stack: Stack) -> None:  # noqa: F811
+def test_shutdown_needs_a_connection(stack: Stack) -> None:
     """ENOTCONN and EPIPE as Linux gives them before a connection."""
     with socket.socket() as sock:
         for call, code in (
@@ -177,7 +177,7 @@ def test_shutdown_needs_a_connection(stack: Stack) -> None:  # noqa: F811
             assert caught.value.errno == code
 
 
-def test_refused(stack: Stack) -> None:  # noqa: F811
+def test_refused(stack: Stack) -> None:
     """Nobody listens: ECONNREFUSED from connect and connect_ex, and the same socket can try again."""
     with std.create_server(("127.0.0.1", 0)) as taken:
         address = taken.getsockname()
@@ -191,7 +191,7 @@ def test_refused(stack: Stack) -> None:  # noqa: F811
             assert sock.recv(10) == b"again"
 
 
-def test_bind_errors(stack: Stack) -> None:  # noqa: F811
+def test_bind_errors(stack: Stack) -> None:
     """EADDRINUSE, EADDRNOTAVAIL and Python's own complaints about the address."""
     with std.create_server(("127.0.0.1", 0)) as taken, socket.socket() as sock:
         with pytest.raises(OSError) as caught:
@@ -208,7 +208,7 @@ def test_bind_errors(stack: Stack) -> None:  # noqa: F811
         assert sock.getsockname()[0] == "0.0.0.0"
 
 
-def test_families(stack: Stack) -> None:  # noqa: F811
+def test_families(stack: Stack) -> None:
     """AF_UNIX is the kernel's; AF_INET6 is not there yet."""
     with socket.socket(std.AF_UNIX, std.SOCK_DGRAM) as sock:
         assert sock.family == std.AF_UNIX
@@ -217,7 +217,7 @@ def test_families(stack: Stack) -> None:  # noqa: F811
     assert caught.value.errno == errno.EAFNOSUPPORT
 
 
-def test_options(stack: Stack) -> None:  # noqa: F811
+def test_options(stack: Stack) -> None:
     """Options go to the gateway as ints or bytes and come back with Linux's bytes."""
     with socket.socket() as sock:
         sock.setsockopt(std.SOL_SOCKET, std.SO_KEEPALIVE, 1)
@@ -233,7 +233,7 @@ def test_options(stack: Stack) -> None:  # noqa: F811
         sock.setsockopt(std.SOL_SOCKET, std.SO_RCVTIMEO, struct.pack("ll", 0, 50_000))
 
 
-def test_select_poll_epoll(stack: Stack) -> None:  # noqa: F811
+def test_select_poll_epoll(stack: Stack) -> None:
     """A connected socket is writable; it gets readable with data and with the FIN, in all three calls."""
     go = threading.Event()
 
@@ -260,7 +260,7 @@ def test_select_poll_epoll(stack: Stack) -> None:  # noqa: F811
         epoll.close()
 
 
-def test_listener_readiness(stack: Stack) -> None:  # noqa: F811
+def test_listener_readiness(stack: Stack) -> None:
     """A listener is readable while connections wait, one accept each, and never writable."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -281,7 +281,7 @@ def test_listener_readiness(stack: Stack) -> None:  # noqa: F811
             server.accept()
 
 
-def test_accepting_threads(stack: Stack) -> None:  # noqa: F811
+def test_accepting_threads(stack: Stack) -> None:
     """Threads that wait in accept() on one listener get a connection each."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         got = []
@@ -304,7 +304,7 @@ def test_accepting_threads(stack: Stack) -> None:  # noqa: F811
         assert sorted(got) == sorted(names)
 
 
-def test_timeouts(stack: Stack) -> None:  # noqa: F811
+def test_timeouts(stack: Stack) -> None:
     """recv and sendall keep to the socket's timeout."""
     go = threading.Event()
     with (
@@ -320,7 +320,7 @@ def test_timeouts(stack: Stack) -> None:  # noqa: F811
         go.set()
 
 
-def test_nonblocking_connect(stack: Stack, full_listener) -> None:  # noqa: F811
+def test_nonblocking_connect(stack: Stack, full_listener) -> None:
     """EINPROGRESS; not writable until connected; then writable, SO_ERROR 0, and bytes flow."""
     listener, address = full_listener
     with socket.socket() as sock:
@@ -348,7 +348,7 @@ def test_nonblocking_connect(stack: Stack, full_listener) -> None:  # noqa: F811
         selector.close()
 
 
-def test_nonblocking_refused(stack: Stack) -> None:  # noqa: F811
+def test_nonblocking_refused(stack: Stack) -> None:
     """A refused non-blocking connect looks as it does on Linux, says ECONNREFUSED once, and may be tried again."""
     with std.create_server(("127.0.0.1", 0)) as taken:
         address = taken.getsockname()
@@ -375,7 +375,7 @@ def test_nonblocking_refused(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway.open_sockets == 0, "all sockets closed")
 
 
-def test_connect_with_timeout(stack: Stack, full_listener) -> None:  # noqa: F811
+def test_connect_with_timeout(stack: Stack, full_listener) -> None:
     """A connect that runs out of its timeout raises TimeoutError, goes on connecting, and closing it gives it up."""
     listener, address = full_listener
     with socket.socket() as sock:
@@ -395,7 +395,7 @@ def test_connect_with_timeout(stack: Stack, full_listener) -> None:  # noqa: F81
             assert peer.recv(10) == b"z"
 
 
-def test_makefile_and_dup(stack: Stack) -> None:  # noqa: F811
+def test_makefile_and_dup(stack: Stack) -> None:
     """Buffered files over the socket, and a duplicate that keeps the connection when the first is closed."""
     with Peer(echo) as peer:
         sock = socket.create_connection(peer.address)
@@ -416,7 +416,7 @@ def test_makefile_and_dup(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway.open_sockets == 0, "all holders closed")
 
 
-def test_asyncio_streams(stack: Stack) -> None:  # noqa: F811
+def test_asyncio_streams(stack: Stack) -> None:
     """asyncio's streams over connected and listening sockets of ours."""
 
     async def talk(address: tuple[str, int]) -> bytes:
@@ -449,7 +449,7 @@ def test_asyncio_streams(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway.open_sockets == 0, "all sockets closed")
 
 
-def test_close_then_bind_again(stack: Stack) -> None:  # noqa: F811
+def test_close_then_bind_again(stack: Stack) -> None:
     """A listener's port is free as soon as close() has returned."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
@@ -472,7 +472,7 @@ def test_no_stack(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     assert "lvlip up" in str(caught.value)
 
 
-def test_dead_gateway(memory_stack: Stack) -> None:  # noqa: F811
+def test_dead_gateway(memory_stack: Stack) -> None:
     """A door with nobody behind it: ENETDOWN after some seconds, and later a stack is found."""
     memory_stack.kill()
     (memory_stack.door / "gateway").touch()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, memory_stack, pattern, read_all, stack, until  # noqa: F401
+from clienttools import PATIENCE_S, Peer, Stack, echo, read_all, until
 
 from levelip.client import socket
 
@@ -57,7 +57,7 @@ EXIT_AFTER_WRITE = """
 
 
 @pytest.mark.parametrize("length", [150_000, 3_000_000])
-def test_exit_right_after_write(stack: Stack, length: int) -> None:  # noqa: F811
+def test_exit_right_after_write(stack: Stack, length: int) -> None:
     """All that was written before os._exit arrives, then a FIN, even if the peer reads late; then the helper ends."""
     sink = Sink(wait=0.5)
     with Peer(sink) as peer:
@@ -69,7 +69,7 @@ def test_exit_right_after_write(stack: Stack, length: int) -> None:  # noqa: F81
     until(lambda: not helpers(program.pid), "helper ended")
 
 
-def test_standard_error_ends_with_the_program(stack: Stack) -> None:  # noqa: F811
+def test_standard_error_ends_with_the_program(stack: Stack) -> None:
     """Whoever waits for the end of the program's output is not held up by a helper that still has bytes to deliver."""
     sink = Sink(wait=4.0)
     begin = time.monotonic()
@@ -83,7 +83,7 @@ def test_standard_error_ends_with_the_program(stack: Stack) -> None:  # noqa: F8
     assert sink.got == [b"x" * 1_500_000]
 
 
-def test_sigkill_closes_like_linux(stack: Stack) -> None:  # noqa: F811
+def test_sigkill_closes_like_linux(stack: Stack) -> None:
     """SIGKILL: what was written arrives with a FIN; the listener is gone; a socket with unread bytes is reset."""
     sink = Sink()
     reset = Sink()
@@ -122,7 +122,7 @@ def test_sigkill_closes_like_linux(stack: Stack) -> None:  # noqa: F811
     until(lambda: not helpers(program.pid), "helper ended")
 
 
-def test_ctrl_c_does_not_cut_what_was_written(stack: Stack) -> None:  # noqa: F811
+def test_ctrl_c_does_not_cut_what_was_written(stack: Stack) -> None:
     """SIGINT, SIGTERM and SIGHUP to the program's process group leave the helper at work."""
     sink = Sink(wait=0.7)
     source = """
@@ -147,7 +147,7 @@ def test_ctrl_c_does_not_cut_what_was_written(stack: Stack) -> None:  # noqa: F8
     until(lambda: not helpers(program.pid), "helper ended")
 
 
-def test_sigkill_while_connecting(stack: Stack) -> None:  # noqa: F811
+def test_sigkill_while_connecting(stack: Stack) -> None:
     """A program killed while its non-blocking connect is under way: the connect is given up, the helper ends."""
     source = """
         import sys, time
@@ -171,7 +171,7 @@ def test_sigkill_while_connecting(stack: Stack) -> None:  # noqa: F811
     until(lambda: not helpers(program.pid), "helper ended")
 
 
-def test_fork(stack: Stack) -> None:  # noqa: F811
+def test_fork(stack: Stack) -> None:
     """A forked child uses the parent's socket and new ones of its own; the connection ends with the last holder."""
     sink = Sink()
     source = """
@@ -209,7 +209,7 @@ def test_fork(stack: Stack) -> None:  # noqa: F811
     until(lambda: not helpers(program.pid), "helper ended")
 
 
-def test_prefork_server(stack: Stack) -> None:  # noqa: F811
+def test_prefork_server(stack: Stack) -> None:
     """Children that accept on one inherited listener serve all connections."""
     source = """
         import os, signal
@@ -244,7 +244,7 @@ def test_prefork_server(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway.open_sockets == 0, "all closed")
 
 
-def test_subprocess_inherits_nothing(stack: Stack) -> None:  # noqa: F811
+def test_subprocess_inherits_nothing(stack: Stack) -> None:
     """A child that executes another program holds neither sockets nor helper."""
     sink = Sink()
     source = """
@@ -266,7 +266,7 @@ def test_subprocess_inherits_nothing(stack: Stack) -> None:  # noqa: F811
     assert sink.got == [b"w"]
 
 
-def test_killed_helper(stack: Stack) -> None:  # noqa: F811
+def test_killed_helper(stack: Stack) -> None:
     """The helper's death resets the program's sockets, and the next socket gets another helper."""
     before = helpers(os.getpid())
     with Peer(echo) as peer:
@@ -282,14 +282,14 @@ def test_killed_helper(stack: Stack) -> None:  # noqa: F811
             assert sock.recv(10) == b"new"
 
 
-def test_output_can_be_captured(stack: Stack) -> None:  # noqa: F811
+def test_output_can_be_captured(stack: Stack) -> None:
     """The helper writes nothing to the program's standard streams."""
     with Peer(echo) as peer, stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), "10") as program:
         assert program.communicate(timeout=PATIENCE_S) == ("", "")
     assert isinstance(program, subprocess.Popen)
 
 
-def test_many_sockets(memory_stack: Stack) -> None:  # noqa: F811
+def test_many_sockets(memory_stack: Stack) -> None:
     """A program whose own soft limit is raised has 1,100 connections at once through one helper."""
     source = """
         import resource, sys

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, memory_stack, pattern, read_all, stack, until  # noqa: F401
+from clienttools import PATIENCE_S, Peer, Stack, pattern, read_all, until
 
 from levelip.client import socket
 
@@ -37,7 +37,7 @@ def readable(sock: std.socket) -> None:
     assert select.select([sock], [], [], PATIENCE_S)[0]
 
 
-def test_reset_is_read_after_the_data(stack: Stack) -> None:  # noqa: F811
+def test_reset_is_read_after_the_data(stack: Stack) -> None:
     """What came before the RST is read first, then ECONNRESET once, then the end (Linux)."""
     serve = Resetter(b"before")
     with Peer(serve) as peer, socket.create_connection(peer.address) as sock:
@@ -63,7 +63,7 @@ def _hung_up(sock: std.socket) -> bool:
     return any(mask & select.POLLHUP for _, mask in poll.poll(0))
 
 
-def test_reset_while_much_waits(memory_stack: Stack) -> None:  # noqa: F811
+def test_reset_while_much_waits(memory_stack: Stack) -> None:
     """Bytes that the program had not read when the RST came, in the pair and in the ring, stay readable."""
     data = pattern(3_000_000)
     serve = Resetter(data)
@@ -83,7 +83,7 @@ def test_reset_while_much_waits(memory_stack: Stack) -> None:  # noqa: F811
         assert len(got) >= 1_000_000
 
 
-def test_blocked_reader_and_writer_wake(stack: Stack) -> None:  # noqa: F811
+def test_blocked_reader_and_writer_wake(stack: Stack) -> None:
     """A thread in recv() and one in sendall() get ECONNRESET or EPIPE when the peer resets."""
     serve = Resetter()
     seen = []
@@ -106,7 +106,7 @@ def test_blocked_reader_and_writer_wake(stack: Stack) -> None:  # noqa: F811
         assert errno.ECONNRESET in (*seen, caught.value.errno)
 
 
-def test_so_error(stack: Stack) -> None:  # noqa: F811
+def test_so_error(stack: Stack) -> None:
     """SO_ERROR tells of the reset and clears it; then reading is at the end."""
     serve = Resetter()
     with Peer(serve) as peer, socket.create_connection(peer.address) as sock:
@@ -117,7 +117,7 @@ def test_so_error(stack: Stack) -> None:  # noqa: F811
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="lending descriptors needs ptrace rights")
-def test_native_reader_sees_the_reset(stack: Stack) -> None:  # noqa: F811
+def test_native_reader_sees_the_reset(stack: Stack) -> None:
     """Code that reads the descriptor itself gets ECONNRESET too, where the kernel lends the helper its end."""
     serve = Resetter(b"abc")
     with Peer(serve) as peer, socket.create_connection(peer.address) as sock:
@@ -130,7 +130,7 @@ def test_native_reader_sees_the_reset(stack: Stack) -> None:  # noqa: F811
         assert os.read(sock.fileno(), 100) == b""
 
 
-def test_closing_with_unread_bytes_resets(stack: Stack) -> None:  # noqa: F811
+def test_closing_with_unread_bytes_resets(stack: Stack) -> None:
     """RFC 2525 2.17: the program closes with bytes unread, the peer gets a reset, not a FIN."""
     caught = []
 
@@ -150,7 +150,7 @@ def test_closing_with_unread_bytes_resets(stack: Stack) -> None:  # noqa: F811
     assert stack.gateway.aborted
 
 
-def test_closing_without_credit_and_unread_bytes_resets(stack: Stack) -> None:  # noqa: F811
+def test_closing_without_credit_and_unread_bytes_resets(stack: Stack) -> None:
     """Likewise when the peer does not read either, so that nothing more can be handed over."""
     resume = threading.Event()
     ended = []
@@ -175,7 +175,7 @@ def test_closing_without_credit_and_unread_bytes_resets(stack: Stack) -> None:  
     assert ended == ["RST"]
 
 
-def test_linger_zero_resets(stack: Stack) -> None:  # noqa: F811
+def test_linger_zero_resets(stack: Stack) -> None:
     """SO_LINGER with 0 seconds: close() resets."""
     ended = []
 
@@ -196,7 +196,7 @@ def test_linger_zero_resets(stack: Stack) -> None:  # noqa: F811
     assert ended == ["RST", "FIN"]
 
 
-def test_many_resets_at_once(stack: Stack) -> None:  # noqa: F811
+def test_many_resets_at_once(stack: Stack) -> None:
     """100 connections reset together: each program socket gets its ECONNRESET soon."""
     serve = Resetter()
     with Peer(serve) as peer:

@@ -9,12 +9,12 @@ import threading
 import time
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, memory_stack, stack, until  # noqa: F401
+from clienttools import PATIENCE_S, Peer, Stack, echo, until
 
 from levelip.client import socket
 
 
-def test_listener_survives(stack: Stack) -> None:  # noqa: F811
+def test_listener_survives(stack: Stack) -> None:
     """A listener, with its options, works again on the same port after the gateway was replaced, several times."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
@@ -45,7 +45,7 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def test_blocking_accept_goes_on(stack: Stack) -> None:  # noqa: F811
+def test_blocking_accept_goes_on(stack: Stack) -> None:
     """A thread that waits in accept() through the restart gets the next connection."""
     got = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -60,7 +60,7 @@ def test_blocking_accept_goes_on(stack: Stack) -> None:  # noqa: F811
         got[0][0].close()
 
 
-def test_connections_are_reset_at_once(stack: Stack) -> None:  # noqa: F811
+def test_connections_are_reset_at_once(stack: Stack) -> None:
     """Readers, writers and idle connections get ECONNRESET when the new gateway is there; new connections work."""
     with Peer(echo) as peer:
         reading = socket.create_connection(peer.address, timeout=PATIENCE_S)
@@ -84,7 +84,7 @@ def test_connections_are_reset_at_once(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway.open_sockets == 0, "all closed")
 
 
-def test_calls_wait_for_the_new_gateway(stack: Stack) -> None:  # noqa: F811
+def test_calls_wait_for_the_new_gateway(stack: Stack) -> None:
     """A socket made, bound and connected while no gateway is there is served by the next one."""
     with Peer(echo) as peer, socket.socket() as early:
         early.bind(("127.0.0.1", 0))
@@ -98,7 +98,7 @@ def test_calls_wait_for_the_new_gateway(stack: Stack) -> None:  # noqa: F811
     until(lambda: stack.gateway is not None and stack.gateway.open_sockets == 0, "all closed")
 
 
-def test_connect_under_way_is_reset(memory_stack: Stack) -> None:  # noqa: F811
+def test_connect_under_way_is_reset(memory_stack: Stack) -> None:
     """A connect that the old gateway had begun fails with ECONNRESET."""
     caught = []
     with std.socket() as listener:

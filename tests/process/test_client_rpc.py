@@ -8,14 +8,14 @@ import struct
 import threading
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, memory_stack, pattern, read_all, stack  # noqa: F401
+from clienttools import PATIENCE_S, Peer, Stack, echo, pattern, read_all
 
 from levelip.client.rpc import GatewayClient
 
 LOOPBACK = b"\x7f\0\0\x01"
 
 
-def test_client_and_server(stack: Stack) -> None:  # noqa: F811
+def test_client_and_server(stack: Stack) -> None:
     """Both roles, half-close, names, and bytes beyond one grant."""
     data = pattern(3_000_000)
     with Peer(echo) as peer, GatewayClient(stack.endpoint, timeout=PATIENCE_S) as client:
@@ -44,7 +44,7 @@ def test_client_and_server(stack: Stack) -> None:  # noqa: F811
             assert read_all(kernel) == b"hello"
 
 
-def test_errors(stack: Stack) -> None:  # noqa: F811
+def test_errors(stack: Stack) -> None:
     """errno of the gateway, timeouts, resets, and no gateway at all."""
     with std.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
