@@ -257,6 +257,45 @@ def test_wrong_files(path: Path, tmp_path: Path) -> None:
     assert "torn at byte" in done.stdout
 
 
+def test_one_of_several_files_that_cannot_be_used(path: Path, tmp_path: Path) -> None:
+    """The others are replayed, it is named, the exit status is 2; what is asked of another layer it does not hinder."""
+    whole = path.read_bytes()
+    (tmp_path / "rec").mkdir()
+    for name, data in (("tcp", whole), ("ip", whole[:30]), ("udp", b"no recording"), ("gateway", b"")):
+        (tmp_path / "rec" / f"{name}.rec").write_bytes(data)
+    done = replay(tmp_path / "rec")
+    assert done.returncode == 2
+    assert ": the same (" in done.stdout
+    assert done.stderr.count("left out: ") == 3, done.stderr
+    assert "ip.rec was torn before anything was recorded in it" in done.stderr
+    assert "udp.rec is no Level-IP recording" in done.stderr
+    asked = replay(tmp_path / "rec", "-e", "where")
+    assert asked.returncode == 2 and "before call" in asked.stdout
+    alone = replay(tmp_path / "rec", "--layer", "tcp")
+    assert (alone.returncode, alone.stderr) == (0, "")
+
+    core, _, _ = transfer(tmp_path / "long.rec", size=1_000_000, how=Impairment(loss=0.03), seed=5)
+    stop(core, tmp_path / "long.rec")
+    damaged = bytearray((tmp_path / "long.rec").read_bytes())
+    damaged[Recording(tmp_path / "long.rec").blocks[-1].offset + 50] ^= 1
+    (tmp_path / "rec" / "tcp.rec").write_bytes(whole)
+    (tmp_path / "rec" / "link.rec").write_bytes(damaged)
+    done = replay(tmp_path / "rec", "--json")
+    assert done.returncode == 2
+    found = {Path(row["file"]).name: row for row in rows(done.stdout)}
+    assert found["tcp.rec"]["same"] and not found["link.rec"]["same"]
+    assert "cannot be read (wrong CRC)" in found["link.rec"]["error"]
+    assert found["link.rec"]["calls"] > 100
+    told = replay(tmp_path / "rec").stderr
+    assert f"the {found['link.rec']['calls']} calls before were the same" in told
+
+    for name in ("tcp", "link"):
+        (tmp_path / "rec" / f"{name}.rec").unlink()
+    done = replay(tmp_path / "rec")
+    assert done.returncode == 2 and not done.stdout
+    assert "ip.rec was torn" in done.stderr and "udp.rec is no" in done.stderr
+
+
 def test_to_test(path: Path, tmp_path: Path) -> None:
     """A pytest file that passes, and fails when the code has changed; it is its owner's alone."""
     target = tmp_path / "test_first_loss.py"
