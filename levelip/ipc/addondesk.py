@@ -20,13 +20,13 @@ from levelip.frames.core import ControlError
 from levelip.ipc.addonfile import stamp_of
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping, Kept
 from levelip.ipc.addons import AddonError, Addons
+from levelip.ipc.faults import Teller
 from levelip.ipc.memory import Memory
 from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint, Stage
 from levelip.ipc.tap import Tap
 from levelip.ipc.watchdog import Watchdog
-from levelip.tracing.events import Event
 
 MOST_S = 2.0
 """A hook that has not come back by then is ended, and its addon taken out. The process does nothing else meanwhile."""
@@ -46,12 +46,14 @@ class _Unload(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _World:
-    def __init__(self, runtime: Runtime, tap: Tap) -> None:
+    def __init__(self, runtime: Runtime, tap: Tap, teller: Teller) -> None:
         self.process = runtime.name
         self.memory: Memory = runtime.memory
         self.count = runtime.count
         self._runtime = runtime
         self._tap = tap
+        self._teller = teller
+        self.publish = teller.add
         self.addons: Addons | None = None
         self.watchdog = Watchdog(MOST_S)
         self.keeping = Keeping(runtime.run.path, runtime.name)
@@ -86,21 +88,24 @@ class _World:
     def log(self, text: str) -> None:
         self._runtime.log.warning("%s", text)
 
-    def publish(self, event: Event) -> None:
-        if self._tap.interest:
-            self._tap.publish_events([event])
+    @property
+    def interest(self) -> bool:
+        return self._teller.interest
 
 
 class AddonDesk:
-    """One a process, made when the first addon comes. `sides`, `stand` and `remove` are its loop's, for seam points."""
+    """One a process, made when the first addon comes. `teller` is told what addons do; `sides`, `stand` and `remove`
+    are its loop's, for seam points."""
 
-    def __init__(self, runtime: Runtime, tap: Tap, *, sides: Sides, stand: Stand, remove: Remove) -> None:
+    def __init__(
+        self, runtime: Runtime, tap: Tap, teller: Teller, *, sides: Sides, stand: Stand, remove: Remove
+    ) -> None:
         self._runtime = runtime
         self._stand = stand
         self._remove = remove
         self._sides = [side for seam in SEAMS for side in sides(seam, "both")]
         where = [(port.seam, way) for _, port, way in self._sides]
-        self._world = _World(runtime, tap)
+        self._world = _World(runtime, tap, teller)
         self.addons = self._world.addons = Addons(self._world, where, epoch=runtime.epoch)
         self._standing = False
 
@@ -204,4 +209,3 @@ class AddonDesk:
             for points, port, _ in self._sides:
                 self._remove(points, port.name, "addon")
             self.addons.stages.clear()
-

@@ -16,16 +16,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from levelip.addon import SEAMS, Bytes, Context, EventHook, FrameHook, Packet
+from levelip.addon import SEAMS, Bytes, Context, EventHook, FrameHook, Packet, Verdict
 from levelip.frames.packet import DeviceFrame, FrameIds, Process, Segment
 from levelip.frames.packet import Packet as IpPacket
 from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, stamp_of, trace
-from levelip.ipc.faults import split_frame
+from levelip.ipc.faults import lost_as, packet_place, split_frame
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.watchdog import TookTooLong
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
+from levelip.tracing.view import view
 from levelip.wire.errors import Malformed
 
 SLOW_MS = 20
@@ -48,6 +49,10 @@ class World(Protocol):
     @property
     def memory(self) -> Bytes:
         """Where payloads lie."""
+
+    @property
+    def interest(self) -> bool:
+        """Whether somebody listens to what addons do, or it is recorded."""
 
     def count(self, name: str, n: int = 1) -> None:
         """Add to a counter of the process."""
@@ -98,7 +103,6 @@ class Addons:
         self.now = 0
         self._listening = False  # an addon wants events
         self._checked = 0
-        self._telling = False
 
     # loading
 
@@ -258,7 +262,7 @@ class Addons:
 
     def event(self, event: Event) -> None:
         """Give an event of the process to the hooks that want it; those of addons themselves are not."""
-        if self._telling:
+        if "addon" in event.data:
             return
         self.check()  # where no frames pass, as in the gateway, files are watched so
         for addon in list(self.addons.values()):
@@ -296,9 +300,14 @@ class Addons:
     def tell(self, addon: str, event: Event) -> None:
         """`context.emit`."""
         event.data.setdefault("addon", addon)
-        self._publish(event)
+        self.world.publish(event)
 
-    def insert(self, packet: Packet, seam: str, way: str, after_ns: int) -> None:
+    def did(self, addon: str, what: str, frame: Any, seam: str, way: str, **data: Any) -> None:
+        """Tell what a hook did to a frame that passes: "changed", "delayed", "repeated" or "made" it."""
+        conn, place = packet_place(view(frame, seam, way), seam, way)
+        self.tell(addon, Event(self.now, "addon", "", frame.id, conn, {"what": what, **place, **data}))
+
+    def insert(self, addon: str, packet: Packet, seam: str, way: str, after_ns: int) -> None:
         """`context.inject`."""
         stage = self.stages.get((seam, way))
         if stage is None:
@@ -309,6 +318,8 @@ class Addons:
         frame: Any = packet.frame
         causes = [frame.id] if frame.id else []
         made: Any = msgspec.structs.replace(frame, id=self.ids.next(), causes=causes)
+        if self.world.interest:
+            self.did(addon, "made", made, seam, way)
         stage.add(self.now + after_ns, made, not after_ns)
 
     # failures
@@ -326,14 +337,7 @@ class Addons:
         if text:
             data["error"] = text.rpartition("\n")[2]
             data["traceback"] = text
-        self._publish(Event(self.now, "addon", "", 0, "", {"addon": addon.name, "what": what, **data}))
-
-    def _publish(self, event: Event) -> None:
-        self._telling = True
-        try:
-            self.world.publish(event)
-        finally:
-            self._telling = False
+        self.world.publish(Event(self.now, "addon", "", 0, "", {"addon": addon.name, "what": what, **data}))
 
     def show(self) -> list[dict[str, Any]]:
         """What `lvlip addon list` prints."""
@@ -432,6 +436,8 @@ class AddonStage:
                 before = packet.verdict()
                 if not addons.run(addon, hook, packet, now):
                     packet.undo(before)  # an addon that fails changes nothing
+                elif world.interest and not packet.dropped:
+                    self._tell(packet, before, addon)
                 if packet.dropped:
                     self._drop(packet, addon, now)
                     return
@@ -453,18 +459,28 @@ class AddonStage:
             else:
                 passed.append(again)
 
+    def _tell(self, packet: Packet, before: Verdict, addon: Addon) -> None:
+        """What a hook has made of a packet."""
+        deeds: dict[str, dict[str, Any]] = {}
+        if changes := packet.changes[before.changes :]:
+            deeds["changed"] = {"changes": changes}
+        if packet.delayed_ns > before.delayed_ns:
+            deeds["delayed"] = {"ns": packet.delayed_ns - before.delayed_ns}
+        if times := len(packet.copies_ns) - len(before.copies_ns):
+            deeds["repeated"] = {"times": times}
+        for what, data in deeds.items():
+            self._addons.did(addon.name, what, packet.frame, self.seam, self.way, **data)
+
     def _drop(self, packet: Packet, addon: Addon, now: int) -> None:
         self.dropped += 1
         world = self._addons.world
         world.count(reasons.ADDON_DROP.counter)
         if isinstance(packet.frame.payload, Place):
             world.memory.free(packet.frame.payload)
-        frame = packet.frame
-        known = frame.causes[0] if self.seam == "link" and frame.causes else frame.id  # on its way out none saw it
-        self._addons.tell(
-            addon.name,
-            Event(now, "drop", reasons.ADDON_DROP.name, known, packet.view.connection(), {"seam": self.seam}),
-        )
+        if world.interest:
+            conn, place = packet_place(packet.view, self.seam, self.way)
+            known = lost_as(packet.frame, self.seam, self.way)
+            self._addons.tell(addon.name, Event(now, "drop", reasons.ADDON_DROP.name, known, conn, place))
 
 
 def _wants(hook: FrameHook, side: Side) -> bool:

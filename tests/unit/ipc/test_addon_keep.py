@@ -14,6 +14,7 @@ from levelip.frames.core import ControlError
 from levelip.ipc import addonkeep
 from levelip.ipc.addondesk import AddonDesk
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping
+from levelip.ipc.faults import Teller
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint
 from tests.unit.ipc.test_faults import packet
@@ -32,7 +33,7 @@ class Process:
         port: Any = SimpleNamespace(name="link", seam="link-ip")
         tap: Any = SimpleNamespace(interest=False, watch=lambda _watcher: None)
         self.desk = AddonDesk(
-            runtime, tap, stand=self._stand, remove=self._remove,
+            runtime, tap, Teller(), stand=self._stand, remove=self._remove,
             sides=lambda seam, _way: [(self.points, port, "up")] if seam == "link-ip" else [],
         )  # fmt: skip
 
