@@ -40,8 +40,8 @@ def read_trace(path: str | Path) -> Iterator[Record | Notice]:
         start = file.read(4)
         if start in BEGINNINGS:
             raise TraceError(
-                f"{path} is a capture, no trace of lvlip trace --json: lvlip why, paths, graph and qlog read those, and "
-                "levelip.debug.captured.read_capture does"
+                f"{path} is a capture, no trace of lvlip trace --json: lvlip why, paths, graph and qlog read those, "
+                "and levelip.debug.captured.read_capture does"
             )
         file.seek(0)
         for number, line in enumerate(file, 1):
