@@ -52,7 +52,7 @@ def deeds_text(talk: Conversation) -> str:
             data = told.event.data
             place = f"{data.get('seam', '?')} {'↑' if data.get('way') == 'up' else '↓'}"
             counts[str(data.get("addon", "one")), what, place] += 1
-    said = []
+    said: list[str] = []
     for (addon, what, place), count in counts.items():
         packets = "" if said else " packet" + "s" * (count > 1)
         said.append(f"{addon} {what} {count}{packets} at {place}")
