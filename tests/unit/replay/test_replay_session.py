@@ -96,6 +96,9 @@ def test_goto_a_packet(session: Session) -> None:
         ("goto", "goto where?"),
         ("goto #99999999", "there is no call #99999999"),
         ("goto tcp-fffff-1", "no frame tcp-fffff-1"),
+        ("goto 25:00:00", "25:00:00 is no time of day"),
+        ("goto 19:22", "is no time of day"),
+        ("diff 'event nonsense' #3", "no kind of event 'nonsense'"),
         ("goto tcp.flgs.syn", "^"),
         ("goto event retransmit and and", "^"),
         ("goto event conflict", "no call from here on is like that"),
@@ -135,6 +138,11 @@ def test_state_and_diff(session: Session) -> None:
     assert any("recovery.state" in line for line in run(session, f"diff #{here - 2} #{here}"))
     assert session.player.at == here, "looking does not move"
     assert changed[0].startswith("from #")
+    assert run(session, f"diff #{here} 'event retransmit'")[0].startswith(f"from #{here} to #")
+    assert session.player.at == here
+    for wrong, text in (("tcp.len > 0 5", "in quotes"), ("'#3 #5", "no closing quotation")):
+        answer = session.run(f"diff {wrong}")
+        assert answer.failed and text in answer.lines[0], answer.lines
     forth = session.run(f"diff #20 #{here}").data["changes"]
     assert forth == session.run(f"diff #{here} #20").data["changes"]
 
@@ -323,6 +331,8 @@ def test_a_test_of_too_much(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     from simulation.replay.__main__ import main
 
     assert main([str(path), "--to-test", str(tmp_path / "test_x.py")]) == 2
+    assert main([str(path), "--to-test", str(tmp_path / "test_x.py"), "--from", "#9", "--to", "#9"]) == 2
+    assert not (tmp_path / "test_x.py").exists()
 
 
 @pytest.mark.parametrize(("size", "loss", "seed"), [(1_000, 0.0, 5), (60_000, 0.03, 5), (200_000, 0.02, 6)])
