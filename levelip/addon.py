@@ -37,6 +37,7 @@ HOOK: Final = "_levelip_hooks"
 """The attribute of a function in which its decorators leave what they were told."""
 
 _MS = 1_000_000
+_SHOWN = 40  # characters of a value that an event holds
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -94,6 +95,23 @@ class Bytes(Protocol):
     def free(self, place: Place) -> None: ...
 
 
+class Verdict(NamedTuple):
+    """What hooks have made of a packet so far: the frame, its delay, when copies follow, how many changes."""
+
+    frame: Any
+    delayed_ns: int
+    copies_ns: list[int]
+    changes: int
+
+
+def _change_text(name: str, value: Any) -> str:
+    """ "tcp.seq=5", or "without tcp.options.sack_perm"."""
+    if name.startswith("-"):
+        return f"without {name[1:]}"
+    text = bytes(value[:_SHOWN]).hex() if isinstance(value, (bytes, bytearray)) else str(value)
+    return f"{name}={text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}"
+
+
 class Packet:
     """A frame on its way. Reading and changing go by field names, Wireshark's: `packet["tcp.seq"]`.
 
@@ -107,6 +125,7 @@ class Packet:
         self.dropped = False
         self.delayed_ns = 0
         self.copies_ns: list[int] = []  # when each further copy follows the first, ns
+        self.changes: list[str] = []  # what hooks have changed, "ip.ttl=3", in their order
         self._memory = memory
         self._fields: dict[str, Any] | None = None
         self._view: View | None = None
@@ -158,6 +177,7 @@ class Packet:
         """Change fields; "keep" leaves checksums as they were, wrong on purpose. EditError says what cannot be."""
         self.hold()
         self.frame = edit(self.frame, changes, checksums=checksums)
+        self.changes += [_change_text(name, value) for name, value in changes.items()]
         self._forget()
 
     def remove(self, *names: str) -> None:
@@ -169,6 +189,7 @@ class Packet:
         if type(frame) is not type(self.frame):
             raise TypeError(f"a {type(self.frame).__name__} is expected here, not a {type(frame).__name__}")
         self.frame = frame
+        self.changes.append("all of it")
         self._forget()
 
     def drop(self) -> None:
@@ -208,13 +229,14 @@ class Packet:
 
     # for what calls the hooks
 
-    def verdict(self) -> tuple[Any, int, list[int]]:
+    def verdict(self) -> Verdict:
         """What hooks have made of it so far, for `undo`."""
-        return self.frame, self.delayed_ns, list(self.copies_ns)
+        return Verdict(self.frame, self.delayed_ns, list(self.copies_ns), len(self.changes))
 
-    def undo(self, verdict: tuple[Any, int, list[int]]) -> None:
+    def undo(self, verdict: Verdict) -> None:
         """As it was; but a payload that left the shared memory is not put back there."""
-        frame, self.delayed_ns, self.copies_ns = verdict
+        frame, self.delayed_ns, self.copies_ns, changes = verdict
+        del self.changes[changes:]
         if self._held is not None and isinstance(frame.payload, Place):
             frame = msgspec.structs.replace(frame, payload=self._held)
         self.frame, self.dropped = frame, False
@@ -224,6 +246,7 @@ class Packet:
         """Another frame with the same verdict: one of the pieces of this one."""
         packet = Packet(frame, self.seam, self.way, self._memory)
         packet.delayed_ns, packet.copies_ns = self.delayed_ns, list(self.copies_ns)
+        packet.changes = list(self.changes)
         return packet
 
     def __str__(self) -> str:
@@ -244,7 +267,7 @@ class Host(Protocol):
 
     def tell(self, addon: str, event: Event) -> None: ...
 
-    def insert(self, packet: Packet, seam: str, way: str, after_ns: int) -> None: ...
+    def insert(self, addon: str, packet: Packet, seam: str, way: str, after_ns: int) -> None: ...
 
 
 class Context:
@@ -278,4 +301,4 @@ class Context:
         if ms < 0:
             raise ValueError(f"a delay of {ms} ms")
         packet.hold()
-        self._host.insert(packet, seam or packet.seam, way or packet.way, round(ms * _MS))
+        self._host.insert(self.name, packet, seam or packet.seam, way or packet.way, round(ms * _MS))

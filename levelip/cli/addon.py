@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, LayerName, Stack, StackCommand, StackGroup, columns
+from levelip.cli.common import LAYERS, Failure, LayerName, Stack, StackCommand, StackGroup, columns, elsewhere
 
 _PATIENCE_S = 10.0
 """An addon's own code, which is run when it comes and goes, has 2 s in each process."""
@@ -38,6 +38,8 @@ def load(stack: Stack, file: Path, words: tuple[str, ...], layers: tuple[str, ..
     \b
     lvlip addon load examples/addons/drop_acks.py every=10
     """
+    from levelip.ipc.control import NotRunning
+
     options = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -50,12 +52,17 @@ def load(stack: Stack, file: Path, words: tuple[str, ...], layers: tuple[str, ..
             raise Failure(f"{layer} is not running; see: lvlip status{stack.name_flag()}")
     path = str(file.absolute())
     loaded: dict[str, Any] = {}
+    silent: list[str] = []
     for layer in LAYERS:
         if layer in (layers or running):
-            answer = stack.ask(layer, "addon.load", timeout=_PATIENCE_S, path=path, options=options)
+            try:
+                answer = stack.ask(layer, "addon.load", timeout=_PATIENCE_S, path=path, options=options)
+            except NotRunning:
+                silent.append(layer)
+                continue
             if answer["loaded"]:
                 loaded[layer] = answer["hooks"]
-    if not loaded:
+    if not loaded and not silent:
         raise Failure(
             f"{file} has no hook that has a place in {', '.join(layers or running)}: each names a seam (default link)"
         )
@@ -64,24 +71,27 @@ def load(stack: Stack, file: Path, words: tuple[str, ...], layers: tuple[str, ..
             stack.emit({"process": layer, "addon": file.stem, "hooks": hooks})
         for hook in hooks if not stack.json else ():
             click.echo(f"{file.stem} in {layer}: {hook['hook']}, {_where(hook)}")
+    stack.need_answers(silent)
 
 
 @command.command("list", cls=StackCommand)
 @click.pass_obj
 def list_(stack: Stack) -> None:
     """Show the addons that are loaded, what their hooks did, and what went wrong."""
-    rows = [
-        {"process": layer, **addon}
-        for layer in stack.need_running()
-        for addon in stack.ask(layer, "addon.list")["addons"]
-    ]
+    answers, silent = stack.ask_all("addon.list", stack.need_running())
+    rows = [{"process": layer, **addon} for layer, answer in answers.items() for addon in answer["addons"]]
     if stack.json:
         for row in rows:
             stack.emit(row)
-        return
-    if not rows:
-        click.echo("no addons are loaded")
-        return
+    elif rows:
+        _show(rows)
+    elif answers:
+        click.echo(f"no addons are loaded{elsewhere(silent)}")
+    stack.need_answers(silent)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """Addons for people: a table of their hooks, what they said last, what went wrong."""
     table = []
     for row in rows:
         state = "running" if row["running"] else "out"
@@ -111,25 +121,28 @@ def unload(stack: Stack, names: tuple[str, ...], every: bool) -> None:
         raise click.UsageError("name the addons, or say --all")
     wanted = [Path(name).stem if name.endswith(".py") else name for name in names]
     gone: dict[str, list[str]] = {}
-    for layer in stack.need_running():
-        there = [addon["addon"] for addon in stack.ask(layer, "addon.list")["addons"]]
-        for name in there:
+    answers, silent = stack.ask_all("addon.list", stack.need_running())
+    for layer, answer in answers.items():
+        for name in [addon["addon"] for addon in answer["addons"]]:
             if every or name in wanted:
                 said = stack.ask(layer, "addon.unload", timeout=_PATIENCE_S, addon=name)["log"][name]
                 gone.setdefault(name, []).append(layer)
                 for line in said if not stack.json else ():
                     click.echo(f"{name} in {layer}: {line}")
     missing = [name for name in wanted if name not in gone]
-    if missing:
+    if missing and not silent:
         raise Failure(f"no addon {', '.join(missing)} is loaded; see: lvlip addon list{stack.name_flag()}")
     if stack.json:
         for name, layers in gone.items():
             stack.emit({"addon": name, "unloaded": layers})
-        return
-    for name, layers in gone.items():
-        click.echo(f"{name} unloaded from {', '.join(layers)}")
-    if not gone:
-        click.echo("no addons were loaded")
+    else:
+        for name, layers in gone.items():
+            click.echo(f"{name} unloaded from {', '.join(layers)}")
+        if missing:
+            click.echo(f"not loaded{elsewhere(silent)}: {', '.join(missing)}")
+        elif not gone and answers:
+            click.echo(f"no addons were loaded{elsewhere(silent)}")
+    stack.need_answers(silent)
 
 
 def _where(hook: dict[str, Any]) -> str:

@@ -25,7 +25,11 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+PATIENCE_S = 2.0
+"""How long a layer may take to answer; a round of a busy one takes milliseconds."""
 LAYERS = ("link", "ip", "tcp", "udp", "gateway")
+Asked = tuple[dict[str, dict[str, Any]], list[str]]
+"""Layers' answers, and the layers that did not answer."""
 
 
 class Failure(click.ClickException):
@@ -70,22 +74,40 @@ class Stack:
             raise Failure(f"stack {self.run.name!r} is not running; start it with: lvlip up{self.name_flag()}")
         return layers
 
-    def client(self, layer: str, *, timeout: float = 2.0) -> ControlClient:
+    def client(self, layer: str, *, timeout: float | None = None) -> ControlClient:
         """The control socket of a layer that runs; Failure at once if it does not."""
         from levelip.ipc.control import ControlClient
 
         if self.run.holder(layer) is None:
             self.need_running()
             raise Failure(f"{layer} of stack {self.run.name!r} is not running; see: lvlip status{self.name_flag()}")
-        return ControlClient(self.run, layer, timeout=timeout)
+        return ControlClient(self.run, layer, timeout=PATIENCE_S if timeout is None else timeout)
 
-    def ask(self, layer: str, request: str, *, timeout: float = 2.0, **args: Any) -> dict[str, Any]:
+    def ask(self, layer: str, request: str, *, timeout: float | None = None, **args: Any) -> dict[str, Any]:
         """One request to a layer, and its answer."""
         client = self.client(layer, timeout=timeout)
         try:
             return client.request(request, **args)
         finally:
             client.close()
+
+    def ask_all(self, request: str, layers: Iterable[str], **args: Any) -> Asked:
+        """One request to several layers that run, at once: (their answers, from the lowest; those that are silent)."""
+        from levelip.ipc.control import ControlClient, ask_all
+
+        clients = {layer: ControlClient(self.run, layer) for layer in layers}
+        try:
+            return ask_all(clients, request, lambda _: PATIENCE_S, **args)
+        finally:
+            for client in clients.values():
+                client.close()
+
+    def need_answers(self, silent: Iterable[str]) -> None:
+        """Failure, which names them, if there are layers that were silent: at the end, once the others are shown."""
+        from levelip.debug.holding import silent_text
+
+        if names := [layer for layer in LAYERS if layer in set(silent)]:
+            raise Failure(f"{silent_text(names)}{self.name_flag()}")
 
     def name_flag(self) -> str:
         """What to add to a command that we tell people to type."""
@@ -95,6 +117,11 @@ class Stack:
     def emit(self, data: Any) -> None:
         """One JSON value on a line."""
         click.echo(json.dumps(plain(data), ensure_ascii=False))
+
+
+def elsewhere(silent: Sequence[str]) -> str:
+    """What to say behind "there are none" where not all layers answered."""
+    return " in the other layers" if silent else ""
 
 
 def plain(data: Any) -> Any:

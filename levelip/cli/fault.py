@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
+from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns, elsewhere
 from levelip.debug.faultspec import BadFault, describe, parse
 
 SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
@@ -58,18 +58,17 @@ def set_(stack: Stack, seam: str, words: tuple[str, ...]) -> None:
 @click.pass_obj
 def show(stack: Stack) -> None:
     """Show the faults that are set, and what they have done."""
-    rows: list[dict[str, Any]] = []
-    for layer in stack.need_running():
-        rows += [{"process": layer, **fault} for fault in stack.ask(layer, "fault.show")["faults"]]
+    answers, silent = stack.ask_all("fault.show", stack.need_running())
+    rows = [{"process": layer, **fault} for layer, answer in answers.items() for fault in answer["faults"]]
     if stack.json:
         for row in rows:
             stack.emit(row)
-        return
-    if not rows:
-        click.echo("no faults are set")
-        return
-    table = [(row["seam"], row["direction"], *(row[name] for name in _COUNTS), describe(row)) for row in rows]
-    click.echo(columns(table, ("seam", "way", *_COUNTS, "fault"), right=range(2, 2 + len(_COUNTS))))
+    elif rows:
+        table = [(row["seam"], row["direction"], *(row[name] for name in _COUNTS), describe(row)) for row in rows]
+        click.echo(columns(table, ("seam", "way", *_COUNTS, "fault"), right=range(2, 2 + len(_COUNTS))))
+    elif answers:
+        click.echo(f"no faults are set{elsewhere(silent)}")
+    stack.need_answers(silent)
 
 
 @command.command(cls=StackCommand)
@@ -79,10 +78,12 @@ def clear(stack: Stack, seam: str | None) -> None:
     """Take away the faults of SEAM, or all."""
     cleared: list[str] = []
     arguments: dict[str, Any] = {"seam": seam} if seam else {}
-    for layer in stack.need_running():
-        cleared += stack.ask(layer, "fault.clear", **arguments)["cleared"]
+    answers, silent = stack.ask_all("fault.clear", stack.need_running(), **arguments)
+    for answer in answers.values():
+        cleared += answer["cleared"]
+    names = list(dict.fromkeys(cleared))
     if stack.json:
         stack.emit({"cleared": cleared})
-        return
-    names = list(dict.fromkeys(cleared))
-    click.echo(f"cleared: {', '.join(names)}" if names else "no faults were set")
+    elif names or answers:
+        click.echo(f"cleared: {', '.join(names)}" if names else f"no faults were set{elsewhere(silent)}")
+    stack.need_answers(silent)

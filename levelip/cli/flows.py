@@ -67,7 +67,10 @@ def take(stack: Stack, target: str, conn: str | None, seconds: float | None, *, 
 
         if seconds is not None or conn is not None:
             raise click.UsageError("--flight looks back at CONN: it goes without --seconds and --conn")
-        with flight_directory(stack) as directory:
+        silent: list[str] = []
+        with flight_directory(stack, silent) as directory:
+            for name in silent:
+                click.echo(f"left out: what {name} did; it did not answer", err=True)
             return _from_recordings(directory, target, "the flight recorders have")
     if file:
         return _from_file(path, conn)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
-from levelip.debug.flight import written
 
 
 @click.group(cls=StackGroup)
@@ -80,15 +79,15 @@ def start(stack: Stack, directory: str, layers: str | None, whole: bool, events:
 @click.pass_obj
 def stop(stack: Stack) -> None:
     """End the recording."""
-    running = stack.need_running()
-    files = {name: status["file"] for name in running if (status := stack.ask(name, "record.status"))["file"]}
-    if not files:
-        reasons = [status["ended"] for name in running if (status := stack.ask(name, "record.status"))["ended"]]
+    statuses, silent = stack.ask_all("record.status", stack.need_running())
+    files = [name for name, status in statuses.items() if status["file"]]
+    if not files and not silent:
+        reasons = [status["ended"] for status in statuses.values() if status["ended"]]
         nothing = f"nothing is recorded; begin with: lvlip record start{stack.name_flag()} DIR"
         raise Failure("; ".join(reasons) or nothing)
     for name in files:
         stack.ask(name, "record.stop")
-    _finish(stack, list(files))
+    _finish(stack, files, silent)
 
 
 @command.command(cls=StackCommand)
@@ -100,13 +99,16 @@ def dump(stack: Stack, directory: str, layers: str | None, force: bool) -> None:
     """Write what the flight recorder holds, the newest calls of each layer, into DIR/LAYER.rec."""
     names = _layers(stack, layers)
     path = _directory(directory)
-    for name in names:
+    there, silent = stack.ask_all("record.status", names)
+    for name in there:
         stack.ask(name, "record.dump", file=str(path / f"{name}.rec"), overwrite=force)
-    _finish(stack, names)
+    _finish(stack, list(there), silent)
 
 
-def _finish(stack: Stack, names: list[str]) -> None:
-    """Wait until all is written; what was."""
+def _finish(stack: Stack, names: list[str], silent: list[str]) -> None:
+    """Wait until all is written; what was. Failure for what could not be, and if there were silent layers."""
+    from levelip.debug.flight import written
+
     failed = []
     for name in names:
         writing = written(stack.ask, name)
@@ -118,19 +120,25 @@ def _finish(stack: Stack, names: list[str]) -> None:
             failed.append(f"{name}: {writing['error']}")
     if failed:
         raise Failure("; ".join(failed))
+    stack.need_answers(silent)
 
 
 @command.command(cls=StackCommand)
 @click.pass_obj
 def status(stack: Stack) -> None:
     """Show what is recorded, and what the flight recorders hold."""
-    rows: list[dict[str, Any]] = []
-    for name in stack.need_running():
-        rows.append({"layer": name, **stack.ask(name, "record.status")})
+    answers, silent = stack.ask_all("record.status", stack.need_running())
+    rows = [{"layer": name, **answer} for name, answer in answers.items()]
     if stack.json:
         for row in rows:
             stack.emit(row)
-        return
+    elif rows:
+        _show(rows)
+    stack.need_answers(silent)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """What is recorded, for people."""
     table = []
     for row in rows:
         flight, file = row["flight"], row["file"]

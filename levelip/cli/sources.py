@@ -154,9 +154,10 @@ def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[E
     return {process: events for process, events, _ in found}, notes
 
 
-def flight(stack: Stack) -> Iterator[Record | Notice]:
-    """What the flight recorders of a running stack hold."""
-    with flight_directory(stack) as directory:
+def flight(stack: Stack, silent: list[str]) -> Iterator[Record | Notice]:
+    """What the flight recorders of a running stack hold; `silent` takes the layers that did not answer."""
+    with flight_directory(stack, silent) as directory:
+        yield from (Notice(0, f"left out: what {name} did; it did not answer") for name in silent)
         try:
             yield from recorded(directory)
         except RecordingError as error:
@@ -164,8 +165,9 @@ def flight(stack: Stack) -> Iterator[Record | Notice]:
 
 
 @contextlib.contextmanager
-def flight_directory(stack: Stack) -> Iterator[Path]:
-    """What the flight recorders of a running stack hold, written out and removed again."""
+def flight_directory(stack: Stack, silent: list[str]) -> Iterator[Path]:
+    """What the flight recorders of a running stack hold, written out and removed again; `silent` takes the layers that
+    did not answer."""
     with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
-        write_flight(stack.ask, stack.need_running(), Path(directory))
+        silent += write_flight(stack.ask, stack.need_running(), Path(directory))
         yield Path(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import click
 
@@ -24,12 +25,14 @@ def command(
     """Show counters by layer; discards with their reason and its rule."""
     del nonzero
     running = [layer for layer in stack.need_running() if not layers or layer in layers]
-    before = {layer: _counters(stack, layer) for layer in running}
+    before, silent = _counters(stack, running)
+    counters = before
     if delta is not None:
         time.sleep(delta)
+        counters, fallen_silent = _counters(stack, before)
+        silent += fallen_silent
     rows = []
-    for layer in running:
-        now = _counters(stack, layer) if delta is not None else before[layer]
+    for layer, now in counters.items():
         old = before[layer] if delta is not None else {}
         for name in sorted(now):
             value = now[name] - old.get(name, 0)
@@ -38,14 +41,15 @@ def command(
     if stack.json:
         for layer, name, value in rows:
             stack.emit({"layer": layer, "counter": name, "value": value, "means": means(name)})
-        return
-    table = [(layer, value, name, means(name)) for layer, name, value in rows]
-    click.echo(columns(table, ("layer", "value", "counter", "means"), right={1}))
+    elif counters:
+        table = [(layer, value, name, means(name)) for layer, name, value in rows]
+        click.echo(columns(table, ("layer", "value", "counter", "means"), right={1}))
+    stack.need_answers(silent)
 
 
-def _counters(stack: Stack, layer: str) -> dict[str, int]:
-    counters: dict[str, int] = stack.ask(layer, "counters")["counters"]
-    return counters
+def _counters(stack: Stack, layers: Iterable[str]) -> tuple[dict[str, dict[str, int]], list[str]]:
+    answers, silent = stack.ask_all("counters", layers)
+    return {layer: answer["counters"] for layer, answer in answers.items()}, silent
 
 
 def means(name: str) -> str:

@@ -36,7 +36,7 @@ from levelip.debug.tap import PROCESSES
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.ipc.breakpoints import BREAKPOINTS, DUE, Breakpoint, read_breakpoints, write_breakpoints
 from levelip.ipc.clock import Hold, Holder, StackClock
-from levelip.ipc.control import ControlClient, ControlError, NotRunning
+from levelip.ipc.control import ControlClient, ControlError, NotRunning, ask_all
 from levelip.ipc.hostdesk import hold_more
 from levelip.ipc.rundir import RunDirectory
 
@@ -131,7 +131,7 @@ class Debugger:
         """Which layers did not answer, here or on other hosts, so that what was done was not done there; a sentence, or
         empty."""
         self._hosts.all()
-        texts = [f"{' and '.join(sorted(self._quiet))} did not answer; see: lvlip status"] if self._quiet else []
+        texts = [holding.silent_text(sorted(self._quiet, key=PROCESSES.index))] if self._quiet else []
         if self._hosts.silent:
             texts.append(holding.unreached_text(self._hosts.silent))
         return "; ".join(texts)
@@ -143,23 +143,10 @@ class Debugger:
 
     def _ask_all(self, request: str, **args: Any) -> dict[str, dict[str, Any]]:
         """What every layer answers that runs; one that dies meanwhile, or is silent, is left out."""
-        answers: dict[str, dict[str, Any]] = {}
-        asked: dict[str, int] = {}
         here = self.processes
-        for process in here:
-            try:
-                asked[process] = self._client(process).start(request, **args)
-            except NotRunning:
-                self._quiet.add(process)
-        begun = time.monotonic()
-        for process, number in asked.items():
-            most = QUIET_S if process in self._quiet else ANSWER_S
-            answer = self._client(process).wait_for(number, begun + most)
-            if answer is None:
-                self._quiet.add(process)
-                continue
-            self._quiet.discard(process)
-            answers[process] = answer
+        clients = {process: self._client(process) for process in here}
+        answers, silent = ask_all(clients, request, lambda one: QUIET_S if one in self._quiet else ANSWER_S, **args)
+        self._quiet = self._quiet - answers.keys() | set(silent)
         for process in self._everywhere():
             if process not in here:
                 with contextlib.suppress(NotRunning):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from levelip.debug.holding import silent_text
 from levelip.frames.core import ControlError
+from levelip.ipc.control import NotRunning
 
 WRITE_S = 60.0
 _POLL_S = 0.02
@@ -16,9 +18,18 @@ Ask = Callable[..., dict[str, Any]]
 
 
 def write_flight(ask: Ask, running: Iterable[str], directory: Path) -> list[str]:
-    """Write each process's flight recorder into DIRECTORY/PROCESS.rec; whose. ControlError if none is on, or one could
-    not be written."""
-    held = [name for name in running if ask(name, "record.status")["flight"]["on"]]
+    """Write each process's flight recorder into DIRECTORY/PROCESS.rec; which processes are silent, and left out.
+    ControlError if none is on, or one could not be written."""
+    held: list[str] = []
+    silent: list[str] = []
+    for name in running:
+        try:
+            if ask(name, "record.status")["flight"]["on"]:
+                held.append(name)
+        except NotRunning:
+            silent.append(name)
+    if not held and silent:
+        raise ControlError(silent_text(silent))
     if not held:
         raise ControlError("the flight recorders are off: set stack.flight_recorder_mib, or use lvlip record start")
     for name in held:
@@ -26,7 +37,7 @@ def write_flight(ask: Ask, running: Iterable[str], directory: Path) -> list[str]
     for name in held:
         if error := written(ask, name)["error"]:
             raise ControlError(f"{name}: {error}")
-    return held
+    return silent
 
 
 def written(ask: Ask, name: str) -> dict[str, Any]:

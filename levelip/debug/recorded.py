@@ -182,6 +182,8 @@ class _Rows:
             for call, entry in recording.entries(recording.first):
                 if isinstance(entry, Received | TimerRan | Asked | SetTo):
                     now = max(now, entry.now)
+                elif isinstance(entry, Faulted):  # of what never came to the core no call tells when it was
+                    now = max([now, *(one.at for one in entry.events)])
                 found: list[Record] = []
                 if isinstance(entry, Received):
                     found = self._frame("in", now, decode_frame(entry.code, entry.frame, entry.cuts))

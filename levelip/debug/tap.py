@@ -16,7 +16,7 @@ import msgspec
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from levelip.ipc.control import ControlClient, ControlError
+from levelip.ipc.control import ControlClient, ControlError, NotRunning
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
 
@@ -25,6 +25,8 @@ SETTLE_NS = 30_000_000
 CONFIRM_S = 2.0
 RETRY_NS = 100_000_000
 """How often a layer that is gone is looked for."""
+SILENT_NS = 5_000_000_000
+"""How long one that runs and does not answer is left alone: each question costs the second that it may take."""
 _BATCH = 2000
 """Records from one process in one round, so that none starves another."""
 _FEW = 500
@@ -172,13 +174,22 @@ class TapReader:
         self.lost: dict[str, int] = {}
 
     def open(self, *, may_be_none: bool = False) -> list[str]:
-        """Start; the processes that confirmed. ControlError if one refuses the request, or none runs."""
+        """Start; the processes that confirmed. ControlError if one refuses the request, or none runs and answers. One
+        that runs and is silent is told of by a notice, and asked again later."""
+        silent: list[str] = []
         for process in self._request.processes():
             if self._run.holder(process) is None:
                 self._absent[process] = 0
                 continue
-            self._sources[process] = _Source(self._run, process, self._request, self._context)
+            try:
+                self._sources[process] = _Source(self._run, process, self._request, self._context)
+            except NotRunning:
+                silent.append(process)
+                self._absent[process] = time.monotonic_ns() + SILENT_NS
+                self._notice(f"{process} did not answer: what it does is left out")
         if not self._sources and not may_be_none:
+            if silent:
+                raise ControlError(f"{' and '.join(silent)} did not answer; see: lvlip status")
             raise ControlError(f"nothing of stack {self._run.name!r} that could be listened to is running")
         return list(self._sources)
 
@@ -271,6 +282,8 @@ class TapReader:
                 try:
                     self._sources[process] = _Source(self._run, process, self._request, self._context)
                 except ControlError:
+                    if (asked := time.monotonic_ns()) - now > RETRY_NS:  # it is silent, not on its way up
+                        self._absent[process] = asked + SILENT_NS
                     continue
                 del self._absent[process]
                 self._notice(f"listening to {process}")

@@ -39,8 +39,10 @@ def read_trace(path: str | Path) -> Iterator[Record | Notice]:
     with Path(path).open("rb") as file:
         start = file.read(4)
         if start in BEGINNINGS:
-            raise TraceError(f"{path} is a capture: lvlip graph and lvlip qlog read those, this reads traces "
-                             "(lvlip trace --json) and recordings")  # fmt: skip
+            raise TraceError(
+                f"{path} is a capture, no trace of lvlip trace --json: lvlip why, paths, graph and qlog read those, "
+                "and levelip.debug.captured.read_capture does"
+            )
         file.seek(0)
         for number, line in enumerate(file, 1):
             if not line.strip():

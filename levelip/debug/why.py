@@ -14,7 +14,7 @@ from levelip.debug.collection import Collection, Conversation, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.journeys import journey, journey_lines
-from levelip.debug.rules import delivery, faults, handshake, inside, intruders, neighbours, windows
+from levelip.debug.rules import addons, delivery, faults, handshake, inside, intruders, neighbours, windows
 from levelip.debug.rules.case import Case, ms
 from levelip.debug.traces import frame_ids
 from levelip.frames.packet import format_frame_id
@@ -62,7 +62,9 @@ def investigate(collection: Collection, conversation: Conversation) -> tuple[lis
     explaining = {id(finding) for finding in found for other in found if _explains(finding, other)}
     explained = {id(other) for finding in found for other in found if _explains(finding, other)}
     found = [one for one in found if one.name not in faults.HARMLESS or id(one) in explaining]
-    causes = sorted((one for one in found if id(one) not in explained), key=_rank)
+    for finding in found:
+        finding.because += [sentence(told.event) for told in addons.deeds_on(collection, finding.packet)]
+    causes = _ordered([one for one in found if id(one) not in explained])
     return causes, sorted((one for one in found if id(one) in explained), key=lambda one: one.at)
 
 
@@ -80,8 +82,16 @@ _MINOR = frozenset({"segment_lost", "peer_segment_lost", "discarded", "reset_by_
 """What is so often a consequence of something else that it comes after what is not."""
 
 
-def _rank(finding: Finding) -> tuple[bool, bool, int]:
-    return finding.name in _MINOR, not finding.certain, finding.at
+def _ordered(found: list[Finding]) -> list[Finding]:
+    """The likeliest cause first. What lvlip fault did stands together, at the time of the first of it, and what was
+    lost before what was merely delayed."""
+    own_at = min((one.at for one in found if one.name in faults.STRENGTH), default=0)
+
+    def rank(finding: Finding) -> tuple[bool, bool, int, int]:
+        strength = faults.STRENGTH.get(finding.name, -1)
+        return finding.name in _MINOR, not finding.certain, own_at if strength >= 0 else finding.at, strength
+
+    return sorted(found, key=rank)
 
 
 def why(collection: Collection, subject: str) -> list[Story]:
@@ -204,6 +214,8 @@ def _moved(talk: Conversation) -> Iterator[str]:
             + (f", after {timeouts} retransmission timeout{'s' * (timeouts > 1)} (RFC 6298 5)" if timeouts else "")
             + "."
         )
+    if deeds := addons.deeds_text(talk):
+        yield f"Addons had a hand in it (lvlip addon list): {deeds}."
 
 
 def _ended(talk: Conversation) -> Iterator[str]:
@@ -233,7 +245,7 @@ def packet_story(collection: Collection, id_: int) -> Story:
         story.findings += faults.findings(collection, told)
         drops = [one for one in told if one.event.kind == "drop" and not faults.what_fault(one)]
         story.findings += [inside.discard(collection, one) for one in drops]
-        story.findings.sort(key=_rank)
+        story.findings = _ordered(story.findings)
     else:
         found, follow = investigate(collection, talk)
         story.findings = [one for one in found if one.packet is not None and one.packet.id in kin]

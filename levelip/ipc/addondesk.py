@@ -19,12 +19,12 @@ from levelip.frames.core import ControlError
 from levelip.ipc.addonfile import AddonError, stamp_of
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping, Kept
 from levelip.ipc.addons import Addons
+from levelip.ipc.faults import Teller
 from levelip.ipc.memory import Memory
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoints import SeamPoints
 from levelip.ipc.tap import Tap
 from levelip.ipc.watchdog import Watchdog
-from levelip.tracing.events import Event
 
 MOST_S = 2.0
 """A hook that has not come back by then is ended, and its addon taken out. The process does nothing else meanwhile."""
@@ -40,12 +40,14 @@ class _Unload(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _World:
-    def __init__(self, runtime: Runtime, tap: Tap) -> None:
+    def __init__(self, runtime: Runtime, tap: Tap, teller: Teller) -> None:
         self.process = runtime.name
         self.memory: Memory = runtime.memory
         self.count = runtime.count
         self._runtime = runtime
         self._tap = tap
+        self._teller = teller
+        self.publish = teller.add
         self.addons: Addons | None = None
         self.watchdog = Watchdog(MOST_S)
         self.keeping = Keeping(runtime.run.path, runtime.name)
@@ -80,20 +82,20 @@ class _World:
     def log(self, text: str) -> None:
         self._runtime.log.warning("%s", text)
 
-    def publish(self, event: Event) -> None:
-        if self._tap.interest:
-            self._tap.publish_events([event])
+    @property
+    def interest(self) -> bool:
+        return self._teller.interest
 
 
 class AddonDesk:
-    """One a process, made when the first addon comes."""
+    """One a process, made when the first addon comes. `teller` is told what addons do."""
 
-    def __init__(self, runtime: Runtime, tap: Tap, points: SeamPoints) -> None:
+    def __init__(self, runtime: Runtime, tap: Tap, teller: Teller, points: SeamPoints) -> None:
         self._runtime = runtime
         self._points = points
         self._ways = [one for seam in SEAMS for one in points.ways(seam, "both")]
         where = [(one.port.seam, one.way) for one in self._ways]
-        self._world = _World(runtime, tap)
+        self._world = _World(runtime, tap, teller)
         self.addons = self._world.addons = Addons(self._world, where, epoch=runtime.epoch)
         self._standing = False
 

@@ -20,9 +20,11 @@ from levelip.frames.packet import DeviceFrame, FrameIds, Process, Segment
 from levelip.frames.packet import Packet as IpPacket
 from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, stamp_of, trace
 from levelip.ipc.addonstage import AddonStage
+from levelip.ipc.faults import packet_place
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.watchdog import TookTooLong
 from levelip.tracing.events import Event
+from levelip.tracing.view import view
 
 SLOW_MS = 20
 """A hook that takes longer is told of: all of the stack waits for it."""
@@ -41,6 +43,10 @@ class World(Protocol):
     @property
     def memory(self) -> Bytes:
         """Where payloads lie."""
+
+    @property
+    def interest(self) -> bool:
+        """Whether somebody listens to what addons do, or it is recorded."""
 
     def count(self, name: str, n: int = 1) -> None:
         """Add to a counter of the process."""
@@ -91,7 +97,6 @@ class Addons:
         self.now = 0
         self._listening = False  # an addon wants events
         self._checked = 0
-        self._telling = False
 
     # loading
 
@@ -251,7 +256,7 @@ class Addons:
 
     def event(self, event: Event) -> None:
         """Give an event of the process to the hooks that want it; those of addons themselves are not."""
-        if self._telling:
+        if "addon" in event.data:
             return
         self.check()  # where no frames pass, as in the gateway, files are watched so
         for addon in list(self.addons.values()):
@@ -289,9 +294,14 @@ class Addons:
     def tell(self, addon: str, event: Event) -> None:
         """`context.emit`."""
         event.data.setdefault("addon", addon)
-        self._publish(event)
+        self.world.publish(event)
 
-    def insert(self, packet: Packet, seam: str, way: str, after_ns: int) -> None:
+    def did(self, addon: str, what: str, frame: Any, seam: str, way: str, **data: Any) -> None:
+        """Tell what a hook did to a frame that passes: "changed", "delayed", "repeated" or "made" it."""
+        conn, place = packet_place(view(frame, seam, way), seam, way)
+        self.tell(addon, Event(self.now, "addon", "", frame.id, conn, {"what": what, **place, **data}))
+
+    def insert(self, addon: str, packet: Packet, seam: str, way: str, after_ns: int) -> None:
         """`context.inject`."""
         stage = self.stages.get((seam, way))
         if stage is None:
@@ -302,6 +312,8 @@ class Addons:
         frame: Any = packet.frame
         causes = [frame.id] if frame.id else []
         made: Any = msgspec.structs.replace(frame, id=self.ids.next(), causes=causes)
+        if self.world.interest:
+            self.did(addon, "made", made, seam, way)
         stage.add(self.now + after_ns, made, not after_ns)
 
     # failures
@@ -319,14 +331,7 @@ class Addons:
         if text:
             data["error"] = text.rpartition("\n")[2]
             data["traceback"] = text
-        self._publish(Event(self.now, "addon", "", 0, "", {"addon": addon.name, "what": what, **data}))
-
-    def _publish(self, event: Event) -> None:
-        self._telling = True
-        try:
-            self.world.publish(event)
-        finally:
-            self._telling = False
+        self.world.publish(Event(self.now, "addon", "", 0, "", {"addon": addon.name, "what": what, **data}))
 
     def show(self) -> list[dict[str, Any]]:
         """What `lvlip addon list` prints."""

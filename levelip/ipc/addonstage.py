@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from levelip.addon import FrameHook, Packet
+from levelip.addon import FrameHook, Packet, Verdict
 from levelip.frames.packet import DeviceFrame, Segment
 from levelip.frames.packet import Packet as IpPacket
 from levelip.ipc.addonfile import Hook
-from levelip.ipc.faults import split_frame
+from levelip.ipc.faults import lost_as, packet_place, split_frame
 from levelip.ipc.memory import MemoryLost
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -118,6 +118,8 @@ class AddonStage:
                 before = packet.verdict()
                 if not addons.run(addon, hook, packet, now):
                     packet.undo(before)  # an addon that fails changes nothing
+                elif world.interest and not packet.dropped:
+                    self._tell(packet, before, addon)
                 if packet.dropped:
                     self._drop(packet, addon, now)
                     return
@@ -139,18 +141,28 @@ class AddonStage:
             else:
                 passed.append(again)
 
+    def _tell(self, packet: Packet, before: Verdict, addon: Addon) -> None:
+        """What a hook has made of a packet."""
+        deeds: dict[str, dict[str, Any]] = {}
+        if changes := packet.changes[before.changes :]:
+            deeds["changed"] = {"changes": changes}
+        if packet.delayed_ns > before.delayed_ns:
+            deeds["delayed"] = {"ns": packet.delayed_ns - before.delayed_ns}
+        if times := len(packet.copies_ns) - len(before.copies_ns):
+            deeds["repeated"] = {"times": times}
+        for what, data in deeds.items():
+            self._addons.did(addon.name, what, packet.frame, self.seam, self.way, **data)
+
     def _drop(self, packet: Packet, addon: Addon, now: int) -> None:
         self.dropped += 1
         world = self._addons.world
         world.count(reasons.ADDON_DROP.counter)
         if isinstance(packet.frame.payload, Place):
             world.memory.free(packet.frame.payload)
-        frame = packet.frame
-        known = frame.causes[0] if self.seam == "link" and frame.causes else frame.id  # on its way out none saw it
-        self._addons.tell(
-            addon.name,
-            Event(now, "drop", reasons.ADDON_DROP.name, known, packet.view.connection(), {"seam": self.seam}),
-        )
+        if world.interest:
+            conn, place = packet_place(packet.view, self.seam, self.way)
+            known = lost_as(packet.frame, self.seam, self.way)
+            self._addons.tell(addon.name, Event(now, "drop", reasons.ADDON_DROP.name, known, conn, place))
 
 
 def _pieces(packet: Packet) -> list[Any]:

@@ -6,7 +6,7 @@ request: [version, number, name, {argument: value}]     answer: [version, number
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from levelip.frames.core import DEFERRED, ControlError
 from levelip.ipc.rundir import RunDirectory
 from levelip.rpc.codec import WIRE_VERSION
 
-__all__ = ["ControlClient", "ControlError", "ControlServer", "NotRunning"]
+__all__ = ["ControlClient", "ControlError", "ControlServer", "NotRunning", "ask_all"]
 
 _MAX_REQUEST = 1 << 20  # bytes
 _MAX_PARTS = 16
@@ -41,6 +41,8 @@ class _Answer(msgspec.Struct, array_like=True):
 
 
 Handler = Callable[[int, str, dict[str, Any]], dict[str, Any]]
+Answers = dict[str, dict[str, Any]]
+"""By process."""
 
 
 class ControlServer:
@@ -159,3 +161,28 @@ class ControlClient:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def ask_all(
+    clients: Mapping[str, ControlClient], request: str, patience: Callable[[str], float], **args: Any
+) -> tuple[Answers, list[str]]:
+    """Ask several processes at once: (what each answered, those that did not). ControlError if one refuses.
+
+    `patience`: how many seconds each of them has, counted for all from the same instant.
+    """
+    answers: Answers = {}
+    silent: list[str] = []
+    asked: dict[str, int] = {}
+    for name, client in clients.items():
+        try:
+            asked[name] = client.start(request, **args)
+        except NotRunning:
+            silent.append(name)
+    begun = time.monotonic()
+    for name, number in asked.items():
+        answer = clients[name].wait_for(number, begun + patience(name))
+        if answer is None:
+            silent.append(name)
+        else:
+            answers[name] = answer
+    return answers, silent

@@ -24,7 +24,7 @@ from levelip.ipc.tap import packet_facts
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
-from levelip.tracing.view import view
+from levelip.tracing.view import View, view
 from levelip.wire.addr import format_address
 from levelip.wire.errors import Malformed
 from levelip.wire.ethernet import ETHERNET_HEADER_LEN
@@ -57,7 +57,8 @@ class FaultSettings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Teller:
-    """What the gates of a process did, as events, since they were taken; made while somebody has `interest`."""
+    """What the gates and addons of a process did, as events, since they were taken; made while somebody has
+    `interest`."""
 
     def __init__(self) -> None:
         self.interest = False
@@ -68,24 +69,38 @@ class Teller:
         events, self._events = self._events, []
         return events
 
+    def add(self, event: Event) -> None:
+        """Tell of something else that was done."""
+        if self.interest:
+            self._events.append(event)
+
     def tell(self, gate: FaultGate, frame: Any, now: int, what: str = "", **data: Any) -> None:
         """Something was done to a frame; without `what` it was lost."""
         if not self.interest:
             return
-        conn, facts = _facts(frame, gate.seam, gate.way)
-        data = {"seam": gate.seam, "way": gate.way, **facts, **data}
-        leaves = gate.seam == "link" and gate.way == "down" and frame.causes
-        known = frame.causes[0] if leaves and not what else frame.id  # on its way out nobody saw it
+        conn, facts = packet_place(view(frame, gate.seam, gate.way), gate.seam, gate.way)
+        data = {**facts, **data}
         if what:
-            event = Event(now, "fault", "", known, conn, {"what": what, **data})
+            event = Event(now, "fault", "", frame.id, conn, {"what": what, **data})
         else:
-            event = Event(now, "drop", reasons.FAULT_LOSS.name, known, conn, data)
+            event = Event(now, "drop", reasons.FAULT_LOSS.name, lost_as(frame, gate.seam, gate.way), conn, data)
         self._events.append(event)
 
 
-def _facts(frame: Any, seam: str, way: str) -> tuple[str, dict[str, Any]]:
-    """The connection of a frame, and what tells it from others of that; its addresses where there is none."""
-    seen = view(frame, seam, way)
+def lost_as(frame: Any, seam: str, way: str) -> int:
+    """The id by which a frame that is lost at a seam is known: on its way out of the device nobody saw it."""
+    known: int = frame.causes[0] if seam == "link" and way == "down" and frame.causes else frame.id
+    return known
+
+
+def packet_place(seen: View, seam: str, way: str) -> tuple[str, dict[str, Any]]:
+    """The connection of a frame, and where it was, with what tells it from others of that connection; its addresses
+    where there is none."""
+    conn, facts = _facts(seen)
+    return conn, {"seam": seam, "way": way, **facts}
+
+
+def _facts(seen: View) -> tuple[str, dict[str, Any]]:
     at, data = seen.tcp, seen.data
     length = {"length": seen.end - seen.body} if seen.body >= 0 else {}
     if at >= 0 and len(data) >= at + TCP_HEADER_LEN:
@@ -93,7 +108,7 @@ def _facts(frame: Any, seam: str, way: str) -> tuple[str, dict[str, Any]]:
         return seen.connection(), {"flags": flags_text(data[at + 13]), "seq": seq, "ack": ack, **length}
     if conn := seen.connection():
         return conn, length
-    ends = zip(("src", "dst"), packet_facts(frame)[:2], strict=False)
+    ends = zip(("src", "dst"), packet_facts(seen.frame)[:2], strict=False)
     return "", {name: format_address(end) for name, end in ends if len(end) in (4, 16)} | length
 
 

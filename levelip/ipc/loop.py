@@ -164,7 +164,7 @@ class Loop:
                 self._take(port, now)
         if not self.stopping.quiet:
             self.flush(now)
-        if done := self._done_by_faults():
+        if done := self._done_between():
             self.tell(done)
 
     def _look_for_room(self) -> None:
@@ -310,10 +310,12 @@ class Loop:
                 if frames := point.due(now):
                     self._emit(self.ports[name], frames, now, gone)
         events = self.core.events()
-        if done := self._done_by_faults():
+        if done := self._done_between():
             events = done + events
         if events:
             self.tell(events)
+            if done := self._done_between():  # what addons' hooks on events had to say
+                self.tell(done)
         if self._pooled:
             free = self.runtime.memory.free
             for place in self._pooled:
@@ -321,8 +323,8 @@ class Loop:
                     free(place)
             self._pooled.clear()
 
-    def _done_by_faults(self) -> list[Event]:
-        """What faults did since the last time, which a recording has to know of, too."""
+    def _done_between(self) -> list[Event]:
+        """What faults and addons did since the last time, which a recording has to know of, too."""
         done = self.faults.teller.take()
         if done and self._recorded is not None:
             self._recorded.faulted(done)
@@ -421,7 +423,7 @@ class Loop:
         if self._addons is None:
             from levelip.ipc.addondesk import AddonDesk
 
-            self._addons = AddonDesk(self.runtime, self.tap, self._points)
+            self._addons = AddonDesk(self.runtime, self.tap, self.faults.teller, self._points)
         return self._addons
 
     def _restore_addons(self) -> None:

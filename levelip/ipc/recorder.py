@@ -316,7 +316,7 @@ class Recorded:
         return self._size
 
     def faulted(self, events: list[Event]) -> None:
-        """What faults did, between two calls of the core."""
+        """What faults and addons did, between two calls of the core."""
         if self.recording:
             self._note((10, events))
 

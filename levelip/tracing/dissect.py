@@ -352,6 +352,8 @@ def _value(name: str, value: Any) -> str:
         return f"[{', '.join(_value(name, item) for item in value)}]"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key} {_value(str(key), item)}' for key, item in value.items())}}}"
+    if names := getattr(value, "__struct_fields__", ()):  # a part of a message, as a route
+        return f"({', '.join(f'{one} {_value(one, getattr(value, one))}' for one in names)})"
     return str(value)
 
 

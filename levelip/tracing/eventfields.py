@@ -20,7 +20,10 @@ from levelip.tracing.view import Figures
 from levelip.wire.addr import parse_address
 
 EVENTS: dict[str, tuple[str, ...]] = {
-    "addon": ("addon", "what", "hook", "ms", "times", "error", "traceback"),
+    "addon": (
+        "addon", "what", "hook", "ms", "times", "error", "traceback", "changes", "ns", "seam", "way", "flags", "seq",
+        "ack", "length", "src", "dst",
+    ),
     "arp": ("address", "mac", "old", "new"),
     "call": ("op", "sock", "errno", "pid"),
     "claim": ("old", "new"),
@@ -31,7 +34,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "device": ("name", "up", "mtu", "gso_max"),
     "doubt": ("dst",),
     "drop": (
-        "ack", "at", "beyond", "buffer", "bytes", "client", "code", "dead", "detail", "dst",
+        "ack", "addon", "at", "beyond", "buffer", "bytes", "client", "code", "dead", "detail", "dst",
         "errno", "error", "flags", "fragments", "gateway", "group",
         "ident", "kind", "known", "left", "length", "limit", "mtu", "name", "next_hop", "offset", "port", "proto",
         "quoted", "rcv_nxt", "recent", "request", "right", "seam", "seq", "size", "snd_nxt", "snd_una", "sock",

@@ -414,6 +414,8 @@ def _ecn(data: _Taken) -> str:
 def _addon(data: _Taken) -> str:
     if "what" not in data:
         return ""
+    if "seam" in data:
+        return _addon_did(data)
     hook, ms_, times, error = data("hook"), data("ms"), data("times"), data("error")
     data("traceback")  # lvlip addon list shows it
     text = f"addon {data('addon')} {data('what')}"
@@ -422,6 +424,17 @@ def _addon(data: _Taken) -> str:
     if ms_ is not None:
         text += f", {ms_} ms" + (f" ({times} times)" if times and times > 1 else "")
     return text + (f": {error}" if error else "")
+
+
+def _addon_did(data: _Taken) -> str:
+    """What an addon did to a packet that it did not drop."""
+    text = f"addon {data('addon')}: {data('what')}"
+    changes, times, ns = data("changes"), data("times"), data("ns")
+    if changes:
+        text += f" {', '.join(changes)}"
+    if times is not None and times > 1:
+        text += f" {times} times"
+    return text + (f" by {ms(ns)}" if ns is not None else "") + _at_seam(data)
 
 
 _KINDS: dict[str, Callable[[_Taken], str]] = {

@@ -172,8 +172,8 @@ class FlushedRuns(Struct, array_like=True, tag=9):
 
 
 class Faulted(Struct, array_like=True, tag=10):
-    """What `lvlip fault` did to frames on their way to or from the core, as events (since format 4). The core knew
-    nothing of it: what was lost never came to it, or left it."""
+    """What `lvlip fault` and addons did to frames on their way to or from the core, as events (since format 4). The
+    core knew nothing of it: what was lost never came to it, or left it."""
 
     events: list[Event]
 

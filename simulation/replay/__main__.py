@@ -23,7 +23,7 @@ from simulation.replay.player import Player, Step
 from simulation.replay.prompt import prompt
 from simulation.replay.report import divergence_data, divergence_text, open_recordings, summary
 from simulation.replay.serve import Served
-from simulation.replay.session import Session
+from simulation.replay.session import TROUBLE, Session
 from simulation.replay.trust import use_config
 from simulation.script.record import RecordError
 
@@ -71,7 +71,8 @@ def cli(
     """Run recordings again, in virtual time and without the stack, and hold every frame and event against them.
 
     Without further options all of it is run. Exit status 0: all was the same; 1: the first difference is shown; 2: a
-    file or a command cannot be used. `lvlip record` makes recordings, and so does a crash.
+    file or a command cannot be used; of several files the others are run. `lvlip record` makes recordings, and so
+    does a crash.
 
     \b
     lvlip replay DIR                                  is it the same again?
@@ -81,9 +82,11 @@ def cli(
     """
     if config is not None:
         use_config(config)
-    recordings = [one for one in open_recordings(list(paths)) if layer in (None, one.head.process)]
-    if not recordings:
-        raise RecordingError(f"there is no recording of {layer} in {', '.join(map(str, paths))}")
+    without: list[str] = []
+    recordings = open_recordings(list(paths), layer=layer, without=without)
+    for text in without:
+        click.echo(f"lvlip replay: left out: {text}", err=True)
+    left_out = WRONG if without else 0
     if serve:
         Served(recordings).run(sys.stdin.buffer, sys.stdout.buffer)
         return
@@ -99,9 +102,10 @@ def cli(
     lines += [*commands, *(script or ())]
     lines += [f"whatif {whatif}"] if whatif else []  # from where the others led
     if lines or interactive:
-        sys.exit(_look_around(recordings, lines, interactive, as_json))
+        sys.exit(max(left_out, _look_around(recordings, lines, interactive, as_json)))
     if script_file is None and test_file is None:
-        sys.exit(max(check(Player(recording), as_json) for recording in recordings))
+        sys.exit(max([left_out, *(check(recording, as_json) for recording in recordings)]))
+    sys.exit(left_out)
 
 
 def _one(recordings: list[Recording], process: str) -> Recording:
@@ -144,8 +148,8 @@ def _look_around(recordings: list[Recording], lines: list[str], interactive: boo
     return WRONG if wrong else FAILED if session.diverged else 0
 
 
-def check(player: Player, as_json: bool) -> int:
-    """Run one to its end; the exit status."""
+def check(recording: Recording, as_json: bool) -> int:
+    """Run one to its end; the exit status. What stops it in between, as damage in the file, is told with the rest."""
     counts = {"calls": 0, "frames": 0, "events": 0, "raised": 0}
 
     def count(step: Step) -> None:
@@ -155,7 +159,12 @@ def check(player: Player, as_json: bool) -> int:
         counts["raised"] += step.error is not None
 
     began = time.perf_counter()
-    found = player.check(told=count)
+    try:
+        player = Player(recording)
+        found = player.check(told=count)
+    except TROUBLE as error:
+        _unreadable(recording, counts, str(error), as_json)
+        return WRONG
     seconds = time.perf_counter() - began
     if as_json:
         facts = {"layer": player.process, "file": str(player.recording.path), **counts, "same": found is None}
@@ -168,6 +177,16 @@ def check(player: Player, as_json: bool) -> int:
     else:
         click.echo(divergence_text(player, found))
     return FAILED if found is not None else 0
+
+
+def _unreadable(recording: Recording, counts: dict[str, int], error: str, as_json: bool) -> None:
+    """Say that a replay could not go on, and how far it came."""
+    if as_json:
+        facts = {"layer": recording.head.process, "file": str(recording.path), **counts, "same": False, "error": error}
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    before = f"; the {counts['calls']} calls before were the same" if counts["calls"] else ""
+    click.echo(f"lvlip replay: {recording.head.process}: {error}{before}", err=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -106,7 +106,9 @@ def _settings(recording: Recording) -> list[str]:
 
 def to_test(recording: Recording, begin: int, stop: int, *, name: str) -> str:
     """A pytest file that runs these calls and holds what comes out against what came out. RecordingError if they are
-    too many."""
+    too many, or none."""
+    if stop <= begin:
+        raise RecordingError(f"there are no calls from #{begin} on to #{stop}: --to lies behind --from")
     if stop - begin > TEST_CALLS:
         raise RecordingError(
             f"{stop - begin} calls are too many for a test file, {TEST_CALLS} are not: say which, with --from and --to"

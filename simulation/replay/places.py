@@ -18,7 +18,8 @@ from simulation.replay.player import Player, Step
 
 _CALL = re.compile(r"#(\d{1,18})")
 _TIME = re.compile(r"([+-]?)(\d{1,18}(?:\.\d{1,18})?)\s*(s|ms|us|µs)?")
-_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)(\.\d{1,9})?")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(\.\d{1,9})?")
+_LIKE_CLOCK = re.compile(r"[\d:.]*\d:[\d:.]*")
 _FRAME = re.compile(rf"(?:{'|'.join(one.name.lower() for one in Process)})-[0-9a-f]{{5}}-\d+")
 _UNITS = {None: 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3}
 
@@ -29,7 +30,8 @@ class NoSuchPlace(ValueError):
 
 def is_expression(text: str) -> bool:
     """Whether it is none of the other kinds of place."""
-    return text not in ("start", "end") and not any(kind.fullmatch(text) for kind in (_CALL, _TIME, _CLOCK, _FRAME))
+    kinds = (_CALL, _TIME, _CLOCK, _LIKE_CLOCK, _FRAME)
+    return text not in ("start", "end") and not any(kind.fullmatch(text) for kind in kinds)
 
 
 def find_place(player: Player, text: str) -> int:
@@ -56,6 +58,8 @@ def find_place(player: Player, text: str) -> int:
         return player.find_time(_instant(recording, found))
     if _FRAME.fullmatch(text):
         return find_frame(recording, text) + 1
+    if _LIKE_CLOCK.fullmatch(text):
+        raise NoSuchPlace(f"{text} is no time of day, as 19:22:47.9")
     step = search(player, compile_expression(text))
     if step is None:
         raise NoSuchPlace(f"no call from here on is like that: {text}")

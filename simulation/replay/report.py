@@ -161,13 +161,29 @@ def _listed(title: str, changes: list[tuple[str, Any, Any]]) -> list[str]:
     return [title, *lines]
 
 
-def open_recordings(paths: list[Any]) -> list[Recording]:
-    """The files named, and of each directory all .rec files in it; the lowest layer first. RecordingError."""
+def open_recordings(paths: list[Any], *, layer: str | None = None, without: list[str] | None = None) -> list[Recording]:
+    """The files named, and of each directory all .rec files in it; the lowest layer first; of `layer` alone, if it is
+    named. RecordingError or OSError for what is none; with `without` it is left out, and why stands there, unless
+    nothing is left."""
     order = {"link": 0, "ip": 1, "tcp": 2, "udp": 3, "gateway": 4}
     files = []
     for path in paths:
         inside = sorted(path.glob("*.rec")) if path.is_dir() else [path]
         if not inside:
             raise RecordingError(f"there is no .rec file in {path}")
-        files += inside
-    return sorted((Recording(file) for file in files), key=lambda one: (order.get(one.head.process, 9), one.path))
+        # as lvlip record names them: that another layer's is torn is nothing to this one
+        files += [file for file in inside if file is path or layer in (None, file.stem) or file.stem not in order]
+    opened: list[Recording] = []
+    for file in files:
+        try:
+            opened.append(Recording(file))
+        except (RecordingError, OSError) as error:
+            if without is None or (len(files) == 1 and not opened):
+                raise
+            without.append(str(error) if isinstance(error, RecordingError) else f"{file}: {error.strerror}")
+    if without and not opened:
+        raise RecordingError("; ".join(without))
+    found = [one for one in opened if layer in (None, one.head.process)]
+    if not found:
+        raise RecordingError(f"there is no recording of {layer} in {', '.join(map(str, paths))}")
+    return sorted(found, key=lambda one: (order.get(one.head.process, 9), one.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -263,11 +264,18 @@ class Session:
         return {name: value for name, value in flatten(state) if not name.startswith(HIDDEN)}
 
     def diff(self, rest: str) -> Answer:
-        """diff [FROM [TO]]     what changed in the state between two places (where the last command began, here)"""
+        """diff [FROM [TO]]     what changed in the state between two places (where the last command began, here); an
+                                expression goes in quotes"""
         player = self.player
-        words = rest.split()
-        begin = find_place(player, words[0]) if words else self._before
-        end = find_place(player, words[1]) if len(words) > 1 else player.at
+        words = _words(rest)
+        if len(words) > 2:
+            raise NoSuchPlace("diff takes two places at most; an expression goes in quotes: diff start 'event rto'")
+        here = player.at
+        try:
+            begin = find_place(player, words[0]) if words else self._before
+            end = find_place(player, words[1]) if len(words) > 1 else here
+        finally:
+            player.seek(here)  # an expression is looked for by running on
         other = self._others.setdefault(player.process, Player(player.recording))
         if begin > end:
             begin, end = end, begin
@@ -329,6 +337,14 @@ _SHORT = {"n": "next", "b": "back", "g": "goto", "c": "continue", "s": "state", 
 
 
 _DIGITS = 18  # of a number of calls: no recording has more
+
+
+def _words(text: str) -> list[str]:
+    """As a shell parts them."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise NoSuchPlace(f"{text}: {str(error).lower()}") from None
 
 
 def _number(text: str, default: int) -> int:

@@ -1,9 +1,9 @@
 """What one layer would have done had one packet been lost, or been another.
 
 The state before the packet is taken, the packet is changed, and the layer runs on: with all that came in the recording
-after it (`then recorded`: the peer does not react to the change, as it cannot here; events that only tell of round trip
-times and of how cwnd grows are left out), or with nothing more coming (`then silence`: what its timers do). Timers run
-when they are due. What comes out is held against what came out then.
+after it (`then recorded`: the peer does not react to the change, as it cannot here), or with nothing more coming (`then
+silence`: what its timers do). Timers run when they are due. What comes out is held against what came out then. Events
+that only tell of round trip times and of how cwnd grows are left out.
 """
 
 from __future__ import annotations
@@ -275,12 +275,12 @@ def _beside(player: Player, result: Result, made: list[Any], then: list[Any], *,
         return f"  {sign} {time_text(at, begin)} {what:<5} {seam} {text}"
 
     result.data["made"] = [{"time": time_text(row[0], begin), "what": row[1], "text": row[2]} for row in made]
+    then, made = ([row for row in rows if row[1] != "figure"] for rows in (then, made))
     if not compare:
         result.lines += [line("+", row) for row in made[:LINES]]
         if len(made) > LINES:
             result.lines.append(f"    and {len(made) - LINES} more")
         return
-    then, made = ([row for row in rows if row[1] != "figure"] for rows in (then, made))
     keys = [[row[1:] for row in rows] for rows in (then, made)]
     lines: list[str] = []
     differing = 0

@@ -96,6 +96,7 @@ class WholeHost(TcpHost):
         self.points: dict[tuple[str, str], SeamPoint] = {}
         self.tellers = {process: Teller() for process in ("link", "ip", "tcp")}
         self._mono = 0
+        self._addons: Addons | None = None
         super().__init__(net, name, address, config, seed=seed, mtu=mtu, core_type=self._tapped)
         now = net.now
         text = ".".join(map(str, address))
@@ -164,6 +165,17 @@ class WholeHost(TcpHost):
         self.points.setdefault((seam, way), SeamPoint(seam, way)).put("fault", gate)
         return gate
 
+    def addon(self, path: Path) -> None:
+        """As `lvlip addon load --layer link` does it; what it does is told as the loop does it."""
+        if self._addons is None:
+            teller = self.tellers["link"]
+            teller.interest = True
+            sides = [("link", "up"), ("link", "down")]
+            self._addons = Addons(World(self.net, "link", teller), sides, slow_ms=1e6)
+            for side in sides:
+                self.points.setdefault(side, SeamPoint(*side)).put("addon", self._addons.stage(*side))
+        assert self._addons.load(str(path), {}, self.net.now) is not None
+
     def _to_cable(self, frame: DeviceFrame, now: int) -> None:
         self.cable(frame, now)
 
@@ -186,14 +198,19 @@ class WholeHost(TcpHost):
 
 
 class World:
-    """What is around addons in the network."""
+    """What is around addons in the network, or (`teller`) in a host, whose tap tells of what they do."""
 
-    def __init__(self, net: Net, process: str) -> None:
+    def __init__(self, net: Net, process: str, teller: Teller | None = None) -> None:
         self.process = process
         self.memory = _Memory(net)
         self.counters: dict[str, int] = {}
         self.lines: list[str] = []
         self.events: list[Event] = []
+        self._teller = teller
+
+    @property
+    def interest(self) -> bool:
+        return self._teller is not None and self._teller.interest
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n
@@ -203,6 +220,8 @@ class World:
 
     def publish(self, event: Event) -> None:
         self.events.append(event)
+        if self._teller is not None:
+            self._teller.add(event)
 
     def listen(self, on: bool) -> None:
         pass

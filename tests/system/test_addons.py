@@ -218,5 +218,6 @@ def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, t
     (story,) = rows(output)
     assert story["findings"][0]["finding"] == "changed_inside", story
     after = stack.lvlip("why", str(server.port), "--flight", "--json", check=False, timeout=LIMIT_S)
-    (story,) = rows(after.stdout)  # what the addon did at the device no recording sees
+    (story,) = rows(after.stdout)
     assert any("FIN_WAIT" in line or "CLOSE_WAIT" in line for line in story["story"]), "decisions were made again"
+    assert any("mss changed 1 packet at link ↑" in line for line in story["story"]), story

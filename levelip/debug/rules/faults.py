@@ -14,6 +14,8 @@ NAMES = {
     "reorder": ("own_reordering", "kept back"), "dup": ("own_duplication", "sent twice"),
 }  # fmt: skip
 """What a fault does → the finding, and the word for it."""
+STRENGTH = {name: number for number, (name, _) in enumerate(NAMES.values())}
+"""Finding → its place among those: the earlier explains more."""
 HARMLESS = frozenset({"own_delay", "own_reordering", "own_duplication"})
 """Worth telling of only where something followed."""
 _EXAMPLES = 4
@@ -58,4 +60,4 @@ def _of_neighbour(case: Case) -> Iterator[Told]:
 
 RULES = (own_faults,)
 
-__all__ = ["HARMLESS", "NAMES", "RULES", "findings", "what_fault"]
+__all__ = ["HARMLESS", "NAMES", "RULES", "STRENGTH", "findings", "what_fault"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import threading
@@ -160,6 +161,29 @@ def test_what_has_happened_already(
     result = lvlip("qlog", "99", "--flight", "-o", str(tmp_path / "x.qlog"))
     assert result.exit_code == 1 and "the flight recorders have no connection '99'; there is" in result.stderr
     assert lvlip("graph", "80", "--flight", "--seconds", "1", "-o", str(out)).exit_code == 2
+
+
+def test_what_happened_already_while_a_layer_is_silent(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The story of the layers that answer, which says what it lacks, and an exit status that does."""
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.2)
+    kept = tmp_path / "kept.rec"
+    dump(transfer(None, size=50_000, flight=32 << 20)[0], kept)
+
+    def write(args: dict[str, Any]) -> dict[str, Any]:
+        shutil.copy(kept, args["file"])
+        return {}
+
+    status = {"flight": {"on": True}, "writing": {"busy": False, "error": "", "path": "", "bytes": 1}}
+    layer("tcp", **{"record.status": status, "record.dump": write})
+    lock = run.lock("ip")
+    result = lvlip("why", "80", "--flight")
+    assert result.exit_code == 1 and "lvlip: ip did not answer" in result.stderr
+    assert "We opened " in result.stdout and "left out: what ip did; it did not answer" in result.stdout
+    assert "left out: what ip did" in lvlip("graph", "80", "--flight", "-o", str(tmp_path / "x.xpl")).stderr
+    os.close(lock)
 
 
 def test_what_was_not_seen_is_said_with_what_was(live: Callable[..., Result], tmp_path: Path) -> None:

@@ -282,6 +282,52 @@ def test_a_layer_that_does_not_answer_is_named(
     os.close(lock)
 
 
+STATUS = {"calls": 7, "flight": {"on": True, "bytes": 2048, "limit": 1 << 25, "failure": ""}, "ended": ""}
+FAULT = {"seam": "link", "direction": "up", "loss": 0.5, "packets": 8, "lost": 4, "duplicated": 0, "reordered": 0,
+         "corrupted": 0, "overflowed": 0}  # fmt: skip
+HOOK = {"hook": "frame", "where": "link both", "expression": "", "calls": 3, "worst_ns": 5000}
+ADDON = {"addon": "lossy", "running": True, "error": "", "log": [], "path": "/x/lossy.py", "hooks": [HOOK]}
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["stat"], "4  drop.fault_loss"),
+        (["stat", "--delta", "0.01", "--zeros"], "0  drop.fault_loss"),
+        (["fault", "show"], "loss=50%"),
+        (["fault", "clear"], "cleared: link"),
+        (["addon", "list"], "lossy"),
+        (["addon", "unload", "lossy"], "lossy unloaded from link"),
+        (["addon", "load", "lossy.py"], "lossy in link: frame"),
+        (["record", "status"], "2 KiB of 32 MiB"),
+        (["record", "stop"], "link: 5 B in /x/link.rec"),
+        (["record", "dump", "DIR"], "link: 5 B in /x/link.rec"),
+    ],
+)  # fmt: skip
+def test_the_other_layers_are_shown_and_a_silent_one_is_named(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str,
+) -> None:  # fmt: skip
+    """ip is stopped (it runs and says nothing): what the other layers say is shown, ip named, and the exit status 1."""
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.2)
+    monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 0.2)
+    file = {"path": "/x/link.rec", "bytes": 5}
+    layer("link", **{
+        "counters": {"counters": {"drop.fault_loss": 4}},
+        "fault.show": {"faults": [FAULT]}, "fault.clear": {"cleared": ["link"]},
+        "addon.list": {"addons": [ADDON]}, "addon.unload": {"log": {"lossy": []}},
+        "addon.load": {"loaded": True, "hooks": [HOOK]},
+        "record.status": {**STATUS, "file": file, "writing": {**file, "busy": False, "error": ""}},
+        "record.stop": {}, "record.dump": {},
+    })  # fmt: skip
+    lock = run.lock("ip")
+    result = lvlip(*[str(tmp_path / "rec") if word == "DIR" else word for word in words])
+    assert result.exit_code == 1
+    assert shown in result.stdout
+    assert result.stderr == f"lvlip: ip did not answer; see: lvlip status --name {run.name}\n"
+    os.close(lock)
+
+
 def test_breakpoints_of_no_stack(lvlip: Callable[..., Result]) -> None:
     """They are not said to be none."""
     result = lvlip("break", "list")

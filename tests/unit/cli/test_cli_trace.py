@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from levelip.cli.trace import choose_seams
 from levelip.cli.tracelines import Chooser, TextLines, WallClock, hexdump
 from levelip.debug.tap import Notice, Request, TapReader, goes_up, one_side
 from levelip.frames.packet import Packet, Segment
+from levelip.ipc.control import ControlError
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
 from levelip.wire.ipv4 import Ipv4Header
@@ -244,6 +246,32 @@ def test_what_was_lost_is_said(layer: Callable[..., FakeLayer], run: RunDirector
         assert [one.text for one in found if isinstance(one, Notice)] == ["tcp: 5 left out"]
         assert isinstance(found[1], Notice)
         assert reader.lost == {"tcp": 5}
+    finally:
+        reader.close()
+
+
+def test_the_others_are_listened_to_while_one_is_silent(
+    layer: Callable[..., FakeLayer], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs and says nothing is told of, and listened to once it answers; if it is the only one, that is said."""
+    monkeypatch.setattr("levelip.debug.tap.SILENT_NS", 0)
+    lock = run.lock("ip")
+    alone = TapReader(run, Request({"ip": ["link-ip"]}))
+    with pytest.raises(ControlError, match="ip did not answer; see: lvlip status"):
+        alone.open()
+    alone.close()
+    layer("tcp")
+    reader = TapReader(run, Request({"tcp": ["ip-tcp"], "ip": ["link-ip"]}))
+    try:
+        assert reader.open() == ["tcp"]
+        found = reader.read(5)
+        assert [one.text for one in found if isinstance(one, Notice)] == ["ip did not answer: what it does is left out"]
+        os.close(lock)
+        layer("ip")
+        found = []
+        while not found:
+            found += reader.read(5)
+        assert [one.text for one in found if isinstance(one, Notice)] == ["listening to ip"]
     finally:
         reader.close()
 

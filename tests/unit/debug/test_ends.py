@@ -16,7 +16,7 @@ from levelip.debug.facts import MESSAGES
 from levelip.debug.journeys import Journey, journey, journey_lines, journeys, paths
 from levelip.debug.recorded import open_all, records
 from levelip.debug.streams import known
-from levelip.debug.tap import KIND, Notice, Record, event_of
+from levelip.debug.tap import EVENT_MONO, KIND, Notice, Record, event_of
 from levelip.debug.traces import read_trace
 from levelip.debug.why import Unknown, why
 from levelip.tracing.events import Event
@@ -233,6 +233,17 @@ def test_what_faults_did_is_in_a_flight_recording(tmp_path: Path) -> None:
     assert found.count(lost) == 1 and len(found) > 50
     answer = Session([flight]).run("goto reason == fault_loss")
     assert not answer.failed and "lost on purpose (lvlip fault) at ip-tcp" in "".join(answer.lines)
+
+
+def test_what_never_came_to_a_core_is_told_at_its_time(tmp_path: Path) -> None:
+    """An addon drops a packet long after the last call, and no call follows: the record has the time of the deed."""
+    client = transfer(None, size=20_000, flight=32 << 20)[0]
+    at = client._now + 5_000_000_000
+    data = {"seam": "ip-tcp", "way": "up", "addon": "lossy"}
+    client.faulted([Event(at, "drop", "addon_drop", 77, "10.0.0.1:1>10.0.0.2:80", data)])
+    dump(client, tmp_path / "flight.rec")
+    found = [one for one in recorded(tmp_path) if not isinstance(one, Notice) and one[KIND] == "e"]
+    assert [one[EVENT_MONO] for one in found if event_of(one).reason == "addon_drop"] == [at]
 
 
 def test_what_is_no_recording_is_left_out_beside_one(tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ def test_what_we_lose_is_the_cause(faulty: Faulty, seam: str, way: str) -> None:
     assert len(faulty.events("fault_loss")) == gate.counts["lost"]
 
 
+def test_a_loss_is_named_before_a_delay(faulty: Faulty) -> None:
+    """Both have their consequences, and the delay came first: what was lost explains more."""
+    faulty.a.fault("link", "down", delay_ns=1_500_000_000)
+    faulty.a.fault("link", "up", loss=0.3, seed=5)
+    found = story(faulty.transfer(reply=DATA, seconds=60))
+    own = [finding for finding in found.findings if finding.name.startswith("own_")]
+    assert [finding.name for finding in own] == ["own_loss", "own_delay"], story_lines(found)
+    assert own[0].at > own[1].at and found.cause is own[0]
+
+
 def test_what_the_path_loses_besides_is_told_too(faulty: Faulty, tmp_path: Path) -> None:
     """A segment that the cable lost is no consequence of the one that we lost."""
     faulty.cable.load(addon_file(tmp_path, """

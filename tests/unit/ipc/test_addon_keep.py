@@ -14,6 +14,7 @@ from levelip.frames.core import ControlError
 from levelip.ipc import addonkeep
 from levelip.ipc.addondesk import AddonDesk
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping
+from levelip.ipc.faults import Teller
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoints import SeamPoints
 from tests.unit.ipc.test_faults import packet
@@ -32,7 +33,7 @@ class Process:
         tap: Any = SimpleNamespace(interest=False, watch=lambda _watcher: None)
         points = SeamPoints("ip", {"link": port}, feed=lambda *_: None, emit=lambda *_: None, now=runtime.clock.now)
         self.points = points.inbound
-        self.desk = AddonDesk(runtime, tap, points)
+        self.desk = AddonDesk(runtime, tap, Teller(), points)
 
     def load(self, path: Path, **options: str) -> Any:
         return self.desk.command("addon.load", {"path": str(path), "options": options})

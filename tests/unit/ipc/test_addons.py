@@ -39,6 +39,7 @@ class Bytes:
 
 class World:
     process = "ip"
+    interest = True
 
     def __init__(self) -> None:
         self.memory = Bytes()
@@ -122,8 +123,9 @@ def test_a_hook_reads_changes_and_drops_what_its_expression_says(bench: Bench) -
     assert len(passed) == 3
     assert bench.world.counters == {"drop.addon_drop": 1}
     assert [(event.kind, event.reason, event.data["addon"]) for event in bench.world.events] == [
-        ("drop", "addon_drop", "two")
-    ]
+        ("addon", "", "one"), ("drop", "addon_drop", "two"),
+    ]  # fmt: skip
+    assert bench.world.events[0].data["changes"] == ["ip.ttl=7"]
 
 
 def test_what_is_dropped_on_its_way_out_is_told_by_the_frame_that_led_to_it(tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_goto_a_packet(session: Session) -> None:
         ("goto", "goto where?"),
         ("goto #99999999", "there is no call #99999999"),
         ("goto tcp-fffff-1", "no frame tcp-fffff-1"),
+        ("goto 25:00:00", "25:00:00 is no time of day"),
+        ("goto 19:22", "is no time of day"),
+        ("diff 'event nonsense' #3", "no kind of event 'nonsense'"),
         ("goto tcp.flgs.syn", "^"),
         ("goto event retransmit and and", "^"),
         ("goto event conflict", "no call from here on is like that"),
@@ -135,6 +138,11 @@ def test_state_and_diff(session: Session) -> None:
     assert any("recovery.state" in line for line in run(session, f"diff #{here - 2} #{here}"))
     assert session.player.at == here, "looking does not move"
     assert changed[0].startswith("from #")
+    assert run(session, f"diff #{here} 'event retransmit'")[0].startswith(f"from #{here} to #")
+    assert session.player.at == here
+    for wrong, text in (("tcp.len > 0 5", "in quotes"), ("'#3 #5", "no closing quotation")):
+        answer = session.run(f"diff {wrong}")
+        assert answer.failed and text in answer.lines[0], answer.lines
     forth = session.run(f"diff #20 #{here}").data["changes"]
     assert forth == session.run(f"diff #{here} #20").data["changes"]
 
@@ -257,6 +265,45 @@ def test_wrong_files(path: Path, tmp_path: Path) -> None:
     assert "torn at byte" in done.stdout
 
 
+def test_one_of_several_files_that_cannot_be_used(path: Path, tmp_path: Path) -> None:
+    """The others are replayed, it is named, the exit status is 2; what is asked of another layer it does not hinder."""
+    whole = path.read_bytes()
+    (tmp_path / "rec").mkdir()
+    for name, data in (("tcp", whole), ("ip", whole[:30]), ("udp", b"no recording"), ("gateway", b"")):
+        (tmp_path / "rec" / f"{name}.rec").write_bytes(data)
+    done = replay(tmp_path / "rec")
+    assert done.returncode == 2
+    assert ": the same (" in done.stdout
+    assert done.stderr.count("left out: ") == 3, done.stderr
+    assert "ip.rec was torn before anything was recorded in it" in done.stderr
+    assert "udp.rec is no Level-IP recording" in done.stderr
+    asked = replay(tmp_path / "rec", "-e", "where")
+    assert asked.returncode == 2 and "before call" in asked.stdout
+    alone = replay(tmp_path / "rec", "--layer", "tcp")
+    assert (alone.returncode, alone.stderr) == (0, "")
+
+    core, _, _ = transfer(tmp_path / "long.rec", size=1_000_000, how=Impairment(loss=0.03), seed=5)
+    stop(core, tmp_path / "long.rec")
+    damaged = bytearray((tmp_path / "long.rec").read_bytes())
+    damaged[Recording(tmp_path / "long.rec").blocks[-1].offset + 50] ^= 1
+    (tmp_path / "rec" / "tcp.rec").write_bytes(whole)
+    (tmp_path / "rec" / "link.rec").write_bytes(damaged)
+    done = replay(tmp_path / "rec", "--json")
+    assert done.returncode == 2
+    found = {Path(row["file"]).name: row for row in rows(done.stdout)}
+    assert found["tcp.rec"]["same"] and not found["link.rec"]["same"]
+    assert "cannot be read (wrong CRC)" in found["link.rec"]["error"]
+    assert found["link.rec"]["calls"] > 100
+    told = replay(tmp_path / "rec").stderr
+    assert f"the {found['link.rec']['calls']} calls before were the same" in told
+
+    for name in ("tcp", "link"):
+        (tmp_path / "rec" / f"{name}.rec").unlink()
+    done = replay(tmp_path / "rec")
+    assert done.returncode == 2 and not done.stdout
+    assert "ip.rec was torn" in done.stderr and "udp.rec is no" in done.stderr
+
+
 def test_to_test(path: Path, tmp_path: Path) -> None:
     """A pytest file that passes, and fails when the code has changed; it is its owner's alone."""
     target = tmp_path / "test_first_loss.py"
@@ -284,6 +331,8 @@ def test_a_test_of_too_much(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     from simulation.replay.__main__ import main
 
     assert main([str(path), "--to-test", str(tmp_path / "test_x.py")]) == 2
+    assert main([str(path), "--to-test", str(tmp_path / "test_x.py"), "--from", "#9", "--to", "#9"]) == 2
+    assert not (tmp_path / "test_x.py").exists()
 
 
 @pytest.mark.parametrize(("size", "loss", "seed"), [(1_000, 0.0, 5), (60_000, 0.03, 5), (200_000, 0.02, 6)])

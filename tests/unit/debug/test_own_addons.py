@@ -1,0 +1,160 @@
+"""What addons of this stack did is told of, lives in a recording, and stands beside what `why` finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levelip.debug.collection import Collection
+from levelip.debug.journeys import journey, journey_lines
+from levelip.debug.tap import KIND, event_of
+from levelip.debug.why import Story, connection_story, packet_story, story_lines
+from levelip.tracing.events import Event
+from levelip.tracing.formatting import sentence
+from tests.netsim.whole import B, Cable, WholeHost, network
+from tests.unit.debug.planted import PORT, SECOND, addon_file
+
+DATA = b"0123456789" * 6000
+SHRINKS = """
+def loaded(context):
+    context.state.seen = 0
+
+@addon.frame("tcp.flags.ack and not tcp.flags.syn", way="up")
+def hook(packet, context):
+    context.state.seen += 1
+    if context.state.seen > 2:
+        packet["tcp.window_size_value"] = 3
+"""
+DROPS_THIRD = """
+def loaded(context):
+    context.state.seen = 0
+
+@addon.frame("tcp.len > 0", way="down", frames="wire")
+def hook(packet, context):
+    context.state.seen += 1
+    if context.state.seen == 3:
+        packet.drop()
+"""
+
+
+class Bench:
+    """10.0.0.1, which is watched, connects to 10.0.0.2; addons are loaded into 10.0.0.1's link."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.net, self.a, self.b, self.cable = network()
+        self.cable: Cable
+        self.a: WholeHost
+        self.b: WholeHost
+        self.b.listen(PORT)
+        self.net.advance(self.net.now + SECOND)
+
+    def load(self, text: str, name: str) -> None:
+        self.a.addon(addon_file(self.directory, text, f"{name}.py"))
+
+    def transfer(self, *, reply: bytes | None = None, seconds: float = 5) -> Collection:
+        self.b.reply = reply
+        self.a.connect(B, PORT, DATA, eof=True)
+        self.net.run(seconds=seconds)
+        return Collection(self.a.records)
+
+    def events(self) -> list[Event]:
+        found = [event_of(record) for record in self.a.records if record[KIND] == "e"]
+        return [event for event in found if "addon" in event.data]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def story(collection: Collection) -> Story:
+    (one,) = [talk for name, talk in collection.conversations.items() if name.endswith(f":{PORT}")]
+    return connection_story(collection, one)
+
+
+def test_the_addon_that_changed_the_first_wrong_packet_is_named(bench: Bench) -> None:
+    """The rule is that of what shows; beside it stands which addon set what, and the story counts its deeds."""
+    bench.load(SHRINKS, "shaper")
+    collection = bench.transfer(seconds=2)
+    found = story(collection)
+    assert found.cause is not None and found.cause.name == "window_shrunk", story_lines(found)
+    assert any(
+        line.startswith("addon shaper: changed tcp.window_size_value=3 at link ↑, Flags [.]")
+        for line in found.cause.because
+    ), found.cause.because
+    count = len(bench.events())
+    assert f"Addons had a hand in it (lvlip addon list): shaper changed {count} packets at link ↑." in found.sentences
+    assert found.first_wrong is not None
+    lines = journey_lines(collection, journey(collection, found.first_wrong.id))
+    assert any("addon shaper: changed tcp.window_size_value=3 at link ↑" in line for line in lines), lines
+    single = packet_story(collection, found.first_wrong.id)
+    assert single.cause is not None and single.cause.because == found.cause.because
+
+
+def test_what_an_addon_dropped_is_a_drop_with_its_place(bench: Bench) -> None:
+    """Which segment it was, and whose addon it was; nothing else is guessed."""
+    bench.load(DROPS_THIRD, "lossy")
+    found = story(bench.transfer())
+    (event,) = bench.events()
+    assert (event.kind, event.reason) == ("drop", "addon_drop")
+    assert event.data["length"] == 1448 and event.data["way"] == "down"
+    assert sentence(event).startswith("drop, taken out on purpose (lvlip addon) at link ↓, Flags [.], seq ")
+    assert found.cause is not None and found.cause.name == "discarded", story_lines(found)
+    assert found.cause.because == [sentence(event)]
+    assert "(addon lossy)" in found.cause.because[0]
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("packet.edit({'ip.ttl': 9, 'tcp.flags.push': 0})", "changed ip.ttl=9, tcp.flags.push=0 at link ↓"),
+        ("packet.remove('tcp.options.timestamp')", "changed without tcp.options.timestamp at link ↓"),
+        ("packet.delay(20)", "delayed by 20 ms at link ↓"),
+        ("packet.duplicate(2)", "repeated 2 times at link ↓"),
+        ("packet.duplicate()", "repeated at link ↓"),
+        ("context.inject(packet.copy())", "made at link ↓"),
+        ("packet.replace(packet.frame)", "changed all of it at link ↓"),
+        ("packet['tcp.payload'] = bytes(packet['tcp.len'])", "changed tcp.payload=" + "00" * 20 + "... at link ↓"),
+    ],
+)  # fmt: skip
+def test_each_deed_has_its_words(bench: Bench, does: str, said: str) -> None:
+    """Told with the packet it was done to, as what lvlip fault does is."""
+    bench.load(f"""
+@addon.frame("tcp.len > 0", way="down")
+def hook(packet, context):
+    {does}
+""", "busy")  # fmt: skip
+    bench.transfer()
+    first = bench.events()[0]
+    assert sentence(first).startswith(f"addon busy: {said}, Flags ["), sentence(first)
+    assert first.conn.endswith(f">10.0.0.2:{PORT}") and first.frame
+
+
+def test_an_addon_that_changes_nothing_is_not_told_of(bench: Bench) -> None:
+    """Nor is anything made while nobody listens and nothing is recorded."""
+    bench.load("""
+@addon.frame("tcp")
+def hook(packet, context):
+    packet.payload
+""", "looks")  # fmt: skip
+    bench.load(SHRINKS, "shaper")
+    bench.a.tellers["link"].interest = False
+    found = story(bench.transfer(seconds=1))
+    assert bench.events() == []
+    assert not any("Addons" in line for line in found.sentences)
+
+
+def test_a_change_is_undone_with_the_hook_that_failed(bench: Bench) -> None:
+    """What a failing hook had changed is not told of as a change."""
+    bench.load("""
+@addon.frame("tcp.len > 0", way="down")
+def hook(packet, context):
+    packet["ip.ttl"] = 9
+    1 / 0
+""", "fails")  # fmt: skip
+    bench.transfer()
+    told: list[Any] = [event.data["what"] for event in bench.events()]
+    assert told == ["failed"]
