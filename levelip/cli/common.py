@@ -26,6 +26,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 LAYERS = ("link", "ip", "tcp", "udp", "gateway")
+_WHOLE = 1000
+"""Characters: more than any first sentence of a help has."""
 
 
 class Failure(click.ClickException):
@@ -134,7 +136,15 @@ def stack_options() -> list[click.Option]:
     ]  # fmt: skip
 
 
-class StackCommand(click.Command):
+class _InWhole:
+    """A command whose group shows the first sentence of its help in whole; click cuts it to one line."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        del limit
+        return super().get_short_help_str(_WHOLE)  # type: ignore[misc, no-any-return]
+
+
+class StackCommand(_InWhole, click.Command):
     """A command that takes --name, --run and --json."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -142,7 +152,7 @@ class StackCommand(click.Command):
         self.params.extend(stack_options())
 
 
-class StackGroup(click.Group):
+class StackGroup(_InWhole, click.Group):
     """A group of commands that take --name, --run and --json, as it does itself."""
 
     command_class = StackCommand

@@ -12,7 +12,12 @@ from levelip.cli.common import Stack, StackCommand
 @click.argument("group", required=False)
 @click.pass_obj
 def command(stack: Stack, verb: str, group: str | None) -> None:
-    """Show which multicast groups the stack is in; join or leave GROUP."""
+    """Show which multicast groups the stack is in; join or leave GROUP.
+
+    \b
+    lvlip group
+    lvlip group join 239.1.2.3
+    """
     if verb != "show":
         if group is None:
             raise click.UsageError(f"{verb}: a multicast address is expected")

@@ -169,7 +169,14 @@ def _run(group: Lvlip, args: Sequence[str] | None, prog_name: str, extra: dict[s
 def cli(context: click.Context) -> None:
     """A TCP/IP stack in user space that a person can take apart while it runs.
 
-    `lvlip COMMAND --help` explains a command. Every command takes --name (which stack), --run and --json.
+    `lvlip COMMAND --help` explains a command, with examples. Every command takes --name (which stack), --run and
+    --json. Exit code: 0; 1 if something failed or was found wrong; 2 for wrong usage; 130 after Ctrl-C. Commands
+    that differ say so.
+
+    \b
+    lvlip doctor      what this machine lacks
+    lvlip up          a stack: the kernel is 10.0.0.1, ours 10.0.0.2
+    lvlip lesson 1    the guided tour, with a stack of its own
     """
     context.ensure_object(Stack)
 

@@ -80,6 +80,10 @@ def command(
 
     HOST is an address or a name that this host's resolver knows. Ctrl-C ends it and prints the summary. Exit code 0
     if anything answered, 1 if nothing did, 2 for other errors.
+
+    \b
+    lvlip ping -c 3 10.0.0.1
+    lvlip ping -s 1472 -M do 10.0.0.1
     """
     address = resolve(host)
     pinger = _Pinger(stack, host, address, size=size, ttl=ttl, wait=wait, quiet=quiet)

@@ -19,6 +19,12 @@ def command(stack: Stack, words: tuple[str, ...], everything: bool) -> None:
     ROUTE is "PREFIX via GATEWAY" or "PREFIX dev", with "metric N" and "src ADDRESS" behind it if wanted, or "blackhole
     PREFIX", "unreachable PREFIX", "prohibit PREFIX"; to delete one, its beginning will do. `cache` shows what was
     learned about single destinations (path MTUs, redirects), `flush` forgets it.
+
+    \b
+    lvlip route
+    lvlip route 192.0.2.7
+    lvlip route add 192.0.2.0/24 via 10.0.0.1 metric 10
+    lvlip route del 192.0.2.0/24
     """
     match words:
         case () | ("show",):

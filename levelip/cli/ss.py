@@ -35,7 +35,9 @@ _TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait"
 @click.option("-l", "--listening", is_flag=True, help="Only listening sockets.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Listening ones and those in TIME-WAIT too.")
 @click.option("-n", "--numeric", is_flag=True, help="As always: ports are numbers.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Only sockets with this local or remote port.")
+@click.option(
+    "--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only sockets with this local or remote port."
+)
 @click.pass_obj
 def command(
     stack: Stack,
@@ -48,7 +50,15 @@ def command(
     numeric: bool,
     port: int | None,
 ) -> None:
-    """Show sockets and TCP's inner figures, as ss does."""
+    """Show sockets and TCP's inner figures, as ss does.
+
+    Without -a or -l neither listening sockets nor those in TIME-WAIT are shown.
+
+    \b
+    lvlip ss -ti
+    lvlip ss -tua
+    lvlip ss -ti --port 80
+    """
     del numeric
     rows = []
     if tcp or not udp:

@@ -48,7 +48,8 @@ FAILED, WRONG = 1, 2
               "another (edit FIELD=VALUE ...); then silence or then recorded, for TIME.")  # fmt: skip
 @click.option("--to-script", "script_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a packet script of a connection (of a recording of ip or tcp).")  # fmt: skip
-@click.option("--port", type=click.IntRange(1, 65_535), default=None, help="Which connection, for --to-script.")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
+              help="Which connection, for --to-script.")  # fmt: skip
 @click.option("--to-test", "test_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a pytest file that runs the calls again.")  # fmt: skip
 @click.option("--from", "begin", metavar="PLACE", help="Where the test begins.  [default: --goto, or the start]")
