@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +182,46 @@ def columns(rows: Sequence[Sequence[Any]], header: Sequence[str], *, right: Iter
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def colourless() -> bool:
+    """Whether escapes are not wanted though the output is a terminal (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def exit_code(run: Callable[[], Any], *, name: str = "lvlip", failed: int = EXIT_FAILED) -> int:
+    """Run a click program, which was told not to be standalone; its exit code, which may be what it returned.
+
+    Ctrl-C is 130 and a closed pipe 141, both in silence; an error of the system is one line behind `name`, and the code
+    `failed`.
+    """
+    out = sys.stdout
+    try:
+        result = run()
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except OSError as error:
+        click.echo(f"{name}: {error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}", err=True)
+        return failed
+    except SystemExit as error:
+        if sys.stdout is not out:  # click puts another there, and exits with 1, where a pipe is closed
+            return _closed_pipe()
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return result if isinstance(result, int) else 0
+
+
+def _closed_pipe() -> int:
+    """What is still in the buffer goes nowhere: `lvlip explain | head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, interruptible, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -116,7 +116,7 @@ def command(
         raise click.UsageError("nothing is left to show")
     stack.need_running()
     chooser = Chooser(filter_, kinds, chosen)
-    terminal = sys.stdout.isatty() and not stack.json
+    terminal = sys.stdout.isatty() and not stack.json and not colourless()
     lines: Lines = (
         JsonLines(hexdump=hexdump)
         if stack.json

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import click
 
+from levelip.cli.common import exit_code
 from levelip.configfile import ConfigError
 from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.recordedcalls import DamagedFrame
@@ -173,24 +174,15 @@ def check(player: Player, as_json: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
+    return exit_code(lambda: _main(argv), name="lvlip replay", failed=WRONG)
+
+
+def _main(argv: Sequence[str] | None) -> None:
     try:
         cli.main(argv, prog_name="lvlip replay", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except (RecordingError, RecordError, NoSuchPlace, ExpressionError, DamagedFrame, ConfigError) as error:
         click.echo(f"lvlip replay: {error}", err=True)
-        return WRONG
-    except OSError as error:
-        click.echo(f"lvlip replay: {error.filename or ''}: {error.strerror or error}", err=True)
-        return WRONG
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except SystemExit as error:
-        return int(error.code or 0)
-    return 0
+        sys.exit(WRONG)
 
 
 if __name__ == "__main__":

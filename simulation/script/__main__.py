@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from levelip.cli.common import exit_code
 from simulation.script.answers import COMMANDS, SYSCTLS, World, take_option
 from simulation.script.calls import Calls
 from simulation.script.language import Option, Script, ScriptError
@@ -261,5 +262,10 @@ def record_(
     click.echo(summary_line(result), err=True)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    return exit_code(lambda: cli.main(argv, prog_name="lvlip script", standalone_mode=False), name="lvlip script")
+
+
 if __name__ == "__main__":
-    cli(prog_name="lvlip script")
+    sys.exit(main())
