@@ -47,6 +47,7 @@ class Stack:
     root: str | None = None
     json: bool = False
     tool: str = ""  # how a debugger calls itself that runs several commands; empty: each by its own name
+    alone: bool = False  # this process is the command's alone: another program may take its place
     _run: RunDirectory | None = field(default=None, repr=False)
 
     @property

@@ -158,4 +158,4 @@ def cli(context: click.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `lvlip`; the exit code: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C, 141 for a closed pipe."""
-    return exit_code(lambda: cli.main(argv, "lvlip", standalone_mode=False))
+    return exit_code(lambda: cli.main(argv, "lvlip", standalone_mode=False, obj=Stack(alone=True)))

@@ -30,10 +30,10 @@ def passed_on(function: Any) -> click.Command:
 
 
 def run(stack: Stack, module: str, words: Sequence[str]) -> None:
-    """Become `python -m MODULE WORDS`, whose terminal, signals and exit status are then as its own. At the prompt of
-    `lvlip debug`, which goes on afterwards, it is a child; Ctrl-C is for the child then."""
+    """Become `python -m MODULE WORDS`, whose terminal, signals and exit status are then its own. Where this process
+    goes on afterwards (the prompt of `lvlip debug`, tests) it is a child; Ctrl-C is for the child then."""
     command = python(module, *words)
-    if not stack.tool:
+    if stack.alone:
         sys.stdout.flush()
         os.execve(command[0], command, environment())
     child = subprocess.Popen(command, env=environment())
