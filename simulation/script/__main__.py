@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import exit_code
+from levelip.cli.common import Failure, Stack, exit_code
 from simulation.script.answers import COMMANDS, SYSCTLS, World, take_option
 from simulation.script.calls import Calls
 from simulation.script.language import Option, Script, ScriptError
@@ -225,7 +225,7 @@ def record_(
     exit status 1 says that it does not pass as it is (the calls are inferred from the packets).
     """
     from levelip.frames.core import ControlError
-    from levelip.ipc.rundir import RunDirectory, RunError
+    from levelip.ipc.rundir import RunError
     from simulation.script.record import (
         RecordError,
         finished,
@@ -240,7 +240,9 @@ def record_(
         if capture is not None:
             packets, source = packets_of_capture(capture), capture.name
         else:
-            run_directory = RunDirectory(name, root)
+            stack = Stack(name, root)
+            stack.need_running()
+            run_directory = stack.run
             said = [*live_settings(run_directory), *said]
             packets = live_packets(
                 run_directory, port=port or 0, seconds=seconds, stop=finished,
@@ -250,7 +252,7 @@ def record_(
         address = IPv4Address(local).packed if local else b""
         text = make_script(packets, local=address, port=port or 0, settings=said, source=source)
     except (RecordError, ControlError, RunError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None
     if output is None:
         click.echo(text, nl=False)
     else:

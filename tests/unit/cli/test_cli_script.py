@@ -114,3 +114,13 @@ def test_it_is_one_process(tmp_path: Path) -> None:
         assert process.stdout.read(4) == b"runs"
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
+
+
+def test_record_says_what_is_missing(tmp_path: Path) -> None:
+    """As other commands do: one line behind "lvlip:", with what to type."""
+    done = lvlip("script", "record", "--name", "none", "--run", str(tmp_path))
+    said = "lvlip: stack 'none' is not running; start it with: lvlip up --name none\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    other = tmp_path / "x.pcapng"
+    other.write_text("no capture")
+    assert lvlip("script", "record", str(other)).stderr.startswith(f"lvlip: {other} is no capture")
