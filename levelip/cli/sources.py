@@ -72,7 +72,9 @@ def records(
             for record in _of_file(file):
                 if not filter_ or _passes(record, filter_):
                     yield record
-        except (TraceError, RecordingError, CaptureError) as error:
+        except TraceError as error:
+            raise Failure(f"{error}; captures (pcapng, pcap), recordings and lvlip trace --json are read") from None
+        except (RecordingError, CaptureError) as error:
             raise Failure(str(error)) from None
         return
     stack.need_running()
