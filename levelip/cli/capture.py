@@ -21,6 +21,7 @@ BUFFER = 1 << 20
 _SNAP_SMALL = 128
 """The publisher sends no payload, the first 128 bytes, or all; a snap length chooses the least that suffices."""
 _HEADERS = 120
+_COUNTED = (("packets", "packet", " captured"), ("events", "event", ""))
 
 
 @click.command(cls=StackCommand)
@@ -164,7 +165,7 @@ def _say(stack: Stack, target: str, commenter: Commenter, lost: dict[str, int]) 
     if stack.json and target != "-":
         stack.emit({"file": target, **facts})
         return
-    text = f"{facts['packets']} packets captured, {facts['events']} events"
+    text = ", ".join(f"{facts[what]} {name}{'s' * (facts[what] != 1)}{done}" for what, name, done in _COUNTED)
     if lost:
         text += f", {facts['left_out']} left out ({', '.join(f'{name} {n}' for name, n in lost.items())})"
     if commenter.homeless:

@@ -227,13 +227,15 @@ def _closed_pipe() -> int:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, so that it cleans up and writes what it holds."""
+    """SIGTERM ends a command as Ctrl-C does, so that it cleans up and writes what it holds; and so does SIGINT where
+    the command is a background job of a script, which begins with it ignored."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:

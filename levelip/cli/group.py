@@ -6,6 +6,8 @@ import click
 
 from levelip.cli.common import Stack, StackCommand
 
+_WHO = {"always": "every host (RFC 1112 7.2)", "control": "lvlip group join"}
+
 
 @click.command(cls=StackCommand)
 @click.argument("verb", type=click.Choice(["show", "join", "leave"]), default="show", metavar="[join | leave]")
@@ -30,4 +32,4 @@ def command(stack: Stack, verb: str, group: str | None) -> None:
         if stack.json:
             stack.emit({**row, "igmp_version": answer["version"]})
         else:
-            click.echo(f"{row['group']} by {', '.join(row['users'])}")
+            click.echo(f"{row['group']} by {', '.join(_WHO.get(user, user) for user in row['users'])}")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import EXIT_FAILED, Failure, Stack, StackCommand
+from levelip.cli.status import held_by
 
 EXIT_OTHER = 2
 """ping(8): "on other error it exits with code 2"."""
@@ -100,6 +101,8 @@ def command(
     finally:
         pinger.client.close()
     pinger.summary()
+    if not pinger.statistics.received and held_by(stack) is not None:
+        click.echo(f"ping: the stack is held, so that nothing passes; see: lvlip status{stack.name_flag()}", err=True)
     return 0 if pinger.statistics.received else EXIT_FAILED
 
 

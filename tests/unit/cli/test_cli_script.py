@@ -124,3 +124,22 @@ def test_record_says_what_is_missing(tmp_path: Path) -> None:
     other = tmp_path / "x.pcapng"
     other.write_text("no capture")
     assert lvlip("script", "record", str(other)).stderr.startswith(f"lvlip: {other} is no capture")
+
+
+def test_an_interrupt_ends_a_background_job_of_a_script_too(tmp_path: Path) -> None:
+    """A shell without job control starts such with SIGINT ignored: `lvlip trace & ...; kill -INT $!`."""
+    command = " ".join(python("levelip.cli", "metrics", "--port", "0", "--run", str(tmp_path)))
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"{command} & echo $!; wait $!; echo ended $?"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    with process.stdout, process.stderr:
+        job = int(process.stdout.readline())
+        try:
+            assert process.stderr.readline().startswith("serving http://127.0.0.1:")
+            os.kill(job, signal.SIGINT)
+            assert process.stdout.readline() == "ended 130\n"
+        finally:
+            process.kill()
+            process.wait(10)
