@@ -33,9 +33,9 @@ def _changing(stack: Stack, frame: str, force: bool) -> Iterator[tuple[Debugger,
 def command() -> None:
     """List, show and change the frames that wait while the stack is held.
 
-    Frames have names: l1 is the first that link held, i, t, u and g those of ip, tcp, udp and gateway; a dot is the one that
-    `lvlip step` would take. Only packets can be changed (at link, link-ip, ip-tcp and ip-udp); between tcp, gateway
-    and programs there are streams, which lose nothing.
+    Frames have names: l1 is the first that link held, i, t, u and g those of ip, tcp, udp and gateway; a dot is the one
+    that `lvlip step` would take. Only packets can be changed (at link, link-ip, ip-tcp and ip-udp); between tcp,
+    gateway and programs there are streams, which lose nothing.
 
     \b
     lvlip held list ip-tcp:up
