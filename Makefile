@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test test-all bench goodput compliance mutants fuzz fuzz-night lint plots tutorial screenshots wheel clean distclean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(VENV)/.demo ## watch a file cross four processes; everything stops again at the end
 	@$(BIN)/python examples/demo.py $(ARGS)

@@ -41,7 +41,8 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake. `source` is a file (with the line), a variable or a flag; `value` is None where there is none."""
+    """One mistake. `source` is a file (with the line), a variable, a flag, or empty; `value` is None where there is
+    none."""
 
     source: str
     key: str
@@ -49,7 +50,7 @@ class Problem:
     allowed: str
 
     def __str__(self) -> str:
-        where = f"{self.source}: {self.key}" if self.key else self.source
+        where = ": ".join(part for part in (self.source, self.key) if part)
         if self.value is None:
             return f"{where}: {self.allowed}"
         return f"{where} = {literal(self.value)}: {self.allowed}"
@@ -260,19 +261,20 @@ def _from_flag(setting: str, values: dict[str, tuple[str, Any]], problems: list[
     values[key.dotted] = ("--set", value)
 
 
-def parse_setting(setting: str) -> tuple[Key, Any]:
-    """The key and the converted value of "section.key=value". ConfigError if there is no such key or value."""
+def parse_setting(setting: str, *, source: str = "--set") -> tuple[Key, Any]:
+    """The key and the converted value of "section.key=value". ConfigError, which names `source` where there is one, if
+    there is no such key or value."""
     dotted, equals, text = setting.partition("=")
     dotted = dotted.strip()
     key = keys().get(dotted)
     if key is None:
-        raise ConfigError([Problem("--set", dotted, None, _unknown("key", dotted, keys()))])
+        raise ConfigError([Problem(source, dotted, None, _unknown("key", dotted, keys()))])
     if not equals:
-        raise ConfigError([Problem("--set", dotted, None, f"give a value: {dotted}=VALUE ({key.allowed})")])
+        raise ConfigError([Problem(source, dotted, None, f"give a value: {dotted}=VALUE ({key.allowed})")])
     try:
         return key, key.parse(text.strip())
     except ValueError as error:
-        raise ConfigError([Problem("--set", dotted, text.strip(), str(error))]) from None
+        raise ConfigError([Problem(source, dotted, text.strip(), str(error))]) from None
 
 
 def _take(source: str, dotted: str, value: Any, values: dict[str, tuple[str, Any]], problems: list[Problem]) -> None:

@@ -19,6 +19,11 @@ def command() -> None:
 
     A hook sees, changes, drops, delays, repeats or adds frames; docs/addons.md says how, examples/addons has some. A
     file is loaded again when it changes. One that raises is taken out and told of here; the stack goes on.
+
+    \b
+    lvlip addon load examples/addons/drop_acks.py every=10
+    lvlip addon list
+    lvlip addon unload drop_acks
     """
 
 

@@ -17,6 +17,10 @@ def command(stack: Stack, verb: str, address: str | None) -> None:
     """Show the stack's addresses; add ADDRESS/LENGTH or delete ADDRESS while it runs.
 
     The first address (ip.address) stays: connections rest on it.
+
+    \b
+    lvlip address add 10.0.0.3/24
+    lvlip address del 10.0.0.3
     """
     if verb != "show":
         if address is None:

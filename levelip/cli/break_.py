@@ -16,6 +16,10 @@ def command() -> None:
     lvlip break add 'tcp.flags.syn and tcp.dstport == 80' --once
     lvlip break add 'event retransmit and conn.cwnd < 4'
     lvlip break add --on drop
+    lvlip break list
+    lvlip break disable 2
+    lvlip break enable 2
+    lvlip break remove all
     """
 
 
@@ -44,6 +48,10 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
     The packet waits as the first of its queue. An event stops the stack after the call to the layer that it came
     from; what that call put out is held at the next layer. Each layer counts for itself what --after lets pass. The
     kind `due` is any deadline of a layer that came up.
+
+    \b
+    lvlip break add 'tcp.flags.fin and ip.src == 10.0.0.1' --at ip-tcp:up
+    lvlip break add --on rto --after 2
     """
     from levelip.cli.debugtext import as_json, debugging, need_all
 

@@ -21,18 +21,24 @@ BUFFER = 1 << 20
 _SNAP_SMALL = 128
 """The publisher sends no payload, the first 128 bytes, or all; a snap length chooses the least that suffices."""
 _HEADERS = 120
+_COUNTED = (("packets", "packet", " captured"), ("events", "event", ""))
 
 
 @click.command(cls=StackCommand)
 @click.option("-w", "--write", "target", required=True, metavar="FILE", help="Where to write; - is standard output.")
 @click.option(
-    "--at", "seams", multiple=True, type=click.Choice(PACKET_SEAMS), help="Only at this seam. May be repeated."
+    "--at",
+    "--seam",
+    "seams",
+    multiple=True,
+    type=click.Choice(PACKET_SEAMS),
+    help="Only at this seam. May be repeated.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N packets.")
 @click.option("--seconds", metavar="S", type=click.FloatRange(min=0.01), help="Stop after S seconds.")
 @click.option("--snaplen", metavar="BYTES", type=click.IntRange(min=64), help="Cut packets to this length.")
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
@@ -159,7 +165,7 @@ def _say(stack: Stack, target: str, commenter: Commenter, lost: dict[str, int]) 
     if stack.json and target != "-":
         stack.emit({"file": target, **facts})
         return
-    text = f"{facts['packets']} packets captured, {facts['events']} events"
+    text = ", ".join(f"{facts[what]} {name}{'s' * (facts[what] != 1)}{done}" for what, name, done in _COUNTED)
     if lost:
         text += f", {facts['left_out']} left out ({', '.join(f'{name} {n}' for name, n in lost.items())})"
     if commenter.homeless:

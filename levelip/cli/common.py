@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ PATIENCE_S = 2.0
 LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 Asked = tuple[dict[str, dict[str, Any]], list[str]]
 """Layers' answers, and the layers that did not answer."""
+_WHOLE = 1000
+"""Characters: more than any first sentence of a help has."""
 
 
 class Failure(click.ClickException):
@@ -49,6 +51,7 @@ class Stack:
     root: str | None = None
     json: bool = False
     tool: str = ""  # how a debugger calls itself that runs several commands; empty: each by its own name
+    alone: bool = False  # this process is the command's alone: another program may take its place
     _run: RunDirectory | None = field(default=None, repr=False)
 
     @property
@@ -161,7 +164,15 @@ def stack_options() -> list[click.Option]:
     ]  # fmt: skip
 
 
-class StackCommand(click.Command):
+class _InWhole:
+    """A command whose group shows the first sentence of its help in whole; click cuts it to one line."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        del limit
+        return super().get_short_help_str(_WHOLE)  # type: ignore[misc, no-any-return]
+
+
+class StackCommand(_InWhole, click.Command):
     """A command that takes --name, --run and --json."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -169,7 +180,7 @@ class StackCommand(click.Command):
         self.params.extend(stack_options())
 
 
-class StackGroup(click.Group):
+class StackGroup(_InWhole, click.Group):
     """A group of commands that take --name, --run and --json, as it does itself."""
 
     command_class = StackCommand
@@ -201,15 +212,57 @@ def columns(rows: Sequence[Sequence[Any]], header: Sequence[str], *, right: Iter
     return "\n".join(lines)
 
 
+def colourless() -> bool:
+    """Whether escapes are not wanted though the output is a terminal (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def exit_code(run: Callable[[], Any], *, name: str = "lvlip", failed: int = EXIT_FAILED) -> int:
+    """Run a click program, which was told not to be standalone; its exit code, which may be what it returned.
+
+    Ctrl-C is 130 and a closed pipe 141, both in silence; an error of the system is one line behind `name`, and the code
+    `failed`.
+    """
+    out = sys.stdout
+    try:
+        result = run()
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except OSError as error:
+        click.echo(f"{name}: {error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}", err=True)
+        return failed
+    except SystemExit as error:
+        if sys.stdout is not out:  # click puts another there, and exits with 1, where a pipe is closed
+            return _closed_pipe()
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return result if isinstance(result, int) else 0
+
+
+def _closed_pipe() -> int:
+    """What is still in the buffer goes nowhere: `lvlip explain | head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, so that it cleans up and writes what it holds."""
+    """SIGTERM ends a command as Ctrl-C does, so that it cleans up and writes what it holds; and so does SIGINT where
+    the command is a background job of a script, which begins with it ignored."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:

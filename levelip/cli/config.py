@@ -15,7 +15,7 @@ from levelip.configfile import flatten, keys, load, to_toml
 @click.option("--write", "target", metavar="FILE", help="Write it there instead; an existing file is left alone.")
 @click.option("--defaults", is_flag=True, help="The defaults, whatever file, environment and --set say.")
 @click.option("--config", "config_file", metavar="FILE", help="As for `lvlip up`.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="As for `lvlip up`.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="As for `lvlip up`. May be repeated.")
 @click.option("--check", is_flag=True, help="Only check it.")
 @click.pass_obj
 def command(
@@ -26,7 +26,14 @@ def command(
     settings: tuple[str, ...],
     check: bool,
 ) -> None:
-    """Print the configuration that `lvlip up` would use, every key explained."""
+    """Print the configuration that `lvlip up` would use, every key explained.
+
+    With --check nothing is printed but that it is fine, or, with exit code 1, every mistake in it.
+
+    \b
+    lvlip config --defaults --write level-ip.toml
+    lvlip config --check --config lab.toml
+    """
     path = None if defaults else choose_file(config_file)
     config = load(path, environ={} if defaults else None, settings=settings)
     if check:

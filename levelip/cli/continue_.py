@@ -15,6 +15,10 @@ def command(context: click.Context, wait: float | None, force: bool) -> None:
     """Let the stack go on: its clock runs on from where it stood, and what was held goes first, in order.
 
     With --wait it is watched until a breakpoint stops it again; the exit code is 1 if none does in time.
+
+    \b
+    lvlip continue
+    lvlip continue --wait 30
     """
     from levelip.cli.debugtext import as_json, debugging, need_all, queues_text, state_lines
 

@@ -11,10 +11,16 @@ from levelip.cli.common import EXIT_FAILED, Stack, StackCommand
 
 @click.command(cls=StackCommand)
 @click.option(
-    "-x", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-    help="Carry out the commands of FILE first. Repeatable.",
+    "-x",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Carry out the commands of FILE first. May be repeated.",
 )
-@click.option("-ex", "commands", multiple=True, metavar="COMMAND", help="Carry out COMMAND after them. Repeatable.")
+@click.option(
+    "-ex", "commands", multiple=True, metavar="COMMAND", help="Carry out COMMAND after them. May be repeated."
+)
 @click.option("--batch", is_flag=True, help="End then, without a prompt.")
 @click.pass_context
 def command(context: click.Context, files: tuple[Path, ...], commands: tuple[str, ...], batch: bool) -> None:

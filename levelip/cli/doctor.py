@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import importlib.metadata
@@ -108,7 +109,7 @@ def examine(stack: Stack) -> Iterator[Check]:
     yield offload(_try_offload())
     yield run_path(stack)
     yield shared_memory(SHM)
-    yield from filters()
+    yield from filters(stack.run.name)
 
 
 def _install(debian: str) -> str:
@@ -292,24 +293,19 @@ def shared_memory(path: Path) -> Check:
     return Check(name, OK, f"tmpfs, {free >> 20} MB free")
 
 
-def filters() -> Iterator[Check]:
-    """Packet filters of others that drop what is forwarded; only root can see them, and only NAT is concerned."""
+def filters(stack: str) -> Iterator[Check]:
+    """Packet filters of others that drop what is forwarded to the stack of that name; only root can see them, and only
+    NAT is concerned."""
     if not _has_net_admin():
         return
-    legacy = Path("/proc/net/ip_tables_names")
-    try:
-        if "filter" in legacy.read_text().split():
-            yield Check("iptables", WARNING, "old iptables rules are loaded, which `lvlip net up` cannot change",
-                        "if FORWARD drops: iptables-legacy -I FORWARD -i lvl0 -j ACCEPT; "
-                        "iptables-legacy -I FORWARD -o lvl0 -j ACCEPT")  # fmt: skip
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        yield from iptables(Path("/proc/net/ip_tables_names").read_text(), stack)
     try:
         from levelip.host.firewall import FirewallError, closed_chains, table_name
     except ImportError:
         return
     try:
-        closed = closed_chains(table_name("level-ip"))
+        closed = closed_chains(table_name(stack))
     except FirewallError as error:
         yield Check("nftables", WARNING, f"not usable, so no `lvlip net up --nat`: {error}", "modprobe nf_tables")
         return
@@ -318,3 +314,17 @@ def filters() -> Iterator[Check]:
                     "lvlip net up --nat IFACE, which lets the stack's packets pass there")  # fmt: skip
     if not closed:
         yield Check("nftables", OK, "usable; no chain drops what is forwarded")
+
+
+def iptables(tables: str, stack: str) -> Iterator[Check]:
+    """Rules of the old kind, which `lvlip net up` leaves alone; `tables`: the names of those that are loaded."""
+    if "filter" not in tables.split():
+        return
+    from levelip.config import DeviceConfig
+
+    device = DeviceConfig().interface(stack)
+    yield Check(
+        "iptables", WARNING, "old iptables rules are loaded, which `lvlip net up` cannot change",
+        f"if FORWARD drops: iptables-legacy -I FORWARD -i {device} -j ACCEPT; "
+        f"iptables-legacy -I FORWARD -o {device} -j ACCEPT",
+    )  # fmt: skip

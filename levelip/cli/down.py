@@ -15,6 +15,10 @@ def command(stack: Stack) -> None:
 
     Its device goes too, unless it was there before or `lvlip net up` asked to keep it. Logs stay. A stack that is
     not running is no error.
+
+    \b
+    lvlip down
+    lvlip down --name two
     """
     name = stack.run.name
     done = bring_down(stack)

@@ -21,6 +21,10 @@ def command(stack: Stack, reason: str | None) -> None:
 
     REASON is a name as in `lvlip stat` ("drop.tcp_paws" or "tcp_paws"), in the brackets of `lvlip why`
     ("window_scale_wrong"), or an event's ("retransmit"); without one all are listed.
+
+    \b
+    lvlip explain tcp_paws
+    lvlip explain retransmit
     """
     if reason is None:
         _list(stack)
@@ -28,7 +32,9 @@ def command(stack: Stack, reason: str | None) -> None:
     rows = explanations(reason.removeprefix("drop."))
     if not rows:
         near = difflib.get_close_matches(reason, names(), n=1, cutoff=0.5)
-        raise Failure(f"there is no reason {reason!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise Failure(
+            f"there is no reason {reason!r}" + (f"; did you mean {near[0]}?" if near else "; lvlip explain lists all")
+        )
     for row in rows:
         if stack.json:
             stack.emit(row)

@@ -21,6 +21,11 @@ def command() -> None:
 
     Faults act on a seam: link (the device), link-ip, ip-tcp or ip-udp; with the same seed the same packets meet
     the same fate. Super-segments are cut to wire size first.
+
+    \b
+    lvlip fault set link loss=5% delay=20ms±5ms seed=7
+    lvlip fault show
+    lvlip fault clear
     """
 
 
@@ -36,6 +41,10 @@ def set_(stack: Stack, seam: str, words: tuple[str, ...]) -> None:
     delay=20ms±5ms (or +-)  rate=10mbit  seed=7
     dir=up|down|both (default both; up is toward the applications)
     frames=wire|whole (default wire)
+
+    \b
+    lvlip fault set link loss=5% delay=20ms±5ms seed=7
+    lvlip fault set link-ip loss=1% dir=up
     """
     try:
         fault = parse(words)

@@ -21,7 +21,12 @@ OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "udp": "ud
 def command(stack: Stack, names: tuple[str, ...]) -> None:
     """Show settings of a running stack.
 
-    KEY is a setting ("tcp.delayed_ack_ms") or a section ("tcp"); without one all are shown.
+    KEY is a setting ("tcp.delayed_ack_ms") or a section ("tcp"); without one all are shown. The default stands behind
+    a value that is another. What keys mean: `lvlip config`.
+
+    \b
+    lvlip get tcp.delayed_ack_ms
+    lvlip get ip tcp
     """
     wanted = select(names)
     running = stack.need_running()

@@ -21,7 +21,9 @@ _FORMATS = ("svg", "png", "xplot")
     "--kind", "kinds", multiple=True, type=click.Choice(_KINDS),
     help="What to draw; several are put under each other.  [default: sequence]",
 )  # fmt: skip
-@click.option("--format", "form", type=click.Choice(_FORMATS), help="Else as FILE ends: .svg, .png or .xpl.")
+@click.option(
+    "--format", "form", type=click.Choice(_FORMATS), help="How to write it; else as FILE ends: .svg, .png or .xpl."
+)
 @click.option("--way", type=click.Choice(["out", "in"]), help="Whose data: what the local side sent, or the peer.  "
               "[default: the busier]")  # fmt: skip
 @click.option("--from", "start", metavar="S", type=float, help="Only from this second on.")

@@ -6,13 +6,20 @@ import click
 
 from levelip.cli.common import Stack, StackCommand
 
+_WHO = {"always": "every host (RFC 1112 7.2)", "control": "lvlip group join"}
+
 
 @click.command(cls=StackCommand)
 @click.argument("verb", type=click.Choice(["show", "join", "leave"]), default="show", metavar="[join | leave]")
 @click.argument("group", required=False)
 @click.pass_obj
 def command(stack: Stack, verb: str, group: str | None) -> None:
-    """Show which multicast groups the stack is in; join or leave GROUP."""
+    """Show which multicast groups the stack is in; join or leave GROUP.
+
+    \b
+    lvlip group
+    lvlip group join 239.1.2.3
+    """
     if verb != "show":
         if group is None:
             raise click.UsageError(f"{verb}: a multicast address is expected")
@@ -25,4 +32,4 @@ def command(stack: Stack, verb: str, group: str | None) -> None:
         if stack.json:
             stack.emit({**row, "igmp_version": answer["version"]})
         else:
-            click.echo(f"{row['group']} by {', '.join(row['users'])}")
+            click.echo(f"{row['group']} by {', '.join(_WHO.get(user, user) for user in row['users'])}")

@@ -33,9 +33,19 @@ def _changing(stack: Stack, frame: str, force: bool) -> Iterator[tuple[Debugger,
 def command() -> None:
     """List, show and change the frames that wait while the stack is held.
 
-    Frames have names: l1 is the first that link held, i, t and g those of ip, tcp and gateway; a dot is the one that
-    `lvlip step` would take. Only packets can be changed (at link, link-ip and ip-tcp); between tcp, gateway and
-    programs there are streams, which lose nothing.
+    Frames have names: l1 is the first that link held, i, t, u and g those of ip, tcp, udp and gateway; a dot is the one
+    that `lvlip step` would take. Only packets can be changed (at link, link-ip, ip-tcp and ip-udp); between tcp,
+    gateway and programs there are streams, which lose nothing.
+
+    \b
+    lvlip held list ip-tcp:up
+    lvlip held show .
+    lvlip held edit t3 tcp.window_size_value=0
+    lvlip held drop l1 l2
+    lvlip held dup l1
+    lvlip held delay l1 300ms
+    lvlip held move l3 first
+    lvlip held release --all --at ip-tcp
     """
 
 
@@ -76,7 +86,7 @@ def show(stack: Stack, frame: str) -> None:
 @command.command(cls=StackCommand)
 @_FRAME
 @click.argument("changes", nargs=-1, metavar="FIELD=VALUE...", shell_complete=field_changes)
-@click.option("--remove", "removed", multiple=True, metavar="OPTION", help="Take a TCP option away. Repeatable.")
+@click.option("--remove", "removed", multiple=True, metavar="OPTION", help="Take a TCP option away. May be repeated.")
 @click.option("--keep-checksums", is_flag=True, help="Leave the checksums as they are, wrong on purpose.")
 @_FORCE
 @click.pass_obj

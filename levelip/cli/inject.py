@@ -14,15 +14,28 @@ from levelip.cli.debugcomplete import point_names
 @click.argument("where", metavar="SEAM:WAY", shell_complete=point_names)
 @click.argument("line", required=False)
 @click.option("--conn", metavar="LOCAL:PORT>REMOTE:PORT", default="", help="Whose packet it is, the stack's end first.")
-@click.option("--set", "words", multiple=True, metavar="FIELD=VALUE", help="A packet of these fields. Repeatable.")
+@click.option("--set", "words", multiple=True, metavar="FIELD=VALUE", help="A packet of these fields. May be repeated.")
 @click.option(
-    "--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="Packets of a pcap or pcapng file.",
 )
-@click.option("--packet", "numbers", multiple=True, type=click.IntRange(min=1), help="With --file: only this one, "
-              "as Wireshark counts. Repeatable.")
-@click.option("-S", "--absolute", is_flag=True, help="Sequence numbers in LINE stand as on the wire, though tcp knows "
-              "the connection.")
+@click.option(
+    "--packet",
+    "numbers",
+    metavar="N",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="With --file: only this one, as Wireshark counts. May be repeated.",
+)
+@click.option(
+    "-S",
+    "--absolute",
+    is_flag=True,
+    help="Sequence numbers in LINE stand as on the wire, though tcp knows the connection.",
+)
 @click.option("--keep-checksums", is_flag=True, help="With --set: checksums that are not set stay wrong.")
 @click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
 @click.pass_obj

@@ -17,6 +17,9 @@ def command(stack: Stack, file: str) -> None:
 
     Name the file in ipc.secret_key_file of this host. The public key goes into ipc.allowed_keys of the other host, and
     into its ipc.server_keys for each pipe that this host binds. See docs/two-hosts.md.
+
+    \b
+    lvlip keygen /etc/level-ip.key
     """
     from levelip.ipc.keys import write_key_pair
 

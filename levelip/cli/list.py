@@ -13,7 +13,7 @@ from levelip.configfile import ConfigError, load
 @click.command(cls=StackCommand)
 @click.pass_obj
 def command(stack: Stack) -> None:
-    """List the stacks whose run directories lie in one directory (--run)."""
+    """List the stacks of this user: those whose run directories lie in one directory (--run)."""
     rows = []
     for one in find(stack):
         data = collect(one)

@@ -21,10 +21,19 @@ POLL_S = 0.2
               help="How many lines from the end.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, layer: str, follow: bool, lines: int) -> None:
-    """Show the log of a layer, or of supervisord."""
+    """Show the log of a layer, or of supervisord.
+
+    \b
+    lvlip logs tcp
+    lvlip logs link -f
+    lvlip logs supervisord -n 20
+    """
     path = log_file(stack, layer)
     if not path.exists():
-        raise Failure(f"{path} does not exist; {layer} has not run in stack {stack.run.name!r}")
+        raise Failure(
+            f"{path} does not exist: {layer} has not run in stack {stack.run.name!r}; see: "
+            f"lvlip status{stack.name_flag()}"
+        )
     for line in supervise.tail(path, lines) if lines else []:
         _print(stack, layer, line)
     if follow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +10,7 @@ from typing import Any
 import click
 
 from levelip import __version__
-from levelip.cli.common import (
-    EXIT_BROKEN_PIPE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    Failure,
-    Stack,
-    StackGroup,
-)
+from levelip.cli.common import Failure, Stack, StackGroup, colourless, exit_code
 
 # fmt: off
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -140,27 +132,8 @@ class Lvlip(StackGroup):
         """As click's, but Ctrl-C is 130 and a closed pipe 141, both in silence."""
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
-        sys.exit(_run(self, args, prog_name or "lvlip", extra))
-
-
-def _run(group: Lvlip, args: Sequence[str] | None, prog_name: str, extra: dict[str, Any]) -> int:
-    try:
-        result = group.main(args, prog_name, standalone_mode=False, **extra)
-        sys.stdout.flush()
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `lvlip trace | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except OSError as error:
-        click.echo(f"lvlip: {error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}", err=True)
-        return EXIT_FAILED
-    return result if isinstance(result, int) else 0
+        run = super().main
+        sys.exit(exit_code(lambda: run(args, prog_name or "lvlip", standalone_mode=False, **extra)))
 
 
 @click.group(cls=Lvlip, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -169,11 +142,20 @@ def _run(group: Lvlip, args: Sequence[str] | None, prog_name: str, extra: dict[s
 def cli(context: click.Context) -> None:
     """A TCP/IP stack in user space that a person can take apart while it runs.
 
-    `lvlip COMMAND --help` explains a command. Every command takes --name (which stack), --run and --json.
+    `lvlip COMMAND --help` explains a command, with examples. Every command takes --name (which stack), --run and
+    --json. Exit code: 0; 1 if something failed or was found wrong; 2 for wrong usage; 130 after Ctrl-C. Commands
+    that differ say so.
+
+    \b
+    lvlip doctor      what this machine lacks
+    lvlip up          a stack: the kernel is 10.0.0.1, ours 10.0.0.2
+    lvlip lesson 1    the guided tour, with a stack of its own
     """
     context.ensure_object(Stack)
+    if colourless():
+        context.color = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `lvlip`; the exit code: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C."""
-    return _run(cli, argv, "lvlip", {})
+    """Run `lvlip`; the exit code: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C, 141 for a closed pipe."""
+    return exit_code(lambda: cli.main(argv, "lvlip", standalone_mode=False, obj=Stack(alone=True)))

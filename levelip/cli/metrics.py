@@ -12,9 +12,10 @@ PORT = 9100
 
 
 @click.command(cls=StackCommand)
-@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: any that is free.")
-@click.option("--listen", "address", metavar="ADDRESS", default="127.0.0.1", show_default=True,
-              help="Anybody who reaches it can read the counters.")  # fmt: skip
+@click.option("--port", metavar="PORT", type=click.IntRange(0, 65_535), default=PORT, show_default=True,
+              help="Where to listen; 0: any that is free.")  # fmt: skip
+@click.option("--bind", "--listen", "address", metavar="ADDRESS", default="127.0.0.1", show_default=True,
+              help="On which address. Anybody who reaches it can read the counters.")  # fmt: skip
 @click.option("--once", is_flag=True, help="Print them once, for a file that a node exporter reads.")
 @click.pass_obj
 def command(stack: Stack, port: int, address: str, once: bool) -> None:

@@ -19,6 +19,10 @@ def command(stack: Stack, statistics: bool, flush: bool, address: str | None) ->
 
     REACHABLE answered us not long ago. STALE is used, and will be asked; DELAY is used now and asked in a few seconds;
     PROBE is being asked, alone. INCOMPLETE: everybody is asked. FAILED: nobody answered.
+
+    \b
+    lvlip neigh -s
+    lvlip neigh --flush --address 10.0.0.1
     """
     if flush:
         arguments: dict[str, Any] = {"address": address} if address else {}

@@ -18,12 +18,17 @@ def command() -> None:
 
     `up` makes the device, gives the host its address there, switches forwarding on and lets the packet filter pass
     the stack's packets; with --nat the stack reaches the world outside. `down` takes back exactly that.
+
+    \b
+    lvlip net up --nat auto
+    lvlip net show
+    lvlip net down
     """
 
 
 def _config_options(function: Any) -> Any:
     function = click.option(
-        "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting; may be repeated."
+        "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting. May be repeated."
     )(function)
     return click.option(
         "--config", "config_file", metavar="FILE",
@@ -38,7 +43,7 @@ def _config_options(function: Any) -> Any:
 @_config_options
 @click.pass_obj
 def up(stack: Stack, nat: str, user: str | None, config_file: str | None, settings: tuple[str, ...]) -> None:
-    """Prepare the host. May be repeated: what is there already is left alone."""
+    """Prepare the host; what is there already is left alone."""
     from levelip.host import network
 
     config = _config(stack, config_file, settings)

@@ -5,6 +5,8 @@ process.)
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +14,8 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import EXIT_FAILED, StackCommand
+from levelip.cli.common import EXIT_FAILED, Stack, StackCommand
+from levelip.debug.programs import environment, python
 
 
 def passed_on(function: Any) -> click.Command:
@@ -26,8 +29,18 @@ def passed_on(function: Any) -> click.Command:
     return made
 
 
-def run(module: str, words: Sequence[str]) -> None:
-    """Run `python -m MODULE WORDS` in our place."""
-    code = subprocess.run([sys.executable, "-m", module, *words], check=False).returncode
+def run(stack: Stack, module: str, words: Sequence[str]) -> None:
+    """Become `python -m MODULE WORDS`, whose terminal, signals and exit status are then its own. Where this process
+    goes on afterwards (the prompt of `lvlip debug`, tests) it is a child; Ctrl-C is for the child then."""
+    command = python(module, *words)
+    if stack.alone:
+        sys.stdout.flush()
+        os.execve(command[0], command, environment())
+    child = subprocess.Popen(command, env=environment())
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code = child.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
     if code:
-        sys.exit(code if code > 0 else EXIT_FAILED)
+        raise click.exceptions.Exit(code if code > 0 else EXIT_FAILED)

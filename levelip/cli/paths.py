@@ -15,7 +15,7 @@ from levelip.cli.trace import make_filter
 @click.command(cls=StackCommand)
 @source_options
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--parts", is_flag=True, help="The time in each process and each pipe too.")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import EXIT_FAILED, Failure, Stack, StackCommand
+from levelip.cli.status import held_by
 
 EXIT_OTHER = 2
 """ping(8): "on other error it exits with code 2"."""
@@ -80,6 +81,10 @@ def command(
 
     HOST is an address or a name that this host's resolver knows. Ctrl-C ends it and prints the summary. Exit code 0
     if anything answered, 1 if nothing did, 2 for other errors.
+
+    \b
+    lvlip ping -c 3 10.0.0.1
+    lvlip ping -s 1472 -M do 10.0.0.1
     """
     address = resolve(host)
     pinger = _Pinger(stack, host, address, size=size, ttl=ttl, wait=wait, quiet=quiet)
@@ -96,6 +101,8 @@ def command(
     finally:
         pinger.client.close()
     pinger.summary()
+    if not pinger.statistics.received and held_by(stack) is not None:
+        click.echo(f"ping: the stack is held, so that nothing passes; see: lvlip status{stack.name_flag()}", err=True)
     return 0 if pinger.statistics.received else EXIT_FAILED
 
 

@@ -17,7 +17,7 @@ _CONTAINED = (".json", ".qlog")
 @source_options
 @click.option("-o", "--output", "output", required=True, metavar="FILE", help="Where to write; - is standard output.")
 @click.option("--format", "form", type=click.Choice(["json", "json-seq"]),
-              help="Else json, and json-seq for a FILE that ends with .sqlog, or for -.")  # fmt: skip
+              help="How to write it; else json, and json-seq for a FILE that ends with .sqlog, or for -.")  # fmt: skip
 @click.pass_obj
 def command(
     stack: Stack, target: str, conn: str | None, seconds: float | None, after: bool, output: str, form: str | None

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, StackGroup, columns
 
 
 @click.group(cls=StackGroup)
@@ -19,18 +19,25 @@ def command() -> None:
     (without --whole the first 128 bytes of each payload): its files have mode 0600. The flight recorder always keeps
     the newest calls in memory (stack.flight_recorder_mib a process); `dump` writes them, and a crash does by itself,
     into RUN/crash.
+
+    \b
+    lvlip record start /tmp/rec
+    lvlip record status
+    lvlip record stop
+    lvlip record dump /tmp/before --layer tcp
+    lvlip replay /tmp/rec
     """
 
 
-def _layers(stack: Stack, chosen: str | None) -> list[str]:
+def _layers(stack: Stack, chosen: tuple[str, ...]) -> list[str]:
     running = stack.need_running()
-    if chosen is None:
+    if not chosen:
         return running
-    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    names = [name.strip() for words in chosen for name in words.split(",") if name.strip()]
     missing = [name for name in names if name not in running]
     if missing or not names:
-        raise Failure(f"{', '.join(missing) or chosen!r} is not running; there are {', '.join(running)}")
-    return names
+        raise Failure(f"{', '.join(missing) or ','.join(chosen)} is not running; there are {', '.join(running)}")
+    return list(dict.fromkeys(names))
 
 
 def _directory(text: str) -> Path:
@@ -42,7 +49,10 @@ def _directory(text: str) -> Path:
     return path
 
 
-_layers_option = click.option("--layers", metavar="LAYERS", help="Only these, comma-separated: link,ip,tcp,gateway.")
+_layers_option = click.option(
+    "--layer", "--layers", "layers", multiple=True, metavar="LAYER",
+    help=f"Only this one ({', '.join(LAYERS)}), or several with commas. May be repeated.",
+)  # fmt: skip
 _force = click.option("--force", is_flag=True, help="Write over recordings that are there.")
 
 
@@ -55,7 +65,7 @@ _force = click.option("--force", is_flag=True, help="Write over recordings that 
               "only frames are compared.  [default: events]")  # fmt: skip
 @_force
 @click.pass_obj
-def start(stack: Stack, directory: str, layers: str | None, whole: bool, events: bool, force: bool) -> None:
+def start(stack: Stack, directory: str, layers: tuple[str, ...], whole: bool, events: bool, force: bool) -> None:
     """Record from now on into DIR/LAYER.rec, until `lvlip record stop`."""
     names = _layers(stack, layers)
     path = _directory(directory)
@@ -95,7 +105,7 @@ def stop(stack: Stack) -> None:
 @_layers_option
 @_force
 @click.pass_obj
-def dump(stack: Stack, directory: str, layers: str | None, force: bool) -> None:
+def dump(stack: Stack, directory: str, layers: tuple[str, ...], force: bool) -> None:
     """Write what the flight recorder holds, the newest calls of each layer, into DIR/LAYER.rec."""
     names = _layers(stack, layers)
     path = _directory(directory)

@@ -15,4 +15,4 @@ def command(stack: Stack, arguments: tuple[str, ...]) -> None:
     words = list(arguments) or ["--help"]
     if stack.json:
         words.append("--json")
-    run("simulation.replay", words)
+    run(stack, "simulation.replay", words)

@@ -22,6 +22,10 @@ def command(stack: Stack, host: str, family: int | None) -> int:
     """Look up HOST, a name or an address, as a program on the stack does, and show each question and its answer.
 
     What the hosts file says is asked of nobody. Exit code 0 if something was found, 1 if not.
+
+    \b
+    lvlip resolve www.example.org
+    lvlip resolve 192.0.2.7
     """
     if stack.name:
         os.environ["LEVELIP_NAME"] = stack.name  # where the client looks for the stack

@@ -20,7 +20,12 @@ from levelip.cli.up import layer_status
 def command(stack: Stack, layer: str, timeout: float) -> None:
     """Restart one layer, or all.
 
-    What a restart costs: of link or ip some packets; of tcp or gateway every connection (listening sockets stay).
+    What a restart costs: of link or ip some packets; of udp the datagrams under way; of tcp or gateway every
+    connection (listening sockets stay).
+
+    \b
+    lvlip restart ip
+    lvlip restart all
     """
     running = supervise.find(stack.run)
     if running is None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from levelip.addressing import REFUSING, Kind
 from levelip.cli.common import Failure, Stack, StackCommand
 
 
 @click.command(cls=StackCommand)
 @click.argument("words", nargs=-1, metavar="[ADDRESS | add ROUTE | del ROUTE | cache | flush]")
-@click.option("-a", "--all", "everything", is_flag=True, help="The stack's own addresses too.")
+@click.option("-a", "--all", "everything", is_flag=True, help="The stack's own addresses and broadcasts too.")
 @click.pass_obj
 def command(stack: Stack, words: tuple[str, ...], everything: bool) -> None:
     """Show the routing table, or by which route a packet to ADDRESS goes; add and delete routes while the stack runs.
@@ -19,6 +20,12 @@ def command(stack: Stack, words: tuple[str, ...], everything: bool) -> None:
     ROUTE is "PREFIX via GATEWAY" or "PREFIX dev", with "metric N" and "src ADDRESS" behind it if wanted, or "blackhole
     PREFIX", "unreachable PREFIX", "prohibit PREFIX"; to delete one, its beginning will do. `cache` shows what was
     learned about single destinations (path MTUs, redirects), `flush` forgets it.
+
+    \b
+    lvlip route
+    lvlip route 192.0.2.7
+    lvlip route add 192.0.2.0/24 via 10.0.0.1 metric 10
+    lvlip route del 192.0.2.0/24
     """
     match words:
         case () | ("show",):
@@ -51,7 +58,7 @@ def _show(stack: Stack, everything: bool) -> None:
     for row in stack.ask("ip", "route")["routes"]:
         if stack.json:
             stack.emit(row)
-        elif everything or row["kind"].lower() != "local":
+        elif everything or row["kind"] not in (Kind.LOCAL, Kind.BROADCAST, Kind.MULTICAST):  # as ip: another table's
             click.echo(line(row))
 
 
@@ -69,15 +76,15 @@ def _get(stack: Stack, destination: str) -> None:
 
 def line(row: dict[str, Any]) -> str:
     """ "default via 10.0.0.1 dev lvlip0 src 10.0.0.2 mtu 1500"; "blackhole 10.9.0.0/16"."""
-    kind = row["kind"].lower()
-    text = f"{kind} {row['prefix']}" if kind in ("local", "blackhole", "unreachable", "prohibit") else row["prefix"]
+    kind = row["kind"]
+    text = row["prefix"] if kind == Kind.UNICAST else f"{kind} {row['prefix']}"
     if row["via"]:
         text += f" via {row['via']}"
     if row["device"]:
         text += f" dev {row['device']}"
     if row.get("metric"):
         text += f" metric {row['metric']}"
-    if kind in ("blackhole", "unreachable", "prohibit"):
+    if kind in REFUSING:
         return str(text)
     text += f" src {row['source']} mtu {row['mtu']}"
     return text if row["up"] else f"{text} down"

@@ -14,7 +14,9 @@ from levelip.cli.unmodified import run_program
 @click.option("--trace", "trace", metavar="FILE", type=click.Path(path_type=Path), help="Gets lvlip trace's lines.")
 @click.option("--capture", "capture", metavar="FILE", type=click.Path(path_type=Path), help="Its packets, as pcapng.")
 @click.option("--pid-file", metavar="FILE", type=click.Path(path_type=Path), help="Gets the program's process id.")
-@click.option("--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names (repeatable).")
+@click.option(
+    "--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names. May be repeated."
+)
 @click.argument("argv", metavar="PROGRAM [ARGS]...", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.pass_obj
 def command(

@@ -19,4 +19,4 @@ def command(stack: Stack, arguments: tuple[str, ...]) -> None:
         for flag, value in (("--name", stack.name), ("--run", stack.root)):
             if value is not None and flag not in words:
                 words += [flag, value]
-    run("simulation.script", words)
+    run(stack, "simulation.script", words)

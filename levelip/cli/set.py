@@ -22,8 +22,11 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
 
     What changed holds until `lvlip down`, also when a layer is restarted; for longer put it into the configuration
     file. A setting that a running layer cannot change takes effect when that layer is restarted.
+
+    \b
+    lvlip set tcp.delayed_ack_ms=0 tcp.nagle=false
     """
-    parsed = [parse_setting(setting) for setting in settings]
+    parsed = [parse_setting(setting, source="") for setting in settings]
     running = stack.need_running()
     overlay, path = _overlay(stack)
     if overlay is not None:  # all of it, together, must make sense before anything changes

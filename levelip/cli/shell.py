@@ -15,7 +15,9 @@ from levelip.cli.unmodified import run_program
 @click.option("--trace", "trace", metavar="FILE", type=click.Path(path_type=Path), help="Gets lvlip trace's lines.")
 @click.option("--capture", "capture", metavar="FILE", type=click.Path(path_type=Path), help="Its packets, as pcapng.")
 @click.option("-c", "line", metavar="COMMAND", help="Run this command line and end.")
-@click.option("--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names (repeatable).")
+@click.option(
+    "--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names. May be repeated."
+)
 @click.pass_obj
 def command(
     stack: Stack, trace: Path | None, capture: Path | None, line: str | None, nameservers: tuple[str, ...]

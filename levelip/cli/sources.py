@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -22,6 +21,7 @@ from levelip.cli.common import Failure, Stack
 from levelip.debug.captured import is_capture, read_capture
 from levelip.debug.facts import TALK, fact
 from levelip.debug.flight import write_flight
+from levelip.debug.programs import environment, python
 from levelip.debug.recorded import files_of, means_recordings, open_all
 from levelip.debug.recorded import records as recorded_records
 from levelip.debug.streams import connection_name, known
@@ -72,7 +72,9 @@ def records(
             for record in _of_file(file):
                 if not filter_ or _passes(record, filter_):
                     yield record
-        except (TraceError, RecordingError, CaptureError) as error:
+        except TraceError as error:
+            raise Failure(f"{error}; captures (pcapng, pcap), recordings and lvlip trace --json are read") from None
+        except (RecordingError, CaptureError) as error:
             raise Failure(str(error)) from None
         return
     stack.need_running()
@@ -142,9 +144,8 @@ def recorded(path: Path) -> Iterator[Record | Notice]:
 def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[Event]]], list[Notice]]:
     """The events of recordings that hold none, by a replay, and what it says. Without events if it cannot be run."""
     paths = [str(one.path) for one in recordings]
-    done = subprocess.run(
-        [sys.executable, "-m", "simulation.replay", "--to-events", "-", *paths], capture_output=True, check=False
-    )
+    command = python("simulation.replay", "--to-events", "-", *paths)
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     begin = min(one.span[0] for one in recordings)
     if done.returncode:
         said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]

@@ -28,14 +28,16 @@ _TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait"
 
 
 @click.command(cls=StackCommand)
-@click.option("-t", "--tcp", is_flag=True, help="TCP sockets (as if -u were not given).")
-@click.option("-u", "--udp", is_flag=True, help="UDP sockets; with -t both.")
+@click.option("-t", "--tcp", is_flag=True, help="TCP sockets: the default.")
+@click.option("-u", "--udp", is_flag=True, help="UDP sockets; with -t both kinds.")
 @click.option("-i", "--info", is_flag=True, help="TCP's inner figures under each socket.")
-@click.option("-o", "--options", "timers", is_flag=True, help="Timers.")
+@click.option("-o", "--options", "timers", is_flag=True, help="Timers: which runs, how long, how often it was doubled.")
 @click.option("-l", "--listening", is_flag=True, help="Only listening sockets.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Listening ones and those in TIME-WAIT too.")
-@click.option("-n", "--numeric", is_flag=True, help="As always: ports are numbers.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Only sockets with this local or remote port.")
+@click.option("-n", "--numeric", is_flag=True, help="Taken for the habit of it: ports are always numbers.")
+@click.option(
+    "--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only sockets with this local or remote port."
+)
 @click.pass_obj
 def command(
     stack: Stack,
@@ -48,7 +50,15 @@ def command(
     numeric: bool,
     port: int | None,
 ) -> None:
-    """Show sockets and TCP's inner figures, as ss does."""
+    """Show sockets and TCP's inner figures, as ss does.
+
+    Without -a or -l neither listening sockets nor those in TIME-WAIT are shown.
+
+    \b
+    lvlip ss -ti
+    lvlip ss -tua
+    lvlip ss -ti --port 80
+    """
     del numeric
     rows = []
     if tcp or not udp:

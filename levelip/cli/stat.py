@@ -22,7 +22,13 @@ from levelip.tracing.reasons import lookup
 def command(
     stack: Stack, layers: tuple[str, ...], zeros: bool, nonzero: bool, drops: bool, delta: float | None
 ) -> None:
-    """Show counters by layer; discards with their reason and its rule."""
+    """Show counters by layer; discards with their reason and its rule.
+
+    \b
+    lvlip stat
+    lvlip stat --drops --delta 5
+    lvlip stat --layer tcp --zeros
+    """
     del nonzero
     running = [layer for layer in stack.need_running() if not layers or layer in layers]
     before, silent = _counters(stack, running)

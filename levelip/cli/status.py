@@ -23,6 +23,10 @@ def command(context: click.Context) -> None:
     """Show which layers run, and for whom they wait.
 
     The exit code is 0 if all layers of the stack are ready, else 1.
+
+    \b
+    lvlip status
+    lvlip status --json | jq .layers
     """
     stack: Stack = context.obj
     data = collect(stack)

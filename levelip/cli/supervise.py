@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import site
 import subprocess
 import sys
 import time
@@ -16,9 +15,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import levelip
 from levelip.cli.common import Failure, alive
 from levelip.configfile import CONFIG_VARIABLE, SETTINGS_VARIABLE
+from levelip.debug.programs import search_path
 from levelip.ipc.rundir import RunDirectory
 from levelip.rpc.paths import MAX_SOCKET_PATH
 
@@ -154,11 +153,8 @@ def conf_text(run: RunDirectory, layers: Sequence[str]) -> str:
         CONFIG_VARIABLE: str(paths.config),
         SETTINGS_VARIABLE: str(paths.settings),
         **MALLOC,
+        **search_path(),
     }
-    package = Path(levelip.__file__).resolve().parent.parent
-    installed = [Path(directory).resolve() for directory in [*site.getsitepackages(), site.getusersitepackages()]]
-    if package not in installed:
-        variables["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = ",".join(f'{name}="{_plain(value)}"' for name, value in variables.items())
     text = f"""\
 ; Written by `lvlip up`; changes are lost at the next start.

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, interruptible, undisturbed
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, interruptible, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -30,9 +30,11 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     type=click.Choice(LAYERS),
     help="Only this process: all that goes in and out of it, and its events. May be repeated.",
 )
-@click.option("--seam", "seams", multiple=True, type=click.Choice(SEAMS), help="Only this seam. May be repeated.")
+@click.option(
+    "--seam", "--at", "seams", multiple=True, type=click.Choice(SEAMS), help="Only this seam. May be repeated."
+)
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
@@ -48,7 +50,10 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
 @click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
 @click.option(
-    "--from", "file", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR",
+    "--from",
+    "file",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE|DIR",
     help="With --journey: read a file that lvlip trace --json wrote, or recordings.",
 )
 @click.option("--hex", "hexdump", is_flag=True, help="Dump the bytes of each packet.")
@@ -111,7 +116,7 @@ def command(
         raise click.UsageError("nothing is left to show")
     stack.need_running()
     chooser = Chooser(filter_, kinds, chosen)
-    terminal = sys.stdout.isatty() and not stack.json
+    terminal = sys.stdout.isatty() and not stack.json and not colourless()
     lines: Lines = (
         JsonLines(hexdump=hexdump)
         if stack.json

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import click
 
 from levelip.cli.common import Failure, Stack
+from levelip.debug.programs import environment, python
 from levelip.rpc.paths import door_endpoint
 
 LISTENS_S = 10.0  # how long a watcher may take to say that it listens
@@ -73,7 +73,7 @@ def run_program(
 def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[None]:
     """`lvlip WORDS` beside the program, from when it listens; its standard output goes to a file."""
     flags = [flag for name, value in (("--name", stack.name), ("--run", stack.root)) if value for flag in (name, value)]
-    command = [sys.executable, "-m", "levelip.cli", *words, *flags]
+    command = python("levelip.cli", *words, *flags)
     with contextlib.ExitStack() as files:
         try:
             to = files.enter_context(output.open("wb")) if output is not None else subprocess.DEVNULL
@@ -81,7 +81,12 @@ def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[N
             raise Failure(f"{output}: {error.strerror}") from None
         # a session of its own: Ctrl-C is for the program
         watcher = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=to, stderr=subprocess.PIPE, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=to,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
         )
     assert watcher.stderr is not None
     said = b""

@@ -31,8 +31,9 @@ SYSTEM_FILE = Path("/etc") / FILE_NAME
 
 
 @click.command(cls=StackCommand)
-@click.option("--config", "config_file", metavar="FILE", help="Configuration (LEVELIP_CONFIG; else ./level-ip.toml).")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting; may be repeated.")
+@click.option("--config", "config_file", metavar="FILE",
+              help="Configuration (LEVELIP_CONFIG; else ./level-ip.toml, else /etc/level-ip.toml).")  # fmt: skip
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting. May be repeated.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground and stop the stack on Ctrl-C.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
               help="How long the layers may take to get ready.")  # fmt: skip
@@ -41,7 +42,12 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     """Start a stack and wait until all its layers are ready.
 
     The configuration is checked first; nothing starts if it has a mistake. If a layer does not get ready in time,
-    its log is shown and the stack is stopped again.
+    its log is shown, the stack is stopped again, and the exit code is 1.
+
+    \b
+    lvlip up
+    lvlip up --config lab.toml --set tcp.congestion=newreno
+    lvlip up --name two --set ip.address=10.0.1.2/24 --set device.host_address=10.0.1.1/24
     """
     path = choose_file(config_file)
     config = load(path, settings=settings)

@@ -211,7 +211,7 @@ class Session:
     def complaint(self) -> str:
         """The sentence for ENETDOWN."""
         path = self.endpoint.removeprefix("ipc://")
-        return f"Network is down: no Level-IP stack answers at {path} (start one with: lvlip up)"
+        return f"Network is down: no Level-IP stack answers at {path} (lvlip status says why; start one with: lvlip up)"
 
     # -- the wire
 

@@ -80,8 +80,13 @@ def means_recordings(path: Path) -> bool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The recordings that a path means: a file, or those in a directory."""
-    return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    """The recordings that a path means: a file, or those in a directory. RecordingError for one without."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob(f"*{SUFFIX}"))
+    if not found:
+        raise RecordingError(f"there is no {SUFFIX} file in {path}; lvlip record start or dump writes them")
+    return found
 
 
 def open_all(paths: Iterable[Path], *, without: list[str] | None = None) -> list[Recording]:
@@ -102,7 +107,7 @@ def open_all(paths: Iterable[Path], *, without: list[str] | None = None) -> list
         if not opened and without:
             raise RecordingError("; ".join(without))
         if not opened:
-            raise RecordingError(f"there is no file *{SUFFIX} in it")
+            raise RecordingError("there is nothing to open")
         names = [one.head.process for one in opened]
         if len(set(names)) < len(names):
             raise RecordingError(f"two recordings of one process ({', '.join(sorted(names))}): name one of them")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from levelip.debug.captured import Captured
+from levelip.debug.programs import python
 from levelip.debug.tap import Notice, Record
 from levelip.tracing.capturefile import CaptureError
 from levelip.web.packets import KEEP
@@ -21,7 +22,7 @@ from levelip.web.source import Source
 
 MAX_BYTES = 512 << 20
 SLICE_S = 0.02
-_MODULE = ("-m", "levelip.web.stories")
+_MODULE = "levelip.web.stories"
 
 
 class Capture(Source):
@@ -34,7 +35,7 @@ class Capture(Source):
         """`directory`: where the file lies if it is ours alone; gone with `close`."""
         super().__init__(name, "capture", title, keep=keep)
         self.path = path
-        self.asked = Asked(_MODULE, [path], directory)
+        self.asked = Asked(python(_MODULE), [path], directory)
         self.seams: list[str] = []
 
     async def read(self) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from typing import Any
 
 import msgspec
 
+from levelip.debug.programs import environment, python
 from levelip.ipc.rundir import RunDirectory
 from levelip.web.commands import Refused
 
@@ -40,8 +40,8 @@ async def measure(run: RunDirectory, seconds: float, words: str) -> dict[str, An
     """{"paths": as whydata.path_data has them, "notes": what else was said}. Refused says why there is nothing."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "levelip.cli", *arguments(run, seconds, words), stdin=asyncio.subprocess.DEVNULL,
-        stdout=pipe, stderr=pipe, start_new_session=True,
+        *python("levelip.cli", *arguments(run, seconds, words)), stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe, stderr=pipe, env=environment(), start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(seconds + GRACE_S):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +18,12 @@ from typing import Any
 
 import msgspec
 
+from levelip.debug.programs import environment, python
+
 ANSWER_S = 120.0
 CHECK_S = 600.0
 _MAX_ANSWER = 64 << 20
-_MODULE = ("-m", "simulation.replay")
+_MODULE = "simulation.replay"
 
 
 class ReplayError(Exception):
@@ -30,15 +31,15 @@ class ReplayError(Exception):
 
 
 class Asked:
-    """A process that answers questions about files, one line of JSON each. `directory`: where they lie if they are ours
-    alone; gone with `close`."""
+    """A process that answers questions about files, one line of JSON each: `command`, and their paths. `directory`:
+    where they lie if they are ours alone; gone with `close`."""
 
     def __init__(
-        self, module: Sequence[str], paths: Sequence[Path], directory: tempfile.TemporaryDirectory[str] | None = None
+        self, command: Sequence[str], paths: Sequence[Path], directory: tempfile.TemporaryDirectory[str] | None = None
     ) -> None:
         self.paths = list(paths)
         self.closed = False
-        self._module = list(module)
+        self._command = list(command)
         self._directory = directory
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
@@ -68,7 +69,7 @@ class Asked:
         if self._process is None or self._process.returncode is not None:
             pipe = asyncio.subprocess.PIPE
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *self._module, *map(str, self.paths), stdin=pipe, stdout=pipe, limit=_MAX_ANSWER,
+                *self._command, *map(str, self.paths), stdin=pipe, stdout=pipe, limit=_MAX_ANSWER, env=environment(),
                 start_new_session=True,
             )  # fmt: skip
         return self._process
@@ -90,7 +91,7 @@ class Replay(Asked):
     """The recordings of one stack, run again."""
 
     def __init__(self, paths: Sequence[Path], directory: tempfile.TemporaryDirectory[str] | None = None) -> None:
-        super().__init__((*_MODULE, "--serve", "--"), paths, directory)
+        super().__init__(python(_MODULE, "--serve", "--"), paths, directory)
         self._checker: asyncio.subprocess.Process | None = None
         self._checked: list[dict[str, Any]] | None = None
         self._check_turn = asyncio.Lock()
@@ -106,9 +107,9 @@ class Replay(Asked):
         if self.closed:
             raise ReplayError("that file is closed")
         pipe = asyncio.subprocess.PIPE
-        arguments = [*_MODULE, "--json", "--", *map(str, self.paths)]
+        arguments = python(_MODULE, "--json", "--", *map(str, self.paths))
         process = self._checker = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
+            *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment(),
             start_new_session=True,
         )  # fmt: skip
         try:

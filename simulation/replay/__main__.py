@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import click
 
+from levelip.cli.common import exit_code
 from levelip.configfile import ConfigError
 from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.recordedcalls import DamagedFrame
@@ -48,7 +49,8 @@ FAILED, WRONG = 1, 2
               "another (edit FIELD=VALUE ...); then silence or then recorded, for TIME.")  # fmt: skip
 @click.option("--to-script", "script_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a packet script of a connection (of a recording of ip or tcp).")  # fmt: skip
-@click.option("--port", type=click.IntRange(1, 65_535), default=None, help="Which connection, for --to-script.")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
+              help="Which connection, for --to-script.")  # fmt: skip
 @click.option("--to-test", "test_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a pytest file that runs the calls again.")  # fmt: skip
 @click.option("--from", "begin", metavar="PLACE", help="Where the test begins.  [default: --goto, or the start]")
@@ -191,24 +193,15 @@ def _unreadable(recording: Recording, counts: dict[str, int], error: str, as_jso
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
+    return exit_code(lambda: _main(argv), name="lvlip replay", failed=WRONG)
+
+
+def _main(argv: Sequence[str] | None) -> None:
     try:
         cli.main(argv, prog_name="lvlip replay", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except (RecordingError, RecordError, NoSuchPlace, ExpressionError, DamagedFrame, ConfigError) as error:
         click.echo(f"lvlip replay: {error}", err=True)
-        return WRONG
-    except OSError as error:
-        click.echo(f"lvlip replay: {error.filename or ''}: {error.strerror or error}", err=True)
-        return WRONG
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except SystemExit as error:
-        return int(error.code or 0)
-    return 0
+        sys.exit(WRONG)
 
 
 if __name__ == "__main__":

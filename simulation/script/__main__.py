@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from levelip.cli.common import Failure, Stack, exit_code
 from simulation.script.answers import COMMANDS, SYSCTLS, World, take_option
 from simulation.script.calls import Calls
 from simulation.script.language import Option, Script, ScriptError
@@ -86,17 +87,23 @@ def cli() -> None:
     """Run packet scripts: packetdrill's language over the stack's cores, in one process and in virtual time.
 
     See docs/packet-scripts.md. Code between %{ and }% is Python and runs as you: run scripts that you trust.
+
+    \b
+    lvlip script run tests/scripts/linux
+    lvlip script check handshake.pkt
+    lvlip script record capture.pcapng -o handshake.pkt --port 80
     """
 
 
 @cli.command("run")
 @_FILES
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", callback=pairs,
-              help="A setting of the stack, whatever the script says of it.")  # fmt: skip
+              help="A setting of the stack, whatever the script says of it. May be repeated.")  # fmt: skip
 @click.option("-D", "--define", "defines", multiple=True, metavar="NAME=VALUE", callback=pairs,
-              help="A symbol of the script.")  # fmt: skip
+              help="A symbol of the script. May be repeated.")  # fmt: skip
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", callback=options_of,
-              help="An option as in the script's head, such as mtu=1280; the script's own come after it.")  # fmt: skip
+              help="An option as in the script's head, such as mtu=1280; the script's own come after it. May be "
+              "repeated.")  # fmt: skip
 @click.option("--strict/--lax", default=None,
               help="Whether packets that are left at the end are a failure (default: a warning, as packetdrill does "
               "not look; --strict in the script's head says so too).")  # fmt: skip
@@ -158,10 +165,13 @@ def _show(result: Result, *, verbose: bool, as_json: bool) -> None:
 @cli.command("check")
 @_FILES
 @click.option("-D", "--define", "defines", multiple=True, metavar="NAME=VALUE", callback=pairs,
-              help="A symbol of the script.")  # fmt: skip
+              help="A symbol of the script. May be repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON, one value a script.")
 def check_(files: tuple[Path, ...], defines: dict[str, str], as_json: bool) -> None:
-    """Parse scripts and run nothing: exit status 0, or 2 with the place of the first error of each."""
+    """Parse scripts and run nothing.
+
+    Exit status 0, or 2 with the place of the first error of each.
+    """
     wrong = False
     for path in scripts_of(files):
         script: Script | None = None
@@ -197,23 +207,25 @@ def check_(files: tuple[Path, ...], defines: dict[str, str], as_json: bool) -> N
               help="Where to write the script (default: standard output).")  # fmt: skip
 @click.option("--name", metavar="NAME", help="The running stack to listen to (default level-ip).")
 @click.option("--run", "root", metavar="DIR", help="Directory that holds run directories (LEVELIP_RUN).")
-@click.option("--port", type=click.IntRange(1, 65_535), default=None, help="The connection with this port.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
+              help="The connection with this port.")  # fmt: skip
+@click.option("--seconds", metavar="S", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
               help="Listen so long at most.")  # fmt: skip
 @click.option("--local", metavar="ADDRESS", help="The stack's address, where a capture has no directions.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", callback=pairs,
-              help="A setting that the stack had.")  # fmt: skip
+              help="A setting that the stack had. May be repeated.")  # fmt: skip
 def record_(
     capture: Path | None, output: Path | None, name: str | None, root: str | None, port: int | None, seconds: float,
     local: str | None, settings: dict[str, str],
 ) -> None:  # fmt: skip
-    """Turn a connection into a script: of a capture (`lvlip capture -w FILE`; pcapng or pcap), or of a running stack.
+    """Turn a connection into a script.
 
-    A live recording begins at once and ends with the connection, or after --seconds. The script is run
-    when it is written; exit status 1 says that it does not pass as it is (the calls are inferred from the packets).
+    It is one of CAPTURE (pcapng or pcap, as `lvlip capture -w FILE` writes it), or else of the running stack. A live
+    recording begins at once and ends with the connection, or after --seconds. The script is run when it is written;
+    exit status 1 says that it does not pass as it is (the calls are inferred from the packets).
     """
     from levelip.frames.core import ControlError
-    from levelip.ipc.rundir import RunDirectory, RunError
+    from levelip.ipc.rundir import RunError
     from simulation.script.record import (
         RecordError,
         finished,
@@ -228,7 +240,9 @@ def record_(
         if capture is not None:
             packets, source = packets_of_capture(capture), capture.name
         else:
-            run_directory = RunDirectory(name, root)
+            stack = Stack(name, root)
+            stack.need_running()
+            run_directory = stack.run
             said = [*live_settings(run_directory), *said]
             packets = live_packets(
                 run_directory, port=port or 0, seconds=seconds, stop=finished,
@@ -238,7 +252,7 @@ def record_(
         address = IPv4Address(local).packed if local else b""
         text = make_script(packets, local=address, port=port or 0, settings=said, source=source)
     except (RecordError, ControlError, RunError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -250,5 +264,10 @@ def record_(
     click.echo(summary_line(result), err=True)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    return exit_code(lambda: cli.main(argv, prog_name="lvlip script", standalone_mode=False), name="lvlip script")
+
+
 if __name__ == "__main__":
-    cli(prog_name="lvlip script")
+    sys.exit(main())

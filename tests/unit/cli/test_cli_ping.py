@@ -16,6 +16,8 @@ from click.testing import Result
 
 from levelip.cli.ping import time_text
 from levelip.frames.core import ControlError
+from levelip.ipc.clock import StackClock
+from levelip.ipc.rundir import RunDirectory
 
 Lvlip = Callable[..., Result]
 Layer = Callable[..., FakeLayer]
@@ -170,3 +172,16 @@ def test_a_lost_answer_of_the_layer_is_a_lost_packet(lvlip: Lvlip, layer: Layer)
 def test_three_digits(milliseconds: float, text: str) -> None:
     """Times have three significant digits, as iputils prints them."""
     assert time_text(milliseconds) == text
+
+
+def test_a_held_stack_is_told(lvlip: Lvlip, layer: Layer, run: RunDirectory) -> None:
+    """Else one would look for what loses the packets."""
+    layer("ip", ping={"error": "timeout"})
+    clock = StackClock(run.clock)
+    for held in (False, True):
+        if held:
+            clock.hold()
+        result = lvlip("ping", "10.0.0.9", "-c", "1", "-W", "0.01")
+        assert result.exit_code == 1
+        assert ("ping: the stack is held, so that nothing passes; see: lvlip status" in result.stderr) == held
+    clock.close()

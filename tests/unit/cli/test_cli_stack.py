@@ -135,7 +135,7 @@ def test_set_refuses_what_means_nothing_before_anything_changes(
     tcp = layer("tcp")
     result = lvlip("set", "tcp.retries=3", "tcp.delayed_ack_ms=900")
     assert result.exit_code == 1
-    assert result.stderr == 'lvlip: --set: tcp.delayed_ack_ms = "900": must be an integer from 0 to 500\n'
+    assert result.stderr == 'lvlip: tcp.delayed_ack_ms = "900": must be an integer from 0 to 500\n'
     assert [name for name, _ in tcp.asked] == []
 
 
@@ -361,7 +361,8 @@ def test_list_shows_the_stacks_below_a_directory(
 
 def test_logs_show_the_end_of_a_file(lvlip: Callable[..., Result], run: RunDirectory) -> None:
     missing = lvlip("logs", "tcp")
-    assert missing.stderr == f"lvlip: {run.logs}/tcp.log does not exist; tcp has not run in stack 't'\n"
+    said = f"lvlip: {run.logs}/tcp.log does not exist: tcp has not run in stack 't'; see: lvlip status --name t\n"
+    assert missing.stderr == said
     (run.logs / "tcp.log").write_text("one\ntwo\nthree\n")
     assert lvlip("logs", "tcp", "-n", "2").stdout == "two\nthree\n"
     assert json.loads(lvlip("logs", "tcp", "-n", "1", "--json").stdout) == {"layer": "tcp", "line": "three"}

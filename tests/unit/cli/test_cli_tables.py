@@ -80,8 +80,7 @@ def test_neigh(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) ->
              "updated_ms": -1, "queued": 3}  # fmt: skip
     layer("link", neigh={"neighbours": [known, asked]}, device={"name": "lvl0"}, neigh_flush={"flushed": 2})
     assert lvlip("neigh").stdout == (
-        "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 REACHABLE\n"
-        "10.0.0.9 dev lvl0 INCOMPLETE\n"
+        "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 REACHABLE\n10.0.0.9 dev lvl0 INCOMPLETE\n"
     )
     assert lvlip("neigh", "-s").stdout == (
         "10.0.0.1 dev lvl0 lladdr 02:00:00:00:00:01 used 0/1/61 probes 0 REACHABLE\n"
@@ -124,7 +123,7 @@ def test_addresses_and_groups(layer: Callable[..., FakeLayer], lvlip: Callable[.
     assert lvlip("address").stdout == "10.0.0.2/24 brd 10.0.0.255 dev lvl0 mtu 1500\n10.0.0.2/24 mtu 1500 down\n"
     assert lvlip("address", "add", "192.0.2.2/24", "--json").stdout == '{"added": "192.0.2.2/24"}\n'
     assert lvlip("address", "add").exit_code == 2
-    assert lvlip("group").stdout == "224.0.0.1 by always\n"
+    assert lvlip("group").stdout == "224.0.0.1 by every host (RFC 1112 7.2)\n"
     assert lvlip("group", "join", "239.1.2.3", "--json").stdout == '{"joined": "239.1.2.3"}\n'
     assert lvlip("group", "leave").exit_code == 2
 
@@ -143,16 +142,18 @@ def test_route(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) ->
 
     def get(args: dict[str, Any]) -> dict[str, Any]:
         if args["dst"] == "8.8.8.8":
-            return {**row("default", "gateway", "10.0.0.1"), "dst": "8.8.8.8", "next_hop": "10.0.0.1", "group": False}
+            return {**row("default", "unicast", "10.0.0.1"), "dst": "8.8.8.8", "next_hop": "10.0.0.1", "group": False}
         return {"dst": args["dst"], "error": "Network is unreachable"}
 
-    rows = [row("10.0.0.2/32", "local", device="lo"), row("10.0.0.0/24", "direct"),
-            row("default", "gateway", "10.0.0.1", up=False)]  # fmt: skip
+    rows = [row("10.0.0.2/32", "local", device="lo"), row("10.0.0.255/32", "broadcast"),
+            row("10.0.0.0/24", "unicast"), row("default", "unicast", "10.0.0.1", up=False)]  # fmt: skip
     layer("ip", route={"routes": rows}, route_get=get)
     assert lvlip("route").stdout == (
         "10.0.0.0/24 dev lvl0 src 10.0.0.2 mtu 1500\ndefault via 10.0.0.1 dev lvl0 src 10.0.0.2 mtu 1500 down\n"
     )
-    assert lvlip("route", "-a").stdout.startswith("local 10.0.0.2/32 dev lo src 10.0.0.2 mtu 1500\n")
+    assert lvlip("route", "-a").stdout.startswith(
+        "local 10.0.0.2/32 dev lo src 10.0.0.2 mtu 1500\nbroadcast 10.0.0.255/32 dev lvl0 src 10.0.0.2 mtu 1500\n"
+    )
     assert lvlip("route", "8.8.8.8").stdout == "8.8.8.8 via 10.0.0.1 dev lvl0 src 10.0.0.2 mtu 1500, by default\n"
     missing = lvlip("route", "1.1.1.1")
     assert (missing.exit_code, missing.stderr) == (1, "lvlip: 1.1.1.1: Network is unreachable\n")

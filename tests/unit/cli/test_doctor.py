@@ -109,6 +109,15 @@ def test_shared_memory(tmp_path: Path) -> None:
     assert doctor.shared_memory(tmp_path / "nowhere").state == WARNING
 
 
+@pytest.mark.parametrize(("stack", "device"), [("level-ip", "lvl0"), ("two", "lvl-two")])
+def test_old_iptables_are_opened_for_the_stacks_own_device(stack: str, device: str) -> None:
+    """The cure names the device of the stack that is meant; without a filter table there is nothing to cure."""
+    (check,) = doctor.iptables("nat\nfilter\n", stack)
+    assert check.state == WARNING
+    assert f"-I FORWARD -i {device} -j" in check.cure and f"-I FORWARD -o {device} -j" in check.cure
+    assert list(doctor.iptables("nat\n", stack)) == []
+
+
 def test_every_finding_that_is_not_ok_has_a_cure(lvlip: Callable[..., Result]) -> None:
     """On this machine, whatever it lacks: each warning says what to do, and the exit code tells."""
     result = lvlip("doctor", "--json")

@@ -109,3 +109,16 @@ def test_errors_are_told_and_end_nothing(
     assert not prompt.source(script)
     assert "(lvlip) help step" not in capsys.readouterr().out
     assert not prompt.carry_out(f"source {tmp_path / 'missing'}")
+
+
+def test_a_command_of_another_program_that_fails_ends_nothing(
+    prompt: Prompt, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`script` and `replay` are such; the prompt goes on, and knows that it failed."""
+    good = tmp_path / "good.pkt"
+    good.write_text("0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n")
+    assert not prompt.carry_out(f"script check {tmp_path / 'none.pkt'}")
+    assert prompt.carry_out(f"script check {good}")
+    captured = capfd.readouterr()
+    assert "does not exist" in captured.err
+    assert captured.out.startswith("ok ")

@@ -245,3 +245,19 @@ def test_what_does_not_go_together_is_said(tmp_path: Path, lvlip: Callable[..., 
     assert torn.exit_code == 1
     assert "line 1: not a line of lvlip trace --json" in torn.stderr
     assert lvlip("why", "80").exit_code == 1
+
+
+@pytest.mark.parametrize("words", [("why", "80", "--from"), ("paths", "--from"), ("trace", "--journey", "--from")])
+def test_what_is_none_of_ours_is_told_with_what_is(
+    tmp_path: Path, lvlip: Callable[..., Result], words: tuple[str, ...]
+) -> None:
+    """A text file, and a directory without recordings: each is named, with what would do."""
+    file = tmp_path / "notes.txt"
+    file.write_text("not what you think\n")
+    told = lvlip(*words, str(file)).stderr
+    assert str(file) in told
+    assert told.endswith("; captures (pcapng, pcap), recordings and lvlip trace --json are read\n")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = f"lvlip: there is no .rec file in {empty}; lvlip record start or dump writes them\n"
+    assert lvlip(*words, str(empty)).stderr == said

@@ -62,7 +62,7 @@ def test_a_torn_recording_shows_what_came_before(run: RunDirectory, recording: P
 
 
 def test_what_is_no_recording_is_refused(run: RunDirectory, tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="no file"):
+    with pytest.raises(RecordingError, match=r"no \.rec file in"):
         opened(run, tmp_path)
     with pytest.raises(RecordingError, match="torn"):
         opened(run, b"LVLIPREC")
