@@ -61,7 +61,7 @@ class Calls:
         self.connecting = Connecting(
             session, pump, self.endings, pairs=self.pairs, by_fd=self.by_fd, processes=processes
         )
-        self.datagrams = Datagrams(session, epoll)
+        self.datagrams = Datagrams(session, epoll, self.endings.ends)
         self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
             "bind": self._bind,
             "listen": self._listen,

@@ -159,6 +159,14 @@ class NetlinkCalls(DatagramCalls):
         """None comes here."""
         return 0
 
+    def shown(self, call: Trapped) -> bool:
+        """Likewise."""
+        return False
+
+    def ended(self, call: Trapped) -> bool:
+        """It cannot be shut."""
+        return False
+
     def sender(self, call: Trapped, header: bytes) -> bytes:
         """The kernel."""
         return SOCKADDR_NL.pack(socket.AF_NETLINK, 0, 0, 0)

@@ -169,14 +169,33 @@ def interrupted() -> None:
         say("many", got, error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
 
 
+ALL = 0x200F  # POLLIN, POLLPRI, POLLOUT, POLLERR, POLLRDHUP
+POLLERR = 8
+
+
 def refused() -> None:
     with udp() as sock:
+        epoll = select.epoll()
+        epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLET)
         sock.connect((HOST, CLOSED))
-        say("send", sock.send(b"x"), mask(sock, 5, 0x200D) != "nothing")
+        say("send", sock.send(b"x"), mask(sock, 5, POLLERR), mask(sock, 0, ALL), [bits for _, bits in epoll.poll(1)])
+        say("select", [len(rows) for rows in select.select([sock], [], [sock], 0)])
         say("told once", error(sock.recvfrom, 9), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock))
         sock.send(b"x")
-        mask(sock, 5, 0x2009)
-        say("by sendmsg", error(sock.sendmsg, [b"x"]))
+        say("by sendmsg", mask(sock, 5, POLLERR), error(sock.sendmsg, [b"x"]), mask(sock, 0, ALL))
+        sock.send(b"x")  # the kernel's calls fail, too, and then it is told
+        say("by recv", mask(sock, 5, POLLERR), error(sock.recv, 9) != "ok")
+        say("and not by recvfrom", error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
+        sock.send(b"x")
+        say("by send", mask(sock, 5, POLLERR), error(sock.send, b"x") != "ok", mask(sock, 0, ALL), sock.send(b"x"))
+        say("by read", mask(sock, 5, POLLERR), error(os.read, sock.fileno(), 9) != "ok")
+        say("SO_ERROR after it", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), mask(sock, 0, ALL))
+        reader = threading.Thread(target=lambda: say("waiting in recv", error(sock.recv, 9) != "ok"))
+        reader.start()
+        time.sleep(0.1)
+        sock.send(b"x")
+        reader.join(5)
+        sock.send(b"x")
         time.sleep(0.3)
         say("SO_ERROR", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)], mask(sock))
         waiter = threading.Thread(target=lambda: say("waiting", error(sock.recvfrom, 9)))
@@ -189,9 +208,18 @@ def refused() -> None:
     with udp() as sock:
         say("unconnected", sock.sendto(b"x", (HOST, CLOSED)))
         time.sleep(0.2)
-        say("not told", error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER), sock.recvfrom(9))
+        say("not told", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER))
+        say("others come", sock.recvfrom(9))
         sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as glibc's resolver sets it
-        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, 0x2009) != "nothing", error(sock.recvfrom, 9))
+        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, POLLERR), error(sock.recvfrom, 9))
+        say("in the queue", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock, 0, ALL))
+        say("beside it", sock.sendto(b"y", PEER), mask(sock, 5, select.POLLIN), sock.recvfrom(9), mask(sock, 0, ALL))
+        say("taken", sock.recvmsg(9, 200, 0x2000)[0], mask(sock, 0, ALL), error(sock.recvmsg, 9, 200, 0x2000))
+        for number in (b"1", b"2"):
+            say("two", sock.sendto(number, (HOST, CLOSED)))
+            time.sleep(0.3)
+            say("each told", mask(sock, 0, ALL), error(sock.recvfrom, 9))
+        say("in order", [sock.recvmsg(9, 200, 0x2000)[0] for _ in range(2)], mask(sock, 0, ALL))
 
 
 def many() -> None:
@@ -281,9 +309,11 @@ def shut() -> None:
         sock.send(b"x")
         say("before", sock.recvfrom(9))
         sock.shutdown(socket.SHUT_WR)
-        say("no more", error(sock.sendmsg, [b"x"]))
+        say("no more", error(sock.sendmsg, [b"x"]), error(sock.send, b"x"), mask(sock, 0, ALL))
         sock.shutdown(socket.SHUT_RD)
-        say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER)
+        say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER, mask(sock, 0, ALL))
+        sock.setblocking(False)
+        say("nor is waited for", error(sock.recvfrom, 9), error(sock.recv, 9))
 
 
 def local() -> None:

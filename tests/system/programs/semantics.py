@@ -25,7 +25,7 @@ ECHO, RESET, COUNT, HANGING, CLOSED, UNREAD = 7001, 7002, 7003, 7004, 7005, 7006
 OWN = 7100  # first of the ports that we listen on
 HOST = sys.argv[1] if len(sys.argv) > 1 else ""
 libc = ctypes.CDLL(None, use_errno=True)
-BITS = {"IN": 1, "OUT": 4, "ERR": 8, "HUP": 16, "RDHUP": 0x2000}
+BITS = {"IN": 1, "PRI": 2, "OUT": 4, "ERR": 8, "HUP": 16, "RDHUP": 0x2000}
 
 
 def error(call: Callable[..., object], *args: object) -> str:
@@ -139,8 +139,27 @@ def refused() -> None:
     say("told", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)])
     say("aborted", error(sock.connect, (HOST, ECHO)))
     say("anew", error(sock.connect, (HOST, ECHO)), mask(sock, 3, select.POLLOUT), sock.getpeername() == (HOST, ECHO))
+    say("anew edge", [number for _, number in epoll.poll(3)])
     sock.sendall(b"anew")
-    say("anew says", mask(sock, 3, select.POLLIN), sock.recv(10))
+    say("anew says", [number & 1 for _, number in epoll.poll(3)], mask(sock, 3, select.POLLIN), sock.recv(10))
+    epoll.modify(sock.fileno(), select.EPOLLOUT)
+    say("anew modified", [number for _, number in epoll.poll(3)], error(epoll.unregister, sock.fileno()))
+    sock.close()
+    sock = tcp(blocking=False)
+    word, event = 0x0123_4567_89AB_CDEF, struct.Struct("=IQ" if os.uname().machine == "x86_64" else "=I4xQ")
+    say("watch", raw("epoll_ctl", epoll.fileno(), 1, sock.fileno(), event.pack(select.EPOLLIN, word)))
+    copy = sock.dup()
+    say("refused once more", error(sock.connect, (HOST, CLOSED)), mask(sock, 3), error(sock.connect, (HOST, CLOSED)))
+    found = ctypes.create_string_buffer(event.size)
+    waiter = threading.Thread(target=lambda: say("other thread", libc.epoll_wait(epoll.fileno(), found, 1, 5000)))
+    say("and connected", error(sock.connect, (HOST, ECHO)), mask(sock, 3, select.POLLOUT))
+    libc.epoll_ctl(epoll.fileno(), 3, sock.fileno(), event.pack(select.EPOLLIN | select.EPOLLET, word))
+    waiter.start()
+    time.sleep(0.1)
+    sock.sendall(b"word")
+    waiter.join()
+    say("its word", [hex(value) for value in event.unpack(found.raw)], sock.recv(10))
+    copy.close()
     sock.close()
     sock = tcp(blocking=False)
     say("told by connect", error(sock.connect, (HOST, CLOSED)), mask(sock, 3), error(sock.connect, (HOST, CLOSED)))
