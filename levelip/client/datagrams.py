@@ -16,13 +16,23 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from levelip.client import ancillary, control
 from levelip.client.closes import Closes
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, Framing, Headers, Told
+from levelip.client.datagramformat import (
+    DATAGRAM,
+    DOWN,
+    ERROR,
+    MAX_ECHO,
+    MAX_PAYLOAD,
+    PAIR_BUFFER,
+    Framing,
+    Headers,
+    Told,
+)
 from levelip.client.ends import Ends
 from levelip.client.session import Bare, Session, ignore
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
@@ -44,6 +54,14 @@ _ERROR_MESSAGE = Told(ERROR).pack()
 _FORWARDED = frozenset(
     {"bind", "connect", "listen", "accept", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"}
 )
+
+
+class Pending(NamedTuple):
+    """A datagram to which the program still adds: what the first part was sent with is that of the whole (Linux)."""
+
+    where: tuple[bytes, int]
+    asked: ancillary.Wish
+    payload: bytes
 
 
 class DatagramPair:
@@ -69,6 +87,8 @@ class DatagramPair:
         # of trapped calls (levelip.run)
         self.name = b""  # of the program's end
         self.shown = False  # that end was made to show an error
+        self.pending: Pending | None = None  # with MSG_MORE, or under UDP_CORK
+        self.corks = False  # UDP_CORK is on
         self.seen: tuple[int, int] | None = None  # thread and descriptor of the last one
         self.times: dict[int, float | None] = {}  # SO_RCVTIMEO, SO_SNDTIMEO in seconds
         self.waiters: deque[Callable[[], None]] = deque()  # called when something has come, each as long as it stays
@@ -325,16 +345,34 @@ class Datagrams:
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
         one = self.framing.read(message)
-        if one is not None and pair.gid:  # else it is not of our class, or the gateway is away
+        if one is None or not pair.gid:  # it is not of our class, or the gateway is away
+            return
+        if pair.pending is None and not pair.corks:
             self.post(pair, *one)
+            return
+        address, port, tos, ttl, payload = one
+        where, asked, begun = pair.pending or Pending((address, port), ancillary.Wish(tos, ttl), b"")
+        pair.pending = Pending(where, asked, begun + payload)
+        if len(pair.pending.payload) > MAX_PAYLOAD:
+            pair.pending = None  # as Linux: udp_flush_pending_frames
+        elif not pair.corks:
+            self.flush(pair)
+
+    def flush(self, pair: DatagramPair) -> None:
+        """Nothing more is added to the datagram that is pending."""
+        if pair.pending is not None:
+            (where, asked, payload), pair.pending = pair.pending, None
+            self.post(pair, *where, asked.tos, asked.ttl, payload, asked.source, asked.ip_options)
 
     def post(
-        self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b""
-    ) -> None:
+        self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b"",
+        ip_options: bytes | None = None,
+    ) -> None:  # fmt: skip
         """A datagram whose outcome nobody waits for; the caller looks at `marks` first."""
+        rest = tos, ttl, source, ip_options
         pair.sent += 1
         if pair.sent % EVERY:
-            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, tos, ttl, source))
+            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, *rest))
             return
 
         def answered(_: int, __: dict[str, Any], ___: str) -> None:
@@ -345,9 +383,7 @@ class Datagrams:
                 self.busy.add(pair)
 
         pair.marks += 1
-        self._session.ask(
-            lambda number: SendDatagram(pair.gid, address, port, payload, number, tos, ttl, source), answered
-        )
+        self._session.ask(lambda number: SendDatagram(pair.gid, address, port, payload, number, *rest), answered)
 
     # -- network → program
 

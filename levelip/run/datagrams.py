@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from levelip.client.ancillary import rows, wish
 from levelip.client.control import Answer
 from levelip.client.datagramformat import MAX_ECHO, MAX_OPTIONS, MAX_PAYLOAD, UP, told
-from levelip.client.datagrams import MARKS, DatagramPair
+from levelip.client.datagrams import MARKS, DatagramPair, Pending
 from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader, describe
 from levelip.run import raw, target
 from levelip.run.messages import MMSGHDR_SIZE, MSGHDR, Message
 from levelip.run.tags import Tags, clear, shows, take
 from levelip.run.trapped import Trapped
-from levelip.run.values import TIMESPEC, parse_sockaddr, sockaddr
+from levelip.run.values import INT, TIMESPEC, parse_sockaddr, sockaddr
 
 if TYPE_CHECKING:
     from levelip.run.trap import Trap
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 KNOWN = 256  # destinations of one socket whose first datagram went well that are remembered
 MAX_MESSAGES = 1024  # UIO_MAXIOV: of one sendmmsg or recvmmsg
 MSG_WAITFORONE = 0x10000
+UDP_CORK = (socket.IPPROTO_UDP, 1)  # linux/udp.h
 SEND_BUFFER = 32_770  # SO_SNDBUF of the program's end; the kernel's EMSGSIZE begins at twice this less 32
 
 Deliver = Callable[[int, bytes, bytes], int]  # number, header, payload: write it; what the call returns for it
@@ -92,11 +93,29 @@ class DatagramCalls:
         if self.pair(call).dress is not None and (call.number(1), call.number(2)) == (raw.SOL_RAW, raw.ICMP_FILTER):
             call.settle()  # nothing but echo replies comes anyway
             return
+        if (call.number(1), call.number(2)) == UDP_CORK and self.pair(call).kind[2] != socket.IPPROTO_ICMP:
+            self._cork(call)
+            return
         self.pair(call).known.clear()  # SO_BROADCAST and others decide on what may be sent
         self._trap.setsockopt(call)
 
+    def _cork(self, call: Trapped) -> None:
+        """UDP_CORK: what is sent while it is on is one datagram, which goes when it is taken out."""
+        pair = self.pair(call)
+        if call.number(4) < INT.size:
+            raise _refuse(errno.EINVAL)
+        pair.corks = bool(INT.unpack(call.read(call.args[3], INT.size))[0])
+        if not pair.corks:
+            self._trap.calls.datagrams.flush(pair)
+        call.settle()
+
     def _getsockopt(self, call: Trapped) -> None:
         pair = self.pair(call)
+        if (call.number(1), call.number(2)) == UDP_CORK and pair.kind[2] != socket.IPPROTO_ICMP:
+            room = INT.unpack(call.read(call.args[4], INT.size))[0]
+            call.write_sized(call.args[3], call.args[4], INT.pack(pair.corks)[: max(room, 0)])
+            call.settle()
+            return
         if (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR) and pair.error:
             if self._is_told(call):
                 self._trap.calls.datagrams.told(pair)  # before this call asks the gateway
@@ -304,9 +323,7 @@ class Sender:
         self._calls.pair(self._call).senders.append(self.go_on)
 
     def _send(self, pair: DatagramPair) -> bool:
-        if self._flags & (socket.MSG_OOB | socket.MSG_MORE):
-            if self._flags & socket.MSG_MORE:
-                self._trap.say("more", "MSG_MORE on datagram sockets is not carried by the stack: EOPNOTSUPP")
+        if self._flags & socket.MSG_OOB:
             raise _refuse(errno.EOPNOTSUPP)
         code = self._calls.take_error(self._call)
         if code:
@@ -314,13 +331,24 @@ class Sender:
         if pair.shut & 2:
             raise _refuse(errno.EPIPE)
         name, payload, control = self._fetch(self._done)
-        where = self._destination(pair, name)
+        self._size = len(payload)
+        begun, pair.pending = pair.pending, None
+        if begun is not None:
+            where, asked, payload = begun.where, begun.asked, begun.payload + payload
+        else:
+            where, asked = self._destination(pair, name), wish(control)
+        if len(payload) > longest(pair):
+            raise _refuse(errno.EMSGSIZE)
+        if pair.kind[2] != socket.IPPROTO_ICMP and (pair.corks or self._flags & socket.MSG_MORE):
+            if not where[0] and pair.peer is None:
+                raise _refuse(errno.EDESTADDRREQ)
+            pair.pending = Pending(where, asked, payload)
+            self._sent()
+            return True
         if (number := raw.identifier(pair, payload)) is not None:
             self._call.finish = self._named
             self._trap.ask(self._call, "bind", address=bytes(4), port=number)
             return False
-        asked = wish(control)
-        self._size = len(payload)
         if where in pair.known and not asked.asks and len(payload) <= MAX_PAYLOAD - MAX_OPTIONS:
             self._trap.calls.datagrams.post(pair, *where, asked.tos, asked.ttl, payload)
             self._sent()

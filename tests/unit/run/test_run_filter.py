@@ -33,8 +33,9 @@ def verdict(machine: Machine, number: int, *args: int, audit: int | None = None)
         elif operation == 0x06:
             return int(value)
         else:
-            assert operation in (0x15, 0x35)
-            true = accumulator == value if operation == 0x15 else accumulator >= value
+            true = {
+                0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value),
+            }[operation]  # fmt: skip
             at += if_true if true else if_false
 
 
