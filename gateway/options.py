@@ -262,8 +262,8 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
 
 
 def _device(value: int | bytes, config: GatewayCoreConfig) -> int:
-    """1 for the one device, 0 for none (net/core/sock.c sock_setbindtodevice). Loopback is refused: who means it must not
-    be heard outside."""
+    """1 for the one device, 0 for none (net/core/sock.c sock_setbindtodevice). Loopback is refused: the socket would be
+    reached from outside all the same."""
     given = _INT.pack(value) if isinstance(value, int) else value
     name = given[: INTERFACE_NAME - 1].split(b"\0")[0].decode("utf-8", "replace")
     if not name:

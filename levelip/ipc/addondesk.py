@@ -204,4 +204,3 @@ class AddonDesk:
             for points, port, _ in self._sides:
                 self._remove(points, port.name, "addon")
             self.addons.stages.clear()
-

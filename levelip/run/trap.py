@@ -33,7 +33,7 @@ from levelip.client.pump import Pair
 from levelip.run import epolls, raw, target
 from levelip.run.bpf import NETLINK_ROUTE
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
-from levelip.run.interfaces import Ioctls
+from levelip.run.interfaces import IFNAMSIZ, Ioctls
 from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
@@ -405,6 +405,9 @@ class Trap:
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
                 room = int.from_bytes(call.read(call.args[4], 4), "little", signed=True)
+                name = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
+                if name and answer.data["value"] and room < IFNAMSIZ:
+                    return call.reply(code=errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
             return call.plain(answer)
 

@@ -267,6 +267,31 @@ def told() -> None:
         say("way", sock.sendmsg([b"x"], ways, 0, PEER), error(sock.sendmsg, [b"x"], [(0, 77, b"1234")], 0, PEER))
 
 
+def parts() -> None:
+    """MSG_MORE and UDP_CORK: one datagram of several calls."""
+    with timed() as sock:
+        more = socket.MSG_MORE
+        say("begun", sock.sendto(b"a", more, PEER), sock.sendto(b"bc", more, PEER))
+        say("nothing yet", error(sock.recvfrom, 9, socket.MSG_DONTWAIT) if not time.sleep(0.1) else 0)
+        say("whole", sock.sendto(b"d", PEER), sock.recvfrom(100))
+        say("of the first's", sock.sendto(b"x", more, PEER), sock.sendto(b"y", (HOST, CLOSED)), sock.recvfrom(9))
+        sock.connect(PEER)
+        say("write", sock.send(b"a", more), os.write(sock.fileno(), b"b"), sock.recv(10))
+        say("sendmsg", sock.sendmsg([b"1", b"2"], [], more), sock.send(b"3"), sock.recv(10))
+        say("empty", sock.send(b"", more), sock.send(b"x"), sock.recv(10))
+        say("too long", sock.send(bytes(60_000), more), error(sock.sendmsg, [bytes(6000)]))
+        say("and lost", sock.send(b"fresh"), sock.recv(100))
+        cork = socket.IPPROTO_UDP, 1
+        say("cork", sock.getsockopt(*cork), error(sock.setsockopt, *cork, b"\1"), sock.setsockopt(*cork, 7))
+        say("on", sock.getsockopt(*cork), sock.send(b"one "), os.write(sock.fileno(), b"two "), sock.sendmsg([b"3"]))
+        say("held", error(sock.recvfrom, 9, socket.MSG_DONTWAIT) if not time.sleep(0.1) else 0)
+        say("let go", sock.setsockopt(*cork, 0), sock.recv(100), sock.getsockopt(*cork))
+        say("one each", sock.send(b"a"), sock.send(b"b"), sock.recv(9), sock.recv(9))
+    with udp() as sock:
+        say("no peer", error(sock.sendmsg, [b"x"], [], more), error(sock.send, b"x", more))
+        say("left", sock.sendto(b"never sent", more, PEER))
+
+
 def options() -> None:
     with udp() as sock:
         for level, option, value in ((1, 2, 1), (1, 6, 1), (1, 15, 1), (0, 1, 16), (0, 2, 33), (0, 33, 5), (0, 34, 0)):
@@ -327,7 +352,7 @@ def local() -> None:
         say("back", one.sendto(b"y", (path + "2").encode()), two.recvfrom(9, socket.MSG_PEEK)[0], two.recvfrom(9)[0])
 
 
-CASES = (unbound, connected, lengths, waiting, interrupted, refused, many, told, options, wrong, shut, local)
+CASES = (unbound, connected, lengths, waiting, interrupted, refused, many, told, parts, options, wrong, shut, local)
 
 if __name__ == "__main__":
     for case in CASES:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from levelip.client.ancillary import Wish
 from levelip.client.closes import Closes
 from levelip.client.control import Call
-from levelip.client.datagrams import EVERY, MARKS, UNSENT_MOST, DatagramPair, Datagrams
+from levelip.client.datagramformat import MAX_PAYLOAD
+from levelip.client.datagrams import EVERY, MARKS, UNSENT_MOST, DatagramPair, Datagrams, Pending
 from levelip.client.ends import Ends
 from levelip.rpc.messages import DatagramError
 from levelip.run.tags import Tags, shows
@@ -143,3 +145,28 @@ def test_an_error_behind_too_much(world: World) -> None:
         for _, done in waiting:
             done(0, {}, "")
     assert world.sent() == [b"%d" % number for number in range(UNSENT_MOST)] + [b"last"]
+
+
+def test_a_datagram_in_parts(world: World) -> None:
+    """What the program writes is added to what is pending, with the first part's destination and wishes, and goes with
+    it; under UDP_CORK nothing goes before that is taken out; what gets too long is thrown away."""
+    pending = Pending((b"\x0a\0\0\1", 53), Wish(16, 9, b"\x0a\0\0\2"), b"head ")
+    world.pair.pending = pending
+    world.end.send(b"body")
+    world.end.send(b"alone")
+    world.turn()
+    first, second = world.session.sent()
+    assert (first.address, first.port, first.tos, first.ttl, first.source) == (*pending.where, 16, 9, b"\x0a\0\0\2")
+    assert (first.payload, second.payload, second.address) == (b"head body", b"alone", b"")
+    world.pair.corks = True
+    for part in (b"one ", b"", b"two"):
+        world.end.send(part)
+    world.turn()
+    assert not world.sent()
+    world.all.flush(world.pair)
+    world.all.flush(world.pair)
+    assert world.sent() == [b"one two"]
+    world.pair.pending = pending._replace(payload=bytes(MAX_PAYLOAD))
+    world.end.send(b"x")
+    world.turn()
+    assert world.pair.pending is None and not world.sent()
