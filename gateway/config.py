@@ -8,7 +8,8 @@ from levelip.config import GatewayConfig, TcpConfig, UdpConfig
 
 
 class GatewayCoreConfig(Struct, kw_only=True):
-    """`memory_dir` is where clients make their files (empty: no shared memory); `owner` the stack's user."""
+    """`memory_dir` is where clients make their files (empty: no shared memory); `owner` the stack's user; `device` the
+    name of its one interface beside loopback."""
 
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
@@ -16,6 +17,7 @@ class GatewayCoreConfig(Struct, kw_only=True):
     ttl: int = 64
     epoch: int
     owner: int = 0
+    device: str = ""
     memory_dir: str = ""
 
     @property

@@ -38,9 +38,7 @@ class Connection:
         self.pid, self.uid, _ = CREDENTIALS.unpack(
             sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         )
-        self.parser = Parser(
-            max_part=MAX_PART, max_parts=MAX_PARTS, max_bytes=MAX_MESSAGE, max_skipped=MAX_SKIPPED
-        )
+        self.parser = Parser(max_part=MAX_PART, max_parts=MAX_PARTS, max_bytes=MAX_MESSAGE, max_skipped=MAX_SKIPPED)
         self.inbox: deque[Any] = deque()
         self.inbox_bytes = 0  # of the message whose rest lies there
         self._out: deque[memoryview] = deque()

@@ -226,7 +226,7 @@ class Datagrams:
     def _set(self, sock: DatagramSocket, request: Request, args: Any) -> dict[str, Any] | None:
         level, number, value = args.level, args.option, args.value
         if level != options.IPPROTO_TCP:  # which is no level of these sockets
-            options.check_length(level, value)
+            options.check_length(level, number, value)
         if level == IPPROTO_IP and number in (ADD_MEMBERSHIP, DROP_MEMBERSHIP):
             self._ask(sock, request, "join" if number == ADD_MEMBERSHIP else "leave", _group(value))
             return None

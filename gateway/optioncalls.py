@@ -40,8 +40,7 @@ class OptionCalls:
 
     def setsockopt(self, session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
         """Keep the new value; tell tcp, if it has the socket."""
-        if (args.level, args.option) != options.CONGESTION:
-            options.check_length(args.level, args.value)
+        options.check_length(args.level, args.option, args.value)
         option = options.find(args.level, args.option, reading=False)
         if option.kind is options.Kind.OPTIONS:
             sock.ip_options = options.ip_options(args.value, uid=session.uid)

@@ -20,6 +20,9 @@ from levelip.wire.ipoptions import to_send
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 1, 0, 6, 17
 SO_PASSCRED: Final = 16
+BIND_TO_DEVICE: Final = (SOL_SOCKET, 25)
+INTERFACE_NAME: Final = 16  # IFNAMSIZ
+LOOPBACK: Final = "lo"
 STAMPS: Final = ("SO_TIMESTAMP", "SO_TIMESTAMPNS")  # one of them at most is on
 CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
@@ -61,6 +64,7 @@ class Kind(Enum):
     LINGER2 = "linger2"
     CLAMP = "clamp"
     PORTS = "ports"
+    DEVICE = "device"  # 1: bound to the one that there is
     OPTIONS = "options"  # of the IP header: bytes, kept apart
     READ = "read"  # computed from the socket; cannot be set
 
@@ -97,6 +101,7 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (SOL_SOCKET, 19): Option("SO_SNDLOWAT", _R),
     (SOL_SOCKET, 20): Option("SO_RCVTIMEO", Kind.TIME),
     (SOL_SOCKET, 21): Option("SO_SNDTIMEO", Kind.TIME),
+    BIND_TO_DEVICE: Option("SO_BINDTODEVICE", Kind.DEVICE),
     (SOL_SOCKET, 30): Option("SO_ACCEPTCONN", _R),
     (SOL_SOCKET, 36): Option("SO_MARK", _I),
     (SOL_SOCKET, 38): Option("SO_PROTOCOL", _R),
@@ -178,9 +183,12 @@ def find(level: int, number: int, *, reading: bool, table: Mapping[tuple[int, in
 
 
 def check_allowed(option: Option, kept: Mapping[str, int], before: Mapping[str, int], *, uid: int) -> None:
-    """What only CAP_NET_ADMIN may set on Linux, only root may here: CallError (net/core/sock.c sk_setsockopt)."""
+    """What only CAP_NET_ADMIN or CAP_NET_RAW may set on Linux, only root may here: CallError (net/core/sock.c
+    sk_setsockopt, sock_bindtoindex_locked)."""
     if uid == 0:
         return
+    if option.kind is Kind.DEVICE and before.get(option.name, 0):
+        raise CallError(errno.EPERM, "only root may take a socket away from its device")
     value = kept.get(option.name, 0)
     if option.name == "SO_DEBUG" and value:
         raise CallError(errno.EACCES)
@@ -189,8 +197,10 @@ def check_allowed(option: Option, kept: Mapping[str, int], before: Mapping[str, 
         raise CallError(errno.EPERM)
 
 
-def check_length(level: int, value: int | bytes) -> None:
-    """Whatever the option, SOL_SOCKET and IPPROTO_TCP want an int at least (but a congestion control's name)."""
+def check_length(level: int, number: int, value: int | bytes) -> None:
+    """Whatever the option, SOL_SOCKET and IPPROTO_TCP want an int at least (but names)."""
+    if (level, number) in (CONGESTION, BIND_TO_DEVICE):
+        return
     if level in (SOL_SOCKET, IPPROTO_TCP) and isinstance(value, bytes) and len(value) < _INT.size:
         raise CallError(errno.EINVAL, "the value is shorter than an int")
 
@@ -235,6 +245,8 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
             return {option.name: max(given, MIN_RCVBUF // 2) if given else 0}
         case Kind.PORTS:
             return {option.name: _ports(value)}
+        case Kind.DEVICE:
+            return {option.name: _device(value, config)}
     number = _number(option, value)
     if option.kind is Kind.TTL and number == -1:
         return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
@@ -247,6 +259,20 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
     if option.name == "TCP_FASTOPEN":  # include/net/tcp.h fastopen_queue_tune
         return {option.name: min(number, config.tcp.backlog_max)}
     return {option.name: number}
+
+
+def _device(value: int | bytes, config: GatewayCoreConfig) -> int:
+    """1 for the one device, 0 for none (net/core/sock.c sock_setbindtodevice). Loopback is refused: the socket would be
+    reached from outside all the same."""
+    given = _INT.pack(value) if isinstance(value, int) else value
+    name = given[: INTERFACE_NAME - 1].split(b"\0")[0].decode("utf-8", "replace")
+    if not name:
+        return 0
+    if name == LOOPBACK:
+        raise CallError(errno.EOPNOTSUPP, "sockets cannot be kept to loopback: bind to 127.0.0.1")
+    if name != config.device:
+        raise CallError(errno.ENODEV, f"no interface {name!r}; there is {config.device}")
+    return 1
 
 
 def _ports(value: int | bytes) -> int:
@@ -356,6 +382,8 @@ def show(option: Option, kept: Mapping[str, int], config: GatewayCoreConfig) -> 
         place = kept.get(option.name, 0)
         name = _congestion_name(CONGESTIONS[place - 1] if place else config.tcp.congestion)
         return name.encode("ascii", "replace").ljust(CONGESTION_NAME, b"\0")
+    if option.kind is Kind.DEVICE:
+        return config.device.encode() + b"\0" if kept.get(option.name) else b""
     value = kept.get(option.name)
     if value is None or (option.kind in (Kind.MAXSEG, Kind.LINGER2) and value == 0):
         value = default(option, config)

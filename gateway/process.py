@@ -30,6 +30,7 @@ def build(runtime: Runtime) -> Parts:
         ttl=runtime.config.ip.ttl,
         epoch=runtime.epoch,
         owner=os.geteuid(),
+        device=runtime.config.device.interface(runtime.run.name),
         memory_dir=str(directory),
     )
     core = GatewayCore(config, runtime.rng(), runtime.clock.now())

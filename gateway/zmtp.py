@@ -174,9 +174,7 @@ class Parser:
 
     def _part(self, start: int, end: int, flags: int) -> Item:
         size = end - start
-        if self._skipped < 0 and (
-            len(self._parts) < self._max_parts and self._part_bytes + size <= self._max_bytes
-        ):
+        if self._skipped < 0 and (len(self._parts) < self._max_parts and self._part_bytes + size <= self._max_bytes):
             with memoryview(self._buffer) as view:
                 self._parts.append(bytes(view[start:end]))
             self._part_bytes += size

@@ -23,18 +23,16 @@ from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
-from levelip.client.pump import Pair, Pump
+from levelip.client.pump import CORK, INT, Pair, Pump, is_on
 from levelip.client.session import Bare, Outstanding, Session, ignore
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
-INT = 4  # bytes
 ALL = (1 << 31) - 1  # SO_RCVLOWAT of everything
 FLAGS = frozenset({
     (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY),
     (socket.IPPROTO_TCP, socket.TCP_CORK), (socket.IPPROTO_TCP, socket.TCP_QUICKACK),
 })  # fmt: skip
 """Options that every socket of TCP takes in every state, whatever int they are set to."""
-CORK = (socket.IPPROTO_TCP, socket.TCP_CORK)
 EARLY_MOST, EARLY_OF_ALL = 8, 256  # set and not answered yet: of one socket (gateway: 16 may wait), of all (it: 8192)
 _BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
 
@@ -61,7 +59,7 @@ class Calls:
         self.connecting = Connecting(
             session, pump, self.endings, pairs=self.pairs, by_fd=self.by_fd, processes=processes
         )
-        self.datagrams = Datagrams(session, epoll)
+        self.datagrams = Datagrams(session, epoll, self.endings.ends)
         self._table: dict[str, Callable[[Caller, Call, Pair], None]] = {
             "bind": self._bind,
             "listen": self._listen,
@@ -309,7 +307,7 @@ class Calls:
         def noted(_: dict[str, Any]) -> None:
             pair.options[level, option] = value
             if (level, option) == CORK:
-                pair.corked = _is_on(value)
+                pair.corked = is_on(value)
             if (level, option) == (SOL_SOCKET, socket.SO_RCVLOWAT):
                 number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
                 pair.lowat = number if number >= 0 else ALL
@@ -322,7 +320,7 @@ class Calls:
 
         whole = isinstance(value, int) or (isinstance(value, bytes) and len(value) >= INT)
         early = whole and (level, option) in FLAGS and self._may_answer(pair)
-        if early and (level, option) == CORK and (self._pump.cork(pair) if _is_on(value) else self._pump.uncork(pair)):
+        if early and (level, option) == CORK and (self._pump.cork(pair) if is_on(value) else self._pump.uncork(pair)):
             pair.options[CORK] = value
             caller.answer(Answer(call.number, 0, {}))
             return
@@ -333,6 +331,10 @@ class Calls:
         noted({})
         self._tell_early(pair, call.args)
         caller.answer(Answer(call.number, 0, {}))
+
+    def more(self, pair: Pair) -> None:
+        """What was just written into the program's end was written with MSG_MORE."""
+        self._pump.more(pair)
 
     def _may_answer(self, pair: Pair) -> bool:
         return pair.gid > 0 and self._session.is_open and pair.early < EARLY_MOST and self._early < EARLY_OF_ALL
@@ -347,6 +349,10 @@ class Calls:
         self._session.request("setsockopt", pair, args, done)
 
     def _getsockopt(self, caller: Caller, call: Call, pair: Pair) -> None:
+        if (call.args["level"], call.args["option"]) == CORK and pair.more >= 0:  # a cork, but not the program's
+            value = is_on(pair.options.get(CORK, 0)).to_bytes(INT, "little")
+            caller.answer(Answer(call.number, 0, {"value": value}))
+            return
         if (call.args["level"], call.args["option"]) != (SOL_SOCKET, SO_ERROR) or not pair.error:
             self._pump.tell_cork(pair)
             self._forward(caller, call, pair)
@@ -512,8 +518,3 @@ class Calls:
         self.endings.ends.close()
         self.connecting.close()
         self.datagrams.shut()
-
-
-def _is_on(value: int | bytes) -> bool:
-    """A flag's value."""
-    return any(value[:INT]) if isinstance(value, bytes) else bool(value)

@@ -287,7 +287,8 @@ class Connecting:
             return
         pair.give_back()
         self._endings.orphaned.discard(pair)
-        del self._pairs[pair.inode]
+        before = pair.inode
+        del self._pairs[before]
         pair.junk = 0
         pair.failed = pair.told = False
         pair.error = 0  # the gateway tells it, if nobody has asked
@@ -300,7 +301,13 @@ class Connecting:
         self._pump.watch(pair)
         with theirs:
             inherit(theirs, pair)
-            caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
+            taken = caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
+        if not taken:  # a signal was faster: the program has its old end still, and the next connect() tries anew
+            del self._pairs[pair.inode]
+            pair.inode = before
+            self._pairs[before] = pair
+            pair.failed = pair.told = True
+            self._endings.part(pair)
 
 
 def inherit(theirs: socket.socket, pair: Pair) -> None:

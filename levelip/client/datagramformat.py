@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from levelip.client.datagrams import DatagramPair
 
 DOWN = struct.Struct("=Bx4sHhh")
 UP = struct.Struct("=BBBBH2x4s4sIIq40s")
@@ -51,10 +54,10 @@ def told(header: bytes) -> Told:
 
 
 class Framing(Protocol):
-    """How the helper writes messages into a pair, and reads those of the program. `empty`: a message may be empty, and
-    is not the end."""
+    """How the helper writes messages into a pair, and reads those of the program. `kind` of the pair: SOCK_SEQPACKET,
+    where an empty message is its end, or SOCK_DGRAM, where it is an empty datagram."""
 
-    empty: bool
+    kind: socket.SocketKind
 
     def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
         """One message upward, UP and payload, without waiting; OSError as sendmsg(2)."""
@@ -62,11 +65,14 @@ class Framing(Protocol):
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """Address (none: the peer's), port, tos, ttl and payload of one message; None if it is no such message."""
 
+    def error(self, pair: DatagramPair) -> bool:
+        """The socket has an error that the program is to be shown. False: as a message, an ERROR, in its turn."""
+
 
 class Headers:
     """As above: each message begins with its header."""
 
-    empty = False
+    kind = socket.SOCK_SEQPACKET
 
     def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
         """See Framing."""
@@ -80,3 +86,7 @@ class Headers:
         tos, ttl = max(-1, min(tos, 255)), max(-1, min(ttl, 255))
         where = (address, port) if flags & HAS_ADDRESS else (b"", 0)
         return *where, tos, ttl, message[DOWN.size :]
+
+    def error(self, pair: DatagramPair) -> bool:
+        """See Framing."""
+        return False

@@ -16,12 +16,24 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from levelip.client import ancillary, control
+from levelip.client.closes import Closes
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
-from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, MAX_ECHO, PAIR_BUFFER, Framing, Headers, Told
+from levelip.client.datagramformat import (
+    DATAGRAM,
+    DOWN,
+    ERROR,
+    MAX_ECHO,
+    MAX_PAYLOAD,
+    PAIR_BUFFER,
+    Framing,
+    Headers,
+    Told,
+)
+from levelip.client.ends import Ends
 from levelip.client.session import Bare, Session, ignore
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
@@ -35,11 +47,21 @@ _JITTER_NS = 1_000_000_000  # more is a clock that was set
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _MESSAGE = DOWN.size + MAX_ECHO + 1
+UNSENT_MOST = 256  # datagrams of one socket that were taken from the pair before their turn
+SWEEP_S = 0.5  # how often the ends of sockets are looked for that Closes could not watch
 QUEUED_ERRORS = 64  # of one socket; more are left out, as what SO_RCVBUF has no room for on Linux
 _ERROR_MESSAGE = Told(ERROR).pack()
 _FORWARDED = frozenset(
     {"bind", "connect", "listen", "accept", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"}
 )
+
+
+class Pending(NamedTuple):
+    """A datagram to which the program still adds: what the first part was sent with is that of the whole (Linux)."""
+
+    where: tuple[bytes, int]
+    asked: ancillary.Wish
+    payload: bytes
 
 
 class DatagramPair:
@@ -53,6 +75,7 @@ class DatagramPair:
         self.gid = gid  # the gateway's id; 0 while it has none
         self.error = 0  # what the program has not been told
         self.errors: deque[DatagramError] = deque()  # for MSG_ERRQUEUE, where IP_RECVERR is on
+        self.unsent: deque[bytes] = deque()  # messages taken from the pair before their turn
         self.aside: deque[tuple[bytes, Any, int]] = deque()  # header, payload, upto: did not fit into the pair
         self.upto = 0  # of the last one that did
         self.stamped = 0  # the last one's time
@@ -60,14 +83,19 @@ class DatagramPair:
         self.marks = 0  # answers that are missing
         self.readable = False
         self.hung_up = False
+        self.watch: int | None = None  # by which Closes knows it
         # of trapped calls (levelip.run)
+        self.name = b""  # of the program's end
+        self.shown = False  # that end was made to show an error
+        self.pending: Pending | None = None  # with MSG_MORE, or under UDP_CORK
+        self.corks = False  # UDP_CORK is on
         self.seen: tuple[int, int] | None = None  # thread and descriptor of the last one
         self.times: dict[int, float | None] = {}  # SO_RCVTIMEO, SO_SNDTIMEO in seconds
         self.waiters: deque[Callable[[], None]] = deque()  # called when something has come, each as long as it stays
         self.senders: deque[Callable[[], None]] = deque()  # called, each once, when there is room to send
         self.known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self.aliases: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # peers that the program calls otherwise
-        self.shut = 0  # 2: the program said SHUT_WR
+        self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR
         self.dress: Callable[[DatagramIn], bytes] | None = None  # of a datagram: what is read, if not its payload
         # what a new gateway must be told
         self.options: dict[tuple[int, int], int | bytes] = {}
@@ -89,8 +117,9 @@ class DatagramPair:
 class Datagrams:
     """All datagram sockets of the program."""
 
-    def __init__(self, session: Session, epoll: select.epoll) -> None:
+    def __init__(self, session: Session, epoll: select.epoll, ends: Ends) -> None:
         self.framing: Framing = Headers()
+        self.closes: Closes[DatagramPair] = Closes(epoll)
         self.pairs: dict[int, DatagramPair] = {}  # by inode of the program's end
         self.by_fd: dict[int, DatagramPair] = {}
         self.by_gid: dict[int, DatagramPair] = {}
@@ -99,6 +128,9 @@ class Datagrams:
         self._closing = 0  # closes that the gateway has not answered
         self._session = session
         self._epoll = epoll
+        self._ends = ends
+        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking
+        self._sweep_at = 0.0
 
     @property
     def idle(self) -> bool:
@@ -116,7 +148,7 @@ class Datagrams:
                 caller.answer(Answer(call.number, code, {}, message))
                 return
             try:
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours, theirs = socket.socketpair(socket.AF_UNIX, self.framing.kind)
             except OSError as error:
                 self._close_gid(data["sock"])
                 caller.answer(Answer(call.number, error.errno or errno.EMFILE, {}))
@@ -127,6 +159,12 @@ class Datagrams:
             pair = DatagramPair(ours, os.fstat(theirs.fileno()).st_ino, kind, data["sock"])
             self.pairs[pair.inode] = self.by_fd[pair.fd] = self.by_gid[pair.gid] = pair
             self._epoll.register(pair.fd, _WATCH)
+            if self.framing.kind == socket.SOCK_DGRAM:
+                theirs.bind("")  # a name that the kernel chooses, by which ours finds it again (unix(7), autobind)
+                pair.name = theirs.getsockname()
+                pair.watch = self.closes.watch(theirs.fileno(), pair)
+                if pair.watch is None:
+                    self._unwatched.add(pair)
             with theirs:
                 caller.answer(Answer(call.number, 0, {}), (theirs.fileno(),))
 
@@ -236,57 +274,116 @@ class Datagrams:
             self._push(pair)
         if mask & ~select.EPOLLOUT:
             pair.readable = True
-            pair.hung_up = pair.hung_up or bool(mask & _GONE)
+            pair.hung_up = pair.hung_up or (self.framing.kind == socket.SOCK_SEQPACKET and bool(mask & _GONE))
             self.pull(pair)
+
+    def closed(self) -> None:
+        """Sockets without a hang-up of their own were closed: what the program has sent before goes yet."""
+        for pair in self.closes.take():
+            self._last_close(pair)
+
+    def _last_close(self, pair: DatagramPair) -> None:
+        pair.hung_up = pair.readable = True
+        self.pull(pair)
+
+    def sweep(self, now: float) -> float | None:
+        """Look for the ends of sockets that could not be watched; when to be called next at the latest."""
+        if not self._unwatched:
+            return None
+        if now >= self._sweep_at:
+            held = self._ends.alive([pair.inode for pair in self._unwatched])
+            for pair in [pair for pair in self._unwatched if pair.inode not in held]:
+                self._unwatched.discard(pair)
+                self._last_close(pair)
+            self._sweep_at = now + SWEEP_S
+        return self._sweep_at if self._unwatched else None
 
     def pull(self, pair: DatagramPair) -> None:
         """Take datagrams from the program; after its last close, close."""
         if pair.fd not in self.by_fd:
             return
         for _ in range(BATCH):
-            if not pair.readable or pair.marks >= MARKS:
+            if pair.marks >= MARKS:
                 break
+            message = pair.unsent.popleft() if pair.unsent else self._read(pair)
+            if message is None:
+                break
+            self._send(pair, message)
+        more = pair.readable or bool(pair.unsent)
+        if not more and pair.hung_up:
+            self._close(pair)
+        elif more and pair.marks < MARKS:
+            self.busy.add(pair)
+
+    def _read(self, pair: DatagramPair) -> bytes | None:
+        """The next message of the program; None if there is none now."""
+        while pair.readable:
             try:
                 message = pair.end.recv(_MESSAGE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pair.readable = False
-                break
             except ConnectionResetError:
-                continue  # it closed with datagrams unread; what it sent comes after this
-            if not message and (not self.framing.empty or _ended(pair.end)):
+                pass  # it closed with datagrams unread; what it sent comes after this
+            else:
+                if message or self.framing.kind == socket.SOCK_DGRAM:
+                    return message
                 pair.readable = False
-                break
-            self._send(pair, message)
-        if not pair.readable and pair.hung_up:
-            self._close(pair)
-        elif pair.readable and pair.marks < MARKS:
-            self.busy.add(pair)
+        return None
+
+    def drain(self, pair: DatagramPair) -> bool:
+        """Take out of the pair all that the program has written, for later; False: there is too much of it."""
+        pair.readable = True
+        while len(pair.unsent) < UNSENT_MOST:
+            message = self._read(pair)
+            if message is None:
+                if pair.unsent:
+                    self.busy.add(pair)
+                return True
+            pair.unsent.append(message)
+        self.busy.add(pair)
+        return False
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
         one = self.framing.read(message)
-        if one is not None and pair.gid:  # else it is not of our class, or the gateway is away
+        if one is None or not pair.gid:  # it is not of our class, or the gateway is away
+            return
+        if pair.pending is None and not pair.corks:
             self.post(pair, *one)
+            return
+        address, port, tos, ttl, payload = one
+        where, asked, begun = pair.pending or Pending((address, port), ancillary.Wish(tos, ttl), b"")
+        pair.pending = Pending(where, asked, begun + payload)
+        if len(pair.pending.payload) > MAX_PAYLOAD:
+            pair.pending = None  # as Linux: udp_flush_pending_frames
+        elif not pair.corks:
+            self.flush(pair)
+
+    def flush(self, pair: DatagramPair) -> None:
+        """Nothing more is added to the datagram that is pending."""
+        if pair.pending is not None:
+            (where, asked, payload), pair.pending = pair.pending, None
+            self.post(pair, *where, asked.tos, asked.ttl, payload, asked.source, asked.ip_options)
 
     def post(
-        self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b""
-    ) -> None:
+        self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b"",
+        ip_options: bytes | None = None,
+    ) -> None:  # fmt: skip
         """A datagram whose outcome nobody waits for; the caller looks at `marks` first."""
+        rest = tos, ttl, source, ip_options
         pair.sent += 1
         if pair.sent % EVERY:
-            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, tos, ttl, source))
+            self._session.tell(SendDatagram(pair.gid, address, port, payload, 0, *rest))
             return
 
         def answered(_: int, __: dict[str, Any], ___: str) -> None:
             pair.marks -= 1
             while pair.senders and pair.marks < MARKS:
                 pair.senders.popleft()()
-            if pair.readable:
+            if pair.readable or pair.unsent:
                 self.busy.add(pair)
 
         pair.marks += 1
-        self._session.ask(
-            lambda number: SendDatagram(pair.gid, address, port, payload, number, tos, ttl, source), answered
-        )
+        self._session.ask(lambda number: SendDatagram(pair.gid, address, port, payload, number, *rest), answered)
 
     # -- network → program
 
@@ -306,6 +403,9 @@ class Datagrams:
                 pair.error = message.errno
             if pair.queues_errors and len(pair.errors) < QUEUED_ERRORS:
                 pair.errors.append(message)
+            if self.framing.error(pair):
+                self.wake(pair)
+                return
             pair.aside.append((_ERROR_MESSAGE, b"", pair.aside[-1][2] if pair.aside else pair.upto))
         if len(pair.aside) == 1:
             self._push(pair)
@@ -323,6 +423,11 @@ class Datagrams:
             pair.aside.popleft()
             pair.upto = upto
             self._owing.add(pair)
+        self.wake(pair)
+
+    @staticmethod
+    def wake(pair: DatagramPair) -> None:
+        """Those who wait to receive look again."""
         for wake in list(pair.waiters):
             wake()
 
@@ -342,6 +447,8 @@ class Datagrams:
     def _close(self, pair: DatagramPair) -> None:
         """The program's last close, and all that it wrote is sent."""
         self._epoll.unregister(pair.fd)
+        self.closes.forget(pair.watch)
+        self._unwatched.discard(pair)
         del self.by_fd[pair.fd], self.pairs[pair.inode]
         self.by_gid.pop(pair.gid, None)
         self.busy.discard(pair)
@@ -366,6 +473,8 @@ class Datagrams:
             pair.gid = 0
             pair.upto = pair.marks = 0
             pair.aside = deque((header, payload, 0) for header, payload, _ in pair.aside)
+            if pair.readable or pair.unsent:
+                self.busy.add(pair)
             self._again(pair)
 
     def _again(self, pair: DatagramPair) -> None:
@@ -406,6 +515,7 @@ class Datagrams:
         for pair in self.pairs.values():
             with contextlib.suppress(OSError):
                 pair.end.close()
+        self.closes.close()
 
 
 def _stamp(pair: DatagramPair, age: int) -> int:
@@ -417,13 +527,6 @@ def _stamp(pair: DatagramPair, age: int) -> int:
         stamp = pair.stamped
     pair.stamped = stamp
     return stamp
-
-
-def _ended(end: socket.socket) -> bool:
-    """Whether nothing more comes from the program, which has closed or shut its end."""
-    poll = select.poll()
-    poll.register(end, select.POLLRDHUP)
-    return bool(poll.poll(0))
 
 
 def is_datagram(call: Call) -> bool:

@@ -130,6 +130,8 @@ class Loop:
                     self._pair_event(pair, mask)
                 elif fd in datagrams.by_fd:
                     datagrams.event(datagrams.by_fd[fd], mask)
+                elif fd == datagrams.closes.fd:
+                    datagrams.closed()
                 elif fd == monitor:
                     self._session.watch()
                 elif self._front.owns(fd):
@@ -147,6 +149,7 @@ class Loop:
             datagrams.turn()
             deadlines = [self._calls.endings.sweep(now), self._front.sweep(now)]
             deadlines += [self._pump.keep(now), self._pump.settle(now), self._session.next_deadline()]
+            deadlines.append(datagrams.sweep(now))
             self._session.flush()
             if self._over(now):
                 return

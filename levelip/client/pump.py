@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
+import termios
 import time
 from collections import deque
 from typing import Any
@@ -32,7 +34,9 @@ CONSUMED_PIECES = 16  # Data messages after which it is told too: the gateway se
 CONSUMED_DELAY_S = 0.002  # how long less than that may wait for a message that it can travel with
 HELD_BYTES = 16_384  # so much of a corked stream, or
 HELD_S = 0.005  # for so long, is kept here before the network hears of the cork (Linux: what fills no segment, 200 ms)
+CORK = (socket.IPPROTO_TCP, socket.TCP_CORK)
 CORKED = {"level": socket.IPPROTO_TCP, "option": socket.TCP_CORK, "value": 1}
+INT = 4  # bytes of one in C
 WATCH = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -43,7 +47,7 @@ class Pair:
         "accepted", "alias", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
         "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed", "fd",
         "fin_at", "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender",
-        "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "options",
+        "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "more", "options",
         "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen", "send_ring",
         "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
     )  # fmt: skip
@@ -87,6 +91,7 @@ class Pair:
         self.said = 0  # what lies in the ring below it was announced
         self.accepted = 0
         self.limit = 0
+        self.more = -1  # up to here it was written with MSG_MORE: corked, until something else is written
         self.readable = False
         self.marked = 0  # the network was told that the stream is urgent up to here
         self.finished = False  # the program's EOF was read
@@ -201,6 +206,8 @@ class Pump:
                 pair.readable = False
                 break
             pair.sent += got
+        if 0 <= pair.more < pair.sent:
+            self._end_more(pair)
         if pair not in self._corked:
             self._announce(pair)
         elif pair.sent >= pair.said + HELD_BYTES:
@@ -230,8 +237,28 @@ class Pump:
         self._corked.setdefault(pair, time.monotonic() + HELD_S)
         return True
 
+    def more(self, pair: Pair) -> None:
+        """What lies in the pair was written with MSG_MORE: TCP_CORK, until something is written without it."""
+        if pair.end is None or not pair.connected or pair.eof_sent:
+            return
+        if not self.cork(pair) and not pair.corked:
+            pair.corked = True
+            self._session.request("setsockopt", pair, dict(CORKED), _unanswered)
+        waiting = fcntl.ioctl(pair.end.fileno(), termios.FIONREAD, bytes(4))
+        pair.more = pair.sent + int.from_bytes(waiting, "little")
+
+    def _end_more(self, pair: Pair) -> None:
+        """It was; unless the program has set TCP_CORK, too."""
+        pair.more = -1
+        if is_on(pair.options.get(CORK, 0)):
+            return
+        if not self.uncork(pair) and pair.corked:
+            pair.corked = False
+            self._session.request("setsockopt", pair, {**CORKED, "value": 0}, _unanswered)
+
     def uncork(self, pair: Pair) -> bool:
         """What was kept goes. False if there was no cork that the gateway has not heard of."""
+        pair.more = -1
         corked = self._corked.pop(pair, None) is not None
         self._announce(pair)
         return corked
@@ -459,6 +486,11 @@ class Pump:
 def _before_mark(piece: memoryview | bytes, ahead: int) -> tuple[memoryview | bytes, int]:
     """What of a piece goes in one write, and its flags: all that lies before the urgent byte, or that byte alone."""
     return (piece[:ahead], 0) if ahead else (piece[:1], socket.MSG_OOB)
+
+
+def is_on(value: int | bytes) -> bool:
+    """A flag's value."""
+    return any(value[:INT]) if isinstance(value, bytes) else bool(value)
 
 
 def _unanswered(_: int, __: dict[str, Any], ___: str) -> None:

@@ -18,11 +18,11 @@ import socket as std
 import struct
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from levelip.client import kernel, names
 from levelip.client.control import SOCKET_BUFFER
+from levelip.client.epolls import watches
 from levelip.client.program import PROGRAM, HelperLost, Program, program_of
 
 _OURS = frozenset({std.AF_INET, std.AF_INET6})  # what the stack serves, or will (until then EAFNOSUPPORT)
@@ -228,10 +228,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         inheritable = self.get_inheritable()
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
         fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
-        watched = _watchers(self.fileno())
+        watched = watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
         os.dup2(fd, self.fileno(), inheritable)
         os.close(fd)
-        for number, mask in watched:
+        for number, mask, _ in watched:
             with select.epoll.fromfd(os.dup(number)) as again, contextlib.suppress(FileExistsError):
                 again.register(self.fileno(), mask)
 
@@ -578,19 +578,6 @@ def _specialised(cls: type[socket], base: type[socket]) -> type[socket]:
         names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__, "_made_of": cls}
         _derived[cls, base] = type(cls.__name__, (cls, base), names)
     return _derived[cls, base]
-
-
-def _watchers(fd: int) -> list[tuple[int, int]]:
-    """Epoll sets of this process that watch a descriptor, and for what (proc_pid_fdinfo(5))."""
-    found = []
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all it takes
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[eventpoll]":  # noqa: PTH115
-                for line in Path(f"/proc/self/fdinfo/{number}").read_text().splitlines():
-                    words = line.split()
-                    if words[:2] == ["tfd:", str(fd)]:
-                        found.append((int(number), int(words[3], 16)))
-    return found
 
 
 def _pair(data: dict[str, Any]) -> tuple[str, int]:

@@ -4,8 +4,9 @@ another ABI         its socket calls: EAFNOSUPPORT; all else: the kernel's
 x32                 ENOSYS
 io_uring_setup      ENOSYS: what is submitted there passes no filter
 socket              trapped, unless its family is the kernel's own (of AF_NETLINK: all but NETLINK_ROUTE)
-sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's, but a recv
-                    of one byte without flags: the question of Python's SSLSocket whether there is a connection
+sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's, but a send
+                    with MSG_MORE, and a recv of one byte without flags: the question of Python's SSLSocket whether
+                    there is a connection
 ioctl               trapped where it asks for interfaces
 the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
 all else            the kernel's
@@ -20,10 +21,11 @@ import struct
 from levelip.run.syscalls import INTERFACE_REQUESTS, Machine
 
 ALLOW, ERRNO, USER_NOTIF = 0x7FFF0000, 0x00050000, 0x7FC00000  # SECCOMP_RET_*, linux/seccomp.h
-LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # linux/filter.h: LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, RET|K
+LOAD, EQUAL, AT_LEAST, HAS = 0x20, 0x15, 0x35, 0x45  # linux/filter.h: LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, JMP|JSET|K
+RETURN = 0x06  # RET|K
 NUMBER, ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; of an argument the low half comes first
 REQUEST, PROTOCOL, ADDRESS = 1, 2, 4  # which argument of ioctl, of socket, of sendto and recvfrom
-LENGTH, FLAGS = 2, 3  # of recvfrom
+LENGTH, FLAGS = 2, 3  # of sendto and recvfrom
 X32 = 0x40000000  # __X32_SYSCALL_BIT
 AF_ALG = 38  # the kernel's cryptography
 LOCAL = (socket.AF_UNIX, AF_ALG)  # families that lead nowhere by a wire: the kernel's
@@ -61,10 +63,10 @@ def program(machine: Machine) -> bytes:
 
     for name in ("sendto", "recvfrom"):
         low, high = (ARGUMENTS + 8 * ADDRESS + half for half in (0, 4))
-        rows = [(RETURN, 0, 0, ALLOW)]
+        length, flags = (ARGUMENTS + 8 * index for index in (LENGTH, FLAGS))
+        rows = [(LOAD, 0, 0, flags), (HAS, 1, 0, socket.MSG_MORE), (RETURN, 0, 0, ALLOW)]
         if name == "recvfrom":
-            length, flags = (ARGUMENTS + 8 * index for index in (LENGTH, FLAGS))
-            rows = [(LOAD, 0, 0, length), (EQUAL, 0, 2, 1), (LOAD, 0, 0, flags), (EQUAL, 1, 0, 0), *rows]
+            rows = [(LOAD, 0, 0, length), (EQUAL, 0, 2, 1), (LOAD, 0, 0, flags), (EQUAL, 1, 0, 0), rows[-1]]
         block(name, [
             (LOAD, 0, 0, low), (EQUAL, 0, len(rows) + 2, 0), (LOAD, 0, 0, high), (EQUAL, 0, len(rows), 0), *rows,
             (RETURN, 0, 0, USER_NOTIF),

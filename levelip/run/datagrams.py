@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from levelip.client.ancillary import rows, wish
 from levelip.client.control import Answer
-from levelip.client.datagramformat import ERROR, MAX_ECHO, MAX_OPTIONS, MAX_PAYLOAD, UP, told
-from levelip.client.datagrams import MARKS, DatagramPair
+from levelip.client.datagramformat import MAX_ECHO, MAX_OPTIONS, MAX_PAYLOAD, UP, told
+from levelip.client.datagrams import MARKS, DatagramPair, Pending
 from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader, describe
 from levelip.run import raw, target
 from levelip.run.messages import MMSGHDR_SIZE, MSGHDR, Message
-from levelip.run.tags import Tags, drop_error, take
+from levelip.run.tags import Tags, clear, shows, take
 from levelip.run.trapped import Trapped
-from levelip.run.values import TIMESPEC, parse_sockaddr, sockaddr
+from levelip.run.values import INT, TIMESPEC, parse_sockaddr, sockaddr
 
 if TYPE_CHECKING:
     from levelip.run.trap import Trap
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 KNOWN = 256  # destinations of one socket whose first datagram went well that are remembered
 MAX_MESSAGES = 1024  # UIO_MAXIOV: of one sendmmsg or recvmmsg
 MSG_WAITFORONE = 0x10000
+UDP_CORK = (socket.IPPROTO_UDP, 1)  # linux/udp.h
 SEND_BUFFER = 32_770  # SO_SNDBUF of the program's end; the kernel's EMSGSIZE begins at twice this less 32
 
 Deliver = Callable[[int, bytes, bytes], int]  # number, header, payload: write it; what the call returns for it
@@ -47,7 +48,7 @@ class DatagramCalls:
 
     def __init__(self, trap: Trap) -> None:
         self._trap = trap
-        self.tags = Tags()
+        self.tags = Tags(self._lend, self._drain)
         self.table: dict[str, Callable[[Trapped], None]] = {
             "connect": self._connect,
             "listen": lambda call: trap.ask(call, "listen", backlog=0),
@@ -70,6 +71,14 @@ class DatagramCalls:
         assert call.datagrams is not None
         return call.datagrams
 
+    def _lend(self, pair: DatagramPair) -> socket.socket | None:
+        seen = {pair.inode: pair.seen} if pair.seen is not None else {}
+        fd = self._trap.calls.endings.ends.borrow({pair.inode}, self._trap.processes, seen).get(pair.inode)
+        return socket.socket(fileno=fd) if fd is not None else None
+
+    def _drain(self, pair: DatagramPair) -> bool:
+        return self._trap.calls.datagrams.drain(pair)
+
     # -- names and options
 
     def _connect(self, call: Trapped) -> None:
@@ -84,57 +93,96 @@ class DatagramCalls:
         if self.pair(call).dress is not None and (call.number(1), call.number(2)) == (raw.SOL_RAW, raw.ICMP_FILTER):
             call.settle()  # nothing but echo replies comes anyway
             return
+        if (call.number(1), call.number(2)) == UDP_CORK and self.pair(call).kind[2] != socket.IPPROTO_ICMP:
+            self._cork(call)
+            return
         self.pair(call).known.clear()  # SO_BROADCAST and others decide on what may be sent
         self._trap.setsockopt(call)
 
+    def _cork(self, call: Trapped) -> None:
+        """UDP_CORK: what is sent while it is on is one datagram, which goes when it is taken out."""
+        pair = self.pair(call)
+        if call.number(4) < INT.size:
+            raise _refuse(errno.EINVAL)
+        pair.corks = bool(INT.unpack(call.read(call.args[3], INT.size))[0])
+        if not pair.corks:
+            self._trap.calls.datagrams.flush(pair)
+        call.settle()
+
     def _getsockopt(self, call: Trapped) -> None:
-        if (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR) and self.pair(call).error:
-            self.drop_error(call)
+        pair = self.pair(call)
+        if (call.number(1), call.number(2)) == UDP_CORK and pair.kind[2] != socket.IPPROTO_ICMP:
+            room = INT.unpack(call.read(call.args[4], INT.size))[0]
+            call.write_sized(call.args[3], call.args[4], INT.pack(pair.corks)[: max(room, 0)])
+            call.settle()
+            return
+        if (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR) and pair.error:
+            if self._is_told(call):
+                self._trap.calls.datagrams.told(pair)  # before this call asks the gateway
+            pair.error = 0
+            self.show_errors(call)
         self._trap.getsockopt(call)
 
     def _shutdown(self, call: Trapped) -> None:
-        """The end of reading is the end's; the end of writing ours alone, as both would look like a close."""
+        """Of the program's end, too, to which all that is let through comes."""
         pair = self.pair(call)
         how = call.number(1)
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
-            if not answer.errno and how in (socket.SHUT_WR, socket.SHUT_RDWR):
-                pair.shut = 2
-            fd = None if answer.errno or how == socket.SHUT_WR else self._trap.borrow(call)
+            if not answer.errno:
+                pair.shut |= {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}[how]
+            fd = None if answer.errno else self._trap.borrow(call)
             if fd is not None:
                 with socket.socket(fileno=fd) as theirs:
-                    theirs.shutdown(socket.SHUT_RD)
+                    theirs.shutdown(how)
             done = call.plain(answer)
-            self.wake(pair)
+            self._trap.calls.datagrams.wake(pair)
             return done
 
         call.finish = finish
         self._trap.ask(call, "shutdown", how=how)
-
-    @staticmethod
-    def wake(pair: DatagramPair) -> None:
-        """Those who wait to receive look again."""
-        for waiter in list(pair.waiters):
-            waiter()
 
     def take_error(self, call: Trapped) -> int:
         """What an ICMP error left for the next call (Linux: sk_err); 0: nothing. It is told once."""
         pair = self.pair(call)
         if not pair.error:
             return 0
-        code = pair.error
+        code = 0 if self._is_told(call) else pair.error
         if pair.aliases:
             self._trap.nameservers.failed()
         self._trap.calls.datagrams.told(pair)
-        self.drop_error(call)
+        self.show_errors(call)
         return code
 
-    def drop_error(self, call: Trapped) -> None:
-        """Nothing is left to be told, of which the program's end was readable."""
-        fd = self._trap.borrow(call)
-        if fd is not None:
-            with socket.socket(fileno=fd) as theirs:
-                drop_error(theirs)
+    def _is_told(self, call: Trapped) -> bool:
+        """Whether a read, write, send or recv, which are the kernel's, has failed for the socket's error."""
+        fd = self._trap.borrow(call) if self.pair(call).shown else None
+        if fd is None:
+            return False
+        with socket.socket(fileno=fd) as theirs:
+            return not shows(theirs)
+
+    def show_errors(self, call: Trapped) -> None:
+        """POLLERR as long as an error has not been told, or waits in the error queue."""
+        pair = self.pair(call)
+        due = bool(pair.error or pair.errors)
+        fd = self._trap.borrow(call) if due or pair.shown else None
+        if fd is None:
+            return
+        with socket.socket(fileno=fd) as theirs:
+            if due:
+                self.tags.show(pair, theirs)
+            else:
+                clear(theirs)
+                pair.shown = False
+
+    def shown(self, call: Trapped) -> bool:
+        """Whether the program's end may show an error."""
+        return self.pair(call).shown
+
+    def ended(self, call: Trapped) -> bool:
+        """Whether nothing is waited for, as the program has shut the socket."""
+        return bool(self.pair(call).shut & 1)
 
     # -- sending
 
@@ -275,9 +323,7 @@ class Sender:
         self._calls.pair(self._call).senders.append(self.go_on)
 
     def _send(self, pair: DatagramPair) -> bool:
-        if self._flags & (socket.MSG_OOB | socket.MSG_MORE):
-            if self._flags & socket.MSG_MORE:
-                self._trap.say("more", "MSG_MORE on datagram sockets is not carried by the stack: EOPNOTSUPP")
+        if self._flags & socket.MSG_OOB:
             raise _refuse(errno.EOPNOTSUPP)
         code = self._calls.take_error(self._call)
         if code:
@@ -285,13 +331,24 @@ class Sender:
         if pair.shut & 2:
             raise _refuse(errno.EPIPE)
         name, payload, control = self._fetch(self._done)
-        where = self._destination(pair, name)
+        self._size = len(payload)
+        begun, pair.pending = pair.pending, None
+        if begun is not None:
+            where, asked, payload = begun.where, begun.asked, begun.payload + payload
+        else:
+            where, asked = self._destination(pair, name), wish(control)
+        if len(payload) > longest(pair):
+            raise _refuse(errno.EMSGSIZE)
+        if pair.kind[2] != socket.IPPROTO_ICMP and (pair.corks or self._flags & socket.MSG_MORE):
+            if not where[0] and pair.peer is None:
+                raise _refuse(errno.EDESTADDRREQ)
+            pair.pending = Pending(where, asked, payload)
+            self._sent()
+            return True
         if (number := raw.identifier(pair, payload)) is not None:
             self._call.finish = self._named
             self._trap.ask(self._call, "bind", address=bytes(4), port=number)
             return False
-        asked = wish(control)
-        self._size = len(payload)
         if where in pair.known and not asked.asks and len(payload) <= MAX_PAYLOAD - MAX_OPTIONS:
             self._trap.calls.datagrams.post(pair, *where, asked.tos, asked.ttl, payload)
             self._sent()
@@ -397,6 +454,9 @@ class Receiver:
                 self._finish()
             elif self._flags & socket.MSG_DONTWAIT or not self._trap.waits(call):
                 self._stop(errno.EAGAIN)
+            elif self._calls.ended(call):
+                self._result = self._deliver(0, bytes(UP.size), b"")
+                self._finish()
             else:
                 self._wait()
         except OSError as error:
@@ -407,8 +467,7 @@ class Receiver:
         if answer.errno:
             return call.plain(answer)
         result = self._deliver(0, describe(answer.data), answer.data["payload"])
-        if not self._calls.pair(call).errors:  # and SO_ERROR is cleared with the last one (Datagrams)
-            self._calls.drop_error(call)
+        self._calls.show_errors(call)
         return call.reply(result)
 
     def _wait(self) -> None:
@@ -429,17 +488,17 @@ class Receiver:
         fd = self._trap.borrow(self._call)
         if fd is None:
             raise _refuse(errno.EACCES if self._call.valid() else errno.EINTR)
+        shown = self._calls.shown(self._call)  # for the sake of the error queue
         with socket.socket(fileno=fd) as end:
-            while True:
-                try:
-                    found = take(end, peek=self._peek)
-                except BlockingIOError:
-                    return False
-                if found is not None and found[0][0] == ERROR:  # told already
-                    if self._peek:
-                        take(end, peek=False)
-                    continue
-                break
+            if shown:
+                clear(end)
+            try:
+                found = take(end, peek=self._peek)
+            except BlockingIOError:
+                return False
+            finally:
+                if shown:
+                    self._calls.show_errors(self._call)
         header, payload = found if found is not None else (bytes(UP.size), b"")
         self._result = self._deliver(self._done, header, payload)
         self._done += 1

@@ -15,7 +15,7 @@ from msgspec import Struct, convert
 
 from levelip.run.syscalls import INTERFACE_REQUESTS
 from levelip.run.trapped import Trapped
-from levelip.run.values import sockaddr
+from levelip.run.values import INT, sockaddr
 
 if TYPE_CHECKING:
     from levelip.run.trap import Trap
@@ -27,7 +27,6 @@ IFF_UP, IFF_BROADCAST, IFF_LOOPBACK, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IF
 )  # fmt: skip
 ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE = 1, 772, 0xFFFE  # linux/if_arp.h
 TX_QUEUE = 1000  # packets: what Linux says of most devices
-_INT = struct.Struct("=i")
 
 
 class Interface(Struct, array_like=True, frozen=True):
@@ -99,11 +98,11 @@ class Ioctls:
             "SIOCGIFDSTADDR": lambda one: sockaddr(_first(one)[0], 0),
             "SIOCGIFBRDADDR": lambda one: sockaddr(_first(one)[2], 0),
             "SIOCGIFNETMASK": lambda one: sockaddr(netmask(_first(one)[1]), 0),
-            "SIOCGIFMETRIC": lambda _: _INT.pack(0),
-            "SIOCGIFMTU": lambda one: _INT.pack(one.mtu),
+            "SIOCGIFMETRIC": lambda _: INT.pack(0),
+            "SIOCGIFMTU": lambda one: INT.pack(one.mtu),
             "SIOCGIFHWADDR": lambda one: struct.pack("=H14s", one.hardware, one.mac),
-            "SIOCGIFINDEX": lambda one: _INT.pack(one.index),
-            "SIOCGIFTXQLEN": lambda _: _INT.pack(TX_QUEUE),
+            "SIOCGIFINDEX": lambda one: INT.pack(one.index),
+            "SIOCGIFTXQLEN": lambda _: INT.pack(TX_QUEUE),
         }
 
     def ioctl(self, call: Trapped) -> None:
@@ -128,7 +127,7 @@ class Ioctls:
             return
         ifreq = call.read(at, IFREQ)
         if request == "SIOCGIFNAME":
-            index = _INT.unpack_from(ifreq, IFNAMSIZ)[0]
+            index = INT.unpack_from(ifreq, IFNAMSIZ)[0]
             found = next((one for one in known if one.index == index), None)
         else:
             name = ifreq[:IFNAMSIZ].split(b"\0")[0].split(b":")[0].decode(errors="replace")
@@ -152,7 +151,7 @@ class Ioctls:
         if where:
             rows = rows[: max(room, 0) // IFREQ]
             call.write(where, b"".join(rows))
-        call.write(at, _INT.pack(len(rows) * IFREQ))
+        call.write(at, INT.pack(len(rows) * IFREQ))
 
 
 def _first(one: Interface) -> tuple[bytes, int, bytes]:

@@ -21,6 +21,7 @@ from levelip.run.datagrams import DatagramCalls
 from levelip.run.interfaces import TX_QUEUE, Interface, Way, interfaces_of, ways_of
 from levelip.run.messages import Message
 from levelip.run.trapped import Trapped
+from levelip.run.values import INT
 
 if TYPE_CHECKING:
     from levelip.run.trap import Trap
@@ -50,7 +51,6 @@ OPER_UP, OPER_DOWN, OPER_UNKNOWN = 6, 2, 0
 DATAGRAM = 3072  # bytes of a part of a dump: getifaddrs(3) reads a page at a time
 BUFFER = 212_992  # bytes: what SO_RCVBUF and SO_SNDBUF say (net.core.rmem_default)
 _U32 = struct.Struct("=I")
-_INT = struct.Struct("=i")
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -159,6 +159,14 @@ class NetlinkCalls(DatagramCalls):
         """None comes here."""
         return 0
 
+    def shown(self, call: Trapped) -> bool:
+        """Likewise."""
+        return False
+
+    def ended(self, call: Trapped) -> bool:
+        """It cannot be shut."""
+        return False
+
     def sender(self, call: Trapped, header: bytes) -> bytes:
         """The kernel."""
         return SOCKADDR_NL.pack(socket.AF_NETLINK, 0, 0, 0)
@@ -216,8 +224,8 @@ class NetlinkCalls(DatagramCalls):
         }  # fmt: skip
         if call.number(1) != socket.SOL_SOCKET or call.number(2) not in values:
             raise _refuse(errno.ENOPROTOOPT)
-        room = max(_INT.unpack(call.read(call.args[4], 4))[0], 0)
-        call.write_sized(call.args[3], call.args[4], _INT.pack(values[call.number(2)])[:room])
+        room = max(INT.unpack(call.read(call.args[4], 4))[0], 0)
+        call.write_sized(call.args[3], call.args[4], INT.pack(values[call.number(2)])[:room])
         call.settle()
 
     # -- requests
@@ -276,7 +284,7 @@ class NetlinkCalls(DatagramCalls):
 
     def _error(self, sock: NetlinkSocket, code: int, sequence: int, message: bytes) -> None:
         """An errno, or 0 for an acknowledgement, with the message that it is about."""
-        self._write(sock, _message(NLMSG_ERROR, 0, sequence, sock.pid, _INT.pack(-code) + message))
+        self._write(sock, _message(NLMSG_ERROR, 0, sequence, sock.pid, INT.pack(-code) + message))
 
     def _dump(self, sock: NetlinkSocket, sequence: int, rows: Iterable[tuple[int, bytes]]) -> None:
         part = b""
@@ -288,7 +296,7 @@ class NetlinkCalls(DatagramCalls):
             part += one
         if part:
             self._write(sock, part)
-        self._write(sock, _message(NLMSG_DONE, NLM_F_MULTI, sequence, sock.pid, _INT.pack(0)))
+        self._write(sock, _message(NLMSG_DONE, NLM_F_MULTI, sequence, sock.pid, INT.pack(0)))
 
     def _write(self, sock: NetlinkSocket, data: bytes) -> None:
         sock.queue.append(data)

@@ -1,8 +1,10 @@
-"""Trapped calls on TCP sockets that send and name an address, which is of no use there, and sockets without a peer.
+"""Trapped calls on TCP sockets that send with MSG_MORE, or name an address, which is of no use there, and sockets
+without a peer.
 
-TCP ignores it (Linux tcp_sendmsg_locked), but the program's end is an AF_UNIX one, which refuses it with EISCONN. So
-the helper takes the bytes from the program's memory and writes them into that end itself. A call that finds the end
-full is tried again every few milliseconds: it is too rare to be worth a descriptor that would keep the end open.
+TCP ignores the address (Linux tcp_sendmsg_locked), but the program's end is an AF_UNIX one, which refuses it with
+EISCONN, and ignores MSG_MORE. So the helper takes the bytes from the program's memory and writes them into that end
+itself; after those with MSG_MORE the stream is corked until something else comes. A call that finds the end full is
+tried again every few milliseconds: it is too rare to be worth a descriptor that would keep the end open.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from levelip.run.trap import Trap
 
 MSG_FASTOPEN = 0x2000_0000
+MORE_MOST = 1 << 14  # bytes that one call writes with MSG_MORE: of more the last segment alone would be held back
 PIECE = 1 << 16  # bytes taken from the program at a time
 RETRY_S = 0.005  # between two looks at an end that is full
 
@@ -43,23 +46,29 @@ class StreamCalls:
         self._trap = trap
 
     def sendto(self, call: Trapped) -> None:
-        """sendto(2) with an address."""
-        if call.pair is None or call.number(3) & MSG_FASTOPEN:
+        """sendto(2) with an address or MSG_MORE."""
+        much = not call.args[4] and call.args[2] > MORE_MOST
+        if call.pair is None or call.number(3) & MSG_FASTOPEN or much:
             call.pass_on()
             return
         call.read_name(call.args[4], call.number(5))
         Writer(self._trap, call, [(call.args[1], call.args[2])], call.number(3)).go_on()
 
     def sendmsg(self, call: Trapped) -> None:
-        """sendmsg(2): with no address it is the kernel's."""
+        """sendmsg(2): with no address and without MSG_MORE it is the kernel's."""
         if call.pair is None or call.number(2) & MSG_FASTOPEN:
             call.pass_on()
             return
         name, length = NAME.unpack(call.read(call.args[1], NAME.size))  # no more than that, as this call is common
-        if not name or not length:
+        named = name and length
+        if not named and not call.number(2) & socket.MSG_MORE:
             call.pass_on()
             return
-        Writer(self._trap, call, Message(call.tid, call.args[1]).spans, call.number(2)).go_on()
+        message = Message(call.tid, call.args[1])
+        if not named and message.size > MORE_MOST:
+            call.pass_on()
+            return
+        Writer(self._trap, call, message.spans, call.number(2)).go_on()
 
 
 class Writer:
@@ -90,6 +99,8 @@ class Writer:
                 raise OSError(errno.EACCES, "the program's socket may not be borrowed")
             with socket.socket(fileno=fd) as end:
                 code = self._write(end)
+            if self._flags & socket.MSG_MORE:
+                self._trap.calls.more(pair)
             if not code:
                 call.settle(self._done)
             elif code != errno.EAGAIN or self._flags & socket.MSG_DONTWAIT or not self._trap.waits(call):

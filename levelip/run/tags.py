@@ -2,33 +2,50 @@
 
 What recvfrom(2) and recvmsg(2) tell beside the payload (UP of client.datagramformat) lies in a file without a name,
 whose descriptor travels with the message (SCM_RIGHTS). Only trapped calls see it; a read leaves it to the kernel, which
-closes it. An error has no payload: a read of it returns nothing.
+closes it.
+
+An error shows at the program's end as POLLERR, until a call has told it: an AF_UNIX datagram socket gets ECONNRESET,
+and nothing else happens to it, if its peer lets it go with a message unread (net/unix/af_unix.c
+unix_dgram_disconnected). So ours, whose messages were all read but one of no meaning, is connected to nothing for an
+instant.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import os
+import select
 import socket
+from collections.abc import Callable
 from typing import Any
 
-from levelip.client.datagramformat import ERROR, MAX_ECHO, UP, Told
+from levelip.client.datagramformat import MAX_ECHO, UP, Told
+from levelip.client.datagrams import DatagramPair
 
 LONGEST = 1 << 16  # bytes of a message: an IP packet, of a raw socket
 KEPT = 64  # headers whose file is kept for the next datagram like it
 _INT = array.array("i").itemsize
 _ROOM = socket.CMSG_SPACE(_INT)
 NO_HEADER = Told(0).pack()
+_NOWHERE = socket.AF_UNSPEC.to_bytes(2, "little") + bytes(14)  # struct sockaddr
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Tags:
-    """A framing (client.datagramformat.Framing)."""
+    """A framing (client.datagramformat.Framing). `lend`: the program's end, for the caller to close, or None; `drain`
+    reads all that the program has written, and says whether that could be done."""
 
-    empty = True
+    kind = socket.SOCK_DGRAM
 
-    def __init__(self) -> None:
+    def __init__(
+        self, lend: Callable[[DatagramPair], socket.socket | None], drain: Callable[[DatagramPair], bool]
+    ) -> None:
         self._files: dict[bytes, int] = {}
+        self._lend = lend
+        self._drain = drain
 
     def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
         """See Framing."""
@@ -49,6 +66,25 @@ class Tags:
         """See Framing."""
         return (b"", 0, -1, -1, message) if len(message) <= MAX_ECHO else None
 
+    def error(self, pair: DatagramPair) -> bool:
+        """See Framing. One that cannot be shown is told by trapped calls all the same."""
+        theirs = self._lend(pair)
+        if theirs is not None:
+            with theirs:
+                self.show(pair, theirs)
+        return True
+
+    def show(self, pair: DatagramPair, theirs: socket.socket) -> None:
+        """Have the program's end show POLLERR, if it does not. What it writes meanwhile, some microseconds, is lost."""
+        if shows(theirs):
+            pair.shown = True
+        elif self._drain(pair):
+            with contextlib.suppress(OSError):  # the program has shut it, or closed
+                theirs.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                _libc.connect(pair.fd, _NOWHERE, len(_NOWHERE))
+                pair.end.connect(pair.name)
+                pair.shown = True
+
     def close(self) -> None:
         """Give the files back."""
         while self._files:
@@ -56,8 +92,8 @@ class Tags:
 
 
 def take(end: socket.socket, *, peek: bool) -> tuple[bytes, bytes] | None:
-    """(header, payload) at the head of the program's end; None where the end is shut. BlockingIOError where there is
-    nothing, OSError as recvmsg(2)."""
+    """(header, payload) at the head of the program's end; None where the end of a SEQPACKET pair is shut.
+    BlockingIOError where there is nothing, ConnectionResetError once where an error is shown, OSError as recvmsg(2)."""
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC | (socket.MSG_PEEK if peek else 0)
     payload, rights, _, _ = end.recvmsg(LONGEST, _ROOM, flags)
     files = array.array("i")
@@ -73,9 +109,13 @@ def take(end: socket.socket, *, peek: bool) -> tuple[bytes, bytes] | None:
     return header, payload
 
 
-def drop_error(end: socket.socket) -> None:
-    """An error was told: if its notice is at the head of the program's end, that is not readable for it any more."""
-    with contextlib.suppress(OSError):
-        found = take(end, peek=True)
-        if found is not None and found[0][0] == ERROR:
-            take(end, peek=False)
+def shows(end: socket.socket) -> bool:
+    """Whether the program's end has an error that no call of the kernel's has told."""
+    poll = select.poll()
+    poll.register(end, 0)
+    return any(mask & select.POLLERR for _, mask in poll.poll(0))
+
+
+def clear(end: socket.socket) -> None:
+    """It shows none any more."""
+    end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

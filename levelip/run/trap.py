@@ -2,6 +2,7 @@
 
     trap.py         all sockets, and those of TCP
     streams.py      sends on these that name an address
+    epolls.py       epoll sets that watch one whose connect is tried anew
     datagrams.py    datagram sockets
     netlink.py      sockets that tell of interfaces and routes
     interfaces.py   ioctl(2) for interfaces
@@ -27,11 +28,12 @@ from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import DatagramPair
 from levelip.client.ends import borrow_fd
+from levelip.client.epolls import watches
 from levelip.client.pump import Pair
-from levelip.run import raw, target
+from levelip.run import epolls, raw, target
 from levelip.run.bpf import NETLINK_ROUTE
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
-from levelip.run.interfaces import Ioctls
+from levelip.run.interfaces import IFNAMSIZ, Ioctls
 from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
@@ -403,6 +405,9 @@ class Trap:
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
                 room = int.from_bytes(call.read(call.args[4], 4), "little", signed=True)
+                name = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
+                if name and answer.data["value"] and room < IFNAMSIZ:
+                    return call.reply(code=errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
             return call.plain(answer)
 
@@ -538,14 +543,25 @@ class Trap:
         self.ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
 
     def _renew(self, call: Trapped, fd: int) -> bool:
-        """Another attempt after a failed one: a new pair in the descriptor's place, and the same call again."""
+        """Another attempt after a failed one: a new pair in the descriptor's place, also where epoll sets watch it, and
+        the same call again."""
         number = call.args[0] & 0xFFFFFFFF
         flags = target.descriptor_flags(call.tid, number)
         os.set_blocking(fd, not flags & os.O_NONBLOCK)
-        inode = os.fstat(fd).st_ino
-        if not call.replace(fd, number, cloexec=bool(flags & os.O_CLOEXEC)):
-            return False
-        call.inode = inode
+        assert call.pair is not None
+        with socket.socket(fileno=os.dup(fd)) as theirs:
+            self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it: what connects is not writable
+        entries = watches(call.tid, number, call.inode)
+        old = self.borrow(call)
+        try:
+            if not call.replace(fd, number, cloexec=bool(flags & os.O_CLOEXEC)):
+                return False
+            if old is not None:
+                epolls.move(call.tid, number, entries, old, fd)
+        finally:
+            if old is not None:
+                os.close(old)
+        call.inode = os.fstat(fd).st_ino
         self._connect(call)
         return True
 

@@ -8,6 +8,7 @@ import socket
 import struct
 
 SOCKADDR_IN = struct.Struct("=HH4s8x")  # the port is in network order
+INT = struct.Struct("=i")
 TIMEVAL = TIMESPEC = struct.Struct("=qq")
 MAX_SOCKADDR = 128  # sizeof(struct sockaddr_storage)
 

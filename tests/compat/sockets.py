@@ -81,6 +81,7 @@ FLAGS: dict[str, tuple[str, str]] = {
 }
 
 OPTION_NOTES = {
+    "SO_BINDTODEVICE": "the one interface (others: ENODEV, lo: EOPNOTSUPP); what comes from loopback comes, too",
     "SO_DEBUG": "kept, no effect; root instead of CAP_NET_ADMIN",
     "SO_DONTROUTE": "kept, no effect: there is one link",
     "SO_INCOMING_CPU": "kept, no effect; of a connection Linux tells the CPU, here -1",

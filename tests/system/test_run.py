@@ -187,6 +187,7 @@ def test_datagram_calls_answer_as_the_kernels(shared_stack: Stack) -> None:
     """Likewise of datagram sockets, in all situations, on both at the same time."""
     namespace = shared_stack.namespace
     assert namespace is not None
+    namespace.run(["sysctl", "-w", "net.ipv4.icmp_ratelimit=0"])  # there is none among the kernel's own sockets
     with namespace.socket(kind=socket.SOCK_DGRAM) as echo:
         echo.bind(("10.0.0.1", semantics.ECHO))
         threading.Thread(target=streams.echo_datagrams, args=(echo,), daemon=True).start()

@@ -1,4 +1,5 @@
-"""ping(8) as it is under `lvlip run`: of iputils and of busybox, by root and by a user, beside the kernel's."""
+"""ping(8) as it is under `lvlip run`: of iputils and of busybox, by root and by a user, beside the kernel's; and the
+calls of traceroute(8) and tracepath(8)."""
 
 from __future__ import annotations
 
@@ -122,3 +123,31 @@ for protocol in (socket.IPPROTO_RAW, socket.IPPROTO_TCP):
         "lvlip run: a raw ICMP socket gets the replies to its own echo requests, and no ICMP errors",
         "lvlip run: raw sockets are not carried by the stack, but for ICMP echo: EPERM",
     ]
+
+
+def test_a_path_is_followed(shared_stack: Stack) -> None:
+    """As traceroute and tracepath do: POLLERR tells that the error queue has something, and a TTL that ran out who said
+    so. Two hops behind the kernel nobody answers; of its own address it says that the port is closed. The kernel's own
+    sockets are told the same of the latter."""
+    namespace = shared_stack.namespace
+    assert namespace is not None
+    for line in (
+        "sysctl -w net.ipv4.ip_forward=1", "sysctl -w net.ipv4.icmp_ratelimit=0", "ip tuntap add beyond mode tap",
+        "ip addr add 198.51.100.2/24 dev beyond", "ip link set beyond up",
+        "ip neigh add 198.51.100.1 lladdr 02:00:00:00:00:09 dev beyond",
+    ):  # fmt: skip
+        namespace.run(line.split())
+    program = [sys.executable, str(ROOT / "tests" / "system" / "programs" / "traces.py")]
+    environment = {**shared_stack.env, "PYTHONPATH": str(ROOT)}
+
+    def lines(prefix: list[str], target: str) -> list[str]:
+        return namespace.run([*prefix, *program, target, "2"], env=environment, timeout=40).stdout.splitlines()
+
+    expired = "EHOSTUNREACH 2 11/0 10.0.0.1 ('198.51.100.1', {}) b'probe' True"
+    assert lines(RUN, "198.51.100.1") == [
+        f"1 {expired.format(33_435)}, nothing, EAGAIN", "2 nothing", f"path 1 {expired.format(33_435)} nothing",
+        "path 2 nothing nothing",
+    ]  # fmt: skip
+    ours, kernel = lines(RUN, "10.0.0.1"), lines([], "10.0.0.1")
+    assert ours == kernel
+    assert "ECONNREFUSED 2 3/3 10.0.0.1" in ours[0] and len(ours) == 4

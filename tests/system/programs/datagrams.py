@@ -169,14 +169,33 @@ def interrupted() -> None:
         say("many", got, error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
 
 
+ALL = 0x200F  # POLLIN, POLLPRI, POLLOUT, POLLERR, POLLRDHUP
+POLLERR = 8
+
+
 def refused() -> None:
     with udp() as sock:
+        epoll = select.epoll()
+        epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLET)
         sock.connect((HOST, CLOSED))
-        say("send", sock.send(b"x"), mask(sock, 5, 0x200D) != "nothing")
+        say("send", sock.send(b"x"), mask(sock, 5, POLLERR), mask(sock, 0, ALL), [bits for _, bits in epoll.poll(1)])
+        say("select", [len(rows) for rows in select.select([sock], [], [sock], 0)])
         say("told once", error(sock.recvfrom, 9), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock))
         sock.send(b"x")
-        mask(sock, 5, 0x2009)
-        say("by sendmsg", error(sock.sendmsg, [b"x"]))
+        say("by sendmsg", mask(sock, 5, POLLERR), error(sock.sendmsg, [b"x"]), mask(sock, 0, ALL))
+        sock.send(b"x")  # the kernel's calls fail, too, and then it is told
+        say("by recv", mask(sock, 5, POLLERR), error(sock.recv, 9) != "ok")
+        say("and not by recvfrom", error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
+        sock.send(b"x")
+        say("by send", mask(sock, 5, POLLERR), error(sock.send, b"x") != "ok", mask(sock, 0, ALL), sock.send(b"x"))
+        say("by read", mask(sock, 5, POLLERR), error(os.read, sock.fileno(), 9) != "ok")
+        say("SO_ERROR after it", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), mask(sock, 0, ALL))
+        reader = threading.Thread(target=lambda: say("waiting in recv", error(sock.recv, 9) != "ok"))
+        reader.start()
+        time.sleep(0.1)
+        sock.send(b"x")
+        reader.join(5)
+        sock.send(b"x")
         time.sleep(0.3)
         say("SO_ERROR", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)], mask(sock))
         waiter = threading.Thread(target=lambda: say("waiting", error(sock.recvfrom, 9)))
@@ -189,9 +208,18 @@ def refused() -> None:
     with udp() as sock:
         say("unconnected", sock.sendto(b"x", (HOST, CLOSED)))
         time.sleep(0.2)
-        say("not told", error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER), sock.recvfrom(9))
+        say("not told", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER))
+        say("others come", sock.recvfrom(9))
         sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as glibc's resolver sets it
-        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, 0x2009) != "nothing", error(sock.recvfrom, 9))
+        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, POLLERR), error(sock.recvfrom, 9))
+        say("in the queue", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock, 0, ALL))
+        say("beside it", sock.sendto(b"y", PEER), mask(sock, 5, select.POLLIN), sock.recvfrom(9), mask(sock, 0, ALL))
+        say("taken", sock.recvmsg(9, 200, 0x2000)[0], mask(sock, 0, ALL), error(sock.recvmsg, 9, 200, 0x2000))
+        for number in (b"1", b"2"):
+            say("two", sock.sendto(number, (HOST, CLOSED)))
+            time.sleep(0.3)
+            say("each told", mask(sock, 0, ALL), error(sock.recvfrom, 9))
+        say("in order", [sock.recvmsg(9, 200, 0x2000)[0] for _ in range(2)], mask(sock, 0, ALL))
 
 
 def many() -> None:
@@ -239,6 +267,31 @@ def told() -> None:
         say("way", sock.sendmsg([b"x"], ways, 0, PEER), error(sock.sendmsg, [b"x"], [(0, 77, b"1234")], 0, PEER))
 
 
+def parts() -> None:
+    """MSG_MORE and UDP_CORK: one datagram of several calls."""
+    with timed() as sock:
+        more = socket.MSG_MORE
+        say("begun", sock.sendto(b"a", more, PEER), sock.sendto(b"bc", more, PEER))
+        say("nothing yet", error(sock.recvfrom, 9, socket.MSG_DONTWAIT) if not time.sleep(0.1) else 0)
+        say("whole", sock.sendto(b"d", PEER), sock.recvfrom(100))
+        say("of the first's", sock.sendto(b"x", more, PEER), sock.sendto(b"y", (HOST, CLOSED)), sock.recvfrom(9))
+        sock.connect(PEER)
+        say("write", sock.send(b"a", more), os.write(sock.fileno(), b"b"), sock.recv(10))
+        say("sendmsg", sock.sendmsg([b"1", b"2"], [], more), sock.send(b"3"), sock.recv(10))
+        say("empty", sock.send(b"", more), sock.send(b"x"), sock.recv(10))
+        say("too long", sock.send(bytes(60_000), more), error(sock.sendmsg, [bytes(6000)]))
+        say("and lost", sock.send(b"fresh"), sock.recv(100))
+        cork = socket.IPPROTO_UDP, 1
+        say("cork", sock.getsockopt(*cork), error(sock.setsockopt, *cork, b"\1"), sock.setsockopt(*cork, 7))
+        say("on", sock.getsockopt(*cork), sock.send(b"one "), os.write(sock.fileno(), b"two "), sock.sendmsg([b"3"]))
+        say("held", error(sock.recvfrom, 9, socket.MSG_DONTWAIT) if not time.sleep(0.1) else 0)
+        say("let go", sock.setsockopt(*cork, 0), sock.recv(100), sock.getsockopt(*cork))
+        say("one each", sock.send(b"a"), sock.send(b"b"), sock.recv(9), sock.recv(9))
+    with udp() as sock:
+        say("no peer", error(sock.sendmsg, [b"x"], [], more), error(sock.send, b"x", more))
+        say("left", sock.sendto(b"never sent", more, PEER))
+
+
 def options() -> None:
     with udp() as sock:
         for level, option, value in ((1, 2, 1), (1, 6, 1), (1, 15, 1), (0, 1, 16), (0, 2, 33), (0, 33, 5), (0, 34, 0)):
@@ -281,9 +334,11 @@ def shut() -> None:
         sock.send(b"x")
         say("before", sock.recvfrom(9))
         sock.shutdown(socket.SHUT_WR)
-        say("no more", error(sock.sendmsg, [b"x"]))
+        say("no more", error(sock.sendmsg, [b"x"]), error(sock.send, b"x"), mask(sock, 0, ALL))
         sock.shutdown(socket.SHUT_RD)
-        say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER)
+        say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER, mask(sock, 0, ALL))
+        sock.setblocking(False)
+        say("nor is waited for", error(sock.recvfrom, 9), error(sock.recv, 9))
 
 
 def local() -> None:
@@ -297,7 +352,7 @@ def local() -> None:
         say("back", one.sendto(b"y", (path + "2").encode()), two.recvfrom(9, socket.MSG_PEEK)[0], two.recvfrom(9)[0])
 
 
-CASES = (unbound, connected, lengths, waiting, interrupted, refused, many, told, options, wrong, shut, local)
+CASES = (unbound, connected, lengths, waiting, interrupted, refused, many, told, parts, options, wrong, shut, local)
 
 if __name__ == "__main__":
     for case in CASES:

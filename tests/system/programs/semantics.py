@@ -25,7 +25,7 @@ ECHO, RESET, COUNT, HANGING, CLOSED, UNREAD = 7001, 7002, 7003, 7004, 7005, 7006
 OWN = 7100  # first of the ports that we listen on
 HOST = sys.argv[1] if len(sys.argv) > 1 else ""
 libc = ctypes.CDLL(None, use_errno=True)
-BITS = {"IN": 1, "OUT": 4, "ERR": 8, "HUP": 16, "RDHUP": 0x2000}
+BITS = {"IN": 1, "PRI": 2, "OUT": 4, "ERR": 8, "HUP": 16, "RDHUP": 0x2000}
 
 
 def error(call: Callable[..., object], *args: object) -> str:
@@ -139,8 +139,27 @@ def refused() -> None:
     say("told", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)])
     say("aborted", error(sock.connect, (HOST, ECHO)))
     say("anew", error(sock.connect, (HOST, ECHO)), mask(sock, 3, select.POLLOUT), sock.getpeername() == (HOST, ECHO))
+    say("anew edge", [number for _, number in epoll.poll(3)])
     sock.sendall(b"anew")
-    say("anew says", mask(sock, 3, select.POLLIN), sock.recv(10))
+    say("anew says", [number & 1 for _, number in epoll.poll(3)], mask(sock, 3, select.POLLIN), sock.recv(10))
+    epoll.modify(sock.fileno(), select.EPOLLOUT)
+    say("anew modified", [number for _, number in epoll.poll(3)], error(epoll.unregister, sock.fileno()))
+    sock.close()
+    sock = tcp(blocking=False)
+    word, event = 0x0123_4567_89AB_CDEF, struct.Struct("=IQ" if os.uname().machine == "x86_64" else "=I4xQ")
+    say("watch", raw("epoll_ctl", epoll.fileno(), 1, sock.fileno(), event.pack(select.EPOLLIN, word)))
+    copy = sock.dup()
+    say("refused once more", error(sock.connect, (HOST, CLOSED)), mask(sock, 3), error(sock.connect, (HOST, CLOSED)))
+    found = ctypes.create_string_buffer(event.size)
+    waiter = threading.Thread(target=lambda: say("other thread", libc.epoll_wait(epoll.fileno(), found, 1, 5000)))
+    say("and connected", error(sock.connect, (HOST, ECHO)), mask(sock, 3, select.POLLOUT))
+    libc.epoll_ctl(epoll.fileno(), 3, sock.fileno(), event.pack(select.EPOLLIN | select.EPOLLET, word))
+    waiter.start()
+    time.sleep(0.1)
+    sock.sendall(b"word")
+    waiter.join()
+    say("its word", [hex(value) for value in event.unpack(found.raw)], sock.recv(10))
+    copy.close()
     sock.close()
     sock = tcp(blocking=False)
     say("told by connect", error(sock.connect, (HOST, CLOSED)), mask(sock, 3), error(sock.connect, (HOST, CLOSED)))
@@ -260,6 +279,18 @@ def options() -> None:
         say("kept", sock.getsockopt(1, socket.SO_RCVTIMEO, 16))
 
 
+def devices() -> None:
+    """SO_BINDTODEVICE: of the interfaces that the program sees, the one that is no loopback."""
+    device = next(name for _, name in socket.if_nameindex() if name.startswith("lvl")).encode()
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            option = socket.SOL_SOCKET, socket.SO_BINDTODEVICE
+            say("none", sock.getsockopt(*option, 16), error(sock.setsockopt, *option, b"nowhere0"))
+            say("ours", error(sock.setsockopt, *option, device), sock.getsockopt(*option, 99) == device + b"\0")
+            say("room", error(sock.getsockopt, *option, 15), error(sock.setsockopt, *option, device + b"\0"))
+            say("back", error(sock.setsockopt, *option, b""), sock.getsockopt(*option, 16))
+
+
 def wrong() -> None:
     with tcp() as sock:
         address = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(ECHO), socket.inet_aton(HOST))
@@ -357,6 +388,48 @@ def corked() -> None:
         say("before there was a peer", sock.getsockopt(tcp_level, socket.TCP_CORK), mask(sock, 0.1, select.POLLIN))
 
 
+def more() -> None:
+    """MSG_MORE: what fills no segment stays for 200 ms, unless something is written without it."""
+    with linked(ECHO) as sock:
+        say("written", sock.send(b"head ", socket.MSG_MORE), mask(sock, 0.1, select.POLLIN))
+        say("let go", sock.send(b"body"), mask(sock, 0.1, select.POLLIN), sock.recv(100))
+        say("no cork", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), sock.sendall(b"x"), sock.recv(10))
+        for number in range(20):
+            sock.send(b"head %02d " % number, socket.MSG_MORE)
+            sock.sendmsg([b"and", b" more "], [], socket.MSG_MORE)
+            os.write(sock.fileno(), b"body")
+            if sock.recv(100) != b"head %02d and more body" % number:
+                say("in one piece", number)
+        sock.send(b"late", socket.MSG_MORE)
+        before = time.monotonic()
+        say("at last", sock.recv(10), 0.1 < time.monotonic() - before < 1.0)
+        sock.sendall(b"x" * 100_000, socket.MSG_MORE)
+        got = 0
+        while got < 90_000:
+            got += len(sock.recv(100_000))
+        sock.sendall(b"end")
+        while got < 100_003:
+            got += len(sock.recv(100_000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        sock.send(b"one ", socket.MSG_MORE)
+        sock.send(b"two")
+        say("corked besides", mask(sock, 0.1, select.POLLIN), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        say("and let go", mask(sock, 0.1, select.POLLIN), sock.recv(10))
+        sock.send(b"last", socket.MSG_MORE)
+        sock.shutdown(socket.SHUT_WR)
+        say("with the end", mask(sock, 0.1, select.POLLIN), sock.recv(10), sock.recv(10))
+        say("shut", error(sock.send, b"x", socket.MSG_MORE))
+    with tcp() as sock:
+        say("unconnected", error(sock.send, b"x", socket.MSG_MORE))
+    with tcp(blocking=False) as sock:
+        say("connecting", error(sock.connect, (HOST, HANGING)), error(sock.send, b"x", socket.MSG_MORE))
+    with linked(ECHO) as sock:  # a record's end is of no meaning to a stream
+        say("MSG_EOR", sock.send(b"one", socket.MSG_EOR), sock.sendmsg([b"two"], [], socket.MSG_EOR))
+        data, rows, flags, _ = sock.recvmsg(6, 100, socket.MSG_WAITALL)
+        say("and back", data, rows, flags)
+
+
 def local() -> None:
     path = f"\0semantics{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
@@ -406,8 +479,8 @@ def threads() -> None:
 
 
 CASES = (
-    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, wrong, endings, corked, local,
-    threads,
+    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings, corked,
+    more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":

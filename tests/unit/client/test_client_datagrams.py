@@ -13,6 +13,7 @@ import pytest
 from levelip.client.control import Answer, Call
 from levelip.client.datagramformat import DATAGRAM, DOWN, ERROR, HAS_ADDRESS, MAX_PAYLOAD, UP, Told, told
 from levelip.client.datagrams import BATCH, EVERY, MARKS, QUEUED_ERRORS, Datagrams, is_datagram
+from levelip.client.ends import Ends
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
 
 REMOTE, LOCAL = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
@@ -70,7 +71,7 @@ class World:
     def __init__(self) -> None:
         self.session = Session()
         self.epoll = select.epoll()
-        self.all = Datagrams(self.session, self.epoll)  # type: ignore[arg-type]
+        self.all = Datagrams(self.session, self.epoll, Ends())  # type: ignore[arg-type]
         self.caller = Caller()
         self.all.open(self.caller, Call(1, "socket", 0, {"family": 2, "type": 2, "proto": 0}))
         self.session.settle(0, {"sock": 7})

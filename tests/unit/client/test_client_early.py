@@ -13,7 +13,7 @@ import pytest
 from levelip.client.calls import CORK, EARLY_MOST, EARLY_OF_ALL, FLAGS, Calls
 from levelip.client.control import Answer, Call
 from levelip.client.pump import Pair, Pump
-from levelip.rpc.stream import Send
+from levelip.rpc.stream import Eof, Send
 
 RING = 4096
 ON, OFF = struct.pack("=i", 1), struct.pack("=i", 0)
@@ -165,3 +165,42 @@ def test_a_question_under_a_cork(program: Program) -> None:
         assert program.set(CORK, OFF)
         assert program.session.sent()[-1] == ("setsockopt", socket.TCP_CORK, OFF), "the gateway knows of it by then"
         program.session.answer()
+
+
+def test_what_is_written_with_more(program: Program) -> None:
+    """MSG_MORE holds back until something is written without it: here at first, then in the gateway; a TCP_CORK of the
+    program's own goes on, and getsockopt tells of that alone."""
+    (pair, theirs) = program.pairs[0]
+    cork, at = socket.TCP_CORK, 0
+
+    def write(data: bytes, *, more: bool) -> list[Any]:
+        nonlocal at
+        theirs.send(data)
+        if more:
+            program.calls.more(pair)
+        pair.readable = True
+        program.pump.pull(pair)
+        at += len(data)
+        return program.session.sent()
+
+    assert write(b"head ", more=True) == write(b"and ", more=True) == []
+    question = Call(1, "getsockopt", pair.inode, {"level": CORK[0], "option": CORK[1]})
+    before = len(program.answers)
+    program.calls.call(program, question, [])
+    assert len(program.answers) > before and program.session.sent() == []
+    assert write(b"body", more=False) == [Send(7, 0, 13)]
+    assert write(b"one more", more=False) == [Send(7, 13, 8)], "it was for one time"
+    assert write(b"held", more=True) == []
+    assert program.pump.keep(float("inf")) is None
+    assert program.session.sent() == [("setsockopt", cork, 1), Send(7, 21, 4)]
+    assert write(b", ", more=True) == [Send(7, 25, 2)]
+    assert write(b"let go", more=False) == [Send(7, 27, 6), ("setsockopt", cork, 0)]
+    assert program.set(CORK, ON)
+    assert write(b"corked", more=True) == write(b"still", more=False) == []
+    assert program.set(CORK, OFF)
+    assert program.session.sent() == [Send(7, 33, 11)] and at == 44
+    assert write(b"end", more=True) == []
+    theirs.shutdown(socket.SHUT_WR)
+    pair.readable = True
+    program.pump.pull(pair)
+    assert program.session.sent() == [Send(7, 44, 3), Eof(7, 47)]

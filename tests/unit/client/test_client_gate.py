@@ -15,8 +15,8 @@ import pytest
 
 from levelip.client import control
 from levelip.client.door import Door
+from levelip.client.epolls import watches
 from levelip.client.program import Visit, program_of
-from levelip.client.streamsocket import _watchers
 
 NOBODY = 65534
 
@@ -86,14 +86,17 @@ def test_whose_a_descriptor_is() -> None:
 
 
 def test_epoll_sets_that_watch_a_descriptor() -> None:
-    """Are found with what they watch for, whatever number they have."""
+    """Are found with what they watch for and the program's own word, whatever number they have."""
     one, two = std.socketpair()
     with one, two, select.epoll() as first, select.epoll() as second, select.epoll() as other:
         first.register(one, select.EPOLLIN)
         second.register(one, select.EPOLLOUT | select.EPOLLET)
         other.register(two, select.EPOLLIN)
         found = {
-            number: mask & (select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
-            for number, mask in _watchers(one.fileno())
+            entry.epoll: (entry.events & (select.EPOLLIN | select.EPOLLOUT | select.EPOLLET), entry.data & 0xFFFF_FFFF)
+            for entry in watches("self", one.fileno(), os.fstat(one.fileno()).st_ino)
         }
-        assert found == {first.fileno(): select.EPOLLIN, second.fileno(): select.EPOLLOUT | select.EPOLLET}
+        assert found == {
+            first.fileno(): (select.EPOLLIN, one.fileno()),
+            second.fileno(): (select.EPOLLOUT | select.EPOLLET, one.fileno()),
+        }

@@ -1,10 +1,10 @@
 """A gateway core in virtual time with scripted neighbours: clients that call, and a tcp that answers as told.
 
-    bench = Bench()
-    app = bench.client()
-    sock = app.socket()
-    app.call("bind", sock, address=LOCAL, port=80)      # the Reply, or None while it is not answered
-    bench.to_tcp()                                      # what tcp was told since the last look
+bench = Bench()
+app = bench.client()
+sock = app.socket()
+app.call("bind", sock, address=LOCAL, port=80)      # the Reply, or None while it is not answered
+bench.to_tcp()                                      # what tcp was told since the last look
 """
 
 from __future__ import annotations
@@ -129,8 +129,9 @@ class Bench:
 
     def __init__(self, *, tcp_up: bool = True, epoch: int = 7, **gateway: Any) -> None:
         self.config = GatewayCoreConfig(
-            gateway=GatewayConfig(**gateway), tcp=TcpConfig(), epoch=epoch, owner=1000, memory_dir="/mem"
-        )
+            gateway=GatewayConfig(**gateway), tcp=TcpConfig(), epoch=epoch, owner=1000, memory_dir="/mem",
+            device="lvl0",
+        )  # fmt: skip
         self.now = 1_000 * MS
         self.core = GatewayCore(self.config, random.Random(5), self.now)
         self.core.interest = True

@@ -313,6 +313,7 @@ VALUES: dict[str, list[int | bytes]] = {
     "SO_LINGER": [1, struct.pack("ii", 1, 5), struct.pack("ii", 7, 0), struct.pack("ii", 0, 5), b"1234567"],
     "SO_RCVTIMEO": [1, _timeval(2, 0), _timeval(1, 1_000_000), _timeval(-1, 0), _timeval(0, 500_000)],
     "SO_SNDTIMEO": [1, _timeval(2, 0), _timeval(1, 1_000_000), b"short"],
+    "SO_BINDTODEVICE": [0, 1, b"", b"\0", b"no-such-device", b"no-such-device, and a longer name than there may be"],
     "SO_SNDBUF": [0, 1, 2304, 2305, 100_000, b"\1\0\0"],
     "SO_RCVBUF": [0, 1, 1152, 1153, 100_000, b""],
     "SO_RCVLOWAT": [0, 1, 5],

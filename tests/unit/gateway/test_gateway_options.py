@@ -180,6 +180,34 @@ def test_what_linux_allows_with_cap_net_admin_root_may_set(
     assert root.ok("getsockopt", sock, level=SOL, option=option)["value"] == struct.pack("=i", privileged)
 
 
+@pytest.mark.parametrize("kind", [1, 2])
+def test_bind_to_device(kind: int) -> None:
+    """net/core/sock.c sock_setbindtodevice: anybody may choose the one interface, only root give it up; the name may
+    lack its NUL and is cut after 15 bytes; of none nothing is told. Loopback, to which nothing here would keep it, is
+    refused."""
+    bench = DatagramBench()
+    user, root = bench.client(uid=1000), bench.client(uid=0)
+    for app in (user, root):
+        sock = app.ok("socket", family=2, type=kind, proto=0)["sock"]
+
+        def choose(value: bytes | int, app: Any = app, sock: int = sock) -> int:
+            return app.errno("setsockopt", sock, level=SOL, option=25, value=value)
+
+        def chosen(app: Any = app, sock: int = sock) -> bytes:
+            return app.ok("getsockopt", sock, level=SOL, option=25)["value"]
+
+        assert chosen() == b""
+        assert choose(b"eth0") == choose(b"lvl00") == choose(b"x" * 40) == choose(1) == errno.ENODEV
+        assert choose(b"lo\0") == errno.EOPNOTSUPP
+        assert choose(b"") == choose(b"\0lvl0") == 0 and chosen() == b""
+        assert choose(b"lvl0") == 0 and chosen() == b"lvl0\0"
+        held = errno.EPERM if app is user else 0
+        assert choose(b"lvl0\0and more than sixteen bytes") == held and chosen() == b"lvl0\0"
+        assert choose(b"eth0") == errno.ENODEV, "said before"
+        assert choose(b"") == held
+        assert chosen() == (b"lvl0\0" if held else b"")
+
+
 @pytest.mark.parametrize(("option", "listening"), [(23, 0), (30, errno.EINVAL)], ids=["FASTOPEN", "FASTOPEN_CONNECT"])
 def test_fast_open_is_set_before_there_is_a_connection(option: int, listening: int) -> None:
     """net/ipv4/tcp.c do_tcp_setsockopt: TCP_FASTOPEN of closed sockets and listeners, _CONNECT of closed ones only."""

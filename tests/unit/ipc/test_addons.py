@@ -208,7 +208,7 @@ def test_an_addon_that_fails_is_taken_out_and_the_packet_passes_as_it_was(bench:
     assert passed is frame
     row = bench.row()
     assert not row["running"]
-    assert row["error"].startswith("Traceback (most recent call last):\n  File \"" + row["path"])
+    assert row["error"].startswith('Traceback (most recent call last):\n  File "' + row["path"])
     assert "in hook" in row["error"]
     told = [event for event in bench.world.events if event.kind == "addon"]
     assert [(event.data["what"], event.data["hook"]) for event in told] == [("failed", "hook")]

@@ -33,8 +33,9 @@ def verdict(machine: Machine, number: int, *args: int, audit: int | None = None)
         elif operation == 0x06:
             return int(value)
         else:
-            assert operation in (0x15, 0x35)
-            true = accumulator == value if operation == 0x15 else accumulator >= value
+            true = {
+                0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value),
+            }[operation]  # fmt: skip
             at += if_true if true else if_false
 
 
@@ -54,6 +55,12 @@ def test_filter(name: str) -> None:
     one = [verdict(machine, machine.calls[call], 3, 0x1000, 1, 0, 0, 0) for call in ("sendto", "recvfrom")]
     assert one == [ALLOW, TRAP], "one byte is ssl's question whether there is a connection"
     assert verdict(machine, machine.calls["recvfrom"], 3, 0x1000, 1, socket.MSG_PEEK, 0, 0) == ALLOW
+    more = [
+        verdict(machine, machine.calls[call], 3, 0x1000, 9, flags, 0, 0)
+        for call in ("sendto", "recvfrom")
+        for flags in (socket.MSG_MORE, socket.MSG_MORE | socket.MSG_NOSIGNAL, socket.MSG_NOSIGNAL, 0xFFFF_7FFF)
+    ]
+    assert more == [TRAP, TRAP, ALLOW, ALLOW] + 4 * [ALLOW], "a send with MSG_MORE"
     for request in INTERFACE_REQUESTS.values():
         assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == TRAP
     for request in (0x5401, 0x541B, 0x5421, 0x8914, 0):  # TCGETS, FIONREAD, FIONBIO, SIOCSIFFLAGS

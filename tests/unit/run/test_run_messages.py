@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import select
 import socket
 import struct
 import threading
@@ -14,13 +16,13 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from levelip.client.datagramformat import DATAGRAM, ERROR, MAX_ECHO, Told
+from levelip.client.datagramformat import DATAGRAM, MAX_ECHO, Told
 from levelip.client.datagrams import DatagramPair
 from levelip.rpc.messages import DatagramIn
 from levelip.run import netlink, raw
 from levelip.run.interfaces import Interface, Way, netmask
 from levelip.run.messages import CMSGHDR, MSGHDR, Message
-from levelip.run.tags import KEPT, Tags, drop_error, take
+from levelip.run.tags import KEPT, Tags, clear, shows, take
 from levelip.wire.ipv4 import Ipv4Header
 
 TID = threading.get_native_id()
@@ -99,8 +101,8 @@ def descriptors() -> int:
 
 def test_tags() -> None:
     """A datagram is bare for a read, and brings its header along for recvmsg; peeking leaves both; files are reused."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    tags = Tags()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    tags = Tags(lambda _: None, lambda _: True)
     before = descriptors()
     with ours, theirs:
         for number in range(KEPT + 10):
@@ -111,18 +113,51 @@ def test_tags() -> None:
             assert take(theirs, peek=True) == (header, b"") == take(theirs, peek=False)
         with pytest.raises(BlockingIOError):
             take(theirs, peek=False)
-        notice = Told(ERROR).pack()
-        tags.write(ours, notice, b"")
-        tags.write(ours, header, b"after")
-        drop_error(theirs)
-        drop_error(theirs)
-        assert take(theirs, peek=False) == (header, b"after")
         assert tags.read(b"x") == (b"", 0, -1, -1, b"x") and tags.read(bytes(MAX_ECHO + 1)) is None
         assert descriptors() - before <= KEPT
-        ours.shutdown(socket.SHUT_WR)
-        assert take(theirs, peek=False) is None
         tags.close()
     assert descriptors() == before - 2
+
+
+def test_errors_show_at_the_end() -> None:
+    """As POLLERR alone, until a call of the kernel's has told it once (as ECONNRESET) or it is cleared; datagrams both
+    ways are what they were, nobody else can send there, and a second one changes nothing."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    theirs.bind("")
+    written: list[bytes] = []
+
+    def drain(_: DatagramPair) -> bool:
+        written.append(ours.recv(100))
+        return True
+
+    with ours, theirs, select.epoll() as epoll, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        pair = DatagramPair(ours, 1, (2, 2, 17), 1)
+        pair.name = theirs.getsockname()
+        tags = Tags(lambda _: theirs.dup(), drain)
+        epoll.register(theirs, select.EPOLLIN | select.EPOLLET)
+        for call, told in (
+            (lambda: theirs.recv(10, socket.MSG_DONTWAIT), True), (lambda: theirs.send(b"x"), True),
+            (lambda: clear(theirs), False),
+        ):  # fmt: skip
+            tags.write(ours, Told(DATAGRAM).pack(), b"waits")
+            theirs.send(b"written before")
+            epoll.poll(0)
+            assert tags.error(pair) and tags.error(pair) and shows(theirs)
+            assert written.pop() == b"written before" and not written
+            assert epoll.poll(0) == [(theirs.fileno(), select.EPOLLIN | select.EPOLLERR)]
+            with contextlib.nullcontext() if not told else pytest.raises(ConnectionResetError):
+                call()
+            assert not shows(theirs)
+            assert take(theirs, peek=False) == (Told(DATAGRAM).pack(), b"waits")
+            with pytest.raises(BlockingIOError):
+                theirs.recv(10, socket.MSG_DONTWAIT)
+        theirs.send(b"after")
+        assert ours.recv(100) == b"after"
+        with pytest.raises(PermissionError):
+            stranger.connect(pair.name)
+        with pytest.raises(PermissionError):
+            stranger.sendto(b"forged", pair.name)
+        tags.close()
 
 
 DEVICE = Interface(1, "lvl", "tap", True, 1500, b"\2\0\0\0\0\1", [(b"\x0a\0\0\2", 24, b"\x0a\0\0\xff")])

@@ -1,0 +1,172 @@
+"""Datagram sockets of an unmodified program: bare pairs, whose last close inotify tells; errors show at its end."""
+
+from __future__ import annotations
+
+import errno
+import select
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from levelip.client.ancillary import Wish
+from levelip.client.closes import Closes
+from levelip.client.control import Call
+from levelip.client.datagramformat import MAX_PAYLOAD
+from levelip.client.datagrams import EVERY, MARKS, UNSENT_MOST, DatagramPair, Datagrams, Pending
+from levelip.client.ends import Ends
+from levelip.rpc.messages import DatagramError
+from levelip.run.tags import Tags, shows
+from tests.unit.client.test_client_datagrams import Caller, Session
+
+KIND = {"family": 2, "type": 2, "proto": 17}
+
+
+class World:
+    """One socket: `end` is the program's, which the helper may borrow."""
+
+    def __init__(self, *, watched: bool = True) -> None:
+        self.session = Session()
+        self.epoll = select.epoll()
+        self.all = Datagrams(self.session, self.epoll, Ends())  # type: ignore[arg-type]
+        if not watched:
+            self.all.closes = Unwatched(self.epoll)
+        self.all.framing = Tags(lambda _: self.end.dup(), self.all.drain)
+        caller = Caller()
+        self.all.open(caller, Call(1, "socket", 0, dict(KIND)))
+        self.session.settle(0, {"sock": 7})
+        assert caller.end is not None
+        self.end = caller.end
+        self.end.setblocking(False)
+        (self.pair,) = self.all.pairs.values()
+
+    def turn(self) -> None:
+        """A turn of the loop."""
+        for fd, mask in self.epoll.poll(0):
+            if fd in self.all.by_fd:
+                self.all.event(self.all.by_fd[fd], mask)
+            elif fd == self.all.closes.fd:
+                self.all.closed()
+        self.all.turn()
+
+    def fail(self, code: int = errno.ECONNREFUSED) -> None:
+        """An ICMP error comes."""
+        self.all.deliver(self.pair, DatagramError(7, code, 3, 3, b"", b"", 0))
+
+    def sent(self) -> list[bytes]:
+        """Payloads that the gateway was given since the last look."""
+        return [bytes(one.payload) for one in self.session.sent()]
+
+
+class Unwatched(Closes[DatagramPair]):
+    """The user has too many watches."""
+
+    def watch(self, fd: int, owner: DatagramPair) -> int | None:
+        return None
+
+
+@pytest.fixture(params=[True, False], ids=["watched", "looked for"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World(watched=request.param)
+    yield made
+    made.end.close()
+    made.all.shut()
+    made.epoll.close()
+
+
+def test_the_last_close(world: World) -> None:
+    """What was written before goes yet, then the socket is closed, and not before; empty datagrams are no end."""
+    copy = world.end.dup()
+    world.end.send(b"first")
+    world.end.send(b"")
+    world.end.close()
+    world.turn()
+    world.all.sweep(1.0)
+    assert world.sent() == [b"first", b""] and not world.session.requests
+    copy.send(b"last")
+    copy.close()
+    world.turn()
+    assert world.all.sweep(2.0) is None
+    assert world.sent() == [b"last"]
+    assert world.session.settle() == "close" and world.all.idle
+
+
+def test_a_close_behind_a_queue(world: World) -> None:
+    """Where the gateway owes answers, all that was written goes before the close."""
+    count = EVERY * MARKS + 20
+    for number in range(count):
+        world.end.send(b"%d" % number)
+        world.turn()
+    world.end.close()
+    world.turn()
+    world.all.sweep(1.0)
+    assert len(world.sent()) == EVERY * MARKS and not world.session.requests
+    for _, done in world.session.asked:
+        done(0, {}, "")
+    world.turn()
+    assert world.sent() == [b"%d" % number for number in range(EVERY * MARKS, count)]
+    assert [op for op, _, _ in world.session.requests] == ["close"]
+
+
+def test_an_error_keeps_what_was_written(world: World) -> None:
+    """It shows at once, and datagrams that wait for credit keep their order."""
+    for number in range(EVERY * MARKS):
+        world.end.send(b"%d" % number)
+        world.turn()
+    world.end.send(b"before")
+    world.turn()
+    world.fail()
+    assert shows(world.end) and world.pair.error == errno.ECONNREFUSED
+    with pytest.raises(ConnectionResetError):
+        world.end.send(b"told")
+    world.end.send(b"after")
+    world.turn()
+    assert len(world.sent()) == EVERY * MARKS
+    for _, done in world.session.asked:
+        done(0, {}, "")
+    world.turn()
+    assert world.sent() == [b"before", b"after"]
+
+
+def test_an_error_behind_too_much(world: World) -> None:
+    """What a fast sender has written is not thrown away for the sake of showing an error, which calls tell all the
+    same."""
+    world.pair.marks = MARKS
+    for number in range(UNSENT_MOST):
+        world.pair.unsent.append(b"%d" % number)
+    world.end.send(b"last")
+    world.fail()
+    assert not shows(world.end) and world.pair.error == errno.ECONNREFUSED
+    world.pair.marks = 0
+    for _ in range(20):
+        world.turn()
+        waiting: list[Any] = list(world.session.asked)
+        world.session.asked.clear()
+        for _, done in waiting:
+            done(0, {}, "")
+    assert world.sent() == [b"%d" % number for number in range(UNSENT_MOST)] + [b"last"]
+
+
+def test_a_datagram_in_parts(world: World) -> None:
+    """What the program writes is added to what is pending, with the first part's destination and wishes, and goes with
+    it; under UDP_CORK nothing goes before that is taken out; what gets too long is thrown away."""
+    pending = Pending((b"\x0a\0\0\1", 53), Wish(16, 9, b"\x0a\0\0\2"), b"head ")
+    world.pair.pending = pending
+    world.end.send(b"body")
+    world.end.send(b"alone")
+    world.turn()
+    first, second = world.session.sent()
+    assert (first.address, first.port, first.tos, first.ttl, first.source) == (*pending.where, 16, 9, b"\x0a\0\0\2")
+    assert (first.payload, second.payload, second.address) == (b"head body", b"alone", b"")
+    world.pair.corks = True
+    for part in (b"one ", b"", b"two"):
+        world.end.send(part)
+    world.turn()
+    assert not world.sent()
+    world.all.flush(world.pair)
+    world.all.flush(world.pair)
+    assert world.sent() == [b"one two"]
+    world.pair.pending = pending._replace(payload=bytes(MAX_PAYLOAD))
+    world.end.send(b"x")
+    world.turn()
+    assert world.pair.pending is None and not world.sent()
