@@ -13,7 +13,10 @@ from typing import Any
 
 from gateway import options
 from gateway.arguments import (
+    AF_INET,
+    IPPROTO_TCP,
     SOCK_FLAGS,
+    SOCK_STREAM,
     SOCK_TYPE_MASK,
     BindArguments,
     CloseArguments,
@@ -42,10 +45,8 @@ from levelip.frames.seam import (
 from levelip.rpc.messages import Pending, Request
 from levelip.tracing.reasons import TCP_UNKNOWN
 
-AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
 LOOPBACK = b"\x7f\0\0\1"
-WAITING_CALLS = 16  # calls that wait for another one on the same socket
 MS = 1_000_000  # ns
 RETRY_NS = 200 * MS  # between attempts to get a port back from a new tcp
 YOUNG_NS = 1000 * MS  # so long a tcp that has just come up may not have heard from ip which addresses are ours
@@ -98,9 +99,7 @@ class Calls:
         if sock is None or sock.session != session.number or sock.listener:
             raise CallError(errno.EBADF)
         if op != "close" and sock.call is not None and self._busy(sock.call, op):
-            if len(sock.waiting) >= WAITING_CALLS:
-                raise CallError(errno.ENOBUFS, "too many calls on one socket")
-            sock.waiting.append(request)
+            self._work.wait_behind(sock, request)
             if sock.call.op == "restore" and not sock.call.deadline:
                 self._arm_call(sock, sock.call)
             return None

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway import info, options
-from gateway.arguments import GetOptionArguments, SetOptionArguments
+from gateway.arguments import AF_INET, IPPROTO_TCP, SOCK_STREAM, GetOptionArguments, SetOptionArguments
 from gateway.errors import CallError
 from gateway.state import NOT_YET, Asked, Session, Socket
 from gateway.table import State
 from gateway.work import Work
 from levelip.frames.seam import GetInfo, Result, SetOption
 
-AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
 LIVE: Final = {
     "TCP_MAXSEG": "snd_mss",
     "TCP_QUICKACK": "quickack",

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from gateway.arguments import IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, SOL_SOCKET
 from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
 from levelip.config import CONGESTIONS
 from levelip.wire.ipoptions import to_send
 
-SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 1, 0, 6, 17
 SO_PASSCRED: Final = 16
 STAMPS: Final = ("SO_TIMESTAMP", "SO_TIMESTAMPNS")  # one of them at most is on
 CONGESTION: Final = (IPPROTO_TCP, 13)

@@ -53,6 +53,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     )  # fmt: skip
     __module__ = "levelip.client.socket"
     _made_of: type[socket]  # of a class that kinds.py made: the one that the program knows
+    _program: Program
+    _state: dict[str, Any]  # of the descriptor that it was made for
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         self._program, self._state = kinds.settle(self, family, type, fileno)
@@ -81,8 +83,6 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self.setblocking(False)
 
     def _begin(self) -> None:
-        self._program: Program
-        self._state: dict[str, Any]  # of the descriptor that it was made for
         self._ended = False  # the peer's FIN was seen, no error is to be asked for
         self._listening = False
         self._lingers = False  # SO_LINGER is on: close() may have to wait

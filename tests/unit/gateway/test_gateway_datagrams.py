@@ -10,7 +10,8 @@ import pytest
 from datagram_bench import GROUP, HERE, LOCAL, PEER_PORT, PORT, REMOTE, DatagramBench
 
 from gateway.core import GatewayCore
-from gateway.datagrams import QUEUE, WAITING_CALLS
+from gateway.datagrams import QUEUE
+from gateway.work import WAITING_CALLS
 from levelip.frames.packet import Interface, InterfaceAddress, Routes, Way
 from levelip.frames.seam import Bind, Close, Member, OpenDatagram
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
