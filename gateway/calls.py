@@ -30,7 +30,7 @@ from gateway.errors import CallError
 from gateway.optioncalls import OptionCalls
 from gateway.state import Asked, Call, Orphan, Session, Socket
 from gateway.table import VERDICTS, Input, State
-from gateway.work import ANY, Work, ipv4
+from gateway.work import ANY, LOOPBACK, Work, ipv4
 from levelip.frames.seam import (
     Bind,
     Close,
@@ -46,7 +46,6 @@ from levelip.rpc.messages import Pending, Request
 from levelip.tracing.reasons import TCP_UNKNOWN
 
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
-LOOPBACK = b"\x7f\0\0\1"
 MS = 1_000_000  # ns
 RETRY_NS = 200 * MS  # between attempts to get a port back from a new tcp
 YOUNG_NS = 1000 * MS  # so long a tcp that has just come up may not have heard from ip which addresses are ours
@@ -191,7 +190,7 @@ class Calls:
             raise CallError(error)
         address = ipv4(args.address)
         if address == ANY:
-            address = LOOPBACK  # as Linux: this host
+            address = sock.chosen_address or LOOPBACK
         if address[0] >= 224:
             raise CallError(errno.ENETUNREACH, "no connection to a group or to everybody (RFC 9293 3.9.2.3)")
         sock.so_error = 0

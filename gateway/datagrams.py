@@ -29,7 +29,7 @@ from gateway.calls import MS
 from gateway.errors import CallError
 from gateway.options import DATAGRAM_OPTIONS, Kind
 from gateway.state import Asked, DatagramSocket, Session
-from gateway.work import ANY, Work, ipv4, owner_and_ends, text_address
+from gateway.work import ANY, LOOPBACK, Work, ipv4, owner_and_ends, text_address
 from levelip.frames.seam import (
     Associate,
     Bind,
@@ -110,7 +110,10 @@ class Datagrams:
                 self._ask(sock, request, "bind", ipv4(args.address), args.port)
                 return None
             case "connect":
-                self._ask(sock, request, "connect", ipv4(args.address) if args.address else b"", args.port)
+                peer = ipv4(args.address) if args.address else b""
+                if peer == ANY:
+                    peer = sock.chosen_address or LOOPBACK
+                self._ask(sock, request, "connect", peer, args.port)
                 return None
             case "close":
                 self.end(session, sock)
@@ -263,21 +266,10 @@ class Datagrams:
         match option.name:
             case "IP_OPTIONS":
                 return sock.ip_options
-            case "SO_ERROR":
-                error, sock.so_error = sock.so_error, 0
-                return options.number(error)
-            case "SO_PEERCRED":
-                return options.nobody()
-            case "SO_TYPE":
-                return options.number(SOCK_DGRAM)
-            case "SO_DOMAIN":
-                return options.number(AF_INET)
-            case "SO_PROTOCOL":
-                return options.number(sock.proto)
-            case "SO_ACCEPTCONN":
-                return options.number(0)
             case "SO_RCVBUF" | "SO_SNDBUF":
                 return options.number(sock.options.get(option.name, self._work.config.udp.receive_buffer))
+        if option.kind is Kind.READ:
+            return options.computed(option.name, sock, kind=SOCK_DGRAM, proto=sock.proto)
         if option.name not in sock.options and option.name in _DEFAULTS:
             return options.number(_DEFAULTS[option.name])
         return options.show(option, sock.options, self._work.config)

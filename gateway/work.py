@@ -22,6 +22,7 @@ from levelip.tracing.reasons import Reason
 
 ToDoor = ForClient | ForgetClient | ForgetMemory | Probe
 ANY = b"\0\0\0\0"
+LOOPBACK = b"\x7f\0\0\1"  # where 0.0.0.0 leads, unless bind() chose an address (Linux ip_route_output_key)
 EVENTS_KEPT = 10_000  # if nobody fetches them
 WAITING_CALLS = 16  # calls that wait for another one on the same socket
 TIMERS_KEPT = 1024  # beyond this and four a thing that may have timers, stale ones are swept out
