@@ -4,6 +4,7 @@ to them. TypeError, ValueError, OverflowError and gaierror come where they come 
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import socket as std
@@ -74,6 +75,24 @@ def sendto_arguments(data: Any, rest: tuple[Any, ...]) -> tuple[int, Any]:
         raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(rest)} given)")
     view_of(data)
     return c_int(rest[0]) if len(rest) == 2 else 0, rest[-1]
+
+
+def option_value(value: Any, optlen: int | None) -> int | bytes:
+    """What setsockopt() is given: an int, or bytes; with a length None, which is no pointer (EFAULT)."""
+    if value is None:
+        if optlen is None:
+            raise TypeError("setsockopt() takes None with the length of an option")
+        if c_int(optlen):
+            raise os_error(errno.EFAULT)
+        return b""
+    if optlen is not None:
+        raise TypeError(f"setsockopt() argument 3 must be None, not {type(value).__name__}")
+    if not isinstance(value, int):
+        return bytes(view_of(value))
+    try:
+        return c_int(value)
+    except OverflowError:
+        raise TypeError("a bytes-like object is required, not 'int'") from None
 
 
 def c_int(value: Any) -> int:

@@ -95,7 +95,7 @@ class DatagramSocket(socket):
         raise os_error(errno.EOPNOTSUPP)
 
     def setsockopt(self, level: int, option: int, value: Any, optlen: int | None = None) -> None:
-        """Set an option of the stack's socket: an int, bytes, or None with a length (zero bytes)."""
+        """Set an option of the stack's socket: an int or bytes."""
         super().setsockopt(level, option, value, optlen)
         self._note(level, option, value)
 
@@ -227,12 +227,14 @@ class DatagramSocket(socket):
                 raise os_error(code)
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """One datagram; what is beyond `bufsize` is lost."""
-        return DatagramSocket.recvfrom(self, bufsize, flags)[0]
+        """One datagram; what is beyond `bufsize` is lost. None is taken where nothing is asked for, as the standard
+        library has it."""
+        return b"" if bufsize == 0 else DatagramSocket.recvfrom(self, bufsize, flags)[0]
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes."""
-        return DatagramSocket.recvfrom_into(self, buffer, nbytes, flags)[0]
+        view = memoryview(buffer)
+        return DatagramSocket.recvfrom_into(self, view, nbytes, flags)[0] if view.nbytes else within(view, nbytes)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """One datagram and the (host, port) that it came from."""

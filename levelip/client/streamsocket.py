@@ -20,13 +20,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from levelip.client import kernel, kinds
+from levelip.client import ancillary, kernel, kinds
 from levelip.client.arguments import (
     address_of,
     ancillary_items,
     c_int,
     check_room,
     host_and_port,
+    option_value,
     os_error,
     sendto_arguments,
     view_of,
@@ -72,10 +73,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._fresh = state["fresh"] or state["listening"]
             super().__init__(std.AF_UNIX, self._pair_kind(), 0, fileno)
             return
-        self._family = std.AF_INET if family == -1 else int(family)
-        kind = std.SOCK_STREAM if type == -1 else int(type)
+        self._family = int(std.AF_INET) if family == -1 else c_int(family)
+        kind = int(std.SOCK_STREAM) if type == -1 else c_int(type)
         self._kind = kind & ~_FLAGS
-        self._proto = 0 if proto == -1 else int(proto)
+        self._proto = 0 if proto == -1 else c_int(proto)
         sys.audit("socket.__new__", self, self._family, kind, self._proto)
         fd = self._program.new_socket(self._family, self._kind, self._proto)
         super().__init__(std.AF_UNIX, self._pair_kind(), 0, fd)
@@ -124,6 +125,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def dup(self) -> Any:
         """A duplicate of the same socket, not inheritable."""
+        if self.fileno() < 0:
+            raise os_error(errno.EBADF)
         fd = fcntl.fcntl(self.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
         new = self._adopt(fd, type(self))
         self._duplicated(new)
@@ -245,9 +248,12 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return 0
 
     def shutdown(self, how: int) -> None:
-        """End one direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR)."""
+        """End one direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR). Of a listener SHUT_WR means nothing."""
         self._call("shutdown", {"how": c_int(how)})
-        super().shutdown(how)
+        if not self._listening:
+            super().shutdown(how)
+        elif how != std.SHUT_WR:
+            super().shutdown(std.SHUT_RD)  # not both: the helper would see the last close
 
     def getsockname(self) -> Any:
         """Our (host, port)."""
@@ -258,24 +264,12 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return host_and_port(self._call("getpeername"))
 
     def setsockopt(self, level: int, option: int, value: Any, optlen: int | None = None) -> None:
-        """Set an option of the stack's socket: an int, bytes, or None with a length (zero bytes)."""
+        """Set an option of the stack's socket: an int or bytes."""
+        level, option, value = c_int(level), c_int(option), option_value(value, optlen)
         if level == std.SOL_SOCKET and option in _NATIVE_OPTIONS:
             super().setsockopt(level, option, value)
             return
-        if value is None:
-            if optlen is None:
-                raise TypeError("setsockopt() takes None with the length of an option")
-            value = bytes(optlen)
-        elif isinstance(value, str):
-            raise TypeError("a bytes-like object is required, not 'str'")
-        elif not isinstance(value, int):
-            value = bytes(memoryview(value))
-        else:
-            try:
-                value = c_int(value)
-            except OverflowError:
-                raise TypeError("a bytes-like object is required, not 'int'") from None
-        self._call("setsockopt", {"level": int(level), "option": int(option), "value": value})
+        self._call("setsockopt", {"level": level, "option": option, "value": value})
         if level == std.SOL_SOCKET:
             self._remember(option, value)
 
@@ -294,9 +288,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """An option's value: an int, or with `buflen` at most that many bytes."""
         if not 0 <= buflen <= 1024:
             raise OSError("getsockopt buflen out of range")
+        level, option = c_int(level), c_int(option)
         if level == std.SOL_SOCKET and option in _NATIVE_OPTIONS:
             return super().getsockopt(level, option, buflen) if buflen else super().getsockopt(level, option)
-        value: bytes = self._call("getsockopt", {"level": int(level), "option": int(option)})["value"]
+        value: bytes = self._call("getsockopt", {"level": level, "option": option})["value"]
         if level == std.SOL_SOCKET and option == std.SO_ERROR:
             self._trying = False
         if buflen:
@@ -410,19 +405,19 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         if self._fresh:
             self._never(errno.ENOTCONN)
         views = list(buffers)
+        room = sum(memoryview(view).nbytes for view in views)
         if flags:
             if flags & std.MSG_TRUNC:
-                return len(socket.recv(self, sum(memoryview(view).nbytes for view in views), flags)), [], 0, None
+                return len(socket.recv(self, room, flags)), [], 0, None
             flags = self._receiving(flags)
             if flags & std.MSG_OOB:
-                room = sum(memoryview(view).nbytes for view in views)
                 return _put(self._urgent(room, flags), views), [], int(std.MSG_OOB), None
         try:
             got = super().recvmsg_into(views, 0, flags)[0]
         except ConnectionError as error:
             self._at_reset(error)
             got = 0
-        if not got and any(memoryview(view).nbytes for view in views):
+        if not got and room:
             self._end()
         return got, [], 0, None
 
@@ -475,14 +470,13 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._sent()
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        """Hand over the bytes of several buffers. There is no ancillary data on TCP: EINVAL for what IP and TCP do not
-        know; of SOL_SOCKET and IPPROTO_IP none is carried."""
+        """Hand over the bytes of several buffers. A stream carries no ancillary data: it is ignored, but for what is of
+        SOL_SOCKET and unknown (EINVAL), as Linux does it."""
         views = list(buffers)
-        if ancillary_items(ancdata):
-            raise os_error(errno.EINVAL)
+        ancillary.check(ancillary_items(ancdata))
         if address is not None:
             address_of(address, "sendmsg")
-            sys.audit("socket.sendmsg", self, address)
+        sys.audit("socket.sendmsg", self, address)
         if self._fresh:
             self._never(errno.EPIPE, flags)
         if flags & std.MSG_OOB and not any(memoryview(view).nbytes for view in views):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from levelip.client.arguments import address_of, c_int
+from levelip.client.arguments import address_of, c_int, option_value
 from levelip.client.program import PROGRAM
 
 
@@ -65,6 +65,32 @@ def test_an_address_and_more_is_a_name(name: str, monkeypatch: pytest.MonkeyPatc
     assert caught.value.errno == errno.ENETDOWN
     with std.socket() as sock, pytest.raises(std.gaierror):
         sock.bind((name, 0))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(1,), (b"ab",), (bytearray(4),), (-1,), (1 << 31,), ("1",), (1.0,), (None,), (1, 4), (None, 0), (None, 4)],
+)
+def test_values_of_options(arguments: tuple[Any, ...]) -> None:
+    """What the standard library refuses is refused by the same exception; what it hands to the kernel is handed on."""
+    with std.socket() as sock:
+        try:
+            sock.setsockopt(std.SOL_SOCKET, std.SO_KEEPALIVE, *arguments)
+        except TypeError:
+            expected: Any = TypeError
+        except OSError as error:
+            expected = error.errno
+        else:
+            expected = 0
+    try:
+        value = option_value(*arguments, *[None][: 2 - len(arguments)])
+    except TypeError:
+        assert expected is TypeError
+    except OSError as error:
+        assert expected == error.errno == errno.EFAULT
+    else:
+        assert expected in (0, errno.EINVAL)  # too short for an int, which the gateway says
+        assert value in (arguments[0], b"")
 
 
 @pytest.mark.parametrize(
