@@ -10,6 +10,10 @@ from msgspec import Meta, Struct
 
 from gateway.errors import CallError
 
+AF_INET = 2
+SOCK_STREAM, SOCK_DGRAM = 1, 2
+IPPROTO_IP, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP = 0, 1, 6, 17
+SOL_SOCKET = 1
 SOCK_TYPE_MASK = 0xF
 SOCK_FLAGS = 0o4000 | 0o2000000  # SOCK_NONBLOCK and SOCK_CLOEXEC, which are the client's affair
 Port = Annotated[int, Meta(ge=0, le=65_535)]

@@ -13,7 +13,10 @@ from typing import Any
 
 from gateway import options
 from gateway.arguments import (
+    AF_INET,
+    IPPROTO_TCP,
     SOCK_FLAGS,
+    SOCK_STREAM,
     SOCK_TYPE_MASK,
     BindArguments,
     CloseArguments,
@@ -27,7 +30,7 @@ from gateway.errors import CallError
 from gateway.optioncalls import OptionCalls
 from gateway.state import Asked, Call, Orphan, Session, Socket
 from gateway.table import VERDICTS, Input, State
-from gateway.work import ANY, Work, ipv4
+from gateway.work import ANY, LOOPBACK, Work, ipv4
 from levelip.frames.seam import (
     Bind,
     Close,
@@ -42,10 +45,7 @@ from levelip.frames.seam import (
 from levelip.rpc.messages import Pending, Request
 from levelip.tracing.reasons import TCP_UNKNOWN
 
-AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
-LOOPBACK = b"\x7f\0\0\1"
-WAITING_CALLS = 16  # calls that wait for another one on the same socket
 MS = 1_000_000  # ns
 RETRY_NS = 200 * MS  # between attempts to get a port back from a new tcp
 YOUNG_NS = 1000 * MS  # so long a tcp that has just come up may not have heard from ip which addresses are ours
@@ -98,9 +98,7 @@ class Calls:
         if sock is None or sock.session != session.number or sock.listener:
             raise CallError(errno.EBADF)
         if op != "close" and sock.call is not None and self._busy(sock.call, op):
-            if len(sock.waiting) >= WAITING_CALLS:
-                raise CallError(errno.ENOBUFS, "too many calls on one socket")
-            sock.waiting.append(request)
+            self._work.wait_behind(sock, request)
             if sock.call.op == "restore" and not sock.call.deadline:
                 self._arm_call(sock, sock.call)
             return None
@@ -192,7 +190,7 @@ class Calls:
             raise CallError(error)
         address = ipv4(args.address)
         if address == ANY:
-            address = LOOPBACK  # as Linux: this host
+            address = sock.chosen_address or LOOPBACK
         if address[0] >= 224:
             raise CallError(errno.ENETUNREACH, "no connection to a group or to everybody (RFC 9293 3.9.2.3)")
         sock.so_error = 0

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.arguments import SOCK_TYPE_MASK
+from gateway.arguments import SOCK_DGRAM, SOCK_TYPE_MASK
 from gateway.calls import Calls
 from gateway.config import GatewayCoreConfig
-from gateway.datagrams import KINDS, SOCK_DGRAM, Datagrams
+from gateway.datagrams import KINDS, Datagrams
 from gateway.relay import Relay
 from gateway.sessions import Sessions
 from gateway.state import GatewayState, Session, Socket

@@ -13,12 +13,23 @@ import struct
 from typing import Any
 
 from gateway import options
-from gateway.arguments import SOCK_FLAGS, SOCK_TYPE_MASK, SocketArguments, parse
+from gateway.arguments import (
+    AF_INET,
+    IPPROTO_ICMP,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    SOCK_DGRAM,
+    SOCK_FLAGS,
+    SOCK_TYPE_MASK,
+    SocketArguments,
+    parse,
+)
 from gateway.calls import MS
 from gateway.errors import CallError
 from gateway.options import DATAGRAM_OPTIONS, Kind
 from gateway.state import Asked, DatagramSocket, Session
-from gateway.work import ANY, Work, ipv4, owner_and_ends, text_address
+from gateway.work import ANY, LOOPBACK, Work, ipv4, owner_and_ends, text_address
 from levelip.frames.seam import (
     Associate,
     Bind,
@@ -38,16 +49,11 @@ from levelip.rpc.place import Place
 from levelip.tracing.reasons import BAD_MESSAGE, UDP_DOWN, UDP_UNKNOWN
 from levelip.wire.ipoptions import to_send
 
-AF_INET, SOCK_DGRAM, IPPROTO_ICMP, IPPROTO_UDP = 2, 2, 1, 17
-MIN_RCVBUF, MIN_SNDBUF = 2304, 4608  # bytes: SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
-WAITING_CALLS = 16  # calls that wait for another one on the same socket
 QUEUE = 4096  # datagrams that wait for udp; more are dropped
-IPPROTO_IP = 0
 IP_MTU, IP_MULTICAST_IF, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 14, 32, 35, 36
 KINDS = ("datagram", "sendto", "restored", "interfaces")  # of what udp is asked
 _DEFAULTS = {"IP_MULTICAST_TTL": 1, "IP_MULTICAST_LOOP": 1, "IP_MULTICAST_ALL": 1, "IP_MTU_DISCOVER": 1}
 _NAMES = {"join": "setsockopt", "leave": "setsockopt", "mtu": "getsockopt"}  # of the calls that these belong to
-_REFUSED = {"listen": errno.EOPNOTSUPP, "accept": errno.EOPNOTSUPP}
 
 
 class Datagrams:
@@ -97,16 +103,17 @@ class Datagrams:
         if sock.session != session.number:
             raise CallError(errno.EBADF)
         if sock.call and op != "close":
-            if len(sock.waiting) >= WAITING_CALLS:
-                raise CallError(errno.ENOBUFS, "too many calls on one socket")
-            sock.waiting.append(request)
+            self._work.wait_behind(sock, request)
             return None
         match op:
             case "bind":
                 self._ask(sock, request, "bind", ipv4(args.address), args.port)
                 return None
             case "connect":
-                self._ask(sock, request, "connect", ipv4(args.address) if args.address else b"", args.port)
+                peer = ipv4(args.address) if args.address else b""
+                if peer == ANY:
+                    peer = sock.chosen_address or LOOPBACK
+                self._ask(sock, request, "connect", peer, args.port)
                 return None
             case "close":
                 self.end(session, sock)
@@ -130,7 +137,7 @@ class Datagrams:
                 return None
             case "getsockopt":
                 return {"value": self._get(sock, args.level, args.option)}
-        raise CallError(_REFUSED.get(op, errno.EOPNOTSUPP))
+        raise CallError(errno.EOPNOTSUPP)  # listen, accept
 
     def _ask(self, sock: DatagramSocket, request: Request, op: str, address: bytes, port: int = 0) -> None:
         sock.call, sock.request, sock.args = op, request.request, [address, port]
@@ -225,7 +232,7 @@ class Datagrams:
 
     def _set(self, sock: DatagramSocket, request: Request, args: Any) -> dict[str, Any] | None:
         level, number, value = args.level, args.option, args.value
-        if level != options.IPPROTO_TCP:  # which is no level of these sockets
+        if level != IPPROTO_TCP:  # which is no level of these sockets
             options.check_length(level, number, value)
         if level == IPPROTO_IP and number in (ADD_MEMBERSHIP, DROP_MEMBERSHIP):
             self._ask(sock, request, "join" if number == ADD_MEMBERSHIP else "leave", _group(value))
@@ -237,7 +244,7 @@ class Datagrams:
         if option.kind is Kind.BUFFER:
             asked = options.integer(value)
             most = self._work.config.udp.receive_buffer_max
-            least = MIN_RCVBUF if option.name == "SO_RCVBUF" else MIN_SNDBUF
+            least = options.MIN_RCVBUF if option.name == "SO_RCVBUF" else options.MIN_SNDBUF
             kept = {option.name: max(2 * (most if asked < 0 else min(asked, most)), least)}
         elif option.kind is Kind.OPTIONS:
             sock.ip_options = options.ip_options(value, uid=uid)
@@ -259,21 +266,10 @@ class Datagrams:
         match option.name:
             case "IP_OPTIONS":
                 return sock.ip_options
-            case "SO_ERROR":
-                error, sock.so_error = sock.so_error, 0
-                return options.number(error)
-            case "SO_PEERCRED":
-                return options.nobody()
-            case "SO_TYPE":
-                return options.number(SOCK_DGRAM)
-            case "SO_DOMAIN":
-                return options.number(AF_INET)
-            case "SO_PROTOCOL":
-                return options.number(sock.proto)
-            case "SO_ACCEPTCONN":
-                return options.number(0)
             case "SO_RCVBUF" | "SO_SNDBUF":
                 return options.number(sock.options.get(option.name, self._work.config.udp.receive_buffer))
+        if option.kind is Kind.READ:
+            return options.computed(option.name, sock, kind=SOCK_DGRAM, proto=sock.proto)
         if option.name not in sock.options and option.name in _DEFAULTS:
             return options.number(_DEFAULTS[option.name])
         return options.show(option, sock.options, self._work.config)

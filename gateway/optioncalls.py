@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway import info, options
-from gateway.arguments import GetOptionArguments, SetOptionArguments
+from gateway.arguments import IPPROTO_TCP, SOCK_STREAM, GetOptionArguments, SetOptionArguments
 from gateway.errors import CallError
 from gateway.state import NOT_YET, Asked, Session, Socket
 from gateway.table import State
 from gateway.work import Work
 from levelip.frames.seam import GetInfo, Result, SetOption
 
-AF_INET, SOCK_STREAM, IPPROTO_TCP = 2, 1, 6
 LIVE: Final = {
     "TCP_MAXSEG": "snd_mss",
     "TCP_QUICKACK": "quickack",
@@ -85,22 +84,13 @@ class OptionCalls:
                     listening = {"state": info.TCP_LISTEN, "unacked": len(sock.queue), "sacked": sock.backlog}
                     return info.pack(listening)
                 return info.pack({"state": info.TCP_CLOSE})
-            case "SO_ERROR":
-                error, sock.so_error = sock.so_error, 0
-                return options.number(error)
-            case "SO_PEERCRED":
-                return options.nobody()
-            case "SO_TYPE":
-                return options.number(SOCK_STREAM)
-            case "SO_DOMAIN":
-                return options.number(AF_INET)
-            case "SO_PROTOCOL":
-                return options.number(IPPROTO_TCP)
             case "SO_ACCEPTCONN":
                 return options.number(int(sock.state is State.LISTENING))
+            case "SO_SNDLOWAT":
+                return options.number(1)
             case "IP_MTU":
                 raise CallError(errno.ENOTCONN)
-        return options.number(1)  # SO_SNDLOWAT
+        return options.computed(name, sock, kind=SOCK_STREAM, proto=IPPROTO_TCP)
 
     def over(self, session: Session, sock: Socket, request: int, op: str) -> bool:
         """Both directions of a connection were ended, so that only tcp knows whether it is over (then the call fails

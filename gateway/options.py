@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from gateway.arguments import AF_INET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, SOL_SOCKET
 from gateway.config import GatewayCoreConfig
 from gateway.errors import CallError
+from gateway.state import DatagramSocket, Socket
 from levelip.config import CONGESTIONS
 from levelip.wire.ipoptions import to_send
 
-SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 1, 0, 6, 17
-SO_PASSCRED: Final = 16
 BIND_TO_DEVICE: Final = (SOL_SOCKET, 25)
 INTERFACE_NAME: Final = 16  # IFNAMSIZ
 LOOPBACK: Final = "lo"
+OF_AF_UNIX: Final = ((SOL_SOCKET, 16), (SOL_SOCKET, 34))  # SO_PASSCRED, SO_PASSSEC
 STAMPS: Final = ("SO_TIMESTAMP", "SO_TIMESTAMPNS")  # one of them at most is on
 CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
@@ -41,6 +42,7 @@ CONGESTION_NAME: Final = 16  # TCP_CA_NAME_MAX
 NEWRENO: Final = "reno"  # Linux's name of newreno, which getsockopt answers
 INT_MAX: Final = (1 << 31) - 1
 _INT = struct.Struct("=i")
+_UCRED = struct.Struct("=iii")
 _LINGER = struct.Struct("=ii")
 _TIMEVAL = struct.Struct("=qq")
 _MICRO: Final = 1_000_000
@@ -56,7 +58,7 @@ class Kind(Enum):
     TIME = "time"
     NAME = "name"
     TOS = "tos"
-    BYTE = "byte"  # an int, or one byte
+    BYTE = "byte"  # the last one of an int
     TTL = "ttl"
     MAXSEG = "maxseg"
     QUICKACK = "quickack"
@@ -146,7 +148,7 @@ DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER),
     (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F),
     (SOL_SOCKET, 11): Option("SO_NO_CHECK", _F, "no_check"),
-    (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos", 0, 255),
+    (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
     (SOL_SOCKET, 29): Option("SO_TIMESTAMP", _F),  # these three, too, are the client's (see IP_PKTINFO)
     (SOL_SOCKET, 35): Option("SO_TIMESTAMPNS", _F),
@@ -172,8 +174,8 @@ BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS.v
 def find(level: int, number: int, *, reading: bool, table: Mapping[tuple[int, int], Option] = OPTIONS) -> Option:
     """The row; CallError as Linux for one that is not known, or cannot be set."""
     option = table.get((level, number))
-    if (level, number) == (SOL_SOCKET, SO_PASSCRED):
-        raise CallError(errno.EOPNOTSUPP)  # of AF_UNIX alone, as Linux says since 6.16 (sk_may_scm_recv)
+    if (level, number) in OF_AF_UNIX:
+        raise CallError(errno.EOPNOTSUPP)  # as Linux says since 6.16 (sk_may_scm_recv)
     if option is None:
         known_level = level in (SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP if table is OPTIONS else IPPROTO_UDP)
         raise CallError(errno.EOPNOTSUPP if reading and not known_level else errno.ENOPROTOOPT)
@@ -232,6 +234,8 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
             return {option.name: _buffer(option, _number(option, value), config)}
         case Kind.TOS:
             return {option.name: _number(option, value) & 0xFC}  # the ECN bits are TCP's (RFC 3168 6.1)
+        case Kind.BYTE:
+            return {option.name: _number(option, value) & 0xFF}
         case Kind.QUICKACK:
             given = _number(option, value)
             return {option.name: (1 if given & 1 else 2) if given else 0}
@@ -336,9 +340,10 @@ def _parse_time(option: Option, value: int | bytes) -> dict[str, int]:
 
 def _parse_congestion(value: int | bytes, config: GatewayCoreConfig) -> int:
     """The strategy's place in CONGESTIONS plus one; 0 for the configured one where that is somebody's own."""
-    if isinstance(value, int) or not value:
+    if value == b"":
         raise CallError(errno.EINVAL, "TCP_CONGESTION takes a name")
-    name = value[: CONGESTION_NAME - 1].split(b"\0")[0].decode("ascii", "replace")
+    given = _INT.pack(value) if isinstance(value, int) else value
+    name = given[: CONGESTION_NAME - 1].split(b"\0")[0].decode("ascii", "replace")
     own = _congestion_name(config.tcp.congestion)
     if name in CONGESTIONS or name == NEWRENO:
         return CONGESTIONS.index("newreno" if name == NEWRENO else name) + 1
@@ -430,9 +435,22 @@ def for_tcp(option: Option, value: int) -> int:
     return value // 2 if option.kind is Kind.BUFFER else value * option.scale
 
 
-def nobody() -> bytes:
-    """SO_PEERCRED of a socket that is not AF_UNIX: struct ucred of no process."""
-    return struct.pack("=iii", 0, -1, -1)
+def computed(name: str, sock: Socket | DatagramSocket, *, kind: int, proto: int) -> bytes:
+    """The value of an option that is no setting but what the socket is; SO_ERROR is cleared by it. 0 for any other, as
+    SO_ACCEPTCONN."""
+    match name:
+        case "SO_ERROR":
+            error, sock.so_error = sock.so_error, 0
+            return number(error)
+        case "SO_PEERCRED":
+            return _UCRED.pack(0, -1, -1)  # no process, as of every socket that is not AF_UNIX
+        case "SO_TYPE":
+            return number(kind)
+        case "SO_DOMAIN":
+            return number(AF_INET)
+        case "SO_PROTOCOL":
+            return number(proto)
+    return number(0)
 
 
 def all_for_tcp(kept: Mapping[str, int]) -> dict[str, int]:

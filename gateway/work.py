@@ -6,7 +6,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
-from errno import EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, errorcode
+from errno import EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS, errorcode
 from typing import Any
 
 import msgspec
@@ -22,7 +22,9 @@ from levelip.tracing.reasons import Reason
 
 ToDoor = ForClient | ForgetClient | ForgetMemory | Probe
 ANY = b"\0\0\0\0"
+LOOPBACK = b"\x7f\0\0\1"  # where 0.0.0.0 leads, unless bind() chose an address (Linux ip_route_output_key)
 EVENTS_KEPT = 10_000  # if nobody fetches them
+WAITING_CALLS = 16  # calls that wait for another one on the same socket
 TIMERS_KEPT = 1024  # beyond this and four a thing that may have timers, stale ones are swept out
 
 
@@ -74,6 +76,13 @@ class Work:
             others = self.state.sessions.values()
             if sum(len(one.sockets) for one in others if one.uid == session.uid) >= config.sockets_per_user:
                 raise CallError(ENFILE, f"{config.sockets_per_user} sockets a user (gateway.sockets_per_user)")
+
+    @staticmethod
+    def wait_behind(sock: Socket | DatagramSocket, request: Request) -> None:
+        """Keep a call until the one before it on the same socket is settled; raises CallError."""
+        if len(sock.waiting) >= WAITING_CALLS:
+            raise CallError(ENOBUFS, "too many calls on one socket")
+        sock.waiting.append(request)
 
     def attempt(
         self, session: Session, request: Request, carry_out: Callable[[Session, Request], dict[str, Any] | None]

@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
 
 USAGE = """\
 usage: python -m levelip [--name NAME] [--run DIR] PROGRAM [ARGS...]
@@ -49,7 +50,8 @@ def main() -> None:
         runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
     elif rest[0] == "-c":
         sys.argv = ["-c", *rest[2:]]
-        exec(compile(rest[1], "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+        program = sys.modules["__main__"] = ModuleType("__main__")  # which pickle looks its functions up in
+        exec(compile(rest[1], "<string>", "exec"), vars(program))
     else:
         sys.argv = rest
         path = Path(rest[0])

@@ -8,11 +8,12 @@ from msgspec import to_builtins
 
 from layers.udp.context import Context
 from layers.udp.endpoints import OPTIONS, Endpoint
-from layers.udp.sending import SendError, take_port, way
+from layers.udp.sending import SendError, is_broadcast, take_port, this_host, way
 from levelip.frames.packet import Groups
 from levelip.frames.seam import Associate, Bind, Close, GetInfo, Member, OpenDatagram, Released, Result, SetOption, Took
 from levelip.tracing import reasons
-from levelip.wire.addr import ANY, LOOPBACK, is_multicast
+from levelip.wire.addr import ANY, is_multicast
+from levelip.wire.ipv4 import Proto
 
 GROUPS = 20
 """Groups of one socket at most, as Linux (igmp_max_memberships)."""
@@ -49,7 +50,8 @@ def bind(ctx: Context, call: Bind) -> None:
     address = call.address or ANY
     one.reuse_address, one.reuse_port = int(call.reuse_address), int(call.reuse_port)
     number = 0
-    if not (ctx.routes.is_ours(address) or is_multicast(address)):
+    many = is_multicast(address) or is_broadcast(ctx, address)
+    if not ctx.routes.is_ours(address) and (not many or one.proto == Proto.ICMP):  # Linux ping_check_bind_addr
         number = errno.EADDRNOTAVAIL
     elif one.port:
         number = errno.EINVAL
@@ -80,7 +82,7 @@ def associate(ctx: Context, call: Associate) -> None:
             ctx.endpoints.unbind(one)
         ctx.to_gateway.append(Result(call.request, 0, {"address": one.address, "port": one.port}))
         return
-    peer = call.address if any(call.address) else LOOPBACK
+    peer = call.address if any(call.address) else this_host(ctx, one)
     try:
         source = way(ctx, one, peer).source
         if not one.port:
@@ -109,7 +111,7 @@ def member(ctx: Context, call: Member) -> None:
     if one is None:
         return
     number = 0
-    if not is_multicast(call.group):
+    if call.join and not is_multicast(call.group):
         number = errno.EINVAL
     elif call.join and call.group in one.groups:
         number = errno.EADDRINUSE

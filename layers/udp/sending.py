@@ -66,7 +66,7 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
     if number:
         raise SendError(number)
     if not any(dst):
-        dst = LOOPBACK
+        dst = this_host(ctx, one)
     found = way(ctx, one, dst, call.source)
     source = found.source
     group = is_multicast(dst)
@@ -146,6 +146,16 @@ def is_broadcast(ctx: Context, dst: bytes) -> bool:
     return False
 
 
+def this_host(ctx: Context, one: Endpoint) -> bytes:
+    """What 0.0.0.0 means as a destination: the socket's own address, or loopback (Linux ip_route_output_key)."""
+    return one.address if _is_one_host(ctx, one.address) else LOOPBACK
+
+
+def _is_one_host(ctx: Context, address: bytes) -> bool:
+    """Whether a bound address can be a source: it is neither any, nor a group, nor a broadcast address."""
+    return any(address) and not is_multicast(address) and not is_broadcast(ctx, address)
+
+
 class Way(NamedTuple):
     """How a datagram gets there. `locked`: the path is narrower than what we believe, so DF is not set."""
 
@@ -168,7 +178,7 @@ def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> Way:
         raise SendError(errno.EACCES)
     if source and not ctx.routes.is_ours(source):
         raise SendError(errno.EINVAL)
-    chosen = source or (one.address if any(one.address) and not is_multicast(one.address) else route.source)
+    chosen = source or (one.address if _is_one_host(ctx, one.address) else route.source)
     learned = ctx.path_mtus.find(dst, ctx.now) if one.mtu_discover < PMTUDISC_PROBE else 0
     if learned and learned < route.mtu:
         return Way(chosen, max(learned, min(MIN_PMTU, route.mtu)), learned < MIN_PMTU)

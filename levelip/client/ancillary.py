@@ -41,14 +41,23 @@ class Wish(NamedTuple):
         return bool(self.source) or self.ip_options is not None
 
 
-def wish(control: Iterable[Row]) -> Wish:
-    """What ancillary data asks for: IP_TOS, IP_TTL, IP_PKTINFO, IP_RETOPTS; OSError(EINVAL) for any other."""
+def check(control: Iterable[Row]) -> None:
+    """What is of SOL_SOCKET must be known, even where nothing is carried: OSError(EINVAL) (sock_cmsg_send)."""
+    for level, kind, _ in control:
+        if level == std.SOL_SOCKET and (level, kind) not in _IGNORED:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def wish(control: list[Row]) -> Wish:
+    """What ancillary data asks for: IP_TOS, IP_TTL, IP_PKTINFO, IP_RETOPTS; OSError(EINVAL) for any other of IP, of UDP
+    and of SOL_SOCKET. That of other levels means nothing (ip_cmsg_send)."""
+    check(control)
     asked = Wish()
     for level, kind, data in control:
-        if (level, kind) in _IGNORED:
-            continue
-        if level != std.IPPROTO_IP:
+        if level == std.IPPROTO_UDP:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if level != std.IPPROTO_IP:
+            continue
         if kind == IP_PKTINFO and len(data) == _PKTINFO.size:
             asked = asked._replace(source=_PKTINFO.unpack(data)[1] if any(data[4:8]) else b"")
         elif kind == IP_RETOPTS:

@@ -34,6 +34,7 @@ FLAGS = frozenset({
 })  # fmt: skip
 """Options that every socket of TCP takes in every state, whatever int they are set to."""
 EARLY_MOST, EARLY_OF_ALL = 8, 256  # set and not answered yet: of one socket (gateway: 16 may wait), of all (it: 8192)
+OF_THE_STACK = ("resolver", "interfaces")  # calls of docs/rpc.md that are about no socket
 _BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
 
 
@@ -98,8 +99,8 @@ class Calls:
                 else:
                     self._socket(caller, call)
                 return
-            if call.op == "resolver":
-                self._resolver(caller, call)
+            if call.op in OF_THE_STACK:
+                self._ask_stack(caller, call)
                 return
             datagrams = self.datagrams.pairs.get(call.inode)
             if datagrams is not None:
@@ -135,13 +136,14 @@ class Calls:
 
         self._session.request(call.op, pair, call.args, done)
 
-    def _resolver(self, caller: Caller, call: Call) -> None:
-        """What the stack has configured of name resolution."""
+    def _ask_stack(self, caller: Caller, call: Call) -> None:
+        """What has nothing to do with a socket."""
 
         def done(code: int, data: dict[str, Any], message: str) -> None:
+            data.pop("routes", None)  # of an answer to "interfaces": there may be more than a message holds
             caller.answer(Answer(call.number, code, data, message))
 
-        self.ask("resolver", {}, done)
+        self.ask(call.op, {}, done)
 
     def _socket(self, caller: Caller, call: Call) -> None:
         """Give out the spare socket of that kind, if there is one, and have another made: the program need not wait."""

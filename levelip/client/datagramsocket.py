@@ -16,20 +16,20 @@ from typing import Any
 
 from levelip.client import ancillary, errorqueue, kernel
 from levelip.client.ancillary import Wish
+from levelip.client.arguments import (
+    address_of,
+    ancillary_items,
+    check_room,
+    host_and_port,
+    os_error,
+    sendto_arguments,
+    view_of,
+    within,
+)
 from levelip.client.datagramformat import DATAGRAM, DOWN, HAS_ADDRESS, MAX_ECHO, MAX_OPTIONS, MAX_PAYLOAD, UP
 from levelip.client.datagramformat import told as read_header
 from levelip.client.errorqueue import MSG_ERRQUEUE, QueuedHeader
-from levelip.client.streamsocket import (
-    _address,
-    _check_ancillary,
-    _check_room,
-    _error,
-    _pair,
-    _sendto_arguments,
-    _view,
-    _within,
-    socket,
-)
+from levelip.client.streamsocket import socket
 
 KNOWN = 256  # destinations whose first datagram went well that are remembered
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 2, 3
@@ -53,8 +53,8 @@ class DatagramSocket(socket):
         self._uncut = False  # IP_MTU_DISCOVER: what does not fit is EMSGSIZE
         self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open
 
-    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-        super().__init__(family, type, proto, fileno)
+    def _make(self, family: int, type: int, proto: int, fileno: int | None) -> None:
+        super()._make(family, type, proto, fileno)
         self._fresh = False
         if fileno is not None:
             self._read_state()
@@ -74,7 +74,7 @@ class DatagramSocket(socket):
 
     def _connect(self, address: Any) -> None:
         """Datagrams to and from that (host, port) only. `disconnect` takes it back."""
-        host, port = _address(address, "connect")
+        host, port = address_of(address, "connect")
         self._known.clear()
         self._call("connect", {"address": host, "port": port})
         self._connected = True
@@ -92,10 +92,10 @@ class DatagramSocket(socket):
     def accept(self) -> tuple[std.socket, Any]:
         """Likewise."""
         self._call("accept", {})
-        raise _error(errno.EOPNOTSUPP)
+        raise os_error(errno.EOPNOTSUPP)
 
     def setsockopt(self, level: int, option: int, value: Any, optlen: int | None = None) -> None:
-        """Set an option of the stack's socket: an int, bytes, or None with a length (zero bytes)."""
+        """Set an option of the stack's socket: an int or bytes."""
         super().setsockopt(level, option, value, optlen)
         self._note(level, option, value)
 
@@ -144,12 +144,12 @@ class DatagramSocket(socket):
             kernel.socket.recv(self, UP.size, std.MSG_DONTWAIT)
         code = self._call("error")["errno"]
         if code:
-            raise _error(code)
+            raise os_error(code)
 
     def _transmit(self, buffers: list[Any], flags: int, address: bytes, port: int, wish: Wish = _AS_ALWAYS) -> int:
         if flags & std.MSG_OOB:
-            raise _error(errno.EOPNOTSUPP)
-        taken = size = sum(_view(one).nbytes for one in buffers)
+            raise os_error(errno.EOPNOTSUPP)
+        taken = size = sum(view_of(one).nbytes for one in buffers)
         if flags & std.MSG_MORE or self._pending:
             size += sum(len(one) for one in self._pending)
         echo = self._proto == std.IPPROTO_ICMP
@@ -157,7 +157,7 @@ class DatagramSocket(socket):
         each = echo or size > MAX_PAYLOAD - MAX_OPTIONS or (self._uncut and size > ALWAYS_FITS)
         if size > (MAX_ECHO if echo else MAX_PAYLOAD):
             self._pending.clear()  # as Linux: udp_flush_pending_frames
-            raise _error(errno.EMSGSIZE)
+            raise os_error(errno.EMSGSIZE)
         if flags & std.MSG_MORE:
             self._pending += [bytes(one) for one in buffers]
             return taken
@@ -185,16 +185,16 @@ class DatagramSocket(socket):
 
     def sendto(self, data: Any, *rest: Any) -> int:
         """sendto(data, address) or sendto(data, flags, address): one datagram."""
-        flags, address = _sendto_arguments(data, rest)
-        where = _address(address, "sendto")
+        flags, address = sendto_arguments(data, rest)
+        where = address_of(address, "sendto")
         sys.audit("socket.sendto", self, address)
         return self._transmit([data], flags, *where)
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
         """One datagram of several buffers. Ancillary data: IP_TOS, IP_TTL, IP_PKTINFO, IP_RETOPTS; any other
         is EINVAL."""
-        wish = ancillary.wish(_check_ancillary(ancdata))
-        where = (b"", 0) if address is None else _address(address, "sendmsg")
+        wish = ancillary.wish(ancillary_items(ancdata))
+        where = (b"", 0) if address is None else address_of(address, "sendmsg")
         sys.audit("socket.sendmsg", self, address)
         return self._transmit(list(buffers), flags, *where, wish)
 
@@ -224,15 +224,17 @@ class DatagramSocket(socket):
                 continue
             code = self._call("error")["errno"]
             if code:
-                raise _error(code)
+                raise os_error(code)
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """One datagram; what is beyond `bufsize` is lost."""
-        return DatagramSocket.recvfrom(self, bufsize, flags)[0]
+        """One datagram; what is beyond `bufsize` is lost. None is taken where nothing is asked for, as the standard
+        library has it."""
+        return b"" if bufsize == 0 else DatagramSocket.recvfrom(self, bufsize, flags)[0]
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes."""
-        return DatagramSocket.recvfrom_into(self, buffer, nbytes, flags)[0]
+        view = memoryview(buffer)
+        return DatagramSocket.recvfrom_into(self, view, nbytes, flags)[0] if view.nbytes else within(view, nbytes)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """One datagram and the (host, port) that it came from."""
@@ -245,13 +247,13 @@ class DatagramSocket(socket):
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """As recvfrom, into a buffer."""
         view = memoryview(buffer).cast("B")
-        _within(view, nbytes)
+        within(view, nbytes)
         size, _, header = self._receive([view[: nbytes or len(view)]], flags)
         return size, _sender(header)
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """(data, ancillary data, flags, address): of what ancillary.py can tell what was asked for."""
-        _check_room(ancbufsize)
+        check_room(ancbufsize)
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
         data = bytearray(bufsize)
@@ -260,7 +262,7 @@ class DatagramSocket(socket):
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recvmsg, into several buffers."""
-        _check_room(ancbufsize)
+        check_room(ancbufsize)
         size, told, header = self._receive(list(buffers), flags)
         return size, *self._ancillary(header, ancbufsize, told), _sender(header)
 
@@ -288,4 +290,4 @@ def _sender(header: bytes) -> Any:
     if not header:
         return None
     sender = read_header(header)
-    return _pair({"address": sender.address, "port": sender.port})
+    return host_and_port({"address": sender.address, "port": sender.port})

@@ -84,13 +84,8 @@ class Door:
             if fd == self._gate.fileno():
                 self._gate_event()
             return
-        while True:
-            try:
-                message, fds = control.receive(connection.channel, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                message, fds = b"", []
+        while (came := _next(connection.channel)) is not None:
+            message, fds = came
             if not message:
                 control.close_all(fds)
                 del self._connections[fd]
@@ -130,13 +125,8 @@ class Door:
 
     def _door_event(self, door: socket.socket) -> None:
         """A thread or a forked child sends the far end of its connection; the end: no process has the door."""
-        while True:
-            try:
-                message, fds = control.receive(door, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                message, fds = b"", []
+        while (came := _next(door)) is not None:
+            message, fds = came
             if not message:
                 control.close_all(fds)
                 self._epoll.unregister(door.fileno())
@@ -146,6 +136,16 @@ class Door:
                 return
             for fd in fds:
                 self._welcome(socket.socket(fileno=fd))
+
+
+def _next(channel: socket.socket) -> tuple[bytes, list[int]] | None:
+    """The next message and its descriptors, empty at the end; None: nothing waits."""
+    try:
+        return control.receive(channel, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b"", []
 
 
 def let_go_of_stderr() -> None:

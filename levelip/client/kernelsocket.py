@@ -15,9 +15,12 @@ class KernelSocket(socket):
     __slots__ = ()
     _made_of = socket
 
+    def _make(self, family: int, type: int, proto: int, fileno: int | None) -> None:
+        kernel.socket.__init__(self, family, type, proto, fileno)
+
 
 for _name in vars(socket):
-    if hasattr(kernel.socket, _name) and _name not in ("__new__", "__module__", "__doc__", "__slots__"):
+    if hasattr(kernel.socket, _name) and _name not in ("__init__", "__module__", "__doc__", "__slots__"):
         setattr(KernelSocket, _name, getattr(kernel.socket, _name))
 
 KernelSocket.accept = kernel.rebound(kernel.socket.accept, socket=socket)  # type: ignore[method-assign]

@@ -64,7 +64,7 @@ class Program:
     """This program's connection to its helper, which starts at the first socket."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._local = threading.local()
         self._door: kernel.socket | None = None
         self._door_inode = 0
@@ -87,12 +87,12 @@ class Program:
 
         Raises OSError with Linux's errno; TimeoutError when `timeout` seconds pass; HelperLost.
         """
-        connection = self._connect()
+        connection, alive = self._take(), True
         connection.number += 1
-        channel = connection.channel
+        number, channel = connection.number, connection.channel
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            control.send(channel, control.encode(Call(connection.number, op, inode, args or {})), fds)
+            control.send(channel, control.encode(Call(number, op, inode, args or {})), fds)
             while True:
                 if deadline is not None:
                     channel.settimeout(max(0.001, deadline - time.monotonic()))
@@ -100,17 +100,19 @@ class Program:
                 if not message:
                     raise ConnectionResetError
                 answer = control.decode_answer(message)
-                if answer.number == connection.number:
+                if answer.number == number:
                     break
                 control.close_all(got)  # of a call that was given up
         except TimeoutError:
             raise TimeoutError("timed out") from None  # as the standard library says it
         except (ConnectionResetError, BrokenPipeError):
-            del self._local.connection
+            alive = False
             raise HelperLost from None
         finally:
             if deadline is not None:
                 channel.settimeout(None)
+            if alive:
+                self._local.connection = connection
         if answer.errno:
             control.close_all(got)
             raise OSError(answer.errno, answer.message or os.strerror(answer.errno))
@@ -138,12 +140,13 @@ class Program:
 
     # -- connections
 
-    def _connect(self) -> _Connection:
-        connection: _Connection | None = getattr(self._local, "connection", None)
+    def _take(self) -> _Connection:
+        """This thread's connection, for one call, or a new one. While a call is under way there is none to be taken: a
+        signal's handler and the end of a forgotten socket (whose repr the standard library makes) call within it."""
+        connection: _Connection | None = self._local.__dict__.pop("connection", None)  # at once, whoever interrupts
         if connection is not None and connection.usable():
             return connection
-        connection = self._local.connection = _Connection(self._enter())
-        return connection
+        return _Connection(self._enter())
 
     def _enter(self) -> kernel.socket:
         """A connection to the helper; starts one where there is none."""
@@ -230,7 +233,7 @@ class Program:
 
     def _forked(self) -> None:
         """In a forked child: the door is shared, the threads' connections are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         inherited = getattr(self._local, "connection", None)
         self._local = threading.local()
         if inherited is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import os
 import socket as std
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from levelip.client.kernel import ORIGINAL
 from levelip.client.resolverfiles import Files, Host, ResolverConfig
 
-__all__ = ["getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo", "usable"]
+__all__ = ["getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo", "usable"]
 
 _getaddrinfo, _getnameinfo = ORIGINAL["getaddrinfo"], ORIGINAL["getnameinfo"]  # the standard module may be patched
 AF_INET, AF_INET6, AF_UNSPEC = std.AF_INET, std.AF_INET6, std.AF_UNSPEC
@@ -130,6 +131,7 @@ class Resolver:
     ) -> list[Any]:  # fmt: skip
         """As getaddrinfo; but where no family is asked for, IPv4 alone if there is any, as the stack has no other:
         servers are asked for AAAA only if there is none."""
+        sys.audit("socket.getaddrinfo", host, port, family, type, proto)
         if not family:
             try:
                 return self.getaddrinfo(host, port, AF_INET, type, proto, flags)
@@ -141,14 +143,17 @@ class Resolver:
 
     def gethostbyname(self, name: str | bytes) -> str:
         """An IPv4 address of the name, as text. gaierror."""
+        sys.audit("socket.gethostbyname", name)
         return str(self._set_address(name, AF_INET)[0])
 
     def gethostbyname_ex(self, name: str | bytes) -> tuple[str, list[str], list[str]]:
-        """(canonical name, aliases, IPv4 addresses). gaierror."""
-        text = _name(name) or ""
-        if text in ("", "<broadcast>") or is_numeric(text):
-            address = self.gethostbyname(text)
-            return (text or address), [], [address]
+        """(canonical name, aliases, IPv4 addresses). gaierror, herror."""
+        sys.audit("socket.gethostbyname", name)
+        text = _text_of(name)
+        if text in ("", "<broadcast>"):
+            raise NotFound(NO_RECOVERY).herror()
+        if is_numeric(text):
+            return text, [], [self._set_address(text, AF_INET)[0]]
         try:
             named = self._named(text, AF_INET)
         except NotFound as lost:
@@ -157,10 +162,10 @@ class Resolver:
 
     def _set_address(self, name: str | bytes, family: int) -> tuple[str, int]:
         """One address for what gethostbyname and its like take: "" is any, "<broadcast>" the broadcast address."""
-        text = _name(name)
-        if text is None:
-            raise TypeError("must be str, not None")
+        text = _text_of(name)
         if text == "":
+            if family == AF_UNSPEC:
+                raise OSError("wildcard resolved to multiple address")
             return "0.0.0.0", AF_INET
         if text == "<broadcast>":
             if family not in (AF_INET, AF_UNSPEC):
@@ -173,6 +178,7 @@ class Resolver:
 
     def gethostbyaddr(self, address: str | bytes) -> tuple[str, list[str], list[str]]:
         """(name, aliases, [address]) of an address, or of the address of a name. gaierror, herror."""
+        sys.audit("socket.gethostbyaddr", address)
         text, family = self._set_address(address, AF_UNSPEC)
         try:
             name, aliases = self._names_of(text, family)
@@ -195,17 +201,6 @@ class Resolver:
         if flags & std.NI_NAMEREQD:
             raise _gai(std.EAI_NONAME)
         return host, service
-
-    def getfqdn(self, name: str = "") -> str:
-        """The first name with a dot of a host: ours, if none is given."""
-        name = name.strip()
-        if not name or name in ("0.0.0.0", "::"):
-            name = std.gethostname()
-        try:
-            canonical, aliases, _ = self.gethostbyaddr(name)
-        except OSError:
-            return name
-        return next((one for one in (canonical, *aliases) if "." in one), canonical)
 
     def _without_domain(self, name: str) -> str:
         for domain in self.config().search[:1]:
@@ -330,6 +325,14 @@ def _name(host: str | bytes | bytearray | None) -> str | None:
     raise TypeError("getaddrinfo() argument 1 must be string or None")
 
 
+def _text_of(host: str | bytes | bytearray | None) -> str:
+    """As _name; TypeError for None, which means nothing here."""
+    text = _name(host)
+    if text is None:
+        raise TypeError("argument 1 must be str, bytes or bytearray, not None")
+    return text
+
+
 def _raw(name: str) -> bytes:
     """As bytes, which the standard library does not encode once more."""
     return name.encode("ascii", "surrogateescape")
@@ -359,4 +362,3 @@ gethostbyname = _RESOLVER.gethostbyname
 gethostbyname_ex = _RESOLVER.gethostbyname_ex
 gethostbyaddr = _RESOLVER.gethostbyaddr
 getnameinfo = _RESOLVER.getnameinfo
-getfqdn = _RESOLVER.getfqdn

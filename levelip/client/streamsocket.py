@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import operator
 import os
 import select
 import signal
@@ -20,12 +19,23 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from levelip.client import kernel, names
+from levelip.client import ancillary, kernel, kinds
+from levelip.client.arguments import (
+    address_of,
+    ancillary_items,
+    c_int,
+    check_room,
+    host_and_port,
+    option_value,
+    os_error,
+    sendto_arguments,
+    view_of,
+    within,
+)
 from levelip.client.control import SOCKET_BUFFER
 from levelip.client.epolls import watches
-from levelip.client.program import PROGRAM, HelperLost, Program, program_of
+from levelip.client.program import HelperLost, Program
 
-_OURS = frozenset({std.AF_INET, std.AF_INET6})  # what the stack serves, or will (until then EAFNOSUPPORT)
 _FLAGS = std.SOCK_NONBLOCK | std.SOCK_CLOEXEC
 _DEFAULT_BACKLOG = 128  # as the standard library's listen(): min(SOMAXCONN, 128)
 _NATIVE_OPTIONS = frozenset({std.SO_RCVTIMEO, std.SO_SNDTIMEO})  # of the descriptor itself
@@ -34,12 +44,8 @@ _TIMEVAL = struct.Struct("@ll")
 MSG_FASTOPEN = 0x2000_0000
 
 
-def _error(code: int) -> OSError:
-    return OSError(code, os.strerror(code))
-
-
 class socket(kernel.socket):  # noqa: N801 - its name in the standard library
-    """A TCP socket of the stack. Made for another kind, it is of a class derived from this one (`_KINDS`), or, where
+    """A TCP socket of the stack. Made for another kind, it is of a class derived from this one (kinds.py), or, where
     the program derived a class of its own, of one derived from both."""
 
     __slots__ = (
@@ -47,24 +53,16 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         "_program", "_proto", "_state", "_told", "_trying", "_uncut",
     )  # fmt: skip
     __module__ = "levelip.client.socket"
-    _made_of: type[socket]
-
-    def __new__(cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> Any:
-        """Of the class for what it is."""
-        program, state = PROGRAM, None
-        if fileno is None:
-            base = _kind_of(family, std.SOCK_STREAM if type == -1 else type)
-        elif family in (-1, *_OURS):
-            base, program, state = _kind_of_descriptor(fileno)
-        else:
-            base = _class("KernelSocket")  # it is what it is said to be, as in the standard library
-        made: Any = kernel.socket.__new__(_specialised(cls, base))
-        made._program, made._state = program, state
-        if not isinstance(made, cls):
-            made.__init__(family, type, proto, fileno)
-        return made
+    _made_of: type[socket]  # of a class that kinds.py made: the one that the program knows
+    _program: Program
+    _state: dict[str, Any]  # of the descriptor that it was made for
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        self._program, self._state = kinds.settle(self, family, type, fileno)
+        self._make(family, type, proto, fileno)
+
+    def _make(self, family: int, type: int, proto: int, fileno: int | None) -> None:
+        """Begin, once the class is settled."""
         self._begin()
         if fileno is not None:
             state = self._state
@@ -75,10 +73,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._fresh = state["fresh"] or state["listening"]
             super().__init__(std.AF_UNIX, self._pair_kind(), 0, fileno)
             return
-        self._family = std.AF_INET if family == -1 else int(family)
-        kind = std.SOCK_STREAM if type == -1 else int(type)
+        self._family = int(std.AF_INET) if family == -1 else c_int(family)
+        kind = int(std.SOCK_STREAM) if type == -1 else c_int(type)
         self._kind = kind & ~_FLAGS
-        self._proto = 0 if proto == -1 else int(proto)
+        self._proto = 0 if proto == -1 else c_int(proto)
         sys.audit("socket.__new__", self, self._family, kind, self._proto)
         fd = self._program.new_socket(self._family, self._kind, self._proto)
         super().__init__(std.AF_UNIX, self._pair_kind(), 0, fd)
@@ -86,8 +84,6 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self.setblocking(False)
 
     def _begin(self) -> None:
-        self._program: Program
-        self._state: dict[str, Any]  # of the descriptor that it was made for
         self._ended = False  # the peer's FIN was seen, no error is to be asked for
         self._listening = False
         self._lingers = False  # SO_LINGER is on: close() may have to wait
@@ -129,6 +125,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def dup(self) -> Any:
         """A duplicate of the same socket, not inheritable."""
+        if self.fileno() < 0:
+            raise os_error(errno.EBADF)
         fd = fcntl.fcntl(self.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
         new = self._adopt(fd, type(self))
         self._duplicated(new)
@@ -151,27 +149,27 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def bind(self, address: Any) -> None:
         """Take a local (host, port); host "" is any address, port 0 any port."""
-        host, port = _address(address, "bind")
+        host, port = address_of(address, "bind")
         sys.audit("socket.bind", self, address)
         self._call("bind", {"address": host, "port": port})
 
     def listen(self, backlog: int = _DEFAULT_BACKLOG) -> None:
         """Let connections come in."""
-        self._call("listen", {"backlog": max(_c_int(backlog), 0)}, fds=(self.fileno(),))
+        self._call("listen", {"backlog": max(c_int(backlog), 0)}, fds=(self.fileno(),))
         self._listening = True
 
     def accept(self) -> tuple[std.socket, Any]:
         """(new socket, (host, port) of the peer). Waits as the socket's timeout says."""
         if not self._listening:
             if not self._call("state")["listening"]:
-                raise _error(errno.EINVAL)
+                raise os_error(errno.EINVAL)
             self._listening = True
         inode = os.fstat(self.fileno()).st_ino
         while True:
             # a byte in the pair for each connection that waits: the kernel blocks, times out and wakes for us
             if not super().recv(1):
                 code = self._call("error")["errno"]
-                raise _error(code or errno.EINVAL)  # listener shut down, or its stack could not make it again
+                raise os_error(code or errno.EINVAL)  # listener shut down, or its stack could not make it again
             try:
                 data, fd = self._program.call_for_fd("accept", inode, {})
             except BlockingIOError:
@@ -180,14 +178,14 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             default = std.getdefaulttimeout()
             if default is None and self.gettimeout():
                 new.setblocking(True)  # bpo-7995, as the standard library does
-            return new, _pair(data)
+            return new, host_and_port(data)
 
     def connect(self, address: Any) -> None:
         """Connect to (host, port), within the socket's timeout or SO_SNDTIMEO."""
         self._connect(address)
 
     def _connect(self, address: Any) -> None:
-        host, port = _address(address, "connect")
+        host, port = address_of(address, "connect")
         sys.audit("socket.connect", self, address)
         timeout = self.gettimeout()
         patience = timeout or self._send_timeout() or None
@@ -203,7 +201,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
                     self._trying = True
                     self._call("hold", fds=(self.fileno(),))
                     if timeout is None:
-                        raise _error(errno.EINPROGRESS) from None
+                        raise os_error(errno.EINPROGRESS) from None
                 raise
             except OSError as error:
                 if error.errno in _IN_PROGRESS:
@@ -250,37 +248,28 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return 0
 
     def shutdown(self, how: int) -> None:
-        """End one direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR)."""
-        self._call("shutdown", {"how": _c_int(how)})
-        super().shutdown(how)
+        """End one direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR). Of a listener SHUT_WR means nothing."""
+        self._call("shutdown", {"how": c_int(how)})
+        if not self._listening:
+            super().shutdown(how)
+        elif how != std.SHUT_WR:
+            super().shutdown(std.SHUT_RD)  # not both: the helper would see the last close
 
     def getsockname(self) -> Any:
         """Our (host, port)."""
-        return _pair(self._call("getsockname"))
+        return host_and_port(self._call("getsockname"))
 
     def getpeername(self) -> Any:
         """The peer's (host, port)."""
-        return _pair(self._call("getpeername"))
+        return host_and_port(self._call("getpeername"))
 
     def setsockopt(self, level: int, option: int, value: Any, optlen: int | None = None) -> None:
-        """Set an option of the stack's socket: an int, bytes, or None with a length (zero bytes)."""
+        """Set an option of the stack's socket: an int or bytes."""
+        level, option, value = c_int(level), c_int(option), option_value(value, optlen)
         if level == std.SOL_SOCKET and option in _NATIVE_OPTIONS:
             super().setsockopt(level, option, value)
             return
-        if value is None:
-            if optlen is None:
-                raise TypeError("setsockopt() takes None with the length of an option")
-            value = bytes(optlen)
-        elif isinstance(value, str):
-            raise TypeError("a bytes-like object is required, not 'str'")
-        elif not isinstance(value, int):
-            value = bytes(memoryview(value))
-        else:
-            try:
-                value = _c_int(value)
-            except OverflowError:
-                raise TypeError("a bytes-like object is required, not 'int'") from None
-        self._call("setsockopt", {"level": int(level), "option": int(option), "value": value})
+        self._call("setsockopt", {"level": level, "option": option, "value": value})
         if level == std.SOL_SOCKET:
             self._remember(option, value)
 
@@ -299,9 +288,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """An option's value: an int, or with `buflen` at most that many bytes."""
         if not 0 <= buflen <= 1024:
             raise OSError("getsockopt buflen out of range")
+        level, option = c_int(level), c_int(option)
         if level == std.SOL_SOCKET and option in _NATIVE_OPTIONS:
             return super().getsockopt(level, option, buflen) if buflen else super().getsockopt(level, option)
-        value: bytes = self._call("getsockopt", {"level": int(level), "option": int(option)})["value"]
+        value: bytes = self._call("getsockopt", {"level": level, "option": option})["value"]
         if level == std.SOL_SOCKET and option == std.SO_ERROR:
             self._trying = False
         if buflen:
@@ -325,7 +315,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             code = errno.ECONNRESET  # a helper that is not its own: that one died
         self._ended = True
         if code:
-            raise _error(code)
+            raise os_error(code)
 
     def _broken(self, error: OSError) -> OSError:
         """What to raise for an EPIPE or ECONNRESET of the descriptor."""
@@ -341,13 +331,13 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         if state["fresh"] or state["listening"]:
             if code == errno.EPIPE and not flags & std.MSG_NOSIGNAL:
                 signal.raise_signal(signal.SIGPIPE)
-            raise _error(code)
+            raise os_error(code)
         self._fresh = False
 
     def _receiving(self, flags: int) -> int:
         """The flags for the pair. Nothing waits for MSG_ERRQUEUE; MSG_TRUNC is the caller's."""
         if flags & std.MSG_ERRQUEUE:
-            raise _error(errno.EAGAIN)
+            raise os_error(errno.EAGAIN)
         return flags & ~int(std.MSG_TRUNC)
 
     def _urgent(self, bufsize: int, flags: int) -> bytes:
@@ -406,28 +396,28 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
-        _check_room(ancbufsize)
+        check_room(ancbufsize)
         return socket.recv(self, bufsize, flags), [], int(flags & std.MSG_OOB), None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
-        _check_room(ancbufsize)
+        check_room(ancbufsize)
         if self._fresh:
             self._never(errno.ENOTCONN)
         views = list(buffers)
+        room = sum(memoryview(view).nbytes for view in views)
         if flags:
             if flags & std.MSG_TRUNC:
-                return len(socket.recv(self, sum(memoryview(view).nbytes for view in views), flags)), [], 0, None
+                return len(socket.recv(self, room, flags)), [], 0, None
             flags = self._receiving(flags)
             if flags & std.MSG_OOB:
-                room = sum(memoryview(view).nbytes for view in views)
                 return _put(self._urgent(room, flags), views), [], int(std.MSG_OOB), None
         try:
             got = super().recvmsg_into(views, 0, flags)[0]
         except ConnectionError as error:
             self._at_reset(error)
             got = 0
-        if not got and any(memoryview(view).nbytes for view in views):
+        if not got and room:
             self._end()
         return got, [], 0, None
 
@@ -437,7 +427,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """As recv_into; a stream has no source address to tell."""
-        return socket.recv_into(self, buffer, _within(buffer, nbytes), flags), None
+        return socket.recv_into(self, buffer, within(buffer, nbytes), flags), None
 
     def _sending(self, flags: int) -> int:
         """The flags for the pair: MSG_MORE is TCP_CORK until a call without it. MSG_OOB goes along: the last byte is
@@ -456,7 +446,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Hand over bytes; how many were taken."""
         if self._fresh:
             self._never(errno.EPIPE, flags)
-        if flags & std.MSG_OOB and not _view(data).nbytes:
+        if flags & std.MSG_OOB and not view_of(data).nbytes:
             flags &= ~std.MSG_OOB  # nothing is urgent
         try:
             sent = super().send(data, self._sending(flags) if flags else 0)
@@ -470,7 +460,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Hand over all bytes."""
         if self._fresh:
             self._never(errno.EPIPE, flags)
-        if flags & std.MSG_OOB and not _view(data).nbytes:
+        if flags & std.MSG_OOB and not view_of(data).nbytes:
             flags &= ~std.MSG_OOB
         try:
             super().sendall(data, self._sending(flags) if flags else 0)
@@ -480,14 +470,13 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._sent()
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        """Hand over the bytes of several buffers. There is no ancillary data on TCP: EINVAL for what IP and TCP do not
-        know; of SOL_SOCKET and IPPROTO_IP none is carried."""
+        """Hand over the bytes of several buffers. A stream carries no ancillary data: it is ignored, but for what is of
+        SOL_SOCKET and unknown (EINVAL), as Linux does it."""
         views = list(buffers)
-        if _check_ancillary(ancdata):
-            raise _error(errno.EINVAL)
+        ancillary.check(ancillary_items(ancdata))
         if address is not None:
-            _address(address, "sendmsg")
-            sys.audit("socket.sendmsg", self, address)
+            address_of(address, "sendmsg")
+        sys.audit("socket.sendmsg", self, address)
         if self._fresh:
             self._never(errno.EPIPE, flags)
         if flags & std.MSG_OOB and not any(memoryview(view).nbytes for view in views):
@@ -502,8 +491,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def sendto(self, data: Any, *rest: Any) -> int:
         """As send; a connected stream ignores the address. With MSG_FASTOPEN it connects first, without a cookie."""
-        flags, address = _sendto_arguments(data, rest)
-        host_and_port = _address(address, "sendto")
+        flags, address = sendto_arguments(data, rest)
+        host_and_port = address_of(address, "sendto")
         sys.audit("socket.sendto", self, address)
         if flags & MSG_FASTOPEN:
             host, port = host_and_port
@@ -537,125 +526,6 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
                 self._program.call("linger", inode)
 
 
-def _kind_of(family: int, kind: int) -> type[socket]:
-    """The class for what a program asks for."""
-    if family not in (-1, *_OURS):
-        return _class("KernelSocket")
-    return _class("DatagramSocket") if kind & 0xF == std.SOCK_DGRAM else socket
-
-
-def _kind_of_descriptor(fd: Any) -> tuple[type[socket], Program, dict[str, Any] | None]:
-    """The class for a descriptor, whose helper serves it, and what that says of it."""
-    found = program_of(fd) if isinstance(fd, int) and fd >= 0 else None  # else the standard library complains
-    if found is None:
-        return _class("KernelSocket"), PROGRAM, None
-    program, state = found
-    return _kind_of(*state["kind"][:2]), program, state
-
-
-def _class(name: str) -> type[socket]:
-    """One of the other kinds, whose modules build on this one."""
-    if not _KINDS:
-        from levelip.client.datagramsocket import DatagramSocket
-        from levelip.client.kernelsocket import KernelSocket
-
-        _KINDS.update(DatagramSocket=DatagramSocket, KernelSocket=KernelSocket)
-    return _KINDS[name]
-
-
-_KINDS: dict[str, type[socket]] = {}
-_derived: dict[tuple[type[socket], type[socket]], type[socket]] = {}
-
-
-def _specialised(cls: type[socket], base: type[socket]) -> type[socket]:
-    """The class of `cls` whose calls are those of `base`."""
-    cls = cls.__dict__.get("_made_of", cls)
-    if issubclass(cls, base):
-        return cls
-    if cls is socket:
-        return base
-    if (cls, base) not in _derived:
-        names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__, "_made_of": cls}
-        _derived[cls, base] = type(cls.__name__, (cls, base), names)
-    return _derived[cls, base]
-
-
-def _pair(data: dict[str, Any]) -> tuple[str, int]:
-    address = data["address"] or bytes(4)
-    return std.inet_ntop(std.AF_INET if len(address) == 4 else std.AF_INET6, address), data["port"]
-
-
-def _address(address: Any, call: str = "bind") -> tuple[bytes, int]:
-    """(packed address, port) of what the standard library takes; TypeError, OverflowError, gaierror as it raises."""
-    if not isinstance(address, tuple):
-        raise TypeError(f"{call}(): AF_INET address must be tuple, not {type(address).__name__}")
-    if len(address) != 2:
-        raise TypeError("AF_INET address must be a pair (host, port)")
-    host, port = address
-    port = operator.index(port)
-    if isinstance(host, str):
-        try:
-            host = host.encode("ascii").decode()
-        except UnicodeEncodeError:
-            host = _idna(host)
-    elif isinstance(host, bytes | bytearray):
-        host = host.decode("latin-1")
-    else:
-        raise TypeError(f"str, bytes or bytearray expected, not {type(host).__name__}")
-    if "\0" in host:
-        raise TypeError("host name must not contain null character")
-    if not 0 <= port <= 0xFFFF:
-        raise OverflowError(f"{call}(): port must be 0-65535.")
-    if host == "":
-        return bytes(4), port
-    if host == "<broadcast>":
-        return b"\xff\xff\xff\xff", port
-    try:
-        return std.inet_aton(host) if host.count(".") == 3 else _look_up(host), port
-    except OSError as error:
-        if isinstance(error, std.gaierror):
-            raise
-        return _look_up(host), port
-
-
-def _idna(host: str) -> str:
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        raise TypeError("encoding of hostname failed") from None
-
-
-def _look_up(host: str) -> bytes:
-    if host == "localhost":
-        return b"\x7f\0\0\1"
-    found = names.getaddrinfo(host, None, std.AF_INET, std.SOCK_STREAM)
-    return std.inet_aton(str(found[0][4][0]))
-
-
-def _sendto_arguments(data: Any, rest: tuple[Any, ...]) -> tuple[int, Any]:
-    """(flags, address) of sendto(data[, flags], address); TypeError as the standard library says it."""
-    if not 1 <= len(rest) <= 2:
-        raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(rest)} given)")
-    _view(data)
-    return _c_int(rest[0]) if len(rest) == 2 else 0, rest[-1]
-
-
-def _c_int(value: Any) -> int:
-    """An argument that is an int in C; TypeError, OverflowError as the standard library raises them."""
-    number = int(operator.index(value))
-    if not -(1 << 31) <= number < 1 << 31:
-        raise OverflowError(f"signed integer is {'greater than maximum' if number > 0 else 'less than minimum'}")
-    return number
-
-
-def _view(data: Any) -> memoryview:
-    """TypeError as the standard library says it for what has no bytes."""
-    try:
-        return memoryview(data)
-    except TypeError:
-        raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
-
-
 def _put(data: bytes, buffers: list[Any]) -> int:
     """Put an urgent byte, or none, into the first of the buffers that has room."""
     for buffer in buffers if data else ():
@@ -664,30 +534,3 @@ def _put(data: bytes, buffers: list[Any]) -> int:
                 view[:1] = data
                 break
     return len(data)
-
-
-def _check_room(ancbufsize: int) -> None:
-    if ancbufsize < 0 or ancbufsize > 0x7FFF_FFFF:
-        raise ValueError("invalid ancillary data buffer length")
-
-
-def _within(buffer: Any, nbytes: int) -> int:
-    """ValueError as the standard library for recvfrom_into."""
-    if nbytes < 0:
-        raise ValueError("negative buffersize in recvfrom_into")
-    if nbytes > memoryview(buffer).nbytes:
-        raise ValueError("nbytes is greater than the length of the buffer")
-    return nbytes
-
-
-def _check_ancillary(ancdata: Iterable[Any]) -> list[tuple[int, int, bytes]]:
-    """The items of ancillary data; TypeError as the standard library raises it."""
-    items = []
-    for item in ancdata:
-        try:
-            level, kind, value = item
-        except (TypeError, ValueError):
-            wanted = "(cmsg_level, cmsg_type, cmsg_data)"
-            raise TypeError(f"[sendmsg() ancillary data items must be of the form {wanted}]") from None
-        items.append((_c_int(level), _c_int(kind), bytes(_view(value))))
-    return items

@@ -45,7 +45,7 @@ CALLS = {
     "recv": "before connect() C code on the descriptor waits instead of ENOTCONN",
     "recvmsg": "of a stream there is no ancillary data; of datagrams what docs/rpc.md has options for",
     "recvmsg_into": "likewise",
-    "sendmsg": "ancillary data on a stream is EINVAL; of datagrams IP_PKTINFO, IP_TTL, IP_TOS, IP_RETOPTS",
+    "sendmsg": "ancillary data of datagrams: IP_PKTINFO, IP_TTL, IP_TOS, IP_RETOPTS",
     "sendmsg_afalg": "of AF_ALG sockets, which are the kernel's",
     "setsockopt": "options: see below; SO_SNDBUF made smaller on a connection leaves what was granted before",
     "shutdown": (
@@ -57,8 +57,8 @@ CALLS = {
 
 FUNCTIONS = {
     "has_ipv6": "False, as has_dualstack_ipv6()",
-    "if_nameindex": "the host's interfaces", "if_indextoname": "the host's interfaces",
-    "if_nametoindex": "the host's interfaces", "gethostname": "the host's name", "sethostname": "the host's name",
+    "if_nameindex": "the stack's interfaces", "if_indextoname": "the stack's interfaces",
+    "if_nametoindex": "the stack's interfaces", "gethostname": "the host's name", "sethostname": "the host's name",
 }  # fmt: skip
 """Functions with a remark."""
 
@@ -87,6 +87,7 @@ OPTION_NOTES = {
     "SO_INCOMING_CPU": "kept, no effect; of a connection Linux tells the CPU, here -1",
     "SO_MARK": "kept, no effect; root instead of CAP_NET_ADMIN",
     "SO_PASSCRED": "EOPNOTSUPP, as Linux since 6.16",
+    "SO_PASSSEC": "EOPNOTSUPP, as Linux since 6.16",
     "IP_OPTIONS": "source routes are EINVAL",
     "IP_RECVOPTS": "ENOPROTOOPT on streams",
     "IP_RECVRETOPTS": "IP_RETOPTS",
@@ -102,10 +103,18 @@ OPTION_NOTES = {
     "IP_ADD_MEMBERSHIP": "a call",
     "IP_DROP_MEMBERSHIP": "a call",
 }
+UNTESTED = {"sendmsg_afalg": "needs AF_ALG", "sethostname": "would rename the machine"}
+"""Names that no test calls, and why."""
 _CALLED = ("IP_ADD_MEMBERSHIP", "IP_DROP_MEMBERSHIP", "IP_MULTICAST_IF")
 _LEVELS = {"SO_": std.SOL_SOCKET, "TCP_": std.IPPROTO_TCP, "IP_": std.IPPROTO_IP}
-NO_OPTIONS = frozenset({"IP_DEFAULT_MULTICAST_LOOP", "IP_DEFAULT_MULTICAST_TTL", "IP_MAX_MEMBERSHIPS"})
-"""Numbers that only look like options."""
+NO_OPTIONS = (
+    "IP_DEFAULT_MULTICAST_LOOP",
+    "IP_DEFAULT_MULTICAST_TTL",
+    "IP_MAX_MEMBERSHIPS",
+    "SO_J1939_",
+    "SO_VM_SOCKETS_",
+)
+"""How names begin that only look like options, or are those of other families."""
 
 
 def methods() -> list[str]:
@@ -129,7 +138,7 @@ def options() -> list[tuple[str, int, int]]:
     """(name, level, number) of the options of SOL_SOCKET, TCP and IP that Python names."""
     found = []
     for prefix, level in _LEVELS.items():
-        names = sorted(name for name in dir(std) if name.startswith(prefix) and name not in NO_OPTIONS)
+        names = sorted(name for name in dir(std) if name.startswith(prefix) and not name.startswith(NO_OPTIONS))
         found += [(name, level, int(getattr(std, name))) for name in names]
     return found
 
@@ -143,23 +152,56 @@ def verdict(name: str, key: tuple[int, int], *, datagrams: bool) -> str:
 
 
 def touched() -> dict[str, list[str]]:
-    """Name → tests, and cases of the programs that tests run, whose source has it as an attribute."""
+    """Name → tests, and cases of the programs that tests run, whose source has it as an attribute: theirs, or that of
+    what they name of their module (helpers, tables)."""
     found: dict[str, set[str]] = defaultdict(set)
     for pattern in SOURCES:
         for path in sorted(ROOT.glob(pattern)):
+            defined = _defined(ast.parse(path.read_text()))
+            cases = _names(defined["CASES"]) if "CASES" in defined else defined.keys()
             program = path.parent.name == "programs"
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.FunctionDef) and (program or node.name.startswith("test_")):
-                    for inner in ast.walk(node):
-                        if isinstance(inner, ast.Attribute):
-                            found[inner.attr].add(f"{path.stem}.{node.name}")
+            for name, node in defined.items():
+                if isinstance(node, ast.FunctionDef) and (name in cases if program else name.startswith("test_")):
+                    for attribute in _attributes(node, defined):
+                        found[attribute].add(f"{path.stem}.{name}")
     return {name: sorted(tests, key=lambda test: ("socketapi" not in test, test)) for name, tests in found.items()}
 
 
-def tested(tests: list[str]) -> str:
+def _defined(module: ast.Module) -> dict[str, ast.stmt]:
+    """What a module defines: functions, classes, tables."""
+    found: dict[str, ast.stmt] = {}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found[node.name] = node
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            found |= dict.fromkeys(_names(target), node)
+        if isinstance(node, ast.AnnAssign):
+            found |= dict.fromkeys(_names(node.target), node)
+    return found
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+
+
+def _attributes(node: ast.stmt, defined: dict[str, ast.stmt]) -> set[str]:
+    """All in the source of a function and of what it names."""
+    todo, seen = [node], {id(node)}
+    found = set()
+    while todo:
+        one = todo.pop()
+        found |= {inner.attr for inner in ast.walk(one) if isinstance(inner, ast.Attribute)}
+        found |= {name for name in _names(one) if name.startswith("MSG_")}  # of those that Python does not name
+        more = [defined[name] for name in _names(one) & defined.keys() if id(defined[name]) not in seen]
+        seen |= {id(other) for other in more}
+        todo += more
+    return found
+
+
+def tested(name: str, tests: list[str]) -> str:
     """The cell."""
     if not tests:
-        return ""
+        return UNTESTED.get(name, "")
     more = f" and {len(tests) - MOST} more" if len(tests) > MOST else ""
     return ", ".join(f"`{test}`" for test in tests[:MOST]) + more
 
@@ -176,7 +218,7 @@ def page() -> str:
     ]  # fmt: skip
     for name in methods():
         here = "ours" if any(name in vars(kind) for kind in (socket, DatagramSocket)) else "descriptor"
-        lines.append(f"| {name} | {here} | {CALLS.get(name, SAME)} | {tested(by.get(name, []))} |")
+        lines.append(f"| {name} | {here} | {CALLS.get(name, SAME)} | {tested(name, by.get(name, []))} |")
     lines += [
         "",
         "## Functions of the module",
@@ -186,12 +228,12 @@ def page() -> str:
     ]
     for name in functions():
         here = "ours" if name in OURS else "the standard library's"
-        lines.append(f"| {name} | {here} | {FUNCTIONS.get(name, SAME)} | {tested(by.get(name, []))} |")
+        lines.append(f"| {name} | {here} | {FUNCTIONS.get(name, SAME)} | {tested(name, by.get(name, []))} |")
     lines += [
         "", "Constants, exceptions and enumerations are the standard module's own objects.", "",
         "## Flags", "", "| flag | of a stream | of datagrams | tested by |", "|---|---|---|---|",
     ]  # fmt: skip
-    lines += [f"| {name} | {' | '.join(FLAGS[name])} | {tested(by.get(name, []))} |" for name in flags()]
+    lines += [f"| {name} | {' | '.join(FLAGS[name])} | {tested(name, by.get(name, []))} |" for name in flags()]
     lines += [
         "", "## Options", "",
         "Linux has all of them on one or the other kind of socket; those without a yes are ENOPROTOOPT here.",
@@ -201,7 +243,7 @@ def page() -> str:
     for name, level, number in options():
         kinds = [verdict(name, (level, number), datagrams=datagrams) for datagrams in (False, True)]
         note = OPTION_NOTES.get(name, SAME if "yes" in kinds else "ENOPROTOOPT")
-        lines.append(f"| {name} | {kinds[0]} | {kinds[1]} | {note} | {tested(by.get(name, []))} |")
+        lines.append(f"| {name} | {kinds[0]} | {kinds[1]} | {note} | {tested(name, by.get(name, []))} |")
     return "\n".join(lines + suites()) + "\n"
 
 

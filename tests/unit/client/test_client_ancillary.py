@@ -16,6 +16,7 @@ from levelip.client.ancillary import (
     SO_TIMESTAMP,
     SO_TIMESTAMPNS,
     Wish,
+    check,
     instead_of,
     rows,
     wish,
@@ -65,12 +66,28 @@ def test_what_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [(IP, std.IP_TTL, bytes(4)), (IP, std.IP_TOS, b"12"), (IP, IP_PKTINFO, b"1"), (IP, 99, b"1"), (SOCKET, 99, b"")],
+    [
+        (IP, std.IP_TTL, bytes(4)),
+        (IP, std.IP_TOS, b"12"),
+        (IP, IP_PKTINFO, b"1"),
+        (IP, 99, b"1"),
+        (SOCKET, 99, b""),
+        (std.IPPROTO_UDP, 103, b""),
+    ],
 )
 def test_what_cannot_be(row: tuple[int, int, bytes]) -> None:
     with pytest.raises(OSError) as caught:
         wish([row])
     assert caught.value.errno == errno.EINVAL
+
+
+def test_other_levels_mean_nothing() -> None:
+    """Linux passes over what is neither IP's, UDP's nor the socket's; on a stream over all that is not the socket's."""
+    others = [(std.IPPROTO_TCP, 1, b""), (99, 1, b"1234")]
+    assert wish(others) == Wish()
+    check([*others, (IP, 99, b""), (std.IPPROTO_UDP, 103, b""), (SOCKET, std.SCM_RIGHTS, bytes(4))])
+    with pytest.raises(OSError, match="Invalid argument"):
+        check([(SOCKET, 99, b"")])
 
 
 def test_options_that_exclude_each_other() -> None:

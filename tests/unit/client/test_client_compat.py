@@ -34,6 +34,17 @@ def test_calls_are_tested() -> None:
     assert untested == []
 
 
+def test_every_name_is_tested() -> None:
+    """Each function, flag and option that is carried is touched by a test, or it is said why not."""
+    by = sockets.touched()
+    keys = [(name, (level, number)) for name, level, number in sockets.options()]
+    carried = [
+        name for name, key in keys if "yes" in [sockets.verdict(name, key, datagrams=one) for one in (False, True)]
+    ]
+    names = {*sockets.methods(), *sockets.functions(), *sockets.flags(), *carried}
+    assert {name for name in names if not by.get(name)} == set(sockets.UNTESTED)
+
+
 @pytest.mark.parametrize(("kind", "datagrams"), [(std.SOCK_STREAM, False), (std.SOCK_DGRAM, True)])
 def test_linux_has_what_we_carry(kind: int, datagrams: bool) -> None:
     """An option that is carried is one that the running kernel knows on such a socket."""

@@ -135,6 +135,8 @@ def test_programs(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (7, "['--name', '-m'] True\n"), done.stderr
     done = python("-m", "levelip", "-c", "import sys, os; print(sys.argv, os.environ['LEVELIP_NAME'], __name__)", "x")
     assert done.stdout == "['-c', 'x'] t __main__\n"
+    own = "import pickle\ndef own(): return 'found'\nprint(pickle.loads(pickle.dumps(own))())"
+    assert python("-m", "levelip", "-c", own).stdout == "found\n", "functions of the program's are found in __main__"
     done = python("-m", "levelip", "-m", "json.tool", "--help")
     assert done.returncode == 0
     assert "usage" in done.stdout

@@ -15,6 +15,7 @@ from dns.message import QueryMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from levelip.client import kernel
 from levelip.client.resolver import Resolver, is_numeric
 from levelip.client.resolverfiles import Files
 from levelip.client.resolverstub import EDNS_PAYLOAD, Exchange, Failure, LookupFailed, Stub
@@ -558,9 +559,10 @@ def test_getnameinfo(make: Make) -> None:
 def test_getfqdn(make: Make) -> None:
     """The first name with a dot; the name itself where nothing is known of it."""
     resolver, _ = make()
-    assert resolver.getfqdn("printer") == "Printer.example.org"
-    assert resolver.getfqdn("198.51.100.1") == "www.example.org"
-    assert resolver.getfqdn("nobody.example.com") == "nobody.example.com"
+    getfqdn = kernel.rebound(kernel.ORIGINAL["getfqdn"], gethostbyaddr=resolver.gethostbyaddr)
+    assert getfqdn("printer") == "Printer.example.org"
+    assert getfqdn("198.51.100.1") == "www.example.org"
+    assert getfqdn("nobody.example.com") == "nobody.example.com"
 
 
 def test_names_that_mean_an_address(make: Make) -> None:
@@ -569,6 +571,16 @@ def test_names_that_mean_an_address(make: Make) -> None:
     for name in ("", "<broadcast>", "127.1", "198.51.100.4"):
         assert resolver.gethostbyname(name) == std.gethostbyname(name)
     assert resolver.gethostbyname_ex("198.51.100.4") == ("198.51.100.4", [], ["198.51.100.4"])
+    for name in ("", "<broadcast>"):
+        for call in (resolver.gethostbyname_ex, std.gethostbyname_ex):
+            with pytest.raises(std.herror) as caught:
+                call(name)
+            assert caught.value.args == (3, "Unknown server error")
+    for call in (resolver.gethostbyname, resolver.gethostbyname_ex, resolver.gethostbyaddr):
+        with pytest.raises(TypeError):
+            call(None)
+    with pytest.raises(OSError, match="wildcard resolved to multiple address"):
+        resolver.gethostbyaddr("")
     assert world.asked == []
 
 

@@ -11,7 +11,6 @@ import sys
 import textwrap
 from pathlib import Path
 from types import FunctionType
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,6 @@ from levelip.client.datagramsocket import DatagramSocket
 from levelip.client.kernelsocket import KernelSocket
 from levelip.client.program import PROGRAM
 from levelip.client.socket import OURS
-from levelip.client.streamsocket import _address
 
 
 def test_every_name_of_the_standard_module_is_there() -> None:
@@ -43,21 +41,6 @@ def test_every_method_is_ours_or_harmless() -> None:
     assert {name for name in native if not name.startswith("_")} == harmless
 
 
-def test_classes_of_a_program_s_own() -> None:
-    """A class derived from ours gets the calls of what it is made for, and is still itself."""
-
-    class Mine(socket.socket):
-        def describe(self) -> str:
-            return "mine"
-
-    with Mine(std.AF_UNIX, std.SOCK_DGRAM) as sock:
-        assert isinstance(sock, Mine)
-        assert isinstance(sock, KernelSocket)
-        assert (type(sock).__name__, sock.describe(), sock.family) == ("Mine", "mine", std.AF_UNIX)
-        with sock.dup() as other:
-            assert type(other) is type(sock)
-
-
 @pytest.mark.parametrize("base", [socket.socket, DatagramSocket])
 def test_methods_do_not_meet_a_derived_class_s(base: type) -> None:
     """connect_ex() is not connect() of a class that overrides it (ssl.SSLSocket does), recvfrom() not its recv(): as
@@ -77,39 +60,6 @@ def test_the_standard_module_s_functions_are_its_own_code() -> None:
     for name in ("create_connection", "create_server", "fromfd", "socketpair"):
         assert getattr(socket, name).__code__ is getattr(std, name).__code__
         assert getattr(socket, name).__globals__["socket"] is socket.socket
-
-
-@pytest.mark.parametrize(
-    ("address", "packed"),
-    [
-        (("10.0.0.1", 80), (b"\x0a\0\0\x01", 80)),
-        (("", 0), (b"\0\0\0\0", 0)),
-        (("<broadcast>", 9), (b"\xff\xff\xff\xff", 9)),
-        (("localhost", 65_535), (b"\x7f\0\0\x01", 65_535)),
-        ((b"127.0.0.1", 1), (b"\x7f\0\0\x01", 1)),
-    ],
-)
-def test_addresses(address: Any, packed: tuple[bytes, int]) -> None:
-    """As the standard library reads them, without a lookup."""
-    assert _address(address) == packed
-
-
-@pytest.mark.parametrize(
-    ("address", "error"),
-    [
-        ("10.0.0.1", TypeError),
-        (("10.0.0.1",), TypeError),
-        (("10.0.0.1", "80"), TypeError),
-        (("10.0.0.1", 65_536), OverflowError),
-        (("10.0.0.1", -1), OverflowError),
-    ],
-)
-def test_wrong_addresses(address: Any, error: type[Exception]) -> None:
-    """Raise what the standard library raises."""
-    with pytest.raises(error):
-        _address(address)
-    with std.socket() as sock, pytest.raises(error):
-        sock.bind(address)
 
 
 def test_local_families_are_the_kernel_s() -> None:

@@ -143,11 +143,16 @@ def test_connect_answers_the_connection() -> None:
 
 
 def test_connect_to_any_is_to_this_host() -> None:
-    """0.0.0.0 as destination is the loopback address, as on Linux."""
+    """0.0.0.0 as destination is the address that bind() chose, else loopback, as on Linux."""
     bench = Bench()
     app = bench.client()
     app.ask("connect", app.socket(), address=ANY, port=SILENT)
     assert bench.to_tcp()[0].address == b"\x7f\0\0\1"
+    sock = app.socket()
+    app.ok("bind", sock, address=LOCAL, port=0)
+    bench.to_tcp()
+    app.ask("connect", sock, address=ANY, port=SILENT)
+    assert bench.to_tcp()[0].address == LOCAL
 
 
 def test_connect_from_a_bound_socket_keeps_its_port_after_failure() -> None:

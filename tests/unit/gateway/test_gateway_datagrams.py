@@ -10,7 +10,8 @@ import pytest
 from datagram_bench import GROUP, HERE, LOCAL, PEER_PORT, PORT, REMOTE, DatagramBench
 
 from gateway.core import GatewayCore
-from gateway.datagrams import QUEUE, WAITING_CALLS
+from gateway.datagrams import QUEUE
+from gateway.work import WAITING_CALLS
 from levelip.frames.packet import Interface, InterfaceAddress, Routes, Way
 from levelip.frames.seam import Bind, Close, Member, OpenDatagram
 from levelip.rpc.messages import DatagramError, DatagramIn, SendDatagram, TookDatagrams
@@ -164,6 +165,7 @@ def test_groups(bench: DatagramBench) -> None:
     assert (told.payload, told.local_address) == (b"to all", GROUP)
     bench.app.ok("setsockopt", sock, level=IP, option=LEAVE, value=MREQ)
     assert bench.app.errno("setsockopt", sock, level=IP, option=LEAVE, value=MREQ) == errno.EADDRNOTAVAIL
+    assert bench.app.errno("setsockopt", sock, level=IP, option=LEAVE, value=bytes(8)) == errno.EADDRNOTAVAIL
 
 
 def test_calls_keep_their_order(bench: DatagramBench) -> None:
@@ -284,6 +286,11 @@ def test_loopback_and_any(bench: DatagramBench) -> None:
     bench.app.send(SendDatagram(sock, bytes(4), 9, b"x", 1))
     assert bench.answer(1).errno == 0
     assert [(one.src, one.dst) for one in bench.sent()] == [(HERE, HERE)]
+    assert bench.app.ok("connect", sock, address=bytes(4), port=9)["remote_address"] == HERE
+    assert bench.app.ok("getpeername", sock) == {"address": HERE, "port": 9}
+    bound = bench.socket()
+    bench.app.ok("bind", bound, address=LOCAL, port=0)
+    assert bench.app.ok("connect", bound, address=bytes(4), port=9)["remote_address"] == LOCAL
 
 
 @pytest.mark.parametrize("cut", range(12))

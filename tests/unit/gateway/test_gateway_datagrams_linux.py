@@ -174,7 +174,7 @@ VALUES: dict[str, list[int | bytes]] = {
     "SO_SNDTIMEO": [struct.pack("=qq", 2, 0), 1],
     "SO_SNDBUF": [0, 1, 2305, 100_000, b"\1\0\0"],
     "SO_RCVBUF": [0, 1, 1153, 100_000, b""],
-    "IP_TOS": [0, 1, 3, 0x10, 0xFF, b"\x10"],
+    "IP_TOS": [0, 1, 3, 0x10, 0xFF, 0x110, -1, b"\x10"],
     "IP_TTL": [0, 1, 255, 256, -1],
     "IP_MULTICAST_TTL": [0, 1, 255, 256, -1, b"\5"],
     "IP_MTU_DISCOVER": [0, 1, 2, 3, -1, 6],

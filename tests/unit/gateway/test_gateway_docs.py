@@ -14,9 +14,9 @@ from msgspec import NODEFAULT, Struct
 
 from gateway import connection, datagrams, door, info, relay
 from gateway.arguments import ARGUMENTS, OF_NO_SOCKET
-from gateway.calls import WAITING_CALLS
 from gateway.options import DATAGRAM_OPTIONS, OPTIONS, Kind
 from gateway.table import VERDICTS
+from gateway.work import WAITING_CALLS
 from levelip.config import GatewayConfig
 from levelip.rpc import codec, messages, place, stream
 from levelip.rpc.messages import Hello, Reply, Request, Welcome

@@ -111,6 +111,16 @@ def test_reuse_counts_once_the_port_is_bound() -> None:
     assert bench.to_tcp() == [SetOption(sock, "reuse_address", 0), SetOption(sock, "reuse_port", 1)]
 
 
+@pytest.mark.parametrize("option", [16, 34])
+def test_what_is_of_af_unix_alone(option: int) -> None:
+    """SO_PASSCRED, SO_PASSSEC: EOPNOTSUPP, on both kinds of socket, to read and to set (Linux 6.16)."""
+    bench = Bench()
+    app = bench.client()
+    for sock in (app.socket(), app.ok("socket", type=2)["sock"]):
+        assert app.errno("getsockopt", sock, level=SOL, option=option) == errno.EOPNOTSUPP
+        assert app.errno("setsockopt", sock, level=SOL, option=option, value=1) == errno.EOPNOTSUPP
+
+
 def test_window_clamp_cannot_be_taken_back_from_a_connection() -> None:
     """0 is for sockets in TCP_CLOSE."""
     bench = Bench()

@@ -10,7 +10,7 @@ from layers.udp.core import UdpCore
 from levelip.frames.packet import BROADCAST, Checksum, IcmpError, Segment
 from levelip.frames.seam import Bind, Datagram, Failed, OpenDatagram, Result, SendTo
 from levelip.wire.icmp import IcmpMessage
-from tests.unit.udp.udp_host import LOOPBACK, OTHER, OURS, THEIRS, UdpHost
+from tests.unit.udp.udp_host import GROUP, LOOPBACK, OTHER, OURS, THEIRS, UdpHost
 
 ICMP = 1
 REQUEST = IcmpMessage.echo_request(ident=0xDEAD, sequence=3, payload=b"are you there").serialize()
@@ -80,6 +80,13 @@ def test_to_whom(host: UdpHost) -> None:
     assert host.connect(1, THEIRS, 0).errno == 0
     assert host.send(1, REQUEST).errno == 0
     assert sent(host)[0].dst == THEIRS
+
+
+@pytest.mark.parametrize("address", [GROUP, b"\x0a\0\0\xff", THEIRS])
+def test_only_one_of_our_addresses_is_bound(host: UdpHost, address: bytes) -> None:
+    """Neither a group nor a broadcast address, which a UDP socket may have (ping_check_bind_addr)."""
+    ping(host)
+    assert host.call(Bind(1, 1, address, 77)).errno == errno.EADDRNOTAVAIL
 
 
 def test_a_reply_goes_to_the_socket_with_its_identifier(host: UdpHost) -> None:

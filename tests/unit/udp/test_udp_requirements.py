@@ -10,8 +10,9 @@ import pytest
 
 from layers.udp.config import UdpCoreConfig
 from layers.udp.core import UdpCore
+from layers.udp.endpoints import ANY
 from levelip.frames.packet import BROADCAST, PROBE, Segment
-from levelip.frames.seam import Bind, Datagram, Member, OpenDatagram, SetOption
+from levelip.frames.seam import Bind, Datagram, OpenDatagram, SetOption
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.udp import UdpHeader
 from tests.unit.udp.udp_host import GROUP, LOOPBACK, OURS, ROUTES, THEIRS, UdpHost, datagram, icmp_error
@@ -115,13 +116,19 @@ def test_a_wildcard_takes_the_routes_source(host: UdpHost) -> None:
 
 @pytest.mark.rfc("RFC 1122 4.1.3.6-2")
 def test_a_group_is_no_source(host: UdpHost) -> None:
-    """Who is bound to a group's address sends from one of ours; bind() takes no broadcast address."""
-    host.socket(1, port=5000, address=GROUP)
-    host.call(Member(1, 1, GROUP, True))
-    host.send(1, b"x", THEIRS, 4000)
-    assert sent(host).src == OURS
-    host.socket(2)
-    assert host.call(Bind(1, 2, b"\x0a\0\0\xff", 5001)).errno == errno.EADDRNOTAVAIL
+    """Who is bound to the address of a group, or a broadcast address (as Linux lets one), sends from one of ours."""
+    for number, address in enumerate((GROUP, b"\x0a\0\0\xff", b"\xff\xff\xff\xff"), 1):
+        host.socket(number, port=5000 + number, address=address)
+        host.send(number, b"x", THEIRS, 4000)
+        assert sent(host).src == OURS
+
+
+def test_0_0_0_0_is_this_host(host: UdpHost) -> None:
+    """As a destination it leads to the address that bind() chose, else to loopback (Linux ip_route_output_key)."""
+    for number, (address, there) in enumerate(((ANY, LOOPBACK), (OURS, OURS), (GROUP, LOOPBACK)), 1):
+        host.socket(number, port=5000 + number, address=address)
+        host.send(number, b"x", ANY, 4000)
+        assert sent(host).dst == there
 
 
 @pytest.mark.rfc("RFC 1122 4.1.4-1", "RFC 8085 3.1.7-1", "RFC 8085 3.1.8-1")

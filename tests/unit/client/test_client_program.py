@@ -1,0 +1,85 @@
+"""Calls to the helper within calls: by a signal's handler, and by objects that end while a call is under way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from socket import AF_UNIX, SOCK_SEQPACKET
+from typing import Any
+
+import pytest
+
+from levelip.client import control, kernel
+from levelip.client.control import Answer, Call
+from levelip.client.program import Program
+
+PATIENCE_S = 10.0
+
+
+class Served(Program):
+    """A program whose helper is threads of the test: one a connection, as connections are served independently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met = threading.Event()
+        self.entered = 0
+
+    def _enter(self) -> kernel.socket:
+        self.entered += 1
+        ours, theirs = kernel.socketpair(AF_UNIX, SOCK_SEQPACKET)
+        threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
+        return ours
+
+    def _serve(self, channel: kernel.socket) -> None:
+        with channel:
+            while message := control.receive(channel)[0]:
+                call: Call = control.decode_call(message)
+                answer = Answer(call.number, 0, {"op": call.op})
+                if call.op == "slow":  # answered once the quick one has been
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                    answer.errno = 0 if self.met.wait(PATIENCE_S) else errno.ETIME
+                control.send(channel, control.encode(answer))
+                if call.op == "quick":
+                    self.met.set()
+
+
+@pytest.fixture
+def handled() -> Iterator[list[Any]]:
+    """What is done at SIGUSR1: the functions that the test puts here."""
+    todo: list[Any] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: [one() for one in todo])
+    yield todo
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.timeout(30)
+def test_a_signal_s_handler_may_call(handled: list[Any]) -> None:
+    """Its answer is its own, and the interrupted call has its own, too."""
+    program = Served()
+    said: list[Any] = []
+    handled.append(lambda: said.append(program.call("quick", 0)[0]))
+    assert program.call("slow", 0)[0] == {"op": "slow"}
+    assert said == [{"op": "quick"}]
+    entered = program.entered
+    assert program.call("quick", 0)[0] == {"op": "quick"}
+    assert program.entered == entered == 2, "a connection is kept for the next call"
+
+
+@pytest.mark.timeout(30)
+def test_a_handler_may_end_a_call(handled: list[Any]) -> None:
+    """What it raises ends the call; the late answer is nobody's, and the next call has its own."""
+    program = Served()
+
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    handled.append(leave)
+    with contextlib.suppress(KeyboardInterrupt):
+        program.call("slow", 0)
+    program.met.set()
+    assert program.call("quick", 0)[0] == {"op": "quick"}
+    assert program.entered == 1
