@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Page
+from playwright.sync_api import Browser, Page
 
 from levelip.ipc.rundir import LAYERS
 from tests.system.browser import chromium, new_page, opened, until, web_view
@@ -80,7 +80,7 @@ class View:
         page, errors = opened(self.browser, self.url)
         self.page, self.errors = page, errors
         try:
-            until(lambda: page.evaluate("() => Boolean(app.stack)"), "the page shows a stack")
+            page.wait_for_selector(".process[data-state]")
             page.evaluate(AFRESH, SETTINGS)
             until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs", timeout=30)
             yield self
@@ -122,9 +122,9 @@ class View:
         self.page.click("#debug-continue")
         until(lambda: self.text("#state") == "ready", "the stack goes on")
 
-    def open(self, *files: Path | FilePayload) -> None:
-        """A file, or several recordings, as Open… takes them."""
-        self.page.set_input_files("#file", list(files))
+    def open(self, file: Path) -> None:
+        """As Open… does; it is shown."""
+        self.page.set_input_files("#file", file)
         until(lambda: self.page.input_value("#source") != "live", "the file is shown", timeout=60)
 
     def close_file(self) -> None:
