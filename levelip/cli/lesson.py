@@ -46,12 +46,13 @@ def command(
 
     known = lessons()
     if number is None:
-        if stack.json:
-            stack.emit([{"number": lesson.number, "title": lesson.title} for lesson in known.values()])
-            return
         for lesson in known.values():
-            click.echo(f"{lesson.number:>3}  {lesson.title}")
-        click.echo("run one with: lvlip lesson NUMBER")
+            if stack.json:
+                stack.emit({"number": lesson.number, "title": lesson.title})
+            else:
+                click.echo(f"{lesson.number:>3}  {lesson.title}")
+        if not stack.json:
+            click.echo("run one with: lvlip lesson NUMBER")
         return
     if number not in known:
         raise Failure(f"there is no lesson {number}; see: lvlip lesson")

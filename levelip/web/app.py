@@ -24,6 +24,7 @@ from levelip.web.acting import Acting
 from levelip.web.capture import MAX_BYTES
 from levelip.web.commands import MAX_TEXT, Refused
 from levelip.web.desk import Desk
+from levelip.web.live import Ended, Live
 from levelip.web.security import Access, Guard
 from levelip.web.session import Session
 
@@ -46,14 +47,22 @@ def _parts(content: bytes, sizes: list[str]) -> list[bytes]:
     return [content[begin:end] for begin, end in itertools.pairwise([0, *ends])]
 
 
-async def _uploaded(request: Request, most: int, use: Callable[[str, bytes], Awaitable[dict[str, Any]]]) -> Response:
+async def _uploaded(
+    live: Live, request: Request, most: int, use: Callable[[str, bytes], Awaitable[dict[str, Any]]]
+) -> Response:
     """What comes of the body of a request, whose name is in its query; or why nothing does, in words."""
     title = request.query_params.get("name", "capture")[:100]
-    content = await _body(request, most)
-    if content is None:
-        return JSONResponse({"error": f"{title}: larger than {most >> 20} MiB"}, status_code=413)
-    try:
+
+    async def answer() -> Response:
+        content = await _body(request, most)
+        if content is None:
+            return JSONResponse({"error": f"{title}: larger than {most >> 20} MiB"}, status_code=413)
         return JSONResponse(await use(title, content))
+
+    try:
+        return await live.unless_ended(answer())
+    except Ended as error:
+        return JSONResponse({"error": f"{title}: {error}"}, status_code=503)
     except (Refused, ControlError, RecordingError, ValueError) as error:
         # CaptureError, BuildError and EditError are ValueErrors
         return JSONResponse({"error": f"{title}: {error}"}, status_code=422)
@@ -85,7 +94,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
             source = await desk.open(title, _parts(content, request.query_params.getlist("size")))
             return {"source": source.about()}
 
-        return await _uploaded(request, MAX_BYTES, use)
+        return await _uploaded(desk.live, request, MAX_BYTES, use)
 
     async def injected(request: Request) -> Response:
         """Packets of the capture in the body, put into the running stack: `where` and which `numbers` in the query."""
@@ -94,7 +103,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
             query = request.query_params
             return await acting.inject_file(query.get("where", "")[:50], content, query.get("numbers", "")[:MAX_TEXT])
 
-        return await _uploaded(request, MAX_INJECT_BYTES, use)
+        return await _uploaded(desk.live, request, MAX_INJECT_BYTES, use)
 
     async def socket(websocket: WebSocket) -> None:
         await Session(websocket, desk).run()
@@ -105,7 +114,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         try:
             yield
         finally:
-            await desk.close_all()
+            await desk.end()
             await desk.live.stop()
 
     return Starlette(

@@ -18,6 +18,7 @@ from levelip.web.live import Live
 from levelip.web.recorded import Recorded
 from levelip.web.replay import Replay
 from levelip.web.source import Source
+from levelip.web.worker import in_thread
 
 MAX_FILES = 4
 
@@ -54,7 +55,7 @@ class Desk:
             raise ValueError("of several files together each must be a recording, of one stack (lvlip record)")
         directory = tempfile.TemporaryDirectory(prefix="lvlip-web-")  # 0700
         path = Path(directory.name) / "capture"
-        await asyncio.to_thread(path.write_bytes, parts[0])
+        await in_thread(path.write_bytes, parts[0])
         return await self._capture(title, path, directory)
 
     def _name(self) -> str:
@@ -106,7 +107,7 @@ class Desk:
             running = [name for name in PROCESSES if live.run.holder(name) is not None]
             if not running:
                 raise ControlError(f"stack {live.run.name!r} is not running")
-            await asyncio.to_thread(write_flight, live.layers.ask_patiently, running, path)
+            await live.unless_ended(in_thread(write_flight, live.layers.ask_patiently, running, path))
         except BaseException:
             directory.cleanup()
             raise
@@ -118,8 +119,9 @@ class Desk:
         if source is not None:
             await source.close()
 
-    async def close_all(self) -> None:
-        """The server ends."""
+    async def end(self) -> None:
+        """The server ends: nobody waits any longer, neither for the stack nor for what is asked of files."""
+        self.live.end()
         for name in [name for name in self.sources if name != self.live.name]:
             await self.close(name)
         if self._flight is not None:

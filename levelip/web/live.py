@@ -14,9 +14,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 import zmq
 
@@ -29,14 +28,18 @@ from levelip.web.debugging import Stopping
 from levelip.web.layers import Layers
 from levelip.web.packets import KEEP
 from levelip.web.source import Source
+from levelip.web.worker import Worker, in_thread
 
 READ_S = 0.1
 POLL_S = 1.0
 HELD_POLL_S = 0.4
 RETRY_S = 1.0
 STALE_NS = 2_000_000_000
+STOP_S = 1.0
+"""How long the threads may take to close what they have; whoever waits for a silent process is left behind."""
 DETAILS = ("headers", "first128", "full")
 DEFAULT_SEAMS = ("link", "ip-tcp")
+T = TypeVar("T")
 log = logging.getLogger("web")
 
 
@@ -62,7 +65,8 @@ class Live(Source):
         self.debug: dict[str, Any] | None = None
         self.layers = Layers(run)
         self.stopping = Stopping(run)
-        self._asker = ThreadPoolExecutor(1, thread_name_prefix="ask")
+        self._asker = Worker("ask")
+        self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poller: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -78,22 +82,49 @@ class Live(Source):
         self._poller = asyncio.create_task(self._poll())
         self._poller.add_done_callback(_end_on_fault)
 
-    async def stop(self) -> None:
-        """End both."""
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is waited for any more."""
+        return self._ended.is_set()
+
+    def end(self) -> None:
+        """Whoever waits for the stack gets an Ended, now and from now on; the threads are told to end."""
         self._ending.set()
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """End, and close what can be closed within twice STOP_S."""
+        self.end()
         if self._poller is not None:
             self._poller.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, Ended):
                 await self._poller
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, 3.0)
-        await self.ask(self.layers.close)
-        await self.ask(self.stopping.close)
-        self._asker.shutdown(wait=False)
+            await in_thread(self._thread.join, STOP_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await self._asker.call(self._close)
+        self._asker.close()
+
+    def _close(self) -> None:
+        self.layers.close()
+        self.stopping.close()
 
     async def ask(self, call: Any, *args: Any) -> Any:
-        """Call a method of `layers` in its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._asker, call, *args)
+        """Call a method of `layers` or `stopping` in their thread. Ended."""
+        return await self.unless_ended(self._asker.call(call, *args))
+
+    async def unless_ended(self, wanted: Awaitable[T]) -> T:
+        """What comes of it; Ended, and it is cancelled, once `end` was called."""
+        asked, ended = asyncio.ensure_future(wanted), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise Ended
+            return asked.result()
+        finally:
+            asked.cancel()
+            ended.cancel()
 
     def listen_for(self, seams: list[str], *, events: bool, detail: str, listening: bool) -> None:
         """Change what is listened for, from now on. ValueError for what does not exist."""
@@ -239,9 +270,18 @@ class Live(Source):
                 add(record)
 
 
+class Ended(ControlError):
+    """The server ends, and waits for nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__("lvlip web ends")
+
+
 def _end_on_fault(task: asyncio.Task[None]) -> None:
     """The server ends with the task that asks the processes, unless it was told to end."""
-    if not task.cancelled() and (fault := task.exception()) is not None:
+    if task.cancelled() or isinstance(task.exception(), Ended):
+        return
+    if (fault := task.exception()) is not None:
         log.error("asking the processes", exc_info=fault)
         signal.raise_signal(signal.SIGTERM)
 

@@ -72,6 +72,9 @@ class Asked:
                 *self._command, *map(str, self.paths), stdin=pipe, stdout=pipe, limit=_MAX_ANSWER, env=environment(),
                 start_new_session=True,
             )  # fmt: skip
+            if self.closed:  # meanwhile: nobody else would end it
+                await self._end()
+                raise ReplayError("that file is closed")
         return self._process
 
     async def _end(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -12,6 +14,10 @@ from levelip.web.security import Access
 from levelip.web.session import MAX_MESSAGE
 
 PORT = 8420
+PAGES_S = 2
+"""How long pages may take to say goodbye."""
+END_S = 8.0
+"""From SIGTERM to the end at the latest."""
 _BACKLOG = 32
 
 
@@ -29,8 +35,32 @@ def listen(bind: str, port: int) -> socket.socket:
     return made
 
 
-def make_server(desk: Desk, access: Access) -> uvicorn.Server:
-    """A server that `serve(sockets=[...])` runs; `should_exit = True` ends it."""
+class Server(uvicorn.Server):
+    """Runs from `serve(sockets=[...])` until Ctrl-C, SIGTERM or `should_exit = True`, and ends in time.
+
+    Whoever waits for a process of the stack, or for what is asked of a file, is told first; then pages have PAGES_S to
+    close, then the application (its lifespan) has what it needs, which is bounded. What holds the process nevertheless
+    after END_S is a fault of ours: faulthandler writes where every thread is, and ends it.
+    """
+
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+        super().__init__(config)
+        self._desk = desk
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if not self.should_exit:
+            faulthandler.dump_traceback_later(END_S, exit=True)
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Once it is to end."""
+        await self._desk.end()
+        await super().shutdown(sockets)
+
+
+def make_server(desk: Desk, access: Access) -> Server:
+    """A server of the application."""
     config = uvicorn.Config(
         make_app(desk, access),
         http="h11",
@@ -42,6 +72,6 @@ def make_server(desk: Desk, access: Access) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=PAGES_S,
     )
-    return uvicorn.Server(config)
+    return Server(config, desk)

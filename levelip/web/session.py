@@ -106,6 +106,9 @@ class Session:
                 await self._answer(text)
         except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which we never send for
             pass
+        except asyncio.CancelledError:
+            if not self._desk.live.ended:  # else a page that does not read: the server has waited long enough
+                raise
         finally:
             tasks += self._beside
             for task in tasks:

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.mutants import report
-
 ROOT = Path(__file__).resolve().parents[2]
+NEEDED = ("mutmut", "coverage")
+"""What `make mutants` installs, and nothing else needs."""
 COPIED = (
     "levelip", "gateway", "layers", "simulation", "tests", "benchmarks", "examples", "docs", "scripts", "level-ip.toml",
     "supervisord.conf", "pyproject.toml", "Makefile", "README.md",
@@ -71,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """0 if at least 80 % were killed."""
     arguments = parser().parse_args(argv)
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        lacking = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed in {sys.prefix}"
+        sys.exit(f"tests.mutants.run: {lacking}; start it as `make mutants`, which installs what it needs")
+    from tests.mutants import report
+
     work: Path = arguments.work.resolve()
     if arguments.survivors:
         return report.survivors(work, arguments.modules)

@@ -67,13 +67,19 @@ def until(condition: Callable[[], Any], what: str, *, timeout: float = 10.0) -> 
     return found
 
 
-def new_page(browser: Browser, url: str, *, dark: bool = False) -> tuple[Page, list[str]]:
-    """A page that shows the stack, and the list in which its errors gather."""
+def opened(browser: Browser, url: str, *, dark: bool = False) -> tuple[Page, list[str]]:
+    """A page with cookies and choices of its own, and the list in which its errors gather."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark" if dark else "light")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(url)
+    return page, errors
+
+
+def new_page(browser: Browser, url: str, *, dark: bool = False) -> tuple[Page, list[str]]:
+    """The same, once it shows that the stack runs."""
+    page, errors = opened(browser, url, dark=dark)
     page.wait_for_selector(".process[data-state=ready]")
     return page, errors
 

@@ -38,9 +38,15 @@ RATE = 1_000_000_000  # bit/s
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
-    with viewed(tmp_path_factory.mktemp("web")) as shared:
-        yield shared
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    with viewed(tmp_path_factory.mktemp("web")) as made:
+        yield made
+
+
+@pytest.fixture
+def view(shared: View) -> Iterator[View]:
+    with shared.afresh() as fresh:
+        yield fresh
 
 
 def request(url: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:
@@ -107,7 +113,6 @@ def test_connections(view: View) -> None:
     view.page.locator("#search").blur()
     view.key("j", "Enter")
     until(lambda: name.partition(">")[0] in view.text("h1"), "it is opened")
-    view.page.evaluate("() => { app.connectionSearch = ''; }")
 
 
 def test_one_connection(view: View) -> None:
@@ -138,7 +143,6 @@ def test_one_connection(view: View) -> None:
     view.page.evaluate("(seconds) => app.seek(seconds)", (again + data["shift"] + just_after) / 1e9)
     until(lambda: view.count(".seg.again:not([hidden])"), "the retransmission, where the cursor stands")
     assert "sent again" in view.text(".seg.again:not([hidden]) .findings")
-    view.key("n")
 
 
 def test_packets_and_filter(view: View) -> None:
@@ -159,10 +163,10 @@ def test_packets_and_filter(view: View) -> None:
     field = view.page.locator(".field", has_text="tcp.dstport").first
     field.hover()
     assert view.count(".byte.lit") == 2
+    until(lambda: view.page.locator("#packet-count").get_attribute("data-scanned") == "1", "all rows were looked at")
     picture(view.page, "web-packets")
     field.dblclick()
     assert view.page.input_value("#filter").startswith("tcp.len > 0 and tcp.dstport == ")
-    view.filter("")
 
 
 def test_stop_look_change_go_on(view: View) -> None:
@@ -188,19 +192,15 @@ def test_stop_look_change_go_on(view: View) -> None:
     until(lambda: "ip took" in view.text("#steps"), "what the step did")
     view.page.locator("#breakpoints button").first.click()
     until(lambda: view.count("#breakpoints tr") == 0, "the breakpoint is gone")
-    view.page.click("#debug-continue")
-    until(lambda: view.text("#state") == "ready", "the stack goes on")
+    view.go_on()
     peer, _ = view.listener.accept()
     with peer:
         info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         assert peer.recv(100) == bytes(10)
     coming.result(20)
     assert len(info) > 100
-    view.key("3")
-    view.page.wait_for_selector("#filter")
-    view.filter('tcp.flags.syn and tcp.window_size_value == 1234 and seam == "link"')
-    until(lambda: view.text("#packet-count").startswith("1 rows"), "the changed SYN left by the device")
-    view.filter("")
+    left = 'tcp.flags.syn and tcp.window_size_value == 1234 and seam == "link"'
+    view.one_packet(left, "the changed SYN left by the device")
 
 
 def test_why_and_the_way_of_a_packet(view: View) -> None:
@@ -226,7 +226,6 @@ def test_why_and_the_way_of_a_packet(view: View) -> None:
     until(lambda: view.count(".detail .field"), "its fields")
     view.key("e", "ArrowDown", "Enter")
     until(lambda: " and seam == " in view.page.input_value("#filter"), "a field becomes a condition without a pointer")
-    view.filter("")
 
 
 def other_state(view: View, seen: set[int]) -> Any:
@@ -285,8 +284,7 @@ def test_what_just_happened_is_run_again(view: View) -> None:
     view.page.fill("#replay-place", "tcp.flags.sin")
     view.page.press("#replay-place", "Enter")
     until(lambda: "^" in view.text("#replay-error"), "a mistake is shown with a caret")
-    view.page.locator("button[title='Close this file']").click()
-    until(lambda: view.page.input_value("#source") == "live", "the stack again")
+    view.close_file()
 
 
 BROKEN = """from levelip import addon
@@ -315,9 +313,7 @@ def test_addons_and_injected_packets(view: View, tmp_path: Path) -> None:
     view.page.fill("#addon-path", "/no/such/file.py")
     view.page.click("#addon-load")
     until(lambda: view.text("#addon-error"), "what is wrong")
-    view.key("4")
-    view.page.click("#debug-hold")
-    until(lambda: view.text("#state") == "held", "the stack stands")
+    view.hold()
     view.page.select_option("#inject-where", "link-ip:up")
     view.page.fill("#inject-text", "4711 > 80 S 0:0(0) win 1234x")
     view.page.click("#inject-put")
@@ -326,8 +322,7 @@ def test_addons_and_injected_packets(view: View, tmp_path: Path) -> None:
     view.page.fill("#inject-conn", f"{view.stack.address}:80>{view.stack.host}:4711")
     view.page.click("#inject-put")
     until(lambda: "win 1234" in view.text("#held"), "it is held")
-    view.page.click("#debug-continue")
-    until(lambda: view.text("#state") == "ready", "the stack goes on")
+    view.go_on()
 
 
 def udp_socket() -> None:
@@ -352,15 +347,12 @@ def test_udp_sockets_are_listed(view: View) -> None:
     with view.namespace.socket(kind=socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", (view.stack.address, 5353))
         done.result(20)
-    view.filter("")
-    view.page.evaluate("() => { app.connectionSearch = ''; }")
 
 
 def test_open_a_capture_and_scrub(view: View) -> None:
     """A pcapng file of `lvlip capture` is opened beside the stack; dragging the line at the foot moves all of it."""
     view.key("2")
-    view.page.set_input_files("#file", view.capture)
-    until(lambda: view.page.input_value("#source") != "live", "the file is shown")
+    view.open(view.capture)
     until(lambda: view.count("#connections tbody tr") == 3, "its three connections")
     view.key("3")
     view.page.wait_for_selector(".list-row:not(.pending)")
@@ -380,8 +372,7 @@ def test_open_a_capture_and_scrub(view: View) -> None:
     view.page.set_input_files("#file", {"name": "no.pcapng", "mimeType": "", "buffer": b"GIF89a, no capture"})
     until(lambda: "no capture" in view.text("#toasts"), "what is wrong with another file")
     assert len(view.errors) == 1 and "422" in view.errors.pop(), "the browser notes the refusal"
-    view.page.locator("button[title='Close this file']").click()
-    until(lambda: view.page.input_value("#source") == "live", "the stack again")
+    view.close_file()
 
 
 def many(path: Path) -> None:
@@ -406,8 +397,7 @@ def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
     """With 100,000 packets scrolling and filtering stay within 50 ms a frame at the 95th percentile."""
     path = tmp_path / "many.pcapng"
     many(path)
-    view.page.set_input_files("#file", path)
-    until(lambda: view.page.input_value("#source") != "live", "the file is read", timeout=60)
+    view.open(path)
     view.key("3")
     until(lambda: view.text("#packet-count").startswith("100,000 rows"), "all of it")
     late: list[dict[str, float]] = []
@@ -431,9 +421,7 @@ def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
     best = min(late, key=lambda one: max(one["scrolling"], one["filtering"]))
     busy = max(0.0, best["idle"] - 17)  # a frame comes late by so much while nothing is done: other load
     assert max(best["scrolling"], best["filtering"]) <= FRAME_MS + busy, late
-    view.page.evaluate("() => { app.packetFilter = ''; }")
-    view.page.locator("button[title='Close this file']").click()
-    until(lambda: view.page.input_value("#source") == "live", "the stack again")
+    view.close_file()
 
 
 LEFT_OUT = """() => {
@@ -517,7 +505,6 @@ def test_keyboard_and_theme(view: View) -> None:
     view.page.evaluate("(name) => app.to('connection', name, 'graphs')", name)
     until(lambda: view.page.evaluate("() => app.page.tab?.data"), "the graph")
     picture(view.page, "web-graphs-dark")
-    view.key("t", "1")
     dark, errors = new_page(view.browser, view.url, dark=True)
     assert dark.evaluate(background) != light
     dark.close()

@@ -24,14 +24,15 @@ TABS = ("ladder", "graphs", "states", "packets")
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
-    with viewed(tmp_path_factory.mktemp("web")) as shared:
-        yield shared
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    with viewed(tmp_path_factory.mktemp("web")) as made:
+        yield made
 
 
-def close(view: View) -> None:
-    view.page.locator("button[title='Close this file']").click()
-    until(lambda: view.page.input_value("#source") == "live", "the stack again")
+@pytest.fixture
+def view(shared: View) -> Iterator[View]:
+    with shared.afresh() as fresh:
+        yield fresh
 
 
 def counts(view: View) -> dict[str, int]:
@@ -98,8 +99,7 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
     """What lvlip fault lost stands in its comments; frames are named as Wireshark counts them; a journey goes over the
     seams. That an answer is bound to nothing is said."""
     name = lossy(view)
-    view.page.set_input_files("#file", view.capture)
-    until(lambda: view.page.input_value("#source") != "live", "the file is shown")
+    view.open(view.capture)
     view.page.evaluate("(name) => app.to('connection', name, 'ladder')", name)
     view.key("w")
     until(lambda: view.count(".story"), "the story", timeout=60)
@@ -128,21 +128,18 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
     assert any(name.startswith("TCP data, link ↑ ip ↑ tcp, ") for name in counts(view))
     view.key("6")
     until(lambda: "recording" in view.text("#page"), "that a capture cannot be run again is said")
-    close(view)
 
 
 def test_anothers_capture(view: View, tmp_path: Path) -> None:
     """Its story rests on packets alone, and says so; ways there are none."""
     path = tmp_path / "other.pcap"
     syn(view, path, interface="eth0")
-    view.page.set_input_files("#file", path)
-    until(lambda: view.page.input_value("#source") != "live", "the file is shown")
+    view.open(path)
     view.page.evaluate("() => app.to('why', '4711')")
     until(lambda: view.count(".story"), "the story", timeout=60)
     assert "not a capture of lvlip's" in view.text("#why") and "SYN" in view.text(".story")
     view.key("7")
     until(lambda: "one place alone" in view.text("#paths-error"), "why there are no ways", timeout=30)
-    close(view)
 
 
 def syn(view: View, path: Path, *, interface: str = "x", count: int = 1) -> None:
@@ -166,9 +163,7 @@ def test_a_capture_is_put_into_the_stack(view: View, tmp_path: Path) -> None:
     too large, or has not that packet is refused, and nothing is put in."""
     path = tmp_path / "syn.pcapng"
     syn(view, path)
-    view.key("4")
-    view.page.click("#debug-hold")
-    until(lambda: view.text("#state") == "held", "the stack stands")
+    view.hold()
     view.page.select_option("#inject-where", "link-ip:up")
     view.page.select_option("#inject-kind", "file")
     view.page.click("#inject-put")
@@ -185,13 +180,8 @@ def test_a_capture_is_put_into_the_stack(view: View, tmp_path: Path) -> None:
     view.page.fill("#inject-numbers", "")
     view.page.click("#inject-put")
     until(lambda: "win 1234" in view.text("#held"), "it is held")
-    view.page.click("#debug-continue")
-    until(lambda: view.text("#state") == "ready", "the stack goes on")
-    view.key("3")
-    view.page.wait_for_selector("#filter")
-    view.filter('tcp.flags.reset and tcp.dstport == 4711 and seam == "link"')
-    until(lambda: view.text("#packet-count").startswith("1 rows"), "it was answered: RFC 9293 3.10.7.1")
-    view.filter("")
+    view.go_on()
+    view.one_packet('tcp.flags.reset and tcp.dstport == 4711 and seam == "link"', "it was answered: RFC 9293 3.10.7.1")
 
 
 def test_breakpoints_at_a_seam_after_some(view: View) -> None:
@@ -212,8 +202,7 @@ def test_breakpoints_at_a_seam_after_some(view: View) -> None:
     view.page.fill("#held-ms", "5")
     view.page.locator(".debug-right button", has_text="Delay").click()
     until(lambda: "delayed" in view.text("#held"), "the frame is delayed")
-    view.page.click("#debug-continue")
-    until(lambda: view.text("#state") == "ready", "the stack goes on")
+    view.go_on()
     done.join(20)
     assert not done.is_alive(), "and the transfer ends"
     until(lambda: view.count("#breakpoints tr") == 0, "it was for once")

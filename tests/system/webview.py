@@ -5,18 +5,32 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.system.browser import chromium, new_page, until, web_view
+from levelip.ipc.rundir import LAYERS
+from tests.system.browser import chromium, new_page, opened, until, web_view
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace, lack
 
 PORT = 9000
+AFRESH = """async (settings) => {
+    const others = app.sources.filter((one) => one.name !== 'live');
+    for (const { name } of others) await app.ask('close_source', { source: name });
+    for (const { number } of app.debug?.breakpoints ?? []) await app.ask('break.change', { number, remove: true });
+    if (app.debug?.held) await app.ask('continue');
+    for (const seam of new Set(app.stack.faults.map((one) => one.seam))) await app.ask('fault.clear', { seam });
+    const { addons } = await app.ask('addon.list');
+    for (const name of new Set(addons.map((one) => one.addon))) await app.ask('addon.unload', { name });
+    await app.ask('settings', settings);
+}"""
+"""Whatever a test left, by the page's own commands."""
+SETTINGS = {"seams": ["link", "ip-tcp"], "events": True, "detail": "first128", "listening": True}
+"""What `lvlip web` listens to unless told otherwise."""
 NAMES = "() => [...document.querySelectorAll('#connections tbody tr')].map((row) => row.dataset.name)"
 
 
@@ -51,6 +65,29 @@ class View:
     capture: Path
     lossy: str = ""
 
+    @contextmanager
+    def afresh(self) -> Iterator[View]:
+        """A new page at its first place, of a stack that runs and in which nothing is set, held or left waiting; after
+        the test, no errors of that page. So what one test left, or in which it failed, is not the next one's."""
+        for layer in LAYERS:
+            if self.stack.run_directory.holder(layer) is None:
+                self.stack.start_layer(layer)
+        self.listener.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                self.listener.accept()[0].close()
+        self.listener.settimeout(30)
+        page, errors = opened(self.browser, self.url)
+        self.page, self.errors = page, errors
+        try:
+            page.wait_for_selector(".process[data-state]")
+            page.evaluate(AFRESH, SETTINGS)
+            until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs", timeout=30)
+            yield self
+        finally:
+            page.close()
+        assert errors == []
+
     def download(self, size: int, *, rate: int = 0) -> tuple[int, float]:
         """The kernel sends, at `rate` bit/s where one is given."""
         done = self.stack.submit(fetch, self.stack.host, PORT, 0)
@@ -73,6 +110,34 @@ class View:
             while peer.recv(1 << 20):
                 pass
         done.result(60)
+
+    def hold(self) -> None:
+        """By the button of Stop and step."""
+        self.key("4")
+        self.page.click("#debug-hold")
+        until(lambda: self.text("#state") == "held", "the stack stands")
+
+    def go_on(self) -> None:
+        """By the button of Stop and step."""
+        self.page.click("#debug-continue")
+        until(lambda: self.text("#state") == "ready", "the stack goes on")
+
+    def open(self, file: Path) -> None:
+        """As Open… does; it is shown."""
+        self.page.set_input_files("#file", file)
+        until(lambda: self.page.input_value("#source") != "live", "the file is shown", timeout=60)
+
+    def close_file(self) -> None:
+        """The one that is shown; the stack is shown again."""
+        self.page.locator("button[title='Close this file']").click()
+        until(lambda: self.page.input_value("#source") == "live", "the stack again")
+
+    def one_packet(self, expression: str, what: str) -> None:
+        """The packet list has one row of which an expression is true."""
+        self.key("3")
+        self.page.wait_for_selector("#filter")
+        self.filter(expression)
+        until(lambda: self.text("#packet-count").startswith("1 rows"), what)
 
     def key(self, *keys: str) -> None:
         for key in keys:
@@ -112,8 +177,8 @@ def viewed(directory: Path) -> Iterator[View]:
         writer.terminate()
         writer.wait(10)
         lossy(shared)
+        page.close()
         yield shared
-        assert errors == []
         listener.close()
 
 

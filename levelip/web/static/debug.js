@@ -21,7 +21,7 @@ export class DebugPage {
     this.timerButton = el("button", { title: "Let stack time jump to the next timer", onclick: () => this.timer() }, "Next timer");
     this.goButton = el("button", { id: "debug-continue", title: "Go on (Space)", onclick: () => app.resume() }, "Continue");
     this.told = el("span", { id: "debug-told", class: "quiet" });
-    this.expression = el("input", { type: "text", id: "break-expression", class: "filter", placeholder: "tcp.flags.syn and tcp.dstport == 80, or: event retransmit and conn.cwnd < 4", spellcheck: "false", autocomplete: "off", "aria-label": "Where to stop: an expression" });
+    this.expression = el("input", { type: "text", id: "break-expression", class: "filter", placeholder: "tcp.flags.syn and tcp.dstport == 80", title: "At a packet, or as: event retransmit and conn.cwnd < 4", spellcheck: "false", autocomplete: "off", "aria-label": "Where to stop: an expression" });
     this.at = el("select", { id: "break-at", title: "At which seam, and which way", "aria-label": "At which seam" }, STOPS.map((name) => el("option", { value: name }, name || "any seam")));
     this.once = el("input", { type: "checkbox" });
     this.after = el("input", { type: "number", id: "break-after", min: "0", max: "1000000000", value: "0", class: "short", title: "How many it lets pass before", "aria-label": "How many it lets pass before" });

@@ -3,7 +3,7 @@
 import { colour, eachFrame, el, prepare, say } from "./dom.js";
 import * as format from "./format.js";
 
-const LEFT = 74, RIGHT = 12, TOP = 8, BOTTOM = 20;
+const LEFT = 74, RIGHT = 12, TOP = 28, BOTTOM = 20; // above: the legend
 const ASK_MS = 90;
 const MIN_RANGE = 1e-6; // seconds
 
@@ -18,7 +18,7 @@ export class Graphs {
     this.data = null;
     this.pointer = null;
     this.plots = [
-      { name: "sequence", title: "sequence number", canvas: el("canvas", { id: "graph-sequence", role: "img", "aria-label": "Time-sequence graph: segments, acknowledgments, window" }), draw: (plot) => this.drawSequence(plot) },
+      { name: "sequence", title: "sequence number, from the SYN", canvas: el("canvas", { id: "graph-sequence", role: "img", "aria-label": "Time-sequence graph: segments, acknowledgments, window" }), draw: (plot) => this.drawSequence(plot) },
       { name: "windows", title: "bytes", canvas: el("canvas", { id: "graph-windows", role: "img", "aria-label": "cwnd, ssthresh and bytes in flight over time" }), draw: (plot) => this.drawWindows(plot) },
       { name: "rtts", title: "ms", canvas: el("canvas", { id: "graph-rtts", role: "img", "aria-label": "Round trips and RTO over time" }), draw: (plot) => this.drawTimes(plot) },
     ];
@@ -30,7 +30,7 @@ export class Graphs {
     main.append(el("div", { class: "bar" }, this.wayButton, el("span", { class: "group" }, this.spans), this.told, el("span", { class: "space" }),
       el("span", { class: "quiet" }, "wheel: zoom, drag: move, click: this instant everywhere")), this.element);
     for (const plot of this.plots) {
-      const legend = el("div", { class: "legend" });
+      const legend = el("div", { class: "legend" }, el("span", { class: "quiet axis" }, plot.title));
       plot.legend = legend;
       this.element.append(el("figure", { class: `plot plot-${plot.name}` }, legend, plot.canvas));
       this.listen(plot);

@@ -216,7 +216,7 @@ export class ReplayPanel {
     const frame = (one, arrow) => el("div", { class: "frame-line" }, el("span", { class: "quiet" }, `${arrow} ${one.way === "up" ? "↑" : one.way === "down" ? "↓" : ""} ${one.seam} `), el("code", {}, one.text), " ", one.id ? frameLink(one.id) : null);
     this.came.replaceChildren(...[
       row.in ? frame(row.in, "in") : el("div", {}, el("code", {}, row.text)),
-      ...row.events.map((one) => el("div", { class: `decision severity-${one.severity}` }, el("span", { class: "kind" }, one.kind), ` ${one.text}`,
+      ...row.events.map((one) => el("div", { class: `decision severity-${one.severity}` }, el("span", { class: "kind" }, one.kind), one.text.startsWith(one.kind) ? one.text.slice(one.kind.length) : ` ${one.text}`,
         one.reason ? el("div", { class: "quiet" }, el("b", {}, one.reason), ` ${one.rule}`) : null)),
       ...row.out.map((one) => frame(one, "out")),
       row.raised ? el("p", { class: "error" }, `raised ${row.raised}`) : null,

@@ -31,7 +31,9 @@ def test_every_command_takes_json() -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("words", ["config", "explain", "explain tcp_rst_outside", "doctor", "status", "list"])
+@pytest.mark.parametrize(
+    "words", ["config", "explain", "explain tcp_rst_outside", "doctor", "status", "list", "lesson"]
+)
 def test_one_value_a_line(lvlip: Callable[..., Result], words: str) -> None:
     lines = lvlip(*words.split(), "--json").stdout.splitlines()
     assert all(isinstance(json.loads(line), dict) for line in lines)

@@ -158,7 +158,7 @@ def test_several_files_are_one_stack(run: RunDirectory, recording: Path, tmp_pat
         assert told["journey"]["path"].endswith("gateway ↓ tcp ↓ ip")
         with pytest.raises(ValueError, match="each must be a recording"):
             await desk.open("mixed", [parts[0], b"\x0a\x0d\x0d\x0a"])
-        await desk.close_all()
+        await desk.end()
 
     asyncio.run(main())
 
@@ -185,7 +185,7 @@ def test_what_the_flight_recorders_hold(run: RunDirectory, recording: Path) -> N
         rows = (await page.ask("replay.steps", source=source["name"], layer="tcp", at=0, count=5))["rows"]
         assert len(rows) == 5
         kept = [one for one in page.desk.sources.values() if isinstance(one, Recorded)]
-        await page.desk.close_all()
+        await page.desk.end()
         assert not any(path.exists() for one in kept for path in one.replay.paths)
 
     try:

@@ -89,9 +89,8 @@ def with_page(run: RunDirectory, story: Callable[[Page], Awaitable[None]]) -> No
         finally:
             await socket.coming.put(None)
             await asyncio.wait_for(session, 5)
-            await desk.close_all()
-            await live.ask(live.layers.close)
-            await live.ask(live.stopping.close)
+            await desk.end()
+            await live.stop()
 
     asyncio.run(main())
 
