@@ -42,3 +42,4 @@ def test_options_reach_it(tmp_path: Path) -> None:
     assert "accept" in lvlip("script", "--list-commands").stdout
     assert "Run packet scripts" in lvlip("script", "--help").stdout
     assert "Run packet scripts" in lvlip("script").stdout
+    assert "Turn a connection into a script" in lvlip("script", "--record", "--help").stdout
