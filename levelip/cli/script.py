@@ -15,7 +15,8 @@ def command(stack: Stack, arguments: tuple[str, ...]) -> None:
     words = list(arguments) or ["--help"]
     if stack.json and words[0] in ("run", "check"):
         words.append("--json")
-    if words[0] == "record":
+    if words[0] in ("record", "--record"):
+        words[0] = "record"
         for flag, value in (("--name", stack.name), ("--run", stack.root)):
             if value is not None and flag not in words:
                 words += [flag, value]

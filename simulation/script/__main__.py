@@ -80,6 +80,23 @@ def _list_commands(context: click.Context, _parameter: click.Parameter, value: b
     context.exit()
 
 
+class WithScriptOptions(click.Command):
+    """A command that takes the options of a script's head as they are written there, and as packetdrill takes them:
+    --mtu=1280 for --option mtu=1280."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Those that are not the command's own become values of --option."""
+        own = {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
+        words = []
+        for position, word in enumerate(args):
+            if word == "--":
+                words += args[position:]
+                break
+            theirs = word.startswith("--") and word.partition("=")[0] not in own
+            words += ["--option", word] if theirs else [word]
+        return super().parse_args(ctx, words)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--list-commands", is_flag=True, is_eager=True, expose_value=False, callback=_list_commands,
               help="List the system calls, commands and sysctls that scripts can use.")  # fmt: skip
@@ -95,15 +112,15 @@ def cli() -> None:
     """
 
 
-@cli.command("run")
+@cli.command("run", cls=WithScriptOptions)
 @_FILES
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", callback=pairs,
               help="A setting of the stack, whatever the script says of it. May be repeated.")  # fmt: skip
 @click.option("-D", "--define", "defines", multiple=True, metavar="NAME=VALUE", callback=pairs,
               help="A symbol of the script. May be repeated.")  # fmt: skip
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", callback=options_of,
-              help="An option as in the script's head, such as mtu=1280; the script's own come after it. May be "
-              "repeated.")  # fmt: skip
+              help="An option as in the script's head, such as mtu=1280; the script's own come after it. --mtu=1280 is "
+              "the same. May be repeated.")  # fmt: skip
 @click.option("--strict/--lax", default=None,
               help="Whether packets that are left at the end are a failure (default: a warning, as packetdrill does "
               "not look; --strict in the script's head says so too).")  # fmt: skip

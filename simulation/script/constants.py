@@ -51,7 +51,7 @@ def symbols() -> dict[str, int]:
             value = getattr(module, name)
             if name.startswith(prefixes) and isinstance(value, int):
                 found[name] = int(value)
-    return {**found, **_MORE}
+    return {**found, **{name: number for number, name in errno.errorcode.items()}, **_MORE}
 
 
 def errno_number(name: str) -> int | None:

@@ -127,6 +127,11 @@ def parse(source: str, path: str = "-", defines: Mapping[str, str] | None = None
     return _Reader(source).script(tree, path)
 
 
+def clauses_of(source: str) -> tuple[str, ...]:
+    """What the script's `// rfc:` lines name: "RFC 9293 MUST-10"."""
+    return tuple(part.strip() for line in _CLAUSE.findall(source) for part in line.split(","))
+
+
 def _defined_in(source: str) -> dict[str, str]:
     """Symbols of the script's own --define lines, which hold from its start."""
     found = {}
@@ -156,8 +161,7 @@ class _Reader(PacketReader):
                 options.append(self.option(child))
             else:
                 events.append(self.event(child))
-        clauses = [part.strip() for line in _CLAUSE.findall(self.source) for part in line.split(",")]
-        return Script(path, self.source, tuple(options), tuple(events), tuple(clauses))
+        return Script(path, self.source, tuple(options), tuple(events), clauses_of(self.source))
 
     @staticmethod
     def option(tree: Tree[Token]) -> Option:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 
+from simulation.script.parse import clauses_of
 from tests.rfc.compliance import ROOT, Requirement, mistakes, named, page, requirements
 
 ROW = Requirement(id="RFC 1 MUST-1", section="1", level="MUST", text="be", where=["layers/tcp/core.py"])
@@ -85,3 +87,11 @@ def test_ids_count_within_their_section() -> None:
         if row.rfc != "9293":
             numbers[f"{row.rfc} {row.section}"] = numbers.get(f"{row.rfc} {row.section}", 0) + 1
             assert row.id == f"RFC {row.rfc} {row.section}-{numbers[f'{row.rfc} {row.section}']}"
+
+
+def test_packet_scripts_name_what_they_cover() -> None:
+    """Each of those that are sorted by RFC names a clause, and at least 200 one that no other script names."""
+    scripts = {path: clauses_of(path.read_text()) for path in (ROOT / "tests" / "scripts").rglob("*.pkt")}
+    assert not [path.name for path, clauses in scripts.items() if path.parent.name.startswith("rfc") and not clauses]
+    times = Counter(clause for clauses in scripts.values() for clause in clauses)
+    assert sum(any(times[clause] == 1 for clause in clauses) for clauses in scripts.values()) >= 200

@@ -42,6 +42,7 @@ def test_options_reach_it(tmp_path: Path) -> None:
     assert "accept" in lvlip("script", "--list-commands").stdout
     assert "Run packet scripts" in lvlip("script", "--help").stdout
     assert "Run packet scripts" in lvlip("script").stdout
+    assert "Turn a connection into a script" in lvlip("script", "--record", "--help").stdout
 
 
 def test_files_of_the_working_directory_are_not_imported(tmp_path: Path) -> None:

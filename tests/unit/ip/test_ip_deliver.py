@@ -14,7 +14,7 @@ from levelip.wire.ipv4 import FLAG_DF, Proto
 PLACE = Place("pool", 65_536, 65_536, 54, 9000, 3)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.6-2")
+@pytest.mark.rfc("RFC 1122 3.2.1.6-2", "RFC 1122 3.4-2")
 def test_segment_tells_all_of_the_packet(host: Host) -> None:
     """Addresses, protocol, TTL, TOS, DF, checksum state, trace bit and ingress time pass; the frame is the cause."""
     got = host.delivered(
@@ -77,7 +77,7 @@ def test_counters_add_up(host: Host) -> None:
 
 @pytest.mark.rfc(
     "RFC 1122 3.2.2.1-1", "RFC 1122 3.2.2-2", "RFC 1122 3.2.2-3", "RFC 792 3-1", "RFC 792 2-2", "RFC 1122 3.3.8-1",
-    "RFC 4884 4-3",
+    "RFC 4884 4-3", "RFC 1812 4.3.2.3-1",
 )  # fmt: skip
 def test_protocol_unreachable(host: Host) -> None:
     """RFC 1122 3.2.2.1: a protocol that nobody speaks is answered, quoting the header and what fits."""
@@ -113,7 +113,7 @@ def test_when_no_error_may_be_sent(host: Host, fields: dict[str, object]) -> Non
     assert host.core.counters[reasons.ICMP_NOT_ALLOWED.counter] == 1
 
 
-@pytest.mark.rfc("RFC 1812 4.3.2.8")
+@pytest.mark.rfc("RFC 1812 4.3.2.8-2", "RFC 1812 4.3.2.8-3")
 def test_errors_are_rate_limited() -> None:
     """RFC 1812 4.3.2.8: a burst, then so many a second by stack time."""
     host = Host(icmp_burst=3, icmp_rate_per_s=2, icmp_ratelimit_ms=0)

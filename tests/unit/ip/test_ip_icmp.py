@@ -276,7 +276,7 @@ def test_timestamp_request(host: Host) -> None:
     host.dropped(icmp_packet(asked, dst=DIRECTED, link_flags=1), reasons.ICMP_GROUP)
 
 
-@pytest.mark.rfc("RFC 1812 4.3.2.8")
+@pytest.mark.rfc("RFC 1812 4.3.2.8-2", "RFC 1812 4.3.2.8-3")
 def test_errors_to_one_host_are_limited() -> None:
     """Linux icmp_ratelimit: six at once to one host, then one a second; another host is not concerned."""
     host = Host(icmp_burst=1000)
@@ -296,7 +296,7 @@ def test_errors_to_one_host_are_limited() -> None:
     assert answered(100) == 100
 
 
-@pytest.mark.rfc("RFC 1812 4.3.2.8")
+@pytest.mark.rfc("RFC 1812 4.3.2.8-3")
 def test_types_that_are_not_limited() -> None:
     """ip.icmp_ratemask says for which types the limits hold; echo replies never were among them."""
     host = Host(icmp_ratemask=1 << icmp.TIME_EXCEEDED, icmp_burst=1)

@@ -19,7 +19,7 @@ def tap(host: Host) -> Host:
     return host
 
 
-@pytest.mark.rfc("RFC 4861 7.3.1", "RFC 1122 3.3.1.4-6")
+@pytest.mark.rfc("RFC 4861 7.3.1-2", "RFC 1122 3.3.1.4-6")
 @pytest.mark.parametrize(("dst", "hop"), [(PEER, PEER), (FAR, PEER)])
 def test_link_is_told_the_next_hop(tap: Host, dst: bytes, hop: bytes) -> None:
     """On the link the peer itself, else the gateway."""

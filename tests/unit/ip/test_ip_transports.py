@@ -36,7 +36,7 @@ def test_a_datagram_goes_up_with_the_header_that_it_came_with(host: Host) -> Non
     assert host.delivered(packet()).network == b""
 
 
-@pytest.mark.rfc("RFC 1122 4.1.3.1-1")
+@pytest.mark.rfc("RFC 1122 4.1.3.1-1", "RFC 792 3-2", "RFC 1122 3.4-4")
 def test_refused_it_is_quoted_as_it_came(host: Host) -> None:
     """Port unreachable with the original header, ident and all, and the datagram behind it."""
     came = packet(DATA, proto=Proto.UDP, ident=4711)

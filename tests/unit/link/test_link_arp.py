@@ -66,7 +66,7 @@ def test_known_sender_is_merged_first(host: Host, packet: ArpPacket) -> None:
     assert host.down()[0][:6] == B_MAC
 
 
-@pytest.mark.rfc("RFC 826 reception-6")
+@pytest.mark.rfc("RFC 4861 7.2.5-1", "RFC 826 reception-6")
 def test_unsolicited_reply_makes_no_entry(host: Host) -> None:
     """A reply that nobody asked for is not believed (as Linux's arp_accept=0)."""
     host.assert_dropped(reasons.ARP_UNSOLICITED, host.arp(reply(), dst=OUR_MAC))
@@ -162,7 +162,8 @@ def test_our_own_packet_come_back(host: Host) -> None:
 
 
 @pytest.mark.rfc(
-    "RFC 1122 2.3.2.2", "RFC 826 reception", "RFC 4861 7.2.2", "RFC 826 generation-1", "RFC 826 generation-2",
+    "RFC 4861 7.2.2-1", "RFC 4861 7.2.2-4", "RFC 1122 2.3.2.2", "RFC 826 reception", "RFC 826 generation-1",
+    "RFC 826 generation-2",
 )  # fmt: skip
 def test_unknown_neighbour_is_asked_for(host: Host) -> None:
     """The packet waits, everybody is asked, and at the answer the packet goes."""
@@ -175,6 +176,7 @@ def test_unknown_neighbour_is_asked_for(host: Host) -> None:
     assert host.core.next_timer() is None
 
 
+@pytest.mark.rfc("RFC 4861 7.2.2-2")
 def test_waiting_packets_keep_their_order(host: Host) -> None:
     """All that waited goes out in order, with the ids of their causes."""
     ids = [host.send(segment(US, A, ident=n)) for n in range(5)]
@@ -192,7 +194,7 @@ def test_request_of_the_neighbour_answers_too(host: Host) -> None:
     assert TO_A + segment(US, A) in frames and len(frames) == 2
 
 
-@pytest.mark.rfc("RFC 1122 2.3.2.1", "RFC 4861 7.2.2", "RFC 1122 2.4")
+@pytest.mark.rfc("RFC 4861 7.2.2-2", "RFC 4861 7.2.2-3", "RFC 4861 7.2.2-6", "RFC 1122 2.3.2.1", "RFC 1122 2.4")
 def test_asked_again_then_unreachable() -> None:
     """arp_retries questions arp_retry_ms apart; then each waiting packet is given up and ip told of each."""
     host = Host(arp_retries=3, arp_retry_ms=1000)
@@ -223,7 +225,7 @@ def test_unreachable_quotes_bytes_wherever_they_are(host: Host) -> None:
 
 
 @pytest.mark.rfc("RFC 1122 2.3.2.2")
-@pytest.mark.rfc("RFC 4861 7.3.3")
+@pytest.mark.rfc("RFC 4861 7.3.3-5")
 def test_failed_neighbour_is_asked_anew(host: Host) -> None:
     """A later packet starts over: the next hop may be back."""
     host.send(segment(US, A))
@@ -235,7 +237,7 @@ def test_failed_neighbour_is_asked_anew(host: Host) -> None:
     assert len(host.down()) == 1
 
 
-@pytest.mark.rfc("RFC 826 generation-2")
+@pytest.mark.rfc("RFC 4861 7.2.2-5", "RFC 826 generation-2")
 def test_queue_drops_the_oldest() -> None:
     """RFC 1122 2.3.2.2: keep at least the latest. A full queue drops its oldest, as Linux does."""
     host = Host(arp_queue=3)

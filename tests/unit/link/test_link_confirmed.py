@@ -13,7 +13,7 @@ def confirmed(host: Host, address: bytes = A) -> None:
     host.core.receive(Confirmed(address), host.now)
 
 
-@pytest.mark.rfc("RFC 4861 7.3.1", "RFC 1122 3.3.1.4-6")
+@pytest.mark.rfc("RFC 4861 7.3.1-2", "RFC 1122 3.3.1.4-6")
 def test_while_data_is_acknowledged_nobody_is_asked() -> None:
     """Five minutes of packets, and a word from above each 10 s: no ARP request; half a minute without: there is one."""
     host = Host()
@@ -33,7 +33,7 @@ def test_while_data_is_acknowledged_nobody_is_asked() -> None:
     assert host.arp_out() == [(A_MAC, ArpPacket.request(sha=OUR_MAC, spa=US, tpa=A))]
 
 
-@pytest.mark.rfc("RFC 4861 7.3.3")
+@pytest.mark.rfc("RFC 4861 7.3.3-3")
 @pytest.mark.parametrize("state", ["delay", "probe"])
 def test_a_question_is_answered_by_it(state: str) -> None:
     """About to be asked, or asked: reachable, and the timer is off."""

@@ -225,6 +225,17 @@ def test_netlink_lookups() -> None:
             assert (route.get_attr("RTA_GATEWAY"), route["dst_len"]) == (via, 32)
 
 
+@pytest.mark.rfc("RFC 1122 3.3.7-4")
+def test_flags_of_an_interface() -> None:
+    """netdevice(7): a device can do multicast, be it a tap or a tun; loopback says neither that nor broadcast."""
+    tun = Interface(1, "lvl", "tun", True, 1500, b"", [])
+    up, broadcast, loopback, pointopoint, noarp, multicast = 0x10041, 2, 8, 0x10, 0x80, 0x1000  # linux/if.h
+    assert DEVICE.flags == up | broadcast | multicast
+    assert tun.flags == up | pointopoint | noarp | multicast
+    assert LO.flags == up | loopback
+    assert Interface(1, "lvl", "tap", False, 1500, DEVICE.mac, []).flags == broadcast | multicast
+
+
 def test_netmask() -> None:
     """As a struct sockaddr_in has it."""
     assert [netmask(length) for length in (0, 8, 24, 32)] == [

@@ -78,6 +78,62 @@ def test_a_known_option_may_be_written_in_bytes(option: str) -> None:
     passes(LISTEN + syn)
 
 
+AGAIN = "P. 1:101(100) ack 1"  # sent at 0.1 s; at 0.4 s, an RTO of 300 ms later, again; at 1.0 s once more
+SENT = ESTABLISHED + f"   +0 write(4, ..., 100) = 100\n   +0 > {AGAIN}\n"
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "0.4", "+.3", "*", "0.3~0.5", "+.2~+.4", "+.2~.4", "0.4~0.5", "0.2~0.4", "0.396", "+.304", "0.404~0.5",
+        "+.1~+.296",
+    ],
+)  # fmt: skip
+def test_a_packet_in_time(when: str) -> None:
+    """Every form of time, up to its ends and 4 ms beyond; what is relative then counts from when the packet came."""
+    passes(f"{SENT} {when} > {AGAIN}\n +.6 > {AGAIN}")
+    assert fails(f"{SENT} {when} > {AGAIN}\n +.605 > {AGAIN}") == {"time": ("1.005000", "1.000000")}
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("0.405", "0.405000"), ("+.305", "0.405000"), ("0.405~0.5", "0.405000~0.500000"),
+        ("+.305~+.5", "0.405000~0.600000"),
+    ],
+)  # fmt: skip
+def test_a_packet_before_its_time(when: str, expected: str) -> None:
+    """By 5 ms."""
+    assert fails(f"{SENT} {when} > {AGAIN}") == {"time": (expected, "0.400000")}
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("0.395", "0.395000"), ("+.295", "0.395000"), ("0.2~0.395", "0.200000~0.395000"),
+        ("+0~+.295", "0.100000~0.395000"),
+    ],
+)  # fmt: skip
+def test_a_packet_behind_its_time(when: str, expected: str) -> None:
+    """By 5 ms: until then there is nothing, and the report says what comes next."""
+    assert fails(f"{SENT} {when} > {AGAIN}") == {"time": (expected, "nothing")}
+
+
+@pytest.mark.parametrize(
+    ("option", "right", "wrong"),
+    [
+        ("--tolerance_usecs=10000", "+.31", "+.310001"),
+        ("--tolerance_usecs=0", "+.3", "+.300001"),
+        ("--tolerance_percent=5", "+.3157", "+.3158"),  # 0.3 / 0.95
+        ("--tolerance_percent=1.0", "+.304", "+.304001"),
+    ],
+)
+def test_tolerance(option: str, right: str, wrong: str) -> None:
+    """A fixed time, 4 ms if nothing else is said, or a part of the time since the event before, if that is more."""
+    passes(f"{option}\n{SENT} {right} > {AGAIN}")
+    assert list(fails(f"{option}\n{SENT} {wrong} > {AGAIN}")) == ["time"]
+
+
 def test_segments_that_follow_one_another_are_as_good_as_one() -> None:
     """A script may write what one call sends as one segment, or cut it anywhere between segments."""
     write = ESTABLISHED + "   +0 write(4, ..., 3000) = 3000\n"
@@ -185,6 +241,45 @@ def test_names_of_both_ends() -> None:
         + "   +0 getsockname(4, {sa_family = AF_INET, sin_port = htons(99), "
         + 'sin_addr = inet_addr("10.1.0.5")}, ...) = 0\n'
     )
+
+
+CONNECT = """
+    0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
+   +0 fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0
+   +0 connect(3, ..., ...) = -1 EINPROGRESS (Operation now in progress)
+   +0 > [from LOCAL, to REMOTE] S 0:0(0) <...>
+"""
+
+
+def test_addresses_of_the_options() -> None:
+    """Where ours connects to, by --remote_ip and --connect_port; who says what is wrong on the way, by --gateway_ip."""
+    options = "--local_ip=10.1.0.5\n--netmask_ip=255.255.255.0\n--gateway_ip=10.1.0.1\n--remote_ip=198.51.100.7\n"
+    options += "--connect_port=81\n"
+    text = CONNECT.replace("LOCAL", "10.1.0.5").replace("REMOTE", "198.51.100.7")
+    error = "   +0 < icmp unreachable port_unreachable [0:0(0)]\n"
+    error += "   +0 getsockopt(3, SOL_SOCKET, SO_ERROR, [ECONNREFUSED], [4]) = 0\n"
+    result = passes(options + text + error)
+    seen = [line.text for line in result.trace if line.data]
+    assert "> 198.51.100.7.81: Flags [S]" in seen[0] and seen[1].startswith("IP 10.1.0.1 > 10.1.0.5: ICMP")
+    defaults = CONNECT.replace("LOCAL", "192.168.0.1").replace("REMOTE", "192.0.2.1")
+    seen = [line.text for line in passes(defaults + error).trace if line.data]
+    assert "> 192.0.2.1.8080: Flags [S]" in seen[0] and seen[1].startswith("IP 192.168.0.2 > 192.168.0.1: ICMP")
+
+
+def test_sizes_of_the_options() -> None:
+    """--mtu is the device's; a segment injected that is longer than --mss came as several packets."""
+    passes("--mtu=576\n" + ESTABLISHED.replace("mss 1460", "mss 536"))
+    data = ESTABLISHED + "   +0 < P. 1:3001(3000) ack 1 win 65535\n   +0 > . 1:1(0) ack 3001\n"
+    passes("--mss=1000\n" + data + "   +0 %{ assert tcpi_data_segs_in == 3, tcpi_data_segs_in }%")
+    passes(data + "   +0 %{ assert tcpi_data_segs_in == 1, tcpi_data_segs_in }%")
+
+
+def test_a_symbol_of_the_command_line_yields_to_the_scripts_own() -> None:
+    """--define in the head, and -D where the head has none: sizes, flags, times are what they stand for."""
+    text = ESTABLISHED + "   +0 write(4, ..., SIZE) = SIZE\n   +0 > P. 1:101(100) ack 1\n"
+    head = parse("--define=SIZE=100\n" + text, "x.pkt", {"SIZE": "7"})
+    assert run(head, strict=True).status == run(parse(text, "x.pkt", {"SIZE": "100"}), strict=True).status == 0
+    assert run(parse(text, "x.pkt", {"SIZE": "7"}), strict=True).status == 1
 
 
 def test_code_sees_the_figures_and_fails_with_its_line() -> None:
@@ -381,6 +476,10 @@ def test_lists_and_options_of_the_command(good: Path) -> None:
     assert "Flags [S.]" in runner.invoke(cli, ["run", "-v", str(good)]).output
     assert runner.invoke(cli, ["run", "--set", "tcp.sack=false", "--option", "mtu=1400", str(good)]).exit_code == 1
     assert runner.invoke(cli, ["run", "--option", "nonsense=1", str(good)]).exit_code == 2
+    assert runner.invoke(cli, ["run", "--mtu=1500", str(good), "--ip_version=ipv4", "--verbose"]).exit_code == 0
+    assert runner.invoke(cli, ["run", "--mtu=1400", str(good)]).exit_code == 1
+    assert "there is no option --nonsense" in runner.invoke(cli, ["run", "--nonsense=1", str(good)]).output
+    assert runner.invoke(cli, ["run", "--", "--mtu=1400"]).exit_code == 2, "a file that is not there"
     assert runner.invoke(cli, ["run", "--set", "tcp.nonsense=1", str(good)]).exit_code == 2
 
 

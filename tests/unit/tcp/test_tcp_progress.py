@@ -11,7 +11,7 @@ WRAP = pytest.mark.parametrize("isn", [{}, {"isn": 2**32 - 3}])
 
 
 @WRAP
-@pytest.mark.rfc("RFC 4861 7.3.1")
+@pytest.mark.rfc("RFC 4861 7.3.1-2")
 def test_at_most_once_in_five_seconds(isn: dict[str, Any]) -> None:
     """100 bytes a second, each acknowledged: none in the first 5 s of a connection, then each 5 s."""
     c = established(**isn)

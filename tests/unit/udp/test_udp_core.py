@@ -67,7 +67,7 @@ def sent(host: UdpHost) -> Segment:
 
 
 @pytest.mark.rfc("RFC 768 fields-1", "RFC 768 interface-2", "RFC 8085 3.1.7-1")
-@pytest.mark.rfc("RFC 1122 4.1.3.5-1", "RFC 1122 4.1.4-2")
+@pytest.mark.rfc("RFC 1122 4.1.3.5-1", "RFC 1122 4.1.4-2", "RFC 1122 3.4-2")
 def test_a_datagram_reaches_its_socket_with_all_that_recvmsg_tells(host: UdpHost) -> None:
     """Source, destination, TTL, TOS and interface (RFC 1122 4.1.3.5 wants the destination to be had)."""
     host.socket(1, port=53)
@@ -120,7 +120,7 @@ def test_padding_behind_the_length_is_cut(host: UdpHost) -> None:
     assert received(host)[0].payload == b"hello"
 
 
-@pytest.mark.rfc("RFC 1122 4.1.3.1-1")
+@pytest.mark.rfc("RFC 1122 4.1.3.1-1", "RFC 792 3-2", "RFC 1122 3.4-4")
 def test_nobody_there_is_said_by_icmp(host: UdpHost) -> None:
     """RFC 1122 4.1.3.1: port unreachable, with the packet's own header and bytes to quote."""
     host.feed(datagram(b"x" * 600, 54))
