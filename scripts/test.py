@@ -52,8 +52,8 @@ told: list[int] = []
 
 
 def listen() -> None:
-    """Note signals from now on. nohup's choice stays. SIGINT, which shells have ignored in the background, is heard there
-    too, and by pytest."""
+    """Note signals from now on. nohup's choice stays. SIGINT, which shells have ignored in the background, is heard
+    there too, and by pytest."""
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _frame: told.append(number))

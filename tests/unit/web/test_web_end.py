@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def test_a_file_that_is_closed_while_its_process_starts(run: RunDirectory) -> No
 
     async def story() -> None:
         desk = Desk(Live(run))
-        asked = Asked(["-c", "import time; time.sleep(60)"], [])
+        asked = Asked([sys.executable, "-c", "import time; time.sleep(60)"], [])
         question = asyncio.ensure_future(asked.ask("steps"))
         await asyncio.sleep(0)
         await asked.close()
