@@ -24,7 +24,6 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,7 +38,7 @@ from benchmarks.agent import Agent
 from benchmarks.cases import SEED
 from benchmarks.pattern import PERIOD
 from benchmarks.report import machine
-from benchmarks.worlds import _in, _MeasuredStack
+from benchmarks.worlds import MeasuredStack, popen_in
 from tests.system import paths
 from tests.system.impair import Impairment
 from tests.system.namespace import lack
@@ -112,19 +111,16 @@ class Worlds:
             options: dict[str, Any] = {"gro": offload, "congestion": algorithm}
             kernel = self._undo.enter_context(KernelPath(**options))
             settings = {"tcp.congestion": ALGORITHMS[algorithm]}
-            stack_path = StackPath(offload=offload, settings=settings, stack_type=_MeasuredStack, **options)
+            stack_path = StackPath(offload=offload, settings=settings, stack_type=MeasuredStack, **options)
             stack = self._undo.enter_context(stack_path)
 
-            def popen(argv: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
-                assert isinstance(stack.stack, _MeasuredStack)
-                return stack.stack.popen(argv, env=stack.stack.variables, **more)
-
+            assert isinstance(stack.stack, MeasuredStack)
             for path in (kernel, stack):
-                self._undo.callback(Agent(_in(path.right), "peer", paths.LEFT, SEED).close)
+                self._undo.callback(Agent(popen_in(path.right), "peer", paths.LEFT, SEED).close)
             self.paths = {"kernel": kernel, "stack": stack}
             self.agents = {
-                "kernel": Agent(_in(kernel.left), "kernel", RIGHT, SEED),
-                "stack": Agent(popen, "stack", RIGHT, SEED),
+                "kernel": Agent(popen_in(kernel.left), "kernel", RIGHT, SEED),
+                "stack": Agent(stack.stack.start_program, "stack", RIGHT, SEED),
             }
             for agent in self.agents.values():
                 self._undo.callback(agent.close)

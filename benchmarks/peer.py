@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.pattern import MAX_CHUNK, Pattern
+from levelip.wire.checksum import internet_checksum
 
 SOURCE, SINK, ECHO, ONCE = range(5001, 5005)
 """Ports: sends the pattern; takes and compares it; echoes; answers one byte and waits for the end."""
@@ -133,7 +134,7 @@ def ping(host: str, count: int, interval: float) -> list[float]:
         for sequence in range(count):
             payload = struct.pack("!I", sequence) * 14
             body = struct.pack("!HH", ident, sequence) + payload
-            checksum = _checksum(struct.pack("!BB", _ECHO_REQUEST, 0) + body)
+            checksum = internet_checksum(struct.pack("!BB", _ECHO_REQUEST, 0) + body)
             request = struct.pack("!BBH", _ECHO_REQUEST, 0, checksum) + body
             start = time.perf_counter()
             raw.sendto(request, (host, 0))
@@ -146,11 +147,3 @@ def ping(host: str, count: int, interval: float) -> list[float]:
             trips.append(end - start)
             time.sleep(interval)
     return trips
-
-
-def _checksum(data: bytes) -> int:
-    """RFC 1071 over `data`, whose length is even, with a checksum field of zero left out."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

@@ -18,12 +18,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.system import streams  # noqa: E402
-from tests.system.harness import Stack  # noqa: E402
-from tests.system.namespace import Namespace  # noqa: E402
+from tests.system import streams
+from tests.system.harness import ROOT, Stack
+from tests.system.namespace import Namespace
 
 PORT, SINK = 7000, 7001  # as in SOURCE
 RUNS = 3
@@ -78,15 +75,15 @@ int main(int argc, char *argv[]) {
 """
 
 
-def _serve(listener: object) -> None:
-    def echo(connection: object) -> None:
-        with connection:  # type: ignore[attr-defined]
-            while data := connection.recv(65_536):  # type: ignore[attr-defined]
-                connection.sendall(data)  # type: ignore[attr-defined]
+def _serve(listener: socket.socket) -> None:
+    def echo(connection: socket.socket) -> None:
+        with connection:
+            while data := connection.recv(65_536):
+                connection.sendall(data)
 
     while True:
         try:
-            connection, _ = listener.accept()  # type: ignore[attr-defined]
+            connection, _ = listener.accept()
         except OSError:
             return
         threading.Thread(target=echo, args=(connection,), daemon=True).start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ _MALLOC = {  # as supervisord.conf sets them
 }
 
 
-class _MeasuredStack(Stack):
+class MeasuredStack(Stack):
     """A stack with the environment that supervisord.conf gives its processes; `cut` runs it without "tracing", or
     "recording", in its source.
 
@@ -42,6 +42,10 @@ class _MeasuredStack(Stack):
         if profile is not None:
             self.variables["BENCH_PROFILE"] = str(profile)
             self.variables["PYTHONPATH"] = f"{SAMPLER}:{ROOT}"
+
+    def start_program(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """A program on the stack's sockets, with the same environment as the processes."""
+        return self.popen(argv, env=self.variables, **options)
 
     def _spawn(self, log: str, argv: Sequence[str]) -> subprocess.Popen[Any]:
         if self._cut:
@@ -83,11 +87,11 @@ class StackWorld:
             settings["ipc.affinity"] = {"link": [0], "ip": [0], "tcp": [1], "udp": [1], "gateway": [1]}
         try:
             namespace = self._undo.enter_context(Namespace())
-            self.stack = _MeasuredStack(
+            self.stack = MeasuredStack(
                 namespace, offload=offload, cut=cut, profile=profile, settings=settings, layers=layers
             )
             self._undo.enter_context(self.stack)
-            self.peer = Agent(_in(namespace), "peer", self.stack.address, seed)
+            self.peer = Agent(popen_in(namespace), "peer", self.stack.address, seed)
             self._undo.callback(self.peer.close)
             self.client = self.new_client()
             self._controls = {layer: ControlClient(self.stack.run_directory, layer, timeout=10.0) for layer in layers}
@@ -104,11 +108,7 @@ class StackWorld:
 
     def new_client(self) -> Agent:
         """A further program on the stack's sockets, with a helper of its own."""
-
-        def popen(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-            return self.stack.popen(argv, env=self.stack.variables, **options)
-
-        client = Agent(popen, "stack", self.stack.host, self._seed)
+        client = Agent(self.stack.start_program, "stack", self.stack.host, self._seed)
         self._undo.callback(client.close)
         if self._affinity:
             client.call("run_on", cpus=[1])  # its helper too, which inherits it
@@ -148,9 +148,9 @@ class VethWorld:
                 for namespace in (ours, theirs):
                     argv = [sys.executable, "-m", "benchmarks.offload", "veth0"]
                     namespace.run(argv, env=_VARIABLES)
-            self.peer = Agent(_in(theirs), "peer", "10.0.0.2", seed)
+            self.peer = Agent(popen_in(theirs), "peer", "10.0.0.2", seed)
             self._undo.callback(self.peer.close)
-            self.client = Agent(_in(ours), "kernel", "10.0.0.1", seed)
+            self.client = Agent(popen_in(ours), "kernel", "10.0.0.1", seed)
             self._undo.callback(self.client.close)
         except BaseException:
             self._undo.close()
@@ -169,7 +169,9 @@ class VethWorld:
         self._undo.close()
 
 
-def _in(namespace: Namespace) -> Any:
+def popen_in(namespace: Namespace) -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts programs of ours in a namespace, on the kernel's sockets, with the arguments behind the interpreter's."""
+
     def popen(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         return namespace.popen([sys.executable, *argv], env=_VARIABLES, cwd=ROOT, **options)
 
