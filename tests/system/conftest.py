@@ -1,11 +1,13 @@
 """Fixtures of the system tests, and the report of a stack beside a test that failed with it.
 
 `namespace`, `stack` (parametrize it indirectly with a dict of Stack's arguments), `make_stack` and `make_namespace`
-for tests that need several. A test that needs what this machine does not allow is skipped, and the reason names it.
+for tests that need several; `shared_stack`, one a module, and `host`, its other side. A test that needs what this
+machine does not allow is skipped, and the reason names it.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace, lack
+from tests.system.streams import PATIENCE_S
 
 STACKS = pytest.StashKey[list[Stack]]()
 
@@ -76,6 +79,21 @@ def shared_stack(request: pytest.FixtureRequest, _shared: Stack) -> Stack:
     """
     request.node.stash.setdefault(STACKS, []).append(_shared)
     return _shared
+
+
+@pytest.fixture
+def host(shared_stack: Stack) -> Namespace:
+    """The other side of the module's stack."""
+    assert shared_stack.namespace is not None
+    return shared_stack.namespace
+
+
+@pytest.fixture
+def raw(host: Namespace) -> Iterator[socket.socket]:
+    """A raw ICMP socket of that side: what it reads, the kernel has put together."""
+    with host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(PATIENCE_S)
+        yield sock
 
 
 @pytest.hookimpl(wrapper=True)

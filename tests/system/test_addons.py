@@ -33,12 +33,6 @@ def stack(shared_stack: Stack) -> Iterator[Stack]:
         shared_stack.ask(layer, "addon.unload")
 
 
-@pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
 def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 

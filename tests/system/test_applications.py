@@ -37,13 +37,6 @@ PROGRAMS = 20
 IMPORT = "import hashlib, os, sys, time; from levelip.client import socket\n"
 
 
-@pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    """The other side of the module's stack."""
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
 def echoes(sock: std.socket) -> None:
     """A handler that sends back what comes."""
     while data := sock.recv(CHUNK):

@@ -41,12 +41,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
-@pytest.fixture
 def endpoint(shared_stack: Stack) -> str:
     return door_endpoint(shared_stack.name, shared_stack.directory)
 

@@ -7,7 +7,6 @@ import socket as std
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,20 +18,6 @@ from tests.system.namespace import Namespace
 from tests.system.streams import PATIENCE_S
 
 LIMIT_S = 60.0
-
-
-@pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
-@pytest.fixture
-def raw(host: Namespace) -> Iterator[std.socket]:
-    """A raw ICMP socket of the kernel's side."""
-    with host.socket(std.AF_INET, std.SOCK_RAW, std.IPPROTO_ICMP) as sock:
-        sock.settimeout(PATIENCE_S)
-        yield sock
 
 
 def echo_request(ident: int, sequence: int, data: bytes) -> bytes:

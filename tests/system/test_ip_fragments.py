@@ -6,7 +6,6 @@ import contextlib
 import random
 import socket as std
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -18,20 +17,6 @@ from tests.system import streams
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace
 from tests.system.streams import PATIENCE_S
-
-
-@pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
-@pytest.fixture
-def raw(host: Namespace) -> Iterator[std.socket]:
-    """A raw ICMP socket of the kernel's side: what it reads, the kernel has put together."""
-    with host.socket(std.AF_INET, std.SOCK_RAW, std.IPPROTO_ICMP) as sock:
-        sock.settimeout(PATIENCE_S)
-        yield sock
 
 
 def reply_to(raw: std.socket, ident: int) -> IcmpMessage:

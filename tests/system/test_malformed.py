@@ -34,12 +34,6 @@ SIZE = 10_000_000
 EPOCH = 0x1234_5678
 
 
-@pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
 class Transfer:
     """Both ways at once, round after round until `stop`, all compared; and no process may be another at the end."""
 

@@ -23,12 +23,6 @@ SEAMS = ("link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client")  # where 
 PACKET_SEAMS = SEAMS[:3]
 
 
-@pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
 def rows(text: str) -> list[dict[str, Any]]:
     """The objects of a command's --json."""
     return [json.loads(line) for line in text.splitlines()]

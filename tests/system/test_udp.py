@@ -32,12 +32,6 @@ IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
 
 
 @pytest.fixture
-def host(shared_stack: Stack) -> Namespace:
-    assert shared_stack.namespace is not None
-    return shared_stack.namespace
-
-
-@pytest.fixture
 def kernel(host: Namespace, shared_stack: Stack) -> Iterator[std.socket]:
     """A kernel's socket at the host's address."""
     with host.socket(kind=std.SOCK_DGRAM) as sock:
