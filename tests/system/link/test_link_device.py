@@ -2,110 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import struct
 import subprocess
 import threading
 from typing import Any
 
 import pytest
-from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for, whole
+from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for
+from link_tcp import SESSION, TcpPeer, ip, is_ipv4, neighbour
 
-from layers.link.offload import prepare
 from layers.link.tuntap import DeviceError, HostSide, facts, remove_interface
 from levelip.frames.packet import DeviceFrame, DeviceState
 from levelip.rpc.place import Place
 from levelip.wire.arp import ArpPacket
 from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from levelip.wire.ethernet import EthernetHeader
-from levelip.wire.ipv4 import Ipv4Header, Proto, header_checksum_ok
+from levelip.wire.ipv4 import Proto, header_checksum_ok
 from levelip.wire.segment import complete_tcp_checksum, header_length
-from levelip.wire.tcp import ACK, PSH, SYN, TcpHeader, pack_tcp
+from levelip.wire.tcp import ACK, PSH
 from levelip.wire.vnet import GSO_TCPV4, VnetHeader
+from tests.system.streams import read_exactly, stream
 
 pytestmark = pytest.mark.usefixtures("netns")
 
 ETH = STACK_MAC + HOST_MAC  # from the host to the stack
-SESSION = "0123456789abcdef" * 2
 SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
-
-
-def ip(*args: str) -> None:
-    """The `ip` command in the test's namespace."""
-    subprocess.run(["ip", *args], check=True, capture_output=True)
-
-
-def neighbour(name: str = "tst0") -> None:
-    """The host knows the stack's MAC address without asking."""
-    ip("neigh", "replace", "10.0.0.2", "lladdr", STACK_MAC.hex(":"), "dev", name)
-
-
-def is_ipv4(proto: int) -> Any:
-    """Whether a frame of a tap is IPv4 of that protocol."""
-
-    def wanted(frame: Any) -> bool:
-        return isinstance(frame, DeviceFrame) and frame.head[12:14] == b"\x08\x00" and frame.head[23] == proto
-
-    return wanted
-
-
-class TcpPeer:
-    """Just enough of TCP to hold a connection of the kernel's open."""
-
-    def __init__(self, bench: Bench, port: Any, *, link: bytes = HOST_MAC + STACK_MAC + b"\x08\x00") -> None:
-        self.bench = bench
-        self.port = port
-        self.link = link
-        self.seq = 1000
-        self.ack = 0
-        self.host_port = 0
-
-    def handshake(self, *, mss: int = 1460) -> socket.socket:
-        """The kernel connects to 10.0.0.2:80; its socket."""
-        client = socket.socket()
-        client.setblocking(False)
-        assert client.connect_ex(("10.0.0.2", 80)) == errno.EINPROGRESS
-        syn = wait_for(self.port, self._tcp)[-1]
-        header = TcpHeader.parse(whole(self.bench.memory, syn), len(self.link) + 20)
-        assert header.flags & SYN
-        self.host_port = header.src_port
-        self.ack = header.seq + 1
-        options = b"\x02\x04" + mss.to_bytes(2, "big") + b"\x01\x03\x03\x07"
-        self.send(SYN | ACK, options=options)
-        self.seq += 1
-        wait_for(self.port, self._tcp)  # its ACK
-        client.setblocking(True)
-        client.settimeout(5)
-        return client
-
-    def _tcp(self, frame: Any) -> bool:
-        at = len(self.link)
-        return isinstance(frame, DeviceFrame) and len(frame.head) >= at + 40 and frame.head[at + 9] == Proto.TCP
-
-    def head(self, flags: int, length: int, options: bytes = b"") -> bytes:
-        tcp = pack_tcp(80, self.host_port, seq=self.seq, ack=self.ack, flags=flags, window=65535, options=options)
-        header = Ipv4Header.build(STACK, HOST, proto=Proto.TCP, payload_length=len(tcp) + length)
-        return header.serialize(fill_checksum=True) + tcp
-
-    def send(self, flags: int, payload: Any = b"", *, options: bytes = b"", gso_size: int = 0) -> None:
-        """Send one segment, its checksum left to the device."""
-        head, payload, vnet = prepare(self.head(flags, len(payload), options), payload, gso_size, len(self.link))
-        self.port.send([DeviceFrame(1, [], self.link + head, payload, vnet)], 0)
-
-
-def receive_exactly(client: socket.socket, n: int) -> bytes:
-    """n bytes of a stream, or what came before its end."""
-    data = b""
-    while len(data) < n and (chunk := client.recv(n - len(data))):
-        data += chunk
-    return data
-
-
-def pattern(n: int) -> bytes:
-    """Bytes that differ from place to place."""
-    return b"".join(struct.pack(">I", i * 2654435761 & 0xFFFFFFFF) for i in range(-(-n // 4)))[:n]
 
 
 def test_creates_configures_and_removes(bench: Bench) -> None:
@@ -197,24 +119,18 @@ def test_super_segment_arrives_whole_in_the_pool(bench: Bench) -> None:
     neighbour()
     peer = TcpPeer(bench, port)
     client = peer.handshake()
-    data = pattern(60_000)
+    data = stream(1, 60_000)
     got = bytearray()
     biggest = 0
     writer = threading.Thread(target=client.sendall, args=(data,))
     writer.start()
     while len(got) < len(data):
-        frame = wait_for(port, is_ipv4(Proto.TCP))[-1]
-        head_len = header_length(frame.head[14:])
-        assert head_len is not None
-        payload = whole(bench.memory, frame)[14 + head_len :]
+        frame, payload = peer.take()
         if isinstance(frame.payload, Place):
-            assert len(frame.head) == 14 + head_len
             vnet = VnetHeader.parse(frame.vnet)
             assert vnet.needs_csum and vnet.gso_kind == GSO_TCPV4 and vnet.gso_size == 1460
             biggest = max(biggest, frame.payload.length)
-            bench.memory.free(frame.payload)
         got += payload
-        peer.ack += len(payload)
         peer.send(ACK)
     writer.join()
     client.close()
@@ -228,10 +144,9 @@ def test_super_segment_from_shared_memory_is_accepted(bench: Bench) -> None:
     neighbour()
     peer = TcpPeer(bench, port)
     client = peer.handshake()
-    data = pattern(60_000)
-    bench.session(SESSION, bytes(5000) + data + bytes(5000))
-    peer.send(ACK | PSH, Place(SESSION, 0, 70_000, 5000, len(data)), gso_size=1460)
-    assert receive_exactly(client, len(data)) == data
+    data = stream(1, 60_000)
+    peer.send_stored(ACK | PSH, data)
+    assert read_exactly(client, len(data)) == data
     client.close()
     assert not bench.counters
 
@@ -242,10 +157,10 @@ def test_ring_that_wraps_is_written_in_order(bench: Bench) -> None:
     neighbour()
     peer = TcpPeer(bench, port)
     client = peer.handshake()
-    data = pattern(8000)
+    data = stream(1, 8000)
     bench.session(SESSION, data[3000:] + bytes(1000) + data[:3000])
     peer.send(ACK | PSH, Place(SESSION, 0, 9000, 6000, len(data)), gso_size=1460)
-    assert receive_exactly(client, len(data)) == data
+    assert read_exactly(client, len(data)) == data
     client.close()
 
 
@@ -271,10 +186,10 @@ def test_software_cutting_and_checksums(bench: Bench) -> None:
     neighbour()
     peer = TcpPeer(bench, port)
     client = peer.handshake()
-    data = pattern(20_000)
+    data = stream(1, 20_000)
     bench.session(SESSION, data)
     peer.send(ACK | PSH, Place(SESSION, 0, len(data), 0, len(data)), gso_size=1460)
-    assert receive_exactly(client, len(data)) == data
+    assert read_exactly(client, len(data)) == data
     client.close()
 
 
@@ -293,9 +208,9 @@ def test_unverified_long_frame_goes_inline(bench: Bench) -> None:
     port = bench.open(mtu=9000, offload=False)
     neighbour()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(pattern(8000), ("10.0.0.2", 7))
+        sender.sendto(stream(1, 8000), ("10.0.0.2", 7))
     frame = wait_for(port, is_ipv4(Proto.UDP))[-1]
-    assert frame.payload == b"" and frame.head.endswith(pattern(8000))
+    assert frame.payload == b"" and frame.head.endswith(stream(1, 8000))
 
 
 def test_exhausted_pool_goes_inline(bench: Bench) -> None:
@@ -306,7 +221,7 @@ def test_exhausted_pool_goes_inline(bench: Bench) -> None:
         bench.pool.place(slot[0], 0, 10)
     peer = TcpPeer(bench, port)
     client = peer.handshake()
-    client.sendall(pattern(10_000))
+    client.sendall(stream(1, 10_000))
     frame = wait_for(port, lambda f: is_ipv4(Proto.TCP)(f) and len(f.head) > 2048)[-1]
     assert frame.payload == b""
     assert bench.counters["device_pool_empty"] > 0
@@ -403,10 +318,10 @@ def test_tun_carries_bare_packets(bench: Bench) -> None:
     assert not port.state.ethernet
     peer = TcpPeer(bench, port, link=b"")
     client = peer.handshake()
-    data = pattern(30_000)
+    data = stream(1, 30_000)
     bench.session(SESSION, data)
     peer.send(ACK | PSH, Place(SESSION, 0, len(data), 0, len(data)), gso_size=1460)
-    assert receive_exactly(client, len(data)) == data
+    assert read_exactly(client, len(data)) == data
     client.sendall(data)
     frame = wait_for(port, lambda f: isinstance(f, DeviceFrame) and isinstance(f.payload, Place))[-1]
     assert frame.head[0] == 0x45 and header_length(frame.head) == len(frame.head)
@@ -437,11 +352,11 @@ def test_software_pieces_are_whole_packets(bench: Bench) -> None:
     seen.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     seen.settimeout(5)
     peer = TcpPeer(bench, port)
-    peer.send(ACK, pattern(4000), gso_size=1460)
+    peer.send(ACK, stream(1, 4000), gso_size=1460)
     pieces = [seen.recv(65536)[14:] for _ in range(3)]
     seen.close()
     assert [len(piece) for piece in pieces] == [1500, 1500, 40 + 4000 - 2 * 1460]
     for piece in pieces:
         assert header_checksum_ok(piece)
         assert complete_tcp_checksum(piece[:40], piece[40:]) == piece[:40]
-    assert b"".join(piece[40:] for piece in pieces) == pattern(4000)
+    assert b"".join(piece[40:] for piece in pieces) == stream(1, 4000)

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from link_bench import Bench, wait_for, whole
-from test_link_device import SESSION, TcpPeer, is_ipv4, neighbour, pattern, receive_exactly
+from link_bench import Bench
+from link_tcp import TcpPeer, neighbour
 
-from levelip.rpc.place import Place
-from levelip.wire.ipv4 import Proto
-from levelip.wire.segment import header_length
 from levelip.wire.tcp import ACK, CWR, ECE, PSH, SYN, TcpHeader
 from levelip.wire.vnet import GSO_ECN, VnetHeader
+from tests.system.streams import read_exactly, stream
 
 
 class EcnPeer(TcpPeer):
@@ -39,24 +37,18 @@ def test_a_super_segment_with_cwr_from_the_kernel_is_not_cut(bench: Bench) -> No
     peer = EcnPeer(bench, port)
     client = peer.handshake()
     client.setblocking(False)
-    data = pattern(400_000)
+    data = stream(1, 400_000)
     sent = client.send(data)
     got = bytearray()
     with_cwr = []
     for step in range(200):
         if len(got) >= 60_000:
             break
-        frame = wait_for(port, is_ipv4(Proto.TCP))[-1]
-        head_len = header_length(frame.head[14:])
-        assert head_len is not None
-        payload = whole(bench.memory, frame)[14 + head_len :]
+        frame, payload = peer.take()
         if TcpHeader.parse(frame.head, 34).flags & CWR:
             vnet = VnetHeader.parse(frame.vnet)
             with_cwr.append((vnet.gso_type & GSO_ECN, len(payload)))
-        if isinstance(frame.payload, Place):
-            bench.memory.free(frame.payload)
         got += payload
-        peer.ack += len(payload)
         peer.send(ACK | ECE if step == 0 else ACK)
     client.close()
     assert sent >= 60_000 and bytes(got) == data[: len(got)]
@@ -71,10 +63,9 @@ def test_the_kernel_takes_our_super_segment_with_cwr(bench: Bench) -> None:
     neighbour()
     peer = EcnPeer(bench, port)
     client = peer.handshake()
-    data = pattern(60_000)
-    bench.session(SESSION, bytes(5000) + data + bytes(5000))
-    peer.send(ACK | PSH | CWR, Place(SESSION, 0, 70_000, 5000, len(data)), gso_size=1460)
-    assert receive_exactly(client, len(data)) == data
+    data = stream(1, 60_000)
+    peer.send_stored(ACK | PSH | CWR, data)
+    assert read_exactly(client, len(data)) == data
     client.close()
     assert not bench.counters
 

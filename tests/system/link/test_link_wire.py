@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from link_bench import HOST, STACK, Bench, wait_for
+from link_tcp import SESSION
 
 from layers.link.offload import prepare
 from layers.link.tuntap import DeviceError
@@ -23,7 +24,6 @@ from levelip.wire.segment import complete_tcp_checksum
 from levelip.wire.tcp import ACK, pack_tcp
 
 ETH = b"\x02bbbbb\x02aaaaa\x08\x00"
-SESSION = "0123456789abcdef" * 2
 
 Open = Callable[..., WirePort]
 
