@@ -11,7 +11,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,11 +131,3 @@ def pattern(length: int) -> bytes:
     for i in range(length // len(block) + 1):
         out += i.to_bytes(8, "big") + block
     return bytes(out[:length])
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition that another process brings about."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.005)

@@ -119,6 +119,11 @@ class FakeGateway:
         """How many sockets clients have used and not closed."""
         return sum(sock.used and not sock.closing for sock in list(self._socks.values()))
 
+    @property
+    def connecting(self) -> int:
+        """How many connects are under way."""
+        return sum(sock.connecting > 0 for sock in list(self._socks.values()))
+
     # -- the thread
 
     def _guard(self) -> None:

@@ -16,10 +16,11 @@ import threading
 import time
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, pattern, read_all, until
+from clienttools import PATIENCE_S, Peer, Stack, echo, pattern, read_all
 
 from levelip.client import socket
 from levelip.client.program import PROGRAM
+from tests.waiting import until
 
 BULK = 50 * 1000 * 1000
 
@@ -50,8 +51,7 @@ def test_echo_and_names(stack: Stack) -> None:
             assert got == data
         buffer = bytearray(10)
         sock.sendmsg([b"ab", b"cd"])
-        time.sleep(0.05)
-        assert sock.recv_into(buffer, 0, std.MSG_PEEK) == 4
+        until(lambda: sock.recv_into(buffer, 0, std.MSG_PEEK) == 4, "both parts are back")
         assert sock.recv_into(buffer, 3) == 3
         assert bytes(buffer[:3]) == b"abc"
         assert sock.recvfrom(10) == (b"d", None)

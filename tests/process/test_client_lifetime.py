@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, read_all, until
+from clienttools import PATIENCE_S, Peer, Stack, echo, read_all
 
 from levelip.client import socket
+from tests.waiting import until
 
 
 class Sink:

@@ -9,9 +9,10 @@ import threading
 import time
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, echo, until
+from clienttools import PATIENCE_S, Peer, Stack, echo
 
 from levelip.client import socket
+from tests.waiting import until
 
 
 def test_listener_survives(stack: Stack) -> None:
@@ -107,7 +108,7 @@ def test_connect_under_way_is_reset(memory_stack: Stack) -> None:
         with std.create_connection(listener.getsockname()), socket.socket() as sock:
             thread = threading.Thread(target=lambda: caught.append(sock.connect_ex(listener.getsockname())))
             thread.start()
-            time.sleep(0.2)
+            until(lambda: memory_stack.gateway.connecting == 1, "the connect is under way")
             memory_stack.kill()
             memory_stack.start()
             thread.join(PATIENCE_S)

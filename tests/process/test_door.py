@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from levelip.rpc.codec import MAX_PARTS, Codec
 from levelip.rpc.messages import Hello, Refused, Reply, Request, ToClient, Welcome
 from levelip.rpc.place import Place, Rings
 from levelip.rpc.stream import Data, Eof, Reset, Send
+from tests.waiting import until
 
 LIMIT_S = 20.0
 LOCAL, REMOTE = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1])
@@ -59,16 +60,6 @@ def say(messages, to=0):
 def hear():
     return codec.decode(dealer.recv_multipart())
 """
-
-
-def until(true: Callable[[], Any], what: str) -> Any:
-    """Wait, bounded, until something holds."""
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"never: {what}")
 
 
 class Raw:

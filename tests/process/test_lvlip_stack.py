@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from levelip.cli.common import LAYERS, alive
 from levelip.ipc.rundir import RunDirectory
 from levelip.wire.arp import ArpPacket
 from levelip.wire.ethernet import EthernetHeader, EtherType
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60.0
@@ -73,13 +73,6 @@ def pids(lvlip: Lvlip) -> dict[str, int]:
     return {row["layer"]: row["pid"] for row in status(lvlip)["layers"]}
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-
-
 def test_a_stack_comes_up_and_goes_down(lvlip: Lvlip, run: RunDirectory) -> None:
     up(lvlip)
     assert run.path.stat().st_mode & 0o777 == 0o700
@@ -109,7 +102,7 @@ def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None
     assert done.stdout.startswith(f"tcp ready, pid {before['tcp']} → {after['tcp']}, after ")
     assert {layer for layer in LAYERS if before[layer] != after[layer]} == {"tcp"}
     os.kill(after["ip"], signal.SIGKILL)
-    until(lambda: pids(lvlip)["ip"] not in (0, after["ip"]) and status(lvlip)["ready"])
+    until(lambda: pids(lvlip)["ip"] not in (0, after["ip"]) and status(lvlip)["ready"], "ip is back", timeout=LIMIT_S)
 
 
 def test_a_log_can_be_followed_across_a_restart(lvlip: Lvlip, run: RunDirectory) -> None:
@@ -162,7 +155,7 @@ def test_a_trace_sees_packets_that_come_by_the_wire(lvlip: Lvlip, run: RunDirect
         request = ArpPacket.request(sha=mac, spa=bytes((10, 0, 0, 1)), tpa=bytes((10, 0, 0, 2)))
         frame = EthernetHeader(b"\xff" * 6, mac, EtherType.ARP).serialize() + request.serialize()
         wire.sendto(frame, str(run.path / "wire.sock"))
-        until(lambda: "Reply" in out.read_text())
+        until(lambda: "Reply" in out.read_text(), "an answer", timeout=LIMIT_S)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=LIMIT_S)
         shown = [line[16:] for line in out.read_text().splitlines() if "Announcement" not in line]
@@ -261,7 +254,7 @@ def test_a_foreground_that_is_killed_leaves_no_stack_behind(lvlip: Lvlip, run: R
     supervisor = int((run.path / "supervisord.pid").read_text())
     process.kill()
     process.communicate(timeout=LIMIT_S)
-    until(lambda: not alive(supervisor))
+    until(lambda: not alive(supervisor), "supervisord ends", timeout=LIMIT_S)
     assert [run.holder(layer) for layer in LAYERS] == [None] * 5
 
 
@@ -288,11 +281,11 @@ def test_the_checkouts_supervisord_conf(tmp_path: Path) -> None:
     try:
         started = do("supervisor.supervisord", "-c", "supervisord.conf")
         assert started.returncode == 0, started.stdout + started.stderr
-        until(lambda: lvlip("status").returncode == 0)
+        until(lambda: lvlip("status").returncode == 0, "the stack is ready", timeout=LIMIT_S)
         before = pids(lvlip)
         control = do("supervisor.supervisorctl", "-c", "supervisord.conf", "restart", "tcp")
         assert control.stdout == "tcp: stopped\ntcp: started\n"
-        until(lambda: lvlip("status").returncode == 0)
+        until(lambda: lvlip("status").returncode == 0, "the stack is ready", timeout=LIMIT_S)
         assert {layer for layer, pid in pids(lvlip).items() if pid != before[layer]} == {"tcp"}
         assert lvlip("restart", "ip").returncode == 0
         assert "starts, pid" in lvlip("logs", "ip").stdout

@@ -20,6 +20,7 @@ from layers.link.tuntap import facts
 from levelip.config import DeviceConfig
 from levelip.ipc.control import ControlClient, ControlError, NotRunning
 from levelip.ipc.rundir import RunDirectory
+from tests.waiting import until
 
 LIMIT_S = 20.0
 NAME = "tl"
@@ -61,14 +62,6 @@ def log(run: RunDirectory) -> str:
     return (run.root / "stderr").read_text()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, LIMIT_S at most."""
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-
-
 def ask(run: RunDirectory, name: str, **args: object) -> dict[str, object]:
     """A control command, as soon as link answers."""
     client = ControlClient(run, "link")
@@ -93,7 +86,7 @@ def mac_of_stack() -> str:
 
 def answers_arp() -> None:
     """The kernel learns the stack's MAC address."""
-    until(lambda: mac_of_stack() == DeviceConfig().stack_mac(NAME).hex(":"))
+    until(lambda: mac_of_stack() == DeviceConfig().stack_mac(NAME).hex(":"), "the kernel knows the stack")
 
 
 def test_answers_arp_without_privileges(start: Start, run: RunDirectory) -> None:
@@ -157,9 +150,9 @@ def test_device_that_goes_down_and_up(start: Start, run: RunDirectory) -> None:
     start()
     assert ask(run, "device")["up"] is True
     subprocess.run(["ip", "link", "set", DEVICE, "down"], check=True)
-    until(lambda: ask(run, "device")["up"] is False)
+    until(lambda: ask(run, "device")["up"] is False, "the device is down")
     subprocess.run(["ip", "link", "set", DEVICE, "up"], check=True)
-    until(lambda: ask(run, "device")["up"] is True)
+    until(lambda: ask(run, "device")["up"] is True, "the device is up again")
     answers_arp()
 
 
@@ -227,7 +220,7 @@ def test_an_address_that_the_kernel_has_is_left_to_it(start: Start, run: RunDire
     start("link.acd_probes=3")
     assert ask(run, "device")["claim"] == "probing"
     subprocess.run(["ip", "address", "add", "10.0.0.2/24", "dev", DEVICE], check=True)
-    until(lambda: ask(run, "device")["claim"] == "conflict")
+    until(lambda: ask(run, "device")["claim"] == "conflict", "the conflict is seen")
     told = ask(run, "device")
     assert told["conflicts"] == 1 and told["up"] is True
     assert counted(run, "drop.arp_conflict") == 1 and counted(run, "arp_announcements_sent") == 0
@@ -238,7 +231,7 @@ def test_an_address_that_is_free_is_taken(start: Start, run: RunDirectory) -> No
     """Nobody answers three probes: it is announced, and ARP for it is answered."""
     fast = ("probe_wait", "probe_min", "probe_max", "announce_wait")
     start("link.acd_probes=3", *(f"link.acd_{name}_ms=100" for name in fast))
-    until(lambda: ask(run, "device")["claim"] == "owned")
+    until(lambda: ask(run, "device")["claim"] == "owned", "the address is ours")
     assert counted(run, "arp_probes_sent") == 3
     answers_arp()
 
@@ -256,12 +249,12 @@ def test_a_conflict_is_defended_against(start: Start, run: RunDirectory) -> None
     """Somebody claims 10.0.0.2: one announcement, which the kernel's table follows."""
     start()
     answers_arp()
-    until(lambda: counted(run, "arp_announcements_sent") == 2)
+    until(lambda: counted(run, "arp_announcements_sent") == 2, "both announcements")
     other = bytes.fromhex("02aabbccddee")
     ours = bytes((10, 0, 0, 2))
     for _ in range(3):
         send_arp(1, other, ours, ours, b"\xff" * 6)
-    until(lambda: counted(run, "drop.arp_conflict") == 3)
+    until(lambda: counted(run, "drop.arp_conflict") == 3, "each conflict is counted")
     assert counted(run, "arp_announcements_sent") == 3
     assert ask(run, "device")["conflicts"] == 3
     answers_arp()
