@@ -12,9 +12,10 @@ import threading
 import time
 
 import pytest
-from clienttools import PATIENCE_S, Peer, Stack, pattern, read_all, until
+from clienttools import PATIENCE_S, Peer, Stack, pattern, read_all
 
 from levelip.client import socket
+from tests.waiting import until
 
 ABORT = struct.pack("=ii", 1, 0)  # struct linger: on, 0 seconds: close() resets
 
@@ -37,6 +38,15 @@ def readable(sock: std.socket) -> None:
     assert select.select([sock], [], [], PATIENCE_S)[0]
 
 
+def how_it_ends(connection: std.socket) -> str:
+    """Read to the end, which is a FIN or a RST."""
+    try:
+        read_all(connection)
+    except ConnectionResetError:
+        return "RST"
+    return "FIN"
+
+
 def test_reset_is_read_after_the_data(stack: Stack) -> None:
     """What came before the RST is read first, then ECONNRESET once, then the end (Linux)."""
     serve = Resetter(b"before")
@@ -44,7 +54,7 @@ def test_reset_is_read_after_the_data(stack: Stack) -> None:
         readable(sock)
         serve.go.set()
         peer.wait()
-        until(lambda: bool(select.select([], [], [sock], 0) or True) and _hung_up(sock), "hang-up")
+        until(lambda: _hung_up(sock), "hang-up")
         assert sock.recv(100) == b"before"
         with pytest.raises(ConnectionResetError):
             sock.recv(100)
@@ -158,11 +168,7 @@ def test_closing_without_credit_and_unread_bytes_resets(stack: Stack) -> None:
     def serve(connection: std.socket) -> None:
         connection.sendall(b"never read")
         assert resume.wait(PATIENCE_S)
-        try:
-            read_all(connection)
-            ended.append("FIN")
-        except ConnectionResetError:
-            ended.append("RST")
+        ended.append(how_it_ends(connection))
 
     with Peer(serve) as peer:
         sock = socket.create_connection(peer.address, timeout=0.3)
@@ -179,14 +185,7 @@ def test_linger_zero_resets(stack: Stack) -> None:
     """SO_LINGER with 0 seconds: close() resets."""
     ended = []
 
-    def serve(connection: std.socket) -> None:
-        try:
-            read_all(connection)
-            ended.append("FIN")
-        except ConnectionResetError:
-            ended.append("RST")
-
-    with Peer(serve) as peer:
+    with Peer(lambda connection: ended.append(how_it_ends(connection))) as peer:
         with socket.create_connection(peer.address) as sock:
             sock.setsockopt(std.SOL_SOCKET, std.SO_LINGER, ABORT)
         peer.wait()

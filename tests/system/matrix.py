@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.system.impair import Impairment
 from tests.system.paths import LEFT, KernelPath, Path, StackPath
-from tests.system.streams import CHUNK, chunks, digest, read_all, stream
+from tests.system.streams import CHUNK, chunks, connect, digest, read_all, stream
 
 FACTORS: dict[str, tuple[str, ...]] = {
     "mtu": ("1500", "drop-icmp", "drop-silent", "9000", "1280", "576", "68"),
@@ -209,24 +209,13 @@ def listening(make: Callable[[], std.socket], task: Mapping[str, Any]) -> std.so
 
 def _connected(make: Callable[[], std.socket], task: Mapping[str, Any]) -> std.socket:
     """The socket of the end that connects, once the other end listens."""
-    deadline = time.monotonic() + task["limit"]
-    while True:
-        sock = make()
-        try:
-            _narrow(sock, task)
-            sock.settimeout(task["limit"])
-            if task["source"]:
-                sock.bind((task["source"], 0))
-            sock.connect(tuple(task["address"]))
-            return sock
-        except ConnectionRefusedError:
-            sock.close()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        except BaseException:
-            sock.close()
-            raise
+
+    def prepare(sock: std.socket) -> None:
+        _narrow(sock, task)
+        if task["source"]:
+            sock.bind((task["source"], 0))
+
+    return connect(make, tuple(task["address"]), timeout=task["limit"], prepare=prepare)
 
 
 def _narrow(sock: std.socket, task: Mapping[str, Any]) -> None:

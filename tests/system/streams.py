@@ -200,13 +200,25 @@ def answers_digest(sock: std.socket) -> None:
 
 
 def kernel_connect(namespace: Namespace, address: str, port: int, *, timeout: float = PATIENCE_S) -> std.socket:
-    """A kernel connection to a server on the stack, which may still be starting: refused is tried again."""
+    """A kernel connection to a server on the stack, which may still be starting."""
+    return connect(namespace.socket, (address, port), timeout=timeout)
+
+
+def connect(
+    make: Callable[[], std.socket],
+    address: tuple[str, int],
+    *,
+    timeout: float = PATIENCE_S,
+    prepare: Callable[[std.socket], None] = lambda _sock: None,
+) -> std.socket:
+    """A connection to a server that may still be starting: refused, it is tried again with another socket."""
     deadline = time.monotonic() + timeout
     while True:
-        sock = namespace.socket()
-        sock.settimeout(timeout)
+        sock = make()
         try:
-            sock.connect((address, port))
+            sock.settimeout(timeout)
+            prepare(sock)
+            sock.connect(address)
             return sock
         except ConnectionRefusedError:
             sock.close()

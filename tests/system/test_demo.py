@@ -44,6 +44,16 @@ def start(*arguments: str, program: Path = DEMO) -> subprocess.Popen[str]:
     )
 
 
+def started() -> tuple[subprocess.Popen[str], set[int]]:
+    """A demo that has come to its first part, and its processes."""
+    demo = start()
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith("1 "):
+            break
+    return demo, descendants(demo.pid)
+
+
 def finish(demo: subprocess.Popen[str], seconds: float = LIMIT_S) -> str:
     """Everything that it says until its end; killed with all that it started if that takes too long."""
     try:
@@ -169,12 +179,7 @@ def test_interrupted_it_stops_everything(number: signal.Signals) -> None:
     """Ctrl-C in the middle: status 130, and none of its processes is left, so neither is the namespace."""
     if missing := lack():
         pytest.skip(f"not to be had here: {missing}")
-    demo = start()
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if line.startswith("1 "):
-            break
-    pids = descendants(demo.pid)
+    demo, pids = started()
     assert len(pids) >= 7, "the demo, supervisord and five processes"
     os.kill(demo.pid, number)
     said = finish(demo, 20)
@@ -188,12 +193,7 @@ def test_killed_it_takes_all_with_it() -> None:
     """Even SIGKILL leaves no process behind: supervisord is told when the demo dies."""
     if missing := lack():
         pytest.skip(f"not to be had here: {missing}")
-    demo = start()
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if line.startswith("1 "):
-            break
-    pids = descendants(demo.pid)
+    demo, pids = started()
     demo.kill()
     finish(demo, 20)
     assert_gone(pids, 20)

@@ -16,7 +16,7 @@ from levelip.wire.options import pack_timestamps
 from levelip.wire.segment import complete_tcp_checksum, header_length, partial_tcp_checksum, split_tcp
 from levelip.wire.tcp import TcpHeader
 
-from .strategies import ipv4_address, naive_checksum, near_wrap, pseudo_header, u16, whole_words
+from .strategies import ipv4_address, naive_checksum, pseudo_header, tcp_headers, u16, whole_words
 
 A = bytes((10, 0, 0, 1))
 B = bytes((10, 0, 0, 2))
@@ -43,19 +43,7 @@ def tcp_checksum_ok(head: bytes, payload: bytes) -> bool:
 
 
 super_segments = st.tuples(
-    st.builds(
-        TcpHeader,
-        src_port=u16,
-        dst_port=u16,
-        seq=near_wrap,
-        ack=near_wrap,
-        reserved=st.integers(0, 7),
-        flags=st.integers(0, 0x1FF),
-        window=u16,
-        checksum=u16,
-        urgent=u16,
-        options=whole_words,
-    ),
+    tcp_headers,
     ipv4_address,
     whole_words,
     u16,
