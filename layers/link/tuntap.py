@@ -1,4 +1,4 @@
-"""Making, setting up, attaching and removing the tun/tap interface (Linux Documentation/networking/tuntap.rst).
+"""Making, setting up and attaching to the tun/tap interface (Linux Documentation/networking/tuntap.rst).
 
 Opening goes through /dev/net/tun; addresses and state of the host's side through netlink (pyroute2), and only where
 something has to change, so that a device made earlier can be taken over without privileges.
@@ -184,19 +184,3 @@ def configure(name: str, side: HostSide) -> None:
         raise DeviceError(f"{name}: cannot carry out: {wanted}: {why}; do it as root, or run link as root") from None
     except IndexError:
         raise DeviceError(f"{name} vanished while it was set up") from None
-
-
-def remove_interface(name: str) -> bool:
-    """Delete the interface; False if there was none. Raises DeviceError."""
-    from pyroute2 import IPRoute, NetlinkError
-
-    try:
-        with IPRoute() as route:
-            found = route.link_lookup(ifname=name)
-            if not found:
-                return False
-            route.link("del", index=found[0])
-            return True
-    except NetlinkError as error:
-        why = os.strerror(error.code)
-        raise DeviceError(f"{name}: cannot remove it: {why}; as root: ip link delete {name}") from None

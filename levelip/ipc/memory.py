@@ -249,11 +249,6 @@ class Pool:
         self._free.extend(back)
         return bool(back)
 
-    @property
-    def in_use(self) -> int:
-        """Slots that are leased now, as far as is known."""
-        return len(self._leased_at)
-
     def close(self) -> None:
         """Remove the file."""
         self._words.release()

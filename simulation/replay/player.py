@@ -79,7 +79,6 @@ class Player:
         """At the beginning. Raises RecordingError."""
         self.recording = recording
         self.process = recording.head.process
-        self.state_note = ""
         self._marks: dict[int, _Checkpoint] = {}
         self._snapshots = {block.first: block for block in recording.snapshots}
         self._to_snapshot(recording.first)

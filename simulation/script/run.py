@@ -199,7 +199,6 @@ class Runner:
         self.sent: bytes | None = None  # the packet that the stack sent last
         self.injected: deque[bytes] = deque(maxlen=QUOTABLE)
         self.blocked: tuple[Event, Running, int] | None = None  # a call that waits, and when it is to return
-        self.returned_at = 0
         self._dissector = Dissector()
         self.host.events()  # those of its beginning
         for note in world.notes:

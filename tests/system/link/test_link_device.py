@@ -12,7 +12,7 @@ import pytest
 from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for
 from link_tcp import SESSION, TcpPeer, ip, is_ipv4, neighbour
 
-from layers.link.tuntap import DeviceError, HostSide, facts, remove_interface
+from layers.link.tuntap import DeviceError, HostSide, facts
 from levelip.frames.packet import DeviceFrame, DeviceState
 from levelip.rpc.place import Place
 from levelip.wire.arp import ArpPacket
@@ -60,8 +60,6 @@ def test_attaches_and_changes_nothing(bench: Bench) -> None:
     assert (port.state.up, port.state.mtu) == (True, 1300)
     port.close()
     assert facts("tst0") is not None
-    assert remove_interface("tst0")
-    assert not remove_interface("tst0")
 
 
 @pytest.mark.parametrize(
