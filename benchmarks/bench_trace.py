@@ -66,7 +66,7 @@ def publish(run: RunDirectory, ready: int) -> None:
         ]  # fmt: skip
         for listener in tap._active:  # by-passes publish_frames, which would cost more than the tool that we measure
             for frame in frames:
-                record = tap._record(frame, "ip-tcp", "in", 0, time.monotonic_ns(), listener.limit)
+                record = tap.record(frame, "ip-tcp", "in", 0, time.monotonic_ns(), listener.limit)
                 for _ in range(REPEATS):
                     tap._send(listener, record)
         tap.flush()
@@ -87,17 +87,22 @@ def main() -> int:
     if publisher == 0:
         publish(run, write_end)
         os._exit(0)
+    tool: subprocess.Popen[bytes] | None = None
     try:
         os.read(read_end, 1)
         target = root / "trace"
         with target.open("wb") as out:
             command = [sys.executable, "-m", "levelip.cli", "--run", str(root), "--name", "b", "trace", *flags]
             tool = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE)
+            deadline = time.monotonic() + HORIZON_S
             while not target.stat().st_size:
+                if tool.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit("lvlip trace writes nothing")
                 time.sleep(0.01)
             before, start = target.stat().st_size, time.monotonic()
             time.sleep(seconds)
             after, took = target.stat().st_size, time.monotonic() - start
+            os.kill(publisher, signal.SIGSTOP)  # the tool writes all that has come, and is to come to an end of it
             tool.send_signal(signal.SIGTERM)
             before_cpu = resource.getrusage(resource.RUSAGE_CHILDREN)
             _, said = tool.communicate(timeout=20)
@@ -117,6 +122,9 @@ def main() -> int:
                 file.write(json.dumps(figures) + "\n")
         return 0
     finally:
+        if tool is not None:
+            tool.kill()
+            tool.wait()
         os.kill(publisher, signal.SIGKILL)
         os.waitpid(publisher, 0)
         shutil.rmtree(run.memory, ignore_errors=True)
