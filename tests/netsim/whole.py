@@ -29,6 +29,7 @@ from levelip.ipc.tap import frame_record
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
 from simulation.net import MS, Net
+from tests.addonworld import AddonWorld
 from tests.netsim.tcp_apps import TcpHost, small_config
 
 A, B = b"\x0a\0\0\1", b"\x0a\0\0\2"
@@ -197,43 +198,21 @@ class WholeHost(TcpHost):
             self.link.receive(one, now)
 
 
-class World:
+class World(AddonWorld):
     """What is around addons in the network, or (`teller`) in a host, whose tap tells of what they do."""
 
     def __init__(self, net: Net, process: str, teller: Teller | None = None) -> None:
-        self.process = process
-        self.memory = _Memory(net)
-        self.counters: dict[str, int] = {}
-        self.lines: list[str] = []
-        self.events: list[Event] = []
+        super().__init__(process, _Memory(net))
         self._teller = teller
 
     @property
     def interest(self) -> bool:
         return self._teller is not None and self._teller.interest
 
-    def count(self, name: str, n: int = 1) -> None:
-        self.counters[name] = self.counters.get(name, 0) + n
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
-
     def publish(self, event: Event) -> None:
-        self.events.append(event)
+        super().publish(event)
         if self._teller is not None:
             self._teller.add(event)
-
-    def listen(self, on: bool) -> None:
-        pass
-
-    def changed(self) -> None:
-        pass
-
-    def arm(self, addon: str) -> None:
-        pass
-
-    def disarm(self) -> None:
-        pass
 
 
 class _Memory:

@@ -20,6 +20,7 @@ from levelip.tracing.events import Event
 from levelip.tracing.fields import fields
 from levelip.wire.ipv4 import Ipv4Header
 from levelip.wire.tcp import ACK, pack_tcp
+from tests.addonworld import AddonWorld
 
 A, B = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 MS = 1_000_000
@@ -37,42 +38,13 @@ class Bytes:
         self.freed.append(place)
 
 
-class World:
-    process = "ip"
-    interest = True
-
-    def __init__(self) -> None:
-        self.memory = Bytes()
-        self.counters: dict[str, int] = {}
-        self.lines: list[str] = []
-        self.events: list[Event] = []
-        self.listening = False
-
-    def count(self, name: str, n: int = 1) -> None:
-        self.counters[name] = self.counters.get(name, 0) + n
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
-
-    def publish(self, event: Event) -> None:
-        self.events.append(event)
-
-    def listen(self, on: bool) -> None:
-        self.listening = on
-
-    def changed(self) -> None: ...
-
-    def arm(self, addon: str) -> None: ...
-
-    def disarm(self) -> None: ...
-
-
 class Bench:
     """The addons of ip, and its point at link-ip upward."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.world = World()
+        self.memory = Bytes()
+        self.world = AddonWorld("ip", self.memory)
         self.addons = Addons(self.world, [("link-ip", "up"), ("ip-tcp", "down")])
         self.point = SeamPoint("link-ip", "up")
         self.point.put("addon", self.addons.stage("link-ip", "up"))
@@ -174,15 +146,15 @@ def test_a_payload_in_shared_memory_is_read_only_where_it_must_be(bench: Bench) 
     bench.load(HOOK.format("tcp.seq == 1", "packet['tcp.len']"))
     (same,) = bench.push(packet(1, place))
     assert same.payload is place
-    assert not bench.world.memory.freed
+    assert not bench.memory.freed
     bench.load(HOOK.format("tcp.seq == 1", "packet['ip.ttl'] = 3"), "two")
     (changed,) = bench.push(packet(2, place))
     assert not isinstance(changed.payload, Place)
     assert changed.head + changed.payload
-    assert bench.world.memory.freed == [place]
+    assert bench.memory.freed == [place]
     bench.load(HOOK.format("tcp.seq == 2", "packet.drop()"), "three")
     assert bench.push(packet(3, place, seq=2)) == []
-    assert bench.world.memory.freed == [place, place]
+    assert bench.memory.freed == [place, place]
 
 
 def test_super_segments_are_cut_for_who_wants_packets(bench: Bench) -> None:
