@@ -7,13 +7,13 @@ with all that is true by then (epoll(7), fs/eventpoll.c).
 
 from __future__ import annotations
 
+import errno
 import select
 from dataclasses import dataclass, field
 
 from simulation.program import Call, Outcome, Program, failed
 
 ADD, DELETE, MODIFY = 1, 2, 3
-ENOENT, EEXIST = 2, 17
 ALWAYS = select.EPOLLERR | select.EPOLLHUP
 
 
@@ -34,12 +34,12 @@ class Epoll:
     def control(self, program: Program, operation: int, fd: int, events: int) -> Outcome:
         """epoll_ctl."""
         if fd not in program.fds:
-            return failed(9)
+            return failed(errno.EBADF)
         known = fd in self.interests
         if operation == ADD and known:
-            return failed(EEXIST)
+            return failed(errno.EEXIST)
         if operation != ADD and not known:
-            return failed(ENOENT)
+            return failed(errno.ENOENT)
         if operation == DELETE:
             del self.interests[fd]
         else:

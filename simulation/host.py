@@ -25,14 +25,15 @@ from levelip.configfile import keys
 from levelip.frames.core import DEFERRED
 from levelip.frames.packet import BROADCAST, Checksum, LinkState, Packet
 from levelip.frames.seam import Answer, ForClient, FromClient, NeighbourUp
+from levelip.rpc.place import INLINE_LIMIT
 from levelip.tracing.events import Event
+from levelip.wire.ipv4 import Proto
 from simulation.net import MS, Net
 
 SECTIONS = ("ip", "tcp", "udp", "gateway")
 CONNECTIONS = 64  # rings of a host's own region: bounds what one script can hold open
 SETTLE = 2_000 * MS  # ns: so long after its start a gateway takes tcp's answers as final
 MEMORY_DIR = "/simulated"
-TCP, UDP = 6, 17  # protocol numbers
 
 
 def setting(name: str, text: str) -> tuple[str, Any]:
@@ -77,7 +78,9 @@ class Host:
         node = self.node = self.net.add("host")
         now = self.net.now
         self.ip = IpCore(
-            IpCoreConfig(ip=ip, epoch=seed, mtu=mtu, transports={TCP: "tcp", UDP: "udp"}), random.Random(seed), now
+            IpCoreConfig(ip=ip, epoch=seed, mtu=mtu, transports={Proto.TCP: "tcp", Proto.UDP: "udp"}),
+            random.Random(seed),
+            now,
         )
         self.udp = UdpCore(UdpCoreConfig(udp=udp, epoch=seed + 3), random.Random(seed + 3), now)
         self.tcp = TcpCore(
@@ -125,13 +128,11 @@ class Host:
         """Until nobody has anything left to say."""
         self.node.flush(self.net.now)
 
-    def send(
-        self, data: bytes, *, header: int, gso_size: int = 0, flush: bool = True, broadcast: bool = False
-    ) -> None:
+    def send(self, data: bytes, *, header: int, gso_size: int = 0, flush: bool = True, broadcast: bool = False) -> None:
         """An IP packet from outside, whole; `header`: bytes of its IP and transport headers. Without `flush` nobody
         looks at it before the next one comes. `broadcast`: it came to all on the link."""
         # link puts whole TCP packets into the pool, and nothing else
-        long = len(data) - header > 2048 and data[9] == TCP and not (data[6] & 0x3F or data[7])
+        long = len(data) - header > INLINE_LIMIT and data[9] == Proto.TCP and not (data[6] & 0x3F or data[7])
         payload = self.memory.pool(data[header:]) if long else data[header:]
         checksum = Checksum.VERIFIED if long else Checksum.UNVERIFIED
         packet = Packet(0, [], False, self.now, 1, data[:header], payload, int(checksum), gso_size)
