@@ -271,6 +271,25 @@ def interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noted, for a loop that asks whether to end, so that none breaks in on what it has to do
+    with what it has taken; a second one ends the command at once."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait until the block is done: what is written there is written whole, and once."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))

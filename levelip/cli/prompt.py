@@ -116,7 +116,8 @@ class Prompt:
         try:
             lines = path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            click.echo(f"lvlip: {path}: {error}", err=True)
+            what = error.strerror if isinstance(error, OSError) else "is no text"
+            click.echo(f"lvlip: {path}: {what}", err=True)
             return False
         return self._lines(lines)
 

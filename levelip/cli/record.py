@@ -44,6 +44,8 @@ def _directory(text: str) -> Path:
     path = Path(text).absolute()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise Failure(f"{path} is no directory") from None
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
     return path

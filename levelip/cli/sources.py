@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 
-from levelip.cli.common import Failure, Stack
+from levelip.cli.common import Failure, Stack, noted_interrupts
 from levelip.debug.captured import is_capture, read_capture
 from levelip.debug.facts import TALK, fact
 from levelip.debug.flight import write_flight
@@ -87,9 +87,10 @@ def records(
         until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
         click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
         since = time.monotonic_ns() if whole else 0
-        for record in live(reader, seconds):
-            if isinstance(record, Notice) or record[KIND] == "e" or record[MONO] >= since:
-                yield record
+        with noted_interrupts() if seconds is None else contextlib.nullcontext(bool) as over:
+            for record in live(reader, seconds, over):
+                if isinstance(record, Notice) or record[KIND] == "e" or record[MONO] >= since:
+                    yield record
     finally:
         reader.close()
         if reader.lost:

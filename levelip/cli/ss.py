@@ -60,21 +60,31 @@ def command(
     lvlip ss -ti --port 80
     """
     del numeric
-    rows = []
-    if tcp or not udp:
-        rows = stack.ask("tcp", "ss")["sockets"]
-        rows = [row for row in rows if _shown(row, listening=listening, everything=everything, port=port)]
-    if udp:
-        rows += [
-            row
-            for row in stack.ask("udp", "ss")["sockets"]
-            if _shown_udp(row, listening=listening, everything=everything, port=port)
-        ]
     netid = tcp and udp
+    silent: list[str] = []
+    if netid:
+        for layer in ("tcp", "udp"):
+            stack.client(layer).close()  # each has to run
+        answers, silent = stack.ask_all("ss", ("tcp", "udp"))
+    else:
+        layer = "udp" if udp else "tcp"
+        answers = {layer: stack.ask(layer, "ss")}
+    rows = []
+    for layer, answer in answers.items():
+        shown = _shown_udp if layer == "udp" else _shown
+        rows += [
+            row for row in answer["sockets"] if shown(row, listening=listening, everything=everything, port=port)
+        ]
     if stack.json:
         for row in rows:
             stack.emit(row)
-        return
+    elif answers:
+        _show(rows, netid=netid, info=info, timers=timers)
+    stack.need_answers(silent)
+
+
+def _show(rows: list[dict[str, Any]], *, netid: bool, info: bool, timers: bool) -> None:
+    """Sockets for people."""
     lines = columns(
         [
             (

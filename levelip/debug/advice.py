@@ -77,7 +77,7 @@ REASONS = {
 }  # fmt: skip
 
 EVENTS = {
-    "addon": ("an addon was loaded again, was slow, or failed and was taken out", "lvlip addon list"),
+    "addon": ("an addon changed, delayed, repeated or made a packet (one that it dropped is a drop), or was loaded again, was slow, or failed and was taken out", "lvlip addon list"),
     "arp": ("an entry of the ARP cache changed", "RFC 826, RFC 4861 7.3 (states)"),
     "conflict": ("another host claims our address", "RFC 5227 2.4"),
     "cwnd": ("the congestion window changed", "RFC 5681 3.1, RFC 9438"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from levelip.debug.facts import DATAGRAMS, MESSAGES, Fact, fact
 from levelip.debug.streams import KNOWN, Streams
@@ -17,6 +18,9 @@ _MASK = 0xFFFF_FFFF
 _PLAUSIBLE = 1 << 30  # RFC 7323 2.3: no window is larger
 DAMAGED = ("tcp_checksum", "ip_bad_checksum")
 """Reasons that say that a packet's headers cannot be trusted."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -161,7 +165,7 @@ class Collection:
         self.of_conn: dict[str, list[Fact]] = defaultdict(list)  # connection → its frames, each once
         self.conn_told: dict[str, list[Told]] = defaultdict(list)  # connection → events that name it
         self.streams = Streams()  # messages between tcp, gateway and client
-        self._conversations: dict[str, Conversation] | None = None
+        self._made: dict[Callable[[Collection], Any], Any] = {}
         self.extend(source)
 
     def extend(self, source: Iterable[Record | Notice]) -> None:
@@ -171,7 +175,8 @@ class Collection:
 
     def add(self, record: Record | Notice) -> None:
         """One more."""
-        self._conversations = None
+        if self._made:
+            self._made.clear()
         if isinstance(record, Notice):
             self.notices.append(record)
         elif record[KIND] == "e":
@@ -226,28 +231,27 @@ class Collection:
             self._take_fact(one)
         self.notices.append(Notice(since, "older records were forgotten"))
 
+    def once(self, make: Callable[[Collection], T]) -> T:
+        """What a function makes of all records: kept until there is another, as rules ask for it at each connection."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        found: T = self._made[make]
+        return found
+
     @property
     def wire(self) -> str:
         """The outermost seam of which there are frames."""
-        seen = {one.seam for one in self.facts}
-        return next((seam for seam in SEAMS if seam in seen), "link")
+        return self.once(_outermost)
 
-    def on_wire(self) -> Iterator[Fact]:
+    @property
+    def on_wire(self) -> list[Fact]:
         """Each frame of the outermost seam once."""
-        wire = self.wire
-        done: set[tuple[int, int]] = set()
-        for one in self.facts:
-            key = one.id, one.seq  # pieces that a fault cut share an id
-            if one.seam == wire and key not in done:
-                done.add(key)
-                yield one
+        return self.once(_on_wire)
 
     @property
     def conversations(self) -> dict[str, Conversation]:
         """The connections, by name."""
-        if self._conversations is None:
-            self._conversations = self._converse()
-        return self._conversations
+        return self.once(Collection._converse)
 
     def _converse(self) -> dict[str, Conversation]:
         found: dict[str, Conversation] = {}
@@ -257,7 +261,7 @@ class Collection:
             for told in self.events
             if told.event.reason in DAMAGED and (origin := self.origin(told.event.frame)) is not None
         }
-        for one in self.on_wire():
+        for one in self.on_wire:
             if not one.conn or one.id in damaged:
                 continue
             conversation = found.get(one.conn)
@@ -307,3 +311,17 @@ class Collection:
                 break
             best = one
         return best
+
+
+def _outermost(collection: Collection) -> str:
+    seen = {one.seam for one in collection.facts}
+    return next((seam for seam in SEAMS if seam in seen), "link")
+
+
+def _on_wire(collection: Collection) -> list[Fact]:
+    wire = collection.wire
+    found: dict[tuple[int, int], Fact] = {}
+    for one in collection.facts:
+        if one.seam == wire:
+            found.setdefault((one.id, one.seq), one)  # pieces that a fault cut share an id
+    return list(found.values())

@@ -6,7 +6,7 @@ A source is an iterable of records and notices in the order of their times, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from levelip.debug.tap import Notice, Record, TapReader
@@ -20,16 +20,13 @@ class TraceError(ValueError):
     """A file that is no trace; the text says where and why."""
 
 
-def live(reader: TapReader, seconds: float | None) -> Iterator[Record | Notice]:
-    """What an open reader hears, for so long (None: until Ctrl-C); what has come by then in any case."""
+def live(reader: TapReader, seconds: float | None, over: Callable[[], bool]) -> Iterator[Record | Notice]:
+    """What an open reader hears, for so long (None: without end) or until it is `over`; what has come by then in any
+    case."""
     deadline = time.monotonic() + seconds if seconds is not None else None
-    try:
-        while deadline is None or time.monotonic() < deadline:
-            left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
-            yield from reader.read(max(0.0, left))
-    except KeyboardInterrupt:
-        if seconds is not None:
-            raise
+    while not over() and (deadline is None or time.monotonic() < deadline):
+        left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
+        yield from reader.read(max(0.0, left))
     yield from reader.drain()
 
 

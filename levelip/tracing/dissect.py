@@ -354,7 +354,7 @@ def _value(name: str, value: Any) -> str:
         return f"{{{', '.join(f'{key} {_value(str(key), item)}' for key, item in value.items())}}}"
     if names := getattr(value, "__struct_fields__", ()):  # a part of a message, as a route
         return f"({', '.join(f'{one} {_value(one, getattr(value, one))}' for one in names)})"
-    return str(value)
+    return str(value) if value != "" else "-"
 
 
 def icmp_text(type_: int, code: int) -> str:

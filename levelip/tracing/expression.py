@@ -317,6 +317,8 @@ class _Compiler:
                 return self.error(f"there is no field {name!r}: {hint}", node)
         close = near(name, list(ALL_FIELDS))
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        if not close and "." not in name:
+            hint = f'; text stands in quotes: "{name}"'
         return self.error(f"there is no field {name!r}{hint}", node)
 
     def _number(self, node: Node) -> Operand:

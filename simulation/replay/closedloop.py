@@ -96,9 +96,15 @@ def _plain(frame: Any) -> Any:
 
 def first_difference(player: Player, number: int, changed: Any, now: int, end: int) -> Difference | None:
     """Run a layer on with what was recorded, call `number` being `changed` (None: it is lost), until it puts out what
-    it did not. None: it does not before `end`."""
-    other = Player(player.recording)
+    it did not. None: it does not before `end`. Its events are those of the last instant alone.
+
+    A timer that was late in the recording is as late here: the layer as it was then runs beside it, and says which
+    timers are its own.
+    """
+    other, reference = Player(player.recording), Player(player.recording)
     other.seek(number)
+    reference.seek(number)
+    reference.step()
     core, last = other.core, now
     if changed is not None:
         core.receive(changed, now)
@@ -108,11 +114,15 @@ def first_difference(player: Player, number: int, changed: Any, now: int, end: i
         if at > end:
             return None
         due = core.next_timer()
-        if due is not None and due < at - LATE_NS:
+        if due is not None and due < at - LATE_NS and due != reference.core.next_timer():
+            core.events()
             core.handle_timer(due)
             if output := core.outgoing(room):
                 return Difference(at_call, due, core, output)
+        if at != last:
+            core.events()
         last = at
+        reference.step()
         match entry:
             case Received():
                 core.receive(decode_frame(entry.code, entry.frame, entry.cuts), at)

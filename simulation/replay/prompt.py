@@ -74,3 +74,4 @@ def _line_editing(session: Session) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             readline.write_history_file(path)
+            path.chmod(0o600)

@@ -183,13 +183,17 @@ class _Run:
             self._timers(self.end)
             return
         last = now
+        then = Player(self._recording)  # as it was: a timer that was late in the recording is as late here
+        then.seek(self._number)
+        then.step()
         for _, entry in self._recording.entries(self._number + 1):
             at = getattr(entry, "now", last)
             if at > self.end:
                 break
-            self._timers(at - LATE_NS)
+            self._timers(at - LATE_NS, then.core.next_timer())
             last = at
             self._entry(entry, at)
+            then.step()
         self.end = min(self.end, max(last, now))  # what would have come after the recording's end nobody knows
 
     def _entry(self, entry: Any, at: int) -> None:
@@ -214,11 +218,11 @@ class _Run:
                 except Exception as error:
                     self.made.append((at, "event", f"{type(error).__name__}: {error}", ""))
 
-    def _timers(self, until: int) -> None:
-        """What is due, when it is due."""
+    def _timers(self, until: int, recorded: int | None = None) -> None:
+        """What is due, when it is due; but that of the recording, which runs when it ran."""
         for _ in range(FLUSHES):
             due = self.core.next_timer()
-            if due is None or due > until:
+            if due is None or due > until or due == recorded:
                 return
             self.core.handle_timer(due)
             self._flush(due)

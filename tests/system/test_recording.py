@@ -94,7 +94,7 @@ def test_the_flight_recorder(stack: Stack, tmp_path: Path) -> None:
     assert [row["layer"] for row in facts] == LAYERS
     assert all(row["same"] for row in facts), facts
     done = stack.lvlip("record", "dump", str(tmp_path / "flight"), check=False)
-    assert done.returncode == 1 and "File exists" in done.stderr
+    assert done.returncode == 1 and "is there already; --force writes over it" in done.stderr
     stack.lvlip("record", "dump", str(tmp_path / "flight"), "--force", "--layers", "tcp")
 
 

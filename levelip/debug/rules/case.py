@@ -37,10 +37,10 @@ class Case:
         """The shortest round trip, ns; 0: none was seen."""
         return round_trip(self.conversation, self.sent)
 
-    @cached_property
+    @property
     def wire(self) -> list[Fact]:
         """Every frame of the outermost seam, of all connections, ARP and ICMP."""
-        return list(self.collection.on_wire())
+        return self.collection.on_wire
 
     @cached_property
     def faults(self) -> list[Told]:
@@ -108,6 +108,11 @@ class Case:
         if not seg.fact.length:
             return "the FIN" if seg.fact.fin else f"an ACK of byte {seg.ack - 1}"
         return f"bytes {seg.seq - 1}:{seg.seq - 1 + seg.fact.length}" + (" and the FIN" if seg.fact.fin else "")
+
+
+def last_seen(collection: Collection) -> int:
+    """When the last frame was."""
+    return max((fact.mono for fact in collection.facts), default=0)
 
 
 def what_fault(told: Told) -> str:

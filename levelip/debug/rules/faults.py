@@ -52,10 +52,14 @@ def _finding(collection: Collection, name: str, word: str, done: list[Told]) -> 
 
 def _of_neighbour(case: Case) -> Iterator[Told]:
     """The same of ARP with the peer, which belongs to no connection."""
-    for told in case.collection.events:
+    for told in case.collection.once(_of_no_connection):
         data = told.event.data
-        if what_fault(told) and not told.event.conn and case.conversation.remote in (data.get("src"), data.get("dst")):
+        if case.conversation.remote in (data.get("src"), data.get("dst")):
             yield told
+
+
+def _of_no_connection(collection: Collection) -> list[Told]:
+    return [told for told in collection.events if what_fault(told) and not told.event.conn]
 
 
 RULES = (own_faults,)

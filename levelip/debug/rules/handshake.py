@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from levelip.debug.collection import Seg
 from levelip.debug.findings import Finding
-from levelip.debug.rules.case import MS, Case, ms
+from levelip.debug.rules.case import MS, Case, last_seen, ms
 
 _MUCH = 16
 """A first window so many times larger than the SYN's is no growth; ours grow to 4 times at once."""
@@ -192,7 +192,7 @@ def opening(case: Case) -> Iterator[Finding]:
     first = syns[0].seg
     answers = [seg for seg in talk.theirs.segs if seg.mono > first.mono]
     if not answers:
-        waited = max((fact.mono for fact in case.wire), default=first.mono) - first.mono
+        waited = case.collection.once(last_seen) - first.mono
         if len(syns) > 1 or waited > 500 * MS:
             yield Finding(
                 "syn_unanswered",

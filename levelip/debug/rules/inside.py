@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from levelip.debug.collection import Collection, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
-from levelip.debug.rules.case import MS, Case
+from levelip.debug.rules.case import MS, Case, last_seen
 from levelip.tracing.reasons import Severity, lookup
 from levelip.wire.tcp import CWR, FIN, PSH
 
@@ -19,30 +19,35 @@ _SETTLED = 50 * MS
 
 def changed(case: Case) -> Iterator[Finding]:
     """A frame and the one that it became at the next seam on its way."""
-    collection, name = case.collection, case.conversation.name
+    found = case.collection.once(_first_changes).get(case.conversation.name)
+    if found is not None:
+        was, one, differences = found
+        yield Finding(
+            "changed_inside",
+            f"{one.name} is not what {was.name} was: " + ", ".join(differences),
+            one,
+            one.mono,
+            [f"{was.process}, {was.seam} {was.direction}: {was.text()}",
+             f"{one.process}, {one.seam} {one.direction}: {one.text()}"],
+        )  # fmt: skip
+
+
+def _first_changes(collection: Collection) -> dict[str, tuple[Fact, Fact, list[str]]]:
+    """Of each connection the first packet that is not what it was at the seam before: (that, this, what differs)."""
+    found: dict[str, tuple[Fact, Fact, list[str]]] = {}
     for one in collection.facts:
         if not one.is_tcp:
             continue
-        before = [fact for fact in _before(case, one) if fact.is_tcp and fact.up == one.up]
-        if name not in {one.conn, *(fact.conn for fact in before)}:
-            continue
-        differences = [_differ(fact, one) for fact in before]
-        if len(differences) == 1 and differences[0]:  # of several, it may be a piece of any
-            was = before[0]
-            yield Finding(
-                "changed_inside",
-                f"{one.name} is not what {was.name} was: " + ", ".join(differences[0]),
-                one,
-                one.mono,
-                [f"{was.process}, {was.seam} {was.direction}: {was.text()}",
-                 f"{one.process}, {one.seam} {one.direction}: {one.text()}"],
-            )  # fmt: skip
-            return
+        before = [fact for fact in _before(collection, one) if fact.is_tcp and fact.up == one.up]
+        if len(before) == 1 and (differences := _differ(before[0], one)):  # of several, it may be a piece of any
+            for name in {one.conn, before[0].conn}:
+                found.setdefault(name, (before[0], one, differences))
+    return found
 
 
-def _before(case: Case, one: Fact) -> list[Fact]:
+def _before(collection: Collection, one: Fact) -> list[Fact]:
     """What it was at the seam before: the frame that led to it, or itself at the other end of a pipe."""
-    by_id = case.collection.by_id
+    by_id = collection.by_id
     if one.direction == "in":
         here = [fact for fact in by_id[one.id] if fact.process != one.process and fact.direction == "out"]
         if here:
@@ -68,11 +73,10 @@ def _differ(before: Fact, after: Fact) -> list[str]:
 def vanished(case: Case) -> Iterator[Finding]:
     """On its way down it was seen to go into a process whose lower side is watched too, and nothing came out."""
     collection = case.collection
-    end = max((fact.mono for fact in collection.facts), default=0) - _SETTLED
-    watched = {(fact.process, fact.seam, fact.direction) for fact in collection.facts}
+    end, watched = collection.once(last_seen) - _SETTLED, collection.once(_watched)
     missing: list[Fact] = []
-    for one in collection.facts:
-        if one.conn != case.conversation.name or one.mono > end or one.direction != "in" or not one.is_tcp:
+    for one in _of(case):
+        if one.mono > end or one.direction != "in" or not one.is_tcp:
             continue
         beyond = _beyond(one)
         if beyond is None or beyond not in watched or one.id in collection.told:
@@ -172,10 +176,27 @@ def _upper(case: Case, *, up: bool) -> list[Fact]:
     """Data segments of the connection as tcp sees them."""
     return [
         fact
-        for fact in case.collection.facts
+        for fact in _of(case)
         if fact.process == "tcp" and fact.seam == "ip-tcp" and fact.up == up and fact.length
-        and fact.conn == case.conversation.name
     ]  # fmt: skip
+
+
+def _of(case: Case) -> list[Fact]:
+    """All records of the connection's frames, in their order."""
+    return case.collection.once(_by_connection).get(case.conversation.name, [])
+
+
+def _by_connection(collection: Collection) -> dict[str, list[Fact]]:
+    found: dict[str, list[Fact]] = {}
+    for fact in collection.facts:
+        if fact.conn:
+            found.setdefault(fact.conn, []).append(fact)
+    return found
+
+
+def _watched(collection: Collection) -> set[tuple[str, str, str]]:
+    """Where frames were seen: (process, seam, direction)."""
+    return {(fact.process, fact.seam, fact.direction) for fact in collection.facts}
 
 
 def _covers(fact: Fact, seq: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from levelip.debug.collection import Collection
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.rules.case import Case, ms
@@ -17,8 +18,10 @@ def stale_arp(case: Case) -> Iterator[Finding]:
     out = [seg.fact for seg in case.conversation.ours.segs if seg.fact.eth_dst and seg.fact.eth_dst != _BROADCAST]
     if not out:
         return
-    said = _says(case.wire, remote)
+    said, macs = case.collection.once(_says).get(remote, ([], set()))
     for mac in dict.fromkeys(fact.eth_dst for fact in out):
+        if not macs - {mac}:
+            continue
         there = [fact for fact in out if fact.eth_dst == mac]
         others = [fact for fact, address in said if address != mac and fact.mono > there[0].mono]
         if not others:
@@ -48,9 +51,15 @@ def stale_arp(case: Case) -> Iterator[Finding]:
         return
 
 
-def _says(wire: list[Fact], remote: str) -> list[tuple[Fact, str]]:
-    """Frames that show at which MAC address a neighbour is."""
-    return [(fact, address) for fact in wire if fact.up and (address := _address(fact, remote))]
+def _says(collection: Collection) -> dict[str, tuple[list[tuple[Fact, str]], set[str]]]:
+    """Of each neighbour the frames that show at which MAC address it is, and those addresses."""
+    found: dict[str, tuple[list[tuple[Fact, str]], set[str]]] = {}
+    for fact in collection.on_wire:
+        if fact.up and (address := _address(fact, fact.src)):
+            said, macs = found.setdefault(fact.src, ([], set()))
+            said.append((fact, address))
+            macs.add(address)
+    return found
 
 
 def _address(fact: Fact, remote: str) -> str:

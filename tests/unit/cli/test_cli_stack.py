@@ -299,6 +299,7 @@ ADDON = {"addon": "lossy", "running": True, "error": "", "log": [], "path": "/x/
         (["addon", "list"], "lossy"),
         (["addon", "unload", "lossy"], "lossy unloaded from link"),
         (["addon", "load", "lossy.py"], "lossy in link: frame"),
+        (["ss", "-tu"], "Netid"),
         (["record", "status"], "2 KiB of 32 MiB"),
         (["record", "stop"], "link: 5 B in /x/link.rec"),
         (["record", "dump", "DIR"], "link: 5 B in /x/link.rec"),
@@ -308,7 +309,7 @@ def test_the_other_layers_are_shown_and_a_silent_one_is_named(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str,
 ) -> None:  # fmt: skip
-    """ip is stopped (it runs and says nothing): what the other layers say is shown, ip named, and the exit status 1."""
+    """One is stopped (it runs and says nothing): what the other layers say is shown, it is named, the exit status 1."""
     monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.2)
     monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 0.2)
     file = {"path": "/x/link.rec", "bytes": 5}
@@ -320,11 +321,13 @@ def test_the_other_layers_are_shown_and_a_silent_one_is_named(
         "record.status": {**STATUS, "file": file, "writing": {**file, "busy": False, "error": ""}},
         "record.stop": {}, "record.dump": {},
     })  # fmt: skip
-    lock = run.lock("ip")
+    layer("tcp", ss={"sockets": []}) if words[0] == "ss" else None
+    silent = "udp" if words[0] == "ss" else "ip"
+    lock = run.lock(silent)
     result = lvlip(*[str(tmp_path / "rec") if word == "DIR" else word for word in words])
     assert result.exit_code == 1
     assert shown in result.stdout
-    assert result.stderr == f"lvlip: ip did not answer; see: lvlip status --name {run.name}\n"
+    assert result.stderr == f"lvlip: {silent} did not answer; see: lvlip status --name {run.name}\n"
     os.close(lock)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from cli_layer import FakeLayer
 from click.testing import Result
 
+from levelip.cli.common import Stack
+from levelip.cli.sources import records
 from levelip.cli.trace import choose_seams
 from levelip.cli.tracelines import Chooser, TextLines, WallClock, hexdump
 from levelip.debug.tap import Notice, Request, TapReader, goes_up, one_side
@@ -274,6 +277,29 @@ def test_the_others_are_listened_to_while_one_is_silent(
         assert [one.text for one in found if isinstance(one, Notice)] == ["listening to ip"]
     finally:
         reader.close()
+
+
+def test_ctrl_c_ends_the_listening_wherever_it_comes(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:
+    """Also in the midst of what is done with a record: that is finished, and what has come by then is there."""
+    tcp = layer("tcp", ss={"sockets": []})
+    stack = Stack(run.name, str(run.root))
+
+    def send() -> None:
+        tcp.wait_for_listener()
+        for seq in range(5):
+            tcp.frames("ip-tcp", "in", [segment(SYN, seq)])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    found: list[Any] = []
+    for record in records(stack, None, None):
+        if not found:
+            os.kill(os.getpid(), signal.SIGINT)  # the handler runs here, not in the reader
+        found.append(record)
+    sender.join(5)
+    assert any(not isinstance(one, Notice) for one in found)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_layer_that_comes_back_is_listened_to_again(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:

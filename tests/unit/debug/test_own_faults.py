@@ -12,8 +12,9 @@ from levelip.debug.collection import Collection
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.journeys import Journey, journey_lines, journeys
+from levelip.debug.rules import inside
 from levelip.debug.tap import KIND, Record, event_of
-from levelip.debug.why import Story, connection_story, packet_story, story_lines
+from levelip.debug.why import Story, connection_story, packet_story, story_lines, why
 from levelip.tracing.capturefile import CaptureFile
 from levelip.tracing.events import Event
 from levelip.tracing.flowfile import tcp_of
@@ -85,6 +86,19 @@ def test_a_loss_is_named_before_a_delay(faulty: Faulty) -> None:
     own = [finding for finding in found.findings if finding.name.startswith("own_")]
     assert [finding.name for finding in own] == ["own_loss", "own_delay"], story_lines(found)
     assert own[0].at > own[1].at and found.cause is own[0]
+
+
+def test_each_frame_is_compared_once_however_many_connections(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stories of all connections of a port cost what their records cost, not that times their number."""
+    for _ in range(5):
+        collection = faulty.transfer(data=b"hello", seconds=1)
+    looked: list[int] = []
+    before = inside._before
+    monkeypatch.setattr(inside, "_before", lambda all_, one: looked.append(one.id) or before(all_, one))
+    assert len(why(collection, str(PORT))) == 5
+    assert len(looked) == sum(fact.is_tcp for fact in collection.facts)
 
 
 def test_what_the_path_loses_besides_is_told_too(faulty: Faulty, tmp_path: Path) -> None:

@@ -239,12 +239,15 @@ def test_scriptable(path: Path, tmp_path: Path) -> None:
     assert "there is no command" in done.stderr and not done.stdout
 
 
-def test_prompt(path: Path) -> None:
-    """An empty line repeats; the end of input ends it; a mistake does not."""
+def test_prompt(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty line repeats; the end of input ends it; a mistake does not. The history is its owner's alone."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     done = replay(path, "-i", stdin="n\n\nnonsense\nwhere\n")
     assert done.returncode == 0, done.stderr
     assert "before call #2 of #0" in done.stdout
     assert "there is no command" in done.stdout
+    history = tmp_path / "level-ip" / "replay_history"
+    assert not history.exists() or stat.S_IMODE(history.stat().st_mode) == 0o600
 
 
 def test_wrong_files(path: Path, tmp_path: Path) -> None:

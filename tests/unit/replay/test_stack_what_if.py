@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replay_bench import DELAY, host_upload
+from replay_bench import DELAY, host_upload, stop, transfer
 
+from layers.tcp.core import TcpCore
+from levelip.tracing.recordedcalls import Received, decode_frame
 from levelip.tracing.recording import Recording
 from simulation.replay.__main__ import main
+from simulation.replay.closedloop import first_difference
 from simulation.replay.player import Player
 from simulation.replay.session import Answer, Session
+from simulation.replay.whatif import parse_change, what_if
+from tests.netsim.net import Impairment
 
 SIZE = 400_000
 
@@ -50,6 +55,22 @@ def in_the_middle(session: Session, layer: str, condition: str) -> None:
     run(session, "goto 70ms")
     run(session, f"goto {condition}")
     run(session, "back")
+
+
+def test_a_timer_that_was_late_is_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine timers ran 20 ms late: of a packet that is not changed nothing follows, alone or as a stack."""
+    path, punctual = tmp_path / "tcp.rec", TcpCore.next_timer
+    monkeypatch.setattr(TcpCore, "next_timer", lambda core: at + 20_000_000 if (at := punctual(core)) else at)
+    core, _, _ = transfer(path, size=100_000, how=Impairment(loss=0.05), seed=5)
+    monkeypatch.undo()
+    player = Player(stop(core, path))
+    recording = player.recording
+    calls = [(number, entry) for number, entry in recording.entries(0) if isinstance(entry, Received)]
+    for number, entry in calls[10:40:5]:
+        frame = decode_frame(entry.code, entry.frame, entry.cuts)
+        assert first_difference(player, number, frame, entry.now, recording.span[1]) is None, number
+    player.seek(calls[10][0])
+    assert what_if(player, parse_change("edit tcp.urgent_pointer=0 then recorded for 9s")).data["same"]
 
 
 def test_a_lost_segment_is_sent_again(session: Session) -> None:

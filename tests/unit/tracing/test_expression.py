@@ -211,6 +211,7 @@ WRONG = [
     ("tcp.analysis.retransmission", 0, "event retransmit"),
     ("retransmit", 0, "event retransmit"),
     ("nonsense.at_all", 0, "there is no field"),
+    ("event.new == ESTABLISHED", 13, "text stands in quotes: \"ESTABLISHED\""),
     ("event retransmt", 6, "did you mean retransmit"),
     ('event == "stat"', 9, "did you mean state"),
     ("event.lenght == 5", 0, "did you mean event.length"),

@@ -164,7 +164,7 @@ def test_a_device_frame_is_told_apart_from_raw_ip() -> None:
 def test_messages_that_are_no_packets_are_name_and_value() -> None:
     fields = {"sock": 5, "address": A, "port": 80, "options": {"nodelay": 1}, "region": "", "data": b"\1\2"}
     assert describe_message("Connect", fields) == (
-        "Connect sock 5, address 10.0.0.1, port 80, options {nodelay 1}, region , data 0x0102"
+        "Connect sock 5, address 10.0.0.1, port 80, options {nodelay 1}, region -, data 0x0102"
     )
     assert describe_message("Data", {"sock": 5, "offset": 0}, 1000) == "Data sock 5, offset 0, payload 1000"
 
