@@ -207,12 +207,22 @@ class _Progress:
             self._spinner.stop()
 
     def ready(self, layer: str, status: dict[str, Any]) -> None:
-        if not self._quiet:
-            click.echo(f"{layer:<8} ready, pid {status['pid']}", err=True)
+        line = f"{layer:<8} ready, pid {status['pid']}"
+        if self._spinner is not None:
+            self._spinner.console.print(line, highlight=False, markup=False)  # above the spinner
+        elif not self._quiet:
+            click.echo(line, err=True)
 
     def waiting(self, left: dict[str, dict[str, Any] | None]) -> None:
         if self._spinner is not None and left:
-            self._spinner.update("; ".join(_waits(layer, status) for layer, status in left.items()))
+            self._spinner.update(progress(left))
+
+
+def progress(left: dict[str, dict[str, Any] | None]) -> str:
+    """What a person waits for, on one line of a terminal: layers that start, and for whom the others wait."""
+    starting = [layer for layer, status in left.items() if status is None]
+    parts = [f"{', '.join(starting)} {'are' if len(starting) > 1 else 'is'} starting"] if starting else []
+    return "; ".join([*parts, *(_waits(layer, status) for layer, status in left.items() if status is not None)])
 
 
 def _waits(layer: str, status: dict[str, Any] | None) -> str:

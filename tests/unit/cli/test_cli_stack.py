@@ -19,10 +19,10 @@ from click.testing import CliRunner, Result
 from supervisor.options import ServerOptions
 
 from levelip.cli import supervise, teardown
-from levelip.cli.common import Failure, columns
+from levelip.cli.common import LAYERS, Failure, columns
 from levelip.cli.main import COMMANDS, cli, main
 from levelip.cli.status import duration
-from levelip.cli.up import choose_file, ordered
+from levelip.cli.up import choose_file, ordered, progress
 from levelip.config import Config, TcpConfig
 from levelip.configfile import literal, to_toml
 from levelip.ipc.rundir import RunDirectory
@@ -464,3 +464,11 @@ def test_wait_for_gives_up_in_time() -> None:
     assert not supervise.wait_for(lambda: False, 0.05, every=0.01)
     assert time.monotonic() - start < 5
     assert literal("x") == '"x"'
+
+
+def test_progress_fits_on_a_line() -> None:
+    """Layers that start are named together."""
+    left = {"link": None, "ip": None, "tcp": {"waiting_for": ["ip", "gateway"]}}
+    assert progress(left) == "link, ip are starting; tcp waits for ip and gateway"
+    assert progress({"link": None}) == "link is starting"
+    assert len(progress(dict.fromkeys(LAYERS))) < 60
