@@ -21,6 +21,7 @@ from supervisor.options import ServerOptions
 from levelip.cli import supervise, teardown
 from levelip.cli.common import LAYERS, Failure, columns
 from levelip.cli.main import COMMANDS, cli, main
+from levelip.cli.restart import stop_and_start
 from levelip.cli.status import duration
 from levelip.cli.up import choose_file, ordered, progress
 from levelip.config import Config, TcpConfig
@@ -472,3 +473,27 @@ def test_progress_fits_on_a_line() -> None:
     assert progress(left) == "link, ip are starting; tcp waits for ip and gateway"
     assert progress({"link": None}) == "link is starting"
     assert len(progress(dict.fromkeys(LAYERS))) < 60
+
+
+class Interrupted(supervise.Supervisor):
+    """A supervisor while whose second order Ctrl-C comes."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("none"))
+        self.orders: list[str] = []
+
+    def stop(self, layer: str) -> None:
+        self.orders.append(f"stop {layer}")
+        if len(self.orders) == 2:
+            raise KeyboardInterrupt
+
+    def start(self, layer: str) -> None:
+        self.orders.append(f"start {layer}")
+
+
+def test_an_interrupted_restart_leaves_no_layer_stopped() -> None:
+    """All are started again; the interrupt counts then."""
+    supervisor = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        stop_and_start(supervisor, ["link", "ip", "tcp"])
+    assert supervisor.orders == ["stop link", "stop ip", "start link", "start ip", "start tcp"]
