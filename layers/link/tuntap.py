@@ -127,7 +127,9 @@ def _set_interface(fd: int, name: str, kind: Kind, flags: int) -> None:
     except OSError as error:
         match error.errno:
             case errno.EPERM:
-                why = f"making it needs CAP_NET_ADMIN: run as root, or ip tuntap add {name} mode {kind} user USER"
+                why = (
+                    "making it needs CAP_NET_ADMIN: run as root, or let root make it for you: lvlip net up --user USER"
+                )
             case errno.EBUSY:
                 why = "another process has it open"
             case errno.EINVAL:

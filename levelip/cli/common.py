@@ -73,6 +73,8 @@ class Stack:
     def need_running(self) -> list[str]:
         """As `running`; Failure if there are none."""
         layers = self.running()
+        if not layers and self.run.path.exists() and not os.access(self.run.path, os.R_OK | os.X_OK):
+            raise Failure(f"{self.run.path} may not be read: stack {self.run.name!r} is another user's")
         if not layers:
             raise Failure(f"stack {self.run.name!r} is not running; start it with: lvlip up{self.name_flag()}")
         return layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -38,10 +39,7 @@ def command(stack: Stack, layer: str, timeout: float) -> None:
         raise Failure(f"{layer} is not run by this supervisord; it runs {', '.join(programs)}")
     started = time.monotonic()
     before = {name: programs[name].pid for name in wanted}
-    for name in wanted:
-        supervisor.stop(name)
-    for name in wanted:
-        supervisor.start(name)
+    stop_and_start(supervisor, wanted)
     for name in wanted:
         status = _wait(stack, name, before[name], timeout, set(LAYERS) - set(programs))
         took = time.monotonic() - started
@@ -49,6 +47,16 @@ def command(stack: Stack, layer: str, timeout: float) -> None:
             stack.emit({"layer": name, "old_pid": before[name], "pid": status["pid"], "seconds": round(took, 3)})
         else:
             click.echo(f"{name} ready, pid {before[name]} → {status['pid']}, after {took:.1f} s")
+
+
+def stop_and_start(supervisor: supervise.Supervisor, layers: Sequence[str]) -> None:
+    """End layers, and start them again also where Ctrl-C comes in between: else they would stay away."""
+    try:
+        for name in layers:
+            supervisor.stop(name)
+    finally:
+        for name in layers:
+            supervisor.start(name)
 
 
 def _wait(stack: Stack, layer: str, old: int, timeout: float, elsewhere: set[str]) -> dict[str, Any]:

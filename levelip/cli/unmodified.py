@@ -38,8 +38,8 @@ def run_program(
     for text in nameservers:
         try:
             ipaddress.IPv4Address(text)
-        except ValueError as error:
-            raise click.UsageError(f"--nameserver: {error}") from None
+        except ValueError:
+            raise click.UsageError(f"--nameserver {text}: must be an address, as 10.0.0.1") from None
     try:
         endpoint = door_endpoint(stack.name, stack.root)
     except ValueError as error:

@@ -27,6 +27,8 @@ from levelip.ipc.control import ControlClient, ControlError
 POLL_S = 0.05
 ASK_S = 0.5
 LOG_LINES = 10
+REFUSALS = 3
+"""So often a layer says that it cannot start, each time for the same reason, before `up` believes it."""
 SYSTEM_FILE = Path("/etc") / FILE_NAME
 
 
@@ -64,11 +66,12 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     paths.config.write_text(to_toml(config, comments=False), encoding="utf-8")
     paths.conf.write_text(supervise.conf_text(run, layers), encoding="utf-8")
     _note_device(stack, config)
+    logs = {layer: _size(run.logs / f"{layer}.log") for layer in layers}
     child = None
     with interruptible():
         try:
             child = supervise.spawn(run, foreground=foreground)
-            _wait_ready(stack, layers, timeout, config, child)
+            _wait_ready(stack, layers, timeout, logs, child)
             if child is not None:
                 _say_ready(stack, layers, config, path)
                 code = child.wait()
@@ -151,9 +154,10 @@ def layer_status(stack: Stack, layer: str, *, timeout: float = 2.0) -> dict[str,
 
 
 def _wait_ready(
-    stack: Stack, layers: Sequence[str], timeout: float, config: Config, child: subprocess.Popen[bytes] | None
+    stack: Stack, layers: Sequence[str], timeout: float, logs: dict[str, int], child: subprocess.Popen[bytes] | None
 ) -> None:
-    """Show the layers as they get ready. Failure says who is not, why, and what its log ends with."""
+    """Show the layers as they get ready; `logs`: bytes of their logs before. Failure says who is not, why, and what its
+    log ends with; at once where a layer says itself that it cannot start."""
     here = set(layers)
     elsewhere = set(supervise.MODULES) - here
     deadline = time.monotonic() + timeout
@@ -180,11 +184,29 @@ def _wait_ready(
                 raise Failure(
                     f"supervisord ended with code {child.returncode}; see {supervise.Paths.of(stack.run).log}"
                 )
+            for layer in [name for name in layers if name not in ready]:
+                if why := refusal(stack.run.logs / f"{layer}.log", logs[layer]):
+                    raise Failure(f"stack {stack.run.name!r} cannot start: {layer}: {why}")
             if time.monotonic() > deadline:
                 raise Failure(
                     _why_not(stack, {layer: last.get(layer) for layer in layers if layer not in ready}, timeout)
                 )
             time.sleep(POLL_S)
+
+
+def refusal(log: Path, start: int) -> str:
+    """Why a layer that is started again and again cannot start, by its log from byte `start` on; "" if it may yet."""
+    if _size(log) <= start:
+        return ""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    reasons = [line.partition(" cannot start: ")[2] for line in lines if " cannot start: " in line][-REFUSALS:]
+    return reasons[0] if len(reasons) == REFUSALS and len(set(reasons)) == 1 else ""
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 class _Progress:
@@ -207,12 +229,22 @@ class _Progress:
             self._spinner.stop()
 
     def ready(self, layer: str, status: dict[str, Any]) -> None:
-        if not self._quiet:
-            click.echo(f"{layer:<8} ready, pid {status['pid']}", err=True)
+        line = f"{layer:<8} ready, pid {status['pid']}"
+        if self._spinner is not None:
+            self._spinner.console.print(line, highlight=False, markup=False)  # above the spinner
+        elif not self._quiet:
+            click.echo(line, err=True)
 
     def waiting(self, left: dict[str, dict[str, Any] | None]) -> None:
         if self._spinner is not None and left:
-            self._spinner.update("; ".join(_waits(layer, status) for layer, status in left.items()))
+            self._spinner.update(progress(left))
+
+
+def progress(left: dict[str, dict[str, Any] | None]) -> str:
+    """What a person waits for, on one line of a terminal: layers that start, and for whom the others wait."""
+    starting = [layer for layer, status in left.items() if status is None]
+    parts = [f"{', '.join(starting)} {'are' if len(starting) > 1 else 'is'} starting"] if starting else []
+    return "; ".join([*parts, *(_waits(layer, status) for layer, status in left.items() if status is not None)])
 
 
 def _waits(layer: str, status: dict[str, Any] | None) -> str:

@@ -26,7 +26,10 @@ _WAIT_S: Final = 5.0
 def open_file(path: Path, *, overwrite: bool) -> int:
     """A descriptor of a new file of mode 0600: it holds secrets (RFC 6528's), and what people sent. OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (0 if overwrite else os.O_EXCL)
-    fd = os.open(path, flags, 0o600)
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileExistsError as error:
+        raise FileExistsError(error.errno, "is there already; --force writes over it", str(path)) from None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not an ordinary file", str(path))

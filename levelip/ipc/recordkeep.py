@@ -160,5 +160,4 @@ def _sink(path: Path, *, overwrite: bool, unbounded: bool = False) -> FileSink:
     try:
         return FileSink(path, overwrite=overwrite, unbounded=unbounded)
     except OSError as error:
-        what = "is there already; --force writes over it" if isinstance(error, FileExistsError) else error.strerror
-        raise ControlError(f"{path}: {what}") from None
+        raise ControlError(f"{path}: {error.strerror}") from None

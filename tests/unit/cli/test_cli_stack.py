@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,14 @@ from click.testing import CliRunner, Result
 from supervisor.options import ServerOptions
 
 from levelip.cli import supervise, teardown
-from levelip.cli.common import Failure, columns
+from levelip.cli.common import LAYERS, Failure, columns
 from levelip.cli.main import COMMANDS, cli, main
+from levelip.cli.restart import stop_and_start
 from levelip.cli.status import duration
-from levelip.cli.up import choose_file, ordered
+from levelip.cli.up import choose_file, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
 from levelip.configfile import literal, to_toml
+from levelip.debug.programs import python
 from levelip.ipc.rundir import RunDirectory
 
 ROOT = Path(__file__).parents[3]
@@ -467,3 +470,75 @@ def test_wait_for_gives_up_in_time() -> None:
     assert not supervise.wait_for(lambda: False, 0.05, every=0.01)
     assert time.monotonic() - start < 5
     assert literal("x") == '"x"'
+
+
+def test_progress_fits_on_a_line() -> None:
+    """Layers that start are named together."""
+    left = {"link": None, "ip": None, "tcp": {"waiting_for": ["ip", "gateway"]}}
+    assert progress(left) == "link, ip are starting; tcp waits for ip and gateway"
+    assert progress({"link": None}) == "link is starting"
+    assert len(progress(dict.fromkeys(LAYERS))) < 60
+
+
+class Interrupted(supervise.Supervisor):
+    """A supervisor while whose second order Ctrl-C comes."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("none"))
+        self.orders: list[str] = []
+
+    def stop(self, layer: str) -> None:
+        self.orders.append(f"stop {layer}")
+        if len(self.orders) == 2:
+            raise KeyboardInterrupt
+
+    def start(self, layer: str) -> None:
+        self.orders.append(f"start {layer}")
+
+
+def test_an_interrupted_restart_leaves_no_layer_stopped() -> None:
+    """All are started again; the interrupt counts then."""
+    supervisor = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        stop_and_start(supervisor, ["link", "ip", "tcp"])
+    assert supervisor.orders == ["stop link", "stop ip", "start link", "start ip", "start tcp"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("", ""),
+        ("x ERROR cannot start: no tap\n" * 2, ""),
+        ("x ERROR cannot start: no tap\n" * 3, "no tap"),
+        ("x ERROR cannot start: busy\n" + "y INFO starts\nx ERROR cannot start: no tap\n" * 3, "no tap"),
+        ("x ERROR cannot start: no tap\nx ERROR cannot start: busy\n" * 3, ""),
+    ],
+)
+def test_a_layer_that_says_why_it_cannot_start_is_believed(tmp_path: Path, said: str, why: str) -> None:
+    """At the third time, so that what passes by itself may pass; what an earlier start said does not count."""
+    log = tmp_path / "link.log"
+    assert refusal(log, 0) == ""
+    before = "x ERROR cannot start: no tap\n" * 3
+    log.write_text(before + said)
+    assert refusal(log, len(before)) == why
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_users_stack_is_told_so() -> None:
+    """And not that nothing runs."""
+
+    def nobody(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, cwd="/", check=False,
+            timeout=60,
+        )  # fmt: skip
+
+    if nobody(sys.executable, "-P", "-c", "import levelip.cli.main").returncode:
+        pytest.skip("this Python is root's alone")
+    with tempfile.TemporaryDirectory(prefix="lv") as root:
+        Path(root).chmod(0o755)
+        run = RunDirectory("t", root)
+        run.create()
+        done = nobody(*python("levelip.cli", "ss", "--name", "t", "--run", root))
+        assert done.stderr == f"lvlip: {run.path} may not be read: stack 't' is another user's\n"
+        assert done.returncode == 1

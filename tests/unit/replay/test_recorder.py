@@ -114,7 +114,7 @@ def test_one_file_at_a_time_and_none_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="recorded already"):
         made.control(0, "record.start", {"file": str(tmp_path / "y.rec")}, 0)
     made.control(0, "record.stop", {}, 0)
-    with pytest.raises(ControlError, match="is there already; --force"):
+    with pytest.raises(ControlError, match="is there already; --force writes over it"):
         made.control(0, "record.start", {"file": str(path)}, 0)
     made.close()
     Recording(path).close()
