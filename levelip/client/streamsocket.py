@@ -296,7 +296,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         if level == std.SOL_SOCKET and option == std.SO_ERROR:
             self._trying = False
         if level == std.SOL_SOCKET and option == std.SO_BINDTODEVICE and value and buflen < _IFNAMSIZ:
-            raise _error(errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
+            raise os_error(errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
         if buflen:
             return value[:buflen]
         return int.from_bytes(value[:4], "little", signed=True)
