@@ -218,6 +218,18 @@ def test_the_error_queue_shows(world: World) -> None:
     assert (world.next_error(), world.receive()) == (NOTHING, NOTHING)
 
 
+def test_the_error_queue_alone(world: World) -> None:
+    """Who takes the error from there, as traceroute does, is not told it again by what receives."""
+    world.set(RECVERR, 1)
+    for _ in range(2):
+        world.fail()
+        assert world.mask() == OUT | ERR
+        assert (world.next_error(), world.mask()) == ((0, 0), OUT)
+        assert world.receive() == NOTHING
+        with pytest.raises(BlockingIOError):
+            world.sock.recv(9)
+
+
 def test_a_datagram_in_parts(world: World) -> None:
     """MSG_MORE and UDP_CORK, by trapped calls and the kernel's."""
     assert world.send(b"first") == (5, 0) and world.turn() == [b"first"]
