@@ -205,11 +205,11 @@ class Datagrams:
             return
         error = pair.errors.popleft()
         told = ("errno", "icmp_type", "icmp_code", "reporter", "address", "port", "mtu", "payload")
-        caller.answer(Answer(call.number, 0, {name: getattr(error, name) for name in told}))
         if error.icmp_type >= 0:
             pair.error = next((one.errno for one in pair.errors if one.icmp_type >= 0), 0)
             if not pair.error:
                 self.told(pair)
+        caller.answer(Answer(call.number, 0, {name: getattr(error, name) for name in told}))
 
     def _forward(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         args = dict(call.args)

@@ -40,6 +40,7 @@ _FLAGS = std.SOCK_NONBLOCK | std.SOCK_CLOEXEC
 _DEFAULT_BACKLOG = 128  # as the standard library's listen(): min(SOMAXCONN, 128)
 _NATIVE_OPTIONS = frozenset({std.SO_RCVTIMEO, std.SO_SNDTIMEO})  # of the descriptor itself
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY)
+_IFNAMSIZ = 16  # linux/if.h
 _TIMEVAL = struct.Struct("@ll")
 MSG_FASTOPEN = 0x2000_0000
 
@@ -294,6 +295,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         value: bytes = self._call("getsockopt", {"level": level, "option": option})["value"]
         if level == std.SOL_SOCKET and option == std.SO_ERROR:
             self._trying = False
+        if level == std.SOL_SOCKET and option == std.SO_BINDTODEVICE and value and buflen < _IFNAMSIZ:
+            raise os_error(errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
         if buflen:
             return value[:buflen]
         return int.from_bytes(value[:4], "little", signed=True)

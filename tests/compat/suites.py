@@ -43,7 +43,7 @@ _AT_ONCE = "expects both ends to have what was sent when the calls that send it 
 _NO_IPV6 = "of AF_INET6: skipped, as has_ipv6 is False"
 _RACING = (
     "connects again while the first attempt, to a port where nobody listens, is not refused yet: ECONNABORTED once "
-    "that was told, as on Linux; by lvlip run the descriptor then has a new pair, which its epoll does not know"
+    "that was told, as on Linux"
 )
 _LOOPS = ("EPoll", "Poll", "Select")
 

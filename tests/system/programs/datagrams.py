@@ -213,7 +213,9 @@ def refused() -> None:
         sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as glibc's resolver sets it
         say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, POLLERR), error(sock.recvfrom, 9))
         say("in the queue", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock, 0, ALL))
-        say("beside it", sock.sendto(b"y", PEER), mask(sock, 5, select.POLLIN), sock.recvfrom(9), mask(sock, 0, ALL))
+        say("beside it", sock.sendto(b"y", PEER))
+        time.sleep(0.3)
+        say("and comes", mask(sock, 0, ALL), sock.recvfrom(9), mask(sock, 0, ALL))
         say("taken", sock.recvmsg(9, 200, 0x2000)[0], mask(sock, 0, ALL), error(sock.recvmsg, 9, 200, 0x2000))
         for number in (b"1", b"2"):
             say("two", sock.sendto(number, (HOST, CLOSED)))

@@ -727,9 +727,22 @@ def threads() -> None:
     two.close()
 
 
+def devices() -> None:
+    """SO_BINDTODEVICE: the stack's device has the name that it has for the kernel."""
+    device = next(name for _, name in socket.if_nameindex() if name.startswith("lvl")).encode()
+    option = socket.SOL_SOCKET, socket.SO_BINDTODEVICE
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            say("none", sock.getsockopt(*option, 16), sock.getsockopt(*option), sock.getsockopt(*option, 3))
+            say("other", answer(sock.setsockopt, *option, b"nowhere0"), answer(sock.setsockopt, *option, 7))
+            say("ours", answer(sock.setsockopt, *option, device), sock.getsockopt(*option, 99) == device + b"\0")
+            say("room", answer(sock.getsockopt, *option, 15), answer(sock.getsockopt, *option))
+            say("back", answer(sock.setsockopt, *option, b""), sock.getsockopt(*option, 16))
+
+
 CASES = (
     flags_of_streams, messages, fresh, listeners, masks, timeouts, descriptors, processes, connects, datagrams, classes,
-    functions, options, flags, addresses, ports, signals, passing, threads,
+    functions, options, flags, addresses, ports, signals, passing, threads, devices,
 )  # fmt: skip
 
 
