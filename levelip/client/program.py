@@ -41,10 +41,9 @@ class _Connection:
     """A thread's connection."""
 
     def __init__(self, channel: kernel.socket) -> None:
+        self.pid, self.number, self.inode = os.getpid(), 0, 0
         self.channel = channel
         self.inode = os.fstat(channel.fileno()).st_ino
-        self.pid = os.getpid()
-        self.number = 0
 
     def usable(self) -> bool:
         """Not inherited by a fork, and not closed behind our back (os.closerange)."""

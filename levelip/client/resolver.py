@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket as std
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,6 @@ AF_INET, AF_INET6, AF_UNSPEC = std.AF_INET, std.AF_INET6, std.AF_UNSPEC
 _GAI = {
     std.EAI_NONAME: "Name or service not known",
     std.EAI_AGAIN: "Temporary failure in name resolution",
-    std.EAI_FAIL: "Non-recoverable failure in name resolution",
     std.EAI_NODATA: "No address associated with hostname",
 }
 """glibc's gai_strerror."""
@@ -37,12 +37,15 @@ _H = {
 }
 """glibc's hstrerror."""
 _TO_GAI = {
-    HOST_NOT_FOUND: std.EAI_NONAME, TRY_AGAIN: std.EAI_AGAIN, NO_RECOVERY: std.EAI_FAIL, NO_DATA: std.EAI_NODATA,
+    HOST_NOT_FOUND: std.EAI_NONAME, TRY_AGAIN: std.EAI_AGAIN, NO_RECOVERY: std.EAI_NONAME, NO_DATA: std.EAI_NODATA,
 }  # fmt: skip
+"""glibc's getaddrinfo never says EAI_FAIL (getaddrinfo.c gethosts)."""
 NO_SERVER = "no name server (gateway.dns_servers, or nameserver in /etc/resolv.conf)"
 _NO_IPV4 = (std.EAI_NONAME, std.EAI_NODATA, std.EAI_ADDRFAMILY)
 _LOCALHOST = (("127.0.0.1", AF_INET), ("::1", AF_INET6))
 _SCOPE_LINK, _SCOPE_GLOBAL = 2, 14  # RFC 6724 3.1, 3.2
+_MAPPED = "::ffff:"  # before an IPv4 address that AI_V4MAPPED makes one of IPv6 (RFC 4291 2.5.5.2)
+_HOST_NAME = re.compile(r"(?!-)(?=.*[^0-9.])[A-Za-z0-9_.-]+")
 Address = tuple[str, int]  # as text, family
 
 
@@ -215,7 +218,7 @@ class Resolver:
         named = self._from_hosts(name, families) or _special(name, families) or self._from_servers(name, families)
         if mapped:
             six = [one for one in named.addresses if one[1] == AF_INET6]
-            four: list[Address] = [(f"::ffff:{text}", AF_INET6) for text, kind in named.addresses if kind == AF_INET]
+            four: list[Address] = [(f"{_MAPPED}{text}", AF_INET6) for text, kind in named.addresses if kind == AF_INET]
             named.addresses = six + four if everything or not six else six
         return named
 
@@ -236,6 +239,8 @@ class Resolver:
     def _from_servers(self, name: str, families: Sequence[int]) -> Named:
         from dns.rdatatype import RdataType
 
+        if not _is_host_name(name):
+            raise NotFound(HOST_NOT_FOUND)
         config = self.config()
         wanted = [RdataType.A if family == AF_INET else RdataType.AAAA for family in families]
         if config.no_aaaa:
@@ -258,8 +263,10 @@ class Resolver:
 
         reverse = from_address(address).to_text(omit_final_dot=True)
         found = self._asked(self.config(), lambda stub: stub.look_up(reverse, [RdataType.PTR]))
-        names = [text for _, text in found.records]
-        return names[0], names[1:]
+        names = [text for _, text in found.records if _is_host_name(text)]
+        if not names:
+            raise NotFound(HOST_NOT_FOUND)
+        return names[0], []  # glibc: several are no aliases of each other
 
     def _asked(self, config: ResolverConfig, ask: Callable[[Any], Any]) -> Any:
         from levelip.client.resolverstub import LookupFailed, Stub
@@ -282,8 +289,8 @@ class Resolver:
         network = self._network()
 
         def rank(one: Address) -> tuple[bool, bool, int]:
-            text, family = one
-            source = network.source(text) if family == AF_INET else None
+            text, family = one[0].removeprefix(_MAPPED), one[1]
+            source = network.source(text) if family == AF_INET or text != one[0] else None
             if source is None:
                 return True, True, _SCOPE_GLOBAL
             scope = _scope(std.inet_aton(text))
@@ -312,6 +319,12 @@ def is_numeric(name: str) -> bool:
     except std.gaierror:
         return False
     return True
+
+
+def _is_host_name(name: str) -> bool:
+    """Whether servers are asked for it, and believed: letters, digits, hyphens, underscores and dots (glibc res_hnok),
+    and more than digits and dots (__nss_hostname_digits_dots)."""
+    return _HOST_NAME.fullmatch(name) is not None
 
 
 def _name(host: str | bytes | bytearray | None) -> str | None:

@@ -295,7 +295,7 @@ def _take(message: QueryMessage, rdtype: RdataType, found: Found) -> Failure | N
     try:
         chain = message.resolve_chaining()
     except dns.exception.DNSException:  # too long, or in a circle
-        return Failure.NO_RECOVERY
+        return Failure.NO_DATA
     if chain.answer is None:
         return Failure.HOST_NOT_FOUND if message.rcode() == Rcode.NXDOMAIN else Failure.NO_DATA
     canonical = chain.canonical_name.to_text(omit_final_dot=True)

@@ -43,6 +43,7 @@ _IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY)
 _IFNAMSIZ = 16  # linux/if.h
 _TIMEVAL = struct.Struct("@ll")
 MSG_FASTOPEN = 0x2000_0000
+_TOLD_AGAIN = std.MSG_OOB | std.MSG_CMSG_CLOEXEC  # flags of recvmsg() that are in its msg_flags, too
 
 
 class socket(kernel.socket):  # noqa: N801 - its name in the standard library
@@ -400,7 +401,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
         check_room(ancbufsize)
-        return socket.recv(self, bufsize, flags), [], int(flags & std.MSG_OOB), None
+        return socket.recv(self, bufsize, flags), [], int(flags & _TOLD_AGAIN), None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
@@ -422,7 +423,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             got = 0
         if not got and room:
             self._end()
-        return got, [], 0, None
+        return got, [], int(flags & _TOLD_AGAIN), None
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """As recv; a stream has no source address to tell."""

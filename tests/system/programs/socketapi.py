@@ -566,7 +566,7 @@ def flags() -> None:
             )
         for level, kind in ((TCP, 1), (socket.IPPROTO_UDP, 99), (SOL, 99), (IP, 99), (99, 1)):
             say("ancillary", answer(sock.sendmsg, [b"x"], [(level, kind, bytes(4))]))
-        sock.setblocking(False)
+        sock.settimeout(PATIENCE_S)
         say("nothing asked for", sock.recv(0), sock.recv_into(bytearray(0)), sock.recv(1), sock.recvfrom(0)[0])
 
 
@@ -642,9 +642,11 @@ def signals() -> None:
             nonlocal calls
             with socket.socket(type=socket.SOCK_DGRAM) as sock:
                 calls += sock.connect_ex((HOST, 9)) == 0 and other.getsockname() == name
+            if calls < 50:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
 
         signal.signal(signal.SIGALRM, handle)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         rounds = 0
         while calls < 50:
             one, two = pair()
@@ -654,7 +656,6 @@ def signals() -> None:
             rounds += len(two.recv(1000, socket.MSG_WAITALL)) == 1000
             one.close()
             two.close()
-        signal.setitimer(signal.ITIMER_REAL, 0)
         say("in time", rounds > 0, calls >= 50)
     for _ in range(50):  # forgotten in a circle: found by whoever asks for memory, also within a call
         circle: list[object] = [socket.socket()]
