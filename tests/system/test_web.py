@@ -105,9 +105,22 @@ def test_processes_and_faults(view: View) -> None:
     assert "no faults" in view.stack.lvlip("fault", "show").stdout
 
 
+def in_order(view: View, descending: bool) -> bool:
+    """Whether the connections' rows stand by what each sent."""
+    sent: list[int] = view.page.evaluate("() => app.page.rows.map((row) => row.acked ?? 0)")
+    return len(set(sent)) > 1 and sent == sorted(sent, reverse=descending)
+
+
 def test_connections(view: View) -> None:
-    """All that were seen are listed, found by a part of their name, and opened by keyboard."""
+    """All that were seen are listed, sorted by what a heading says, found by a part of their name, and opened by
+    keyboard."""
     name = lossy(view)
+    heading = view.page.locator("#connections thead th", has_text="Sent")
+    for key, order in (("Enter", "descending"), ("Space", "ascending")):
+        heading.press(key)
+        until(lambda order=order: heading.get_attribute("aria-sort") == order, order)  # type: ignore[misc]
+        until(lambda order=order: in_order(view, order == "descending"), "by what was sent")  # type: ignore[misc]
+    assert view.text("#state") == "ready", "a key for a heading is no key for the stack"
     view.page.fill("#search", name.partition(">")[0].partition(":")[2])
     until(lambda: view.count("#connections tbody tr") == 1, "one is found")
     view.page.locator("#search").blur()

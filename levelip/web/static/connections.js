@@ -1,6 +1,6 @@
 // All connections: searched, sorted, opened.
 
-import { el, say } from "./dom.js";
+import { el, heading, say } from "./dom.js";
 import * as format from "./format.js";
 
 const COLUMNS = [
@@ -35,7 +35,7 @@ export class ConnectionsPage {
     this.selected = app.connectionSelected ?? "";
     this.input = el("input", { type: "search", id: "search", "aria-label": "Search connections", placeholder: "Search: udp, state, address, port, algorithm", value: app.connectionSearch ?? "", spellcheck: "false", oninput: () => this.watch() });
     this.count = el("span", { class: "quiet", id: "connection-count" });
-    this.heads = new Map(COLUMNS.map(([name, title, , kind]) => [name, el("th", { class: kind, scope: "col", tabindex: "0", onclick: () => this.order(name), onkeydown: (event) => { if (event.key === "Enter") { event.stopPropagation(); this.order(name); } } }, title)]));
+    this.heads = new Map(COLUMNS.map(([name, title, , kind]) => [name, heading(title, kind, () => this.order(name))]));
     this.body = el("tbody");
     this.body.addEventListener("click", (event) => this.click(event));
     this.scroller = el("div", { class: "scroller" }, el("table", { class: "table", id: "connections" }, el("thead", {}, el("tr", {}, [...this.heads.values()])), this.body));

@@ -23,6 +23,12 @@ function fill(element, attributes, children) {
   return element;
 }
 
+// A column's heading, which sorts by a click, Enter or Space.
+export function heading(title, kind, sort) {
+  const keys = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); event.stopPropagation(); sort(); } };
+  return el("th", { class: kind, scope: "col", tabindex: "0", onclick: sort, onkeydown: keys }, title);
+}
+
 // Set text only where it changed: most figures stand still.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,6 +1,6 @@
 // Paths: packets grouped by the way they took through the processes, with counts and percentiles of the time they took.
 
-import { el, say } from "./dom.js";
+import { el, heading, say } from "./dom.js";
 import * as format from "./format.js";
 import { frameLink } from "./why.js";
 
@@ -20,7 +20,7 @@ export class PathsPage {
     this.input = el("input", { type: "search", id: "paths-search", class: "filter", placeholder: "Search: data, udp, dropped, gateway", value: this.kept.search, spellcheck: "false", autocomplete: "off", "aria-label": "Search ways", oninput: () => { this.kept.search = this.input.value; this.draw(); } });
     this.told = el("span", { class: "quiet", id: "paths-told", role: "status" });
     this.error = el("pre", { class: "error filter-error", id: "paths-error", hidden: true });
-    this.heads = COLUMNS.map(([name, title, number]) => el("th", { class: number ? "num" : "", tabindex: "0", scope: "col", onclick: () => this.sortBy(name), onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.sortBy(name); } } }, title));
+    this.heads = COLUMNS.map(([name, title, number]) => heading(title, number ? "num" : "", () => this.sortBy(name)));
     this.body = el("tbody");
     this.table = el("table", { class: "table paths", id: "paths" }, el("thead", {}, el("tr", {}, this.heads)), this.body);
     this.hint = el("p", { class: "quiet pad", id: "paths-hint" });
