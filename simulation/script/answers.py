@@ -46,8 +46,8 @@ def _name(name: str) -> Sysctl:
 
 
 def _memory(buffer: str, ring: str) -> Sysctl:
-    """min, default, max. Buffers do not grow here, so one that receives is as large as Linux lets it become (which
-    is what its window scale tells), one that sends as large as Linux makes it at first."""
+    """min, default, max. A receive buffer may grow as far as Linux lets it (which is what its window scale tells), and
+    begins where ours do (tcp.receive_initial); one that sends stays as large as Linux makes it at first."""
 
     def change(words: list[str]) -> Changes:
         _, default, largest = (int(word) for word in words)
