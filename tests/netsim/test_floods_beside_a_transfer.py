@@ -1,4 +1,4 @@
-"""Floods at the device of a whole host that carries a transfer: it does not notice, and what they may take is bounded."""
+"""Floods at the device of a whole host that carries a transfer: it does not notice, and what they take is bounded."""
 
 from __future__ import annotations
 
