@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import zmq
 
 from levelip import __version__
