@@ -6,6 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from levelip.tracing.events import Event
 
 Room = Mapping[str, int]  # port → how many frames it takes now; a missing port takes any number
@@ -17,6 +19,10 @@ DEFERRED: Final[dict[str, Any]] = {}  # answer of `control` (compared by identit
 
 class ControlError(Exception):
     """A control command that cannot be carried out; the text says what would be right."""
+
+
+BAD_ARGUMENTS: Final = (AttributeError, KeyError, OverflowError, TypeError, ValueError, msgspec.ValidationError)
+"""What a command may raise whose arguments are missing, of another type or too large; whoever asked is told."""
 
 
 def save_rng(rng: random.Random) -> list[Any]:

@@ -11,11 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import zmq
 
 from levelip import __version__
-from levelip.frames.core import ControlError, Core
+from levelip.frames.core import BAD_ARGUMENTS, ControlError, Core
 from levelip.frames.seam import Store, StoreFailed
 from levelip.ipc.control import ControlServer
 from levelip.ipc.faults import Faults
@@ -394,7 +393,7 @@ class Loop:
                 return answer
             now = self.runtime.clock.now()
             answer = self.core.control(token, name, args, now)
-        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        except BAD_ARGUMENTS as error:
             raise ControlError(f"{name}: bad arguments: {error!r}") from None
         if not self.runtime.clock.held:
             self.flush(now)

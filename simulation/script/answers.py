@@ -46,8 +46,8 @@ def _name(name: str) -> Sysctl:
 
 
 def _memory(buffer: str, ring: str) -> Sysctl:
-    """min, default, max. Buffers do not grow here, so one that receives is as large as Linux lets it become (which
-    is what its window scale tells), one that sends as large as Linux makes it at first."""
+    """min, default, max. A receive buffer may grow as far as Linux lets it (which is what its window scale tells), and
+    begins where ours do (tcp.receive_initial); one that sends stays as large as Linux makes it at first."""
 
     def change(words: list[str]) -> Changes:
         _, default, largest = (int(word) for word in words)
@@ -101,6 +101,16 @@ def _table() -> dict[str, Sysctl]:
         "net.ipv4.icmp_echo_ignore_all": Sysctl(lambda words: {"ip.echo_reply": "false" if int(words[0]) else "true"}),
         "net.ipv4.icmp_msgs_per_sec": _to("ip.icmp_rate_per_s"),
         "net.ipv4.icmp_msgs_burst": _to("ip.icmp_burst"),
+        "net.ipv4.icmp_ratelimit": _to("ip.icmp_ratelimit_ms"),
+        "net.ipv4.icmp_ratemask": _to("ip.icmp_ratemask"),
+        "net.ipv4.icmp_echo_ignore_broadcasts": _flag("ip.echo_ignore_broadcasts"),
+        "net.ipv4.ipfrag_time": _to("ip.fragment_time_ms", 1000),
+        "net.ipv4.ipfrag_high_thresh": _to("ip.fragment_memory"),
+        "net.ipv4.conf.all.accept_redirects": _flag("ip.accept_redirects"),
+        "net.ipv4.conf.all.force_igmp_version": Sysctl(lambda words: {"ip.igmp_version": words[0].replace("0", "3")}),
+        "net.ipv4.route.mtu_expires": Sysctl(
+            lambda words: {"tcp.mtu_expires_s": words[0], "ip.mtu_expires_ms": str(int(words[0]) * 1000)}
+        ),
         "net.core.somaxconn": _to("tcp.backlog_max"),
         TCP + "ecn": Sysctl(lambda words: {"tcp.ecn": str(_plain_ecn(int(words[0])))}),
         TCP + "ecn_option": Sysctl(note="no Accurate ECN", values=("0",), absent=ACCECN),
@@ -108,7 +118,7 @@ def _table() -> dict[str, Sysctl]:
         TCP + "dsack": _later("tcp.dsack", "no D-SACK setting"),
         TCP + "reordering": _later("tcp.reordering", "RFC 5681 3.2: three duplicates", "3"),
         TCP + "recovery": _later("tcp.recovery", "loss detection has no switch"),
-        TCP + "early_retrans": _later("tcp.early_retrans", "loss probes have no switch"),
+        TCP + "early_retrans": Sysctl(lambda words: {"tcp.tlp": "true" if int(words[0]) >= 3 else "false"}),
         TCP + "slow_start_after_idle": _later("tcp.slow_start_after_idle", "no restart after idle setting"),
         TCP + "mtu_probing": _later("tcp.mtu_probing", "no probing for the MTU yet", "0"),
         TCP + "syncookies": _later("tcp.syncookies", "no SYN cookies yet"),
@@ -123,9 +133,12 @@ def _table() -> dict[str, Sysctl]:
             values=("4294967295", "-1"),
             absent="a limit for all sockets of what is written and not sent",
         ),
-        TCP + "base_mss": Sysctl(
-            note="where probing for the MTU begins", values=("1024",), absent="another start of probing for the MTU"
-        ),
+        TCP + "base_mss": _to("tcp.base_mss"),
+        TCP + "mtu_probe_floor": _to("tcp.mtu_probe_floor"),
+        TCP + "probe_interval": _to("tcp.probe_interval_s"),
+        TCP + "probe_threshold": _to("tcp.probe_threshold"),
+        TCP + "max_orphans": _to("tcp.max_orphans"),
+        TCP + "ecn_fallback": _flag("tcp.ecn_fallback"),
         TCP + "limit_output_bytes": Sysctl(note=NO_EFFECT),
         TCP + "fastopen": Sysctl(
             note="no Fast Open; a SYN's data is taken after the handshake",
@@ -145,7 +158,7 @@ def _table() -> dict[str, Sysctl]:
         TCP + "autocorking": Sysctl(note=NO_EFFECT),
         TCP + "thin_linear_timeouts": Sysctl(note="no thin streams", values=("0",)),
         TCP + "min_rtt_wlen": _later("tcp.min_rtt_wlen", NO_EFFECT),
-        TCP + "invalid_ratelimit": _later("tcp.invalid_ratelimit", "no limit of ACKs to segments out of window"),
+        TCP + "invalid_ratelimit": _to("tcp.invalid_ratelimit_ms"),
         TCP + "l3mdev_accept": Sysctl(note=NO_EFFECT),
         TCP + "stdurg": Sysctl(note="RFC 6093", values=("0",)),
         TCP + "plb_enabled": Sysctl(note="none", values=("0",)),

@@ -12,8 +12,6 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from gateway.config import GatewayCoreConfig
 from gateway.core import GatewayCore
 from layers.ip.config import IpCoreConfig
@@ -27,11 +25,15 @@ from levelip.frames.packet import (
     DeviceFrame,
     DeviceState,
     IcmpError,
+    IpToLink,
+    IpToTransport,
     LinkState,
+    LinkToIp,
     Packet,
     Route,
     Routes,
     Segment,
+    TransportToIp,
     Unreachable,
 )
 from levelip.frames.seam import (
@@ -40,103 +42,35 @@ from levelip.frames.seam import (
     Close,
     Connect,
     FromClient,
+    GatewayToTcp,
+    GatewayToUdp,
     Listen,
     NeighbourDown,
     NeighbourUp,
     Taken,
+    TcpToGateway,
+    UdpToGateway,
 )
 from levelip.rpc.codec import Codec, RefusedMessage
 from levelip.rpc.messages import VERSION, Hello, Request, SendDatagram, TookDatagrams
 from levelip.rpc.stream import Consumed, Eof, Reset, Send, Urgent
-from levelip.wire.checksum import internet_checksum
+from tests.fuzz import neighbours
 from tests.fuzz.datagrams import datagrams
 from tests.fuzz.door import door
+from tests.fuzz.driven import (
+    ADDRESSES,
+    OPERATIONS,
+    OUR_MAC,
+    OURS,
+    ROUTER,
+    START,
+    THEIR_MAC,
+    THEIRS,
+    Driven,
+    checksummed,
+    ip_packet,
+)
 from tests.fuzz.reader import Reader
-
-MS = 1_000_000
-SECOND = 1000 * MS
-START = 1_000 * SECOND
-OURS, THEIRS, ROUTER = b"\x0a\0\0\2", b"\x0a\0\0\1", b"\x0a\0\0\xfe"
-OUR_MAC, THEIR_MAC = b"\2\0\0\0\0\2", b"\2\0\0\0\0\1"
-PORTS = ("ip", "link", "tcp", "gateway", "device")
-OPERATIONS = 60
-"""Most operations of one input: a longer one finds nothing that two do not."""
-SNAPSHOT_MOST = 600_000
-"""Bytes that a core's whole state may take after one input, packed: rings are not in it."""
-
-
-class Driven:
-    """A core with a clock. Its output is thrown away but for what a target wants to see."""
-
-    def __init__(self, core: Any, restore: Callable[[dict[str, Any]], Any]) -> None:
-        self.core = core
-        self.core.interest = True
-        self.now = START
-        self._restore = restore
-        self.ident = 1
-
-    def feed(self, frame: Any) -> None:
-        """One frame, and nothing after it."""
-        self.core.receive(frame, self.now)
-
-    def flush(self, room: int = 1 << 30) -> list[tuple[str, Any]]:
-        """What goes out where every pipe has that much room."""
-        output: list[tuple[str, Any]] = self.core.outgoing(dict.fromkeys(PORTS, room))
-        self.core.events()
-        return output
-
-    def pass_time(self, ns: int) -> None:
-        """Timers fire as they are due; at most 50 of them, then the rest at once."""
-        end = self.now + ns
-        for _ in range(50):
-            due = self.core.next_timer()
-            if due is None or due > end:
-                break
-            self.now = max(self.now, due)
-            self.core.handle_timer(self.now)
-            self.flush()
-        self.now = end
-        self.core.handle_timer(self.now)
-
-    def wait(self, reader: Reader) -> None:
-        """From 1 ms to 2 hours."""
-        self.pass_time(min(1 << reader.below(23), 7_200_000) * MS)
-
-    def name(self) -> int:
-        """A fresh frame id."""
-        self.ident += 1
-        return self.ident
-
-    def finish(self) -> None:
-        """The state is bounded, and a core restored from it is the same."""
-        self.flush()
-        state = self.core.snapshot()
-        packed = msgspec.msgpack.encode(state)
-        assert len(packed) <= SNAPSHOT_MOST, f"the state takes {len(packed)} bytes"
-        again = msgspec.msgpack.encode(self._restore(state).snapshot())
-        assert again == packed, "restore(snapshot()) is another state"
-
-
-def _checksummed(head: bytes, at: int) -> bytes:
-    """`head` with its Internet checksum filled in at `at`, so that what follows it is looked at."""
-    plain = head[:at] + b"\0\0" + head[at + 2 :]
-    return plain[:at] + internet_checksum(plain).to_bytes(2, "big") + plain[at + 2 :]
-
-
-def _ip_packet(reader: Reader, payload: bytes, *, proto: int, src: bytes = THEIRS, dst: bytes = OURS) -> bytes:
-    """An IPv4 packet with some fields drawn; most are right."""
-    options = reader.piece(40) if reader.below(4) == 0 else b""
-    options += bytes(-len(options) % 4)
-    word = reader.number(2) if reader.below(4) == 0 else 0
-    ident, ttl = reader.number(1), reader.below(4)
-    head = struct.pack(
-        ">BBHHHBBH4s4s", 0x45 + len(options) // 4, reader.number(), 20 + len(options) + len(payload), ident, word,
-        64 if ttl else 1, proto, 0, src, dst,
-    )  # fmt: skip
-    return _checksummed(head + options, 10) + payload
-
-
-ADDRESSES = (THEIRS, OURS, ROUTER, b"\x0a\0\0\xff", b"\xff" * 4, b"\xe0\0\0\1", b"\x7f\0\0\1", bytes(4), b"\xc0\0\2\1")
 
 
 def link(data: bytes) -> None:
@@ -165,7 +99,7 @@ def link(data: bytes) -> None:
                 head = b"\xff" * 6 + THEIR_MAC + b"\x08\x06"
                 driven.feed(DeviceFrame(driven.name(), [], head + body[: 28 - reader.below(2)], b""))
             case 3:
-                packet = _ip_packet(reader, reader.piece(), proto=6)
+                packet = ip_packet(reader, reader.piece(), proto=6)
                 hop = ADDRESSES[reader.below(len(ADDRESSES))]
                 state = reader.below(4)
                 driven.feed(Packet(driven.name(), [], False, START, 1, packet, b"", state, reader.number(2), hop))
@@ -196,14 +130,14 @@ def ip(data: bytes) -> None:
                 driven.feed(Packet(driven.name(), [], False, START, 1, raw, reader.piece(), reader.below(4), 0))
             case 1 | 2:
                 src, dst = ADDRESSES[reader.below(len(ADDRESSES))], ADDRESSES[reader.below(2)]
-                packet = _ip_packet(reader, reader.piece(), proto=reader.number(), src=src, dst=dst)
+                packet = ip_packet(reader, reader.piece(), proto=reader.number(), src=src, dst=dst)
                 flags = reader.below(2)
                 driven.feed(Packet(driven.name(), [], False, START, 1, packet, b"", 3, 0, b"", flags))
             case 3:
                 body = struct.pack(">BBH", reader.below(20), reader.below(16), 0) + reader.bytes(4).ljust(4, b"\0")
                 if reader.below(2):
-                    body += _ip_packet(reader, reader.piece(), proto=6, src=OURS, dst=THEIRS)
-                packet = _ip_packet(reader, _checksummed(body + reader.piece(), 2), proto=1)
+                    body += ip_packet(reader, reader.piece(), proto=6, src=OURS, dst=THEIRS)
+                packet = ip_packet(reader, checksummed(body + reader.piece(), 2), proto=1)
                 driven.feed(Packet(driven.name(), [], False, START, 1, packet, b"", 3, 0))
             case 4:
                 dst = ADDRESSES[reader.below(len(ADDRESSES))]
@@ -231,8 +165,8 @@ SOCKETS = 4
 RING = 65_536
 
 
-def tcp(data: bytes) -> None:
-    """Segments near and far from what is expected, calls of the gateway, ICMP errors, time."""
+def tcp_between_hosts() -> Driven:
+    """A tcp core with a listener on port 80 and a connect() under way."""
     settings = TcpConfig(
         send_ring=RING, receive_ring=RING, send_buffer=RING, receive_buffer=RING, connections=8, backlog_max=4
     )
@@ -243,6 +177,12 @@ def tcp(data: bytes) -> None:
     driven.feed(Bind(1, 1, OURS, 80))
     driven.feed(Listen(2, 1, "own", 4))
     driven.feed(Connect(3, "own", THEIRS, 4711, {}))
+    return driven
+
+
+def tcp(data: bytes) -> None:
+    """Segments near and far from what is expected, calls of the gateway, ICMP errors, time."""
+    driven = tcp_between_hosts()
     peer = _Peer(driven)
     reader = Reader(data)
     if reader.below(4):
@@ -251,6 +191,23 @@ def tcp(data: bytes) -> None:
         if not reader:
             break
         peer.operation(reader)
+    driven.finish()
+
+
+def tcp_neighbours(data: bytes) -> None:
+    """Options that change while connections carry data, commands, routes that refuse, a gateway that is another."""
+    driven = tcp_between_hosts()
+    peer = _Peer(driven)
+    peer.establish()
+    reader = Reader(data)
+    for _ in range(OPERATIONS):
+        if not reader:
+            break
+        if reader.below(2):
+            peer.operation(reader)
+        else:
+            neighbours.tcp_operation(reader, driven, neighbours.known(reader, peer.children))
+            peer.look()
     driven.finish()
 
 
@@ -430,8 +387,9 @@ def _value(reader: Reader) -> Any:
 
 
 SEAMS: dict[str, Codec[Any]] = {
-    "device": Codec(DeviceFrame | DeviceState), "link-ip": Codec(Packet | LinkState | Unreachable),
-    "ip-tcp": Codec(Segment | Routes | IcmpError),
+    "device": Codec(DeviceFrame | DeviceState), "link-ip": Codec(LinkToIp), "ip-link": Codec(IpToLink),
+    "ip-transport": Codec(IpToTransport), "transport-ip": Codec(TransportToIp), "gateway-tcp": Codec(GatewayToTcp),
+    "tcp-gateway": Codec(TcpToGateway), "gateway-udp": Codec(GatewayToUdp), "udp-gateway": Codec(UdpToGateway),
     "door": Codec(Hello | Request | Send | Consumed | Eof | Reset | SendDatagram | TookDatagrams),
 }  # fmt: skip
 
@@ -453,5 +411,6 @@ def messages(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "link": link, "ip": ip, "tcp": tcp, "gateway": gateway, "messages": messages, "datagrams": datagrams,
-    "door": door,
+    "door": door, "ip-neighbours": neighbours.ip_neighbours, "link-neighbours": neighbours.link_neighbours,
+    "tcp-neighbours": tcp_neighbours,
 }  # fmt: skip

@@ -165,6 +165,27 @@ def test_commands_that_do_not_exist_and_wrong_settings_are_refused(start: Start,
     client.close()
 
 
+@pytest.mark.parametrize(
+    ("layer", "name", "args"),
+    [
+        ("tcp", "figures", {"conn": 5}), ("tcp", "figures", {}), ("tcp", "conn", {"sock": []}),
+        ("ip", "route.add", {"route": 7}), ("ip", "ping", {"dst": []}),
+        ("ip", "set", {"section": 1, "key": 2, "value": 3}),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_are_refused(
+    start: Start, run: RunDirectory, layer: str, name: str, args: dict[str, object]
+) -> None:
+    """Whoever asks is told so, and the layer lives on."""
+    pid = start(layer).pid
+    answer(run, layer, "status", lambda data: True)
+    client = ControlClient(run, layer)
+    with pytest.raises(ControlError):
+        client.request(name, **args)
+    assert client.request("status")["pid"] == pid
+    client.close()
+
+
 def test_a_run_directory_that_is_too_long_is_refused(tmp_path: Path) -> None:
     """Socket paths have 107 bytes; the error says so before anything starts."""
     long = tmp_path / ("x" * 90)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -390,6 +392,23 @@ def test_every_kind_of_option_is_compared() -> None:
     """The table of values above has something for each option that can be set."""
     for option in OPTIONS.values():
         assert option.kind in (Kind.READ, Kind.FLAG, Kind.INT) or option.name in VALUES
+
+
+HEADER = Path("/usr/include/linux/tcp.h")
+"""Of Debian's linux-libc-dev; of an older Linux than ours it has a beginning of the struct."""
+
+
+@pytest.mark.skipif(not HEADER.exists(), reason=f"there is no {HEADER} (linux-libc-dev)")
+def test_tcp_info_has_the_fields_of_the_header() -> None:
+    """Name, width and order of each, as C programs are compiled against them."""
+    body = HEADER.read_text().partition("struct tcp_info {")[2].partition("\n};")[0]
+    fields = re.findall(r"^\s*(__u8|__u16|__u32|__u64)\s+(tcpi_\w+[^;]*);", body, re.MULTILINE)
+    widths = {"__u8": "B", "__u16": "H", "__u32": "I", "__u64": "Q"}
+    bits = {"snd_wscale : 4, tcpi_rcv_wscale : 4": "wscale",
+            "delivery_rate_app_limited:1, tcpi_fastopen_client_fail:2": "app_limited"}  # fmt: skip
+    names = [(name.removeprefix("tcpi_"), widths[width]) for width, name in fields]
+    found = [(bits.get(name, name), code) for name, code in names]
+    assert len(found) > 50 and found == list(info.FIELDS[: len(found)])
 
 
 def test_tcp_info_has_the_layout_of_linux() -> None:

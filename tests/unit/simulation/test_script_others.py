@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from levelip.configfile import keys
 from simulation.script.__main__ import cli
 from simulation.script.absent import CALLS, NAMES, Refused
-from simulation.script.answers import World, apply_command, take_option
+from simulation.script.answers import SYSCTLS, World, apply_command, take_option
 from simulation.script.language import Option, ScriptError
 from simulation.script.parse import parse
 from simulation.script.run import Result, run
@@ -54,6 +56,35 @@ def test_a_sysctl_may_be_a_path() -> None:
     world = World()
     apply_command(world, "sysctl -e -q net/ipv4/tcp_tw_reuse_delay=1500", AT)
     assert world.settings == {"tcp.tw_reuse_delay_ms": 1500}
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "settings"),
+    [
+        ("tcp_early_retrans=0", {"tcp.tlp": False}), ("tcp_early_retrans=3", {"tcp.tlp": True}),
+        ("tcp_invalid_ratelimit=0", {"tcp.invalid_ratelimit_ms": 0}), ("tcp_base_mss=512", {"tcp.base_mss": 512}),
+        ("tcp_max_orphans=1", {"tcp.max_orphans": 1}), ("tcp_ecn_fallback=0", {"tcp.ecn_fallback": False}),
+        ("ipfrag_time=60", {"ip.fragment_time_ms": 60_000}), ("ipfrag_high_thresh=0", {"ip.fragment_memory": 0}),
+        ("icmp_ratelimit=250", {"ip.icmp_ratelimit_ms": 250}), ("icmp_ratemask=8", {"ip.icmp_ratemask": 8}),
+        ("icmp_echo_ignore_broadcasts=0", {"ip.echo_ignore_broadcasts": False}),
+        ("conf.all.force_igmp_version=0", {"ip.igmp_version": 3}),
+        ("conf.all.force_igmp_version=2", {"ip.igmp_version": 2}),
+        ("route.mtu_expires=60", {"tcp.mtu_expires_s": 60, "ip.mtu_expires_ms": 60_000}),
+    ],
+)  # fmt: skip
+def test_sysctls_that_are_settings_here(sysctl: str, settings: dict[str, object]) -> None:
+    """Times in their own unit, switches, numbers that count from another place."""
+    world = World()
+    apply_command(world, f"sysctl -q net.ipv4.{sysctl}", AT)
+    assert world.settings == settings
+
+
+def test_every_sysctl_that_settings_name_is_in_the_table() -> None:
+    """levelip/config.py says of a setting which sysctl of Linux it stands for; scripts may use that."""
+    descriptions = " ".join(key.description for key in keys().values())
+    said = set(re.findall(r"Linux (tcp_\w+|icmp_\w+|ipfrag_\w+)", descriptions))
+    assert len(said) > 15
+    assert not [name for name in said if f"net.ipv4.{name}" not in SYSCTLS]
 
 
 def test_init_scripts_come_before_the_script() -> None:
@@ -215,7 +246,6 @@ def test_a_call_that_is_left_out_is_refused(name: str) -> None:
         ("`sysctl -q net.ipv4.tcp_fastopen=0x602`", "Fast Open"),
         ("`sysctl -q net.ipv4.tcp_shrink_window=1`", "SHOULD NOT"),
         ("`sysctl -q net.ipv4.tcp_notsent_lowat=4000`", "not sent"),
-        ("`sysctl -q net.ipv4.tcp_base_mss=512`", "MTU"),
         ("0 `nstat | grep TcpExtBeyondWindow`", "asks a question about Linux"),
         ("0 `tc qdisc add dev tun0 root pfifo limit 0`", "loses or delays"),
         ("0 `tc qdisc replace dev tun0 root fq`", "pacing"),
