@@ -283,7 +283,8 @@ def join_and_answer(port: int, host: str) -> list[bytes]:
 def test_groups_and_broadcasts(shared_stack: Stack, host: Namespace) -> None:
     """A group is heard by who is in it, a broadcast by all that are bound; both go out to the kernel's sockets."""
     told = shared_stack.submit(join_and_answer, 7003, shared_stack.host)
-    shared_stack.wait_until(lambda: any(row["groups"] for row in shared_stack.ask("udp", "ss")["sockets"]), "it joined")
+    group = std.inet_aton(GROUP)
+    shared_stack.wait_until(lambda: group in shared_stack.snapshot("link")["groups"], "link lets the group pass")
     with host.socket(kind=std.SOCK_DGRAM) as kernel, host.socket(kind=std.SOCK_DGRAM) as hearing:
         kernel.settimeout(PATIENCE_S)
         hearing.settimeout(PATIENCE_S)
@@ -291,7 +292,7 @@ def test_groups_and_broadcasts(shared_stack: Stack, host: Namespace) -> None:
         for one in (kernel, hearing):
             one.setsockopt(std.SOL_SOCKET, std.SO_REUSEADDR, 1)
         hearing.bind(("", 7103))
-        hearing.setsockopt(std.IPPROTO_IP, std.IP_ADD_MEMBERSHIP, std.inet_aton(GROUP) + ours)
+        hearing.setsockopt(std.IPPROTO_IP, std.IP_ADD_MEMBERSHIP, group + ours)
         kernel.bind((shared_stack.host, 7103))
         kernel.setsockopt(std.IPPROTO_IP, std.IP_MULTICAST_IF, ours)
         kernel.setsockopt(std.SOL_SOCKET, std.SO_BROADCAST, 1)
