@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Stack, StackCommand, interruptible, undisturbed
 
 if TYPE_CHECKING:
     from levelip.web.desk import Desk
@@ -68,8 +69,10 @@ def command(stack: Stack, files: tuple[str, ...], port: int, bind: str, names: t
         click.echo(url)
         click.echo("Open it in a browser; the token lets you in. Ctrl-C ends.", err=True)
     sys.stdout.flush()
-    with interruptible():  # uvicorn ends in order, then raises the signal again
-        asyncio.run(_serve(desk, access, listening, [Path(path) for path in files]))
+    with interruptible(), contextlib.ExitStack() as ending:  # uvicorn ends in order, then raises the signal again
+        with undisturbed():  # an event loop is made whole, whenever a signal comes
+            runner = ending.enter_context(asyncio.Runner())
+        runner.run(_serve(desk, access, listening, [Path(path) for path in files]))
 
 
 async def _serve(desk: Desk, access: Access, listening: socket.socket, files: list[Path]) -> None:

@@ -56,7 +56,10 @@ class Ladder:
     def _wants(self, row: DecisionRow) -> bool:
         if self._decisions == "none" or row.kind == "state":
             return False
-        return self._decisions == "all" or row.kind not in FREQUENT or bool(row.reason)
+        if self._decisions == "all" or row.reason:
+            return True
+        delayed = row.kind == "fault" and row.data.get("what") == "delay"  # by a fault that delays all
+        return row.kind not in FREQUENT and not delayed
 
     def rows(self, at: int, count: int) -> list[list[Any]]:
         """The rows at these positions."""

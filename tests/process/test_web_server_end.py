@@ -111,8 +111,10 @@ def web(run: RunDirectory) -> Iterator[Web]:
         yield made
 
 
-def test_before_it_serves(web: Web) -> None:
-    """The URL is told, and nothing else is done yet."""
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.02, 0.05, 0.1, 0.2])
+def test_before_it_serves(web: Web, after: float) -> None:
+    """The URL is told, and the server, its loop and its threads are at various points of their beginning."""
+    time.sleep(after)
     took, said = web.end()
     assert took < ENDS_S and web.process.returncode == 130
     assert said.strip() == ""

@@ -79,7 +79,12 @@ def test_the_ways_of_packets(view: View) -> None:
     view.key("j", "Enter")
     parts = until(lambda: view.page.locator("#paths tr.part").all_text_contents(), "the parts of it, by keyboard")
     assert any("in tcp" in part for part in parts) and any("in the pipe link-ip" in part for part in parts)
+    view.page.fill("#paths-search", "")
+    view.page.locator("#paths-search").blur()
+    until(lambda: len(counts(view)) == len(found), "all of them again")
     picture(view.page, "web-paths")
+    view.page.fill("#paths-search", "data client")
+    view.page.locator("#paths-search").blur()
     view.page.locator("#paths thead th", has_text="p99").click()
     assert view.page.locator("#paths thead th", has_text="p99").get_attribute("aria-sort") == "descending"
     longest = view.page.evaluate("() => app.page.rows.map((one) => one.p99_ns)")

@@ -27,6 +27,9 @@ AFRESH = """async (settings) => {
     const { addons } = await app.ask('addon.list');
     for (const name of new Set(addons.map((one) => one.addon))) await app.ask('addon.unload', { name });
     await app.ask('settings', settings);
+    app.sources = app.sources.filter((one) => one.name === 'live');
+    app.choose('live');
+    app.to('stack');
 }"""
 """Whatever a test left, by the page's own commands."""
 SETTINGS = {"seams": ["link", "ip-tcp"], "events": True, "detail": "first128", "listening": True}
@@ -80,7 +83,8 @@ class View:
         page, errors = opened(self.browser, self.url)
         self.page, self.errors = page, errors
         try:
-            page.wait_for_selector(".process[data-state]")
+            page.wait_for_selector("#source option", state="attached")  # the page behind that of the token
+            until(lambda: page.evaluate("() => Boolean(app.stack)"), "what the stack is doing")
             page.evaluate(AFRESH, SETTINGS)
             until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs", timeout=30)
             yield self

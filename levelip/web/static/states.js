@@ -27,7 +27,7 @@ export class States {
     this.conn = conn;
     this.boxes = new Map();
     this.lines = new Map();
-    const arrow = (id) => svg("marker", { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, svg("path", { d: "M0 0L10 5L0 10z", class: id }));
+    const arrow = (id) => svg("marker", { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, svg("path", { d: "M0 0L10 5L0 10z" }));
     const drawing = svg("svg", { viewBox: "0 0 680 570", class: "machine", role: "img", "aria-label": "TCP state machine" }, svg("defs", {}, arrow("arrow"), arrow("arrow-taken")));
     for (const [from, to, text, [dx, dy]] of EDGES) drawing.append(this.edge(from, to, text, dx, dy));
     for (const [name, [x, y]] of Object.entries(STATES)) {

@@ -76,14 +76,15 @@ def test_a_ladder_has_all_in_order() -> None:
     records = transfer(2)
     records.insert(1, event(1000 * MS, "state", old="LISTEN", new="SYN_RECEIVED", input="SYN"))
     records += [event(1004 * MS, "rtt", rtt=5), event(1005 * MS, "retransmit", why="rto", offset=0, length=100)]
+    records += [event(1006 * MS, "fault", what="delay", ns=5 * MS), event(1007 * MS, "fault", what="dup")]
     model, flow = followed(records)
     origin = 500 * MS
     ladders = {wanted: Ladder(flow, model.start or 0, origin, wanted) for wanted in ("main", "all", "none")}
     for ladder in ladders.values():
         ladder.scan()
     kinds = [row[1] for row in ladders["main"].rows(0, 100)]
-    assert kinds == ["seg", "state", *["seg"] * 6, "event"]
-    assert (ladders["all"].count, ladders["none"].count) == (10, 8)
+    assert kinds == ["seg", "state", *["seg"] * 6, "event", "event"]
+    assert (ladders["all"].count, ladders["none"].count) == (12, 8)
     main = ladders["main"]
     assert main.rows(0, 1)[0][0] == 0.5 and main.rows(1, 1)[0][2:] == ["LISTEN", "SYN_RECEIVED", "SYN"]
     assert main.at(1001 * MS) == 4 and main.at(0) == 0 and main.at(10**13) == main.count
