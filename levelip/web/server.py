@@ -48,9 +48,10 @@ class Server(uvicorn.Server):
         self._desk = desk
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        if not self.should_exit:
-            faulthandler.dump_traceback_later(END_S, exit=True)
+        """The signal handler. A second Ctrl-C changes nothing: the end is bounded, and in order."""
+        if self.should_exit:
+            return
+        faulthandler.dump_traceback_later(END_S, exit=True)
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

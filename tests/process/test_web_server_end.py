@@ -25,6 +25,7 @@ from levelip.cli.common import LAYERS
 from levelip.ipc.rundir import RunDirectory
 
 ROOT = Path(__file__).parents[2]
+_APART_S = 0.02
 ENDS_S = 6.0
 """2 s for pages, twice 1 s for threads, and what a busy machine takes."""
 pytestmark = pytest.mark.timeout(60)
@@ -91,10 +92,13 @@ class Web:
             made.sendall(head.encode() + part)
             yield made
 
-    def end(self) -> tuple[float, str]:
-        """SIGTERM; how long the end took, until nobody has its output open any more, and what it said."""
+    def end(self, *signals: int) -> tuple[float, str]:
+        """SIGTERM, or other signals; how long the end took, until nobody has its output open any more, and what it
+        said."""
         begun = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
+        for number in signals or (signal.SIGTERM,):
+            self.process.send_signal(number)
+            time.sleep(_APART_S)  # two of one number would be one
         _, said = self.process.communicate(timeout=20)
         return time.monotonic() - begun, said
 
@@ -116,6 +120,15 @@ def test_before_it_serves(web: Web, after: float) -> None:
     """The URL is told, and the server, its loop and its threads are at various points of their beginning."""
     time.sleep(after)
     took, said = web.end()
+    assert took < ENDS_S and web.process.returncode == 130
+    assert said.strip() == ""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_interrupts(web: Web, times: int) -> None:
+    """Ctrl-C, also by a person who has no patience: an end in order."""
+    web.enter()
+    took, said = web.end(*[signal.SIGINT] * times)
     assert took < ENDS_S and web.process.returncode == 130
     assert said.strip() == ""
 
