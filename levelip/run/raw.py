@@ -51,5 +51,5 @@ def identifier(pair: DatagramPair, payload: bytes) -> int | None:
 
 
 def only_listens(pair: DatagramPair) -> bool:
-    """Whether it is a raw socket that has sent nothing, as traceroute(8) has one beside that which sends."""
+    """Whether it is a raw socket that has sent nothing, as busybox's traceroute has one beside that which sends."""
     return pair.dress is not None and pair.bound is None
