@@ -228,12 +228,17 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         inheritable = self.get_inheritable()
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
         fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
-        watched = watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
-        os.dup2(fd, self.fileno(), inheritable)
-        os.close(fd)
-        for number, mask, _ in watched:
-            with select.epoll.fromfd(os.dup(number)) as again, contextlib.suppress(FileExistsError):
-                again.register(self.fileno(), mask)
+        with contextlib.ExitStack() as ending:
+            watched = [
+                (ending.enter_context(select.epoll.fromfd(os.dup(number))), mask)
+                for number, mask, _ in watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
+            ]
+            for epoll, _ in watched:  # which would go on watching the old one where there is a copy of it
+                epoll.unregister(self.fileno())
+            os.dup2(fd, self.fileno(), inheritable)
+            os.close(fd)
+            for epoll, mask in watched:
+                epoll.register(self.fileno(), mask)
 
     def connect_ex(self, address: Any) -> int:
         """As connect, but the errno of a failed call is returned (0: connected)."""

@@ -118,7 +118,7 @@ def test_a_flight_recorder_knows_what_the_fault_did(stack: Stack, seam: str) -> 
     gates = done(stack, seam)
     for layer in stack.layers:
         stack.ask(layer, "fault.clear")
-    told = stack.lvlip("why", str(server.port), "--flight", "--json", check=False)
+    told = stack.lvlip("why", str(server.port), "--flight", "--json", check=False, timeout=LIMIT_S)
     assert told.returncode == 1, told.stderr
     (story,) = [json.loads(line) for line in told.stdout.splitlines()]
     said = {finding["finding"]: finding["says"] for finding in story["findings"]}
@@ -129,7 +129,7 @@ def test_a_flight_recorder_knows_what_the_fault_did(stack: Stack, seam: str) -> 
     assert 0 < sum(int(count) for count in counts) <= lost, said
     flown = stack.directory / f"flown-{seam}"
     stack.lvlip("record", "dump", str(flown))
-    replayed = stack.lvlip("replay", str(flown))
+    replayed = stack.lvlip("replay", str(flown), timeout=LIMIT_S)
     assert replayed.stdout.count(": the same") == len(stack.layers), replayed.stdout
     found = stack.lvlip("replay", str(flown / "link.rec" if seam == "link" else flown / "tcp.rec"),
                         "--goto", "reason == fault_loss", "-e", "next 0", check=False)  # fmt: skip
