@@ -8,9 +8,12 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from cli_layer import FakeLayer
 from click.testing import Result
@@ -300,6 +303,27 @@ def test_ctrl_c_ends_the_listening_wherever_it_comes(layer: Callable[..., FakeLa
     assert any(not isinstance(one, Notice) for one in found)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+class Untiring:
+    """A publisher's socket that always has one more."""
+
+    sent = 0
+
+    def recv_multipart(self, _flags: int) -> list[bytes]:
+        self.sent += 1
+        assert self.sent < 100_000, "more is taken than had come when it was asked for"
+        return [b"", msgspec.msgpack.encode([[self.sent, "e", "tcp", time.monotonic_ns(), []]])]
+
+
+def test_the_end_comes_although_a_process_tells_on_and_on(run: RunDirectory) -> None:
+    """What comes after it was asked for is left."""
+    reader = TapReader(run, Request({"tcp": []}))
+    endless: Any = SimpleNamespace(process="tcp", next=1, behind=0, socket=Untiring())
+    reader._sources["tcp"] = endless
+    begun = time.monotonic_ns()
+    found = reader.drain()
+    assert found and found[0][3] >= begun
 
 
 def test_a_layer_that_comes_back_is_listened_to_again(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:
