@@ -146,7 +146,9 @@ def _made_again(recordings: list[Recording]) -> tuple[dict[str, dict[int, list[E
     """The events of recordings that hold none, by a replay, and what it says. Without events if it cannot be run."""
     paths = [str(one.path) for one in recordings]
     command = python("simulation.replay", "--to-events", "-", *paths)
-    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
+    size = sum(one.path.stat().st_size for one in recordings) / 1e6
+    with _working(f"replaying {size:.0f} MB of recordings, for what was decided"):
+        done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     begin = min(one.span[0] for one in recordings)
     if done.returncode:
         said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
@@ -171,5 +173,15 @@ def flight_directory(stack: Stack, silent: list[str]) -> Iterator[Path]:
     """What the flight recorders of a running stack hold, written out and removed again; `silent` takes the layers that
     did not answer."""
     with tempfile.TemporaryDirectory(prefix="lvlip-flight-") as directory:  # 0700
-        silent += write_flight(stack.ask, stack.need_running(), Path(directory))
+        with _working("writing the flight recorders out"):
+            silent += write_flight(stack.ask, stack.need_running(), Path(directory))
         yield Path(directory)
+
+
+@contextlib.contextmanager
+def _working(text: str) -> Iterator[None]:
+    """What takes so long, on standard error, as long as it does and if that is a terminal."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield

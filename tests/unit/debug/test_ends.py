@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +222,23 @@ def test_a_flight_recording_has_its_decisions_made_again(tmp_path: Path) -> None
     stories = [[(one.name, one.says) for one in why(Collection(recorded(path)), "80")[0].findings] for path in
                (with_events, without)]  # fmt: skip
     assert stories[0] and stories[0] == stories[1]
+
+
+def test_a_replay_that_takes_time_is_told_to_a_terminal(tmp_path: Path) -> None:
+    """And to nobody else."""
+    path = tmp_path / "flight.rec"
+    dump(transfer(None, size=20_000, flight=32 << 20)[0], path)
+    command = [sys.executable, "-m", "levelip.cli", "why", "80", "--from", str(path)]
+    ours, theirs = pty.openpty()
+    try:
+        on_terminal = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False)
+        said = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    piped = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert "replaying 0 MB of recordings" in said
+    assert piped.stderr == b"" and piped.stdout == on_terminal.stdout and piped.returncode == on_terminal.returncode
 
 
 def test_what_faults_did_is_in_a_flight_recording(tmp_path: Path) -> None:
