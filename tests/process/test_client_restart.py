@@ -87,10 +87,12 @@ def test_connections_are_reset_at_once(stack: Stack) -> None:
 
 def test_calls_wait_for_the_new_gateway(stack: Stack) -> None:
     """A socket made, bound and connected while no gateway is there is served by the next one."""
-    with Peer(echo) as peer, socket.socket() as early:
+    with Peer(echo) as peer, socket.socket() as early, socket.create_connection(peer.address) as other:
         early.bind(("127.0.0.1", 0))
         port = early.getsockname()[1]
         stack.kill()
+        with pytest.raises(ConnectionResetError):
+            other.recv(1)  # now the client knows
         threading.Timer(0.5, stack.start).start()
         early.connect(peer.address)
         assert early.getsockname()[1] == port
