@@ -43,7 +43,7 @@ def test_reports_on_the_wire(stack: Stack, namespace: Namespace) -> None:
         stack.lvlip("group", "join", "239.1.2.3")
         for _ in range(2):  # at once, and again within a second
             assert [(r.kind, r.group) for r in igmp_of(sniffer, own).records] == [(4, GROUP)]
-        assert "239.1.2.3 by control" in stack.lvlip("group").stdout
+        assert "239.1.2.3 by lvlip group join" in stack.lvlip("group").stdout
 
         query = IgmpMessage.query(code=10).serialize(fill_checksum=True)
         header = Ipv4Header.build(
