@@ -345,7 +345,8 @@ def test_no_more_than_so_many_frames_are_kept(bench: Bench, monkeypatch: pytest.
     assert [(event.frame & 0xFF, event.reason, event.data["limit"]) for event in told] == [
         (3, "addon_queue", 3), (4, "addon_queue", 3),
     ]  # fmt: skip
-    assert told[0].conn == "10.0.0.2:80>10.0.0.1:4711" and (told[0].data["seam"], told[0].data["way"]) == ("link-ip", "up")
+    assert told[0].conn == "10.0.0.2:80>10.0.0.1:4711"
+    assert (told[0].data["seam"], told[0].data["way"]) == ("link-ip", "up")
     bench.load("@addon.event()\ndef event(event, context):\n    context.log(event.reason)\n", "two")
     bench.addons.event(told[0])
     assert bench.row("two")["log"] == []
