@@ -66,7 +66,7 @@ def _send(ctx: Context, one: Endpoint, call: SendTo) -> None:
     if number:
         raise SendError(number)
     if not any(dst):
-        dst = this_host(ctx, one)
+        dst = call.source if any(call.source) else this_host(ctx, one)
     found = way(ctx, one, dst, call.source)
     source = found.source
     group = is_multicast(dst)
@@ -147,7 +147,8 @@ def is_broadcast(ctx: Context, dst: bytes) -> bool:
 
 
 def this_host(ctx: Context, one: Endpoint) -> bytes:
-    """What 0.0.0.0 means as a destination: the socket's own address, or loopback (Linux ip_route_output_key)."""
+    """What 0.0.0.0 means as a destination, where no source is given: the socket's own address, or loopback (Linux
+    ip_route_output_key)."""
     return one.address if _is_one_host(ctx, one.address) else LOOPBACK
 
 

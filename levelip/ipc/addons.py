@@ -23,6 +23,7 @@ from levelip.ipc.addonstage import AddonStage
 from levelip.ipc.faults import packet_place
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.watchdog import TookTooLong
+from levelip.tracing import reasons
 from levelip.tracing.events import Event
 from levelip.tracing.view import view
 
@@ -256,7 +257,7 @@ class Addons:
 
     def event(self, event: Event) -> None:
         """Give an event of the process to the hooks that want it; those of addons themselves are not."""
-        if "addon" in event.data:
+        if "addon" in event.data or event.reason == reasons.ADDON_QUEUE.name:
             return
         self.check()  # where no frames pass, as in the gateway, files are watched so
         for addon in list(self.addons.values()):

@@ -16,6 +16,8 @@ from levelip.ipc.memory import MemoryLost
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
 from levelip.tracing.events import Event
+from levelip.tracing.reasons import Reason
+from levelip.tracing.view import View, view
 from levelip.wire.errors import Malformed
 
 if TYPE_CHECKING:
@@ -74,7 +76,10 @@ class AddonStage:
     def keep(self, at: int, frame: Any) -> None:
         """Let a frame pass at an instant, at the earliest in the next round."""
         if len(self._waiting) >= KEPT:
-            self._addons.world.count(reasons.ADDON_QUEUE.counter)
+            world = self._addons.world
+            world.count(reasons.ADDON_QUEUE.counter)
+            if world.interest:
+                self._tell_lost(reasons.ADDON_QUEUE, frame, view(frame, self.seam, self.way), limit=KEPT)
             return
         self._order += 1
         heapq.heappush(self._waiting, (at, self._order, frame))
@@ -121,7 +126,7 @@ class AddonStage:
                 elif world.interest and not packet.dropped:
                     self._tell(packet, before, addon)
                 if packet.dropped:
-                    self._drop(packet, addon, now)
+                    self._drop(packet, addon)
                     return
         except MemoryLost:
             world.count(reasons.MEMORY_LOST.counter)
@@ -153,16 +158,19 @@ class AddonStage:
         for what, data in deeds.items():
             self._addons.did(addon.name, what, packet.frame, self.seam, self.way, **data)
 
-    def _drop(self, packet: Packet, addon: Addon, now: int) -> None:
+    def _drop(self, packet: Packet, addon: Addon) -> None:
         self.dropped += 1
         world = self._addons.world
         world.count(reasons.ADDON_DROP.counter)
         if isinstance(packet.frame.payload, Place):
             world.memory.free(packet.frame.payload)
         if world.interest:
-            conn, place = packet_place(packet.view, self.seam, self.way)
-            known = lost_as(packet.frame, self.seam, self.way)
-            self._addons.tell(addon.name, Event(now, "drop", reasons.ADDON_DROP.name, known, conn, place))
+            self._tell_lost(reasons.ADDON_DROP, packet.frame, packet.view, addon=addon.name)
+
+    def _tell_lost(self, reason: Reason, frame: Any, seen: View, **data: Any) -> None:
+        conn, place = packet_place(seen, self.seam, self.way)
+        known = lost_as(frame, self.seam, self.way)
+        self._addons.world.publish(Event(self._addons.now, "drop", reason.name, known, conn, {**place, **data}))
 
 
 def _pieces(packet: Packet) -> list[Any]:

@@ -111,6 +111,10 @@ class Loop:
         self.tap.close()
         self.runtime.close()
 
+    @property
+    def _recording(self) -> bool:
+        return self._recorded is not None and self._recorded.recording
+
     # one round
 
     def _round(self) -> None:
@@ -125,7 +129,7 @@ class Loop:
         interest = self.tap.interest or stopping.interest
         if interest is not self._interest:
             core.interest = self._interest = interest
-        self.faults.teller.interest = interest or (self._recorded is not None and self._recorded.recording)
+        self.faults.teller.interest = interest or self._recording
         now = clock.running()
         if (now is None) is not stopping.standing or (now is None and stopping.outdated):
             stopping.look()
@@ -426,6 +430,7 @@ class Loop:
         return self._addons
 
     def _restore_addons(self) -> None:
-        """The addons that the process before had."""
+        """The addons that the process before had. What they say then is recorded; nobody listens yet."""
         if (self.runtime.run.path / f"{self.runtime.name}.addons.json").exists():
+            self.faults.teller.interest = self._recording
             self._addon_desk().restore()

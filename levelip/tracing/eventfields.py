@@ -26,7 +26,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     ),
     "arp": ("address", "mac", "old", "new"),
     "call": ("op", "sock", "errno", "pid"),
-    "claim": ("old", "new"),
+    "claim": ("address", "old", "new"),
     "client": ("what", "pid", "uid"),
     "conflict": ("address", "mac", "defended"),
     "cwnd": ("old", "new", "mss", "ssthresh", "flight", "why"),

@@ -116,6 +116,8 @@ class Replay(Asked):
             start_new_session=True,
         )  # fmt: skip
         try:
+            if self.closed:  # meanwhile: nobody else would end it
+                raise ReplayError("that file is closed")
             async with asyncio.timeout(CHECK_S):
                 told, wrong = await process.communicate()
         except TimeoutError:

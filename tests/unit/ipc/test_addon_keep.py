@@ -15,9 +15,13 @@ from levelip.ipc import addonkeep
 from levelip.ipc.addondesk import AddonDesk
 from levelip.ipc.addonkeep import LOOP_S, MOST_STARTS, Keeping
 from levelip.ipc.faults import Teller
+from levelip.ipc.loop import Loop
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoints import SeamPoints
+from levelip.tracing.events import Event
+from tests.unit.ipc.stoppingtools import FakeCore, FakePort
 from tests.unit.ipc.test_faults import packet
+from tests.unit.replay.replay_bench import recorded
 
 GOOD = 'from levelip import addon\n\n@addon.frame(seam="link-ip")\ndef hook(packet, context):\n    pass\n'
 RAISES = GOOD.replace("pass", "raise RuntimeError('as planned')")
@@ -182,3 +186,26 @@ def test_a_first_load_that_fails_leaves_nothing_behind(start: Callable[[], Proce
     with pytest.raises(ControlError, match="KeyboardInterrupt"):
         first.load(write(tmp_path, DIES))
     assert start().states() == {"one": False}
+
+
+def test_what_they_say_at_the_restart_is_recorded(
+    start: Callable[[], Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the flight recorder, though nobody listens yet."""
+    first = start()
+    first.load(write(tmp_path, GOOD + "\ndef loaded(context):\n    context.emit('hello')\n"))
+    first.desk._world.watchdog.remove()
+    told: list[Event] = []
+    core = recorded(FakeCore(other={"up": "tcp", "down": "link"}), {}, process="ip", flight=1 << 20)
+    monkeypatch.setattr(core, "faulted", told.extend)
+    loop = Loop(first.runtime, core, [FakePort("link", "link-ip"), FakePort("tcp", "ip-tcp")])
+    try:
+        loop._restore_addons()
+        loop.flush(0)
+    finally:
+        loop._command(0, "addon.unload", {})
+        loop._control.close()
+        loop.tap.close()
+    assert [(event.kind, event.data.get("what")) for event in told] == [
+        ("hello", None), ("addon", "loaded after the restart"),
+    ]  # fmt: skip

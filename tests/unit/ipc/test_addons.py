@@ -335,9 +335,19 @@ def test_two_addons_of_one_name(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_no_more_than_so_many_frames_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An addon that delays without end fills no memory: what is too much is counted."""
+    """An addon that delays without end fills no memory: what is too much is counted, and told to
+    all but addons, whose hooks on events might cause as much again."""
     monkeypatch.setattr(addonstage, "KEPT", 3)
     bench.load(HOOK.format("", "packet.delay(1000)"))
     assert bench.push(*(packet(number) for number in range(5))) == []
     assert bench.world.counters == {"drop.addon_queue": 2}
+    told = [event for event in bench.world.events if event.kind == "drop"]
+    assert [(event.frame & 0xFF, event.reason, event.data["limit"]) for event in told] == [
+        (3, "addon_queue", 3), (4, "addon_queue", 3),
+    ]  # fmt: skip
+    assert told[0].conn == "10.0.0.2:80>10.0.0.1:4711"
+    assert (told[0].data["seam"], told[0].data["way"]) == ("link-ip", "up")
+    bench.load("@addon.event()\ndef event(event, context):\n    context.log(event.reason)\n", "two")
+    bench.addons.event(told[0])
+    assert bench.row("two")["log"] == []
     assert len(bench.point.take("addon", bench.now)) == 3

@@ -379,11 +379,30 @@ def test_a_condition_costs_a_small_part_of_a_dissection() -> None:
 # the lists that names are checked by, against what the stack really says
 
 
+def _named_in(tree: ast.AST) -> dict[ast.Call, list[ast.expr]]:
+    """What the variables hold that stand in a call, as they were assigned in its function."""
+    found: dict[ast.Call, list[ast.expr]] = {}
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        assigned: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                assigned.setdefault(node.targets[0].id, []).append(node.value)
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call):
+                names = {one.id for word in call.keywords for one in ast.walk(word) if isinstance(one, ast.Name)}
+                found[call] = [value for name in sorted(names & assigned.keys()) for value in assigned[name]]
+    return found
+
+
 def _emitted() -> dict[str, set[str]]:
     """Kind → names of data, of every call that makes an event in the cores."""
     found: dict[str, set[str]] = {}
     for path in [*(ROOT / "layers").rglob("*.py"), *(ROOT / "gateway").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        named = _named_in(tree)
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -393,6 +412,7 @@ def _emitted() -> dict[str, set[str]]:
                 found.setdefault(texts[0], set()).update(names)
             elif name == "Event" and texts and texts[0]:
                 data = [one.value for one in node.keywords if one.arg == "data"]
+                data += named.get(node, [])
                 for literal in (one for top in data for one in ast.walk(top) if isinstance(one, ast.Dict)):
                     keys = {key.value for key in literal.keys if isinstance(key, ast.Constant)}
                     found.setdefault(texts[0], set()).update(map(str, keys))

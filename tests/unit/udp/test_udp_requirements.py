@@ -124,11 +124,15 @@ def test_a_group_is_no_source(host: UdpHost) -> None:
 
 
 def test_0_0_0_0_is_this_host(host: UdpHost) -> None:
-    """As a destination it leads to the address that bind() chose, else to loopback (Linux ip_route_output_key)."""
+    """As a destination it leads to the datagram's own source (IP_PKTINFO), else to the address that bind() chose, else
+    to loopback (Linux ip_route_output_key)."""
     for number, (address, there) in enumerate(((ANY, LOOPBACK), (OURS, OURS), (GROUP, LOOPBACK)), 1):
         host.socket(number, port=5000 + number, address=address)
         host.send(number, b"x", ANY, 4000)
         assert sent(host).dst == there
+        host.send(number, b"x", ANY, 4000, source=OURS)
+        out = sent(host)
+        assert (out.src, out.dst) == (OURS, OURS)
 
 
 @pytest.mark.rfc("RFC 1122 4.1.4-1", "RFC 8085 3.1.7-1", "RFC 8085 3.1.8-1")

@@ -14,9 +14,10 @@ import pytest
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
 from levelip.ipc.rundir import RunDirectory
+from levelip.web import replay
 from levelip.web.desk import Desk
 from levelip.web.live import STOP_S, Ended, Live
-from levelip.web.replay import Asked, ReplayError
+from levelip.web.replay import Asked, Replay, ReplayError
 from levelip.web.worker import Worker, in_thread
 
 
@@ -115,5 +116,21 @@ def test_a_file_that_is_closed_while_its_process_starts(run: RunDirectory) -> No
             await question
         assert asked._process is None
         await desk.end()
+
+    asyncio.run(story())
+
+
+def test_a_recording_that_is_closed_while_its_check_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is ended likewise."""
+    monkeypatch.setattr(replay, "python", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"])
+
+    async def story() -> None:
+        asked = Replay([])
+        question = asyncio.ensure_future(asked.check())
+        await asyncio.sleep(0)
+        await asked.close()
+        with pytest.raises(ReplayError, match="closed"):
+            await asyncio.wait_for(question, 10)
+        assert asked._checker is None
 
     asyncio.run(story())
