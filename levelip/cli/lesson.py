@@ -9,6 +9,7 @@ from types import FrameType
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.passedon import run
 
 
 @click.command(cls=StackCommand)
@@ -60,6 +61,11 @@ def command(
         raise click.UsageError("--step waits, --no-pause does not: one of them")
     if stack.json:
         raise click.UsageError("a lesson is text; --json goes with the list of lessons")
+    if not stack.alone:  # it goes into a namespace with its process, and the prompt of lvlip debug goes on afterwards
+        given = (("--no-pause", no_pause), ("--step", step), ("--keep", keep), ("--markdown", markdown))
+        flags = [flag for flag, wanted in given if wanted]
+        run(stack, "levelip.cli", ["lesson", str(number), *flags, *(["--way", way] if way else [])])
+        return
     _run(number, not no_pause and sys.stdin.isatty(), step, keep, way, markdown, inside)
 
 
@@ -74,6 +80,8 @@ def _run(
     from levelip.lessons.world import World
 
     lesson = lessons()[number]
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell's background job ignores SIGINT, and
+        signal.signal(signal_number, _interrupt)  # so would all that it starts, and becomes
     try:
         way = Way(inside) if inside else choose(wanted or "")
         if not inside and way.name != "wire":
@@ -85,8 +93,6 @@ def _run(
     if way.name == "wire" and lesson.kernel:
         why = "".join(f"; {lack}" for lack in way.lacks)
         raise Failure(f"lesson {number} needs the kernel as its other side: {lesson.kernel}{why}")
-    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell's background job ignores SIGINT, and
-        signal.signal(signal_number, _interrupt)  # so would all that it starts
     world = World(way, lesson.settings)
     page = Page(lesson)
     try:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -89,16 +90,13 @@ def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[N
             start_new_session=True,
         )
     assert watcher.stderr is not None
-    said = b""
-    deadline = time.monotonic() + LISTENS_S
-    while b"end with Ctrl-C" not in said:
-        ready, _, _ = select.select([watcher.stderr], [], [], max(0.0, deadline - time.monotonic()))
-        part = os.read(watcher.stderr.fileno(), 4096) if ready else b""
-        if not part:
-            watcher.kill()
-            watcher.wait()
-            raise Failure(f"lvlip {words[0]} did not begin: {said.decode(errors='replace').strip()}")
-        said += part
+    try:
+        _wait_until_it_listens(watcher.stderr, words[0])
+    except BaseException:  # Ctrl-C, too: it has a session of its own
+        watcher.kill()
+        watcher.wait()
+        watcher.stderr.close()
+        raise
     try:
         yield
     finally:
@@ -109,3 +107,15 @@ def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[N
             watcher.kill()
             watcher.wait()
         watcher.stderr.close()
+
+
+def _wait_until_it_listens(said_by: IO[bytes], verb: str) -> None:
+    """Failure, with what it said, if a watcher ends instead, or takes too long."""
+    said = b""
+    deadline = time.monotonic() + LISTENS_S
+    while b"end with Ctrl-C" not in said:
+        ready, _, _ = select.select([said_by], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(said_by.fileno(), 4096) if ready else b""
+        if not part:
+            raise Failure(f"lvlip {verb} did not begin: {said.decode(errors='replace').strip()}")
+        said += part

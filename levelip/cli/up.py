@@ -274,6 +274,9 @@ def _stop_again(stack: Stack, child: subprocess.Popen[bytes] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
+        if child is not None and supervise.find(stack.run) is None:  # it is on its way up: nobody hears what it is told
+            child.terminate()
+            child.wait(timeout=supervise.STOP_WAIT_S * 3)
         for line in bring_down(stack):
             _tell(stack, line)
     except Failure as failure:

@@ -131,12 +131,12 @@ def closed_chains(own: str) -> list[Chain]:
     return sorted(found)
 
 
-def open_doors(own: str, device: str, known: list[Door]) -> list[Door]:
-    """Accept what is forwarded from and to `device` in every closed chain; the doors that `known` does not have yet.
+def open_doors(own: str, device: str, known: list[Door]) -> Iterator[Door]:
+    """Accept what is forwarded from and to `device` in every closed chain; the doors that `known` does not have yet,
+    each as soon as it is open.
 
     The rules are those that `iptables -I FORWARD -i DEVICE -j ACCEPT` makes, so that iptables-nft shows them.
     """
-    doors: list[Door] = []
     for chain in closed_chains(own):
         for direction, key in (("in", _META_IIFNAME), ("out", _META_OIFNAME)):
             mine = [door for door in known if door.chain == chain and door.direction == direction]
@@ -150,8 +150,7 @@ def open_doors(own: str, device: str, known: list[Door]) -> list[Door]:
             door = Door(chain, new[0] if new else 0, direction)
             if not new or not _is_there(door, device):
                 raise FirewallError(f"chain {chain} drops what is forwarded, and took no rule for {device}")
-            doors.append(door)
-    return doors
+            yield door
 
 
 def close_door(door: Door, device: str) -> bool:

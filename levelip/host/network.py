@@ -93,10 +93,12 @@ def save(run: RunDirectory, record: Record) -> None:
 def up(run: RunDirectory, wanted: Wanted) -> list[str]:
     """Bring the host's side to what is wanted; what was changed, a sentence each. Raises RunError.
 
-    What is there already is left alone, so a second call changes nothing.
+    What is there already is left alone, so a second call changes nothing. One that fails at its first change leaves no
+    record behind: nobody set anything up then.
     """
     nat = _nat_interface(wanted)
     record = load(run)
+    first = record is None
     if record is not None and record.device != wanted.device:
         raise NetError(f"this stack's network was set up for {record.device}; first: lvlip net down")
     run.create()
@@ -104,11 +106,29 @@ def up(run: RunDirectory, wanted: Wanted) -> list[str]:
         record = Record(where=here(), device=wanted.device)
         save(run, record)
     done: list[str] = []
-    for sentence in _steps(record, wanted, nat):
-        save(run, record)  # each step yields twice: "" when it is about to be made, a sentence when it is done
-        if sentence:
-            done.append(sentence)
+    try:
+        for sentence in _steps(record, wanted, nat):
+            save(run, record)  # each step yields twice: "" when it is about to be made, a sentence when it is done
+            if sentence:
+                done.append(sentence)
+    except RunError:
+        if first and not done and not _is_made(record):
+            (run.path / RECORD_FILE).unlink()
+        raise
     return done
+
+
+def _is_made(record: Record) -> bool:
+    """Whether the first change that a record names is there, though it failed: a device may be made and not set up.
+    A table of the firewall is made in one step."""
+    state = interface.facts(record.device)
+    if state is None:
+        return False
+    if record.created:
+        return True
+    if any(address in state.addresses for address in record.addresses) or (record.raised and state.up):
+        return True
+    return bool(record.forwarding) and forwarding.is_on()
 
 
 def _nat_interface(wanted: Wanted) -> str:

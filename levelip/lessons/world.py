@@ -117,11 +117,11 @@ class World:
             try:
                 output, _ = child.communicate(timeout=COMMAND_S)
             except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
+                _kill(child)
                 output, _ = child.communicate()
                 raise WorldError(f"{command}: not done within {COMMAND_S:.0f} s\n{_text(output)}") from None
             except BaseException:
-                os.killpg(child.pid, signal.SIGKILL)
+                _kill(child)  # which may have ended just now
                 raise
         return child.returncode, _text(output)
 

@@ -85,15 +85,19 @@ class WithScriptOptions(click.Command):
     --mtu=1280 for --option mtu=1280."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Those that are not the command's own become values of --option."""
-        own = {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
-        words = []
+        """Those that are not the command's own become values of --option, unless they are an option's value already."""
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        own = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        with_value = {name for option in options if not option.is_flag for name in option.opts}
+        words: list[str] = []
+        value = False  # the word before takes this one
         for position, word in enumerate(args):
-            if word == "--":
+            if word == "--" and not value:
                 words += args[position:]
                 break
-            theirs = word.startswith("--") and word.partition("=")[0] not in own
+            theirs = not value and word.startswith("--") and word.partition("=")[0] not in own
             words += ["--option", word] if theirs else [word]
+            value = not value and word in with_value
         return super().parse_args(ctx, words)
 
 

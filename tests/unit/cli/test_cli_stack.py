@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -426,6 +427,33 @@ def test_a_path_that_supervisord_cannot_take_is_refused(sign: str) -> None:
 def test_overrides_are_known_from_other_variables() -> None:
     assert supervise.is_override("LEVELIP_TCP_RETRIES")
     assert not supervise.is_override("LEVELIP_NAME")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_supervisor_that_does_not_listen_yet_is_ended_at_once(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """`lvlip up --foreground`, and a lesson, that are interrupted just after supervisord was started: it has no socket
+    yet over which it could be told, and nobody waits for what will not end by itself."""
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+
+    def starting(*_: Any) -> None:
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(supervise, "spawn", lambda *_, **__: child)
+    monkeypatch.setattr("levelip.cli.up._wait_ready", starting)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    begun = time.monotonic()
+    try:
+        result = CliRunner().invoke(cli, ["up", "--foreground", "--name", run.name, "--run", str(run.root)])
+        assert child.poll() == -signal.SIGTERM
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        child.kill()
+        child.wait(10)
+    assert result.exit_code in (1, 130)
+    assert time.monotonic() - begun < supervise.STOP_WAIT_S
 
 
 def test_layers_start_from_the_lowest() -> None:

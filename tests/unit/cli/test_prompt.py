@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from levelip.cli import lesson
 from levelip.cli.common import Failure, Stack
 from levelip.cli.debugcomplete import expression_words
 from levelip.cli.prompt import Prompt, break_words
@@ -122,3 +123,12 @@ def test_a_command_of_another_program_that_fails_ends_nothing(
     captured = capfd.readouterr()
     assert "does not exist" in captured.err
     assert captured.out.startswith("ok ")
+
+
+def test_a_lesson_is_another_process(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes into a namespace of its own and has signals of its own; the prompt does not."""
+    started: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(lesson, "run", lambda _stack, module, words: started.append((module, list(words))))
+    assert prompt.carry_out("lesson 1 --step --way wire")
+    assert started == [("levelip.cli", ["lesson", "1", "--step", "--way", "wire"])]
+    assert not prompt.carry_out("lesson 99")

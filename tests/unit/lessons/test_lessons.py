@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from levelip.cli.common import Stack
+from levelip.cli.main import cli
+from levelip.lessons import ways
 from levelip.lessons.page import Page, index, normal
 from levelip.lessons.source import BadLesson, File, Lesson, Prose, Question, Session, lessons, parse
 
@@ -143,3 +149,26 @@ def test_a_wrong_output_is_a_difference(was: str, becomes: str) -> None:
     lesson = parse(3, "x", TEXT)
     assert was in LINE
     assert normal(lesson, LINE) != normal(lesson, LINE.replace(was, becomes))
+
+
+def test_an_interrupt_is_heard_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a shell's background job, which begins with SIGINT ignored: before anything is tried or started."""
+    heard: list[Any] = []
+
+    def choose(_wanted: str) -> ways.Way:
+        heard.extend(signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        raise ways.WorldError("there is none")
+
+    monkeypatch.setattr(ways, "choose", choose)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = CliRunner().invoke(cli, ["lesson", "1"], obj=Stack(alone=True))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert result.stderr == "lvlip: there is none\n"
+    for handler in heard:
+        with pytest.raises(KeyboardInterrupt):
+            handler(signal.SIGINT, None)
+    assert len(heard) == 3

@@ -478,6 +478,7 @@ def test_lists_and_options_of_the_command(good: Path) -> None:
     assert runner.invoke(cli, ["run", "--option", "nonsense=1", str(good)]).exit_code == 2
     assert runner.invoke(cli, ["run", "--mtu=1500", str(good), "--ip_version=ipv4", "--verbose"]).exit_code == 0
     assert runner.invoke(cli, ["run", "--mtu=1400", str(good)]).exit_code == 1
+    assert runner.invoke(cli, ["run", "--option", "--mtu=1500", str(good)]).exit_code == 0, "its value"
     assert "there is no option --nonsense" in runner.invoke(cli, ["run", "--nonsense=1", str(good)]).output
     assert runner.invoke(cli, ["run", "--", "--mtu=1400"]).exit_code == 2, "a file that is not there"
     assert runner.invoke(cli, ["run", "--set", "tcp.nonsense=1", str(good)]).exit_code == 2

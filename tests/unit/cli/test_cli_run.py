@@ -1,0 +1,56 @@
+"""`lvlip run --trace` and `--capture`: who watches beside the program ends with the command, however that ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from levelip.cli import unmodified
+from levelip.cli.common import Failure, Stack
+
+SILENT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+FAILS = "import os; print(os.getpid(), flush=True); raise SystemExit('no such seam')"
+
+
+def watched_by(program: str, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lvlip run` with a watcher that is another program, which writes its process id."""
+    monkeypatch.setattr(unmodified, "python", lambda *_: [sys.executable, "-S", "-c", program])
+    with unmodified._watching(Stack("t"), ["trace"], to):
+        pytest.fail("the program must not begin")
+
+
+def gone(pid_file: Path) -> bool:
+    """Whether the process of that id has ended, and was waited for."""
+    try:
+        os.kill(int(pid_file.read_text()), 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_an_interrupt_before_it_listens_leaves_no_watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in a session of its own, where Ctrl-C does not come, and would write on and on."""
+
+    def interrupted(*_: object) -> None:
+        while not (tmp_path / "out").read_text().endswith("\n"):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unmodified.select, "select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        watched_by(SILENT, tmp_path / "out", monkeypatch)
+    assert gone(tmp_path / "out")
+
+
+def test_a_watcher_that_does_not_begin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what it said, if it ended; and if it only says nothing it is ended."""
+    with pytest.raises(Failure, match="lvlip trace did not begin: no such seam"):
+        watched_by(FAILS, tmp_path / "out", monkeypatch)
+    assert gone(tmp_path / "out")
+    monkeypatch.setattr(unmodified, "LISTENS_S", 1.0)
+    with pytest.raises(Failure, match="lvlip trace did not begin: "):
+        watched_by(SILENT, tmp_path / "silent", monkeypatch)
+    assert gone(tmp_path / "silent")
