@@ -87,12 +87,10 @@ def option_value(value: Any, optlen: int | None) -> int | bytes:
         return b""
     if optlen is not None:
         raise TypeError(f"setsockopt() argument 3 must be None, not {type(value).__name__}")
-    if not isinstance(value, int):
-        return bytes(view_of(value))
     try:
         return c_int(value)
-    except OverflowError:
-        raise TypeError("a bytes-like object is required, not 'int'") from None
+    except (TypeError, OverflowError):
+        return bytes(view_of(value))
 
 
 def c_int(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The helper's part of datagram sockets: datagrams between SEQPACKET pairs and the gateway, and the calls on them.
+"""The helper's part of datagram sockets: datagrams between pairs and the gateway, and the calls on them.
 
 Downward a socket has at most MARKS × EVERY datagrams on their way to the gateway: each EVERY-th asks for an answer, and
 without answers the pair is not read, so that a program that sends fast waits in send(). Upward what does not fit into
@@ -342,6 +342,19 @@ class Datagrams:
             pair.unsent.append(message)
         self.busy.add(pair)
         return False
+
+    def catch_up(self, pair: DatagramPair) -> None:
+        """Send what the program has written, whatever answers are missing: what it says now is of what comes now (a
+        datagram in parts). No more than a pair holds, if it goes on writing meanwhile."""
+        while pair.unsent:
+            self._send(pair, pair.unsent.popleft())
+        pair.readable = True
+        for _ in range(UNSENT_MOST):
+            message = self._read(pair)
+            if message is None:
+                return
+            self._send(pair, message)
+        self.busy.add(pair)
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
         one = self.framing.read(message)

@@ -19,8 +19,10 @@ from levelip.client.ancillary import Wish
 from levelip.client.arguments import (
     address_of,
     ancillary_items,
+    c_int,
     check_room,
     host_and_port,
+    option_value,
     os_error,
     sendto_arguments,
     view_of,
@@ -51,7 +53,8 @@ class DatagramSocket(socket):
         self._known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self._told: set[tuple[int, int]] = set()  # options of ASKED_FOR that are on
         self._uncut = False  # IP_MTU_DISCOVER: what does not fit is EMSGSIZE
-        self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open
+        self._pending: list[bytes] = []  # parts of a datagram that MSG_MORE keeps open,
+        self._begun: tuple[bytes, int, Wish] = b"", 0, _AS_ALWAYS  # with the first one's destination and wishes (Linux)
 
     def _make(self, family: int, type: int, proto: int, fileno: int | None) -> None:
         super()._make(family, type, proto, fileno)
@@ -96,7 +99,8 @@ class DatagramSocket(socket):
 
     def setsockopt(self, level: int, option: int, value: Any, optlen: int | None = None) -> None:
         """Set an option of the stack's socket: an int or bytes."""
-        super().setsockopt(level, option, value, optlen)
+        level, option, value = c_int(level), c_int(option), option_value(value, optlen)
+        super().setsockopt(level, option, value)
         self._note(level, option, value)
 
     def _remember(self, option: int, value: int | bytes) -> None:
@@ -159,10 +163,13 @@ class DatagramSocket(socket):
             self._pending.clear()  # as Linux: udp_flush_pending_frames
             raise os_error(errno.EMSGSIZE)
         if flags & std.MSG_MORE:
+            if not self._pending:
+                self._begun = address, port, wish
             self._pending += [bytes(one) for one in buffers]
             return taken
         if self._pending:
             buffers, self._pending = [*self._pending, *buffers], []
+            address, port, wish = self._begun
         self._raise_error()
         where = (address, port)
         if wish.asks or each or where not in self._known:

@@ -47,13 +47,16 @@ class _Connection:
 
     def usable(self) -> bool:
         """Not inherited by a fork, and not closed behind our back (os.closerange)."""
+        return self.pid == os.getpid() and self._is_open()
+
+    def _is_open(self) -> bool:
         try:
-            return self.pid == os.getpid() and os.fstat(self.channel.fileno()).st_ino == self.inode
+            return os.fstat(self.channel.fileno()).st_ino == self.inode
         except OSError:
             return False
 
     def __del__(self) -> None:
-        if self.usable():
+        if self._is_open():  # in a forked child, too, which has those of the parent's other threads
             self.channel.close()
         else:
             self.channel.detach()  # the number may be another file's by now
@@ -86,6 +89,7 @@ class Program:
 
         Raises OSError with Linux's errno; TimeoutError when `timeout` seconds pass; HelperLost.
         """
+        local = self._local  # whoever leaves the helper, or forks, meanwhile: then the connection is not kept
         connection, alive = self._take(), True
         connection.number += 1
         number, channel = connection.number, connection.channel
@@ -111,7 +115,7 @@ class Program:
             if deadline is not None:
                 channel.settimeout(None)
             if alive:
-                self._local.connection = connection
+                local.connection = connection
         if answer.errno:
             control.close_all(got)
             raise OSError(answer.errno, answer.message or os.strerror(answer.errno))

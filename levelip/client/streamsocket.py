@@ -51,8 +51,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     the program derived a class of its own, of one derived from both."""
 
     __slots__ = (
-        "_connected", "_ended", "_family", "_fresh", "_kind", "_known", "_lingers", "_listening", "_more", "_pending",
-        "_program", "_proto", "_state", "_told", "_trying", "_uncut",
+        "_begun", "_connected", "_ended", "_family", "_fresh", "_kind", "_known", "_lingers", "_listening", "_more",
+        "_pending", "_program", "_proto", "_state", "_told", "_trying", "_uncut",
     )  # fmt: skip
     __module__ = "levelip.client.socket"
     _made_of: type[socket]  # of a class that kinds.py made: the one that the program knows
@@ -226,9 +226,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         an epoll set of this process watches it."""
         flags = fcntl.fcntl(self.fileno(), fcntl.F_GETFL)
         inheritable = self.get_inheritable()
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
-        fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
         with contextlib.ExitStack() as ending:
+            ending.callback(os.close, fd)
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+            fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
             watched = [
                 (ending.enter_context(select.epoll.fromfd(os.dup(number))), mask)
                 for number, mask, _ in watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
@@ -236,7 +237,6 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             for epoll, _ in watched:  # which would go on watching the old one where there is a copy of it
                 epoll.unregister(self.fileno())
             os.dup2(fd, self.fileno(), inheritable)
-            os.close(fd)
             for epoll, mask in watched:
                 epoll.register(self.fileno(), mask)
 
@@ -417,10 +417,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         room = sum(memoryview(view).nbytes for view in views)
         if flags:
             if flags & std.MSG_TRUNC:
-                return len(socket.recv(self, room, flags)), [], 0, None
+                return len(socket.recv(self, room, flags)), [], int(flags & _TOLD_AGAIN), None
             flags = self._receiving(flags)
             if flags & std.MSG_OOB:
-                return _put(self._urgent(room, flags), views), [], int(std.MSG_OOB), None
+                return _put(self._urgent(room, flags), views), [], int(flags & _TOLD_AGAIN), None
         try:
             got = super().recvmsg_into(views, 0, flags)[0]
         except ConnectionError as error:

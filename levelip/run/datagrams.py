@@ -104,8 +104,10 @@ class DatagramCalls:
         pair = self.pair(call)
         if call.number(4) < INT.size:
             raise _refuse(errno.EINVAL)
-        pair.corks = bool(INT.unpack(call.read(call.args[3], INT.size))[0])
-        if not pair.corks:
+        on = bool(INT.unpack(call.read(call.args[3], INT.size))[0])
+        self._trap.calls.datagrams.catch_up(pair)
+        pair.corks = on
+        if not on:
             self._trap.calls.datagrams.flush(pair)
         call.settle()
 
@@ -332,6 +334,8 @@ class Sender:
             raise _refuse(errno.EPIPE)
         name, payload, control = self._fetch(self._done)
         self._size = len(payload)
+        if pair.pending is not None or pair.corks or self._flags & socket.MSG_MORE:
+            self._trap.calls.datagrams.catch_up(pair)
         begun, pair.pending = pair.pending, None
         if begun is not None:
             where, asked, payload = begun.where, begun.asked, begun.payload + payload

@@ -36,8 +36,9 @@ def move(tid: int, number: int, entries: list[Watch], old: int, new: int) -> Non
     gc.disable()
     try:
         worker = threading.Thread(target=_move, args=(tid, number, entries, old, new))
-        worker.start()
-        worker.join()
+        with contextlib.suppress(RuntimeError):  # the user has too many threads already (RLIMIT_NPROC)
+            worker.start()
+            worker.join()
     finally:
         if collects:
             gc.enable()
@@ -47,14 +48,20 @@ def move(tid: int, number: int, entries: list[Watch], old: int, new: int) -> Non
 def _move(tid: int, number: int, entries: list[Watch], old: int, new: int) -> None:
     if _libc.unshare(CLONE_FILES) < 0:
         return
-    kept = os.dup(new)  # `number` may be any of ours
-    if kept == number:
-        kept = os.dup(new)
-    for end, operation in ((old, EPOLL_CTL_DEL), (kept, EPOLL_CTL_ADD)):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        kept = os.dup(new)  # `number` may be any of ours
+        if kept == number:
+            kept = os.dup(new)
+        for end, operation in ((old, EPOLL_CTL_DEL), (kept, EPOLL_CTL_ADD)):
             os.dup2(end, number)
             for entry in entries:
-                epoll = borrow_fd(tid, entry.epoll, os.stat(f"/proc/{tid}/fd/{entry.epoll}").st_ino)  # noqa: PTH116
-                if epoll is not None:
-                    _libc.epoll_ctl(epoll, operation, number, EVENT.pack(entry.events, entry.data))
-                    os.close(epoll)
+                _control(tid, entry, operation, number)
+
+
+def _control(tid: int, entry: Watch, operation: int, number: int) -> None:
+    """epoll_ctl(2) on the thread's epoll set, unless that was closed meanwhile."""
+    with contextlib.suppress(OSError):
+        epoll = borrow_fd(tid, entry.epoll, os.stat(f"/proc/{tid}/fd/{entry.epoll}").st_ino)  # noqa: PTH116
+        if epoll is not None:
+            _libc.epoll_ctl(epoll, operation, number, EVENT.pack(entry.events, entry.data))
+            os.close(epoll)

@@ -11,6 +11,18 @@ import pytest
 from levelip.client.arguments import address_of, c_int, option_value
 
 
+class Index:
+    """A number that is no int."""
+
+    def __index__(self) -> int:
+        return 7
+
+    def __eq__(self, other: object) -> bool:
+        return other == 7
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("address", "packed"),
     [
@@ -64,7 +76,21 @@ def test_an_address_and_more_is_none(name: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(1,), (b"ab",), (bytearray(4),), (-1,), (1 << 31,), ("1",), (1.0,), (None,), (1, 4), (None, 0), (None, 4)],
+    [
+        (1,),
+        (Index(),),
+        (1 << 40,),
+        (b"ab",),
+        (bytearray(4),),
+        (-1,),
+        (1 << 31,),
+        ("1",),
+        (1.0,),
+        (None,),
+        (1, 4),
+        (None, 0),
+        (None, 4),
+    ],
 )
 def test_values_of_options(arguments: tuple[Any, ...]) -> None:
     """What the standard library refuses is refused by the same exception; what it hands to the kernel is handed on."""

@@ -15,7 +15,7 @@ import pytest
 
 from levelip.client import control, kernel
 from levelip.client.control import Answer, Call
-from levelip.client.program import Program
+from levelip.client.program import Program, _Connection
 
 PATIENCE_S = 10.0
 
@@ -67,6 +67,37 @@ def test_a_signal_s_handler_may_call(handled: list[Any]) -> None:
     entered = program.entered
     assert program.call("quick", 0)[0] == {"op": "quick"}
     assert program.entered == entered == 2, "a connection is kept for the next call"
+
+
+@pytest.mark.timeout(30)
+def test_who_leaves_meanwhile_has_left(handled: list[Any]) -> None:
+    """A call that was under way when the helper was left is answered, and the next one enters anew."""
+    program = Served()
+    handled.append(program.leave)
+    handled.append(program.met.set)
+    assert program.call("slow", 0)[0] == {"op": "slow"}
+    assert program.call("quick", 0)[0] == {"op": "quick"}
+    assert program.entered == 2
+
+
+@pytest.mark.parametrize("pid", [0, None])
+def test_a_connection_s_descriptor_ends_with_it(pid: int | None) -> None:
+    """Also in a forked child, to which it is of no use; a number that is another file's by now stays open."""
+    ours, theirs = kernel.socketpair(AF_UNIX, SOCK_SEQPACKET)
+    theirs.setblocking(False)
+    with theirs:
+        connection = _Connection(ours)
+        if pid is not None:
+            connection.pid = pid  # of the parent
+        del ours, connection
+        assert theirs.recv(1) == b""
+        with kernel.socket(AF_UNIX, SOCK_SEQPACKET) as other:
+            connection = _Connection(kernel.socket(fileno=os.dup(theirs.fileno())))
+            number = connection.channel.fileno()
+            os.dup2(other.fileno(), number)
+            del connection
+            assert os.fstat(number).st_ino == os.fstat(other.fileno()).st_ino
+            os.close(number)
 
 
 @pytest.mark.timeout(30)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import select
+import signal
 import socket
 import threading
 from pathlib import Path
 
-from levelip.client.epolls import watches
+import pytest
+
+from levelip.client.epolls import Watch, watches
 from levelip.run.epolls import EVENT, move
 
 TID = threading.get_native_id()
@@ -56,6 +60,40 @@ def test_what_watched_the_old_one_watches_the_new_one() -> None:
         assert libc.epoll_ctl(one.fileno(), 3, number, EVENT.pack(select.EPOLLOUT, 7)) == 0
         assert event(one) == (select.EPOLLOUT, 7)
         one.unregister(number)
+
+
+def test_a_set_that_is_gone_stands_in_nobody_s_way() -> None:
+    """A set that the program has closed meanwhile is left out; the others go on with the new one."""
+    old, old_peer = socket.socketpair()
+    new, new_peer = socket.socketpair()
+    with old, old_peer, new, new_peer, select.epoll() as epoll:
+        gone = select.epoll()
+        for one in (gone, epoll):
+            one.register(old, select.EPOLLIN)
+        entries = sorted(
+            watches(TID, old.fileno(), os.fstat(old.fileno()).st_ino), key=lambda one: one.epoll == epoll.fileno()
+        )
+        assert [entry.epoll for entry in entries] == [gone.fileno(), epoll.fileno()]
+        kept = os.dup(old.fileno())
+        gone.close()
+        os.dup2(new.fileno(), old.fileno())
+        move(TID, old.fileno(), entries, kept, new.fileno())
+        os.close(kept)
+        new_peer.send(b"x")
+        assert epoll.poll(0) == [(old.fileno(), select.EPOLLIN)]
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has as many as RLIMIT_NPROC allows: the sets stay as they are, and signals come as before."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with select.epoll() as epoll:
+        move(TID, 0, [Watch(epoll.fileno(), select.EPOLLIN, 0)], 0, 0)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before and gc.isenabled()
 
 
 def test_a_wait_that_has_begun_ends_with_the_new_one() -> None:

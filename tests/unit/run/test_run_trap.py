@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from levelip.client.calls import Calls
+from levelip.client.datagrams import BATCH, MARKS
 from levelip.client.pump import Pump
 from levelip.rpc.messages import DatagramError, DatagramIn
 from levelip.run.notify import Notification
@@ -248,6 +249,28 @@ def test_a_datagram_in_parts(world: World) -> None:
     assert world.made("getsockopt", *UDP_CORK, value, room) == (0, 0) and ctypes.string_at(value, 4) == b"\1\0\0\0"
     assert world.set(UDP_CORK, 0) == (0, 0) and world.turn() == [b"one two"]
     assert world.made("setsockopt", *UDP_CORK, value, 3) == (0, errno.EINVAL)
+
+
+def test_parts_of_a_datagram_behind_many(world: World) -> None:
+    """What was written before MSG_MORE or UDP_CORK is no part of it, even if that is more than one turn takes, or
+    answers are missing; what was written before UDP_CORK is taken out is."""
+    alone = [b"%d" % number for number in range(BATCH + 10)]
+    for marks in (0, MARKS - 1):
+        world.pair.marks = marks
+        for one in alone:
+            world.sock.send(one)
+        assert world.send(b"head ", socket.MSG_MORE) == (5, 0)
+        world.sock.send(b"body")
+        assert world.turn() == [*alone, b"head body"]
+    world.pair.marks = MARKS
+    for one in alone:
+        world.sock.send(one)
+    assert world.set(UDP_CORK, 1) == (0, 0)
+    for one in alone:
+        world.sock.send(one)
+    assert world.set(UDP_CORK, 0) == (0, 0)
+    world.pair.marks = 0
+    assert world.turn() == [*alone, b"".join(alone)]
 
 
 def test_what_is_shut(world: World) -> None:
