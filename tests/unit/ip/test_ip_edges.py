@@ -436,6 +436,65 @@ def test_a_datagram_is_traced_if_any_fragment_was(host: Host) -> None:
     assert up.traced is True
 
 
+def test_a_datagram_is_not_traced_if_no_fragment_was(host: Host) -> None:
+    """Tracing is asked for at the packet, not given by us."""
+    for piece in (packet(bytes(8), ident=5, flags=FLAG_MF), packet(bytes(12), ident=5, frag_offset=1)):
+        piece.traced = False
+        host.core.receive(piece, host.now)
+    [(_, up)] = host.flush()
+    assert up.traced is False
+
+
+def test_a_head_may_be_all_header_before_a_payload_in_memory(host: Host) -> None:
+    """Of 20 bytes or with options: the IP header is whole, and more ip does not look at."""
+    for options in (b"", bytes((1, 1, 1, 1))):
+        up = host.delivered(packet(b"", place=Place("r", 0, 4096, 0, 100), options=options))
+        assert (up.head, up.payload) == (b"", Place("r", 0, 4096, 0, 100))
+
+
+def test_the_way_of_a_group_is_a_route_of_its_own(host: Host) -> None:
+    """lvlip route get: all of 224.0.0.0/4 is on the link, from our first address (RFC 1112 6.1)."""
+    row = host.core.control(1, "route.get", {"dst": "239.1.1.1"}, host.now)
+    assert (row["prefix"], row["kind"], row["source"]) == ("224.0.0.0/4", "multicast", "10.0.0.2")
+    [(_, out)] = host.feed(segment(src=b"", dst=bytes((239, 1, 1, 1)), flags=BROADCAST, proto=17))
+    assert out.head[12:16] == OWN
+
+
+def test_a_restored_core_has_its_limits_of_errors(host: Host) -> None:
+    """Six errors to one destination are as many after a restore, and the next comes a second later."""
+    for _ in range(6):
+        assert host.feed(packet(bytes(8), proto=99))
+    assert host.feed(packet(bytes(8), proto=99)) == []
+    host.core = type(host.core).restore(host.core.config, host.core.snapshot())
+    host.now += SECOND - 1
+    assert host.feed(packet(bytes(8), proto=99)) == []
+    host.now += 1
+    assert host.feed(packet(bytes(8), proto=99))
+    assert host.feed(packet(bytes(8), proto=99)) == []
+
+
+def test_a_restored_core_joins_groups_by_its_version() -> None:
+    """ip.igmp_version; and repeats it after a random while."""
+    host = Host(igmp_version=2)
+    host.core = type(host.core).restore(host.core.config, host.core.snapshot())
+    [(dst, message)] = heard(host.feed(Groups([GROUP])))
+    assert (dst, message.type) == (GROUP, REPORT_V2)
+    due = host.core.next_timer()
+    assert due is not None and host.now < due <= host.now + 10 * SECOND
+
+
+def test_a_restored_core_puts_fragments_together_within_its_limits() -> None:
+    """fragments_per_datagram, fragment_memory and fragment_time_ms as before."""
+    host = Host(fragments_per_datagram=2, fragment_memory=6000, fragment_time_ms=20_000)
+    host.core = type(host.core).restore(host.core.config, host.core.snapshot())
+    host.feed(packet(bytes(4000), ident=2, flags=FLAG_MF))
+    host.dropped(packet(bytes(4000), ident=3, flags=FLAG_MF), reasons.FRAGMENT_MEMORY)
+    for number in range(2):
+        assert host.feed(packet(bytes(8), ident=1, flags=FLAG_MF, frag_offset=number)) == []
+    assert host.core.next_timer() == host.now + 20 * SECOND
+    host.dropped(packet(bytes(8), ident=1, flags=FLAG_MF, frag_offset=2), reasons.FRAGMENT_COUNT)
+
+
 def test_an_address_in_a_network_that_is_known_hides_none_after_it() -> None:
     """The third address is on a network of its own."""
     host = Host(addresses=["10.0.0.3/24", "10.1.0.2/16"])

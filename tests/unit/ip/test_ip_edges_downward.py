@@ -46,6 +46,13 @@ def test_a_super_segment_takes_an_ident_for_each_packet_of_it(
     assert ident_after(host, bytes(length), gso_size) == packets
 
 
+@pytest.mark.parametrize(("length", "packets"), [(1000, 1), (1001, 2), (2000, 2), (2001, 3)])
+def test_a_super_segment_with_options_takes_as_many(host: Host, length: int, packets: int) -> None:
+    """It goes another way through ip."""
+    first = host.sent(segment(bytes(length), gso_size=1000, options=RECORD_ROUTE))
+    assert (ident_of(host.sent(segment())) - ident_of(first)) & 0xFFFF == packets
+
+
 def count_up_to(host: Host, ident: int) -> None:
     """Send until the next packet with DF has that ident."""
     missing = (ident - ident_of(host.sent(segment())) - 1) & 0xFFFF

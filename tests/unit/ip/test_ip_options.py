@@ -11,8 +11,9 @@ from layers.ip.icmp import stack_milliseconds
 from levelip.frames.packet import BROADCAST, Segment
 from levelip.tracing import reasons
 from levelip.tracing.reasons import Reason
+from levelip.wire.checksum import internet_checksum
 from levelip.wire.icmp import ECHO_REPLY, IcmpMessage
-from levelip.wire.ipv4 import Ipv4Header, Proto
+from levelip.wire.ipv4 import FLAG_MF, Ipv4Header, Proto
 from levelip.wire.udp import UdpHeader
 
 ROUTE = bytes.fromhex("01070b04") + bytes(8)
@@ -74,11 +75,45 @@ def test_an_echo_reply_brings_them_to_its_socket(host: Host) -> None:
     assert got.options == bytes.fromhex("01070b08") + OWN + bytes(4)
 
 
+def test_an_echo_reply_brings_its_socket_the_time_it_came(host: Host) -> None:
+    """Ours is the last of a timestamp option, as on the way down (RFC 1122 3.2.1.8 e)."""
+    reply = icmp_packet(IcmpMessage(ECHO_REPLY, 0, b"\0\7\0\1", b"x"), options=TIMES)
+    now = stack_milliseconds(host.now).to_bytes(4, "big")
+    assert up(host, reply).options == bytes.fromhex("440c0900") + now + bytes(4)
+
+
+@pytest.mark.rfc("RFC 1122 3.2.1.8d-1")
+def test_of_several_addresses_the_one_that_was_asked_is_recorded() -> None:
+    """Not the one that we would send from."""
+    host = Host(addresses=["10.0.0.3/24"], transports={Proto.UDP: "udp"})
+    other = bytes((10, 0, 0, 3))
+    got = up(host, packet(UDP_HEAD + b"data", proto=Proto.UDP, dst=other, options=ROUTE))
+    assert got.options == bytes.fromhex("01070b08") + other + bytes(4)
+
+
+def test_what_came_in_pieces_has_the_options_of_the_first(host: Host) -> None:
+    """A record route is in fragment zero alone (RFC 791 3.1), and ours is its last entry as in what came whole."""
+    data = UDP_HEAD + b"data" + bytes(4)
+    assert host.feed(packet(data[8:], proto=Proto.UDP, ident=5, frag_offset=1)) == []
+    got = up(host, packet(data[:8], proto=Proto.UDP, ident=5, flags=FLAG_MF, options=ROUTE))
+    assert got.options == bytes.fromhex("01070b08") + OWN + bytes(4)
+    host.feed(packet(data[8:], proto=Proto.UDP, ident=6, frag_offset=1))
+    assert up(host, packet(data[:8], proto=Proto.UDP, ident=6, flags=FLAG_MF)).options == b""
+
+
 def test_over_loopback_both_ends_are_recorded(host: Host) -> None:
     """Once as its sender, once as its receiver; what a refusal quotes is the header as it was sent."""
     got = up(host, datagram(ROUTE, dst=OWN))
     assert got.options == bytes.fromhex("01070b0c") + OWN + OWN
     assert Ipv4Header.parse(got.network).options == bytes.fromhex("01070b08") + OWN + bytes(4)
+
+
+@pytest.mark.parametrize("options", [b"", ROUTE])
+def test_what_loops_back_is_as_from_outside(host: Host, options: bytes) -> None:
+    """No options where none were sent; the header that a refusal quotes has a right checksum either way."""
+    got = up(host, datagram(options, dst=OWN))
+    assert len(got.options) == len(options)
+    assert internet_checksum(got.network) == 0
 
 
 def test_the_header_of_what_loops_back(host: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tcp_host import Host, established, far, listening
+from tcp_host import MSS, Host, established, far, listening, syn_sent
 
 from layers.tcp.core import TcpCore
 from levelip.frames.core import ControlError
@@ -60,6 +60,74 @@ def test_a_fin_is_no_byte() -> None:
     assert (info(c)["bytes_acked"], info(c)["bytes_received"]) == (10, 20)
 
 
+def test_a_fin_that_is_all_there_is_is_no_byte() -> None:
+    """Its offset is 0."""
+    c = established()
+    c.shut()
+    c.inject("A", seq=1, ack=2)
+    assert c.state == "FIN_WAIT_2" and info(c)["bytes_acked"] == 0
+
+
+def told_of_losses(c: Host) -> tuple[int, ...]:
+    """tcpi_ca_state, tcpi_unacked, tcpi_sacked, tcpi_lost, tcpi_retrans."""
+    told = info(c)
+    return tuple(told[name] for name in ("ca_state", "unacked", "sacked", "lost", "retrans"))
+
+
+def test_what_is_sacked_lost_and_sent_again() -> None:
+    """In segments. While a loss is repaired what was sent again is lost, too (Linux tcpi_lost is lost_out)."""
+    c = far(tlp=False)
+    c.write(bytes(20 * MSS))
+    assert told_of_losses(c) == (0, 10, 0, 0, 0)
+    c.advance(100)
+    c.inject("A", seq=1, ack=1, sack=[(1 + 3 * MSS, 1 + 8 * MSS)])  # 3 sent again, 5 sacked, 2 under way
+    assert told_of_losses(c) == (3, 10, 5, 3, 3)
+    c.advance(1000)  # the timer twice: cwnd 1, of which the first is sent again; the other four wait
+    assert told_of_losses(c) == (4, 10, 5, 5, 1)
+    assert info(c)["snd_cwnd"] == 1
+    c.inject("A", seq=1, ack=1 + MSS)
+    assert info(c)["lost"] + info(c)["sacked"] <= info(c)["unacked"]
+
+
+def test_without_sack_duplicates_stand_for_what_was_sacked() -> None:
+    """Linux tcp_add_reno_sack: each duplicate acknowledgment is a segment that has left the network."""
+    c = far(tlp=False, sack=False)
+    c.write(bytes(10 * MSS))
+    c.advance(100)
+    for count in (1, 2, 3):
+        c.inject("A", seq=1, ack=1)
+        assert info(c)["sacked"] == count
+    assert told_of_losses(c) == (3, 10, 3, 1, 1)
+
+
+def ages(c: Host) -> tuple[int, ...]:
+    """tcpi_last_data_sent, tcpi_last_data_recv, tcpi_last_ack_recv; tcpi_ato."""
+    told = info(c)
+    return tuple(told[name] for name in ("last_data_sent", "last_data_recv", "last_ack_recv", "ato"))
+
+
+def test_how_long_ago_something_came_and_went() -> None:
+    """In ms: from the opening on where no data has been yet, and 0 before it (Linux tcp_get_info)."""
+    c = syn_sent()
+    c.advance(10)
+    assert ages(c) == (0, 0, 0, 0)
+    c = established(delayed_ack_ms=40)
+    c.advance(100)
+    assert ages(c) == (100, 100, 100, 0)
+    c.write(b"x")
+    c.advance(20)
+    assert ages(c) == (20, 120, 120, 0)
+    c.inject("PA", seq=1, ack=2, data=b"y")
+    c.advance(3)
+    assert ages(c) == (23, 3, 3, 40_000)
+
+
+@pytest.mark.parametrize("ts", [False, True])
+def test_the_mss_that_we_advertised_less_our_timestamps(ts: bool) -> None:
+    """As Linux counts tcpi_advmss: 1460 of an Ethernet, 1448 with them."""
+    assert info(established(ts=ts))["advmss"] == 1460 - 12 * ts
+
+
 @pytest.mark.parametrize("written", [1, 100])
 def test_what_waits_in_the_queue_from_the_first_byte_on(written: int) -> None:
     """The peer's window is closed: all is unsent, and nothing acknowledged."""
@@ -78,6 +146,15 @@ def test_ss_says_when() -> None:
     c = established()
     told = c.core.control(1, "ss", {}, c.now)
     assert set(told) == {"now", "sockets"} and told["now"] == c.now
+
+
+def test_the_row_of_a_listener() -> None:
+    """`lvlip ss`: as a connection's, with nothing on the other side."""
+    c = listening()
+    assert c.row() == {
+        "sock": 50, "state": "LISTEN", "local": "0.0.0.0", "local_port": 80, "remote": "0.0.0.0", "remote_port": 0,
+        "recv_q": 0, "send_q": 16, "half_open": 0, "overflows": 0, "timers": {}, "info": {},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["2001:db8::1:80>2001:db8::2:9", "10.0.0.2:80>10.0.0.1:9"])

@@ -43,6 +43,20 @@ def test_no_more_than_the_gateway_takes(room: int) -> None:
     assert told == ["Result", "Result", "Data"]
 
 
+def test_what_is_to_be_told_waits_while_nobody_has_room() -> None:
+    """Neither ip nor the gateway: nothing at all comes out, however often it is asked for."""
+    c = established()
+    c.inject("PA", seq=1, ack=1, data=b"x", flush=False)
+    assert [port for port, _ in c.core.outgoing({"ip": 0, "gateway": 0})] == ["memory"]
+    assert c.core.outgoing({"ip": 0, "gateway": 0}) == []
+    assert sorted(port for port, _ in c.core.outgoing({})) == ["gateway", "ip"]
+
+
+def test_the_first_gateway_takes_nobodys_place() -> None:
+    """None was lost."""
+    assert established().core.counters.get("gateways_lost", 0) == 0
+
+
 def test_a_connection_that_is_asked_twice_sends_once() -> None:
     """Two reasons to send between two flushes: one ACK."""
     c = established()

@@ -255,6 +255,13 @@ def test_reset_of_a_half_open_child(isn: ISN) -> None:
     c.expect("SA")
 
 
+def test_the_window_of_a_syn_is_taken(isn: ISN) -> None:
+    """SND.WND is there before the handshake is done (RFC 9293 3.10.7.4: SND.WL1 and SND.WL2 come with it)."""
+    c = syn_received(win=12_345, **isn)
+    tx = c.tcb()["tx"]
+    assert (tx["snd_wnd"], tx["max_wnd"]) == (12_345, 12_345)
+
+
 def test_syn_received_resets_a_wrong_ack(isn: ISN) -> None:
     """<SEQ=SEG.ACK><CTL=RST>; the connection stays. RFC 9293 3.10.7.4 fifth step."""
     c = syn_received(**isn)

@@ -66,6 +66,33 @@ def test_what_is_set_on_a_connection_goes_from_then_on(isn: ISN) -> None:
         taken(c)
 
 
+@pytest.mark.parametrize(("gso_max", "packets"), [(100 + 12 + 2 * (MSS - 12) - 1, 1), (100 + 12 + 2 * (MSS - 12), 2)])
+def test_a_super_segment_leaves_room_for_them(gso_max: int, packets: int) -> None:
+    """The device's limit is of all that goes into the packet: headers, their options, and data."""
+    c = established(gso_max=gso_max)
+    c.call(SetOption(c.sock, "ip_options", 0, ROUTE))
+    c.write(bytes(4 * MSS))
+    assert len(taken(c)[0].payload) == packets * (MSS - 12)
+
+
+def test_at_the_least_mss_eight_bytes_are_left() -> None:
+    """48 less 12 of timestamps and 40 of IP options are none: 8 all the same (Linux tcp_min_snd_mss)."""
+    c = established(mss=1)
+    c.call(SetOption(c.sock, "ip_options", 0, bytes((1,)) * 40))
+    c.write(bytes(20))
+    assert [len(one.payload) for one in taken(c)] == [8, 8, 4]
+
+
+@pytest.mark.parametrize("came", ["94040000", "01010100", "07070400000000070704000000000000"])
+def test_options_of_which_none_can_come_back(came: str, isn: ISN) -> None:
+    """Those that record nothing, or a record route twice: the connection has none."""
+    c = listening(**isn)
+    with_options(c, bytes.fromhex(came), "S", seq=0)
+    (answer,) = c.segments
+    assert answer.options == b""
+    c.expect("SA", seq=0, ack=1)
+
+
 @pytest.mark.rfc("RFC 9293 MAY-10", "RFC 9293 MAY-11", "RFC 9293 MUST-50")
 def test_a_record_route_comes_back(isn: ISN) -> None:
     """Of the SYN's options those that record the way, in the SYN-ACK and all after it; others are ignored. Its

@@ -59,6 +59,18 @@ def test_listen_without_bind() -> None:
     assert got.errno == 0 and got.data["port"] >= 32_768
 
 
+@pytest.mark.parametrize("port", [40_000, 40_500, 40_999])
+def test_a_port_of_the_sockets_own_range(port: int) -> None:
+    """IP_LOCAL_PORT_RANGE of one port, for listen() and for connect(): both ends of ours are within it."""
+    c = Host(port_first=40_000, port_last=40_999)
+    own = {"port_range": port << 16 | port}
+    c.call(Listen(1, 50, "", 16, own))
+    assert c.message(Result).data["port"] == port
+    c.call(Close(50))
+    c.connect(options=own)
+    assert int.from_bytes(c.segments[0].head[:2], "big") == port
+
+
 def test_bind_to_a_foreign_address() -> None:
     """EADDRNOTAVAIL; our own, any and 127/8 are fine."""
     c = Host()

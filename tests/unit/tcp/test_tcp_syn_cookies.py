@@ -103,6 +103,19 @@ def test_a_full_backlog_is_answered_with_a_cookie_and_nothing_is_kept(isn: ISN) 
     assert all(Got(c, segment).ports[1] == 1 for segment in c.segments)  # nothing is repeated but what is half open
 
 
+def test_its_frame_is_as_that_of_any_other_syn_ack() -> None:
+    """In all but number and cause: what ip is to do with it is the same."""
+    plain = Host()
+    plain.listen()
+    plain.inject("S", seq=0, src_port=2)
+    c = full()
+    c.inject("S", seq=0, src_port=2)
+    assert c.core.counters["syn_cookies_sent"] == 1
+    names = [name for name in Segment.__struct_fields__ if name not in ("id", "causes", "head")]
+    of_cookie, of_other = ([getattr(host.segments[0], name) for name in names] for host in (c, plain))
+    assert of_cookie == of_other
+
+
 @pytest.mark.rfc("RFC 9293 3.10.7.2", "RFC 4987 3.6-2")
 def test_the_ack_brings_the_connection_back_with_all_its_options(isn: ISN) -> None:
     """MSS, scaling (the peer's 7), SACK and timestamps as if the SYN had been remembered; data rides on the ACK."""

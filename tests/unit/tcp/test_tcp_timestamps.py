@@ -27,6 +27,15 @@ def test_every_segment_carries_both(isn: ISN) -> None:
     assert (second[0] - first[0]) & 0xFFFFFFFF == 25
 
 
+@pytest.mark.rfc("RFC 7323 5.4-1")
+def test_the_clock_keeps_its_pace(isn: ISN) -> None:
+    """A tick a millisecond, also after days: what the peer makes of it counts on that (RFC 7323 5.4)."""
+    _, conn = established(**isn).parts()
+    for hours in (1, 24, 500):
+        elapsed = conn.ts_now(hours * 3_600_000 * MS) - conn.ts_now(0)
+        assert elapsed & 0xFFFFFFFF == hours * 3_600_000
+
+
 @pytest.mark.rfc("RFC 7323 5.3-1")
 def test_an_old_timestamp_is_refused(isn: ISN) -> None:
     """An ACK in answer; the text is not taken. RFC 7323 5.3 R1."""
