@@ -18,7 +18,7 @@ import msgspec
 from levelip.addon import Bytes, Context, EventHook, FrameHook, Packet
 from levelip.frames.packet import DeviceFrame, FrameIds, Process, Segment
 from levelip.frames.packet import Packet as IpPacket
-from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, stamp_of, trace
+from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, sayable, stamp_of, trace
 from levelip.ipc.addonstage import AddonStage
 from levelip.ipc.faults import packet_place
 from levelip.ipc.memory import MemoryLost
@@ -290,6 +290,7 @@ class Addons:
 
     def say(self, addon: str, text: str) -> None:
         """`context.log`."""
+        text = sayable(text)
         self.world.log(f"addon {addon}: {text}")
         if (found := self.addons.get(addon)) is not None:
             found.lines.append(text)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from levelip.frames.packet import Checksum, DeviceFrame, LinkState, Packet
@@ -45,7 +46,7 @@ class Bench:
         self.directory = directory
         self.memory = Bytes()
         self.world = AddonWorld("ip", self.memory)
-        self.addons = Addons(self.world, [("link-ip", "up"), ("ip-tcp", "down")])
+        self.addons = Addons(self.world, [("link-ip", "up"), ("ip-tcp", "down")], slow_ms=60_000)
         self.point = SeamPoint("link-ip", "up")
         self.point.put("addon", self.addons.stage("link-ip", "up"))
         self.addons.stage("ip-tcp", "down")
@@ -376,3 +377,11 @@ def test_an_event_is_what_it_was_when_it_was_told(bench: Bench) -> None:
     bench.load(HOOK.format("", "seen = [1]; context.emit('mine', seen=seen); seen.append(2)"))
     bench.push(packet(1))
     assert bench.world.events[0].data == {"addon": "one", "seen": [1]}
+
+
+@pytest.mark.parametrize("deed", ["context.log({})", "raise ValueError({})"])
+def test_text_that_is_no_unicode_can_be_listed(bench: Bench, deed: str) -> None:
+    """As an addon gets it that decodes bytes with surrogateescape."""
+    bench.load(HOOK.format("", deed.format("b'caf\\xe9'.decode(errors='surrogateescape')")))
+    bench.push(packet(1))
+    assert b"caf\\\\udce9" in msgspec.json.encode([bench.row(), bench.world.events])
