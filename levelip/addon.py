@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from levelip.frames.core import LONGEST_DELAY_NS
 from levelip.frames.packet import DeviceFrame
 from levelip.rpc.place import Place
 from levelip.tracing.dissect import Dissector, looks_like_ip
@@ -112,6 +113,13 @@ def _change_text(name: str, value: Any) -> str:
     return f"{name}={text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}"
 
 
+def _delay_ns(ms: float) -> int:
+    """ValueError for what is less than nothing or longer than an hour."""
+    if not 0 <= ms * _MS <= LONGEST_DELAY_NS:
+        raise ValueError(f"a delay of {ms} ms")
+    return round(ms * _MS)
+
+
 class Packet:
     """A frame on its way. Reading and changing go by field names, Wireshark's: `packet["tcp.seq"]`.
 
@@ -197,16 +205,16 @@ class Packet:
         self.dropped = True
 
     def delay(self, ms: float) -> None:
-        """It passes so much later; later packets overtake it."""
-        if ms < 0:
-            raise ValueError(f"a delay of {ms} ms")
+        """It passes so much later, an hour at most; later packets overtake it."""
+        delay = _delay_ns(ms)
         self.hold()
-        self.delayed_ns += round(ms * _MS)
+        self.delayed_ns += delay
 
     def duplicate(self, times: int = 1, *, ms: float = 0) -> None:
-        """So many more of it follow, each `ms` later than the one before."""
+        """So many more of it follow, each `ms` later than the one before, the last within an hour."""
         if times < 0 or ms < 0:
             raise ValueError(f"{times} copies, {ms} ms apart")
+        _delay_ns(ms * times)
         self.hold()
         self.copies_ns += [round(ms * _MS * (number + 1)) for number in range(times)]
 
@@ -298,7 +306,6 @@ class Context:
     def inject(self, packet: Packet, *, seam: str | None = None, way: str | None = None, ms: float = 0) -> None:
         """Send a packet (`Packet.copy()` of one, changed) on, at its seam and way or others of this process; it passes
         no hook. A frame must be of the kind that its seam carries: ValueError."""
-        if ms < 0:
-            raise ValueError(f"a delay of {ms} ms")
+        after_ns = _delay_ns(ms)
         packet.hold()
-        self._host.insert(self.name, packet, seam or packet.seam, way or packet.way, round(ms * _MS))
+        self._host.insert(self.name, packet, seam or packet.seam, way or packet.way, after_ns)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from levelip.frames.core import LONGEST_DELAY_NS
+
 WAYS = ("up", "down", "both")
 FRAMES = ("wire", "whole")
 _KEYS = ("loss", "dup", "reorder", "corrupt", "delay", "rate", "seed", "dir", "frames")
@@ -22,7 +24,6 @@ _BITS = {
     "gbps": 8 * 10**9,
 }
 """As tc reads them (man tc, RATES): bit are bits a second, bps bytes a second."""
-_MAX_DELAY_NS = 3600 * 10**9
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
 _SEED = re.compile(r"[0-9]{1,19}")
 _TIME = re.compile(rf"{_NUMBER}\s*(ns|us|µs|ms|s)")
@@ -111,7 +112,7 @@ def _delay(text: str) -> dict[str, int]:
 def _time(key: str, text: str, whole: str) -> int:
     match = _TIME.fullmatch(text.strip())
     value = round(float(match[1]) * _NS[match[2]]) if match else -1
-    if not 0 <= value <= _MAX_DELAY_NS:
+    if not 0 <= value <= LONGEST_DELAY_NS:
         raise BadFault(f"{key}={whole}: must be a time up to 3600s, as {_EXAMPLES[key]}")
     return value
 

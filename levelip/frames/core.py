@@ -12,6 +12,9 @@ from levelip.tracing.events import Event
 
 Room = Mapping[str, int]  # port → how many frames it takes now; a missing port takes any number
 UNLIMITED: Final = 1 << 30  # frames; what is meant by any number
+LONGEST_DELAY_NS: Final = 3_600 * 1_000_000_000
+"""So long a frame may be kept back on its way (faults, addons, debugger); what is longer is a mistake, and instants of
+it would not fit into messages, where integers have 64 bits."""
 Output = list[tuple[str, Any]]  # (port, frame) in the order in which they were made
 
 DEFERRED: Final[dict[str, Any]] = {}  # answer of `control` (compared by identity): an Answer frame will follow

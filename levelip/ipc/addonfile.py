@@ -134,4 +134,9 @@ def trace(error: BaseException, path: str) -> str:
     rows = traceback.extract_tb(error.__traceback__)
     first = next((number for number, row in enumerate(rows) if row.filename == path), len(rows))
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(rows[first:])] if rows[first:] else []
-    return "".join([*lines, *traceback.format_exception_only(type(error), error)]).rstrip()
+    return sayable("".join([*lines, *traceback.format_exception_only(type(error), error)]).rstrip())
+
+
+def sayable(text: str) -> str:
+    """An addon's text as messages can hold it: halves of surrogate pairs, as surrogateescape makes them, escaped."""
+    return text.encode(errors="backslashreplace").decode()

@@ -18,7 +18,7 @@ import msgspec
 from levelip.addon import Bytes, Context, EventHook, FrameHook, Packet
 from levelip.frames.packet import DeviceFrame, FrameIds, Process, Segment
 from levelip.frames.packet import Packet as IpPacket
-from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, stamp_of, trace
+from levelip.ipc.addonfile import AddonError, AddonFile, Hook, Stamp, load_file, sayable, stamp_of, trace
 from levelip.ipc.addonstage import AddonStage
 from levelip.ipc.faults import packet_place
 from levelip.ipc.memory import MemoryLost
@@ -32,6 +32,8 @@ SLOW_MS = 20
 _CHECK_NS = 500_000_000  # how often the files are looked at
 _LOG_LINES = 20
 _TYPES: dict[str, type] = {"link": DeviceFrame, "link-ip": IpPacket, "ip-tcp": Segment, "ip-udp": Segment}
+_encode = msgspec.msgpack.Encoder().encode
+_decode_event = msgspec.msgpack.Decoder(Event).decode
 
 Side = tuple[str, str]  # seam, way
 
@@ -288,19 +290,23 @@ class Addons:
 
     def say(self, addon: str, text: str) -> None:
         """`context.log`."""
+        text = sayable(text)
         self.world.log(f"addon {addon}: {text}")
         if (found := self.addons.get(addon)) is not None:
             found.lines.append(text)
 
     def tell(self, addon: str, event: Event) -> None:
-        """`context.emit`."""
+        """`context.emit`: the event as it is now. One that messages cannot hold is the addon's fault, here and now:
+        TypeError, ValueError or OverflowError."""
         event.data.setdefault("addon", addon)
-        self.world.publish(event)
+        self.world.publish(_decode_event(_encode(event)))
 
     def did(self, addon: str, what: str, frame: Any, seam: str, way: str, **data: Any) -> None:
         """Tell what a hook did to a frame that passes: "changed", "delayed", "repeated" or "made" it."""
         conn, place = packet_place(view(frame, seam, way), seam, way)
-        self.tell(addon, Event(self.now, "addon", "", frame.id, conn, {"what": what, **place, **data}))
+        self.world.publish(
+            Event(self.now, "addon", "", frame.id, conn, {"addon": addon, "what": what, **place, **data})
+        )
 
     def insert(self, addon: str, packet: Packet, seam: str, way: str, after_ns: int) -> None:
         """`context.inject`."""

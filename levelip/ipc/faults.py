@@ -11,11 +11,11 @@ from __future__ import annotations
 import heapq
 import random
 import struct
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from levelip.frames.core import ControlError
+from levelip.frames.core import LONGEST_DELAY_NS, ControlError
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.port import Port
@@ -38,6 +38,7 @@ _NUMBERS = struct.Struct(">II")  # sequence and acknowledgment number
 _SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
 
 Probability = float
+Delay = Annotated[int, msgspec.Meta(ge=0, le=LONGEST_DELAY_NS)]
 
 
 class FaultSettings(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,9 +50,9 @@ class FaultSettings(msgspec.Struct, forbid_unknown_fields=True):
     dup: Probability = 0.0
     reorder: Probability = 0.0
     corrupt: Probability = 0.0
-    delay_ns: int = 0
-    jitter_ns: int = 0
-    rate_bps: int = 0
+    delay_ns: Delay = 0
+    jitter_ns: Delay = 0
+    rate_bps: Annotated[int, msgspec.Meta(ge=0)] = 0
     seed: int = 1
     frames: Literal["wire", "whole"] = "wire"
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from levelip.frames.core import ControlError
+from levelip.frames.core import LONGEST_DELAY_NS, ControlError
 from levelip.frames.packet import DeviceFrame, FrameIds, IcmpError, Packet, Process, Segment
 from levelip.ipc.breakpoints import PACKETS
 from levelip.ipc.debugside import Host, Side
@@ -128,8 +128,8 @@ class HeldDesk:
     def _delay(self, args: dict[str, Any]) -> dict[str, Any]:
         _, stage, held = self._packet(args)
         ns = args["ns"]
-        if not isinstance(ns, int) or ns < 0:
-            raise ControlError("a delay is a number of nanoseconds from 0")
+        if not isinstance(ns, int) or not 0 <= ns <= LONGEST_DELAY_NS:
+            raise ControlError(f"a delay is a number of nanoseconds from 0 to {LONGEST_DELAY_NS}")
         due = self._clock.now() + ns
         stage.delay(held, due)
         return {"due": due}

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from levelip.frames.packet import Checksum, DeviceFrame, LinkState, Packet
@@ -45,7 +46,7 @@ class Bench:
         self.directory = directory
         self.memory = Bytes()
         self.world = AddonWorld("ip", self.memory)
-        self.addons = Addons(self.world, [("link-ip", "up"), ("ip-tcp", "down")])
+        self.addons = Addons(self.world, [("link-ip", "up"), ("ip-tcp", "down")], slow_ms=60_000)
         self.point = SeamPoint("link-ip", "up")
         self.point.put("addon", self.addons.stage("link-ip", "up"))
         self.addons.stage("ip-tcp", "down")
@@ -351,3 +352,36 @@ def test_no_more_than_so_many_frames_are_kept(bench: Bench, monkeypatch: pytest.
     bench.addons.event(told[0])
     assert bench.row("two")["log"] == []
     assert len(bench.point.take("addon", bench.now)) == 3
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "context.emit('mine', what=object())", "context.emit('mine', what=1 << 70)", "context.emit(5)",
+        "context.emit('mine', conn=7)", "packet.delay(3_600_001)", "packet.delay(float('inf'))",
+        "packet.delay(float('nan'))", "packet.duplicate(2, ms=3_600_000)",
+        "context.inject(packet.copy(), ms=1e15)",
+    ],
+)  # fmt: skip
+def test_what_no_message_can_hold_is_the_addons_fault(bench: Bench, deed: str) -> None:
+    """It fails in its hook, and nothing of it comes to whoever writes events down; a process would end by that."""
+    bench.load(HOOK.format("", deed))
+    frame = packet(1)
+    assert bench.push(frame) == [frame] and not bench.row()["running"]
+    assert [event.data["what"] for event in bench.world.events] == ["failed"]
+    assert len(bench.point.take("addon", bench.now)) == 0
+
+
+def test_an_event_is_what_it_was_when_it_was_told(bench: Bench) -> None:
+    """What the addon does to its data later changes nothing of it."""
+    bench.load(HOOK.format("", "seen = [1]; context.emit('mine', seen=seen); seen.append(2)"))
+    bench.push(packet(1))
+    assert bench.world.events[0].data == {"addon": "one", "seen": [1]}
+
+
+@pytest.mark.parametrize("deed", ["context.log({})", "raise ValueError({})"])
+def test_text_that_is_no_unicode_can_be_listed(bench: Bench, deed: str) -> None:
+    """As an addon gets it that decodes bytes with surrogateescape."""
+    bench.load(HOOK.format("", deed.format("b'caf\\xe9'.decode(errors='surrogateescape')")))
+    bench.push(packet(1))
+    assert b"caf\\\\udce9" in msgspec.json.encode([bench.row(), bench.world.events])

@@ -194,6 +194,9 @@ def test_a_device_frame_is_split_with_complete_checksums() -> None:
     [
         ({"loss": 2.0}, "loss lies between 0 and 1"),
         ({"loss": "much"}, "Expected `float`"),
+        ({"delay_ns": 3_600_000_000_001}, r"<= 3600000000000 .* `\$.delay_ns`"),
+        ({"jitter_ns": -5}, r">= 0 .* `\$.jitter_ns`"),
+        ({"rate_bps": -1}, r">= 0 .* `\$.rate_bps`"),
         ({"colour": 1}, "unknown field `colour`"),
         ({"seam": "tcp-gateway"}, "streams between processes lose nothing"),
     ],

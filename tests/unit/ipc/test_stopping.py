@@ -385,6 +385,7 @@ def test_only_packets_can_be_changed(layer: MakeLayer) -> None:
         ("debug.inject", {"seam": "tcp-gateway", "way": "up", "frame": b""}),
         ("debug.inject", {"seam": "link-ip", "way": "sideways", "frame": b""}),
         ("debug.delay", {"held": "i1", "ns": -1}),
+        ("debug.delay", {"held": "i1", "ns": (1 << 64) - 1}),
         ("debug.move", {"held": "i1", "place": "x"}),
         ("debug.drop", {}),
         ("debug.nonsense", {}),
