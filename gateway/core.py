@@ -194,7 +194,7 @@ class GatewayCore:
         return events
 
     def control(self, token: int, name: str, args: dict[str, Any], now: int) -> dict[str, Any]:
-        """ "ss" and "clients"."""
+        """`ss` and `clients`."""
         self._work.now = now
         if name == "ss":
             return {"sockets": [self._row(sock) for sock in self._state.sockets.values()]}

@@ -42,7 +42,7 @@ MEMBERSHIPS = {socket.IP_ADD_MEMBERSHIP: True, socket.IP_DROP_MEMBERSHIP: False}
 BATCH = 64  # datagrams of one pair in one turn of the loop
 EVERY = 32  # each so-manieth asks for an answer
 MARKS = 4  # answers that may be missing
-_RECVERR = (socket.IPPROTO_IP, 11)
+_RECVERR = (socket.IPPROTO_IP, ancillary.IP_RECVERR)
 _JITTER_NS = 1_000_000_000  # more is a clock that was set
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLHUP | select.EPOLLERR
@@ -419,6 +419,8 @@ class Datagrams:
             if self.framing.error(pair):
                 self.wake(pair)
                 return
+            if pair.aside and pair.aside[-1][0] is _ERROR_MESSAGE:
+                return  # that one stands for this one, too: a program that does not read is not told without end
             pair.aside.append((_ERROR_MESSAGE, b"", pair.aside[-1][2] if pair.aside else pair.upto))
         if len(pair.aside) == 1:
             self._push(pair)

@@ -10,10 +10,10 @@ import socket as std
 import struct
 from typing import Any
 
+from levelip.client.ancillary import IP_RECVERR
 from levelip.client.datagramformat import DATAGRAM, Told
 
 MSG_ERRQUEUE = 0x2000
-IP_RECVERR = 11
 SO_EE_ORIGIN_LOCAL, SO_EE_ORIGIN_ICMP = 1, 2  # linux/errqueue.h
 _EXTENDED = struct.Struct("=IBBBxII")  # errno, origin, type, code, info (the MTU), data
 _OFFENDER = struct.Struct("=H2x4s8x")  # struct sockaddr_in, port 0

@@ -199,7 +199,11 @@ class Program:
         if not path.exists():
             raise OSError(errno.ENETDOWN, f"Network is down: no Level-IP stack at {path} (start one with: lvlip up)")
         self._hook()
-        self._door = self._start(self.endpoint)
+        door = self._start(self.endpoint)
+        if self._door is not None:  # a signal's handler has started one meanwhile, which has sockets already
+            door.close()
+            return self._door
+        self._door = door
         self._door_inode = os.fstat(self._door.fileno()).st_ino
         return self._door
 

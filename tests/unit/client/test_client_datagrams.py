@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -195,6 +196,24 @@ def test_an_error_is_told_once(world: World) -> None:
     world.call("error")
     assert [one.data for one in world.caller.answers[1:]] == [{"errno": errno.ECONNREFUSED}, {"errno": 0}]
     assert [op for op, _, _ in world.session.requests] == ["getsockopt"]
+
+
+def test_errors_without_end(world: World) -> None:
+    """A program that does not read is told in the pair, and once more behind it, of whatever number of errors; what
+    comes after them keeps its place."""
+    error = DatagramError(7, errno.ECONNREFUSED, 3, 3, REMOTE, REMOTE, 53)
+    for _ in range(5000):
+        world.all.deliver(world.pair, error)
+    assert len(world.pair.aside) == 1
+    world.come(1)
+    world.all.deliver(world.pair, error)
+    assert len(world.pair.aside) == 3
+    kinds = []
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(5000):
+            kinds.append(world.end.recv(100)[0])
+            world.turn()
+    assert kinds[-3:] == [ERROR, DATAGRAM, ERROR] and set(kinds[:-3]) == {ERROR}
 
 
 def test_so_error_takes_the_error(world: World) -> None:

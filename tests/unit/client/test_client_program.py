@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from levelip.client import control, kernel
 from levelip.client.control import Answer, Call
 from levelip.client.program import Program, _Connection
+from levelip.rpc.paths import door_endpoint
 
 PATIENCE_S = 10.0
 
@@ -78,6 +80,35 @@ def test_who_leaves_meanwhile_has_left(handled: list[Any]) -> None:
     assert program.call("slow", 0)[0] == {"op": "slow"}
     assert program.call("quick", 0)[0] == {"op": "quick"}
     assert program.entered == 2
+
+
+def test_there_is_one_helper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Though a signal's handler makes a socket while the first one is being started: then that one is let go."""
+    monkeypatch.setenv("LEVELIP_RUN", str(tmp_path))
+    path = Path(door_endpoint().removeprefix("ipc://"))
+    path.parent.mkdir(parents=True)
+    path.touch()
+    program = Program()
+    helpers: list[kernel.socket] = []
+
+    def start(_: str) -> kernel.socket:
+        ours, theirs = kernel.socketpair(AF_UNIX, SOCK_SEQPACKET)
+        theirs.setblocking(False)
+        helpers.append(theirs)
+        if len(helpers) == 1:
+            program._enter().close()
+        return ours
+
+    monkeypatch.setattr(program, "_start", start)
+    program._enter().close()
+    first, second = helpers
+    assert first.recv(9) == b"", "nobody came, and nobody will"
+    for _ in range(2):
+        message, fds = control.receive(second)
+        control.close_all(fds)
+        assert message == b"+"
+    program.leave()
+    assert second.recv(9) == b""
 
 
 @pytest.mark.parametrize("pid", [0, None])
