@@ -6,7 +6,7 @@ import pytest
 from ip_host import DIRECTED, FAR, LOOPBACK, OWN, PEER, SECOND, TCP_HEAD, Host, icmp_packet, quote_of, segment
 
 from layers.ip.exceptions import ENTRIES_LIMIT, PLATEAUS, PathExceptions, guess_mtu, plateau_below
-from levelip.frames.packet import Doubt, Packet, PathMtu, Unreachable
+from levelip.frames.packet import PROBE, Doubt, Packet, PathMtu, Unreachable
 from levelip.tracing import reasons
 from levelip.wire import icmp
 from levelip.wire.icmp import IcmpMessage
@@ -47,6 +47,14 @@ def test_a_transport_lowers_the_path_mtu(host: Host) -> None:
     host.now += 600 * SECOND
     host.core.handle_timer(host.now)
     assert route_mtu(host) == 1500 and host.sent(segment(b"x" * 1460, dst=FAR)) and host.core.next_timer() is None
+
+
+def test_a_probe_may_be_larger_than_the_path_mtu(host: Host) -> None:
+    """As large as the device takes: how else would a larger one be found (Linux IP_PMTUDISC_PROBE)."""
+    host.feed(PathMtu(FAR, 1280))
+    host.dropped(segment(bytes(1300), dst=FAR), reasons.EXCEEDS_MTU, silent=False)
+    host.sent(segment(bytes(1460), dst=FAR, flags=PROBE))
+    host.dropped(segment(bytes(1461), dst=FAR, flags=PROBE), reasons.EXCEEDS_MTU, silent=False)
 
 
 def test_an_icmp_error_about_tcp_lowers_nothing_by_itself(host: Host) -> None:
