@@ -109,7 +109,7 @@ class Stack:
 
     def need_answers(self, silent: Iterable[str]) -> None:
         """Failure, which names them, if there are layers that were silent: at the end, once the others are shown."""
-        from levelip.debug.holding import silent_text
+        from levelip.debug.tap import silent_text
 
         if names := [layer for layer in LAYERS if layer in set(silent)]:
             raise Failure(f"{silent_text(names)}{self.name_flag()}")

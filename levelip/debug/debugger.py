@@ -32,7 +32,7 @@ from levelip.debug import holding
 from levelip.debug.hosts import FarHost, Hosts, abroad
 from levelip.debug.model import DebugError, Fed, HeldByAnother, HeldFrame, NothingHeld, Queue, State, Stop, events_of
 from levelip.debug.points import EXITS, PACKET_SEAMS, POINTS, points_of, seam_and_way
-from levelip.debug.tap import PROCESSES
+from levelip.debug.tap import PROCESSES, silent_text
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
 from levelip.ipc.breakpoints import BREAKPOINTS, DUE, Breakpoint, read_breakpoints, write_breakpoints
 from levelip.ipc.clock import Hold, Holder, StackClock
@@ -131,7 +131,7 @@ class Debugger:
         """Which layers did not answer, here or on other hosts, so that what was done was not done there; a sentence, or
         empty."""
         self._hosts.all()
-        texts = [holding.silent_text(sorted(self._quiet, key=PROCESSES.index))] if self._quiet else []
+        texts = [silent_text(sorted(self._quiet, key=PROCESSES.index))] if self._quiet else []
         if self._hosts.silent:
             texts.append(holding.unreached_text(self._hosts.silent))
         return "; ".join(texts)

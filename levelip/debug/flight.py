@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from levelip.debug.holding import silent_text
+from levelip.debug.tap import silent_text
 from levelip.frames.core import ControlError
 from levelip.ipc.control import NotRunning
 

@@ -56,11 +56,6 @@ def behind_text(layers: list[str]) -> str:
     return f"{' and '.join(layers)} on another host {'is' if len(layers) == 1 else 'are'} held, too"
 
 
-def silent_text(layers: Iterable[str]) -> str:
-    """That layers run here and say nothing."""
-    return f"{' and '.join(layers)} did not answer; see: lvlip status"
-
-
 def unreached_text(layers: list[str]) -> str:
     """That what was done was not done there."""
     return f"not reached: {' and '.join(layers)} on another host, where nobody answers; this was done here alone"

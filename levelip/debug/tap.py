@@ -8,7 +8,7 @@ monitor, and listened to again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,11 @@ def seams_of(process: str) -> tuple[str, ...]:
 def goes_up(process: str, seam: str, direction: str) -> bool:
     """Whether a frame went toward the applications."""
     return (seam in _LOWER[process]) == (direction == "in")
+
+
+def silent_text(layers: Iterable[str]) -> str:
+    """That layers run here and say nothing."""
+    return f"{' and '.join(layers)} did not answer; see: lvlip status"
 
 
 @dataclass
@@ -189,7 +194,7 @@ class TapReader:
                 self._notice(f"{process} did not answer: what it does is left out")
         if not self._sources and not may_be_none:
             if silent:
-                raise ControlError(f"{' and '.join(silent)} did not answer; see: lvlip status")
+                raise ControlError(silent_text(silent))
             raise ControlError(f"nothing of stack {self._run.name!r} that could be listened to is running")
         return list(self._sources)
 

@@ -187,7 +187,9 @@ def _unreadable(recording: Recording, counts: dict[str, int], error: str, as_jso
         facts = {"layer": recording.head.process, "file": str(recording.path), **counts, "same": False, "error": error}
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
-    before = f"; the {counts['calls']} calls before were the same" if counts["calls"] else ""
+    calls = counts["calls"]
+    were = f"{calls} calls before were" if calls > 1 else "call before was"
+    before = f"; the {were} the same" if calls else ""
     click.echo(f"lvlip replay: {recording.head.process}: {error}{before}", err=True)
 
 
