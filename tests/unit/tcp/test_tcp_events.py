@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tcp_host import MSS, START, Host, connected, established, far
+from tcp_host import MSS, START, Host, connected, established, far, syn_received
 
 from levelip.frames.seam import SetOption
 from levelip.rpc.stream import Urgent
@@ -400,3 +400,10 @@ def test_congestion_told_by_ecn() -> None:
     assert c.core.counters["ecn_echoes_in"] == 2 and c.core.counters["ecn_reductions"] == 1
     c.inject("A", seq=1, ack=1 + c.tcb()["tx"]["snd_nxt"])
     assert told(c, "recovery") == [(200, "recovery", 5, {"old": "CWR", "new": "OPEN", "why": "acknowledged"})]
+
+
+def test_an_rtt_of_nothing_is_one() -> None:
+    """The ACK of our SYN-ACK comes within the same ns."""
+    c = heard(syn_received())
+    c.inject("A", seq=1, ack=1)
+    assert [(at, figures["rtt"]) for at, _, _, figures in told(c, "rtt")] == [(0, 0)]

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tcp_host import MSS, PEER_PORT, THEIRS, Host, established, listening
+from tcp_host import MSS, PEER_PORT, THEIRS, Host, established, far, listening, syn_sent
 
+from layers.tcp.recovery.state import CaState
 from levelip.frames.packet import Segment
 from levelip.frames.seam import Connect, Connected, Incoming, SetOption, Taken
 
@@ -135,3 +136,27 @@ def test_a_cookie_brings_them_along(isn: ISN) -> None:
     c.isn = got.raw_seq
     with_options(c, CAME, "A", seq=1, ack=1)
     assert c.message(Incoming).ip_options == BACK
+
+
+def test_what_is_set_while_it_opens_goes_with_the_next_segment(isn: ISN) -> None:
+    """The SYN that is under way is not sent again for it; all after it has them."""
+    c = syn_sent(**isn)
+    c.call(SetOption(c.sock, "ip_options", 0, ROUTE))
+    c.expect_nothing()
+    c.no_message()
+    c.inject("SA", seq=0, ack=1)
+    assert [one.options for one in taken(c)] == [ROUTE]
+
+
+def test_what_is_under_way_goes_again_in_smaller_segments(isn: ISN) -> None:
+    """As where the path takes smaller packets only (Linux tcp_simple_retransmit): what was one segment is two, and cwnd
+    stays (RFC 1191 6.5)."""
+    c = far(**isn)
+    c.write(bytes(2 * MSS))
+    c.quiet()
+    c.call(SetOption(c.sock, "ip_options", 0, ROUTE))
+    assert [(one.options, len(one.payload)) for one in taken(c)] == [
+        (ROUTE, MSS - 12), (ROUTE, 12), (ROUTE, MSS - 12), (ROUTE, 12)
+    ]  # fmt: skip
+    assert c.tcb()["recovery"]["state"] == CaState.LOSS
+    assert c.tcb()["congestion"]["cwnd"] == 10 * MSS

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tcp_host import Got, Host, far
+from tcp_host import PEER_PORT, THEIRS, Got, Host, far
 
 from layers.tcp.recovery.state import CaState
+from levelip.frames.seam import Connect, Connected
 
 ISN = dict[str, Any]
 WRAP = pytest.mark.parametrize("isn", [{}, {"isn": 2**32 - 3}])
@@ -57,6 +58,22 @@ def test_a_probe_goes_where_there_is_enough_behind_it(isn: ISN) -> None:
     out = sizes(c)
     assert (out.count(PROBE), max(size for size in out if size != PROBE)) == (1, BASE)
     assert c.core.counters["mtu_probes"] == 1
+
+
+def test_the_search_begins_at_base_mss_whatever_the_headers() -> None:
+    """IP options make the packet larger, not the segment smaller (RFC 4821 4): 1024 bytes of data, 12 of timestamps, 40
+    of headers, 12 of options."""
+    c = Host(mtu_probing=2)
+    c.sock = 60
+    c.call(Connect(60, "", THEIRS, PEER_PORT, {}, bytes.fromhex("070b0400000000000000") + bytes(2)))
+    c.learn_port()
+    c.inject("SA", seq=0, ack=1)
+    c.agreed_ts = True
+    assert search(c)["low"] == BASE + 12 + 40 + 12
+    c.rings = c.find_message(Connected).rings
+    c.quiet()
+    c.write(bytes(2 * BASE))
+    assert sizes(c) == [BASE, BASE]
 
 
 @pytest.mark.rfc("RFC 4821 7.4-1")

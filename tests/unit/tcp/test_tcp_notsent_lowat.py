@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tcp_host import MSS, Host, far
+from tcp_host import HOSTS, MSS, Host, far, syn_sent
 
 from layers.tcp.chronograph import BUSY, IDLE, RWND, SNDBUF, Chronograph
-from levelip.frames.seam import Incoming, SetOption
+from layers.tcp.telling import grant_due
+from levelip.frames.seam import Connected, Incoming, SetOption
 from levelip.rpc.stream import Accepted, Send
 
 RING = 65_536
@@ -57,6 +58,69 @@ def test_a_connection_is_born_with_it() -> None:
     c.agreed_ts = True
     c.inject("A", seq=1, ack=1)
     assert c.find_message(Incoming).limit == 5000
+
+
+def test_while_it_opens_nothing_is_granted() -> None:
+    """The application hears of its grant with the opening."""
+    c = syn_sent()
+    c.call(SetOption(c.sock, "notsent_lowat", 5000))
+    c.no_message()
+    c.inject("SA", seq=0, ack=1)
+    assert c.message(Connected).limit == 5000
+
+
+@pytest.mark.parametrize(
+    ("lowat", "grown", "due"), [(1000, 499, False), (1000, 500, True), (1, 1, True), (1, 0, False)]
+)
+def test_half_of_it_is_worth_a_message(lowat: int, grown: int, due: bool) -> None:
+    """To the byte (Linux tcp_stream_memory_free)."""
+    c = far()
+    _, conn = c.parts()
+    tx = conn.tx
+    tx.snd_una, tx.snd_nxt, tx.snd_end = 1000, 3000, 3000
+    tx.lowat, tx.limit = lowat, 3000 + lowat - grown
+    assert grant_due(conn) is due
+    HOSTS.clear()  # no such connection was
+
+
+def limited() -> Host:
+    """All of the buffer is under way, cwnd and the peer's window would take more."""
+    c = far(tlp=False)
+    _, conn = c.parts()
+    conn.congestion.cwnd = 1 << 20
+    c.write(bytes(RING))
+    assert sum(c.sizes()) == RING and conn.chrono.kind == SNDBUF
+    return c.quiet()
+
+
+def figures(c: Host) -> tuple[int, int]:
+    """tcpi_busy_time and tcpi_sndbuf_limited, in ms."""
+    row = c.row()
+    assert row is not None
+    return row["info"]["busy_time"] // 1000, row["info"]["sndbuf_limited"] // 1000
+
+
+def test_the_buffer_is_what_held_it_back_until_it_has_room() -> None:
+    """That is until the application is told so (Linux tcp_chrono_stop of TCP_CHRONO_SNDBUF_LIMITED)."""
+    c = limited()
+    c.advance(30)
+    assert figures(c) == (30, 30)
+    c.inject("A", seq=1, ack=1 + 20 * MSS)
+    c.message(Accepted)
+    c.advance(20)
+    assert figures(c) == (50, 30)
+
+
+def test_a_fin_under_way_is_no_data() -> None:
+    """All data is acknowledged, and there is room again: nothing is busy any more."""
+    c = limited()
+    c.shut()
+    c.advance(30)
+    c.inject("A", seq=1, ack=1 + RING)
+    assert c.state == "FIN_WAIT_1"
+    c.message(Accepted)
+    c.advance(20)
+    assert figures(c) == (30, 30)
 
 
 def test_chronographs_add_up() -> None:

@@ -6,7 +6,19 @@ import re
 from typing import Any
 
 import pytest
-from tcp_host import MSS, Host, close_wait, closed, connected, established, far, fin_wait_1, listening, time_wait
+from tcp_host import (
+    MSS,
+    Host,
+    close_wait,
+    closed,
+    connected,
+    established,
+    far,
+    fin_wait_1,
+    listening,
+    syn_received,
+    time_wait,
+)
 
 from levelip.config import TcpConfig
 from levelip.frames.core import ControlError
@@ -114,6 +126,37 @@ def test_a_connection_after_timeouts() -> None:
     info = rows(c)[1]["info"]
     assert (info["ca_state"], info["retransmits"], info["backoff"], info["rto"]) == (4, 2, 2, 1_200_000)
     assert (info["unacked"], info["lost"], info["sacked"], info["total_retrans"]) == (3, 3, 0, 2)
+
+
+def test_the_time_that_timeouts_took() -> None:
+    """From the first one of a run on; a run that is over counts until the acknowledgment that ended it (Linux
+    tcp_update_rto_time), in whole ms. The RTO is 300 ms."""
+    c = far(tlp=False)
+    c.write(bytes(MSS))
+    c.advance(350)
+    assert rows(c)[1]["info"]["total_rto_time"] == 50
+    c.now += MS - 1
+    c.inject("A", seq=1, ack=1 + MSS)
+    assert rows(c)[1]["info"]["total_rto_time"] == 50
+    c.advance(1000)
+    info = rows(c)[1]["info"]
+    assert (info["total_rto"], info["total_rto_recoveries"], info["total_rto_time"]) == (1, 1, 50)
+
+
+def test_what_is_left_of_timers() -> None:
+    """The RTO is 300 ms, of which 50 are over."""
+    c = far(tlp=False)
+    c.write(bytes(MSS))
+    c.advance(50)
+    assert rows(c)[1]["timers"] == {"retransmit": 250 * MS}
+
+
+def test_a_half_open_connection() -> None:
+    """What came last is its SYN."""
+    c = syn_received()
+    c.advance(5)
+    info = rows(c)[1]["info"]
+    assert (info["last_ack_recv"], info["segs_in"], info["segs_out"]) == (5, 1, 1)
 
 
 def test_duplicates_without_sack_are_what_is_sacked() -> None:

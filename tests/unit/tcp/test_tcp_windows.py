@@ -10,7 +10,7 @@ import pytest
 from tcp_host import MSS, Host, connected, established
 
 from levelip.frames.seam import SetOption
-from levelip.rpc.stream import Accepted, Consumed, Reset
+from levelip.rpc.stream import Accepted, Consumed, Eof, Reset, Send
 
 ISN = dict[str, Any]
 BYTES = bytes(range(256)) * 4096  # 1 MB
@@ -388,6 +388,21 @@ def test_news_that_come_late_and_together_are_no_fast_turn() -> None:
         c.quiet()
     rx = c.tcb()["rx"]
     assert rx["rtt"] >= MS and rx["buffer"] > 2_000_000
+
+
+def test_the_fin_needs_a_place_in_the_window(isn: ISN) -> None:
+    """It is counted as an octet (RFC 9293 3.4, SEG.LEN): where data fills the window it waits for the next."""
+    for window, flags in ((1000, "PA"), (1001, "FPA")):
+        c = established(wscale=None, **isn)
+        c.inject("A", seq=1, ack=1, win=window)
+        c.core.receive(Send(c.sock, 0, 1000, bytes(1000)), c.now)
+        c.call(Eof(c.sock, 1000))
+        c.expect(flags, seq=1, len=1000)
+        c.expect_nothing()
+        c.inject("A", seq=1, ack=1001, win=1)
+        if "F" not in flags:
+            c.expect("FA", seq=1001, len=0)
+        c.expect_nothing()
 
 
 @pytest.mark.parametrize(
