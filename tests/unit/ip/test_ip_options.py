@@ -82,9 +82,8 @@ def test_an_echo_reply_brings_its_socket_the_time_it_came(host: Host) -> None:
     assert up(host, reply).options == bytes.fromhex("440c0900") + now + bytes(4)
 
 
-@pytest.mark.rfc("RFC 1122 3.2.1.8d-1")
 def test_of_several_addresses_the_one_that_was_asked_is_recorded() -> None:
-    """Not the one that we would send from."""
+    """Not the one that we would send from (RFC 1122 3.2.1.8 d)."""
     host = Host(addresses=["10.0.0.3/24"], transports={Proto.UDP: "udp"})
     other = bytes((10, 0, 0, 3))
     got = up(host, packet(UDP_HEAD + b"data", proto=Proto.UDP, dst=other, options=ROUTE))
