@@ -4,7 +4,7 @@ things that mostly come to the same."""
 from __future__ import annotations
 
 import pytest
-from tcp_host import HOSTS, MS, MSS, PORT, Host, close_wait, closed, established, far, syn_sent
+from tcp_host import HOSTS, MS, MSS, PORT, THEIRS, Host, close_wait, closed, established, far, syn_sent
 from test_tcp_mtu_probe import probing
 from test_tcp_rack import at, flight
 from test_tcp_shrunk_window import shrunk
@@ -16,7 +16,7 @@ from layers.tcp.output import TO_IP_MOST
 from layers.tcp.recovery.state import CaState
 from layers.tcp.scoreboard import News
 from layers.tcp.timers import PERSIST
-from levelip.frames.packet import Segment
+from levelip.frames.packet import Progress, Segment
 from levelip.frames.seam import Listen, Result
 from levelip.rpc.place import Place
 from levelip.wire.options import TcpOptions
@@ -223,7 +223,7 @@ def test_no_more_goes_before_an_ack_than_there_is_room_for() -> None:
     c = far()
     ctx, conn = c.parts()
     conn.tx.snd_end += MSS
-    ctx.to_ip.extend([None] * (TO_IP_MOST - len(ctx.to_ip)))  # type: ignore[list-item]
+    ctx.to_ip.extend([Progress(THEIRS)] * (TO_IP_MOST - len(ctx.to_ip)))
     acknowledgment._send_before(ctx, conn, c.now)
     assert len(ctx.to_ip) == TO_IP_MOST and conn.tx.snd_nxt == 0
     HOSTS.clear()
