@@ -166,7 +166,8 @@ class Way(NamedTuple):
 
 
 def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> Way:
-    """The source address toward `dst`, and the MTU; SendError if there is no way, or none that the socket may use."""
+    """The source address toward `dst`, and the MTU; SendError if there is no way, or none that the socket may use. A
+    `source` of 0.0.0.0 is none."""
     if dst == LIMITED_BROADCAST or is_multicast(dst):
         route = next((row for row in ctx.routes.routes if not row.errno and row.source[:1] != b"\x7f"), None)
     else:
@@ -177,9 +178,10 @@ def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> Way:
         raise SendError(route.errno)
     if not one.broadcast and is_broadcast(ctx, dst):
         raise SendError(errno.EACCES)
-    if source and not ctx.routes.is_ours(source):
+    given = source if any(source) else b""
+    if given and not ctx.routes.is_ours(given):
         raise SendError(errno.EINVAL)
-    chosen = source or (one.address if _is_one_host(ctx, one.address) else route.source)
+    chosen = given or (one.address if _is_one_host(ctx, one.address) else route.source)
     learned = ctx.path_mtus.find(dst, ctx.now) if one.mtu_discover < PMTUDISC_PROBE else 0
     if learned and learned < route.mtu:
         return Way(chosen, max(learned, min(MIN_PMTU, route.mtu)), learned < MIN_PMTU)

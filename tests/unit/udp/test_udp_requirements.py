@@ -101,6 +101,8 @@ def test_both_ends_are_the_applications_to_choose(host: UdpHost) -> None:
     assert host.send(2, b"x", LOOPBACK, 4000, source=OURS).errno == 0
     assert sent(host).src == OURS
     assert host.send(2, b"x", THEIRS, 4000, source=THEIRS).errno == errno.EINVAL
+    assert host.send(2, b"x", THEIRS, 4000, source=bytes(4)).errno == 0
+    assert sent(host).src == OURS  # no source is given by 0.0.0.0
     assert host.call(Bind(1, 3, THEIRS, 1)).errno == errno.EBADF
 
 
