@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,7 @@ from levelip.addon import FrameHook, Packet, Verdict
 from levelip.frames.packet import DeviceFrame, Segment
 from levelip.frames.packet import Packet as IpPacket
 from levelip.ipc.addonfile import Hook
+from levelip.ipc.delayed import Delayed
 from levelip.ipc.faults import lost_as, packet_place, split_frame
 from levelip.ipc.memory import MemoryLost
 from levelip.rpc.place import Place
@@ -37,8 +37,7 @@ class AddonStage:
         self.way = way
         self.dropped = 0
         self._hooks = addons.hooks(seam, way)
-        self._waiting: list[tuple[int, int, Any]] = []
-        self._order = 0
+        self._waiting = Delayed()
         self._running = False  # a hook is called for a packet of here
         self._added: list[Any] = []
 
@@ -81,25 +80,21 @@ class AddonStage:
             if world.interest:
                 self._tell_lost(reasons.ADDON_QUEUE, frame, view(frame, self.seam, self.way), limit=KEPT)
             return
-        self._order += 1
-        heapq.heappush(self._waiting, (at, self._order, frame))
+        self._waiting.add(at, frame)
 
     def due(self, now: int) -> list[Any]:
         """Frames that were kept until now. Looks at the files, too: it is called in every round."""
         self._addons.now = now
         self._addons.check()
-        passed = []
-        while self._waiting and self._waiting[0][0] <= now:
-            passed.append(heapq.heappop(self._waiting)[2])
-        return passed
+        return self._waiting.due(now)
 
     def next_timer(self) -> int | None:
         """When `due` has something."""
-        return self._waiting[0][0] if self._waiting else None
+        return self._waiting.next_timer()
 
     def drain(self) -> list[Any]:
         """All that is kept, at once."""
-        return [heapq.heappop(self._waiting)[2] for _ in range(len(self._waiting))]
+        return self._waiting.drain()
 
     @property
     def kept(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from levelip.frames.core import Core
 from levelip.ipc.debugstage import DebugStage
-from levelip.ipc.port import Port, lies_above
+from levelip.ipc.port import Port, way_of
 from levelip.ipc.runtime import Runtime
 from levelip.ipc.seampoint import SeamPoint
 from levelip.ipc.tap import Tap
@@ -40,7 +40,7 @@ class Side:
         self.port = port
         self.into = into
         self.seam = port.seam
-        self.way = "up" if lies_above(port.name, host.runtime.name) is not into else "down"
+        self.way = way_of(port.name, host.runtime.name, into=into)
         self.name = f"{self.seam} {self.way}"
         self.points = host.inbound if into else host.outbound
         self.blank = SeamPoint(self.seam, self.way)

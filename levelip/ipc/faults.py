@@ -8,7 +8,6 @@ that a gate does is an event: a `drop`, or a `fault` with what was done.
 
 from __future__ import annotations
 
-import heapq
 import random
 import struct
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ import msgspec
 
 from levelip.frames.core import LONGEST_DELAY_NS, ControlError
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
+from levelip.ipc.delayed import Delayed
 from levelip.ipc.memory import MemoryLost
 from levelip.ipc.port import Port
 from levelip.ipc.runtime import Runtime
@@ -158,8 +158,7 @@ class FaultGate:
         self._runtime = runtime
         self._teller = teller
         self._rng = random.Random(f"{settings.seed}/{settings.seam}/{way}")
-        self._queue: list[tuple[int, int, Any]] = []
-        self._order = 0
+        self._queue = Delayed()
         self._line_free = 0  # when the rate-limited line has sent what it was given
 
     def push(self, frames: list[Any], now: int) -> list[Any]:
@@ -175,18 +174,15 @@ class FaultGate:
 
     def due(self, now: int) -> list[Any]:
         """Frames whose delay is over."""
-        out = []
-        while self._queue and self._queue[0][0] <= now:
-            out.append(heapq.heappop(self._queue)[2])
-        return out
+        return self._queue.due(now)
 
     def next_timer(self) -> int | None:
         """When `due` has something."""
-        return self._queue[0][0] if self._queue else None
+        return self._queue.next_timer()
 
     def drain(self) -> list[Any]:
         """Everything that waits, at once (the gate is taken away)."""
-        return [heapq.heappop(self._queue)[2] for _ in range(len(self._queue))]
+        return self._queue.drain()
 
     def _meet(self, frame: Any, now: int, passed: list[Any]) -> None:
         settings, rng, counts, teller = self.settings, self._rng, self.counts, self._teller
@@ -227,8 +223,7 @@ class FaultGate:
             else:
                 if at > now and not number:
                     teller.tell(self, frame, now, "reorder" if reordered else "delay", ns=at - now)
-                self._order += 1
-                heapq.heappush(self._queue, (at, self._order, frame))
+                self._queue.add(at, frame)
 
     def _pieces(self, frame: Any) -> list[Any]:
         """The frame as packets of wire size, their bytes inline (a delayed frame must not keep a pool slot)."""

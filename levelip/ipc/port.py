@@ -8,15 +8,17 @@ import zmq
 
 from levelip.frames.core import UNLIMITED
 
-__all__ = ["UNLIMITED", "Pollable", "Port", "lies_above"]
+__all__ = ["UNLIMITED", "Pollable", "Port", "way_of"]
 
 Pollable = int | zmq.Socket[Any]
 _HEIGHT = {"device": 0, "link": 1, "ip": 2, "tcp": 3, "udp": 3, "gateway": 4, "client": 5}
 
 
-def lies_above(neighbour: str, process: str) -> bool:
-    """Whether a neighbour, as a port is named for it, is nearer to the applications than this process."""
-    return _HEIGHT.get(neighbour, 0) > _HEIGHT.get(process, 0)
+def way_of(neighbour: str, process: str, *, into: bool = True) -> str:
+    """Which way frames go at the port that is named for a neighbour, `into` the process or out of it: "up" is toward
+    the applications."""
+    above = _HEIGHT.get(neighbour, 0) > _HEIGHT.get(process, 0)
+    return "down" if above is into else "up"
 
 
 class Port(Protocol):

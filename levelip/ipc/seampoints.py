@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from levelip.frames.core import ControlError
-from levelip.ipc.port import Port, lies_above
+from levelip.ipc.port import Port, way_of
 from levelip.ipc.seampoint import SeamPoint, Stage
 
 
@@ -47,7 +47,7 @@ class SeamPoints:
         return [one for one in found if direction in (one.way, "both")]
 
     def _ways_of(self, port: Port) -> Iterable[PortWay]:
-        yield PortWay(self.inbound, port, "down" if lies_above(port.name, self._process) else "up")
+        yield PortWay(self.inbound, port, way_of(port.name, self._process))
         if port.name == "device":
             yield PortWay(self.outbound, port, "down")
 

@@ -23,7 +23,7 @@ from levelip.ipc.debugstage import DebugStage, Held
 from levelip.ipc.helddesk import HeldDesk
 from levelip.ipc.hostdesk import HostDesk
 from levelip.ipc.memory import MemoryLost
-from levelip.ipc.port import Port, lies_above
+from levelip.ipc.port import Port, way_of
 from levelip.ipc.seampoint import SeamPoint
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
@@ -292,7 +292,7 @@ class Stopping:
                 {
                     "port": port.name,
                     "seam": port.seam,
-                    "way": "up" if lies_above(port.name, self._process) else "down",
+                    "way": way_of(port.name, self._process, into=False),
                     "kind": type(frame).__name__,
                     "id": getattr(frame, "id", 0),
                 }
