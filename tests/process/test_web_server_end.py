@@ -21,8 +21,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from levelip.cli.common import LAYERS
 from levelip.ipc.rundir import RunDirectory
+from tests.silent import silent_layers
 
 ROOT = Path(__file__).parents[2]
 _APART_S = 0.02
@@ -37,12 +37,8 @@ def run() -> Iterator[RunDirectory]:
     root = tempfile.mkdtemp(prefix="lv", dir="/tmp")
     made = RunDirectory("t", root)
     made.create()
-    locks = [made.lock(layer) for layer in LAYERS]
-    for layer in LAYERS:
-        made.control(layer).touch()
-    yield made
-    for lock in locks:
-        os.close(lock)
+    with silent_layers(made):
+        yield made
     shutil.rmtree(made.memory, ignore_errors=True)
     shutil.rmtree(root, ignore_errors=True)
 

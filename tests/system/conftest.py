@@ -1,21 +1,24 @@
 """Fixtures of the system tests, and the report of a stack beside a test that failed with it.
 
 `namespace`, `stack` (parametrize it indirectly with a dict of Stack's arguments), `make_stack` and `make_namespace`
-for tests that need several; `shared_stack`, one a module, and `host`, its other side. A test that needs what this
-machine does not allow is skipped, and the reason names it.
+for tests that need several; `shared_stack`, one a module, and `host`, its other side; `view`, the web view. A test that
+needs what this machine does not allow is skipped, and the reason names it.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace, lack
 from tests.system.streams import PATIENCE_S
+
+if TYPE_CHECKING:
+    from tests.system.webview import View
 
 STACKS = pytest.StashKey[list[Stack]]()
 
@@ -107,3 +110,19 @@ def pytest_runtest_makereport(
             if stack.directory.exists():
                 report.sections.append((f"stack {stack.name}", stack.report()))
     return report
+
+
+@pytest.fixture(scope="module")
+def viewed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    """What the web view's tests of a module share (webview.py)."""
+    from tests.system.webview import viewed
+
+    with viewed(tmp_path_factory.mktemp("web")) as made:
+        yield made
+
+
+@pytest.fixture
+def view(viewed_stack: View) -> Iterator[View]:
+    """The web view with a page of this test's own."""
+    with viewed_stack.afresh() as fresh:
+        yield fresh

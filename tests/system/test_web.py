@@ -11,7 +11,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ import pytest
 from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.wire.ipv4 import Ipv4Header
 from tests.system.browser import CHROMIUM, FRAMES, new_page, picture, until
-from tests.system.webview import PORT, View, fetch, lossy, viewed
+from tests.system.webview import PORT, View, fetch, lossy
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed; as root: apt-get install -y chromium"),
@@ -35,18 +34,6 @@ LISTEN = """async (on) => {
     app.settings = await app.ask('settings', wanted);
 }"""
 RATE = 1_000_000_000  # bit/s
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
-    with viewed(tmp_path_factory.mktemp("web")) as made:
-        yield made
-
-
-@pytest.fixture
-def view(shared: View) -> Iterator[View]:
-    with shared.afresh() as fresh:
-        yield fresh
 
 
 def request(url: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:

@@ -13,7 +13,7 @@ import pytest
 from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.wire.ipv4 import Ipv4Header
 from tests.system.browser import CHROMIUM, picture, until
-from tests.system.webview import View, lossy, viewed
+from tests.system.webview import View, lossy
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed; as root: apt-get install -y chromium"),
@@ -21,18 +21,6 @@ pytestmark = [
 ]
 PAGES = ("stack", "connections", "packets", "debug", "why", "replay", "paths")
 TABS = ("ladder", "graphs", "states", "packets")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
-    with viewed(tmp_path_factory.mktemp("web")) as made:
-        yield made
-
-
-@pytest.fixture
-def view(shared: View) -> Iterator[View]:
-    with shared.afresh() as fresh:
-        yield fresh
 
 
 def counts(view: View) -> dict[str, int]:

@@ -27,17 +27,24 @@ def addon_file(directory: Path, text: str, name: str = "fault.py") -> Path:
     return path
 
 
-class Planted:
-    """10.0.0.1, which is watched, connects to 10.0.0.2; the addon stands between them from the start."""
+class Watched:
+    """10.0.0.1, which is watched, and 10.0.0.2, which listens, a second after they began."""
 
-    def __init__(self, directory: Path, text: str, *, a: TcpConfig | None = None, b: TcpConfig | None = None,
-                 **cable: Any) -> None:  # fmt: skip
+    def __init__(self, *, a: TcpConfig | None = None, b: TcpConfig | None = None, **cable: Any) -> None:
         self.net, self.a, self.b, self.cable = network(a=a, b=b, **cable)
         self.cable: Cable
         self.a: WholeHost
         self.b: WholeHost
         self.b.listen(PORT)
         self.net.advance(self.net.now + SECOND)
+
+
+class Planted(Watched):
+    """10.0.0.1 connects to 10.0.0.2; the addon stands between them from the start."""
+
+    def __init__(self, directory: Path, text: str, *, a: TcpConfig | None = None, b: TcpConfig | None = None,
+                 **cable: Any) -> None:  # fmt: skip
+        super().__init__(a=a, b=b, **cable)
         self.cable.load(addon_file(directory, text))
 
     def connect(

@@ -13,8 +13,8 @@ from levelip.debug.tap import KIND, event_of
 from levelip.debug.why import Story, connection_story, packet_story, story_lines
 from levelip.tracing.events import Event
 from levelip.tracing.formatting import sentence
-from tests.netsim.whole import B, Cable, WholeHost, network
-from tests.unit.debug.planted import PORT, SECOND, addon_file
+from tests.netsim.whole import B
+from tests.unit.debug.planted import PORT, Watched, addon_file
 
 DATA = b"0123456789" * 6000
 SHRINKS = """
@@ -39,17 +39,12 @@ def hook(packet, context):
 """
 
 
-class Bench:
+class Bench(Watched):
     """10.0.0.1, which is watched, connects to 10.0.0.2; addons are loaded into 10.0.0.1's link."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.directory = directory
-        self.net, self.a, self.b, self.cable = network()
-        self.cable: Cable
-        self.a: WholeHost
-        self.b: WholeHost
-        self.b.listen(PORT)
-        self.net.advance(self.net.now + SECOND)
 
     def load(self, text: str, name: str) -> None:
         self.a.addon(addon_file(self.directory, text, f"{name}.py"))

@@ -19,24 +19,16 @@ from levelip.tracing.capturefile import CaptureFile
 from levelip.tracing.events import Event
 from levelip.tracing.flowfile import tcp_of
 from levelip.tracing.formatting import sentence
-from tests.netsim.whole import B, Cable, WholeHost, network
-from tests.unit.debug.planted import PORT, SECOND, addon_file
+from tests.netsim.whole import B
+from tests.unit.debug.planted import PORT, Watched, addon_file
 
 DATA = b"0123456789" * 6000
 SEAMS = ("link", "link-ip", "ip-tcp")
 WAYS = ("up", "down")
 
 
-class Faulty:
+class Faulty(Watched):
     """10.0.0.1, which is watched, connects to 10.0.0.2; faults are set within 10.0.0.1 as `lvlip fault` sets them."""
-
-    def __init__(self) -> None:
-        self.net, self.a, self.b, self.cable = network()
-        self.cable: Cable
-        self.a: WholeHost
-        self.b: WholeHost
-        self.b.listen(PORT)
-        self.net.advance(self.net.now + SECOND)
 
     def transfer(self, *, reply: bytes | None = None, data: bytes = DATA, seconds: float = 5) -> Collection:
         self.b.reply = reply

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 import time
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
 from levelip.ipc.rundir import RunDirectory
 from levelip.web import replay
@@ -19,17 +17,14 @@ from levelip.web.desk import Desk
 from levelip.web.live import STOP_S, Ended, Live
 from levelip.web.replay import Asked, Replay, ReplayError
 from levelip.web.worker import Worker, in_thread
+from tests.silent import silent_layers
 
 
 @pytest.fixture
 def silent(run: RunDirectory) -> Iterator[RunDirectory]:
     """A stack all of whose processes live, and none of which answers."""
-    locks = [run.lock(name) for name in PROCESSES]
-    for name in PROCESSES:
-        run.control(name).touch()
-    yield run
-    for lock in locks:
-        os.close(lock)
+    with silent_layers(run):
+        yield run
 
 
 def test_a_worker_makes_one_call_after_the_other() -> None:
