@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DOWN = struct.Struct("=Bx4sHhh")
 UP = struct.Struct("=BBBBH2x4s4sIIq40s")
 HAS_ADDRESS = 1
+_FLAGS = (bytes(2), bytes([HAS_ADDRESS, 0]))  # how a message begins; what else is written is no datagram's header
 DATAGRAM, ERROR = 1, 2
 MAX_PAYLOAD = 65_507  # bytes of a UDP datagram over IPv4
 MAX_OPTIONS = 40  # bytes of options in an IPv4 header
@@ -80,7 +81,7 @@ class Headers:
 
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """See Framing."""
-        if len(message) < DOWN.size:
+        if len(message) < DOWN.size or message[:2] not in _FLAGS:
             return None
         flags, address, port, tos, ttl = DOWN.unpack_from(message)
         tos, ttl = max(-1, min(tos, 255)), max(-1, min(ttl, 255))

@@ -173,6 +173,8 @@ class Datagrams:
     def call(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         """Any other call. KeyError, TypeError and ValueError for arguments that cannot be."""
         pair.readable = True
+        if call.op == "connect":
+            self.catch_up(pair)  # to the peer that there was, whatever answers are missing
         self.pull(pair)  # what was written before the call goes before it
         if call.op == "sendto":
             self._send_to(caller, call, pair)
@@ -358,7 +360,10 @@ class Datagrams:
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
         one = self.framing.read(message)
-        if one is None or not pair.gid:  # it is not of our class, or the gateway is away
+        if one is None:
+            self._fail(pair, errno.EBADMSG)  # written by other code than ours: too late to refuse it
+            return
+        if not pair.gid:  # the gateway is away
             return
         if pair.pending is None and not pair.corks:
             self.post(pair, *one)
