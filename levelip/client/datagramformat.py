@@ -60,8 +60,12 @@ class Framing(Protocol):
 
     kind: socket.SocketKind
 
-    def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
+    def write(self, pair: DatagramPair, header: bytes, payload: Any) -> None:
         """One message upward, UP and payload, without waiting; OSError as sendmsg(2)."""
+
+    def admit(self, pair: DatagramPair, on: bool) -> None:
+        """Whether what the program writes without naming a destination is taken, or refused. The pair holds nothing of
+        it."""
 
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """Address (none: the peer's), port, tos, ttl and payload of one message; None if it is no such message."""
@@ -75,9 +79,12 @@ class Headers:
 
     kind = socket.SOCK_SEQPACKET
 
-    def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
+    def write(self, pair: DatagramPair, header: bytes, payload: Any) -> None:
         """See Framing."""
-        end.sendmsg([header, payload], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        pair.end.sendmsg([header, payload], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def admit(self, pair: DatagramPair, on: bool) -> None:
+        """Nothing: the program asks the gateway first, and what it writes goes without saying."""
 
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """See Framing."""

@@ -143,6 +143,17 @@ def test_what_is_no_message_of_ours_is_left_out(world: World, text: bytes) -> No
     assert world.pair.error == errno.EBADMSG and world.end.recv(100) == Told(ERROR).pack()
 
 
+def test_one_that_goes_nowhere_is_an_error(world: World) -> None:
+    """A socket that other holders have taken from its peer (fork) is told that what it writes goes nowhere."""
+    world.connect()
+    world.call("connect", address=b"", port=0)
+    world.session.settle()
+    world.end.send(DOWN.pack(0, bytes(4), 0, -1, -1) + b"x")
+    world.turn()
+    assert not world.session.sent()
+    assert world.pair.error == errno.EDESTADDRREQ and world.end.recv(100) == Told(ERROR).pack()
+
+
 def test_what_was_written_before_a_connect_goes_to_the_former_peer(world: World) -> None:
     """However much that is, and whatever answers the gateway owes."""
     world.connect()
