@@ -12,13 +12,15 @@ away what lies in it.
 
 An error shows at the program's end as POLLERR, until a call has told it: an AF_UNIX datagram socket gets ECONNRESET,
 and nothing else happens to it, if its peer lets it go with a message unread (likewise unix_dgram_disconnected). So
-ours, whose messages were all read but one of no meaning, is connected to that other socket for an instant.
+ours, whose messages were all read, gets one of no meaning and is connected to that other socket for an instant. The
+message comes from there, while ours is connected to nothing: the program may have said SHUT_WR.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import os
 import select
 import socket
@@ -33,6 +35,9 @@ KEPT = 64  # headers whose file is kept for the next datagram like it
 _INT = array.array("i").itemsize
 _ROOM = socket.CMSG_SPACE(_INT)
 NO_HEADER = Told(0).pack()
+_NOWHERE = socket.AF_UNSPEC.to_bytes(2, "little") + bytes(14)  # struct sockaddr
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Tags:
@@ -89,12 +94,14 @@ class Tags:
         if shows(theirs):
             pair.shown = True
         elif self._drain(pair):
+            with contextlib.suppress(OSError):  # the program has filled it again, which does as well
+                pair.end.bind("")  # a name that the kernel chooses, unless it has one
+                _libc.connect(pair.fd, _NOWHERE, len(_NOWHERE))
+                self._nobody.sendto(b"", socket.MSG_DONTWAIT, pair.end.getsockname())
             self.admit(pair, on=True)
-            with contextlib.suppress(OSError):  # the program has shut it, or closed
-                theirs.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-                pair.shown = True
             self.admit(pair, on=False)
             self.admit(pair, on=pair.admits)
+            pair.shown = True
 
     def close(self) -> None:
         """Give the files back, and the socket."""

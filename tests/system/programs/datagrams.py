@@ -385,6 +385,12 @@ def shut() -> None:
         say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER, mask(sock, 0, ALL))
         sock.setblocking(False)
         say("nor is waited for", error(sock.recvfrom, 9), error(sock.recv, 9))
+    for call in (lambda sock: os.read(sock.fileno(), 9), lambda sock: sock.recvfrom(9)):
+        with udp() as sock:
+            sock.connect((HOST, CLOSED))
+            sock.send(b"x")
+            sock.shutdown(socket.SHUT_WR)
+            say("an error after it", mask(sock, 5, POLLERR), error(call, sock) != "ok", mask(sock, 0, ALL))
 
 
 def local() -> None:

@@ -261,6 +261,20 @@ def test_an_error_of_one_without_a_peer(world: World) -> None:
         assert refused(world)
 
 
+@pytest.mark.parametrize("peer", [REMOTE, b""], ids=["connected", "unconnected"])
+def test_an_error_after_a_shutdown(world: World, peer: bytes) -> None:
+    """The program sends no more (socat does so at the end of its input), and hears errors about what it sent."""
+    world.connect(peer)
+    world.end.shutdown(socket.SHUT_WR)
+    for _ in range(2):
+        world.come(b"stays")
+        world.fail()
+        assert world.mask() == IN | OUT | ERR
+        with pytest.raises(ConnectionResetError):
+            world.end.recv(9)
+        assert world.end.recv(9) == b"stays" and world.mask() == OUT
+
+
 def test_a_verdict_that_comes_too_late(world: World) -> None:
     """The program closes while the gateway takes its connect() back: nothing is left to refuse."""
     call = Call(2, "connect", world.pair.inode, {"address": b"", "port": 0})
