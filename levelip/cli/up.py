@@ -275,7 +275,8 @@ def _stop_again(stack: Stack, child: subprocess.Popen[bytes] | None) -> None:
     try:
         if child is not None and supervise.find(stack.run) is None:  # it is on its way up: nobody hears what it is told
             child.terminate()
-            child.wait(timeout=supervise.STOP_WAIT_S * 3)
+            if supervise.wait_for_end({"supervisord": child.pid}, supervise.STOP_WAIT_S * 3, stack.tell):
+                child.kill()  # its layers are ended below
         for line in bring_down(stack):
             stack.tell(line)
     except Failure as failure:
