@@ -59,13 +59,13 @@ def test_routes_as_the_kernel_writes_them() -> None:
     assert {len(line) for line in kernel} <= {127} and kernel[0] == text.splitlines()[0]
 
 
-@pytest.mark.parametrize("path", ["/proc/net/route", "/proc/self/net/route", f"/proc/{TID}/net/../net//route"])
+@pytest.mark.parametrize("path", ["/proc/net/route", "/proc/self/net/route", "/proc/{}/net/../net//route"])
 def test_the_program_reads_the_stack_s_routes(world: World, path: str) -> None:
     """From a descriptor like the kernel's: from its beginning, not to be written."""
     rows = [[one.index, one.name, one.kind, one.up, one.mtu, one.mac, []] for one in INTERFACES]
     ways = [[way.prefix, way.length, way.kind, way.via, way.source, way.metric, way.iface] for way in WAYS]
     world.gateway["interfaces"] = {"interfaces": rows, "routes": ways}
-    said = opened(world, path)
+    said = opened(world, path.format(TID))
     assert said is not None and not said[1]
     with open(said[0], "rb", buffering=0) as file:  # noqa: PTH123
         assert file.read(1000).decode() == route_table(INTERFACES, WAYS)
