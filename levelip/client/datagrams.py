@@ -130,7 +130,7 @@ class Datagrams:
         self._session = session
         self._epoll = epoll
         self._ends = ends
-        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking
+        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking, as it may go untold
         self._sweep_at = 0.0
 
     @property
@@ -286,13 +286,16 @@ class Datagrams:
         """Sockets without a hang-up of their own were closed: what the program has sent before goes yet."""
         for pair in self.closes.take():
             self._last_close(pair)
+        if doubtful := self.closes.doubtful():
+            self._unwatched.update(doubtful)
+            self._sweep_at = 0.0
 
     def _last_close(self, pair: DatagramPair) -> None:
         pair.hung_up = pair.readable = True
         self.pull(pair)
 
     def sweep(self, now: float) -> float | None:
-        """Look for the ends of sockets that could not be watched; when to be called next at the latest."""
+        """Look for the ends of sockets whose close may go untold; when to be called next at the latest."""
         if not self._unwatched:
             return None
         if now >= self._sweep_at:

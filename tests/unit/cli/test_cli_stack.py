@@ -493,10 +493,34 @@ def test_columns_align() -> None:
     assert columns([("a", 1), ("bbb", 22)], ("x", "n"), right={1}) == "x     n\na     1\nbbb  22"
 
 
-def test_wait_for_gives_up_in_time() -> None:
-    start = time.monotonic()
-    assert not supervise.wait_for(lambda: False, 0.05, every=0.01)
-    assert time.monotonic() - start < 5
+def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once: those that ignore SIGTERM are killed and named, whoever waits hears for whom, once."""
+    monkeypatch.setattr(supervise, "STOP_WAIT_S", 0.3)
+    monkeypatch.setattr(supervise, "PATIENCE_S", 0.1)
+    told: list[str] = []
+    gone = subprocess.Popen(["true"])
+    gone.wait(10)
+    running = {
+        name: subprocess.Popen(["sh", "-c", f"trap '{what}' TERM; echo; while :; do sleep 0.05; done"],
+                               stdout=subprocess.PIPE)
+        for name, what in (("deaf", ""), ("good", "exit"))
+    }  # fmt: skip
+    try:
+        for process in running.values():
+            assert process.stdout is not None and process.stdout.read(1), "it has set its trap"
+        processes = {"gone": gone.pid, **{name: process.pid for name, process in running.items()}}
+        start = time.monotonic()
+        assert supervise.end(processes, told.append) == {"deaf"}
+        assert time.monotonic() - start < 5
+        assert told == [f"waiting for deaf (pid {processes['deaf']}) to end, 0 s at most"]
+        assert supervise.end({}, told.append) == set() and len(told) == 1
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
+
+
+def test_literal() -> None:
     assert literal("x") == '"x"'
 
 

@@ -7,7 +7,9 @@ import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from levelip.client.datagrams import EVERY, MARKS, UNSENT_MOST, DatagramPair, Da
 from levelip.client.ends import Ends
 from levelip.rpc.messages import DatagramError, DatagramIn
 from levelip.run.tags import Tags, clear, shows
+from tests.unit.client.test_client_closes import overflow
 from tests.unit.client.test_client_datagrams import Caller, Session
 
 KIND = {"family": 2, "type": 2, "proto": 17}
@@ -284,3 +287,32 @@ def test_a_verdict_that_comes_too_late(world: World) -> None:
     world.all.sweep(1.0)
     assert not world.all.pairs
     assert world.session.settle() == "connect"
+def test_a_close_that_was_told_amid_too_many(tmp_path: Path) -> None:
+    """inotify's queue had no room for it: the socket is looked for, at once and from then on, and does not stay."""
+    world = World()
+    world.turn()
+    overflow(world.all.closes, tmp_path)
+    world.end.send(b"last")
+    world.end.close()
+    world.turn()
+    now = time.monotonic()
+    assert world.all.closes.fd >= 0 and world.all.sweep(now) is None
+    assert world.sent() == [b"last"] and world.all.pairs == {}
+    assert [op for op, *_ in world.session.requests] == ["close"]
+    world.all.shut()
+    world.epoll.close()
+
+
+def test_one_that_stays_open_amid_too_many(tmp_path: Path) -> None:
+    """It is looked for from then on, and told at once all the same when it is closed."""
+    world = World()
+    overflow(world.all.closes, tmp_path)
+    world.turn()
+    now = time.monotonic()
+    later = world.all.sweep(now)
+    assert later is not None and world.all.pairs and not world.pair.hung_up
+    world.end.close()
+    world.turn()
+    assert world.all.pairs == {} and world.all.sweep(later) is None
+    world.all.shut()
+    world.epoll.close()
