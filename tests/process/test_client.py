@@ -474,7 +474,7 @@ def test_no_stack(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 
 def test_dead_gateway(memory_stack: Stack) -> None:
-    """A door with nobody behind it: ENETDOWN after some seconds (PATIENCE_S of the session), and later a stack is found."""
+    """A door with nobody behind it: ENETDOWN after PATIENCE_S of the session, and later a stack is found."""
     memory_stack.kill()
     (memory_stack.door / "gateway").touch()
     begin = time.monotonic()

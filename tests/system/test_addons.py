@@ -90,7 +90,7 @@ def test_an_addon_comes_fails_comes_back_and_goes(stack: Stack, host: Namespace,
     row = listed(stack)["counts"]
     assert not row["running"]
     assert "RuntimeError: as planned" in row["error"]
-    assert 'line 3, in frame' in row["error"]
+    assert "line 3, in frame" in row["error"]
     text = stack.lvlip("addon", "list").stdout
     assert "was taken out" in text and "raise RuntimeError('as planned')" in text
     assert "as planned" in stack.log("link")
@@ -167,7 +167,7 @@ def test_a_layer_that_is_started_again_has_its_addons(stack: Stack, host: Namesp
         stack.ask("ip", "ping", dst=stack.host, timeout_ms=200)
     stack.wait_until(lambda: stack.run_directory.holder("link") != pid, "the addon to kill link")
     stack._forget("link")
-    stack._processes["link"].wait(5)
+    stack._processes["link"].wait(60)
     stack.start_layer("link")
     stack.wait_ready("link")
     rows_ = listed(stack)

@@ -214,6 +214,6 @@ def test_failure_shows_the_log_that_matters(checkout: Path) -> None:
 
 def test_help_says_what_it_does() -> None:
     """--help needs nothing and explains the options."""
-    done = subprocess.run([sys.executable, DEMO, "--help"], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, DEMO, "--help"], capture_output=True, text=True, timeout=60, check=True)
     for word in ("--way", "--size", "--keep", "namespace"):
         assert word in done.stdout

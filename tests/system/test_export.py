@@ -109,7 +109,7 @@ def exports(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ex
     after = stack.counters("tcp")
     metrics = read_metrics(get(url))
     served.send_signal(2)
-    assert served.wait(10) == 130
+    assert served.wait(60) == 130
     stack.lvlip("fault", "clear")
     counters = {name: value - before.get(name, 0) for name, value in after.items()}
     return Exports(path, server.port, counters, metrics, rows)

@@ -121,7 +121,7 @@ def test_a_reader_types_at_a_pause_and_leaves_by_ctrl_c(place: Path) -> None:
     finally:
         if child.poll() is None:
             child.kill()
-            child.wait(10)
+            child.wait(60)
         os.close(leader)
 
 

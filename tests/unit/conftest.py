@@ -12,7 +12,6 @@ import pytest
 
 from levelip.ipc.rundir import RunDirectory
 
-
 THREADS_END_S = 30.0
 
 
