@@ -111,7 +111,7 @@ def syn(hosts: TwoHosts, a: Stack, port: int) -> std.socket:
     return sock
 
 
-def outcome(sock: std.socket, timeout: float = 5.0) -> int:
+def outcome(sock: std.socket, timeout: float = 60.0) -> int:
     """The errno with which the attempt ended; EINPROGRESS if it has not."""
     if not select.select([], [sock], [], timeout)[1]:
         return errno.EINPROGRESS

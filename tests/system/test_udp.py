@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from levelip.wire.checksum import internet_checksum, pseudo_header_sum
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace
 from tests.system.streams import PATIENCE_S
+from tests.waiting import until
 
 SIZES = (0, 1, 100, 1472, 1473, 2048, 2049, 9000, 40_000, 65_507)
 GROUP = "239.77.1.2"
@@ -261,17 +263,15 @@ def join_and_answer(port: int, host: str) -> list[bytes]:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(("", port))
         membership = socket.inet_aton(GROUP) + bytes(4)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         other.setsockopt(socket.IPPROTO_IP, 49, 0)  # IP_MULTICAST_ALL
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         for _ in range(2):
             data, sender = sock.recvfrom(100)
             got.append(data)
+        got.append(other.recv(100))  # the broadcast, but not the group's
         other.settimeout(0.2)
-        try:
-            got.append(other.recv(100))  # the broadcast, but not the group's
+        with contextlib.suppress(TimeoutError):
             got.append(other.recv(100))
-        except TimeoutError:
-            pass
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.sendto(b"to the group", (GROUP, sender[1]))
@@ -302,11 +302,12 @@ def test_groups_and_broadcasts(shared_stack: Stack, host: Namespace) -> None:
         assert {hearing.recvfrom(100)[0] for _ in range(2)} == {b"to the group", b"to all"}
 
 
-def slow(port: int, seconds: float) -> int:
-    with udp(0.5) as sock:
+def slow(port: int, go: str) -> int:
+    """How many datagrams are there once the file `go` is."""
+    with udp(2.0) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
         sock.bind(("", port))
-        time.sleep(seconds)
+        until(Path(go).exists, "all are sent")
         count = 0
         try:
             while True:
@@ -316,16 +317,19 @@ def slow(port: int, seconds: float) -> int:
             return count
 
 
-def test_a_slow_reader_loses_and_it_is_counted(shared_stack: Stack, kernel: std.socket) -> None:
+def test_a_slow_reader_loses_and_it_is_counted(shared_stack: Stack, kernel: std.socket, tmp_path: Path) -> None:
     """What no buffer holds is dropped by udp, with its reason; not one is lost uncounted."""
     before = shared_stack.counters("udp")
-    reader = shared_stack.submit(slow, 7004, 2.0)
+    reader = shared_stack.submit(slow, 7004, str(tmp_path / "go"))
     shared_stack.wait_until(lambda: listening(shared_stack, 7004), "it listens")
     sent = 600
     for number in range(sent):
         kernel.sendto(struct.pack("!I", number) + bytes(1000), (shared_stack.address, 7004))
         if number % 20 == 19:
             time.sleep(0.01)
+    came = before.get("datagrams_in", 0) + sent
+    shared_stack.wait_until(lambda: shared_stack.counters("udp")["datagrams_in"] >= came, "all have come to udp")
+    (tmp_path / "go").touch()
     got = reader.result(60)
     after = shared_stack.counters("udp")
     dropped = after["drop.udp_buffer_full"] - before.get("drop.udp_buffer_full", 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 from levelip.frames.packet import Segment
 from levelip.ipc.rundir import RunDirectory
@@ -14,7 +13,7 @@ from levelip.web.layers import Layers
 from levelip.web.live import STALE_NS, Live
 from tests import waiting
 from tests.unit.cli.cli_layer import FakeLayer
-from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, segment
+from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, anew, segment
 
 HEAD = bytes([0, 80, 0x12, 0x67]) + bytes(8) + bytes([0x50, 0x10]) + bytes(6)
 
@@ -22,12 +21,6 @@ HEAD = bytes([0, 80, 0x12, 0x67]) + bytes(8) + bytes([0x50, 0x10]) + bytes(6)
 async def until(condition: Callable[[], object], what: str) -> None:
     """While the event loop goes on."""
     await asyncio.to_thread(waiting.until, condition, what)
-
-
-def anew(layers: Layers) -> list[dict[str, Any]]:
-    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
-    layers._ask_sockets_at = 0.0
-    return layers.sockets()
 
 
 def test_rates_restarts_and_drops(run: RunDirectory) -> None:
