@@ -88,7 +88,7 @@ def alive(pids: set[int]) -> set[int]:
     return running
 
 
-def assert_gone(pids: set[int], seconds: float = 10) -> None:
+def assert_gone(pids: set[int], seconds: float = 60) -> None:
     """None of them runs any more, at once or soon."""
     deadline = time.monotonic() + seconds
     while left := alive(pids):
