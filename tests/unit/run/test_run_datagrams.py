@@ -287,6 +287,8 @@ def test_a_verdict_that_comes_too_late(world: World) -> None:
     world.all.sweep(1.0)
     assert not world.all.pairs
     assert world.session.settle() == "connect"
+
+
 def test_a_close_that_was_told_amid_too_many(tmp_path: Path) -> None:
     """inotify's queue had no room for it: the socket is looked for, at once and from then on, and does not stay."""
     world = World()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from levelip.web.layers import Layers
+
 OURS, THEIRS = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1])
 NAME = "10.0.0.2:80>10.0.0.1:4711"
 MS = 1_000_000
@@ -22,6 +24,12 @@ def segment(
               "dont_fragment": True, "flags": 0}  # fmt: skip
     direction = "out" if way == "down" else "in"
     return [0, "f", "tcp", "ip-tcp", direction, at, at + 5, at, [], "Segment", fields, head, b"", length, 2, 0]
+
+
+def anew(layers: Layers) -> list[dict[str, Any]]:
+    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
+    layers._ask_sockets_at = 0.0
+    return layers.sockets()
 
 
 def event(at: int, kind: str, *, conn: str = NAME, reason: str = "", **data: Any) -> list[Any]:
