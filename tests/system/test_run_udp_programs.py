@@ -50,7 +50,8 @@ def test_socat(place: World, ours: bool, way: str) -> None:
     """One socket that answers each datagram by its sender's address, and one for each sender, connected to it."""
     socat = need("socat", "socat")
     host, run = (OURS, place.kernel) if ours else (HOST, place.run)
-    with server(place, socat, f"{way}:8120,reuseaddr,fork", "PIPE", port=8120, ours=ours):
+    argv = socat, "-T3", f"{way}:8120,reuseaddr,fork", "PIPE"  # its children, who hear of no end, end after 3 s
+    with server(place, *argv, port=8120, ours=ours):
         for word in ("abc\n", "defg\n"):
             assert run(socat, "-t1", "-", f"UDP:{host}:8120", text=word) == word
 
