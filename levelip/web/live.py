@@ -162,7 +162,7 @@ class Live(Source):
         while True:
             begun = time.monotonic()
             self.state = await self.ask(self.layers.poll)
-            self._stands(await self.ask(self.stopping.state))
+            self._stands(await self.ask(self.stopping.state, False, self.layers.silent))
             self.sockets = await self.ask(self.layers.sockets)
             for row in self.sockets:
                 if row["proto"] == "tcp" and row["state"] not in ("LISTEN", "TIME_WAIT"):
@@ -177,7 +177,7 @@ class Live(Source):
     async def refresh(self) -> None:
         """Ask now, so that what was just changed is seen at the next tick."""
         self.state = {**self.state, "faults": await self.ask(self.layers.faults)}
-        self._stands(await self.ask(self.stopping.state, True))
+        self._stands(await self.ask(self.stopping.state, True, self.layers.silent))
         self.polled += 1
 
     def _stands(self, debug: dict[str, Any] | None) -> None:
