@@ -181,7 +181,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     coming = view.stack.submit(fetch, view.stack.host, PORT, 10)
     until(lambda: view.text("#state") == "held", "the stack stands")
     assert json.loads(view.stack.lvlip("status", "--json", check=False).stdout)["held"]
-    view.page.locator("#held tbody tr").first.click()
+    until(lambda: view.count("#held tbody tr.selected") == 1, "the frame that a step takes is shown at once")
     window = view.page.locator(".field.editable", has_text="tcp.window_size_value").first
     window.click()
     view.page.keyboard.type("1234")
@@ -190,6 +190,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     picture(view.page, "web-stop")
     view.page.click("#debug-step")
     until(lambda: "ip took" in view.text("#steps"), "what the step did")
+    until(lambda: "link-ip" in view.text("#held tbody tr.selected"), "and what it made of the frame")
     view.page.locator("#breakpoints button").first.click()
     until(lambda: view.count("#breakpoints tr") == 0, "the breakpoint is gone")
     view.go_on()
