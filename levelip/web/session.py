@@ -242,6 +242,7 @@ class Session:
             "sources": [source.about() for source in self._desk.sources.values()],
             "settings": self._desk.live.settings(),
             "reasons": self._desk.reasons,
+            "history": list(self._desk.live.history),
         }
 
     def _source(self, request: dict[str, Any]) -> Source:

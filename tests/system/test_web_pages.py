@@ -46,6 +46,8 @@ def test_a_file_is_shown_until_it_is_closed_wherever(view: View) -> None:
     view.page.reload()
     until(lambda: loaded(view) and view.page.input_value("#source") == name, "the file is shown again")
     until(lambda: view.text("#packet-count") not in ("", "0 rows"), "and its packets")
+    history = view.page.evaluate("() => app.history")
+    assert len(history) > 3 and history[-1]["seams"]["link"], "what crossed the seams before"
     other, errors = opened(view.browser, view.url)
     until(lambda: other.locator(f"#source option[value={name}]").count(), "the other page knows it")
     other.evaluate("(source) => app.ask('close_source', {source})", name)

@@ -17,6 +17,7 @@ import { WhyPage } from "./why.js";
 const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"],
   ["why", "Why", "5"], ["replay", "Replay", "6"], ["paths", "Paths", "7"]];
 const THEMES = ["auto", "light", "dark"];
+const HISTORY = 120; // as live.py has it
 const LOST = { lost: "The connection to lvlip web is lost; what is shown stands still. Trying again…",
   gone: "lvlip web does not answer any more; what is shown stands still. Trying again…",
   token: "lvlip web was started anew: open the URL that it printed. What is shown stands still." };
@@ -31,6 +32,7 @@ class App extends EventTarget {
     this.served = new Set(); // of the sources, those that the server has told of
     this.cursor = null; // seconds that everything shows, or null: the newest
     this.stack = null;
+    this.history = [];
     this.settings = null;
     this.debug = null;
     this.reasons = {};
@@ -63,6 +65,7 @@ class App extends EventTarget {
     this.hello = hello;
     this.settings = hello.settings;
     this.reasons = hello.reasons;
+    this.history = hello.history; // of the seams' rates: {time, seams}, the newest last
     this.source = remembered(hello.sources) ?? "live";
     this.serve(hello.sources);
     const [, file] = this.sources;
@@ -98,13 +101,19 @@ class App extends EventTarget {
   }
 
   tick(data) {
-    if (data.stack) this.stack = data.stack;
+    if (data.stack) this.takeStack(data.stack);
     if (data.settings) this.settings = data.settings;
     if (data.debug !== undefined) this.debug = data.debug;
     if (data.sources) this.serve(data.sources);
     if (data.stack || data.settings) this.status();
     this.page?.tick?.(data);
     this.timeline.tick(data);
+  }
+
+  takeStack(stack) {
+    this.stack = stack;
+    if (stack.time !== undefined && this.history.at(-1)?.time !== stack.time) this.history.push({ time: stack.time, seams: stack.seams });
+    if (this.history.length > HISTORY) this.history.shift();
   }
 
   about() { return this.sources.find((one) => one.name === this.source); }

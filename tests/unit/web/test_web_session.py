@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from levelip.ipc.rundir import RunDirectory
 from levelip.web.desk import Desk
-from levelip.web.live import Live
+from levelip.web.live import HISTORY, Live
 from levelip.web.session import MAX_ORDERED, MAX_ROWS, MAX_VIEWS, Session
 from tests.unit.web.webrecords import MS, NAME, event, transfer
 
@@ -299,3 +299,15 @@ def test_what_was_asked_before_the_page_went_is_done(run: RunDirectory) -> None:
 
     with_page(run, story)
     assert done == ["ip", "tcp"]
+
+
+def test_a_page_that_comes_late_knows_what_crossed_the_seams(run: RunDirectory) -> None:
+    """The rates of the last polls, the newest last; so many and no more."""
+
+    async def story(page: Page) -> None:
+        page.live.history.clear()
+        page.live.history.extend({"time": n, "seams": {"link": {"up_bytes": n}}} for n in range(2 * HISTORY))
+        history = (await page.ask("hello"))["history"]
+        assert [one["time"] for one in history] == list(range(HISTORY, 2 * HISTORY))
+
+    with_page(run, story)
