@@ -9,7 +9,7 @@ import pytest
 from levelip.web.app import static_directory
 
 CONTRAST = 4.5
-TEXTS = ("text", "quiet", "accent", "good", "warn", "bad", "data", "ack", "window", "sack", "up", "down")
+TEXTS = ("text", "quiet", "accent", "good", "warn", "bad", "data", "ack", "payload", "sack", "up", "down")
 GROUNDS = ("panel", "back", "raised", "chosen")
 _COLOUR = re.compile(r"--(\w+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);")
 
