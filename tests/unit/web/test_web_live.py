@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from levelip.frames.packet import Segment
 from levelip.ipc.rundir import LAYERS, RunDirectory
@@ -16,7 +15,7 @@ from levelip.web.layers import QUIET_S, Layers
 from levelip.web.live import STALE_NS, Live
 from tests.silent import silent_layers
 from tests.unit.cli.cli_layer import FakeLayer
-from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, segment
+from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, anew, segment
 
 HEAD = bytes([0, 80, 0x12, 0x67]) + bytes(8) + bytes([0x50, 0x10]) + bytes(6)
 
@@ -27,12 +26,6 @@ async def until(condition: Callable[[], object]) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("it did not happen")
-
-
-def anew(layers: Layers) -> list[dict[str, Any]]:
-    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
-    layers._ask_sockets_at = 0.0
-    return layers.sockets()
 
 
 def test_rates_restarts_and_drops(run: RunDirectory) -> None:
