@@ -46,6 +46,15 @@ def exchange(stack: Stack, size: int, limit: float = LIMIT_S) -> None:
     assert got == [digest(stream(2, size))]
 
 
+def receive(stack: Stack, size: int) -> None:
+    """`size` bytes each way between the kernel and a server of ours."""
+    assert stack.namespace is not None
+    serving = stack.submit(streams.app_serve, 9001, 1, 1, size)
+    with streams.kernel_connect(stack.namespace, stack.address, 9001) as sock:
+        assert streams.both_ways(sock, 2, size) == digest(stream(1, size))
+    assert serving.result(LIMIT_S) == [digest(stream(2, size))]
+
+
 def replay(path: Path, limit: float = LIMIT_S, **env: str) -> list[dict[str, Any]]:
     """What `lvlip replay --json` says of each layer; it succeeded."""
     done = subprocess.run(
@@ -120,6 +129,24 @@ def test_a_process_that_is_killed_leaves_what_it_wrote(stack: Stack, tmp_path: P
     done = stack.lvlip("replay", str(tmp_path / "all"))
     assert ": the same" in done.stdout
     assert "was killed while it was recorded" in done.stdout or "torn at byte" in done.stdout
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_script_that_passes(stack: Stack, tmp_path: Path, listens: bool) -> None:
+    """Of a transfer both ways under 3 % loss, of a client or a server of ours: `--to-script` writes one that passes."""
+    stack.ask("link", "fault.set", seam="link", direction="both", loss=0.03, seed=11)
+    directory, script = tmp_path / "all", tmp_path / "x.pkt"
+    stack.lvlip("record", "start", str(directory))
+    if listens:
+        receive(stack, 400_000)
+    else:
+        exchange(stack, 400_000)
+    stack.lvlip("record", "stop")
+    stack.lvlip("replay", str(directory), "--to-script", str(script))
+    text = script.read_text()
+    assert ("listen(3, " in text) is listens
+    assert "sack " in text, "something was lost"
+    assert "ok" in stack.lvlip("script", "run", str(script)).stdout
 
 
 @pytest.mark.matrix(sample=0)
