@@ -15,14 +15,24 @@ from typing import Any, Final
 import msgspec
 
 from levelip.debug.streams import KNOWN, connection_name, known
-from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, seams_of
+from levelip.debug.tap import EVENT, KIND, LENGTH, PROCESSES, Notice, Record, seams_of
 from levelip.frames import seam as seams
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Refused, Segment
 from levelip.ipc.tap import frame_record
 from levelip.rpc import stream
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Asked, Faulted, Flushed, Received, SetTo, TimerRan, Told, decode_frame
+from levelip.tracing.recordedcalls import (
+    Asked,
+    Cut,
+    Faulted,
+    Flushed,
+    Received,
+    SetTo,
+    TimerRan,
+    Told,
+    decode_known,
+)
 from levelip.tracing.recording import MAGIC, Recording, RecordingError
 from levelip.wire.ipv4 import Proto
 
@@ -191,10 +201,10 @@ class _Rows:
                     now = max([now, *(one.at for one in entry.events)])
                 found: list[Record] = []
                 if isinstance(entry, Received):
-                    found = self._frame("in", now, decode_frame(entry.code, entry.frame, entry.cuts))
+                    found = self._frame("in", now, entry.code, entry.frame, entry.cuts)
                 elif isinstance(entry, Flushed):
                     for _, code, raw, cuts in entry.out:
-                        found += self._frame("out", now, decode_frame(code, raw, cuts))
+                        found += self._frame("out", now, code, raw, cuts)
                 elif isinstance(entry, Faulted) or (isinstance(entry, Told) and self._events is None):
                     found = [_event(process, now, one) for one in entry.events]
                 if self._events is not None:
@@ -221,13 +231,16 @@ class _Rows:
                 name = connection_name(row.local, row.local_port, row.remote, row.remote_port)
                 yield known(begin, name, row.id, row.tx.iss, row.rx.irs)
 
-    def _frame(self, direction: str, now: int, frame: Any) -> list[Record]:
+    def _frame(self, direction: str, now: int, code: int, raw: msgspec.Raw, cuts: list[Cut]) -> list[Record]:
+        frame, missing = decode_known(code, raw, cuts)
         seam = _seam(self._process, frame, messages=self._messages)
         if not seam or (seam, direction) not in self._sides:
             return []
         payload = getattr(getattr(frame, "message", frame), "payload", b"")
         data = b"" if isinstance(payload, Place) else bytes(payload[:_PAYLOAD])
-        return [frame_record(self._process, seam, direction, now, now, frame, data)]
+        record = frame_record(self._process, seam, direction, now, now, frame, data)
+        record[LENGTH] += missing
+        return [record]
 
 
 def _seam(process: str, frame: Any, *, messages: bool) -> str:
