@@ -16,13 +16,15 @@ from typing import Any, Final
 import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
-from levelip.rpc.place import INLINE_LIMIT
+from levelip.rpc.place import INLINE_LIMIT, Place
 from levelip.tracing.framerun import SHORTEST, make_run, parts
 from levelip.tracing.recordedcalls import (
     CODES,
+    KEEP,
     LONG,
     LONG_HEAD,
     RIGHT,
+    SEEN,
     Undo,
     decode_entries,
     ip_begins,
@@ -114,6 +116,30 @@ RECEIVED: Final[dict[type, Callable[[Any, int], bytes]]] = {
     DeviceFrame: _received_device,
 }
 """Type of a frame → what makes an entry of its receive()."""
+Peek = Callable[[Place, int], bytes]
+"""(place, most) → that many bytes of it, or as many as there are."""
+_SEEN: Final = set(SEEN.values())
+
+
+def receivers(process: str, peek: Peek | None, *, whole: bool = False) -> dict[type, Callable[[Any, int], bytes]]:
+    """As RECEIVED, with beginnings of payloads in shared memory, which `peek` reads. `whole`: others are not cut."""
+    made: dict[type, Callable[[Any, int], bytes]] = dict(RECEIVED)
+    if whole:
+        made.update(dict.fromkeys(CODES, received_whole))
+    kind = SEEN.get(process)
+    if peek is not None and kind is not None:
+        made[kind] = _seeing(made[kind], CODES[kind][0], peek)
+    return made
+
+
+def _seeing(received: Callable[[Any, int], bytes], code: int, peek: Peek) -> Callable[[Any, int], bytes]:
+    def see(frame: Any, now: int) -> bytes:
+        payload = frame.payload
+        if type(payload) is not Place:
+            return received(frame, now)
+        return _encode((1, now, code, frame, (), peek(payload, KEEP)))
+
+    return see
 
 
 def mark_wrong(entry: bytes) -> bytes:
@@ -322,6 +348,8 @@ def received_run(
     if len(kinds) != 1:
         return None
     if whole:
+        if kinds <= _SEEN and Place in set(map(type, map(_payload, frames))):
+            return None
         return _encode((8, now, ("", CODES[kinds.pop()][0], encoded or frames), ()))
     run = make_run("", frames, encoded, incoming=True)
     return _encode((8, now, run, ())) if run is not None else None

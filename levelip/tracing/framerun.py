@@ -29,6 +29,7 @@ from levelip.tracing.recordedcalls import (
     LONG_HEAD,
     OFFSET_AT,
     RIGHT,
+    SEEN,
     ip_begins,
     tcp_begins,
     tcp_cut,
@@ -43,6 +44,7 @@ _buffer = bytearray()
 """Where runs are encoded, one after the other, in one thread: a new place for each would cost more than encoding it."""
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
+_SEEN: Final = set(SEEN.values())
 _LEAST, _MOST = 256, 65_535  # bytes of a field whose length takes two (msgpack's bin 16), as `Run` has it
 _HEADER = 3  # bytes of that length and its mark
 _BEGINNING: Final = (0, 1, 2, 3)
@@ -62,7 +64,8 @@ def make_run(
     port: str, frames: Sequence[Any], encoded: Raw | bytearray | None = None, *, incoming: bool = False
 ) -> Sequence[Any] | None:
     """Frames of one type as `recordedcalls.Run`, long payloads of TCP cut as of one alone; None if they have to go one
-    by one. They stay as they are. `encoded`: their msgpack, an array, if it is known."""
+    by one, as those do of whose payloads in shared memory something is kept. They stay as they are. `encoded`: their
+    msgpack, an array, if it is known."""
     first = frames[0]
     kind = type(first)
     code, clip = CODES[kind]
@@ -82,7 +85,10 @@ def make_run(
         _encode_into(frames, data)
     facts = look(first, incoming)
     if facts is None:
-        return (port, code, Raw(bytes(data))) if _short(data, count) or _nothing_long(frames) else None
+        places = not incoming or kind not in _SEEN
+        if not places and Place in (type(first.payload), type(frames[-1].payload)):
+            return None
+        return (port, code, Raw(bytes(data))) if _short(data, count) or _nothing_long(frames, places) else None
     shape = (kind, count, len(data), facts)
     try:
         cutting = _cuttings[shape]
@@ -170,9 +176,13 @@ def _short(data: bytearray | memoryview, count: int) -> bool:
     return True
 
 
-def _nothing_long(frames: Sequence[Any]) -> bool:
+def _nothing_long(frames: Sequence[Any], places: bool) -> bool:
+    """`places`: those are short."""
     payloads = [frame.payload for frame in frames]
-    if set(map(type, payloads)) != {Place} and any(type(one) is bytes and len(one) > LONG for one in payloads):
+    kinds = set(map(type, payloads))
+    if kinds != {Place} and any(type(one) is bytes and len(one) > LONG for one in payloads):
+        return False
+    if not places and Place in kinds:
         return False
     return not hasattr(frames[0], "head") or max([len(frame.head) for frame in frames]) <= LONG_HEAD
 
@@ -206,7 +216,7 @@ def _layout(
     whole = len(getattr(frame, field))
     total = 0
     more: list[int] = []
-    if facts[0]:
+    if hasattr(frame, "head"):
         begin = 0
         data = size - _behind(frame, "head") + len(_encode(frame.head)) - facts[0]  # where the bytes of `head` begin
         if kind is Segment:
@@ -215,8 +225,9 @@ def _layout(
         else:
             at, begin = facts[2:]
             more = [data + at + place for place in (0, 6, 7, 9, *((-2, -1) if at else ()))]
-        if facts[0] > begin + OFFSET_AT:
-            more.append(data + begin + OFFSET_AT)
+        if facts[0] <= begin + OFFSET_AT:  # the TCP header is in `payload`
+            data = size - _behind(frame, "payload") + _HEADER - facts[0]
+        more.append(data + begin + OFFSET_AT)
     at = size - _behind(frame, field)
     upto, skip = at + _HEADER + kept, whole - kept
     behind = size - upto - skip

@@ -28,7 +28,6 @@ KEEP: Final = 128
 """Bytes of a payload that stay; of up to two more all do, since `lengthen` needs two for a sum."""
 LONG: Final = KEEP + 2  # bytes of a payload of its own that are not cut
 LONG_HEAD: Final = LONG + 20  # bytes of headers and payload in one that are not cut, however short the headers
-_TCP_MOST: Final = 60  # bytes of a TCP header
 _IPV4: Final = b"\x08\x00"  # a tap's type
 OFFSET_AT: Final = 12  # where its length is, RFC 9293 3.1
 MAX_PAYLOAD: Final = 64 << 20  # bytes: no pipe carries more at once
@@ -54,13 +53,20 @@ RIGHT: Final = -1  # its checksum was right, or nobody asked
 WRONG: Final = -2
 
 
+SEEN: Final[dict[str, type]] = {"link": packet.DeviceFrame, "ip": packet.Segment}
+"""Process → frames that bring it payloads in shared memory whose beginnings it records: each payload comes by one of
+these, from the network or from a program, and to look again in each process would cost more than all else of it."""
+
+
 class Received(Struct, array_like=True, tag=1):
-    """receive(frame, now)."""
+    """receive(frame, now). `seen`: of a payload in shared memory the first KEEP bytes, none where it was gone (since
+    format 5, see SEEN)."""
 
     now: int
     code: int
     frame: Raw
     cuts: list[Cut] = []
+    seen: bytes = b""
 
 
 class TimerRan(Struct, array_like=True, tag=2):
@@ -248,13 +254,17 @@ def ip_begins(head: bytes) -> int:
 
 def tcp_cut(head: bytes, payload: Payload, begin: int) -> tuple[str, int] | None:
     """The field of a TCP packet that is cut, and how many of its bytes stay: headers, and KEEP behind them. None if
-    nothing is too long. `begin`: where in `head` the TCP header begins; if it is not there, it counts with its most. In
-    front of a cut is an even number of bytes, see `_sum_for`."""
-    front = len(head)
-    at = begin + OFFSET_AT
-    keep = begin + KEEP + ((head[at] >> 4) * 4 if front > at else _TCP_MOST)
+    nothing is too long. `begin`: where the TCP header begins, which may lie in `payload`. In front of a cut is an even
+    number of bytes, see `_sum_for`."""
+    front, at = len(head), begin + OFFSET_AT
+    size = len(payload) if type(payload) is bytes else 0
+    if front > at:
+        words = head[at] >> 4
+    else:
+        words = payload[at - front] >> 4 if front + size > at else 0  # type: ignore[index]
+    keep = begin + 4 * words + KEEP
     kept = keep - front if front < keep else front & 1
-    if type(payload) is bytes and len(payload) > kept + 2:
+    if size > kept + 2:
         return "payload", kept
     return ("head", keep) if front > keep + 2 else None
 

@@ -108,8 +108,8 @@ def test_right_and_wrong_segments_are_replayed(tmp_path: Path) -> None:
 
 
 def test_formats(tmp_path: Path) -> None:
-    """Of format 1, which had sums, of 2, which had an entry a frame, of 3, without faults, of 4, which kept less of runs,
-    and ours; no later one."""
+    """Of format 1, which had sums, of 2, which had an entry a frame, of 3, without faults, of 4, which kept less of
+    runs, and ours; no later one."""
     good = tmp_path / "x.rec"
     core = recorded(__import__("test_recorder").Toy(), {})
     core.control(0, "record.start", {"file": str(good)}, 0)

@@ -349,3 +349,24 @@ def test_less_of_what_came_in_than_of_what_went_out(frame: Any) -> None:
         assert not same_frame(code, raw, cuts, other, whole=False, older=True)
     other = msgspec.structs.replace(frame, **{field: bare}, id=frame.id + 1)
     assert not same_frame(code, raw, cuts, other, whole=False, older=True)
+
+
+def test_a_verdict_is_on_the_frame_that_it_is_about(tmp_path: Path) -> None:
+    """One that comes alone behind a run with wrong checksums is not wrong for that."""
+    core = Toy()
+
+    def receive(frame: Any, now: int) -> None:
+        core.counters["drop.tcp_checksum"] = core.counters.get("drop.tcp_checksum", 0) + (frame.ttl == 1)
+
+    core.receive = receive  # type: ignore[method-assign]
+    path = tmp_path / "x.rec"
+    made = recorded(core, {})
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    given = segments((1448,) * (SHORTEST + 4))
+    for number in (1, SHORTEST - 1, SHORTEST + 2):
+        given[number].ttl = 1
+    for batch in (given[:SHORTEST], given[SHORTEST : SHORTEST + 2], given[SHORTEST + 2 :]):
+        made.receive_all(batch, 5)
+    calls = [entry for _, entry in stop(made, path).entries(0)]
+    wrong = [number for number, call in enumerate(calls) if call.cuts[0][2] == WRONG]  # type: ignore[union-attr]
+    assert wrong == [1, SHORTEST - 1, SHORTEST + 2]

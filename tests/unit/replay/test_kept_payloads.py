@@ -1,4 +1,5 @@
-"""What a recording has of each payload: its first 128 bytes, in runs and alone, coming in and going out."""
+"""What a recording has of each payload: its first 128 bytes, in runs and alone, coming in and going out, and of one in
+shared memory as it comes in."""
 
 from __future__ import annotations
 
@@ -6,12 +7,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from replay_bench import recorded, stop
 from test_recorder import Toy
 
+from levelip.debug.recorded import records
+from levelip.debug.tap import DIRECTION, HEAD, LENGTH, PAYLOAD, SEAM, Notice
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.frames.seam import Store
+from levelip.ipc.memory import Memory, Pool
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Data, Send
 from levelip.tracing.callencoder import RECEIVED, flushed, received_run
@@ -46,9 +51,11 @@ def in_packet(head: bytes, payload: bytes) -> Packet:
 KINDS = {
     "segments of one field": lambda words, payload: of_segment(tcp(words) + payload, b""),
     "segments": lambda words, payload: of_segment(tcp(words), payload),
+    "segments whose header is in the payload": lambda words, payload: of_segment(b"", tcp(words) + payload),
     "verified segments": lambda words, payload: of_segment(tcp(words), payload, Checksum.VERIFIED),
     "packets of one field": lambda words, payload: in_packet(IP + tcp(words) + payload, b""),
     "packets": lambda words, payload: in_packet(IP + tcp(words), payload),
+    "packets whose TCP header is in the payload": lambda words, payload: in_packet(IP, tcp(words) + payload),
     "packets with IP options": lambda words, payload: in_packet(OPTIONS + tcp(words), payload),
     "frames of a tap": lambda words, payload: DeviceFrame(9, [], ETHERNET + IP + tcp(words) + payload, b""),
     "frames of a tun": lambda words, payload: DeviceFrame(9, [], IP + tcp(words) + payload, b""),
@@ -67,7 +74,7 @@ def kept(code: int, raw: bytes, size: int) -> bytes:
 
 def in_front(kind: str, words: int) -> int:
     frame = KINDS[kind](words, b"")
-    return len(getattr(frame, "head", b""))
+    return len(getattr(frame, "head", b"") + frame.payload)
 
 
 def rows_of(frames: list[Any]) -> list[tuple[int, bytes]]:
@@ -91,6 +98,9 @@ def test_128_bytes_or_all(kind: str, words: int, size: int) -> None:
     front = in_front(kind, words)
     rows = rows_of([KINDS[kind](words, payload) for payload in payloads])
     assert len(rows) == 60
+    if size >= 300:  # in bulk they are cut all at once
+        run = msgspec.msgpack.decode(received_run([KINDS[kind](words, payload) for payload in payloads], 7) or b"\xc0")
+        assert isinstance(run[2][2], bytes)
     for (code, raw), payload in zip(rows, payloads * 3, strict=True):
         assert kept(code, raw, front) == (payload if size <= KEPT + 2 else payload[:KEPT])
 
@@ -165,3 +175,108 @@ def test_a_part_of_what_came_in(shift: int) -> None:
         if shift < KEPT:
             wrong = bytes([cut[shift] ^ 1]) + cut[shift + 1 :]
             assert not same_frame(code, bytes(raw), cuts, Store(place, wrong), whole=False)
+
+
+# payloads in shared memory, which no core reads
+
+
+def super_frames(kind: type, memory: Memory, pool: Pool) -> list[Any]:
+    """Eight of each kind, whose payloads lie in slots of the device pool."""
+    frames: list[Any] = []
+    for number in range(SHORTEST):
+        slot = pool.slot()
+        assert slot is not None
+        payload = data(SUPER, number)
+        slot[1][7 : 7 + SUPER] = payload
+        place = pool.place(slot[0], 7, SUPER)
+        assert memory.peek(place, KEPT) == payload[:KEPT]
+        made: dict[type, Any] = {
+            Segment: of_segment(tcp(8), place, Checksum.VERIFIED),
+            DeviceFrame: DeviceFrame(9, [], ETHERNET + IP + tcp(8), place),
+        }
+        frames.append(made[kind])
+    return frames
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("count", [1, SHORTEST])
+@pytest.mark.parametrize(("process", "kind"), [("link", DeviceFrame), ("ip", Segment)])
+def test_super_segments_in_shared_memory(process: str, kind: type, count: int, whole: bool, tmp_path: Path) -> None:
+    """The first 128 bytes of what comes from the network or a program are in the recording, alone or among others; the
+    core has its Place."""
+    memory = Memory(tmp_path, tmp_path)
+    pool = Pool(memory, tmp_path, "pool-1", SHORTEST)
+    frames = super_frames(kind, memory, pool)[:count]
+    core = Toy()
+    made = recorded(core, {}, process=process, peek=memory.peek)
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path), "whole": whole}, 0)
+    made.receive_all(frames, 5)
+    memory.free(frames[0].payload)
+    found = [entry for _, entry in stop(made, path).entries(0)]
+    assert len(found) == count
+    for number, (entry, frame) in enumerate(zip(found, frames, strict=True)):
+        assert isinstance(entry, Received)
+        assert decode_frame(entry.code, entry.frame, entry.cuts) == frame
+        assert entry.seen == data(SUPER, number)[:KEPT]
+    memory.close()
+
+
+def test_what_is_gone_from_shared_memory(tmp_path: Path) -> None:
+    """A client that took its memory away costs the bytes, nothing else."""
+    made = recorded(Toy(), {}, process="ip", peek=Memory(tmp_path, tmp_path).peek)
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    frame = of_segment(tcp(8), Place("ab" * 16, 0, 1 << 20, 0, SUPER))
+    made.receive_all([frame], 5)
+    ((_, entry),) = stop(made, path).entries(0)
+    assert isinstance(entry, Received) and entry.seen == b""
+    assert decode_frame(entry.code, entry.frame, entry.cuts) == frame
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_tools_are_told_what_is_known_and_no_more(words: int, tmp_path: Path) -> None:
+    """As records: headers, 128 bytes, and the length of what is missing, which is not made up."""
+    made = recorded(Toy(), {}, process="ip")
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    front = IP + tcp(words)
+    made.receive_all([in_packet(front + data(MTU, 1), b""), in_packet(front, data(MTU, 2))], 5)
+    found = [one for one in records([stop(made, path)]) if not isinstance(one, Notice)]
+    assert [(one[HEAD], one[PAYLOAD], one[LENGTH]) for one in found] == [
+        (front + data(MTU, 1)[:KEPT], b"", MTU - KEPT),
+        (front, data(MTU, 2)[:KEPT], MTU),
+    ]
+
+
+def test_a_payload_in_shared_memory_on_its_way(tmp_path: Path) -> None:
+    """What link saw come in is told of at each seam that it passes, up to tcp; what ip saw, at those below it. Of
+    another place nothing is made up."""
+    up, down, other = (Place("r", 0, 1 << 20, at, SUPER) for at in (0, SUPER, 2 * SUPER))
+    front, known = IP + tcp(8), data(SUPER, 3)[:KEPT]
+    output: dict[str, list[tuple[str, Any]]] = {
+        "link": [("ip", in_packet(front, up)), ("device", DeviceFrame(9, [], ETHERNET + front, down))],
+        "ip": [("tcp", of_segment(tcp(8), up)), ("link", in_packet(front, down))],
+        "tcp": [("ip", of_segment(tcp(8), other))],
+    }
+    made, files = {}, {}
+    for process, frames in output.items():
+        core = Toy()
+        core.outgoing = lambda room, frames=frames: frames  # type: ignore[method-assign, misc]
+        made[process] = recorded(core, {}, process=process, peek=lambda place, most: known[:most])
+        files[process] = tmp_path / f"{process}.rec"
+        made[process].control(0, "record.start", {"file": str(files[process])}, 0)
+    made["link"].receive_all([DeviceFrame(9, [], ETHERNET + front, up)], 1)
+    made["ip"].receive_all([in_packet(front, up)], 2)
+    made["tcp"].receive_all([of_segment(tcp(8), up)], 3)
+    made["ip"].receive_all([of_segment(tcp(8), down)], 4)
+    made["link"].receive_all([in_packet(front, down)], 5)
+    for one in made.values():
+        one.handle_timer(6)
+        one.outgoing({})
+    found = records([stop(made[process], files[process]) for process in made])
+    told = {(one[SEAM], one[DIRECTION], one[PAYLOAD] == known) for one in found if not isinstance(one, Notice)}
+    assert told == {
+        ("link", "in", True), ("link-ip", "in", True), ("ip-tcp", "in", True), ("ip-tcp", "out", False),
+        ("link", "out", True),
+    }  # fmt: skip
