@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from replay_bench import recorded, stop
+from test_call_encoder import IP, segment
 from test_recorder import Toy
 
 from levelip.debug.recorded import records
@@ -25,11 +26,11 @@ from levelip.tracing.recordedcalls import Flushed, Received, decode_entries, dec
 from simulation.replay.compare import same_frame
 
 KEPT = 128
-IP = bytes.fromhex("450005dc000040004006000a0a0000010a000002")
 OPTIONS = bytes.fromhex("470005dc000040004006000a0a0000010a0000020101010101010100")  # an IP header with eight bytes
 ETHERNET = bytes(12) + b"\x08\x00"
 WORDS = (5, 8, 15)  # of a TCP header: without options, with timestamps, and of full length
 MTU, SUPER = 1448, 44 * 1448
+VERIFIED = int(Checksum.VERIFIED)
 
 
 def tcp(words: int) -> bytes:
@@ -40,19 +41,15 @@ def data(size: int, number: int) -> bytes:
     return random.Random(f"{size}/{number}").randbytes(size)
 
 
-def of_segment(head: bytes, payload: bytes, checksum: Checksum = Checksum.UNVERIFIED) -> Segment:
-    return Segment(9, [], False, 0, 1, b"\x0a\0\0\1", b"\x0a\0\0\2", 6, 64, 0, head, payload, int(checksum), 0)
-
-
 def in_packet(head: bytes, payload: bytes) -> Packet:
     return Packet(9, [], False, 0, 1, head, payload, int(Checksum.UNVERIFIED), 0)
 
 
 KINDS = {
-    "segments of one field": lambda words, payload: of_segment(tcp(words) + payload, b""),
-    "segments": lambda words, payload: of_segment(tcp(words), payload),
-    "segments whose header is in the payload": lambda words, payload: of_segment(b"", tcp(words) + payload),
-    "verified segments": lambda words, payload: of_segment(tcp(words), payload, Checksum.VERIFIED),
+    "segments of one field": lambda words, payload: segment(b"", head=tcp(words) + payload),
+    "segments": lambda words, payload: segment(payload, head=tcp(words)),
+    "segments whose header is in the payload": lambda words, payload: segment(tcp(words) + payload, head=b""),
+    "verified segments": lambda words, payload: segment(payload, VERIFIED, tcp(words)),
     "packets of one field": lambda words, payload: in_packet(IP + tcp(words) + payload, b""),
     "packets": lambda words, payload: in_packet(IP + tcp(words), payload),
     "packets whose TCP header is in the payload": lambda words, payload: in_packet(IP, tcp(words) + payload),
@@ -191,7 +188,7 @@ def super_frames(kind: type, memory: Memory, pool: Pool) -> list[Any]:
         place = pool.place(slot[0], 7, SUPER)
         assert memory.peek(place, KEPT) == payload[:KEPT]
         made: dict[type, Any] = {
-            Segment: of_segment(tcp(8), place, Checksum.VERIFIED),
+            Segment: segment(place, VERIFIED, tcp(8)),
             DeviceFrame: DeviceFrame(9, [], ETHERNET + IP + tcp(8), place),
         }
         frames.append(made[kind])
@@ -227,7 +224,7 @@ def test_what_is_gone_from_shared_memory(tmp_path: Path) -> None:
     made = recorded(Toy(), {}, process="ip", peek=Memory(tmp_path, tmp_path).peek)
     path = tmp_path / "x.rec"
     made.control(0, "record.start", {"file": str(path)}, 0)
-    frame = of_segment(tcp(8), Place("ab" * 16, 0, 1 << 20, 0, SUPER))
+    frame = segment(Place("ab" * 16, 0, 1 << 20, 0, SUPER), head=tcp(8))
     made.receive_all([frame], 5)
     ((_, entry),) = stop(made, path).entries(0)
     assert isinstance(entry, Received) and entry.seen == b""
@@ -256,8 +253,8 @@ def test_a_payload_in_shared_memory_on_its_way(tmp_path: Path) -> None:
     front, known = IP + tcp(8), data(SUPER, 3)[:KEPT]
     output: dict[str, list[tuple[str, Any]]] = {
         "link": [("ip", in_packet(front, up)), ("device", DeviceFrame(9, [], ETHERNET + front, down))],
-        "ip": [("tcp", of_segment(tcp(8), up)), ("link", in_packet(front, down))],
-        "tcp": [("ip", of_segment(tcp(8), other))],
+        "ip": [("tcp", segment(up, head=tcp(8))), ("link", in_packet(front, down))],
+        "tcp": [("ip", segment(other, head=tcp(8)))],
     }
     made, files = {}, {}
     for process, frames in output.items():
@@ -268,8 +265,8 @@ def test_a_payload_in_shared_memory_on_its_way(tmp_path: Path) -> None:
         made[process].control(0, "record.start", {"file": str(files[process])}, 0)
     made["link"].receive_all([DeviceFrame(9, [], ETHERNET + front, up)], 1)
     made["ip"].receive_all([in_packet(front, up)], 2)
-    made["tcp"].receive_all([of_segment(tcp(8), up)], 3)
-    made["ip"].receive_all([of_segment(tcp(8), down)], 4)
+    made["tcp"].receive_all([segment(up, head=tcp(8))], 3)
+    made["ip"].receive_all([segment(down, head=tcp(8))], 4)
     made["link"].receive_all([in_packet(front, down)], 5)
     for one in made.values():
         one.handle_timer(6)

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_call_encoder import IP, segment
 
 from levelip.frames import packet, seam
-from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
+from levelip.frames.packet import Checksum, DeviceFrame, Packet
 from levelip.frames.seam import ForClient, FromClient, Store
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Data, Send
@@ -25,14 +26,9 @@ from levelip.tracing.recordedcalls import (
 )
 from levelip.wire.checksum import ones_sum
 
-IP = bytes.fromhex("450005dc000040004006000a0a0000010a000002")
 ETHERNET = bytes(12) + b"\x08\x00"
 HEADERS = [bytes(12) + bytes([words << 4]) + bytes(4 * words - 13) for words in (5, 8, 15)]
 """Of TCP: without options, with timestamps, and of full length."""
-
-
-def segment(head: bytes, payload: Any, checksum: int = Checksum.UNVERIFIED) -> Segment:
-    return Segment(1, [], False, 0, 1, b"\x0a\0\0\1", b"\x0a\0\0\2", 6, 64, 0, head, payload, int(checksum), 0)
 
 
 def recorded(frame: Any) -> Any:
@@ -81,7 +77,7 @@ def test_codes_are_part_of_the_format() -> None:
 def test_length_and_sum_stay(data: bytes, checksum: int) -> None:
     """The payload of a TCP segment whose checksum is open is as long, and any part of it behind an even offset sums up
     the same (RFC 1071)."""
-    back = recorded(segment(HEADERS[0], data, checksum)).payload
+    back = recorded(segment(data, checksum, HEADERS[0])).payload
     assert len(back) == len(data)
     assert back[:KEEP] == data[:KEEP]
     for start in (0, 20, KEEP):
@@ -96,9 +92,9 @@ def test_length_and_sum_stay(data: bytes, checksum: int) -> None:
         Packet(1, [], False, 0, 1, IP, HEADERS[2] + b"\x01" * 1420, int(Checksum.UNVERIFIED), 0),
         *(DeviceFrame(1, [], ETHERNET + IP + tcp + b"\x01" * 1420, b"") for tcp in HEADERS),
         DeviceFrame(1, [], IP + HEADERS[1] + b"\x01" * 1420, b""),
-        *(segment(tcp + b"\x01" * 1420, b"") for tcp in HEADERS),
-        *(segment(tcp, b"\x01" * 1448) for tcp in HEADERS),
-        segment(b"", HEADERS[2] + b"\x01" * 1420),
+        *(segment(b"", head=tcp + b"\x01" * 1420) for tcp in HEADERS),
+        *(segment(b"\x01" * 1448, head=tcp) for tcp in HEADERS),
+        segment(HEADERS[2] + b"\x01" * 1420, head=b""),
         Send(1, 0, 1000, b"\x01" * 1000),
         Data(1, 0, b"\x01" * 1000),
         Store(Place("r", 0, 4096, 0, 1000), b"\x01" * 1000),
@@ -139,7 +135,7 @@ def test_what_ip_reads_stays_whole(proto: int, fragment: int) -> None:
 def test_a_place_stays_a_place() -> None:
     """Its bytes are nobody's here."""
     place = Place("r", 0, 9000, 0, 9000)
-    frame = segment(bytes(20), place, Checksum.VERIFIED)
+    frame = segment(place, int(Checksum.VERIFIED))
     assert recorded(frame) == frame
 
 
