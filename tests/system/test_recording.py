@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from levelip.debug.recorded import files_of, open_all, records
+from levelip.debug.tap import DIRECTION, HEAD, KIND, LENGTH, PAYLOAD, SEAM, Notice
 from simulation.replay.player import Player
 from simulation.replay.report import open_recordings
 from tests.system import streams
@@ -93,6 +95,33 @@ def test_ten_megabytes_replayed_three_times(stack: Stack, tmp_path: Path) -> Non
                 began = time.perf_counter()
                 player.seek(player.at - 1)
                 assert time.perf_counter() - began < streams.slowness(), f"{recording.head.process} at {target}"
+
+
+def test_recordings_have_the_beginnings_of_payloads(stack: Stack, tmp_path: Path) -> None:
+    """Of super-segments, in shared memory, and of small ones: 128 bytes at the device, between link and ip, and up to
+    tcp; they are the stream's."""
+    stack.ask("link", "fault.clear")
+    stack.lvlip("record", "start", str(tmp_path / "all"))
+    exchange(stack, 2_000_000)
+    stack.lvlip("record", "stop")
+    both = {True: stream(1, 2_000_000), False: stream(2, 2_000_000)}  # the kernel's, upward, and ours
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for one in records(open_all(files_of(tmp_path / "all"))):
+        if isinstance(one, Notice) or one[KIND] != "f" or one[SEAM] not in ("link", "link-ip", "ip-tcp"):
+            continue
+        head, way = one[HEAD][14:] if one[SEAM] == "link" else one[HEAD], one[DIRECTION]
+        if one[SEAM] != "ip-tcp":
+            if len(head) < 40 or head[9] != 6:
+                continue
+            head = head[(head[0] & 0xF) * 4 :]
+        begin = (head[12] >> 4) * 4
+        size, known = len(head) - begin + one[LENGTH], head[begin:] + one[PAYLOAD]
+        if (one[SEAM], way) != ("ip-tcp", "out"):  # what programs have sent is seen by ip
+            assert len(known) == min(size, 128) or size in (129, 130)
+            assert known in both[True] or known in both[False]
+            sizes.setdefault((one[SEAM], way), []).append(size)
+    assert set(sizes) == {("link", "in"), ("link", "out"), ("link-ip", "in"), ("ip-tcp", "in")}
+    assert min(map(max, sizes.values())) > 20_000, "there were super-segments"
 
 
 def test_the_flight_recorder(stack: Stack, tmp_path: Path) -> None:
