@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -248,10 +249,11 @@ class Session:
         return Answer(lines or ["there are none"], {"sockets": plain(rows)})
 
     def state(self, rest: str) -> Answer:
-        """state [CONN|PATH]    everything that the layer knows here; of one connection; of what begins so (s)"""
+        """state [CONN|PATH]    all that the layer knows here; of one connection; what has PATH in its name (s)"""
         flat = self._flat(self.player)
         if rest:
-            chosen = {name: value for name, value in flat.items() if name == rest or name.endswith(f".{rest}")}
+            whole = re.compile(rf"(?:^|\.){re.escape(rest)}(?:$|[.\[])")  # a name, or several, of the path
+            chosen = {name: value for name, value in flat.items() if whole.search(name)}
             chosen = chosen or {name: value for name, value in flat.items() if rest in name}
             if not chosen:
                 raise NoSuchPlace(f"nothing of the state has {rest!r} in its name")

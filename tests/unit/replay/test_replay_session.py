@@ -132,6 +132,7 @@ def test_state_and_diff(session: Session) -> None:
     assert any(line.startswith("connections[10.0.0.1:") and "tx.snd_una = " in line for line in names)
     (cwnd,) = run(session, "state congestion.cwnd")
     assert cwnd.split(" = ")[1].isdigit()
+    assert cwnd in run(session, "state congestion"), "what is below a name, and not its namesakes alone"
     assert "10.0.0.2:80" in run(session, "connections")[0]
     here = session.player.at
     changed = run(session, "diff")
@@ -237,6 +238,10 @@ def test_scriptable(path: Path, tmp_path: Path) -> None:
     done = replay(path, "-e", "nonsense", "-e", "where")
     assert done.returncode == 2
     assert "there is no command" in done.stderr and not done.stdout
+    script.write_bytes(b"\xd5\xff")
+    torn = replay(path, "-x", str(script))
+    assert torn.returncode == 2
+    assert "it is no text" in torn.stderr and "Traceback" not in torn.stderr
 
 
 def test_prompt(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
