@@ -169,7 +169,8 @@ class Session:
             return Answer(["the recording ends here"])
         entry = player.recording.entry(player.at)
         frame = next(frames_of(entry), None) if hasattr(entry, "code") else None
-        return Answer([f"next: {self._when(player.at)} {call_text(player.process, entry, frame)}"])
+        when = self._when(player.at, getattr(entry, "now", player.now))
+        return Answer([f"next: {when} {call_text(player.process, entry, frame)}"])
 
     def continue_(self, _rest: str) -> Answer:
         """continue             run to the end, or to the first frame or event that is not what was recorded (c)"""
@@ -185,8 +186,9 @@ class Session:
     def _see(self, step: Step) -> None:
         self.diverged |= step.divergence is not None
 
-    def _when(self, number: int) -> str:
-        return f"#{number} {time_text(self.player.now, self.player.recording.span[0])}"
+    def _when(self, number: int, now: int | None = None) -> str:
+        at = self.player.now if now is None else now
+        return f"#{number} {time_text(at, self.player.recording.span[0])}"
 
     def _show(self, answer: Answer, step: Step) -> None:
         """What came of a call."""

@@ -52,6 +52,14 @@ def test_next_and_back(session: Session) -> None:
     assert session.player.at == session.player.recording.first, "no further back than the beginning"
 
 
+def test_what_comes_next_is_told_with_its_own_time(session: Session) -> None:
+    """As it is told when it has come, and not with the time of the call before."""
+    for number in range(10, 40):
+        (coming,) = run(session, f"goto #{number}")
+        came = run(session, "next")[0]
+        assert coming == f"next: {came}"
+
+
 def test_goto_an_event(session: Session) -> None:
     """Behind the call at which it happened, with the figures that the condition names; and back to the one before."""
     lines = run(session, "goto event retransmit and conn.cwnd > 1")
