@@ -23,9 +23,12 @@ def changed(case: Case) -> Iterator[Finding]:
     found = case.collection.once(_first_changes).get(case.conversation.name)
     if found is not None:
         was, one, differences = found
+        said = f"{one.name} is not what {was.name} was"
+        if one.id == was.id:  # both ends of a pipe
+            said = f"{one.name} came to {one.process} otherwise than it had left {was.process}"
         yield Finding(
             "changed_inside",
-            f"{one.name} is not what {was.name} was: " + ", ".join(differences),
+            f"{said}: " + ", ".join(differences),
             one,
             one.mono,
             [f"{was.process}, {was.seam} {was.direction}: {was.text()}",

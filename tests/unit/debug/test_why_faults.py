@@ -432,6 +432,6 @@ def hook(packet, context):
     planted.connect(b"x", eof=True, reply=TEXT)
     story = planted.story()
     assert story.cause is not None and story.cause.name == "changed_inside"
-    assert "window 65160 → 1000" in story.cause.says
+    assert "came to ip otherwise than it had left link: window 65160 → 1000" in story.cause.says
     assert story.first_wrong is not None
     assert (story.first_wrong.process, story.first_wrong.seam) == ("ip", "link-ip")
