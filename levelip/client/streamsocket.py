@@ -157,7 +157,13 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def listen(self, backlog: int = _DEFAULT_BACKLOG) -> None:
         """Let connections come in."""
-        self._call("listen", {"backlog": max(c_int(backlog), 0)}, fds=(self.fileno(),))
+        args = {"backlog": max(c_int(backlog), 0)}
+        while True:
+            inode = os.fstat(self.fileno()).st_ino
+            data, fd = self._program.call("listen", inode, args, fds=(self.fileno(),))
+            if not data.get("renew"):
+                break
+            self._replace(fd)
         self._listening = True
 
     def accept(self) -> tuple[std.socket, Any]:
@@ -362,6 +368,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """At most `bufsize` bytes; empty at the peer's FIN. MSG_OOB: the urgent byte."""
+        if bufsize == 0:
+            return b""  # asks nobody, whatever the state (the standard library's)
         if self._fresh:
             self._never(errno.EINVAL if flags & std.MSG_OOB and not self._listening else errno.ENOTCONN)
         if flags:
@@ -378,7 +386,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes. MSG_TRUNC: they are thrown away (tcp(7))."""
-        if self._fresh:
+        if self._fresh and memoryview(buffer).nbytes:
             self._never(errno.ENOTCONN)
         if flags:
             if flags & std.MSG_TRUNC:
@@ -431,7 +439,9 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return got, [], int(flags & _TOLD_AGAIN), None
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
-        """As recv; a stream has no source address to tell."""
+        """As recv; a stream has no source address to tell. Unlike recv it needs a connection for no bytes, too."""
+        if self._fresh and bufsize == 0:
+            self._never(errno.ENOTCONN)
         return socket.recv(self, bufsize, flags), None
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:

@@ -348,7 +348,9 @@ class Trap:
         pair = call.pair
         assert pair is not None
 
-        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+        def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
+            if answer.data.get("renew"):
+                return self._renew(call, fds[0], self._listen)
             if not answer.errno and not pair.junk:
                 self.calls.connecting.fill(pair)  # a listener is never writable
             return call.plain(answer)
@@ -532,7 +534,7 @@ class Trap:
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
             if answer.data.get("renew"):
-                return self._renew(call, fds[0])
+                return self._renew(call, fds[0], self._connect)
             done = call.plain(answer)
             self._forget(call)  # interrupted: the next connect() is told (Connecting)
             return done
@@ -542,15 +544,15 @@ class Trap:
             self.limit(call, socket.SO_SNDTIMEO)
         self.ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
 
-    def _renew(self, call: Trapped, fd: int) -> bool:
-        """Another attempt after a failed one: a new pair in the descriptor's place, also where epoll sets watch it, and
-        the same call again."""
+    def _renew(self, call: Trapped, fd: int, again: Callable[[Trapped], None]) -> bool:
+        """Another attempt after a failed connect: a new pair in the descriptor's place, also where epoll sets watch it,
+        and the same call again."""
         number = call.args[0] & 0xFFFFFFFF
         flags = target.descriptor_flags(call.tid, number)
         os.set_blocking(fd, not flags & os.O_NONBLOCK)
         assert call.pair is not None
         with socket.socket(fileno=os.dup(fd)) as theirs:
-            self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it: what connects is not writable
+            self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it: neither is writable
         entries = watches(call.tid, number, call.inode)
         old = self.borrow(call)
         try:
@@ -562,7 +564,7 @@ class Trap:
             if old is not None:
                 os.close(old)
         call.inode = os.fstat(fd).st_ino
-        self._connect(call)
+        again(call)
         return True
 
 

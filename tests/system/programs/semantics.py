@@ -145,6 +145,11 @@ def refused() -> None:
     epoll.modify(sock.fileno(), select.EPOLLOUT)
     say("anew modified", [number for _, number in epoll.poll(3)], error(epoll.unregister, sock.fileno()))
     sock.close()
+    with tcp(blocking=False) as sock, tcp() as client:
+        say("listens", error(sock.connect, (HOST, CLOSED)), bool(mask(sock, 3)), error(sock.listen))
+        say("told", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), error(sock.connect, (HOST, CLOSED)))
+        say("listens then", error(sock.listen), mask(sock), error(client.connect, ("127.0.0.1", sock.getsockname()[1])))
+        say("accepts", "IN" in mask(sock, 3), error(sock.accept))
     sock = tcp(blocking=False)
     word, event = 0x0123_4567_89AB_CDEF, struct.Struct("=IQ" if os.uname().machine == "x86_64" else "=I4xQ")
     say("watch", raw("epoll_ctl", epoll.fileno(), 1, sock.fileno(), event.pack(select.EPOLLIN, word)))
@@ -250,8 +255,10 @@ def listening() -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 0))
     waiting.start()
     time.sleep(0.2)
-    listener.shutdown(socket.SHUT_RD)
+    listener.shutdown(socket.SHUT_RDWR)
     waiting.join()
+    time.sleep(0.1)
+    say("a listener's still", listener.getsockname()[1] == OWN + 1, error(listener.accept))
     listener.close()
     with tcp() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
