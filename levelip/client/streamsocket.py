@@ -25,6 +25,7 @@ from levelip.client.arguments import (
     ancillary_items,
     c_int,
     check_room,
+    complain,
     host_and_port,
     option_value,
     os_error,
@@ -371,6 +372,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         if bufsize == 0:
             return b""  # asks nobody, whatever the state (the standard library's)
         if self._fresh:
+            complain("recv", bufsize, flags)
             self._never(errno.EINVAL if flags & std.MSG_OOB and not self._listening else errno.ENOTCONN)
         if flags:
             flags = self._receiving(flags)
@@ -386,8 +388,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes. MSG_TRUNC: they are thrown away (tcp(7))."""
-        if self._fresh and memoryview(buffer).nbytes:
-            self._never(errno.ENOTCONN)
+        if self._fresh:
+            complain("recv_into", buffer, nbytes, flags)
+            if memoryview(buffer).nbytes:
+                self._never(errno.ENOTCONN)
         if flags:
             if flags & std.MSG_TRUNC:
                 return len(socket.recv(self, nbytes or memoryview(buffer).nbytes, flags))
@@ -413,15 +417,19 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
+        if self._fresh:
+            complain("recvmsg", bufsize, ancbufsize, flags)
+            self._never(errno.ENOTCONN)
         check_room(ancbufsize)
         return socket.recv(self, bufsize, flags), [], int(flags & _TOLD_AGAIN), None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
-        check_room(ancbufsize)
-        if self._fresh:
-            self._never(errno.ENOTCONN)
         views = list(buffers)
+        if self._fresh:
+            complain("recvmsg_into", views, ancbufsize, flags)
+            self._never(errno.ENOTCONN)
+        check_room(ancbufsize)
         room = sum(memoryview(view).nbytes for view in views)
         if flags:
             if flags & std.MSG_TRUNC:
@@ -440,7 +448,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """As recv; a stream has no source address to tell. Unlike recv it needs a connection for no bytes, too."""
-        if self._fresh and bufsize == 0:
+        if self._fresh:
+            complain("recvfrom", bufsize, flags)
             self._never(errno.ENOTCONN)
         return socket.recv(self, bufsize, flags), None
 
@@ -464,6 +473,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def send(self, data: Any, flags: int = 0, /) -> int:
         """Hand over bytes; how many were taken."""
         if self._fresh:
+            complain("send", data, flags)
             self._never(errno.EPIPE, flags)
         if flags & std.MSG_OOB and not view_of(data).nbytes:
             flags &= ~std.MSG_OOB  # nothing is urgent
@@ -478,6 +488,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Hand over all bytes."""
         if self._fresh:
+            complain("sendall", data, flags)
             self._never(errno.EPIPE, flags)
         if flags & std.MSG_OOB and not view_of(data).nbytes:
             flags &= ~std.MSG_OOB
@@ -492,6 +503,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Hand over the bytes of several buffers. A stream carries no ancillary data: it is ignored, but for what is of
         SOL_SOCKET and unknown (EINVAL), as Linux does it."""
         views = list(buffers)
+        if self._fresh:
+            complain("sendmsg", views, (), flags)
         ancillary.check(ancillary_items(ancdata))
         if address is not None:
             address_of(address, "sendmsg")

@@ -127,6 +127,10 @@ def fresh() -> None:
             answer(sock.sendto, b"x", (HOST, 1)),
         )
         say("no bytes", answer(sock.recv, 0), answer(sock.recv_into, bytearray()), answer(sock.recvfrom, 0))
+        say("args", answer(sock.recv, "x"), answer(sock.recv_into, b"x"), answer(sock.recvfrom, 1, None))
+        say("args", answer(sock.send, "x"), answer(sock.sendall, None), answer(sock.sendmsg, [1]), answer(sock.recv, -1))
+        say("args", answer(sock.recvmsg, (), 1), answer(sock.recvmsg, 0), answer(sock.recvmsg_into, [b"x"]))
+        say("iterators", answer(sock.sendmsg, iter([b"x"])), answer(sock.recvmsg_into, iter([bytearray(1)])))
         say("calls", answer(sock.shutdown, socket.SHUT_RD), answer(sock.accept), answer(sock.shutdown, 7))
         say("args", answer(sock.bind, HOST), answer(sock.bind, (HOST,)), answer(sock.bind, (HOST, "1")))
         say("args", answer(sock.bind, (HOST, 1 << 16)), answer(sock.bind, (1, 1)), answer(sock.connect, (None, 1)))
