@@ -95,9 +95,9 @@ def command(
         heard = readers[0].open()
         for reader in readers[1:]:
             reader.open(may_be_none=True)
-        click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
-        stream.flush()
         with interruptible():
+            click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
+            stream.flush()
             _run(readers, commenter, stream, seconds, wanted)
     finally:
         for reader in readers:

@@ -161,10 +161,10 @@ def _from_stack(stack: Stack, target: str, seconds: float | None) -> Taken:
     try:
         reader.open()
         _know(stack, model)
-        click.echo(f"watching tcp for {target}; end with Ctrl-C", err=True)
         deadline = time.monotonic() + seconds if seconds is not None else float("inf")
         try:
             with interruptible():
+                click.echo(f"watching tcp for {target}; end with Ctrl-C", err=True)
                 while time.monotonic() < deadline:
                     touched = set()
                     for record in reader.read(min(READ_S, max(deadline - time.monotonic(), 0))):

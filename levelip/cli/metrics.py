@@ -47,12 +47,12 @@ def command(stack: Stack, port: int, address: str, once: bool) -> None:
     except OSError as error:
         raise Failure(f"{address}:{port}: {error.strerror or error}; choose another with --port") from None
     url = f"http://{address}:{server.server_port}/metrics"
-    if stack.json:
-        stack.emit({"url": url})
-    else:
-        click.echo(f"serving {url}; end with Ctrl-C", err=True)
     try:
         with interruptible():
+            if stack.json:
+                stack.emit({"url": url})
+            else:
+                click.echo(f"serving {url}; end with Ctrl-C", err=True)
             threading.Event().wait()
     finally:
         server.shutdown()

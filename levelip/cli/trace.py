@@ -125,8 +125,8 @@ def command(
     reader = TapReader(stack.run, request)
     try:
         heard = reader.open()
-        click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
         with interruptible():
+            click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
             _stream(reader, chooser, lines, count, buffered=not sys.stdout.isatty())
     finally:
         reader.close()

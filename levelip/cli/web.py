@@ -63,13 +63,13 @@ def command(stack: Stack, files: tuple[str, ...], port: int, bind: str, names: t
             f"lvlip: warning: {bind} can be reached from other machines. Whoever has the URL sees all traffic and can "
             "act on the stack, and HTTP does not hide the URL; better: ssh -L", err=True,
         )  # fmt: skip
-    if stack.json:
-        stack.emit({"url": url, "port": port})
-    else:
-        click.echo(url)
-        click.echo("Open it in a browser; the token lets you in. Ctrl-C ends.", err=True)
-    sys.stdout.flush()
     with interruptible(), contextlib.ExitStack() as ending:  # uvicorn ends in order, then raises the signal again
+        if stack.json:
+            stack.emit({"url": url, "port": port})
+        else:
+            click.echo(url)
+            click.echo("Open it in a browser; the token lets you in. Ctrl-C ends.", err=True)
+        sys.stdout.flush()
         with undisturbed():  # an event loop is made whole, whenever a signal comes
             runner = ending.enter_context(asyncio.Runner())
         runner.run(_serve(desk, access, listening, [Path(path) for path in files]))

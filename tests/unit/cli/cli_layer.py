@@ -59,13 +59,20 @@ class FakeLayer:
 
     def wait_for_listener(self) -> None:
         """Until a tool's subscription is there."""
+        self._wait(True)
+
+    def wait_for_nobody(self) -> None:
+        """Until the subscriptions of tools that have ended are gone, so that only the next one's is waited for."""
+        self._wait(False)
+
+    def _wait(self, wanted: bool) -> None:
         found: list[bool] = []
-        for _ in range(1000):
-            self.order(lambda tap: found.append(tap.frames or tap.interest))
-            if found[-1]:
+        for _ in range(6000):
+            self.order(lambda tap: found.append(bool(tap.frames or tap.interest)))
+            if found[-1] == wanted:
                 return
             threading.Event().wait(0.005)
-        raise AssertionError("nobody listens")
+        raise AssertionError("nobody listens" if wanted else "somebody listens still")
 
     def _publish(self, what: Callable[[Tap], Any]) -> None:
         assert self._tap is not None

@@ -58,6 +58,7 @@ def live(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> Calla
     tcp = layer("tcp", ss={"sockets": []})
 
     def call(*args: str) -> Result:
+        tcp.wait_for_nobody()
         thread = threading.Thread(target=play, args=(tcp,), daemon=True)
         thread.start()
         result = lvlip(*args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -141,6 +142,10 @@ def test_an_interrupt_ends_a_background_job_of_a_script_too(tmp_path: Path) -> N
             assert process.stderr.readline().startswith("serving http://127.0.0.1:")
             os.kill(job, signal.SIGINT)
             assert process.stdout.readline() == "ended 130\n"
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(job, signal.SIGKILL)
+            raise
         finally:
             process.kill()
             process.wait(10)
