@@ -216,11 +216,18 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
                 if error.errno in _IN_PROGRESS:
                     self._fresh = False
                     self._trying = True
+                else:
+                    self._clear_own()
                 raise
             if not data.get("renew"):
                 break
             self._replace(fd)
         self._fresh = self._trying = False
+
+    def _clear_own(self) -> None:
+        """The error was told: poll() does not show it any more."""
+        with contextlib.suppress(OSError):
+            super().getsockopt(std.SOL_SOCKET, std.SO_ERROR)
 
     def _send_timeout(self) -> float:
         """SO_SNDTIMEO in seconds, which bounds connect(), too."""
@@ -308,6 +315,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         value: bytes = self._call("getsockopt", {"level": level, "option": option})["value"]
         if level == std.SOL_SOCKET and option == std.SO_ERROR:
             self._trying = False
+            self._clear_own()
         if level == std.SOL_SOCKET and option == std.SO_BINDTODEVICE and value and buflen < _IFNAMSIZ:
             raise os_error(errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
         if buflen:

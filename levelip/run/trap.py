@@ -401,6 +401,13 @@ class Trap:
             with socket.socket(fileno=fd) as theirs:
                 theirs.setsockopt(socket.SOL_SOCKET, option, value)
 
+    def _clear_own(self, call: Trapped) -> None:
+        """The error is told: neither poll() nor a read of the program's end shows it any more."""
+        fd = self.borrow(call)
+        if fd is not None:
+            with socket.socket(fileno=fd) as theirs:
+                theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
     def getsockopt(self, call: Trapped) -> None:
         """As Linux: as much of the value as there is room for."""
 
@@ -411,6 +418,9 @@ class Trap:
                 if name and answer.data["value"] and room < IFNAMSIZ:
                     return call.reply(code=errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
+                error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
+                if error and call.pair is not None and any(answer.data["value"]):
+                    self._clear_own(call)
             return call.plain(answer)
 
         call.finish = finish
@@ -528,13 +538,16 @@ class Trap:
 
     def _connect(self, call: Trapped) -> None:
         waits = self.waits(call)
-        assert call.pair is not None
-        address, port = self.instead(self.address(call), call.pair)
+        pair = call.pair
+        assert pair is not None
+        address, port = self.instead(self.address(call), pair)
         self._attach(call)
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
             if answer.data.get("renew"):
                 return self._renew(call, fds[0], self._connect)
+            if answer.errno and pair.failed:
+                self._clear_own(call)
             done = call.plain(answer)
             self._forget(call)  # interrupted: the next connect() is told (Connecting)
             return done

@@ -136,7 +136,7 @@ def refused() -> None:
     epoll.poll(0)
     say("nonblocking", error(sock.connect, (HOST, CLOSED)), mask(sock, 3))
     say("edge", [number for _, number in epoll.poll(1)])
-    say("told", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)])
+    say("told", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)], mask(sock), sock.recv(1))
     say("aborted", error(sock.connect, (HOST, ECHO)))
     say("anew", error(sock.connect, (HOST, ECHO)), mask(sock, 3, select.POLLOUT), sock.getpeername() == (HOST, ECHO))
     say("anew edge", [number for _, number in epoll.poll(3)])
