@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import signal
 import socket as std
 import struct
@@ -34,7 +33,7 @@ from levelip.client.arguments import (
     within,
 )
 from levelip.client.control import SOCKET_BUFFER
-from levelip.client.epolls import watches
+from levelip.client.epolls import EPOLL_CTL_ADD, EPOLL_CTL_DEL, control, watches
 from levelip.client.program import HelperLost, Program
 
 _FLAGS = std.SOCK_NONBLOCK | std.SOCK_CLOEXEC
@@ -244,15 +243,12 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             ending.callback(os.close, fd)
             fcntl.fcntl(fd, fcntl.F_SETFL, flags)
             fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
-            watched = [
-                (ending.enter_context(select.epoll.fromfd(os.dup(number))), mask)
-                for number, mask, _ in watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
-            ]
-            for epoll, _ in watched:  # which would go on watching the old one where there is a copy of it
-                epoll.unregister(self.fileno())
+            watched = watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
+            for entry in watched:  # which would go on watching the old one where there is a copy of it
+                control(entry.epoll, EPOLL_CTL_DEL, self.fileno(), entry)
             os.dup2(fd, self.fileno(), inheritable)
-            for epoll, mask in watched:
-                epoll.register(self.fileno(), mask)
+            for entry in watched:
+                control(entry.epoll, EPOLL_CTL_ADD, self.fileno(), entry)
 
     def connect_ex(self, address: Any) -> int:
         """As connect, but the errno of a failed call is returned (0: connected)."""

@@ -6,6 +6,7 @@
     datagrams.py    datagram sockets
     netlink.py      sockets that tell of interfaces and routes
     interfaces.py   ioctl(2) for interfaces
+    procfiles.py    files that tell of them
 
 The program holds one end of a pair for each of its sockets, which is named by its inode, found through
 /proc/THREAD/fd. A call on a descriptor that is none of these is the kernel's. One notification is taken a turn of the
@@ -31,12 +32,13 @@ from levelip.client.ends import borrow_fd
 from levelip.client.epolls import watches
 from levelip.client.pump import Pair
 from levelip.run import epolls, raw, target
-from levelip.run.bpf import NETLINK_ROUTE
+from levelip.run.bpf import NETLINK_ROUTE, NETLINK_SOCK_DIAG
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
 from levelip.run.interfaces import IFNAMSIZ, Ioctls
 from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
+from levelip.run.procfiles import PATHS, ProcFiles, which
 from levelip.run.streams import StreamCalls, unconnected
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
@@ -96,6 +98,7 @@ class Trap:
         table |= {"sendto": streams.sendto, "sendmsg": streams.sendmsg}
         let_through = ("sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
         table["ioctl"] = self._ioctls.ioctl
+        table |= dict.fromkeys(PATHS, ProcFiles(self).open)
         table.update({name: lambda call: call.pass_on() for name in let_through})
         self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
 
@@ -182,7 +185,11 @@ class Trap:
             return
         name, action = self._table[note.number]
         inode, pair, datagrams, netlink = 0, None, None, None
-        if name != "socket":
+        if name in PATHS:
+            if not which(note.tid, name, note.args):
+                self._listener.let_through(note.id)
+                return
+        elif name != "socket":
             try:
                 inode = target.socket_inode(note.tid, note.args[0] & 0xFFFFFFFF)
             except PermissionError:
@@ -256,6 +263,10 @@ class Trap:
         flags, kind = kind & _FLAGS, kind & ~_FLAGS
         if (family, proto) == (socket.AF_NETLINK, NETLINK_ROUTE):
             self._netlink.socket(call, kind, flags)
+            return
+        if (family, proto) == (socket.AF_NETLINK, NETLINK_SOCK_DIAG):
+            self.say("sock_diag", "the kernel would tell of the host's sockets: EPROTONOSUPPORT; see lvlip ss")
+            call.fail(errno.EPROTONOSUPPORT)
             return
         if family != socket.AF_INET:
             if family not in _SILENT:

@@ -97,7 +97,7 @@ OPTION_NOTES = {
     "TCP_FASTOPEN": "kept, no effect: as Linux with sysctl tcp_fastopen = 1, the default",
     "TCP_NOTSENT_LOWAT": "bounds what waits in the stack; poll says POLLOUT as long as the pair has room",
     "IP_BIND_ADDRESS_NO_PORT": "kept, no effect: bind() chooses the port at once",
-    "SO_RCVLOWAT": "up to half of the receive buffer",
+    "SO_RCVLOWAT": "of a stream up to half of the receive buffer; of datagrams kept, no effect, as on Linux",
     "SO_RCVTIMEO": "of the descriptor itself",
     "SO_SNDTIMEO": "of the descriptor itself; connect() keeps to it",
     "IP_MULTICAST_IF": "accepted and without effect: there is one interface",

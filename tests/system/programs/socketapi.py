@@ -514,14 +514,14 @@ OF_BOTH: tuple[tuple[int, int, tuple[int | bytes, ...]], ...] = (
     (SOL, socket.SO_MARK, ()), (SOL, socket.SO_OOBINLINE, PLAIN), (SOL, socket.SO_PEERSEC, ()),
     (SOL, socket.SO_PRIORITY, (1, 0, 2)), (SOL, socket.SO_REUSEADDR, PLAIN), (SOL, socket.SO_REUSEPORT, PLAIN),
     (SOL, socket.SO_DOMAIN, PLAIN), (SOL, socket.SO_PROTOCOL, PLAIN), (SOL, socket.SO_TYPE, PLAIN),
+    (SOL, socket.SO_SNDLOWAT, PLAIN),
     (IP, socket.IP_BIND_ADDRESS_NO_PORT, PLAIN), (IP, socket.IP_OPTIONS, (b"", bytes(4), b"x")),
     (IP, socket.IP_RECVTOS, PLAIN), (IP, socket.IP_TOS, PLAIN), (IP, socket.IP_TTL, PLAIN), (99, 1, PLAIN),
 )  # fmt: skip
 """Level, option, values; those that want privileges are only read."""
-OF_STREAMS = (
-    (SOL, socket.SO_SNDLOWAT, PLAIN), (TCP, socket.TCP_FASTOPEN, PLAIN), (TCP, socket.TCP_NOTSENT_LOWAT, PLAIN),
-)  # fmt: skip
+OF_STREAMS = ((TCP, socket.TCP_FASTOPEN, PLAIN), (TCP, socket.TCP_NOTSENT_LOWAT, PLAIN))
 OF_DATAGRAMS = (
+    (SOL, socket.SO_RCVLOWAT, PLAIN),
     (IP, socket.IP_MULTICAST_LOOP, PLAIN), (IP, socket.IP_MULTICAST_TTL, PLAIN), (IP, socket.IP_RECVOPTS, PLAIN),
     (IP, socket.IP_RECVRETOPTS, PLAIN), (IP, socket.IP_RETOPTS, PLAIN), (IP, socket.IP_MULTICAST_IF, (bytes(4),)),
 )  # fmt: skip
