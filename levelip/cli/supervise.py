@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from levelip.cli.common import Failure, alive
 from levelip.configfile import CONFIG_VARIABLE, SETTINGS_VARIABLE
@@ -360,8 +360,13 @@ def tail(path: Path, lines: int = 10) -> list[str]:
     """The last lines of a file; none if it cannot be read."""
     try:
         with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 65_536))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
+            return last_lines(file, lines)
     except OSError:
         return []
+
+
+def last_lines(file: BinaryIO, lines: int) -> list[str]:
+    """The last lines of what a file holds by now; it stands behind them then, so that what is added is read next."""
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 65_536))
+    return file.read().decode(errors="replace").splitlines()[-lines:] if lines else []

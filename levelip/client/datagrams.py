@@ -86,6 +86,7 @@ class DatagramPair:
         self.watch: int | None = None  # by which Closes knows it
         # of trapped calls (levelip.run)
         self.name = b""  # of the program's end
+        self.admits = True  # what is written there without a destination is taken (Framing.admit)
         self.shown = False  # that end was made to show an error
         self.pending: Pending | None = None  # with MSG_MORE, or under UDP_CORK
         self.corks = False  # UDP_CORK is on
@@ -165,6 +166,7 @@ class Datagrams:
                 pair.watch = self.closes.watch(theirs.fileno(), pair)
                 if pair.watch is None:
                     self._unwatched.add(pair)
+                self.admit(pair)
             with theirs:
                 caller.answer(Answer(call.number, 0, {}), (theirs.fileno(),))
 
@@ -173,6 +175,8 @@ class Datagrams:
     def call(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         """Any other call. KeyError, TypeError and ValueError for arguments that cannot be."""
         pair.readable = True
+        if call.op == "connect":
+            self.catch_up(pair)  # to the peer that there was, whatever answers are missing
         self.pull(pair)  # what was written before the call goes before it
         if call.op == "sendto":
             self._send_to(caller, call, pair)
@@ -229,6 +233,7 @@ class Datagrams:
             pair.bound = (data["address"], data["port"])
         elif op == "connect":
             pair.peer = (args["address"], args["port"]) if args["address"] else None
+            self.admit(pair)
         elif op == "getsockopt" and (args["level"], args["option"]) == (SOL_SOCKET, SO_ERROR):
             pair.error = 0
         elif op == "setsockopt":
@@ -312,6 +317,7 @@ class Datagrams:
             if message is None:
                 break
             self._send(pair, message)
+        self.admit(pair)
         more = pair.readable or bool(pair.unsent)
         if not more and pair.hung_up:
             self._close(pair)
@@ -361,7 +367,13 @@ class Datagrams:
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
         one = self.framing.read(message)
-        if one is None or not pair.gid:  # it is not of our class, or the gateway is away
+        if one is None:
+            self._fail(pair, errno.EBADMSG)  # written by other code than ours: too late to refuse it
+            return
+        if not pair.gid:  # the gateway is away
+            return
+        if not one[0] and pair.peer is None and pair.pending is None:
+            self._fail(pair, errno.EDESTADDRREQ)  # written before it could be refused
             return
         if pair.pending is None and not pair.corks:
             self.post(pair, *one)
@@ -379,6 +391,17 @@ class Datagrams:
         if pair.pending is not None:
             (where, asked, payload), pair.pending = pair.pending, None
             self.post(pair, *where, asked.tos, asked.ttl, payload, asked.source, asked.ip_options)
+        self.admit(pair)
+
+    def admit(self, pair: DatagramPair) -> None:
+        """A write or send, which names no destination, is refused unless there is one: the peer, or that of the
+        datagram to which it adds. To be called before the program hears of a change."""
+        if self.by_fd.get(pair.fd) is not pair:
+            return  # it was closed meanwhile
+        on = pair.peer is not None or pair.pending is not None
+        if on != pair.admits and (on or self.drain(pair)):
+            pair.admits = on
+            self.framing.admit(pair, on)
 
     def post(
         self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b"",
@@ -433,7 +456,7 @@ class Datagrams:
         while pair.aside:
             header, payload, upto = pair.aside[0]
             try:
-                self.framing.write(pair.end, header, payload)
+                self.framing.write(pair, header, payload)
             except BlockingIOError:
                 break
             except (OSError, TypeError):

@@ -79,7 +79,10 @@ def _run(runtime: Runtime, parts: Parts) -> int:
         wall_offset=time.time_ns() - runtime.clock.now(),
     )
     flight = runtime.config.stack.flight_recorder_mib << 20
-    recorded = Recorded(parts.core, parts.config, head, flight=flight, log=runtime.log, now=runtime.clock.now())
+    recorded = Recorded(
+        parts.core, parts.config, head, flight=flight, log=runtime.log, now=runtime.clock.now(),
+        peek=runtime.memory.peek,
+    )  # fmt: skip
     aborted = False
     signal.signal(signal.SIGABRT, _abort)
     try:

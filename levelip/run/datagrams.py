@@ -309,7 +309,11 @@ class Sender:
                 if pair.marks >= MARKS:
                     self._wait()
                     return
-                if not self._send(pair):
+                try:
+                    sent = self._send(pair)
+                finally:
+                    self._trap.calls.datagrams.admit(pair)  # a datagram was begun, or is whole
+                if not sent:
                     return  # its answer is awaited
             self._reply()
         except OSError as error:

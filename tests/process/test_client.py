@@ -310,12 +310,13 @@ def test_timeouts(stack: Stack) -> None:
     go = threading.Event()
     with (
         Peer(lambda connection: go.wait(PATIENCE_S) and None) as peer,
-        socket.create_connection(peer.address, timeout=0.1) as sock,
+        socket.create_connection(peer.address) as sock,
     ):
+        sock.settimeout(0.1)
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
             sock.recv(1)
-        assert 0.09 < time.monotonic() - begin < 2
+        assert 0.09 < time.monotonic() - begin < 10
         with pytest.raises(TimeoutError):
             sock.sendall(bytes(40_000_000))
         go.set()
@@ -477,7 +478,7 @@ def test_no_stack(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 
 def test_dead_gateway(memory_stack: Stack) -> None:
-    """A door with nobody behind it: ENETDOWN after some seconds, and later a stack is found."""
+    """A door with nobody behind it: ENETDOWN after PATIENCE_S of the session, and later a stack is found."""
     memory_stack.kill()
     (memory_stack.door / "gateway").touch()
     begin = time.monotonic()
@@ -485,7 +486,7 @@ def test_dead_gateway(memory_stack: Stack) -> None:
         socket.socket()
     assert caught.value.errno == errno.ENETDOWN
     assert "lvlip up" in str(caught.value)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 30
     memory_stack.start()
     with Peer(echo) as peer, socket.create_connection(peer.address) as sock:
         sock.sendall(b"back")

@@ -126,7 +126,7 @@ def site() -> Iterator[tuple[Path, str]]:
             [need("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
              "-nodes", "-keyout", directory / "key", "-out", directory / "certificate", "-days", "2",
              "-subj", "/CN=level-ip", "-addext", f"subjectAltName=IP:{HOST},IP:{OURS}"],
-            check=True, capture_output=True, timeout=30,
+            check=True, capture_output=True, timeout=60,
         )  # fmt: skip
         (directory / "nginx").write_text(NGINX.format(directory), encoding="ascii")
         yield directory, big
@@ -201,7 +201,7 @@ def keys(site: tuple[Path, str]) -> Path:
     directory.mkdir()
     for name in ("host", "mine"):
         argv = [need("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-f", directory / name]
-        subprocess.run(argv, check=True, timeout=30)
+        subprocess.run(argv, check=True, timeout=60)
     (directory / "config").write_text(SSHD.format(directory), encoding="ascii")
     (directory / "client").write_text(
         f"User {getpass.getuser()}\nPort 2222\nIdentityFile {directory}/mine\nIdentitiesOnly yes\nBatchMode yes\n"
