@@ -333,7 +333,9 @@ def end(processes: Mapping[str, int], tell: Callable[[str], None]) -> set[str]:
     raise Failure(f"{named(slow)}: not ended, even by SIGKILL")
 
 
-def wait_for_end(processes: Mapping[str, int], seconds: float, tell: Callable[[str], None]) -> dict[str, int]:
+def wait_for_end(
+    processes: Mapping[str, int], seconds: float, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, int]:
     """Those that are still there after so long. `tell` hears whom it waits for, once, if that takes long."""
     begun = time.monotonic()
     left = dict(processes)

@@ -46,7 +46,7 @@ def bring_down(stack: Stack) -> list[str]:
         ending = {_SUPERVISORD: pid, **ending}
         late = supervise.wait_for_end(ending, supervise.STOP_WAIT_S - _BEFORE_KILL_S, stack.tell)
         killed = set(late) - {_SUPERVISORD}
-        if _SUPERVISORD in supervise.wait_for_end(late, supervise.KILL_WAIT_S, stack.tell):
+        if _SUPERVISORD in supervise.wait_for_end(late, supervise.KILL_WAIT_S):  # told above
             killed |= supervise.end({_SUPERVISORD: pid}, stack.tell)
     elif (silent := supervise.silent(run)) is not None:
         stack.tell(f"{supervise.named({_SUPERVISORD: silent})} does not answer")
