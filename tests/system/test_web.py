@@ -202,7 +202,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     with peer:
         info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         assert peer.recv(100) == bytes(10)
-    coming.result(20)
+    coming.result(60)
     assert len(info) > 100
     left = 'tcp.flags.syn and tcp.window_size_value == 1234 and seam == "link"'
     view.one_packet(left, "the changed SYN left by the device")
@@ -351,7 +351,7 @@ def test_udp_sockets_are_listed(view: View) -> None:
     until(lambda: view.page.input_value("#filter") == "udp.port == 5353", "its datagrams")
     with view.namespace.socket(kind=socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", (view.stack.address, 5353))
-        done.result(20)
+        done.result(60)
 
 
 def test_open_a_capture_and_scrub(view: View) -> None:
@@ -491,7 +491,7 @@ def test_right_and_current_under_load(view: View) -> None:
         whole = max((one[2] for one in data["data"]), default=0) == sent + 2
         return number == told and (whole or number > 0)
 
-    until(at_its_end, "every byte, SYN and FIN, or how many records were left out", timeout=30)
+    until(at_its_end, "every byte, SYN and FIN, or how many records were left out", timeout=60)
     assert len(data["data"]) < 3 * 4000, "what is sent to the page is bounded"
 
 

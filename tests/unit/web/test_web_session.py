@@ -69,7 +69,7 @@ class Page:
     async def pushed(self, name: str) -> Any:
         """The next tick's value of this name."""
         before = len(self.socket.gone)
-        for _ in range(400):
+        for _ in range(12_000):
             for message in self.socket.gone[before:]:
                 if name in message:
                     return message[name]
@@ -90,7 +90,7 @@ def with_page(run: RunDirectory, story: Callable[[Page], Awaitable[None]]) -> No
             await story(Page(socket, desk))
         finally:
             await socket.coming.put(None)
-            await asyncio.wait_for(session, 5)
+            await asyncio.wait_for(session, 60)
             await desk.end()
             await live.stop()
 
