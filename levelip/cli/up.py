@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from levelip.cli import supervise
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Seconds, Stack, StackCommand, interruptible
 from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
@@ -37,7 +37,7 @@ SYSTEM_FILE = Path("/etc") / FILE_NAME
               help="Configuration (LEVELIP_CONFIG; else ./level-ip.toml, else /etc/level-ip.toml).")  # fmt: skip
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting. May be repeated.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground and stop the stack on Ctrl-C.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
+@click.option("--timeout", metavar="SECONDS", type=Seconds(min=0.1), default=30.0, show_default=True,
               help="How long the layers may take to get ready.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], foreground: bool, timeout: float) -> None:

@@ -45,6 +45,7 @@ MARKS = 4  # answers that may be missing
 _RECVERR = (socket.IPPROTO_IP, ancillary.IP_RECVERR)
 _JITTER_NS = 1_000_000_000  # more is a clock that was set
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+BOTH = 3  # directions that are shut
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _MESSAGE = DOWN.size + MAX_ECHO + 1
 UNSENT_MOST = 256  # datagrams of one socket that were taken from the pair before their turn
@@ -96,7 +97,7 @@ class DatagramPair:
         self.senders: deque[Callable[[], None]] = deque()  # called, each once, when there is room to send
         self.known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self.aliases: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # peers that the program calls otherwise
-        self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR
+        self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR, BOTH
         self.dress: Callable[[DatagramIn], bytes] | None = None  # of a datagram: what is read, if not its payload
         # what a new gateway must be told
         self.options: dict[tuple[int, int], int | bytes] = {}
@@ -234,6 +235,8 @@ class Datagrams:
         elif op == "connect":
             pair.peer = (args["address"], args["port"]) if args["address"] else None
             self.admit(pair)
+        elif op == "shutdown":
+            pair.shut |= args["how"] + 1
         elif op == "getsockopt" and (args["level"], args["option"]) == (SOL_SOCKET, SO_ERROR):
             pair.error = 0
         elif op == "setsockopt":
@@ -252,6 +255,9 @@ class Datagrams:
     def _send_to(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         """A datagram whose outcome the program waits for."""
         args = call.args
+        if pair.shut & 2:
+            caller.answer(Answer(call.number, errno.EPIPE, {}))
+            return
 
         def done(code: int, _: dict[str, Any], message: str) -> None:
             caller.answer(Answer(call.number, code, {}, message))
@@ -279,7 +285,9 @@ class Datagrams:
             self._push(pair)
         if mask & ~select.EPOLLOUT:
             pair.readable = True
-            pair.hung_up = pair.hung_up or (self.framing.kind == socket.SOCK_SEQPACKET and bool(mask & _GONE))
+            if mask & _GONE and self.framing.kind == socket.SOCK_SEQPACKET:
+                # both directions shut look the same, yet somebody holds the socket; the last close will wake us again
+                pair.hung_up = pair.shut != BOTH or pair.inode not in self._ends.alive([pair.inode])
             self.pull(pair)
 
     def closed(self) -> None:

@@ -60,19 +60,28 @@ class Recorded:
 
     `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
     process share, `flight` the ring's size in bytes (0: no flight recorder), `peek` what reads shared memory (None:
-    there is none). `outlet` is what its loop may tell, and have of it.
+    there is none). `wall_offset` answers what makes stack time the time of day, ns; a hold changes it. `outlet` is what
+    its loop may tell, and have of it.
     """
 
     def __init__(
-        self, core: Core, config: Any, head: Head, *, flight: int, log: logging.Logger, now: int,
+        self,
+        core: Core,
+        config: Any,
+        head: Head,
+        *,
+        flight: int,
+        log: logging.Logger,
+        now: int,
+        wall_offset: Callable[[], int],
         peek: Peek | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.outlet = Outlet()
         self._process, self._peek = head.process, peek
         self._core = core
         self._config = config
         self._log = log
-        self._keep = Keep(head, flight=flight, log=log)
+        self._keep = Keep(head, flight=flight, log=log, wall_offset=wall_offset)
         self._wanted = core.interest
         self._verdicts = reasons.TCP_CHECKSUM.counter if head.process == "tcp" else ""
         """The counter of segments whose checksum the core has found wrong: part of their entries."""
@@ -488,7 +497,7 @@ class Recorded:
         self._keep.wait()
 
 
-def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: int) -> Head:
+def head_of(process: str, *, stack: str, epoch: int, config: Any) -> Head:
     """What all recordings of a process share. `config`: the stack's, a Struct."""
     return Head(
         process=process,
@@ -497,6 +506,5 @@ def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: i
         python=platform.python_version(),
         epoch=epoch,
         pid=os.getpid(),
-        wall_offset=wall_offset,
         config=msgspec.to_builtins(config),
     )

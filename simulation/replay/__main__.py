@@ -104,7 +104,10 @@ def cli(
         events_file.write(made_events(recordings))
         return
     lines = [f"goto {place}"] if place else []
-    lines += [*commands, *(script or ())]
+    try:
+        lines += [*commands, *(script or ())]
+    except UnicodeDecodeError:
+        raise click.BadParameter("it is no text.", param_hint="-x") from None
     lines += [f"whatif {whatif}"] if whatif else []  # from where the others led
     if lines or interactive:
         sys.exit(max(left_out, _look_around(recordings, lines, interactive, as_json)))

@@ -281,6 +281,21 @@ def test_the_last_close_sends_what_was_written(world: World) -> None:
     assert world.all.idle
 
 
+def test_a_socket_that_is_shut_both_ways_is_still_one(world: World) -> None:
+    """The hang-up of shutdown(SHUT_RDWR) is no close: it has its names, and sends no more. The last close is seen."""
+    world.call("shutdown", how=socket.SHUT_RDWR)
+    assert world.session.settle() == "shutdown"
+    world.end.shutdown(socket.SHUT_RDWR)
+    world.turn()
+    world.call("getsockname")
+    assert world.session.settle(0, {"address": LOCAL, "port": 9}) == "getsockname"
+    world.call("sendto", address=REMOTE, port=9, payload=b"late", tos=-1, ttl=-1)
+    assert world.caller.answers[-1].errno == errno.EPIPE and not world.session.sent()
+    world.end.close()
+    world.turn()
+    assert world.session.settle() == "close" and world.all.idle
+
+
 def test_a_new_gateway_is_told_everything(world: World) -> None:
     """Options, port, groups and peer, in that order; what was left is no longer wanted."""
     membership = bytes([239, 1, 1, 1]) + bytes(4)

@@ -22,6 +22,7 @@ from tests.netsim.net import Impairment, Net
 from tests.netsim.tcp_apps import Socket, pair, pattern
 
 LOG = logging.getLogger("test")
+WALL = 1_700_000_000_000_000_000  # ns, at the stack's 0
 ALL = {"ip": 0, "tcp": 1, "gateway": 2}
 
 
@@ -30,8 +31,8 @@ def recorded(
 ) -> Recorded:
     """A core, recorded into memory or not yet."""
     whole = Config(tcp=config.tcp) if process == "tcp" and not isinstance(config, dict) else Config()
-    head = head_of(process, stack="t", epoch=1, config=whole, wall_offset=0)
-    return Recorded(core, config, head, flight=flight, log=LOG, now=now, peek=peek)
+    head = head_of(process, stack="t", epoch=1, config=whole)
+    return Recorded(core, config, head, flight=flight, log=LOG, now=now, wall_offset=lambda: WALL, peek=peek)
 
 
 class LoopLike:

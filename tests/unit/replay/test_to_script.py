@@ -65,7 +65,7 @@ def test_the_same_calls(tmp_path: Path, name: str) -> None:
     directory.mkdir()
     cores = record_host(runner.host, directory)
     runner.run()
-    again = stop(cores["tcp"], directory / "tcp.rec")
+    again = {name: stop(core, directory / f"{name}.rec") for name, core in cores.items()}["tcp"]
     then = rounds_since(recording, origin, begun.at - origin)
     now = rounds_since(again, base, begun.at - origin)
     end = now[-1][0]

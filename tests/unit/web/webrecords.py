@@ -26,12 +26,6 @@ def segment(
     return [0, "f", "tcp", "ip-tcp", direction, at, at + 5, at, [], "Segment", fields, head, b"", length, 2, 0]
 
 
-def anew(layers: Layers) -> list[dict[str, Any]]:
-    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
-    layers._ask_sockets_at = 0.0
-    return layers.sockets()
-
-
 def event(at: int, kind: str, *, conn: str = NAME, reason: str = "", **data: Any) -> list[Any]:
     """A decision of tcp."""
     return [0, "e", "tcp", at + 5, [at, kind, reason, 0, conn, data]]
