@@ -1,7 +1,7 @@
 """Serve a directory over Level-IP: the standard library's HTTP server, on our sockets.
 
-    python examples/http_server.py --directory . --port 8080
-    curl -O http://10.0.0.2:8080/README.md         # from the host, by the kernel's TCP
+python examples/http_server.py --directory . --port 8080
+curl -O http://10.0.0.2:8080/README.md         # from the host, by the kernel's TCP
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     with server:
         place = f"http://{server.server_name}:{server.server_port}/"
-        print(f"serving {options.directory} at {place} over Level-IP", flush=True)
         try:
+            print(f"serving {options.directory} at {place} over Level-IP", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             print()

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str, *, timeout: float = 20.0, every: float = 0.01) -> T:
+def until(condition: Callable[[], T], what: str, *, timeout: float = 60.0, every: float = 0.01) -> T:
     """What `condition()` says as soon as it is true of something, asked each `every` s; AssertionError, with `what`, if
     it stays false for `timeout` s."""
     deadline = time.monotonic() + timeout

@@ -135,6 +135,11 @@ class Stack:
         """One JSON value on a line."""
         click.echo(json.dumps(plain(data), ensure_ascii=False))
 
+    def tell(self, text: str) -> None:
+        """A line for the person who waits; nothing with --json."""
+        if not self.json:
+            click.echo(text, err=True)
+
 
 def elsewhere(silent: Sequence[str]) -> str:
     """What to say behind "there are none" where not all layers answered."""

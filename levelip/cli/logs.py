@@ -34,10 +34,11 @@ def command(stack: Stack, layer: str, follow: bool, lines: int) -> None:
             f"{path} does not exist: {layer} has not run in stack {stack.run.name!r}; see: "
             f"lvlip status{stack.name_flag()}"
         )
-    for line in supervise.tail(path, lines) if lines else []:
-        _print(stack, layer, line)
-    if follow:
-        _follow(stack, layer, path)
+    with path.open("rb") as file:
+        for line in supervise.last_lines(file, lines):
+            _print(stack, layer, line)
+        if follow:
+            _follow(stack, layer, path, file)
 
 
 def log_file(stack: Stack, layer: str) -> Path:
@@ -59,19 +60,19 @@ def _print(stack: Stack, layer: str, line: str) -> None:
         click.echo(line)
 
 
-def _follow(stack: Stack, layer: str, path: Path) -> None:
-    """What is added, also after supervisord has moved the full file away and begun a new one."""
-    file = path.open("rb")
-    file.seek(0, 2)
+def _follow(stack: Stack, layer: str, path: Path, file: BinaryIO) -> None:
+    """What is added behind where the file stands, also after supervisord has moved the full file away and begun a new
+    one."""
     rest = b""
     while True:
+        replaced = _replaced(file, path)  # asked first: what was written before is in what is read now
         data = file.read()
         if data:
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 _print(stack, layer, line.decode(errors="replace"))
             continue
-        if _replaced(file, path):
+        if replaced:
             file.close()
             file = path.open("rb")
             continue

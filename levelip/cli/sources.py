@@ -89,9 +89,9 @@ def records(
         if "tcp" in heard:
             yield from _open_before(stack)
         until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
-        click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
         since = time.monotonic_ns() if whole else 0
         with noted_interrupts() if seconds is None else contextlib.nullcontext(bool) as over:
+            click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
             for record in live(reader, seconds, over):
                 if isinstance(record, Notice) or record[KIND] == "e" or record[MONO] >= since:
                     yield record

@@ -80,8 +80,9 @@ def _run(runtime: Runtime, parts: Parts) -> int:
     clock = StackClock(runtime.run.clock)  # the runtime's is closed when a crash is written
     flight = runtime.config.stack.flight_recorder_mib << 20
     recorded = Recorded(
-        parts.core, parts.config, head, flight=flight, log=runtime.log, now=clock.now(), wall_offset=clock.wall_offset
-    )
+        parts.core, parts.config, head, flight=flight, log=runtime.log, now=clock.now(), wall_offset=clock.wall_offset,
+        peek=runtime.memory.peek,
+    )  # fmt: skip
     aborted = False
     signal.signal(signal.SIGABRT, _abort)
     try:

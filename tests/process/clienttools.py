@@ -17,7 +17,7 @@ from pathlib import Path
 from fakegateway import FakeGateway
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Stack:

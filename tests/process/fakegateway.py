@@ -103,7 +103,7 @@ class FakeGateway:
     def stop(self) -> None:
         """End as a killed gateway does: connections are reset, nobody is told."""
         os.write(self._stop, b"x")
-        self._thread.join(10)
+        self._thread.join()
         os.close(self._stop)
         if self.failure is not None:
             raise self.failure
@@ -118,6 +118,16 @@ class FakeGateway:
     def open_sockets(self) -> int:
         """How many sockets clients have used and not closed."""
         return sum(sock.used and not sock.closing for sock in list(self._socks.values()))
+
+    @property
+    def received(self) -> int:
+        """How many bytes from peers it has handed over, on all sockets together."""
+        return sum(sock.received for sock in list(self._socks.values()))
+
+    @property
+    def broken(self) -> bool:
+        """Whether it has told of a connection's end by a reset."""
+        return any(sock.error for sock in list(self._socks.values()))
 
     @property
     def connecting(self) -> int:

@@ -19,6 +19,7 @@ import pytest
 from clienttools import PATIENCE_S, Peer, Stack, echo, pattern, read_all
 
 from levelip.client import socket
+from levelip.client.epolls import EPOLL_CTL_ADD, Watch, control, watches
 from levelip.client.program import PROGRAM
 from tests.waiting import until
 
@@ -309,12 +310,13 @@ def test_timeouts(stack: Stack) -> None:
     go = threading.Event()
     with (
         Peer(lambda connection: go.wait(PATIENCE_S) and None) as peer,
-        socket.create_connection(peer.address, timeout=0.1) as sock,
+        socket.create_connection(peer.address) as sock,
     ):
+        sock.settimeout(0.1)
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
             sock.recv(1)
-        assert 0.09 < time.monotonic() - begin < 2
+        assert 0.09 < time.monotonic() - begin < 10
         with pytest.raises(TimeoutError):
             sock.sendall(bytes(40_000_000))
         go.set()
@@ -364,10 +366,13 @@ def test_nonblocking_refused(stack: Stack) -> None:
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == errno.ECONNREFUSED
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == 0
         with Peer(echo) as peer, select.epoll() as epoll:
-            epoll.register(sock, select.EPOLLOUT)
+            word = 0x0123_4567_09AB_CDEF  # of C code that put it there: a pointer, most of the time
+            control(epoll.fileno(), EPOLL_CTL_ADD, sock.fileno(), Watch(epoll.fileno(), select.EPOLLOUT, word))
             assert sock.connect_ex(peer.address) == errno.ECONNABORTED  # Linux: connect() has not told it yet
             assert sock.connect_ex(peer.address) == errno.EINPROGRESS
-            assert epoll.poll(PATIENCE_S) == [(sock.fileno(), select.EPOLLOUT)]
+            assert epoll.poll(PATIENCE_S) == [(word & 0xFFFF_FFFF, select.EPOLLOUT)]
+            (entry,) = watches("self", sock.fileno(), os.fstat(sock.fileno()).st_ino)
+            assert (entry.events & select.EPOLLOUT, entry.data) == (select.EPOLLOUT, word)
             assert select.select([], [sock], [], PATIENCE_S)[1] == [sock]
             sock.setblocking(True)
             sock.sendall(b"second")
@@ -473,7 +478,7 @@ def test_no_stack(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 
 def test_dead_gateway(memory_stack: Stack) -> None:
-    """A door with nobody behind it: ENETDOWN after some seconds, and later a stack is found."""
+    """A door with nobody behind it: ENETDOWN after PATIENCE_S of the session, and later a stack is found."""
     memory_stack.kill()
     (memory_stack.door / "gateway").touch()
     begin = time.monotonic()
@@ -481,7 +486,7 @@ def test_dead_gateway(memory_stack: Stack) -> None:
         socket.socket()
     assert caught.value.errno == errno.ENETDOWN
     assert "lvlip up" in str(caught.value)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 30
     memory_stack.start()
     with Peer(echo) as peer, socket.create_connection(peer.address) as sock:
         sock.sendall(b"back")

@@ -6,6 +6,7 @@ import os
 import signal
 import socket as std
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -17,14 +18,19 @@ from tests.waiting import until
 
 
 class Sink:
-    """A peer that reads to the end, slowly at first, and keeps what came or how it ended."""
+    """A peer that reads to the end, once it is to begin, and keeps what came or how it ended."""
 
-    def __init__(self, *, wait: float = 0.0) -> None:
-        self.wait = wait
+    def __init__(self, *, late_s: float = 0.0, told: bool = False) -> None:
+        """`late_s`: after so many seconds; `told`: when `begin` is set."""
+        self.late_s = late_s
+        self.begin = threading.Event()
+        if not told:
+            self.begin.set()
         self.got: list[bytes | str] = []
 
     def __call__(self, connection: std.socket) -> None:
-        time.sleep(self.wait)
+        time.sleep(self.late_s)
+        assert self.begin.wait(PATIENCE_S)
         try:
             self.got.append(read_all(connection))
         except ConnectionResetError:
@@ -60,7 +66,7 @@ EXIT_AFTER_WRITE = """
 @pytest.mark.parametrize("length", [150_000, 3_000_000])
 def test_exit_right_after_write(stack: Stack, length: int) -> None:
     """All that was written before os._exit arrives, then a FIN, even if the peer reads late; then the helper ends."""
-    sink = Sink(wait=0.5)
+    sink = Sink(late_s=0.5)
     with Peer(sink) as peer:
         with stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), str(length)) as program:
             out = program.communicate(timeout=PATIENCE_S)
@@ -72,14 +78,13 @@ def test_exit_right_after_write(stack: Stack, length: int) -> None:
 
 def test_standard_error_ends_with_the_program(stack: Stack) -> None:
     """Whoever waits for the end of the program's output is not held up by a helper that still has bytes to deliver."""
-    sink = Sink(wait=4.0)
-    begin = time.monotonic()
+    sink = Sink(told=True)
     with Peer(sink) as peer:
         with stack.program(EXIT_AFTER_WRITE, str(peer.address[1]), "1500000") as program:
             program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 3
-        assert time.monotonic() - begin < 4
         assert helpers(program.pid), "it delivers still"
+        sink.begin.set()
         peer.wait()
     assert sink.got == [b"x" * 1_500_000]
 
@@ -125,7 +130,7 @@ def test_sigkill_closes_like_linux(stack: Stack) -> None:
 
 def test_ctrl_c_does_not_cut_what_was_written(stack: Stack) -> None:
     """SIGINT, SIGTERM and SIGHUP to the program's process group leave the helper at work."""
-    sink = Sink(wait=0.7)
+    sink = Sink(late_s=0.7)
     source = """
         import sys, time
         from levelip.client import socket
@@ -215,6 +220,7 @@ def test_prefork_server(stack: Stack) -> None:
     source = """
         import os, signal
         from levelip.client import socket
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         server = socket.create_server(("127.0.0.1", 0))
         children = []
         for _ in range(3):
@@ -227,19 +233,18 @@ def test_prefork_server(stack: Stack) -> None:
             children.append(pid)
         print(server.getsockname()[1])
         server.close()
-        input()
+        signal.sigwait({signal.SIGUSR1})
         for pid in children:
             os.kill(pid, signal.SIGKILL)
     """
-    environment = {**os.environ, "LEVELIP_RUN": str(stack.run)}
-    assert environment
-    with stack.program(source.replace("input()", "import time; time.sleep(3)")) as program:
+    with stack.program(source) as program:
         port = int(program.stdout.readline())
         served = set()
         for _ in range(60):
             with std.create_connection(("127.0.0.1", port)) as peer:
                 served.add(read_all(peer))
         assert 1 <= len(served) <= 3
+        program.send_signal(signal.SIGUSR1)
         _, errors = program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 0, errors
     until(lambda: stack.gateway.open_sockets == 0, "all closed")

@@ -72,7 +72,7 @@ def test_connections_are_reset_at_once(stack: Stack) -> None:
         stack.start()
         with pytest.raises(ConnectionResetError):
             reading.recv(1)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 10
         until(lambda: bool(select.select([idle], [], [], 0)[0]), "idle one readable")
         assert idle.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == errno.ECONNRESET
         with pytest.raises(BrokenPipeError):

@@ -46,9 +46,9 @@ def test_client_and_server(stack: Stack) -> None:
 
 def test_errors(stack: Stack) -> None:
     """errno of the gateway, timeouts, resets, and no gateway at all."""
-    with std.create_server(("127.0.0.1", 0)) as taken:
+    with std.socket() as taken, GatewayClient(stack.endpoint, timeout=PATIENCE_S) as client:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
         port = taken.getsockname()[1]
-    with GatewayClient(stack.endpoint, timeout=PATIENCE_S) as client:
         sock = client.socket()
         with pytest.raises(ConnectionRefusedError):
             client.connect(sock, (LOOPBACK, port))

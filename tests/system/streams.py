@@ -22,7 +22,7 @@ from levelip.client import socket as levelip_socket
 from tests.system.namespace import Namespace
 
 CHUNK = 65_536
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """How long one call on a socket of a test may take on a busy machine."""
 
 

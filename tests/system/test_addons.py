@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from levelip.ipc.control import ControlError
 from tests.system import streams
 from tests.system.harness import Stack
+from tests.system.listening import Listening
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, digest, stream
 
@@ -90,7 +90,7 @@ def test_an_addon_comes_fails_comes_back_and_goes(stack: Stack, host: Namespace,
     row = listed(stack)["counts"]
     assert not row["running"]
     assert "RuntimeError: as planned" in row["error"]
-    assert 'line 3, in frame' in row["error"]
+    assert "line 3, in frame" in row["error"]
     text = stack.lvlip("addon", "list").stdout
     assert "was taken out" in text and "raise RuntimeError('as planned')" in text
     assert "as planned" in stack.log("link")
@@ -167,7 +167,7 @@ def test_a_layer_that_is_started_again_has_its_addons(stack: Stack, host: Namesp
         stack.ask("ip", "ping", dst=stack.host, timeout_ms=200)
     stack.wait_until(lambda: stack.run_directory.holder("link") != pid, "the addon to kill link")
     stack._forget("link")
-    stack._processes["link"].wait(5)
+    stack._processes["link"].wait(60)
     stack.start_layer("link")
     stack.wait_ready("link")
     rows_ = listed(stack)
@@ -192,7 +192,7 @@ def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, t
     decided = [line for one in found for hop in one["hops"] for line in hop["decisions"]]
     assert any("RTT" in line or "ESTABLISHED" in line for line in decided), decided
 
-    groups = rows(meanwhile(stack, host, "paths", "--json", "--seconds", "1", "--proto", "tcp"))
+    groups = rows(meanwhile(stack, host, "paths", "--json", "--seconds", "3", "--proto", "tcp"))
     way = "link ↑ ip ↑ tcp ↑ gateway ↑ client"
     data = next(group for group in groups if group["what"] == "TCP data" and group["path"] == way)
     assert data["count"] > 1
@@ -201,15 +201,10 @@ def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, t
 
     stack.lvlip("addon", "load", own(tmp_path, "mss.py", (EXAMPLES / "rewrite_mss.py").read_text()), "mss=536")
     with KernelServer(host, stack.host, streams.sends(1, 100_000)) as server:
-        argv = ["-m", "levelip.cli", "why", str(server.port), "--seconds", "3", "--json"]
-        listening = stack.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert listening.stderr is not None
-        assert listening.stderr.readline().startswith("listening")
+        listening = Listening(stack, "why", str(server.port), "--json")
         got = stack.submit(streams.app_download, stack.host, server.port)
         assert got.result(LIMIT_S) == digest(stream(1, 100_000))
-        output, _ = listening.communicate(timeout=LIMIT_S)
-    assert listening.returncode == 1
-    (story,) = rows(output)
+        (story,) = rows(listening.stop(status=(1,)))
     assert story["findings"][0]["finding"] == "changed_inside", story
     after = stack.lvlip("why", str(server.port), "--flight", "--json", check=False, timeout=LIMIT_S)
     (story,) = rows(after.stdout)

@@ -28,7 +28,7 @@ from levelip.client.rpc import GatewayClient
 from levelip.rpc.paths import door_endpoint
 from tests.system.harness import ROOT, Stack
 from tests.system.namespace import Namespace
-from tests.system.streams import KernelServer, chunks, digest, read_all, stream
+from tests.system.streams import KernelServer, chunks, digest, read_all, slowness, stream
 from tests.system.test_malformed import Transfer
 from tests.system.zmtpclient import GREETING, READY, ZmtpClient
 
@@ -134,7 +134,7 @@ def test_garbage_and_endless_messages(shared_stack: Stack, host: Namespace, endp
         assert max(grown) < 160 * MB and grown[2] < grown[0] + 32 * MB  # bounded, and not more each time
         child = multiprocessing.get_context("fork").Process(target=_half_and_death, args=(endpoint,))
         child.start()
-        child.join(20)
+        child.join(60)
         gateway.stack.wait_until(lambda: gateway.count("drop.garbage") >= 8, "all of it is counted")
 
 
@@ -174,7 +174,7 @@ def test_a_million_sockets(shared_stack: Stack, host: Namespace, endpoint: str, 
                 refused += answer[2] == errno.EMFILE
         assert answer[4] == "4096 sockets a client (gateway.sockets_per_client)"
         assert (made, refused) == (4096, number - 4096)
-    gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "they go with their client", timeout=15)
+    gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "they go with their client", timeout=60)
     gateway.bounded(f"{number:,} sockets of one client")
 
 
@@ -209,7 +209,7 @@ def test_limits_are_told(shared_stack: Stack, endpoint: str) -> None:
         assert [answer[0] for answer in answers] == [21, 21, 21, 22, 22]
         assert answers[3] == [22, errno.EUSERS, f"{here + 3} clients are here (gateway.clients)"]
         shared_stack.set("gateway.clients", 1024)
-        made, number, text = shared_stack.submit(open_many, 30).result(30)
+        made, number, text = shared_stack.submit(open_many, 30).result(60)
         assert number == errno.EMFILE and 18 <= made <= 20  # its helper has one made, and may have asked for one more
         assert text == f"[Errno {errno.EMFILE}] 20 sockets a client (gateway.sockets_per_client)"
     finally:
@@ -266,7 +266,7 @@ def test_every_socket_there_is(shared_stack: Stack, host: Namespace, endpoint: s
             }
             assert 4096 <= len(refused) <= 4096 + kept + 10  # the transfer's own among them
             grown.append(gateway.memory() - gateway.start[0])
-        gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "they go with their clients", timeout=30)
+        gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "they go with their clients", timeout=60)
     print("65,536 sockets, three times:", *(f"{size / MB:+.1f} MB" for size in grown))
     assert grown[2] < grown[1] + 8 * MB
     gateway.bounded("65,536 sockets, gone again", 160 * MB)
@@ -292,7 +292,7 @@ def test_clients_come_and_go(shared_stack: Stack, host: Namespace, endpoint: str
         def few() -> bool:
             return len(gateway.stack.ask("gateway", "clients")["clients"]) < 10
 
-        gateway.stack.wait_until(few, "their sessions end, as our process lives: after gateway.rejoin_ms", timeout=15)
+        gateway.stack.wait_until(few, "their sessions end, as our process lives: after gateway.rejoin_ms", timeout=60)
     gateway.bounded(f"{number:,} clients coming and going")
 
 
@@ -314,7 +314,7 @@ class Child:
         if self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)
-        self.process.join(10)
+        self.process.join(60)
 
 
 @pytest.fixture
@@ -376,7 +376,7 @@ def test_a_client_that_never_reads(shared_stack: Stack, host: Namespace, endpoin
                 sent += 1
         assert sent < 100_000
         assert gateway.memory() - gateway.start[0] < GROWTH
-    gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "its sockets are gone", timeout=15)
+    gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "its sockets are gone", timeout=60)
     gateway.bounded(f"{sent:,} requests of a client that never reads")
 
 
@@ -443,11 +443,12 @@ def test_a_death_is_seen_at_once(shared_stack: Stack, host: Namespace, endpoint:
         children.append(child)
         assert child.hear() == "connected"
         time.sleep(0.2)
+        slow = slowness()
         killed = time.monotonic()
         child.end()
         stack.wait_until(lambda: bool(heard), "the peer hears of it")
     print(f"seen by the peer after {(heard[0] - killed) * 1000:.0f} ms")
-    assert heard[0] - killed < 1.0
+    assert heard[0] - killed < 1.0 * max(slow, slowness())
 
 
 TALKER = """
@@ -498,7 +499,7 @@ def test_deaths_of_programs(shared_stack: Stack, host: Namespace, killed: str) -
             program = host.popen(argv, env={**stack.env, "PYTHONPATH": str(ROOT)})
         else:
             program = stack.popen(["-c", TALKER, "levelip.client", *where])
-        stack.wait_until(lambda: heard == [b"hello"], "it is connected", timeout=20)
+        stack.wait_until(lambda: heard == [b"hello"], "it is connected", timeout=60)
         pid: int | None = program.pid
         if killed == "helper":
             pid = probes.helper_pid(program.pid)
@@ -511,7 +512,7 @@ def test_deaths_of_programs(shared_stack: Stack, host: Namespace, killed: str) -
         stack.wait_until(lambda: len(sockets_used(stack)) <= kept, "no socket stays", timeout=4)
         assert over == ["reset" if killed == "helper" else "end"], "what a helper had not sent is lost"
         program.kill()
-        program.wait(10)
+        program.wait(60)
 
 
 def sockets_used(stack: Stack) -> list[Any]:

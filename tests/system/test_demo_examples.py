@@ -31,7 +31,7 @@ def start(stack: Stack, *argv: str, ready: str) -> subprocess.Popen[str]:
 def connect(namespace: Namespace, host: str, port: int) -> socket.socket:
     """A kernel socket of the namespace, connected."""
     client = namespace.socket()
-    client.settimeout(15)
+    client.settimeout(60)
     client.connect((host, port))
     return client
 
@@ -51,7 +51,7 @@ def serve_once(listener: socket.socket, answer: Callable[[bytes], bytes]) -> thr
         with listener, listener.accept()[0] as connection:
             connection.sendall(answer(connection.recv(1 << 16)))
 
-    listener.settimeout(15)
+    listener.settimeout(60)
     thread = threading.Thread(target=serve)
     thread.start()
     return thread
@@ -83,8 +83,8 @@ def test_http_download_from_the_kernel(stack: Stack, namespace: Namespace, tmp_p
     program = stack.popen(
         [str(EXAMPLES / "http_download.py"), url, "-o", str(output)], stderr=subprocess.PIPE, text=True
     )
-    _, said = program.communicate(timeout=30)
-    thread.join(15)
+    _, said = program.communicate(timeout=60)
+    thread.join(60)
     assert program.returncode == 0, said
     assert output.read_bytes() == CONTENT
     assert hashlib.sha256(CONTENT).hexdigest() in said
@@ -96,7 +96,7 @@ def test_http_download_says_what_is_wrong(stack: Stack, namespace: Namespace) ->
 
     def failed() -> str:
         program = stack.popen([str(EXAMPLES / "http_download.py"), url], stderr=subprocess.PIPE, text=True)
-        said = str(program.communicate(timeout=30)[1])
+        said = str(program.communicate(timeout=60)[1])
         assert program.returncode == 1, said
         assert "Traceback" not in said
         return said
@@ -107,7 +107,7 @@ def test_http_download_says_what_is_wrong(stack: Stack, namespace: Namespace) ->
     listener.listen()
     thread = serve_once(listener, lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
     assert "95 more expected" in failed()
-    thread.join(15)
+    thread.join(60)
 
 
 def test_echo_server_echoes_to_many(stack: Stack, namespace: Namespace) -> None:
@@ -130,4 +130,4 @@ def test_echo_client_prints_the_echo(stack: Stack, namespace: Namespace) -> None
     listener.listen()
     thread = serve_once(listener, lambda request: request.upper())
     assert stack.python(EXAMPLES / "echo.py", "say", stack.host, "7", "hello") == "HELLO\n"
-    thread.join(15)
+    thread.join(60)

@@ -391,13 +391,13 @@ def test_the_peers_process_is_killed(shared_stack: Stack, unread: bool) -> None:
     assert namespace is not None
     program = (
         "import socket, time; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True)\n"
-        f"c, _ = s.accept(); c.recv({0 if unread else 10}); time.sleep({PATIENCE_S})"
+        f"c, _ = s.accept(); c.recv({0 if unread else 10}); print('read', flush=True); time.sleep({PATIENCE_S})"
     )
     peer = namespace.popen([sys.executable, "-c", program], stdout=-1, text=True)
     assert peer.stdout is not None
     ours = stack.submit(app_end, stack.host, int(peer.stdout.readline()))
     stack.wait_until(lambda: _delivered(stack), "the peer has our bytes")
-    time.sleep(0.1)
+    assert peer.stdout.readline() == "read\n"
     peer.kill()
     assert ours.result(LIMIT_S) == ("ECONNRESET" if unread else b"")
 

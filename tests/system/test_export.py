@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,32 +19,13 @@ from levelip.tracing.flow import Flow
 from levelip.tracing.flowfile import open_flows
 from tests.system import streams
 from tests.system.harness import Stack
+from tests.system.listening import Listening
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, digest, stream
 
 LIMIT_S = 60.0
 SIZE = 1_500_000
 NEEDS_TSHARK = pytest.mark.skipif(not shutil.which("tshark"), reason="not to be had here: the program tshark")
-
-
-class Command:
-    """An `lvlip` command that listens; started once it says so."""
-
-    def __init__(self, stack: Stack, *argv: str) -> None:
-        self.program = stack.popen(
-            ["-m", "levelip.cli", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.program.stderr is not None
-        self.said = self.program.stderr.readline()
-        assert self.said.startswith(("watching", "capturing", "listening")), self.said + self.program.stderr.read()
-
-    def finish(self, *, interrupt: bool = False) -> str:
-        """Its output, once it has ended by itself, or is told to."""
-        if interrupt:
-            self.program.send_signal(2)
-        output, errors = self.program.communicate(timeout=LIMIT_S)
-        assert self.program.returncode in (0, 130), errors
-        return str(output)
 
 
 @dataclass
@@ -91,25 +71,24 @@ def exports(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ex
         where = f"{stack.host}:{server.port}"
         kinds = [word for kind in ("sequence", "window", "rtt") for word in ("--kind", kind)]
         ending = [
-            Command(stack, "graph", where, "-o", str(path / "live.svg"), *kinds, "--json"),
-            Command(stack, "qlog", where, "-o", str(path / "live.qlog"), "--json"),
+            Listening(stack, "graph", where, "-o", str(path / "live.svg"), *kinds, "--json"),
+            Listening(stack, "qlog", where, "-o", str(path / "live.qlog"), "--json"),
         ]
         watching = [
-            Command(stack, "capture", "-w", str(path / "all.pcapng"), "--json"),
-            Command(stack, "capture", "-w", str(path / "one.pcapng"), "--at", "ip-tcp", "--json"),
+            Listening(stack, "capture", "-w", str(path / "all.pcapng"), "--json"),
+            Listening(stack, "capture", "-w", str(path / "one.pcapng"), "--at", "ip-tcp", "--json"),
         ]
-        trace = Command(stack, "trace", "--json", "--layer", "tcp")
+        trace = Listening(stack, "trace", "--json", "--layer", "tcp")
         before = stack.counters("tcp")
         got = stack.submit(streams.app_upload, stack.host, server.port, 1, SIZE)
         assert got.result(LIMIT_S) == digest(stream(1, SIZE))
         rows = [json.loads(one.finish()) for one in ending]
-        time.sleep(0.5)
-        rows += [json.loads(one.finish(interrupt=True)) for one in watching]
-        (path / "trace.jsonl").write_text(trace.finish(interrupt=True), encoding="utf-8")
+        rows += [json.loads(one.stop()) for one in watching]
+        (path / "trace.jsonl").write_text(trace.stop(), encoding="utf-8")
     after = stack.counters("tcp")
     metrics = read_metrics(get(url))
     served.send_signal(2)
-    assert served.wait(10) == 130
+    assert served.wait(60) == 130
     stack.lvlip("fault", "clear")
     counters = {name: value - before.get(name, 0) for name, value in after.items()}
     return Exports(path, server.port, counters, metrics, rows)

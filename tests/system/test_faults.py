@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from tests.system import streams
 from tests.system.harness import Stack
+from tests.system.listening import Listening
 from tests.system.streams import KernelServer, digest, stream
 
 SIZE = 300_000
@@ -95,13 +95,9 @@ def test_why_names_the_fault_and_not_the_path(stack: Stack, seam: str) -> None:
     assert stack.namespace is not None
     set_fault(stack, seam, loss=0.05, seed=4)
     with KernelServer(stack.namespace, stack.host, lambda sock: streams.both_ways(sock, 1, SIZE)) as server:
-        argv = ["-m", "levelip.cli", "why", str(server.port), "--seconds", "2.5", "--json"]
-        listening = stack.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert listening.stderr is not None
-        assert listening.stderr.readline().startswith("listening")
+        listening = Listening(stack, "why", str(server.port), "--json")
         assert stack.submit(streams.app_both_ways, stack.host, server.port, 2, SIZE).result(LIMIT_S)
-        output, _ = listening.communicate(timeout=LIMIT_S)
-    (story,) = [json.loads(line) for line in output.splitlines()]
+        (story,) = [json.loads(line) for line in listening.stop(status=(1,)).splitlines()]
     names = [finding["finding"] for finding in story["findings"]]
     assert names[0] == "own_loss", story
     assert not {"segment_lost", "peer_segment_lost", "vanished_inside"} & set(names), story

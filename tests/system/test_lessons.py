@@ -117,11 +117,11 @@ def test_a_reader_types_at_a_pause_and_leaves_by_ctrl_c(place: Path) -> None:
         os.write(leader, b"\n")
         wait_for("SYN_RECEIVED → ESTABLISHED", at)
         os.kill(child.pid, signal.SIGINT)
-        assert child.wait(30) == 130
+        assert child.wait(60) == 130
     finally:
         if child.poll() is None:
             child.kill()
-            child.wait(10)
+            child.wait(60)
         os.close(leader)
 
 

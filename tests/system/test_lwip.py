@@ -64,7 +64,7 @@ class Lwip:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line == "ready\n", (line, *self.process.communicate(timeout=5))
+        assert line == "ready\n", (line, *self.process.communicate(timeout=60))
 
     def done(self) -> str:
         """Its last line; AssertionError with what it says if it failed."""

@@ -41,19 +41,19 @@ def test_across_the_wire(shared_stack: Stack) -> None:
     assert host is not None
     program = (
         "import sys; from levelip.client import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
-        "s.settimeout(10); s.setsockopt(0, 6, 1); s.setsockopt(0, 4, bytes.fromhex('01070f04') + bytes(12));"
+        "s.settimeout(60); s.setsockopt(0, 6, 1); s.setsockopt(0, 4, bytes.fromhex('01070f04') + bytes(12));"
         f"s.sendto(b'there', ('{shared_stack.host}', int(sys.argv[1])));"
         "print(s.recvmsg(100, 100)[1][0][2].hex())"
     )
     with host.socket(kind=std.SOCK_DGRAM) as kernel:
         kernel.bind((shared_stack.host, 0))
-        kernel.settimeout(10)
+        kernel.settimeout(60)
         kernel.setsockopt(std.IPPROTO_IP, IP_RECVOPTS, 1)
         kernel.setsockopt(std.IPPROTO_IP, IP_OPTIONS, ROUTE)
         child = shared_stack.popen(["-c", program, str(kernel.getsockname()[1])], stdout=-1, text=True)
         data, rows, _, sender = kernel.recvmsg(100, 100)
         kernel.sendto(b"back", sender)
-        printed, _ = child.communicate(timeout=20)
+        printed, _ = child.communicate(timeout=60)
     here, there = (std.inet_aton(address) for address in (shared_stack.host, shared_stack.address))
     assert data == b"there"
     assert rows == [(std.IPPROTO_IP, IP_RECVOPTS, bytes.fromhex("01070f0c") + there + here + bytes(4))]
@@ -66,7 +66,7 @@ def test_a_stream_across_the_wire(shared_stack: Stack) -> None:
     host = shared_stack.namespace
     assert host is not None
     program = (
-        "import sys; from levelip.client import socket; s = socket.socket(); s.settimeout(20);"
+        "import sys; from levelip.client import socket; s = socket.socket(); s.settimeout(60);"
         "s.setsockopt(0, 4, bytes.fromhex('01070f04') + bytes(12));"
         f"s.connect(('{shared_stack.host}', int(sys.argv[1])));"
         "s.sendall(bytes(200_000)); mss = s.getsockopt(6, 2); s.shutdown(1); n = 0\n"
@@ -75,19 +75,19 @@ def test_a_stream_across_the_wire(shared_stack: Stack) -> None:
     )
     with host.socket(kind=std.SOCK_STREAM) as listener:
         listener.bind((shared_stack.host, 0))
-        listener.settimeout(10)
+        listener.settimeout(60)
         listener.listen()
         child = shared_stack.popen(["-c", program, str(listener.getsockname()[1])], stdout=-1, text=True)
         kernel, _ = listener.accept()
         with kernel:
-            kernel.settimeout(20)
+            kernel.settimeout(60)
             came = 0
             while got := kernel.recv(65_536):
                 came += len(got)
             options = kernel.getsockopt(std.IPPROTO_IP, IP_OPTIONS, 100)
             segment = kernel.getsockopt(std.IPPROTO_TCP, std.TCP_MAXSEG)
             kernel.sendall(bytes(200_000))
-        printed, _ = child.communicate(timeout=30)
+        printed, _ = child.communicate(timeout=60)
     here, there = (std.inet_aton(address) for address in (shared_stack.host, shared_stack.address))
     assert (came, options) == (200_000, bytes.fromhex("070f0c") + there + here + bytes(5))
     assert printed.split() == ["200000", str(segment)], "both reckon with 16 bytes of options"

@@ -97,7 +97,7 @@ def _serves(stack: Stack, host: Namespace, command: list[str], data: bytes) -> N
         assert process.wait(LIMIT_S) == 0, process.stderr.read()
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def _send_all(sock: std.socket, data: bytes) -> None:

@@ -36,4 +36,4 @@ def test_lvlip_ss_shows_them(shared_stack: Stack) -> None:
     assert child.stdout.readline() == "bound\n"
     shown = shared_stack.lvlip("ss", "-ua").stdout
     assert "*:4713" in shown, shown
-    child.communicate("\n", timeout=10)
+    child.communicate("\n", timeout=60)

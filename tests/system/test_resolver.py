@@ -215,9 +215,9 @@ def test_sockets_take_names(names: Stack, directory: Path) -> None:
     ):
         for sock, port in ((listener, 8080), (loose, 8081)):
             sock.bind((names.host, port))
-            sock.settimeout(10)
+            sock.settimeout(60)
         server.bind(("10.0.0.4", 53))
-        server.settimeout(10)
+        server.settimeout(60)
         listener.listen()
         thread = threading.Thread(target=answer, args=(server,))
         thread.start()
@@ -225,7 +225,7 @@ def test_sockets_take_names(names: Stack, directory: Path) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.sendall(b"hello by name")
-            assert fetched.result(10) == (b"hello by name", names.host)
+            assert fetched.result(60) == (b"hello by name", names.host)
         assert loose.recv(100) == b"by name"
-        thread.join(10)
+        thread.join(60)
     assert asked == [dns.rdatatype.A, dns.rdatatype.A]

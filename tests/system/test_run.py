@@ -22,7 +22,7 @@ from tests.system.harness import ROOT, Stack
 from tests.system.programs import semantics
 
 PROGRAMS = Path(semantics.__file__).parent
-PATIENCE_S = 30.0
+PATIENCE_S = 100.0
 
 
 class Peers:

@@ -126,7 +126,7 @@ def site() -> Iterator[tuple[Path, str]]:
             [need("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
              "-nodes", "-keyout", directory / "key", "-out", directory / "certificate", "-days", "2",
              "-subj", "/CN=level-ip", "-addext", f"subjectAltName=IP:{HOST},IP:{OURS}"],
-            check=True, capture_output=True, timeout=30,
+            check=True, capture_output=True, timeout=60,
         )  # fmt: skip
         (directory / "nginx").write_text(NGINX.format(directory), encoding="ascii")
         yield directory, big
@@ -168,6 +168,18 @@ def test_curl_with_tls(place: World, tmp_path: Path, ours: bool) -> None:
         run(curl, "-sS", f"{url}/small", code=60)  # a certificate that nobody vouches for
 
 
+@pytest.mark.parametrize("ours", [False, True], ids=["client", "server"])
+def test_wrk(place: World, ours: bool) -> None:
+    """wrk asks nginx on 200 connections at a time, one of the two on the stack: all are answered."""
+    host, run = (OURS, place.kernel) if ours else (HOST, place.run)
+    with nginx(place, ours=ours):
+        said = run(need("wrk", "wrk"), "-t2", "-c200", "-d3", "--timeout", "20", f"http://{host}:{PLAIN}/small")
+    assert "200 connections" in said
+    requests = re.search(r"(\d+) requests in", said)
+    assert requests and int(requests[1]) > 1000, said
+    assert "Non-2xx" not in said and "Socket errors" not in said, said
+
+
 def iperf(argv: list[str], run: Any) -> dict[str, Any]:
     """What iperf3 measured: the sums at the end. After each client its server closes its listener and makes a new one,
     on any stack, which resets who comes just then: we come again."""
@@ -201,7 +213,7 @@ def keys(site: tuple[Path, str]) -> Path:
     directory.mkdir()
     for name in ("host", "mine"):
         argv = [need("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-f", directory / name]
-        subprocess.run(argv, check=True, timeout=30)
+        subprocess.run(argv, check=True, timeout=60)
     (directory / "config").write_text(SSHD.format(directory), encoding="ascii")
     (directory / "client").write_text(
         f"User {getpass.getuser()}\nPort 2222\nIdentityFile {directory}/mine\nIdentitiesOnly yes\nBatchMode yes\n"

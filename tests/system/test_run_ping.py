@@ -28,7 +28,7 @@ CASES = {
 def ping(stack: Stack, argv: list[str], peer: str) -> tuple[int, list[str], str]:
     """Exit code; what was printed, with the peer and times that differ left out; complaints."""
     assert stack.namespace is not None
-    done = stack.namespace.run(argv, env={**stack.env, "PYTHONPATH": str(ROOT)}, check=False, timeout=20)
+    done = stack.namespace.run(argv, env={**stack.env, "PYTHONPATH": str(ROOT)}, check=False, timeout=60)
     said = re.sub(r"(?m)[\d./]+(?= ?ms)|^rtt.*|^round-trip.*", "T", done.stdout.replace(peer, "PEER"))
     return done.returncode, said.splitlines(), done.stderr
 
@@ -92,7 +92,7 @@ def test_raw_sockets(shared_stack: Stack) -> None:
     source = """
 import socket, struct, sys
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-raw.settimeout(5)
+raw.settimeout(60)
 raw.setsockopt(255, 1, bytes(4))
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
 request = struct.pack("!BBHHH", 8, 0, 0, 4711, 3) + b"data"

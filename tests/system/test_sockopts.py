@@ -318,8 +318,8 @@ def corked(world: str) -> list[float]:
             for _ in range(tries):
                 one.setsockopt(TCP, std.TCP_NODELAY, 0)
                 one.setsockopt(TCP, std.TCP_CORK, 1)
-                one.sendall(b"x")
                 start = time.monotonic()
+                one.sendall(b"x")
                 if release is not None:
                     one.setsockopt(TCP, *release)
                 assert two.recv(1) == b"x"

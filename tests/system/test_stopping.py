@@ -25,6 +25,7 @@ from levelip.tracing.build import build_line
 from tests.system import streams
 from tests.system.harness import ROOT, Stack
 from tests.system.streams import KernelServer, digest, stream
+from tests.waiting import until
 
 LIMIT_S = 100.0
 HOLD_S = 0.05
@@ -59,7 +60,7 @@ def connecting(stack: Stack, port: int) -> socket.socket:
     return sock
 
 
-def outcome(sock: socket.socket, timeout: float = 5.0) -> int:
+def outcome(sock: socket.socket, timeout: float = 60.0) -> int:
     """The errno with which the attempt ended; EINPROGRESS if it has not."""
     if not select.select([], [sock], [], timeout)[1]:
         return errno.EINPROGRESS
@@ -68,10 +69,7 @@ def outcome(sock: socket.socket, timeout: float = 5.0) -> int:
 
 def until_held(debugger: Debugger, at: str) -> None:
     """Until something waits there."""
-    deadline = time.monotonic() + 5
-    while not debugger.held(at):
-        assert time.monotonic() < deadline, f"nothing came to {at}"
-        time.sleep(0.01)
+    until(lambda: debugger.held(at), f"something comes to {at}")
 
 
 def meet(stack: Stack) -> None:
@@ -181,7 +179,7 @@ def test_the_clock_jumps_to_the_next_deadline(stack: Stack, debugger: Debugger) 
     stack.wait_until(lambda: any(row["state"] == "LISTEN" for row in stack.ask("tcp", "ss")["sockets"]), "it listens")
     debugger.add_breakpoint("tcp.flags.syn and tcp.flags.ack", at="link:down", once=True)
     sock = connecting(stack, 7700)
-    stop = debugger.wait_for_stop(5)
+    stop = debugger.wait_for_stop(60)
     assert stop is not None and stop.stop is not None
     debugger.drop(stop.stop.held)
     began, before = time.monotonic(), debugger.state().now
@@ -196,11 +194,11 @@ def test_the_clock_jumps_to_the_next_deadline(stack: Stack, debugger: Debugger) 
     debugger.resume()
     assert outcome(sock) == 0
     sock.setblocking(True)
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.sendall(b"x" * 10)
     sock.shutdown(socket.SHUT_WR)
     assert streams.read_all(sock) == digest(stream(1, 10))
-    assert serving.result(20) == [digest(b"x" * 10)]
+    assert serving.result(60) == [digest(b"x" * 10)]
     sock.close()
 
 
@@ -211,7 +209,7 @@ def test_a_packet_is_stopped_edited_and_let_go(stack: Stack, debugger: Debugger)
     stack.wait_until(lambda: any(row["state"] == "LISTEN" for row in stack.ask("tcp", "ss")["sockets"]), "it listens")
     debugger.add_breakpoint("tcp.flags.syn and tcp.srcport == 7701", at="ip-tcp down", once=True)
     sock = connecting(stack, 7701)
-    state = debugger.wait_for_stop(5)
+    state = debugger.wait_for_stop(60)
     assert state is not None and state.stop is not None and state.mine
     (synack,) = debugger.held("ip-tcp:down")
     assert synack.name == state.stop.held
@@ -221,11 +219,11 @@ def test_a_packet_is_stopped_edited_and_let_go(stack: Stack, debugger: Debugger)
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 700
     assert debugger.breakpoints() == []
     sock.setblocking(True)
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.sendall(b"x" * 10)
     sock.shutdown(socket.SHUT_WR)
     assert streams.read_all(sock) == digest(stream(1, 10))
-    assert serving.result(20)
+    assert serving.result(60)
     sock.close()
 
     debugger.hold("ip-tcp:up")
@@ -253,7 +251,7 @@ def test_a_live_connection_gets_a_packet_that_nobody_sent(stack: Stack, debugger
     name = f"{stack.address}:{rows[0]['local_port']}>{stack.host}:{rows[0]['remote_port']}"
     assert debugger.inject(build_line("R 1:1(0)", make_target(debugger, "ip-tcp:up", name)), "ip-tcp", "up") == ""
     with pytest.raises(ConnectionResetError):
-        ours.result(10)
+        ours.result(60)
     peer.close()
     server.close()
     with pytest.raises(DebugError, match="say which way it goes"):
@@ -267,7 +265,7 @@ def test_an_event_stops_the_stack(stack: Stack, debugger: Debugger) -> None:
         debugger.add_breakpoint(f"event retransmit and conn.cwnd < 20 and conn.remote_port == {server.port}", once=True)
         stack.ask("link", "fault.set", seam="link", direction="down", loss=0.3, seed=5)
         ours = stack.submit(streams.app_upload, stack.host, server.port, 3, 3_000_000)
-        state = debugger.wait_for_stop(30)
+        state = debugger.wait_for_stop(60)
         assert state is not None and state.stop is not None and state.stop.event is not None
         assert (state.stop.process, state.stop.event.kind) == ("tcp", "retransmit")
         assert state.stop.event.conn.endswith(f">{stack.host}:{server.port}")
@@ -291,7 +289,7 @@ def test_a_layer_that_is_restarted_while_held_is_held(stack: Stack, debugger: De
     assert outcome(sock) == errno.ECONNREFUSED
     sock.close()
     sock = connecting(stack, 9)
-    state = debugger.wait_for_stop(5)
+    state = debugger.wait_for_stop(60)
     assert state is not None and state.stop is not None and state.stop.process == "ip"
     sock.close()
 
@@ -363,13 +361,10 @@ def test_the_command_line_and_a_script(stack: Stack, tmp_path: Path) -> None:
     child = stack.namespace.popen(
         command, env={**stack.env, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 20
     with Debugger(stack.name, root=stack.directory) as debugger:
-        while not debugger.breakpoints():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(debugger.breakpoints, "the script's breakpoint is there")
         sock = connecting(stack, 9)
-    output, _ = child.communicate(timeout=30)
+    output, _ = child.communicate(timeout=60)
     assert "breakpoint 1 in ip: tcp.flags.syn and tcp.dstport == 9 --at link-ip up --once" in output
     assert child.returncode == 0, output
     assert "tcp.dstport" in output and "→ t" in output and "drop, for a port where nobody listens" in output
@@ -436,6 +431,16 @@ def test_every_command_as_it_is_typed(stack: Stack, tmp_path: Path) -> None:
         assert part.startswith(line) and told in part, f"{told!r} is not in: {part}"
 
 
+def until_it_sleeps(pid: int) -> None:
+    """Until a process that has just prompted waits for what is typed: a Ctrl-C in the instant between the prompt and
+    the wait behind it would be lost (CPython)."""
+    stat = Path(f"/proc/{pid}/stat")
+    asleep = 0
+    while asleep < 5:  # and not for an instant only
+        asleep = asleep + 1 if stat.read_text().rpartition(")")[2].split()[0] == "S" else 0
+        time.sleep(0.02)
+
+
 def test_ctrl_c_holds_at_the_prompt(stack: Stack) -> None:
     """At the prompt, and while `continue` waits; what is typed is completed."""
     assert stack.namespace is not None
@@ -453,7 +458,7 @@ def test_ctrl_c_holds_at_the_prompt(stack: Stack) -> None:
     def read(wanted: str) -> str:
         """What comes up to and with `wanted`."""
         nonlocal left
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while wanted not in left:
             assert time.monotonic() < deadline, f"no {wanted!r} in {left!r}"
             if select.select([main], [], [], 0.2)[0]:
@@ -464,12 +469,12 @@ def test_ctrl_c_holds_at_the_prompt(stack: Stack) -> None:
     try:
         read("(lvlip) ")
         os.close(end)  # the child has it open now
-        time.sleep(0.3)  # a Ctrl-C in the instant between the prompt and the wait behind it would be lost (CPython)
+        until_it_sleeps(child.pid)
         os.write(main, b"\x03")
         assert "the clock stands" in read("go on with")
         read("(lvlip) ")
         os.write(main, b"c\n")
-        time.sleep(0.5)
+        stack.wait_until(lambda: not stack.ask("tcp", "status")["held"], "the stack goes on")
         os.write(main, b"\x03")
         read("is held since")
         read("(lvlip) ")
@@ -479,7 +484,7 @@ def test_ctrl_c_holds_at_the_prompt(stack: Stack) -> None:
         os.write(main, b"quit\n")
         read("Let it go on?")
         os.write(main, b"y\n")
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     finally:
         child.kill()
         child.wait()

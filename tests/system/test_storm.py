@@ -49,7 +49,7 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self._stop = True
-        self._thread.join(20)
+        self._thread.join(60)
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -131,7 +131,7 @@ def storm(stack: Stack, program: subprocess.Popen[str], peer: Peer, turns: int, 
         assert int(said[2]) > turns, "hardly a signal came"
         count = THREADS * turns
         stack.wait_until(lambda: not used(stack), "no socket stays in the gateway")
-        stack.wait_until(lambda: peer.open == 0, f"every connection has ended: {peer.open} have not", timeout=20)
+        stack.wait_until(lambda: peer.open == 0, f"every connection has ended: {peer.open} have not", timeout=60)
         stack.wait_until(lambda: not set(states_of(stack)) - {"TIME_WAIT"}, "tcp has closed all")
         states = states_of(stack)
         assert peer.ends == {"whole": count + 1}, peer.ends
@@ -145,11 +145,11 @@ def storm(stack: Stack, program: subprocess.Popen[str], peer: Peer, turns: int, 
         assert memory["tcp"] < 2000 + 5 * states["TIME_WAIT"], memory
         program.stdin.write("\n")
         program.stdin.flush()
-        assert program.wait(20) == 0
+        assert program.wait(60) == 0
     finally:
         killer.cancel()
         program.kill()
-        program.wait(20)
+        program.wait(60)
 
 
 def supervisor_of(launcher: int) -> int:

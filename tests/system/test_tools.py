@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from tests.system import streams
 from tests.system.harness import Stack
+from tests.system.listening import Listening
 from tests.system.namespace import Namespace, end
 from tests.system.streams import KernelServer, digest, stream
 
@@ -26,32 +26,6 @@ PACKET_SEAMS = SEAMS[:3]
 def rows(text: str) -> list[dict[str, Any]]:
     """The objects of a command's --json."""
     return [json.loads(line) for line in text.splitlines()]
-
-
-class Listening:
-    """A command that listens (trace, capture) from when it says so until `stop`."""
-
-    def __init__(self, stack: Stack, *argv: str) -> None:
-        self._program = stack.popen(
-            ["-m", "levelip.cli", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self._program.stderr is not None
-        line = self._program.stderr.readline()
-        assert line.startswith(("listening", "capturing")), line + self._program.stderr.read()
-
-    def stop(self) -> str:
-        """End it by SIGINT; what it printed."""
-        time.sleep(0.3)
-        self._program.send_signal(2)
-        output, errors = self._program.communicate(timeout=LIMIT_S)
-        assert self._program.returncode in (0, 130), errors
-        return output
-
-    def finish(self) -> str:
-        """It ends by itself; what it printed."""
-        output, errors = self._program.communicate(timeout=LIMIT_S)
-        assert self._program.returncode == 0, errors
-        return output
 
 
 def transfer(stack: Stack, host: Namespace, size: int = 100_000) -> int:

@@ -36,7 +36,7 @@ def test_the_ways_of_packets(view: View) -> None:
     until(lambda: "Measure listens" in view.text("#paths-hint"), "what it does")
     view.page.fill("#paths-words", "port=http")
     view.page.click("#paths-ask")
-    until(lambda: "port" in view.text("#paths-error"), "a mistake is told", timeout=30)
+    until(lambda: "port" in view.text("#paths-error"), "a mistake is told", timeout=60)
     view.page.fill("#paths-words", "proto=tcp")
     view.page.select_option("#paths-span", "3")
     view.page.click("#paths-ask")
@@ -100,7 +100,7 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
     assert "lvlip fault lost packets of it" in view.text(".finding")
     assert "a capture of the seams link, link-ip, ip-tcp, ip-udp" in view.text("#why")
     view.page.locator(".finding a.frame-id").first.click()
-    until(lambda: view.count("#journey"), "the journey of the first wrong packet", timeout=30)
+    until(lambda: view.count("#journey"), "the journey of the first wrong packet", timeout=60)
     hops = view.page.locator("#journey .hop > b").all_text_contents()
     assert hops in (["ip", "link"], ["ip"], ["link"], ["link", "ip", "tcp"]), hops
     view.page.locator(".story a.button", has_text="In the packet list").click()
@@ -110,7 +110,7 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
     until(lambda: view.text("#packet-count").startswith("3 rows"), "the SYN-ACKs")
     until(lambda: view.count(".list-row:not(.pending):not([hidden])") == 3, "are there")
     view.key("Home", "w")
-    until(lambda: view.count("#journey"), "the journey of one", timeout=30)
+    until(lambda: view.count("#journey"), "the journey of one", timeout=60)
     assert view.page.locator("#journey .hop > b").all_text_contents() == ["link", "ip", "tcp"]
     assert "then in ip" in view.text("#journey") and view.text(".story h1").startswith("device-00000-")
     picture(view.page, "web-capture-journey")
@@ -132,7 +132,7 @@ def test_anothers_capture(view: View, tmp_path: Path) -> None:
     until(lambda: view.count(".story"), "the story", timeout=60)
     assert "not a capture of lvlip's" in view.text("#why") and "SYN" in view.text(".story")
     view.key("7")
-    until(lambda: "one place alone" in view.text("#paths-error"), "why there are no ways", timeout=30)
+    until(lambda: "one place alone" in view.text("#paths-error"), "why there are no ways", timeout=60)
 
 
 def syn(view: View, path: Path, *, interface: str = "x", count: int = 1) -> None:
@@ -196,7 +196,7 @@ def test_breakpoints_at_a_seam_after_some(view: View) -> None:
     view.page.locator(".debug-right button", has_text="Delay").click()
     until(lambda: "delayed" in view.text("#held"), "the frame is delayed")
     view.go_on()
-    done.join(20)
+    done.join(60)
     assert not done.is_alive(), "and the transfer ends"
     until(lambda: view.count("#breakpoints tr") == 0, "it was for once")
 

@@ -86,7 +86,7 @@ class View:
             page.wait_for_selector("#source option", state="attached")  # the page behind that of the token
             until(lambda: page.evaluate("() => Boolean(app.stack)"), "what the stack is doing")
             page.evaluate(AFRESH, SETTINGS)
-            until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs", timeout=30)
+            until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs", timeout=60)
             yield self
         finally:
             page.close()
@@ -141,7 +141,7 @@ class View:
         self.key("3")
         self.page.wait_for_selector("#filter")
         self.filter(expression)
-        until(lambda: self.text("#packet-count").startswith("1 rows"), what)
+        until(lambda: self.text("#packet-count").startswith("1 row"), what)
 
     def key(self, *keys: str) -> None:
         for key in keys:
@@ -179,7 +179,7 @@ def viewed(directory: Path) -> Iterator[View]:
         shared.upload(1_500_000)
         stack.lvlip("fault", "clear")
         writer.terminate()
-        writer.wait(10)
+        writer.wait(60)
         lossy(shared)
         page.close()
         yield shared

@@ -12,7 +12,7 @@ import msgspec
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 MORE, LONG, COMMAND = 1, 2, 4
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class ZmtpClient:

@@ -1,14 +1,30 @@
-"""What unit tests of several packages share."""
+"""What unit tests of several packages share, and what none of them may leave behind."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from levelip.ipc.rundir import RunDirectory
+
+THREADS_END_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_outlives_its_test() -> Iterator[None]:
+    """One that is left takes time and locks from all later tests, which then fail in its place."""
+    before = set(threading.enumerate())
+    yield
+    begun = set(threading.enumerate()) - before
+    deadline = time.monotonic() + THREADS_END_S
+    for thread in begun:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    assert [thread.name for thread in begun if thread.is_alive()] == []
 
 
 @pytest.fixture

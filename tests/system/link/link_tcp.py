@@ -65,7 +65,7 @@ class TcpPeer:
         self.seq += 1
         wait_for(self.port, self._tcp)  # its ACK
         client.setblocking(True)
-        client.settimeout(5)
+        client.settimeout(60)
         return client
 
     def _tcp(self, frame: Any) -> bool:

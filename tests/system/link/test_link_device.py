@@ -332,7 +332,7 @@ def test_what_the_kernel_sees_of_our_frame(bench: Bench) -> None:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
     tap.bind(("tst0", 0))
     tap.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    tap.settimeout(5)
+    tap.settimeout(60)
     arp = ArpPacket.request(sha=STACK_MAC, spa=STACK, tpa=HOST).serialize()
     frame = EthernetHeader(b"\xff" * 6, STACK_MAC, 0x0806).serialize() + arp
     port.send([DeviceFrame(1, [], frame, b"")], 0)
@@ -348,7 +348,7 @@ def test_software_pieces_are_whole_packets(bench: Bench) -> None:
     seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
     seen.bind(("tst0", 0))
     seen.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    seen.settimeout(5)
+    seen.settimeout(60)
     peer = TcpPeer(bench, port)
     peer.send(ACK, stream(1, 4000), gso_size=1460)
     pieces = [seen.recv(65536)[14:] for _ in range(3)]

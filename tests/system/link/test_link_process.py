@@ -22,7 +22,7 @@ from levelip.ipc.control import ControlClient, ControlError, NotRunning
 from levelip.ipc.rundir import RunDirectory
 from tests.waiting import until
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 NAME = "tl"
 DEVICE = DeviceConfig().interface(NAME)
 

@@ -50,10 +50,18 @@ def address(port: int, host: str = HOST) -> bytes:
     return struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton(host))
 
 
+def refused_writes(sock: socket.socket) -> list[bool]:
+    """Whether calls that cannot be trapped are refused where they have no destination (by another errno)."""
+    fd = sock.fileno()
+    calls = ((sock.send, b"x"), (os.write, fd, b"x"), (os.write, fd, b""), (os.writev, fd, [b"x", b"y"]))
+    return [error(*call) != "ok" for call in calls]
+
+
 def unbound() -> None:
     with timed() as sock:
         say("name", sock.getsockname(), error(sock.getpeername), mask(sock))
         say("no peer", error(sock.sendmsg, [b"x"]), error(sock.listen), error(sock.accept))
+        say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
         say("sendto", sock.sendto(b"hello", PEER), sock.getsockname()[0], sock.getsockname()[1] > 1023)
         say("answer", *sock.recvfrom(100), mask(sock))
         say("again", sock.sendto(b"", PEER), *sock.recvfrom(100))
@@ -62,6 +70,16 @@ def unbound() -> None:
         sock.sendto(b"abcde", PEER)
         say("gathered", sock.recvmsg_into(buffers), buffers)
         say("bind late", error(sock.bind, ("", OWN + 20)))
+        for number in range(30):
+            sock.sendto(b"%d" % number, PEER)
+        time.sleep(0.3)
+        say("nowhere with some unread", refused_writes(sock), sock.recv(9))
+        sock.connect(PEER)
+        say("connected, they stay", [sock.recv(9) for _ in range(9)])
+        sock.connect((HOST, CLOSED))
+        unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
+        say("and dissolved", raw("connect", sock.fileno(), unspecified, 16), [sock.recv(9) for _ in range(20)])
+        say("at the end", refused_writes(sock), mask(sock, 0, ALL))
 
 
 def connected() -> None:
@@ -80,7 +98,13 @@ def connected() -> None:
         unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
         say("dissolved", raw("connect", sock.fileno(), unspecified, 16), error(sock.getpeername), sock.getsockname())
         say("and then", error(sock.sendmsg, [b"x"]), sock.sendto(b"x", PEER), sock.recvfrom(10))
+        say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
         say("anew", error(sock.connect, PEER), sock.getpeername() == PEER, sock.send(b"x"), sock.recv(10))
+        say("write", os.write(sock.fileno(), b"y"), sock.recv(9), os.writev(sock.fileno(), [b"y", b"z"]), sock.recv(9))
+        child = os.fork()
+        if not child:
+            os._exit(raw("connect", sock.fileno(), unspecified, 16) != 0)
+        say("dissolved by a child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), refused_writes(sock))
 
 
 def lengths() -> None:
@@ -96,7 +120,7 @@ def lengths() -> None:
         got = libc.recvfrom(sock.fileno(), buffer, 3, socket.MSG_TRUNC, where, ctypes.byref(length))
         say("MSG_TRUNC", got, buffer.raw, length.value, where.raw == address(ECHO))
         sock.sendto(b"12345", PEER)
-        mask(sock, 5, select.POLLIN)
+        mask(sock, 20, select.POLLIN)
         say("MSG_TRUNC of recv", libc.recv(sock.fileno(), buffer, 3, socket.MSG_TRUNC))
         sock.sendto(b"x", PEER)
         length = ctypes.c_uint32(4)
@@ -130,13 +154,13 @@ def waiting() -> None:
         for number in range(3):
             sock.sendto(b"%d" % number, PEER)
         for thread in threads:
-            thread.join(5)
+            thread.join()
         say("threads", sorted(got))
         reader = threading.Thread(target=lambda: got.append(sock.recv(9)))
         reader.start()
         time.sleep(0.1)
         sock.sendto(b"read", PEER)
-        reader.join(5)
+        reader.join()
         say("recv in a thread", got[-1])
         child = os.fork()
         if not child:
@@ -151,7 +175,7 @@ def interrupted() -> None:
     with udp() as sock:
         buffer, where, length = ctypes.create_string_buffer(9), ctypes.create_string_buffer(16), ctypes.c_uint32(16)
         arguments = sock.fileno(), buffer, 9, 0, where, ctypes.byref(length)
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)  # again and again, lest one comes before the call
         say("recvfrom", raw("recvfrom", *arguments))
         signal.siginterrupt(signal.SIGALRM, False)  # SA_RESTART
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
@@ -178,31 +202,31 @@ def refused() -> None:
         epoll = select.epoll()
         epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLET)
         sock.connect((HOST, CLOSED))
-        say("send", sock.send(b"x"), mask(sock, 5, POLLERR), mask(sock, 0, ALL), [bits for _, bits in epoll.poll(1)])
+        say("send", sock.send(b"x"), mask(sock, 20, POLLERR), mask(sock, 0, ALL), [bits for _, bits in epoll.poll(1)])
         say("select", [len(rows) for rows in select.select([sock], [], [sock], 0)])
         say("told once", error(sock.recvfrom, 9), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock))
         sock.send(b"x")
-        say("by sendmsg", mask(sock, 5, POLLERR), error(sock.sendmsg, [b"x"]), mask(sock, 0, ALL))
+        say("by sendmsg", mask(sock, 20, POLLERR), error(sock.sendmsg, [b"x"]), mask(sock, 0, ALL))
         sock.send(b"x")  # the kernel's calls fail, too, and then it is told
-        say("by recv", mask(sock, 5, POLLERR), error(sock.recv, 9) != "ok")
+        say("by recv", mask(sock, 20, POLLERR), error(sock.recv, 9) != "ok")
         say("and not by recvfrom", error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
         sock.send(b"x")
-        say("by send", mask(sock, 5, POLLERR), error(sock.send, b"x") != "ok", mask(sock, 0, ALL), sock.send(b"x"))
-        say("by read", mask(sock, 5, POLLERR), error(os.read, sock.fileno(), 9) != "ok")
+        say("by send", mask(sock, 20, POLLERR), error(sock.send, b"x") != "ok", mask(sock, 0, ALL), sock.send(b"x"))
+        say("by read", mask(sock, 20, POLLERR), error(os.read, sock.fileno(), 9) != "ok")
         say("SO_ERROR after it", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), mask(sock, 0, ALL))
         reader = threading.Thread(target=lambda: say("waiting in recv", error(sock.recv, 9) != "ok"))
         reader.start()
         time.sleep(0.1)
         sock.send(b"x")
-        reader.join(5)
+        reader.join()
         sock.send(b"x")
-        time.sleep(0.3)
+        mask(sock, 20, POLLERR)
         say("SO_ERROR", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)], mask(sock))
         waiter = threading.Thread(target=lambda: say("waiting", error(sock.recvfrom, 9)))
         waiter.start()
         time.sleep(0.1)
         sock.send(b"x")
-        waiter.join(5)
+        waiter.join()
         sock.connect(PEER)
         say("other peer", sock.send(b"fine"), sock.recvfrom(9))
     with udp() as sock:
@@ -211,10 +235,10 @@ def refused() -> None:
         say("not told", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER))
         say("others come", sock.recvfrom(9))
         sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as glibc's resolver sets it
-        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 5, POLLERR), error(sock.recvfrom, 9))
+        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 20, POLLERR), error(sock.recvfrom, 9))
         say("in the queue", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock, 0, ALL))
         say("beside it", sock.sendto(b"y", PEER))
-        time.sleep(0.3)
+        mask(sock, 20, select.POLLIN)
         say("and comes", mask(sock, 0, ALL), sock.recvfrom(9), mask(sock, 0, ALL))
         say("taken", sock.recvmsg(9, 200, 0x2000)[0], mask(sock, 0, ALL), error(sock.recvmsg, 9, 200, 0x2000))
         for number in (b"1", b"2"):
@@ -222,6 +246,22 @@ def refused() -> None:
             time.sleep(0.3)
             say("each told", mask(sock, 0, ALL), error(sock.recvfrom, 9))
         say("in order", [sock.recvmsg(9, 200, 0x2000)[0] for _ in range(2)], mask(sock, 0, ALL))
+        say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
+    with udp() as sock:
+        sock.connect((HOST, CLOSED))
+        fd = sock.fileno()
+        for number, call in enumerate((
+            lambda: os.read(fd, 9), lambda: os.readv(fd, [bytearray(9)]), lambda: sock.recv(9),
+            lambda: os.write(fd, b"y"), lambda: os.writev(fd, [b"y"]), lambda: sock.send(b"y"),
+        )):  # fmt: skip
+            sock.send(b"x")
+            say(f"the kernel's {number}", mask(sock, 5, POLLERR), error(call) != "ok", mask(sock, 0, ALL))
+        for number, call in enumerate((
+            lambda: sock.recvfrom(9), lambda: sock.recvmsg(9), lambda: sock.recvmsg_into([bytearray(9)]),
+            lambda: sock.sendto(b"y", PEER), lambda: sock.sendmsg([b"y"]),
+        )):  # fmt: skip
+            sock.send(b"x")
+            say(f"trapped {number}", mask(sock, 5, POLLERR), error(call), mask(sock, 0, ALL))
 
 
 def many() -> None:
@@ -291,6 +331,10 @@ def parts() -> None:
         say("one each", sock.send(b"a"), sock.send(b"b"), sock.recv(9), sock.recv(9))
     with udp() as sock:
         say("no peer", error(sock.sendmsg, [b"x"], [], more), error(sock.send, b"x", more))
+        say("added to", sock.sendto(b"a", more, PEER), os.write(sock.fileno(), b"b"), sock.recvfrom(9))
+        say("and then nowhere", refused_writes(sock))
+        say("corked", sock.setsockopt(*cork, 1), refused_writes(sock), sock.sendto(b"a", PEER), sock.send(b"b"))
+        say("uncorked", sock.setsockopt(*cork, 0), sock.recvfrom(9), refused_writes(sock))
         say("left", sock.sendto(b"never sent", more, PEER))
 
 
@@ -341,6 +385,12 @@ def shut() -> None:
         say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER, mask(sock, 0, ALL))
         sock.setblocking(False)
         say("nor is waited for", error(sock.recvfrom, 9), error(sock.recv, 9))
+    for call in (lambda sock: os.read(sock.fileno(), 9), lambda sock: sock.recvfrom(9)):
+        with udp() as sock:
+            sock.connect((HOST, CLOSED))
+            sock.send(b"x")
+            sock.shutdown(socket.SHUT_WR)
+            say("an error after it", mask(sock, 5, POLLERR), error(call, sock) != "ok", mask(sock, 0, ALL))
 
 
 def local() -> None:

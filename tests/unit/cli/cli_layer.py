@@ -15,9 +15,11 @@ from levelip.ipc.memory import Memory
 from levelip.ipc.rundir import RunDirectory
 from levelip.ipc.tap import Tap
 from levelip.tracing.events import Event
+from tests.waiting import until
 
 Answer = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 _POLL_MS = 5
+_PATIENCE_S = 60.0
 
 
 class FakeLayer:
@@ -36,12 +38,12 @@ class FakeLayer:
 
     def start(self) -> FakeLayer:
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(_PATIENCE_S)
         return self
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(5)
+        self._thread.join(_PATIENCE_S)
 
     def frames(self, seam: str, direction: str, frames: Sequence[Any], stack: int = 0) -> None:
         """Publish frames, if somebody listens."""
@@ -67,12 +69,12 @@ class FakeLayer:
 
     def _wait(self, wanted: bool) -> None:
         found: list[bool] = []
-        for _ in range(6000):
+
+        def as_wanted() -> bool:
             self.order(lambda tap: found.append(bool(tap.frames or tap.interest)))
-            if found[-1] == wanted:
-                return
-            threading.Event().wait(0.005)
-        raise AssertionError("nobody listens" if wanted else "somebody listens still")
+            return found[-1] == wanted
+
+        until(as_wanted, "a tool listens" if wanted else "nobody listens any more", timeout=_PATIENCE_S, every=0.005)
 
     def _publish(self, what: Callable[[Tap], Any]) -> None:
         assert self._tap is not None
@@ -87,7 +89,7 @@ class FakeLayer:
             done.set()
 
         self._orders.put(run)
-        assert done.wait(10)
+        assert done.wait(_PATIENCE_S)
 
     def _status(self, _args: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -141,13 +141,15 @@ def test_a_capture_of_two_layers(layer: Callable[..., FakeLayer], lvlip: Callabl
         ip.wait_for_listener()
         tcp.wait_for_listener()
         ip.frames("link-ip", "in", [Packet(11, [], False, 0, 1, IP + TCP, b"", 2, 0)])
-        tcp.frames("ip-tcp", "in", [Segment(22, [11], False, 0, 1, A, B, 6, 64, 0, TCP, b"hello", 1, 0)])
-        tcp.events(Event(1, "drop", "runt", 22, "10.0.0.2:80>10.0.0.1:4711"))
+        segment = Segment(22, [11], False, 0, 1, A, B, 6, 64, 0, TCP, b"hello", 1, 0)
+        drop = Event(1, "drop", "runt", 22, "10.0.0.2:80>10.0.0.1:4711")
+        # in one message, as in one round of a layer's loop: the capture ends with the second packet
+        tcp.order(lambda tap: (tap.publish_frames("ip-tcp", "in", [segment], 0), tap.publish_events([drop])))
 
     thread = threading.Thread(target=script, daemon=True)
     thread.start()
     result = lvlip("capture", "-w", str(path), "--count", "2", "--json")
-    thread.join(5)
+    thread.join()
     assert result.exit_code == 0, result.output
     assert result.stdout == f'{{"file": "{path}", "packets": 2, "events": 1, "left_out": 0}}\n'
     blocks = list(FileScanner(io.BytesIO(path.read_bytes())))
@@ -203,7 +205,7 @@ def test_an_expression_chooses_packets(
     thread = threading.Thread(target=script, daemon=True)
     thread.start()
     result = lvlip("capture", "-w", str(path), "--at", "ip-tcp", "--filter", "tcp.flags.reset", "--count", "2")
-    thread.join(10)
+    thread.join()
     assert result.exit_code == 0, result.output
     found = packets(io.BytesIO(path.read_bytes()))
     assert [block.packet_data[33] for block in found] == [4, 4]

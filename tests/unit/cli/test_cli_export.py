@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from levelip.debug.metrics import registry
 from levelip.frames.packet import Segment
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
+from levelip.tracing.flow import FlowModel
 from levelip.wire.tcp import ACK, FIN, SYN, pack_tcp
 from tests.unit.replay.replay_bench import dump, transfer
 from tests.unit.tracing.test_tracing_flow import Wire
@@ -52,6 +54,31 @@ def play(tcp: FakeLayer) -> None:
     tcp.events(Event(7_000, "state", data={"old": "LAST_ACK", "new": "CLOSED", "input": "FIN_ACKED"}, conn=CONN))
 
 
+PLAYED = 8
+"""Records that `play` makes."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Ctrl-C, pressed once the command has taken so many records: called in a thread beside it."""
+    taken = threading.Semaphore(0)
+    add = FlowModel.add
+
+    def noted(model: FlowModel, record: list[Any]) -> Any:
+        try:
+            return add(model, record)
+        finally:
+            taken.release()
+
+    def press(after: int) -> None:
+        for _ in range(after):
+            taken.acquire()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(FlowModel, "add", noted)
+    return press
+
+
 @pytest.fixture
 def live(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> Callable[..., Result]:
     """Calls `lvlip` while tcp tells of a connection."""
@@ -62,7 +89,7 @@ def live(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> Calla
         thread = threading.Thread(target=play, args=(tcp,), daemon=True)
         thread.start()
         result = lvlip(*args)
-        thread.join(5)
+        thread.join()
         return result
 
     return call
@@ -106,7 +133,7 @@ def test_a_ladder_and_an_xplot_file_of_a_running_stack(live: Callable[..., Resul
 
 
 def test_windows_are_scaled_by_what_tcp_says_of_a_connection_that_was_there_before(
-    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], interrupt: Callable[[int], None]
 ) -> None:
     info = {"options": 4, "snd_wscale": 2, "rcv_wscale": 3}
     row = {"local": "10.0.0.2", "local_port": 80, "remote": "10.0.0.1", "remote_port": 4711, "state": "ESTABLISHED",
@@ -117,11 +144,12 @@ def test_windows_are_scaled_by_what_tcp_says_of_a_connection_that_was_there_befo
         tcp.wait_for_listener()
         tcp.frames("ip-tcp", "out", [segment(True, ACK, 201, 101, 5, number=1)])
         tcp.frames("ip-tcp", "in", [segment(False, ACK, 101, 206, number=2)])
+        interrupt(2)
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
-    result = lvlip("qlog", "80", "-o", "-", "--seconds", "0.7")
-    thread.join(5)
+    result = lvlip("qlog", "80", "-o", "-")
+    thread.join()
     events = [json.loads(text) for text in result.stdout_bytes.split(b"\x1e")[1:]]
     windows = [event["data"]["header"]["window"] for event in events if "packet" in event.get("name", "")]
     assert windows == [8000, 4000]
@@ -169,7 +197,7 @@ def test_what_happened_already_while_a_layer_is_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The story of the layers that answer, which says what it lacks, and an exit status that does."""
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.2)
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 1.0)
     kept = tmp_path / "kept.rec"
     dump(transfer(None, size=50_000, flight=32 << 20)[0], kept)
 
@@ -187,8 +215,13 @@ def test_what_happened_already_while_a_layer_is_silent(
     os.close(lock)
 
 
-def test_what_was_not_seen_is_said_with_what_was(live: Callable[..., Result], tmp_path: Path) -> None:
-    result = live("graph", "10.0.0.9", "-o", str(tmp_path / "x.xpl"), "--seconds", "0.5")
+def test_what_was_not_seen_is_said_with_what_was(
+    live: Callable[..., Result], interrupt: Callable[[int], None], tmp_path: Path
+) -> None:
+    pressing = threading.Thread(target=interrupt, args=(PLAYED,), daemon=True)
+    pressing.start()
+    result = live("graph", "10.0.0.9", "-o", str(tmp_path / "x.xpl"))
+    pressing.join()
     assert result.exit_code == 1
     assert f"nothing of a connection '10.0.0.9' was seen while it was watched; seen: {CONN}" in result.stderr
     assert "what happened before, as far as it is kept: lvlip graph 10.0.0.9 --flight" in result.stderr
@@ -335,10 +368,10 @@ def test_a_process_that_does_not_answer_is_down_and_nobody_waits_long(
 ) -> None:
     monkeypatch.setattr(metrics, "TIMEOUT_S", 0.05)
     silent = threading.Event()
-    layer("tcp", counters=lambda _: {"counters": {}} if silent.wait(5) else {})
+    layer("tcp", counters=lambda _: {"counters": {}} if silent.wait(100) else {})
     found = samples(generate_latest(registry(run)).decode())
     silent.set()
-    assert found["levelip_scrape_duration_seconds",] < 1
+    assert found["levelip_scrape_duration_seconds",] < 50
     assert ("levelip_tcp_segments_in_total",) not in found
 
 

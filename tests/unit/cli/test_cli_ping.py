@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import threading
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from cli_layer import FakeLayer
 from click.testing import Result
 
 from levelip.cli.ping import time_text
+from levelip.debug.programs import python
 from levelip.frames.core import ControlError
 from levelip.ipc.clock import StackClock
 from levelip.ipc.rundir import RunDirectory
@@ -133,27 +133,20 @@ def test_json(lvlip: Lvlip, layer: Layer) -> None:
     assert summary["rtt_ms"]["avg"] == pytest.approx(1.23)
 
 
-def test_ctrl_c_prints_the_summary(lvlip: Lvlip, layer: Layer) -> None:
+def test_ctrl_c_prints_the_summary(layer: Layer, run: RunDirectory) -> None:
     """Ctrl-C ends it cleanly, with the summary and the exit code of what was received so far."""
-    seen = threading.Event()
-
-    def answer(args: dict[str, Any]) -> dict[str, Any]:
-        seen.set()
-        return reply(args)
-
-    layer("ip", ping=answer)
-
-    def interrupt() -> None:
-        assert seen.wait(5)
-        threading.Event().wait(0.3)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    result = lvlip("ping", "10.0.0.1", "-i", "60")
-    thread.join(5)
-    assert result.exit_code == 0
-    assert "1 packets transmitted, 1 received, 0% packet loss" in result.output
+    layer("ip", ping=reply)
+    command = python("levelip.cli", "ping", "10.0.0.1", "-i", "600", "--name", run.name, "--run", str(run.root))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("PING 10.0.0.1 ")
+            assert process.stdout.readline().startswith("64 bytes from 10.0.0.1: icmp_seq=1 ")
+            process.send_signal(signal.SIGINT)
+            assert "1 packets transmitted, 1 received, 0% packet loss" in process.stdout.read()
+            assert process.wait() == 0
+        finally:
+            process.kill()
 
 
 def test_a_lost_answer_of_the_layer_is_a_lost_packet(lvlip: Lvlip, layer: Layer) -> None:

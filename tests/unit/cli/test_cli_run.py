@@ -10,6 +10,7 @@ import pytest
 
 from levelip.cli import unmodified
 from levelip.cli.common import Failure, Stack
+from tests.waiting import until
 
 SILENT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 FAILS = "import os; print(os.getpid(), flush=True); raise SystemExit('no such seam')"
@@ -20,6 +21,11 @@ def watched_by(program: str, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unmodified, "python", lambda *_: [sys.executable, "-S", "-c", program])
     with unmodified._watching(Stack("t"), ["trace"], to):
         pytest.fail("the program must not begin")
+
+
+def begun(pid_file: Path) -> None:
+    """Wait until it has written its process id."""
+    until(lambda: pid_file.read_text().endswith("\n"), "the watcher runs")
 
 
 def gone(pid_file: Path) -> bool:
@@ -35,8 +41,7 @@ def test_an_interrupt_before_it_listens_leaves_no_watcher(tmp_path: Path, monkey
     """It is in a session of its own, where Ctrl-C does not come, and would write on and on."""
 
     def interrupted(*_: object) -> None:
-        while not (tmp_path / "out").read_text().endswith("\n"):
-            pass
+        begun(tmp_path / "out")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(unmodified.select, "select", interrupted)
@@ -50,7 +55,12 @@ def test_a_watcher_that_does_not_begin_is_told(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(Failure, match="lvlip trace did not begin: no such seam"):
         watched_by(FAILS, tmp_path / "out", monkeypatch)
     assert gone(tmp_path / "out")
-    monkeypatch.setattr(unmodified, "LISTENS_S", 1.0)
+
+    def says_nothing(*_: object) -> tuple[list[object], ...]:
+        begun(tmp_path / "silent")
+        return [], [], []
+
+    monkeypatch.setattr(unmodified.select, "select", says_nothing)
     with pytest.raises(Failure, match="lvlip trace did not begin: "):
         watched_by(SILENT, tmp_path / "silent", monkeypatch)
     assert gone(tmp_path / "silent")

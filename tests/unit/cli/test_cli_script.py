@@ -109,13 +109,13 @@ def test_colours_are_for_terminals_that_want_them(setting: dict[str, str], colou
 def test_it_is_one_process(tmp_path: Path) -> None:
     """So that a signal to the command's process reaches what runs the scripts; the exit code is that of Ctrl-C."""
     long = tmp_path / "long.pkt"
-    long.write_text("0 %{ import os, time; os.write(1, b'runs'); time.sleep(30) }%\n")
+    long.write_text("0 %{ import os, time; os.write(1, b'runs'); time.sleep(100) }%\n")
     process = subprocess.Popen(python("levelip.cli", "script", "run", str(long)), stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.read(4) == b"runs"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
 
 
 def test_record_says_what_is_missing(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from cli_layer import FakeLayer
 from click.testing import CliRunner, Result
 from supervisor.options import ServerOptions
 
-from levelip.cli import supervise, teardown
-from levelip.cli.common import LAYERS, Failure, columns
+from levelip.cli import logs, supervise, teardown
+from levelip.cli.common import LAYERS, Failure, Stack, columns
 from levelip.cli.main import COMMANDS, cli, main
 from levelip.cli.restart import stop_and_start
 from levelip.cli.status import duration
@@ -309,7 +309,7 @@ def test_a_layer_that_does_not_answer_is_named(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """tcp runs and is silent: each command does what can be done, names it, and ends with exit status 1."""
-    monkeypatch.setattr("levelip.debug.debugger.ANSWER_S", 0.1)
+    monkeypatch.setattr("levelip.debug.debugger.ANSWER_S", 1.0)
     state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
     layer("ip", **{"debug.state": state, "debug.held": {"held": []}, "debug.breakpoints": {"refused": []}})
     lock = run.lock("tcp")
@@ -349,8 +349,8 @@ def test_the_other_layers_are_shown_and_a_silent_one_is_named(
     monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str,
 ) -> None:  # fmt: skip
     """One is stopped (it runs and says nothing): what the other layers say is shown, it is named, the exit status 1."""
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.2)
-    monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 0.2)
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 1.0)
+    monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 1.0)
     file = {"path": "/x/link.rec", "bytes": 5}
     layer("link", **{
         "counters": {"counters": {"drop.fault_loss": 4}},
@@ -408,6 +408,26 @@ def test_logs_show_the_end_of_a_file(lvlip: Callable[..., Result], run: RunDirec
     (run.logs / "tcp.log").write_text("one\ntwo\nthree\n")
     assert lvlip("logs", "tcp", "-n", "2").stdout == "two\nthree\n"
     assert json.loads(lvlip("logs", "tcp", "-n", "1", "--json").stdout) == {"layer": "tcp", "line": "three"}
+
+
+def test_what_is_logged_while_the_end_is_shown_is_followed(
+    lvlip: Callable[..., Result], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is missed between the last line that was there and the first that is waited for."""
+    log = run.logs / "tcp.log"
+    log.write_text("one\n")
+    shown: list[str] = []
+
+    def show(_stack: Stack, _layer: str, line: str) -> None:
+        shown.append(line)
+        if line == "two":
+            raise KeyboardInterrupt
+        with log.open("a") as file:
+            file.write("two\n")
+
+    monkeypatch.setattr(logs, "_print", show)
+    lvlip("logs", "tcp", "-f")
+    assert shown == ["one", "two"]
 
 
 def test_supervisord_reads_the_configuration_that_up_writes(tmp_path: Path) -> None:
@@ -476,6 +496,7 @@ def test_a_supervisor_that_does_not_listen_yet_is_ended_at_once(
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(supervise, "spawn", lambda *_, **__: child)
+    monkeypatch.setattr(supervise, "STOP_WAIT_S", 100)
     monkeypatch.setattr("levelip.cli.up._wait_ready", starting)
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     begun = time.monotonic()
@@ -486,9 +507,9 @@ def test_a_supervisor_that_does_not_listen_yet_is_ended_at_once(
         for one, handler in before.items():
             signal.signal(one, handler)
         child.kill()
-        child.wait(10)
+        child.wait()
     assert result.exit_code in (1, 130)
-    assert time.monotonic() - begun < supervise.STOP_WAIT_S
+    assert time.monotonic() - begun < 50
 
 
 def test_layers_start_from_the_lowest() -> None:
@@ -528,10 +549,34 @@ def test_columns_align() -> None:
     assert columns([("a", 1), ("bbb", 22)], ("x", "n"), right={1}) == "x     n\na     1\nbbb  22"
 
 
-def test_wait_for_gives_up_in_time() -> None:
-    start = time.monotonic()
-    assert not supervise.wait_for(lambda: False, 0.05, every=0.01)
-    assert time.monotonic() - start < 5
+def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once: those that ignore SIGTERM are killed and named, whoever waits hears for whom, once."""
+    monkeypatch.setattr(supervise, "STOP_WAIT_S", 0.3)
+    monkeypatch.setattr(supervise, "PATIENCE_S", 0.1)
+    told: list[str] = []
+    gone = subprocess.Popen(["true"])
+    gone.wait(10)
+    running = {
+        name: subprocess.Popen(["sh", "-c", f"trap '{what}' TERM; echo; while :; do sleep 0.05; done"],
+                               stdout=subprocess.PIPE)
+        for name, what in (("deaf", ""), ("good", "exit"))
+    }  # fmt: skip
+    try:
+        for process in running.values():
+            assert process.stdout is not None and process.stdout.read(1), "it has set its trap"
+        processes = {"gone": gone.pid, **{name: process.pid for name, process in running.items()}}
+        start = time.monotonic()
+        assert supervise.end(processes, told.append) == {"deaf"}
+        assert time.monotonic() - start < 5
+        assert told == [f"waiting for deaf (pid {processes['deaf']}) to end, 0 s at most"]
+        assert supervise.end({}, told.append) == set() and len(told) == 1
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
+
+
+def test_literal() -> None:
     assert literal("x") == '"x"'
 
 

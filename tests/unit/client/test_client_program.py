@@ -19,7 +19,7 @@ from levelip.client.control import Answer, Call
 from levelip.client.program import Program, _Connection
 from levelip.rpc.paths import door_endpoint
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Served(Program):
@@ -29,12 +29,20 @@ class Served(Program):
         super().__init__()
         self.met = threading.Event()
         self.entered = 0
+        self.threads: list[threading.Thread] = []
 
     def _enter(self) -> kernel.socket:
         self.entered += 1
         ours, theirs = kernel.socketpair(AF_UNIX, SOCK_SEQPACKET)
-        threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
+        self.threads.append(threading.Thread(target=self._serve, args=(theirs,), daemon=True))
+        self.threads[-1].start()
         return ours
+
+    def end(self) -> None:
+        """Let go of the connections, whose threads end with them."""
+        self.leave()
+        for thread in self.threads:
+            thread.join()
 
     def _serve(self, channel: kernel.socket) -> None:
         with channel:
@@ -50,6 +58,13 @@ class Served(Program):
 
 
 @pytest.fixture
+def program() -> Iterator[Served]:
+    made = Served()
+    yield made
+    made.end()
+
+
+@pytest.fixture
 def handled() -> Iterator[list[Any]]:
     """What is done at SIGUSR1: the functions that the test puts here."""
     todo: list[Any] = []
@@ -58,10 +73,8 @@ def handled() -> Iterator[list[Any]]:
     signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.timeout(30)
-def test_a_signal_s_handler_may_call(handled: list[Any]) -> None:
+def test_a_signal_s_handler_may_call(program: Served, handled: list[Any]) -> None:
     """Its answer is its own, and the interrupted call has its own, too."""
-    program = Served()
     said: list[Any] = []
     handled.append(lambda: said.append(program.call("quick", 0)[0]))
     assert program.call("slow", 0)[0] == {"op": "slow"}
@@ -71,10 +84,8 @@ def test_a_signal_s_handler_may_call(handled: list[Any]) -> None:
     assert program.entered == entered == 2, "a connection is kept for the next call"
 
 
-@pytest.mark.timeout(30)
-def test_who_leaves_meanwhile_has_left(handled: list[Any]) -> None:
+def test_who_leaves_meanwhile_has_left(program: Served, handled: list[Any]) -> None:
     """A call that was under way when the helper was left is answered, and the next one enters anew."""
-    program = Served()
     handled.append(program.leave)
     handled.append(program.met.set)
     assert program.call("slow", 0)[0] == {"op": "slow"}
@@ -131,10 +142,8 @@ def test_a_connection_s_descriptor_ends_with_it(pid: int | None) -> None:
             os.close(number)
 
 
-@pytest.mark.timeout(30)
-def test_a_handler_may_end_a_call(handled: list[Any]) -> None:
+def test_a_handler_may_end_a_call(program: Served, handled: list[Any]) -> None:
     """What it raises ends the call; the late answer is nobody's, and the next call has its own."""
-    program = Served()
 
     def leave() -> None:
         raise KeyboardInterrupt

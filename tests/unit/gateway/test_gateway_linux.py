@@ -120,7 +120,9 @@ class Kernel:
         self.reset()
 
     def refused(self) -> None:
-        self.sock.connect_ex((HERE, self.free_port()))
+        nobody = self._keep(socket.socket())
+        nobody.bind((HERE, 0))  # and does not listen: until the end no other program does, either
+        self.sock.connect_ex(nobody.getsockname())
 
     def bound_refused(self) -> None:
         self.bound()

@@ -20,7 +20,7 @@ from levelip.rpc.stream import Consumed
 from levelip.tracing import reasons
 
 Make = Callable[..., Runtime]
-LIMIT_S = 5.0
+LIMIT_S = 60.0
 
 
 def segment(payload: bytes = b"x") -> Segment:

@@ -12,6 +12,7 @@ import zmq
 
 from levelip.ipc.pipe import receive_parts
 from levelip.ipc.poller import Poller, sure
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_each_message_to_a_drained_socket_wakes(sockets: tuple[zmq.Socket[bytes]
     assert drained(pull) == []
     for number in range(1000):
         push.send(b"%d" % number)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         got: list[bytes] = []
         while not got:
             assert time.monotonic() < deadline, f"message {number} woke nobody"
@@ -56,9 +57,7 @@ def test_what_was_left_in_a_socket_is_told_by_asking(sockets: tuple[zmq.Socket[b
     push.send(b"1")
     push.send(b"2")
     assert pull.recv() == b"1"
-    deadline = time.monotonic() + 5
-    while not sure([(pull, "pull", False)]) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: sure([(pull, "pull", False)]), "the second message is there", every=0.001)
     assert sure([(pull, "pull", False), (push, "push", True)]) == {"pull", "push"}
     assert drained(pull) == [b"2"]
     assert sure([(pull, "pull", False)]) == set()
@@ -96,4 +95,4 @@ def test_waiting_ends_in_time() -> None:
     """With nothing to wait for but time."""
     start = time.monotonic()
     assert Poller().wait(20) == set()
-    assert 0.015 < time.monotonic() - start < 5
+    assert time.monotonic() - start > 0.015

@@ -315,14 +315,14 @@ def test_a_breakpoint_that_cannot_be_worked_out_is_out_of_use(layer: MakeLayer) 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*x$"])
 def test_no_regular_expression_stops_a_layer(layer: MakeLayer, pattern: str) -> None:
-    """In real time: a hundred packets of 1,400 bytes, over each of which a backtracking engine stays for
-    good, are fed within a second."""
+    """A hundred packets of 1,400 bytes, over each of which a backtracking engine stays for good, are fed within a
+    second of this thread's own time."""
     one = layer()
     break_at(one, f'tcp.payload matches "{pattern}"')
     one.below.coming = [packet(number, payload=b"a" * 1400 + b"!") for number in range(1, 101)]
-    began = time.monotonic()
+    began = time.thread_time()
     one.round()
-    assert time.monotonic() - began < 1.0
+    assert time.thread_time() - began < 1.0
     assert len(one.fed()) == 100 and not one.runtime.clock.held
 
 

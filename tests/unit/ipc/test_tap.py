@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from levelip.ipc.tap import Tap
 from levelip.rpc.stream import Data
 from levelip.tracing.events import Event
 from levelip.wire.tcp import TcpHeader
+from tests.waiting import until
 
 A, B, C = b"\x0a\0\0\1", b"\x0a\0\0\2", b"\x0a\0\0\3"
 SYN, ACK = 2, 16
@@ -39,15 +39,12 @@ class _Tool:
         self._socket.linger = 0
         self._socket.connect(facts["endpoint"])
         self._socket.subscribe(facts["topic"])
-        deadline = time.monotonic() + 5
-        while not tap.confirm({"topic": facts["topic"]})["listening"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: tap.confirm({"topic": facts["topic"]})["listening"], "the subscription is there")
 
     def take(self, count: int) -> list[list[Any]]:
         self._tap.flush()
         out: list[list[Any]] = []
-        while len(out) < count and self._socket.poll(2000):
+        while len(out) < count and self._socket.poll(60_000):
             out += msgspec.msgpack.decode(self._socket.recv_multipart()[1])
         assert not self._socket.poll(30)
         return out
@@ -88,11 +85,7 @@ def test_nobody_listens_until_a_subscription_is_confirmed(tap: Tap, tool: Callab
     assert tap.interest
     assert not tap.frames
     events_only.close()
-    deadline = time.monotonic() + 5
-    while tap.interest and time.monotonic() < deadline:
-        tap.subscriptions()
-        time.sleep(0.005)
-    assert not tap.interest
+    until(lambda: (tap.subscriptions(), not tap.interest)[1], "its subscription is gone")
 
 
 def test_a_frame_and_an_event_arrive_as_documented(tap: Tap, tool: Callable[..., _Tool]) -> None:

@@ -214,7 +214,7 @@ def test_a_slow_disk(tmp_path: Path) -> None:
 
     class Slow(FileSink):
         def _write(self, block: bytes) -> None:
-            go.wait(10)
+            go.wait(100)
             super()._write(block)
 
     sink = Slow(tmp_path / "x.rec")
@@ -236,7 +236,7 @@ def test_a_file_behind_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.
 
     def slow(sink: FileSink, block: bytes) -> None:
         if sink.path.name == "dump.rec":
-            go.wait(10)
+            go.wait(100)
         write(sink, block)
 
     monkeypatch.setattr(FileSink, "_write", slow)
@@ -245,7 +245,7 @@ def test_a_file_behind_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.
     ending = threading.Thread(target=core.close)
     ending.start()
     go.set()
-    ending.join(10)
+    ending.join()
     for name in ("dump.rec", "file.rec"):
         found = Recording(tmp_path / name)
         assert not found.torn and found.end is not None

@@ -211,7 +211,7 @@ WRONG = [
     ("tcp.analysis.retransmission", 0, "event retransmit"),
     ("retransmit", 0, "event retransmit"),
     ("nonsense.at_all", 0, "there is no field"),
-    ("event.new == ESTABLISHED", 13, "text stands in quotes: \"ESTABLISHED\""),
+    ("event.new == ESTABLISHED", 13, 'text stands in quotes: "ESTABLISHED"'),
     ("event retransmt", 6, "did you mean retransmit"),
     ('event == "stat"', 9, "did you mean state"),
     ("event.lenght == 5", 0, "did you mean event.length"),
@@ -367,10 +367,10 @@ def test_a_condition_costs_a_small_part_of_a_dissection() -> None:
     def best(function: Callable[[], object]) -> float:
         spans = []
         for _ in range(7):
-            start = time.perf_counter()
+            start = time.thread_time()
             for _ in range(200):
                 function()
-            spans.append(time.perf_counter() - start)
+            spans.append(time.thread_time() - start)
         return min(spans)
 
     assert 20 * best(lambda: condition(frame, "ip-tcp", "up")) < best(lambda: fields(frame))

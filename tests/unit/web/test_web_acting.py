@@ -12,6 +12,7 @@ from levelip.web.app import _parts
 from levelip.web.layers import Layers
 from tests.unit.cli.cli_layer import FakeLayer
 from tests.unit.web.test_web_session import Page, with_page
+from tests.unit.web.webrecords import anew
 
 UDP = {"sock": 5, "netid": "udp", "state": "UNCONN", "local": "0.0.0.0", "local_port": 5353, "remote": "0.0.0.0",
        "remote_port": 0, "recv_q": 700, "drops": 3, "groups": ["224.0.0.251"]}  # fmt: skip
@@ -45,7 +46,7 @@ def test_udp_sockets_stand_beside_tcps(run: RunDirectory) -> None:
         assert list(layers.rows) == ["0.0.0.0:80>0.0.0.0:0"]
         with_page(run, story)
         layer.stop()
-        assert [row["proto"] for row in layers.sockets()] == ["tcp"], "udp is gone, tcp's are shown"
+        assert [row["proto"] for row in anew(layers)] == ["tcp"], "udp is gone, tcp's are shown"
     finally:
         layers.close()
         layer.stop()

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from levelip.frames.packet import Segment
-from levelip.ipc.rundir import RunDirectory
+from levelip.ipc.rundir import LAYERS, RunDirectory
 from levelip.tracing.events import Event
-from levelip.web.layers import Layers
+from levelip.web.debugging import Stopping
+from levelip.web.layers import QUIET_S, Layers
 from levelip.web.live import STALE_NS, Live
+from tests import waiting
+from tests.silent import silent_layers
 from tests.unit.cli.cli_layer import FakeLayer
-from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, segment
+from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, anew, segment
 
 HEAD = bytes([0, 80, 0x12, 0x67]) + bytes(8) + bytes([0x50, 0x10]) + bytes(6)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen")
-
-
-def anew(layers: Layers) -> list[dict[str, Any]]:
-    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
-    layers._ask_sockets_at = 0.0
-    return layers.sockets()
+async def until(condition: Callable[[], object], what: str) -> None:
+    """While the event loop goes on."""
+    await asyncio.to_thread(waiting.until, condition, what)
 
 
 def test_rates_restarts_and_drops(run: RunDirectory) -> None:
@@ -47,15 +41,18 @@ def test_rates_restarts_and_drops(run: RunDirectory) -> None:
     layer = FakeLayer(run, "link", answers).start()
     layers = Layers(run)
     try:
+        begun = time.monotonic()
         first = layers.poll()
+        polled = time.monotonic()
         link = first["layers"][0]
         assert (link["state"], link["waiting_for"], link["queues"], link["rates"]) == ("waits", ["ip"], {"ip": 5}, {})
         assert link["drops"][0]["name"] == "tcp_checksum" and "RFC" in link["drops"][0]["text"]
         assert [one["state"] for one in first["layers"][1:]] == ["stopped"] * 4
         counters["rx_packets"] = 200
-        time.sleep(0.1)
+        again = time.monotonic()
         second = layers.poll()
-        assert 300 < second["seams"]["link"]["up_packets"] < 1100
+        longest, shortest = time.monotonic() - begun, again - polled
+        assert 100 / longest <= second["seams"]["link"]["up_packets"] <= 100 / shortest
         status["epoch"], counters["rx_packets"] = 8, 5
         third = layers.poll()["layers"][0]
         assert third["restarts"] == 1 and third["rates"] == {}
@@ -72,7 +69,6 @@ def test_a_connection_that_becomes_time_wait_has_no_rate(run: RunDirectory) -> N
     layers = Layers(run)
     try:
         anew(layers)
-        time.sleep(0.02)
         row["info"] = {"bytes_acked": 900_000, "bytes_received": 10}
         (one,) = anew(layers)
         assert one["down"] > 0 and one["up"] == 0
@@ -116,21 +112,16 @@ def test_records_of_the_bus_become_rows(run: RunDirectory) -> None:
             layer.frames("ip-tcp", "out", [frame], 10**9)
             layer.frames("tcp-gateway", "in", [frame], 10**9)
             layer.events(Event(10**9 + 1, "state", conn=NAME, data={"old": "LISTEN", "new": "SYN_RECEIVED"}))
-            await until(lambda: live.packets.frames and live.packets.events)
+            await until(lambda: live.packets.frames and live.packets.events, "a frame and an event are stored")
             assert live.packets.frames == 1, "tcp-gateway was not asked for"
             assert len(live.packets.record(0)[12]) == 128, "the first 128 bytes of its payload"
             assert live.flows.flows[NAME].state == "SYN_RECEIVED"
             live.listen_for(["tcp-gateway"], events=False, detail="headers", listening=True)
-            await until(lambda: not live._changed.is_set())
-            await asyncio.sleep(0.2)
-            await asyncio.to_thread(layer.wait_for_listener)
+            await until(lambda: live.heard == ["tcp"], "tcp has confirmed what is wanted now")
             layer.frames("tcp-gateway", "in", [frame], 10**9)
-            await until(lambda: live.packets.frames == 2)
+            await until(lambda: live.packets.frames == 2, "the frame is stored")
             live.listen_for([], events=False, detail="headers", listening=False)
-            await asyncio.sleep(0.3)
-            listening: list[bool] = []
-            await asyncio.to_thread(layer.order, lambda tap: listening.append(tap.frames or tap.interest))
-            assert listening == [False], "while nothing is wanted, nothing is made"
+            await asyncio.to_thread(layer.wait_for_nobody)  # while nothing is wanted, nothing is made
         finally:
             await live.stop()
 
@@ -147,7 +138,7 @@ def test_what_is_old_is_passed_over_and_told(run: RunDirectory) -> None:
         live = Live(run)
         live._loop = asyncio.get_running_loop()
         now = time.monotonic_ns()
-        old, new = segment(now - STALE_NS - 500 * MS, "down"), segment(now, "down")
+        old, new = segment(now - STALE_NS - 500 * MS, "down"), segment(now + STALE_NS * 100, "down")
         await asyncio.to_thread(live._hand_over, [old, old, new])
         assert live.passed_over == 2 and live.packets.frames == 1
         assert live.packets.row(0, 0)[2:] == ["n", "2 passed over: the page was behind"]
@@ -158,14 +149,49 @@ def test_what_is_old_is_passed_over_and_told(run: RunDirectory) -> None:
 
 def test_a_layer_that_does_not_answer_is_silent(run: RunDirectory) -> None:
     """A lock that is held, and no answer: shown as such, in bounded time."""
-    import os
-
     lock = run.lock("ip")
     layers = Layers(run)
     try:
         begun = time.monotonic()
         states = {one["name"]: one["state"] for one in layers.poll()["layers"]}
-        assert states["ip"] == "silent" and time.monotonic() - begun < 5
+        assert states["ip"] == "silent" and time.monotonic() - begun < 50
     finally:
         layers.close()
         os.close(lock)
+
+
+def test_a_silent_layer_does_not_make_the_others_look_old(run: RunDirectory) -> None:
+    """Once it was found silent, nothing that is asked each second waits long for it: not for its state, nor for what it
+    holds. As soon as it answers it is no longer silent."""
+    layers, stopping = Layers(run), Stopping(run)
+    try:
+        with silent_layers(run):
+            layers.poll()
+            assert layers.silent == set(LAYERS)
+            begun = time.monotonic()
+            layers.poll()
+            layers.sockets()
+            layers.addons()
+            debug = stopping.state(silent=layers.silent)
+            assert debug is not None and not debug["held"]
+            assert time.monotonic() - begun < 20 * QUIET_S + 1
+        layer = FakeLayer(run, "ip", {"counters": {"counters": {}}, "fault.show": {"faults": []}}).start()
+        layers.poll()
+        assert layers.silent == set()
+        layer.stop()
+    finally:
+        layers.close()
+        stopping.close()
+
+
+def test_a_stack_that_went_down_neither_runs_nor_is_held(run: RunDirectory) -> None:
+    """Though its clock stands there still."""
+    stopping = Stopping(run)
+    layer = FakeLayer(run, "ip", {"debug.state": {"queues": [], "breakpoints": {}, "next_deadline": None}}).start()
+    try:
+        debug = stopping.state()
+        assert debug is not None and not debug["held"]
+    finally:
+        layer.stop()
+    assert stopping.state() is None
+    stopping.close()

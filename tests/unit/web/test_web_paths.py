@@ -164,7 +164,7 @@ def post(desk: Desk, body: bytes, *, origin: str = "http://127.0.0.1:8420", **qu
 
     async def main() -> None:
         await make_app(desk, access)(scope, receive, send)
-        await desk.live.ask(desk.live.stopping.close)
+        await desk.live.stop()
 
     asyncio.run(main())
     told = b"".join(one.get("body", b"") for one in sent)

@@ -131,7 +131,8 @@ def test_a_replay_that_hangs_or_dies_is_started_again(
             await one.ask("about")
         monkeypatch.undo()
         asked = asyncio.create_task(one.ask("about"))
-        await asyncio.sleep(0.01)
+        while one._process in (None, process):
+            await asyncio.sleep(0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked

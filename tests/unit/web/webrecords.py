@@ -1,9 +1,11 @@
-"""Records of the tap bus, made by hand for the web view's tests."""
+"""Records of the tap bus, made by hand for the web view's tests, and what else they share."""
 
 from __future__ import annotations
 
 import struct
 from typing import Any
+
+from levelip.web.layers import Layers
 
 OURS, THEIRS = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1])
 NAME = "10.0.0.2:80>10.0.0.1:4711"
@@ -41,3 +43,9 @@ def transfer(segments: int, *, start: int = 1000 * MS, gap: int = MS, size: int 
         records.append(segment(at, "down", seq=5000 + i * size, ack=1000, flags=ACK | PSH, length=size))
         records.append(segment(at + gap // 2, "up", seq=1000, ack=5000 + (i + 1) * size))
     return records
+
+
+def anew(layers: Layers) -> list[dict[str, Any]]:
+    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
+    layers._ask_sockets_at = 0.0
+    return layers.sockets()
