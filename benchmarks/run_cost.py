@@ -26,6 +26,7 @@ PORT, SINK = 7000, 7001  # as in SOURCE
 RUNS = 3
 SOURCE = r"""
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -52,6 +53,10 @@ int main(int argc, char *argv[]) {
     TIME("getppid (not trapped)", 100000, getppid());
     TIME("getsockname of AF_UNIX (trapped, let through)", 2000,
          size = sizeof name; OK(getsockname(pair[0], (struct sockaddr *)&name, &size)));
+    TIME("open with O_CLOEXEC, close (not trapped)", 20000, {
+         int f = open("/dev/null", O_RDONLY | O_CLOEXEC); OK(f); close(f); });
+    TIME("open with O_RDONLY, close (trapped, let through)", 2000, {
+         int f = open("/dev/null", O_RDONLY); OK(f); close(f); });
     TIME("getsockname (the helper knows)", 2000,
          size = sizeof name; OK(getsockname(fd, (struct sockaddr *)&name, &size)));
     TIME("setsockopt TCP_NODELAY (answered at once)", 1000, OK(setsockopt(fd, 6, 1, &one, sizeof one)));

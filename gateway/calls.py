@@ -104,6 +104,9 @@ class Calls:
             return None
         if sock.unreported and op == "connect":  # SS_CONNECTING with an established connection: Linux says 0, once
             sock.unreported = False
+            if sock.state is State.CLOSED:  # with one that is over by now: what ended it
+                error, sock.so_error = sock.so_error or errno.ECONNABORTED, 0
+                raise CallError(error)
             return self._connection(sock)
         verdict = VERDICTS[op, sock.state]
         if verdict:

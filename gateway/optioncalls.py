@@ -86,8 +86,6 @@ class OptionCalls:
                 return info.pack({"state": info.TCP_CLOSE})
             case "SO_ACCEPTCONN":
                 return options.number(int(sock.state is State.LISTENING))
-            case "SO_SNDLOWAT":
-                return options.number(1)
             case "IP_MTU":
                 raise CallError(errno.ENOTCONN)
         return options.computed(name, sock, kind=SOCK_STREAM, proto=IPPROTO_TCP)

@@ -139,15 +139,12 @@ OPTIONS: Final[dict[tuple[int, int], Option]] = {
     (IPPROTO_IP, 51): Option("IP_LOCAL_PORT_RANGE", Kind.PORTS, "port_range"),
 }
 DATAGRAM_OPTIONS: Final[dict[tuple[int, int], Option]] = {
-    **{
-        key: option
-        for key, option in OPTIONS.items()
-        if key[0] == SOL_SOCKET and option.name not in ("SO_RCVLOWAT", "SO_SNDLOWAT")
-    },
+    **{key: option for key, option in OPTIONS.items() if key[0] == SOL_SOCKET},
     (SOL_SOCKET, 6): Option("SO_BROADCAST", _F, "broadcast"),
     (SOL_SOCKET, 7): Option("SO_SNDBUF", Kind.BUFFER),
     (SOL_SOCKET, 9): Option("SO_KEEPALIVE", _F),
     (SOL_SOCKET, 11): Option("SO_NO_CHECK", _F, "no_check"),
+    (SOL_SOCKET, 18): Option("SO_RCVLOWAT", _I),  # kept, as on Linux: one datagram is enough
     (IPPROTO_IP, 1): Option("IP_TOS", Kind.BYTE, "tos"),
     (IPPROTO_IP, 2): Option("IP_TTL", Kind.TTL, "ttl", 1, 255),
     (SOL_SOCKET, 29): Option("SO_TIMESTAMP", _F),  # these three, too, are the client's (see IP_PKTINFO)
@@ -256,8 +253,9 @@ def parse(option: Option, value: int | bytes, config: GatewayCoreConfig) -> dict
         return {option.name: 1 if option.name == "IP_MULTICAST_TTL" else config.ttl}
     if option.kind is Kind.MAXSEG and number == 0:
         return {option.name: 0}
-    if option.name == "SO_RCVLOWAT":  # net/ipv4/tcp.c tcp_set_rcvlowat: at most half of what can be buffered
-        return {option.name: min(INT_MAX if number < 0 else number or 1, config.tcp.receive_buffer >> 1)}
+    if option.name == "SO_RCVLOWAT":  # of a stream (net/ipv4/tcp.c tcp_set_rcvlowat) half of the buffer at most
+        most = config.tcp.receive_buffer >> 1 if option.tcp else INT_MAX
+        return {option.name: min(INT_MAX if number < 0 else number or 1, most)}
     if not option.low <= number <= option.high:
         raise CallError(errno.EINVAL, f"{option.name}: {option.low} to {option.high}")
     if option.name == "TCP_FASTOPEN":  # include/net/tcp.h fastopen_queue_tune
@@ -442,6 +440,8 @@ def computed(name: str, sock: Socket | DatagramSocket, *, kind: int, proto: int)
         case "SO_ERROR":
             error, sock.so_error = sock.so_error, 0
             return number(error)
+        case "SO_SNDLOWAT":
+            return number(1)  # always (net/core/sock.c sk_getsockopt)
         case "SO_PEERCRED":
             return _UCRED.pack(0, -1, -1)  # no process, as of every socket that is not AF_UNIX
         case "SO_TYPE":

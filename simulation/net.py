@@ -77,6 +77,7 @@ class Node:
         self.cores: dict[str, Any] = {}
         self.wires: dict[tuple[str, str], Callable[[Any, int], None]] = {}
         self.room: dict[str, dict[str, int]] = {}
+        self.waiting: frozenset[str] = frozenset()  # cores that are not asked now what they have to say
 
     def add(self, name: str, core: Any) -> None:
         """A core of this host."""
@@ -87,10 +88,12 @@ class Node:
         self.wires[core, port] = to
 
     def flush(self, now: int) -> None:
-        """Until no core has anything left to say; bounded."""
+        """Until no core that may speak has anything left to say; bounded."""
         for _ in range(10_000):
             quiet = True
             for name, core in self.cores.items():
+                if name in self.waiting:
+                    continue
                 output = core.outgoing(self.room.get(name, {}))
                 for port, frame in output:
                     quiet = False

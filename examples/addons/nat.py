@@ -6,6 +6,8 @@ lvlip addon load examples/addons/nat.py inside=10.0.0.2 outside=10.0.0.77
 errors quote is not translated. Connections from outside are let in where a port was forwarded: forward=8080:80.
 """
 
+from ipaddress import IPv4Address
+
 from levelip import addon
 from levelip.addon import Context, Packet
 
@@ -13,8 +15,10 @@ FIRST_PORT = 61_000
 
 
 def loaded(context: Context) -> None:
-    context.state.inside = context.options["inside"]
-    context.state.outside = context.options["outside"]
+    if not {"inside", "outside"} <= context.options.keys():
+        raise ValueError("two addresses are needed: inside=10.0.0.2 outside=10.0.0.77")
+    context.state.inside = str(IPv4Address(context.options["inside"]))
+    context.state.outside = str(IPv4Address(context.options["outside"]))
     if not hasattr(context.state, "to_outside"):  # a table that is there already outlives a change of this file
         context.state.to_outside = {}
         context.state.to_inside = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -41,6 +42,17 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"lvlip: {self.format_message()}", file=file or sys.stderr)
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds within limits. click takes `nan`, which is beyond no limit and after which nothing ever ends,
+    and `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return number
 
 
 @dataclass
@@ -122,6 +134,11 @@ class Stack:
     def emit(self, data: Any) -> None:
         """One JSON value on a line."""
         click.echo(json.dumps(plain(data), ensure_ascii=False))
+
+    def tell(self, text: str) -> None:
+        """A line for the person who waits; nothing with --json."""
+        if not self.json:
+            click.echo(text, err=True)
 
 
 def elsewhere(silent: Sequence[str]) -> str:

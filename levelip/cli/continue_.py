@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from levelip.cli.common import EXIT_FAILED, Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import EXIT_FAILED, Failure, Seconds, Stack, StackCommand, interruptible
 
 
 @click.command(cls=StackCommand)
-@click.option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), help="Wait so long for the next stop.")
+@click.option("--wait", metavar="SECONDS", type=Seconds(min=0), help="Wait so long for the next stop.")
 @click.option("--force", is_flag=True, help="Though another debugger holds the stack.")
 @click.pass_context
 def command(context: click.Context, wait: float | None, force: bool) -> None:

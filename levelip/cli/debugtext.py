@@ -33,6 +33,7 @@ def debugging(stack: Stack, *, tool: str, force: bool = False) -> Iterator[Debug
     """The debugger of the stack that a command is for; what it cannot understand becomes a Failure."""
     from levelip.debug.debugger import Debugger
 
+    stack.need_running()
     with Debugger(stack.run.name, root=stack.run.root, tool=stack.tool or tool, force=force) as debugger:
         try:
             yield debugger

@@ -13,8 +13,8 @@ from levelip.cli.teardown import bring_down
 def command(stack: Stack) -> None:
     """Stop a stack and clean up behind it.
 
-    Its device goes too, unless it was there before or `lvlip net up` asked to keep it. Logs stay. A stack that is
-    not running is no error.
+    What does not end by itself within 5 s is killed. Its device goes too, unless it was there before or `lvlip net up`
+    asked to keep it. Logs stay. A stack that is not running is no error.
 
     \b
     lvlip down

@@ -20,7 +20,8 @@ def command(stack: Stack, reason: str | None) -> None:
     """Explain a drop reason, a finding of lvlip why, or a kind of event: what it means, the rule, what to do.
 
     REASON is a name as in `lvlip stat` ("drop.tcp_paws" or "tcp_paws"), in the brackets of `lvlip why`
-    ("window_scale_wrong"), or an event's ("retransmit"); without one all are listed.
+    ("window_scale_wrong"), or an event's ("retransmit"); the layer's name before a reason may be left out ("paws").
+    Without one all are listed.
 
     \b
     lvlip explain tcp_paws
@@ -57,6 +58,9 @@ def explanations(name: str) -> list[dict[str, Any]]:
     """What a name means: one row for each list that has it."""
     rows: list[dict[str, Any]] = []
     reason = lookup(name)
+    if reason is None and name not in KINDS and name not in EVENTS:
+        ends = [one for one in all_reasons() if one.name.partition("_")[2] == name]
+        reason = ends[0] if len(ends) == 1 else None
     if reason is not None:
         rows.append(
             {

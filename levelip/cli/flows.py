@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from levelip.cli.common import Failure, Stack, interruptible
+from levelip.cli.common import Failure, Seconds, Stack, interruptible
 
 if TYPE_CHECKING:
     from levelip.tracing.flow import Flow, FlowModel
@@ -43,7 +43,7 @@ def source_options(function: F) -> F:
     for add in (
         click.option("--flight", "after", is_flag=True,
                      help="What has happened until now, as far back as the flight recorders of the stack reach."),
-        click.option("--seconds", metavar="S", type=click.FloatRange(min=0.01),
+        click.option("--seconds", metavar="S", type=Seconds(min=0.01),
                      help="Watch a running stack for S seconds; else until the connection ends, or Ctrl-C."),
         click.option("--conn", metavar="CONN", help="Which connection of a file; else the one with most data."),
         click.argument("target", metavar="CONN|FILE"),

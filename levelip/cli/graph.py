@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Seconds, Stack, StackCommand
 from levelip.cli.flows import source_options, take, write_out
 
 _KINDS = ("sequence", "window", "rtt", "ladder")
@@ -26,8 +26,8 @@ _FORMATS = ("svg", "png", "xplot")
 )
 @click.option("--way", type=click.Choice(["out", "in"]), help="Whose data: what the local side sent, or the peer.  "
               "[default: the busier]")  # fmt: skip
-@click.option("--from", "start", metavar="S", type=float, help="Only from this second on.")
-@click.option("--to", "end", metavar="S", type=float, help="Only up to this second.")
+@click.option("--from", "start", metavar="S", type=Seconds(), help="Only from this second on.")
+@click.option("--to", "end", metavar="S", type=Seconds(), help="Only up to this second.")
 @click.pass_obj
 def command(
     stack: Stack,

@@ -187,6 +187,8 @@ def release(stack: Stack, frames: tuple[str, ...], everything: bool, at: str | N
         raise click.UsageError("name the frames, or say --all (with --at SEAM for those of one seam)")
     with debugging(stack, tool="lvlip held", force=force) as debugger:
         names = [one.name for one in debugger.held(at)] if everything else list(frames)
+        if not names and not stack.json:
+            click.echo("no frames are held")
         for name in names:
             fed = debugger.release(name)
             if stack.json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from levelip.cli.common import Stack, interruptible
-from levelip.cli.sources import records
+from levelip.cli.sources import noted, records
 
 if TYPE_CHECKING:
     from levelip.debug.filtering import RecordFilter
@@ -47,7 +47,7 @@ def show_journeys(
     source = records(stack, file, None, filter_, whole=True)
     try:
         with interruptible():
-            for record in source:
+            for record in noted(source):
                 stream.add(record)
                 if file is None and time.monotonic() - looked > 0.1:
                     looked = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import Stack, StackCommand, columns, interruptible
-from levelip.cli.sources import records, source_options
+from levelip.cli.sources import noted, records, source_options
 from levelip.cli.trace import make_filter
 
 
@@ -37,7 +37,7 @@ def command(
 
     filter_ = make_filter(host, port, proto, flags)
     with interruptible():
-        taken = list(records(stack, file, seconds, filter_, whole=True))
+        taken = list(noted(records(stack, file, seconds, filter_, whole=True)))
     groups = paths(journeys(taken, whole=file is None))
     if stack.json:
         for group in groups:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from levelip.cli.common import Failure, Stack
+from levelip.cli.common import Failure, Seconds, Stack
 from levelip.ipc.control import ControlError
 
 try:
@@ -29,6 +29,7 @@ PROMPT = "(lvlip) "
 HISTORY = "debug_history"
 _HISTORY_LINES = 2000
 _WAIT_S = 3600.0
+_DEEPEST = 16  # files that carry out each other
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "s": ("step",),
@@ -85,6 +86,7 @@ class Prompt:
         self._verbs = [name for section in COMMANDS.values() for name in section if name != "debug"]
         self._last = ""
         self._found: list[str] = []
+        self._depth = 0
         self.over = False
 
     # input
@@ -119,7 +121,13 @@ class Prompt:
             what = error.strerror if isinstance(error, OSError) else "is no text"
             click.echo(f"lvlip: {path}: {what}", err=True)
             return False
-        return self._lines(lines)
+        if self._depth == _DEEPEST:
+            raise Failure(f"{path}: {_DEEPEST} files carry out each other already")
+        self._depth += 1
+        try:
+            return self._lines(lines)
+        finally:
+            self._depth -= 1
 
     def _lines(self, lines: Iterable[str]) -> bool:
         for line in lines:
@@ -148,7 +156,7 @@ class Prompt:
         line = line.strip()
         if not line:
             return True
-        if echo:
+        if echo and not self._stack.json:
             click.echo(f"{PROMPT}{line}")
         self._last = line
         try:
@@ -184,7 +192,7 @@ class Prompt:
             return self.source(Path(rest).expanduser())
         if words == ("info",):
             topic = self._one_of(rest.split(" ")[0], list(INFO), "info")
-            return self._click([*INFO[topic], *shlex.split(rest)[1:]])
+            return self._click([*INFO[topic], *self._split(rest)[1:]])
         return self._click([*words, *self._split(rest)])
 
     def expand(self, word: str) -> tuple[str, ...]:
@@ -229,15 +237,15 @@ class Prompt:
 
     def _continue(self, rest: str) -> bool:
         """Go on, and wait until the stack stops; Ctrl-C holds it. `&`: do not wait; a number: so many seconds."""
-        from levelip.cli.debugtext import debugging, state_lines
+        from levelip.cli.debugtext import as_json, debugging, state_lines
 
         seconds = _WAIT_S
         if rest == "&" or rest.startswith("-"):
             return self._click(["continue", *([] if rest == "&" else self._split(rest))])
         if rest:
             try:
-                seconds = float(rest)
-            except ValueError:
+                seconds = Seconds(min=0).convert(rest, None, None)
+            except click.BadParameter:
                 raise Failure(f"continue takes a number of seconds, or &, not {rest!r}") from None
         with debugging(self._stack, tool="lvlip debug") as debugger:
             if debugger.state().held:
@@ -249,7 +257,10 @@ class Prompt:
                 state = debugger.hold()
             if state is None:
                 raise Failure(f"nothing stopped the stack within {seconds:g} s; it runs")
-            click.echo("\n".join(state_lines(state, self._stack.run.name)))
+            if self._stack.json:
+                self._stack.emit(as_json(state))
+            else:
+                click.echo("\n".join(state_lines(state, self._stack.run.name)))
         return True
 
     def _help(self, rest: str) -> bool:

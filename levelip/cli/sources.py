@@ -7,17 +7,18 @@ A flight recorder keeps no events; the cores make them again, which takes `pytho
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from levelip.cli.common import Failure, Stack, noted_interrupts
+from levelip.cli.common import Failure, Seconds, Stack, noted_interrupts
 from levelip.debug.captured import is_capture, read_capture
 from levelip.debug.facts import TALK, fact
 from levelip.debug.flight import write_flight
@@ -33,12 +34,15 @@ from levelip.tracing.recording import Recording, RecordingError
 from levelip.wire.addr import format_address
 from levelip.wire.tcp import flags_from_text
 
+_TOO_SLOW = re.compile(r": \d+ left out$")
+"""What a listener says that is too slow; `records` has the sum at the end."""
+
 
 def source_options(command: Any) -> Any:
     """--from and --seconds."""
     for option in (
         click.option(
-            "--seconds", type=click.FloatRange(min=0, min_open=True), metavar="S",
+            "--seconds", type=Seconds(min=0, min_open=True), metavar="S",
             help="Listen so long.  [default: until Ctrl-C]",
         ),
         click.option(
@@ -95,6 +99,15 @@ def records(
         reader.close()
         if reader.lost:
             click.echo(f"{sum(reader.lost.values())} left out: they came faster than they could be taken", err=True)
+
+
+def noted(source: Iterable[Record | Notice]) -> Iterator[Record]:
+    """Its records; what is missing among them, as a torn file or a layer that is silent, is said on standard error."""
+    for record in source:
+        if not isinstance(record, Notice):
+            yield record
+        elif not _TOO_SLOW.search(record.text):
+            click.echo(record.text, err=True)
 
 
 def _of_file(path: Path) -> Iterator[Record | Notice]:

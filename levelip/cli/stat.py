@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from levelip.cli.common import LAYERS, Stack, StackCommand, columns
+from levelip.cli.common import LAYERS, Seconds, Stack, StackCommand, columns
 from levelip.tracing.reasons import lookup
 
 
@@ -16,7 +16,7 @@ from levelip.tracing.reasons import lookup
 @click.option("-z", "--zeros", is_flag=True, help="Those that are zero too.")
 @click.option("--nonzero", is_flag=True, help="Only those that are not zero (the default).")
 @click.option("--drops", is_flag=True, help="Only what was discarded.")
-@click.option("-d", "--delta", metavar="SECONDS", type=click.FloatRange(min=0.01),
+@click.option("-d", "--delta", metavar="SECONDS", type=Seconds(min=0.01),
               help="What was added within this time, instead of since the start.")  # fmt: skip
 @click.pass_obj
 def command(

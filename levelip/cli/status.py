@@ -103,11 +103,12 @@ def held_by(stack: Stack) -> dict[str, Any] | None:
         clock.close()
     if not held:
         return None
-    facts: dict[str, Any] = {"by": None, "alive": False, "since": None, "at": [], "stop": None}
+    facts: dict[str, Any] = {"by": None, "alive": False, "mine": False, "since": None, "at": [], "stop": None}
     if why is not None:
         facts = {
             "by": msgspec.to_builtins(why.holder),
             "alive": holding.alive(why.holder),
+            "mine": holding.same(why.holder, holding.holder("")),
             "since": why.since,
             "at": list(why.at),
             "stop": why.stop or None,
@@ -135,7 +136,7 @@ def _held_text(hold: dict[str, Any], stack: Stack) -> str:
         lines.append(holding.behind_text(hold["behind"]))
     if hold.get("elsewhere"):
         lines.append(holding.elsewhere_text(hold["elsewhere"]))
-    flag = " --force" if hold["alive"] else ""
+    flag = " --force" if hold["alive"] and not hold["mine"] else ""
     lines.append(f"look with lvlip held list{stack.name_flag()}, go on with lvlip continue{stack.name_flag()}{flag}")
     return "\n".join(f"  {line}" for line in lines)
 

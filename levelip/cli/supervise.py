@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +32,14 @@ MALLOC = {
 MODULES = {"link": "layers.link", "ip": "layers.ip", "tcp": "layers.tcp", "udp": "layers.udp", "gateway": "gateway"}
 STOP_WAIT_S = 5
 """How long a process may take to end after SIGTERM before SIGKILL."""
+KILL_WAIT_S = 5.0
+"""How long it may take to be gone after SIGKILL; supervisord sends that up to a second late."""
+PATIENCE_S = 1.0
+"""How long somebody waits without being told for what."""
+ANSWER_S = 10.0
+"""So long supervisord may be silent before it counts as one that hangs."""
+ORDER_S = 30.0
+"""Likewise, while it carries out an order: to end a layer takes STOP_WAIT_S and more."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PID_DIGITS = 8
 """supervisord binds SOCKET.PID first; pids go up to 4194304."""
@@ -71,22 +81,43 @@ class Program:
     log: str
 
 
+class _UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC over an AF_UNIX socket; OSError after `timeout` seconds of silence."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> HTTPConnection:
+        return _UnixConnection(self._path, self._timeout)
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 class Supervisor:
     """Questions and orders to the supervisor of a stack, over its socket."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
 
-    def _server(self) -> Any:
-        from supervisor.xmlrpc import SupervisorTransport
-
-        transport = SupervisorTransport(serverurl=f"unix://{self.socket}")
+    def _server(self, timeout: float) -> Any:
+        transport = _UnixTransport(str(self.socket), timeout)
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def pid(self) -> int | None:
         """Its process id, or None if nobody answers."""
         try:
-            return int(self._server().getPID())
+            return int(self._server(ANSWER_S).getPID())
         except _RPC_ERRORS:
             return None
 
@@ -120,12 +151,14 @@ class Supervisor:
                 raise
 
     def shutdown(self) -> None:
-        """Tell it to end all layers and then itself."""
+        """Tell it to end all layers and then itself. At a shutdown it ends one layer after the other, each within
+        STOP_WAIT_S; so they are told all at once before."""
+        self._call("stopAllProcesses", False)
         self._call("shutdown")
 
     def _call(self, method: str, *args: Any) -> Any:
         try:
-            return getattr(self._server(), method)(*args)
+            return getattr(self._server(ORDER_S), method)(*args)
         except xmlrpc.client.Fault as fault:
             raise Failure(f"supervisord: {fault.faultString}") from None
         except _RPC_ERRORS as error:
@@ -135,9 +168,9 @@ class Supervisor:
 def find(run: RunDirectory) -> tuple[Supervisor, int] | None:
     """The supervisor that runs the stack, and its pid: one of `lvlip up`, or of supervisord.conf in a checkout, whose
     socket lies in the directory above."""
-    for socket in (Paths.of(run).socket, run.root / "supervisor.sock"):
-        if socket.exists():
-            supervisor = Supervisor(socket)
+    for path in (Paths.of(run).socket, run.root / "supervisor.sock"):
+        if path.exists():
+            supervisor = Supervisor(path)
             pid = supervisor.pid()
             if pid is not None and supervisor.identifier() == run.name:
                 return supervisor, pid
@@ -251,16 +284,6 @@ def is_override(variable: str) -> bool:
     return variable in {key.variable for key in keys().values()}
 
 
-def wait_for(condition: Any, seconds: float, *, every: float = 0.05) -> bool:
-    """Whether `condition()` became true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(every)
-    return True
-
-
 def orphans(run: RunDirectory, layers: Sequence[str]) -> dict[str, int]:
     """Layers that hold their locks though no supervisor answers: pid by layer. Failure for one started by hand."""
     left = {}
@@ -285,16 +308,52 @@ def was_supervised(pid: int) -> bool:
         return False
 
 
-def end(pid: int) -> None:
-    """SIGTERM, and SIGKILL for one that does not listen."""
-    for number, seconds in ((signal.SIGTERM, float(STOP_WAIT_S)), (signal.SIGKILL, 5.0)):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-        if wait_for(lambda: not alive(pid), seconds):
-            return
-    raise Failure(f"process {pid} does not end, even after SIGKILL")
+def silent(run: RunDirectory) -> int | None:
+    """The pid of a supervisord of `lvlip up` that is there, though it may not answer; None if there is none."""
+    paths = Paths.of(run)
+    try:
+        pid = int(paths.pidfile.read_text("ascii"))
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if os.fsencode(paths.conf) in words and alive(pid) else None
+
+
+def end(processes: Mapping[str, int], tell: Callable[[str], None]) -> set[str]:
+    """SIGTERM to all (name → pid), and SIGKILL for those that do not listen, which are returned."""
+    slow = dict(processes)
+    for number, seconds in ((signal.SIGTERM, float(STOP_WAIT_S)), (signal.SIGKILL, KILL_WAIT_S)):
+        for pid in slow.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        left = wait_for_end(slow, seconds, tell)
+        if not left:
+            return set(slow) if number == signal.SIGKILL else set()
+        slow = left
+    raise Failure(f"{named(slow)}: not ended, even by SIGKILL")
+
+
+def wait_for_end(
+    processes: Mapping[str, int], seconds: float, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, int]:
+    """Those that are still there after so long. `tell` hears whom it waits for, once, if that takes long."""
+    begun = time.monotonic()
+    left = dict(processes)
+    told = False
+    while left := {name: pid for name, pid in left.items() if alive(pid)}:
+        passed = time.monotonic() - begun
+        if passed > seconds:
+            break
+        if passed > PATIENCE_S and not told:
+            told = True
+            tell(f"waiting for {named(left)} to end, {seconds - passed:.0f} s at most")
+        time.sleep(0.05)
+    return left
+
+
+def named(processes: Mapping[str, int]) -> str:
+    """For a person: "tcp (pid 5), gateway (pid 7)"."""
+    return ", ".join(f"{name} (pid {pid})" for name, pid in processes.items())
 
 
 def tail(path: Path, lines: int = 10) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from levelip.cli import supervise
-from levelip.cli.common import LAYERS, Failure, Stack, alive
+from levelip.cli.common import LAYERS, Stack
 from levelip.ipc.addonkeep import PATTERNS as ADDON_PATTERNS
 from levelip.ipc.breakpoints import BREAKPOINTS
 from levelip.ipc.rundir import RunDirectory
@@ -18,38 +18,59 @@ DEVICE_FILE = "device.json"
 """Written by `up`: {"name", "created"}; a device that link made, and did not find, `down` removes."""
 NET_FILE = "net.json"
 """Written by `lvlip net up`, which wants the device to stay until `lvlip net down`."""
+_SUPERVISORD = "supervisord"
+_BEFORE_KILL_S = 0.25
+"""So long before supervisord sends SIGKILL we look whom it will have to: it began to count before us."""
 _TRANSIENT = (
     "supervisord.conf", "supervisord.pid", "supervisor.sock", "config.toml", "settings.json", "clock", BREAKPOINTS,
-    f"{BREAKPOINTS}.lock",
+    f"{BREAKPOINTS}.lock", "wire.sock",
 )  # fmt: skip
 
 
 def bring_down(stack: Stack) -> list[str]:
-    """Stop everything of the stack and clean up; what was done, a sentence each. Empty: nothing was there."""
+    """Stop everything of the stack and clean up; what was done, a sentence each. Empty: nothing was there.
+
+    Layers that do not end by themselves take STOP_WAIT_S and a second or two more, however many they are, and a
+    supervisord that hangs ANSWER_S besides; whoever waits is told for what.
+    """
     run = stack.run
-    done: list[str] = []
     running = supervise.find(run)
     ours = running is None or running[0].socket == supervise.Paths.of(run).socket
-    pids = {layer: pid for layer in LAYERS if (pid := run.holder(layer)) is not None}
+    held = _holders(run)
+    by_hand = {layer: pid for layer, pid in held.items() if not supervise.was_supervised(pid)}
+    ending = {layer: pid for layer, pid in held.items() if layer not in by_hand}
+    killed: set[str] = set()
     if running is not None:
         supervisor, pid = running
         supervisor.shutdown()
-        if not supervise.wait_for(lambda: not alive(pid), supervise.STOP_WAIT_S + 5.0):
-            raise Failure(f"supervisord (pid {pid}) does not end; see {supervise.Paths.of(run).log}")
-        done.append(f"supervisord (pid {pid}) stopped")
-    for layer, pid in pids.items():
-        if alive(pid) and run.holder(layer) == pid:
-            if not supervise.was_supervised(pid):
-                done.append(f"{layer} (pid {pid}) was started by hand and goes on running")
-                continue
-            supervise.end(pid)
-        done.append(f"{layer} (pid {pid}) stopped")
-    if any(run.holder(layer) is not None for layer in LAYERS):
+        ending = {_SUPERVISORD: pid, **ending}
+        late = supervise.wait_for_end(ending, supervise.STOP_WAIT_S - _BEFORE_KILL_S, stack.tell)
+        killed = set(late) - {_SUPERVISORD}
+        if _SUPERVISORD in supervise.wait_for_end(late, supervise.KILL_WAIT_S):  # told above
+            killed |= supervise.end({_SUPERVISORD: pid}, stack.tell)
+    elif (silent := supervise.silent(run)) is not None:
+        stack.tell(f"{supervise.named({_SUPERVISORD: silent})} does not answer")
+        ending = {_SUPERVISORD: silent, **ending}
+        killed = supervise.end({_SUPERVISORD: silent}, stack.tell)
+    left = {layer: pid for layer, pid in _holders(run).items() if by_hand.get(layer) != pid}
+    killed |= supervise.end(left, stack.tell)
+    done = [f"{supervise.named({name: pid})} {_outcome(name in killed)}" for name, pid in {**ending, **left}.items()]
+    done += [f"{supervise.named({name: pid})} was started by hand and goes on running" for name, pid in by_hand.items()]
+    if _holders(run):
         return done
     done += _remove_device(run)
     if ours:
         _clean(run)
     return done
+
+
+def _holders(run: RunDirectory) -> dict[str, int]:
+    """The layers that run, however they were started: pid by layer."""
+    return {layer: pid for layer in LAYERS if (pid := run.holder(layer)) is not None}
+
+
+def _outcome(killed: bool) -> str:
+    return f"killed: it did not end within {supervise.STOP_WAIT_S} s" if killed else "stopped"
 
 
 def _remove_device(run: RunDirectory) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from levelip.cli import supervise
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Seconds, Stack, StackCommand, interruptible
 from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
@@ -37,7 +37,7 @@ SYSTEM_FILE = Path("/etc") / FILE_NAME
               help="Configuration (LEVELIP_CONFIG; else ./level-ip.toml, else /etc/level-ip.toml).")  # fmt: skip
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override one setting. May be repeated.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground and stop the stack on Ctrl-C.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
+@click.option("--timeout", metavar="SECONDS", type=Seconds(min=0.1), default=30.0, show_default=True,
               help="How long the layers may take to get ready.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], foreground: bool, timeout: float) -> None:
@@ -101,9 +101,13 @@ def ordered(layers: Sequence[str]) -> list[str]:
 def _clear_leftovers(stack: Stack, layers: Sequence[str]) -> None:
     """End what a crashed supervisor left, and remove its files."""
     run = stack.run
-    for layer, pid in supervise.orphans(run, layers).items():
-        _tell(stack, f"{layer} (pid {pid}) is left from a supervisord that crashed; ending it")
-        supervise.end(pid)
+    orphans = supervise.orphans(run, layers)
+    if (silent := supervise.silent(run)) is not None:
+        stack.tell(f"supervisord (pid {silent}) does not answer; ending it")
+        supervise.end({"supervisord": silent}, stack.tell)
+    for layer, pid in orphans.items():
+        stack.tell(f"{layer} (pid {pid}) is left from a supervisord that crashed; ending it")
+    supervise.end(orphans, stack.tell)
     paths = supervise.Paths.of(run)
     for path in (paths.settings, paths.socket, paths.pidfile):
         path.unlink(missing_ok=True)
@@ -133,11 +137,6 @@ def _exists(device: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _tell(stack: Stack, text: str) -> None:
-    if not stack.json:
-        click.echo(text, err=True)
 
 
 def layer_status(stack: Stack, layer: str, *, timeout: float = 2.0) -> dict[str, Any] | None:
@@ -276,11 +275,12 @@ def _stop_again(stack: Stack, child: subprocess.Popen[bytes] | None) -> None:
     try:
         if child is not None and supervise.find(stack.run) is None:  # it is on its way up: nobody hears what it is told
             child.terminate()
-            child.wait(timeout=supervise.STOP_WAIT_S * 3)
+            if supervise.wait_for_end({"supervisord": child.pid}, supervise.STOP_WAIT_S * 3, stack.tell):
+                child.kill()  # its layers are ended below
         for line in bring_down(stack):
-            _tell(stack, line)
+            stack.tell(line)
     except Failure as failure:
-        _tell(stack, f"and could not be stopped: {failure.format_message()}")
+        stack.tell(f"and could not be stopped: {failure.format_message()}")
     if child is not None:
         child.wait(timeout=supervise.STOP_WAIT_S * 3)
 

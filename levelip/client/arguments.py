@@ -4,6 +4,7 @@ to them. TypeError, ValueError, OverflowError and gaierror come where they come 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import operator
 import os
@@ -11,12 +12,20 @@ import socket as std
 from collections.abc import Iterable
 from typing import Any
 
-from levelip.client import names
+from levelip.client import kernel, names
 
 
 def os_error(code: int) -> OSError:
     """The exception of its class, as the kernel's errno makes it."""
     return OSError(code, os.strerror(code))
+
+
+def complain(method: str, *args: Any) -> None:
+    """Raise what the standard library's method raises for its arguments alone: it parses them before it looks at the
+    socket, which here is none."""
+    none = kernel.socket.__new__(kernel.socket)  # without a descriptor, as it was not begun
+    with contextlib.suppress(OSError):  # EBADF
+        getattr(none, method)(*args)
 
 
 def host_and_port(data: dict[str, Any]) -> tuple[str, int]:

@@ -223,6 +223,10 @@ class Calls:
         self._forward(caller, call, pair, bound)
 
     def _listen(self, caller: Caller, call: Call, pair: Pair) -> None:
+        if pair.failed and pair.told:
+            self.connecting.renew(caller, call.number, pair)
+            return
+
         def done(code: int, data: dict[str, Any], message: str) -> None:
             if not code:
                 pair.listening = True
@@ -277,7 +281,7 @@ class Calls:
         how = int(call.args["how"])
 
         def noted(_: dict[str, Any]) -> None:
-            if pair.connected:
+            if pair.connected or pair.listening:
                 pair.shut |= _BITS.get(how, 0)
             elif pair.connecting or pair.failed:
                 pair.told = True  # it may be tried anew at once (Linux)
@@ -392,18 +396,24 @@ class Calls:
         def closed() -> None:
             caller.answer(Answer(call.number, 0, {}))
 
-        if pair.end is not None and not self._hang_up_seen(pair):
+        if self._is_held(pair):
             closed()
-            return
-        self.endings.linger(pair, closed)
+        else:
+            self.endings.linger(pair, closed)
 
-    def _hang_up_seen(self, pair: Pair) -> bool:
-        """Whether the program's end is closed, without waiting for epoll to say so."""
-        if pair.hung_up or pair.closing:
-            return True
+    def _is_held(self, pair: Pair) -> bool:
+        """Whether somebody has the program's end open, without waiting for epoll to say so."""
+        if pair.closing:
+            return False
+        if (
+            pair.end is None
+        ):  # ours is closed, and has no hang-up: that of a failed connect, or of a listener that is lost
+            return pair.inode in self.endings.ends.alive([pair.inode])
+        if pair.hung_up:
+            return False
         poll = select.poll()
         poll.register(pair.fd, 0)
-        return any(mask & select.POLLHUP for _, mask in poll.poll(0))
+        return not any(mask & select.POLLHUP for _, mask in poll.poll(0))
 
     # -- listeners
 

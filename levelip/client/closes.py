@@ -11,6 +11,7 @@ import struct
 from typing import Generic, TypeVar
 
 IN_CLOSE = 0x8 | 0x10  # linux/inotify.h: IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
+IN_Q_OVERFLOW = 0x4000  # there was no room for more (fs.inotify.max_queued_events): of no watch, -1
 _EVENT = struct.Struct("=iIII")  # struct inotify_event; such sockets have no name that would follow
 _ROOM = 65_536
 
@@ -25,6 +26,7 @@ class Closes(Generic[Owner]):
         self.fd = -1
         self._epoll = epoll
         self._owners: dict[int, Owner] = {}
+        self._overflowed = False
 
     def watch(self, fd: int, owner: Owner) -> int | None:
         """Have the last close of the socket of our `fd` tell of `owner`; a number by which it is forgotten. None where
@@ -54,7 +56,15 @@ class Closes(Generic[Owner]):
                     if mask & IN_CLOSE and number in self._owners:
                         found.append(self._owners[number])
                         self.forget(number)
+                    elif mask & IN_Q_OVERFLOW:
+                        self._overflowed = True
         return found
+
+    def doubtful(self) -> list[Owner]:
+        """All that are watched, if what came since the last call was more than the kernel keeps: the close of any of
+        them may go untold, also in the next instants, as it is told before the socket is gone. Else none."""
+        overflowed, self._overflowed = self._overflowed, False
+        return list(self._owners.values()) if overflowed else []
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -74,7 +74,7 @@ class Connecting:
             self._tell_failure(caller, call, pair)
             return
         if pair.failed:
-            self._renew(caller, number, pair)
+            self.renew(caller, number, pair)
             return
         if pair.connecting and wait and not call.args["nonblocking"]:
             pair.waiting.append((caller, number))
@@ -277,9 +277,9 @@ class Connecting:
             return
         self._endings.check(pair)
 
-    def _renew(self, caller: Caller, number: int, pair: Pair) -> None:
-        """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it
-        call again (errno 0 and a descriptor, which it puts in the old one's place)."""
+    def renew(self, caller: Caller, number: int, pair: Pair) -> None:
+        """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it call
+        again, to connect or to listen (errno 0 and a descriptor, which it puts in the old one's place)."""
         try:
             ours, theirs = make_pair()
         except OSError as error:

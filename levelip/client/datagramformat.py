@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DOWN = struct.Struct("=Bx4sHhh")
 UP = struct.Struct("=BBBBH2x4s4sIIq40s")
 HAS_ADDRESS = 1
+_FLAGS = (bytes(2), bytes([HAS_ADDRESS, 0]))  # how a message begins; what else is written is no datagram's header
 DATAGRAM, ERROR = 1, 2
 MAX_PAYLOAD = 65_507  # bytes of a UDP datagram over IPv4
 MAX_OPTIONS = 40  # bytes of options in an IPv4 header
@@ -59,8 +60,12 @@ class Framing(Protocol):
 
     kind: socket.SocketKind
 
-    def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
+    def write(self, pair: DatagramPair, header: bytes, payload: Any) -> None:
         """One message upward, UP and payload, without waiting; OSError as sendmsg(2)."""
+
+    def admit(self, pair: DatagramPair, on: bool) -> None:
+        """Whether what the program writes without naming a destination is taken, or refused. The pair holds nothing of
+        it."""
 
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """Address (none: the peer's), port, tos, ttl and payload of one message; None if it is no such message."""
@@ -74,13 +79,16 @@ class Headers:
 
     kind = socket.SOCK_SEQPACKET
 
-    def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
+    def write(self, pair: DatagramPair, header: bytes, payload: Any) -> None:
         """See Framing."""
-        end.sendmsg([header, payload], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        pair.end.sendmsg([header, payload], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def admit(self, pair: DatagramPair, on: bool) -> None:
+        """Nothing: the program asks the gateway first, and what it writes goes without saying."""
 
     def read(self, message: bytes) -> tuple[bytes, int, int, int, bytes] | None:
         """See Framing."""
-        if len(message) < DOWN.size:
+        if len(message) < DOWN.size or message[:2] not in _FLAGS:
             return None
         flags, address, port, tos, ttl = DOWN.unpack_from(message)
         tos, ttl = max(-1, min(tos, 255)), max(-1, min(ttl, 255))

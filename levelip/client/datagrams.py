@@ -45,6 +45,7 @@ MARKS = 4  # answers that may be missing
 _RECVERR = (socket.IPPROTO_IP, ancillary.IP_RECVERR)
 _JITTER_NS = 1_000_000_000  # more is a clock that was set
 _WATCH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+BOTH = 3  # directions that are shut
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _MESSAGE = DOWN.size + MAX_ECHO + 1
 UNSENT_MOST = 256  # datagrams of one socket that were taken from the pair before their turn
@@ -86,6 +87,7 @@ class DatagramPair:
         self.watch: int | None = None  # by which Closes knows it
         # of trapped calls (levelip.run)
         self.name = b""  # of the program's end
+        self.admits = True  # what is written there without a destination is taken (Framing.admit)
         self.shown = False  # that end was made to show an error
         self.pending: Pending | None = None  # with MSG_MORE, or under UDP_CORK
         self.corks = False  # UDP_CORK is on
@@ -95,7 +97,7 @@ class DatagramPair:
         self.senders: deque[Callable[[], None]] = deque()  # called, each once, when there is room to send
         self.known: set[tuple[bytes, int]] = set()  # where a datagram went without complaint
         self.aliases: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # peers that the program calls otherwise
-        self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR
+        self.shut = 0  # 1: the program said SHUT_RD, 2: SHUT_WR, BOTH
         self.dress: Callable[[DatagramIn], bytes] | None = None  # of a datagram: what is read, if not its payload
         # what a new gateway must be told
         self.options: dict[tuple[int, int], int | bytes] = {}
@@ -129,7 +131,7 @@ class Datagrams:
         self._session = session
         self._epoll = epoll
         self._ends = ends
-        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking
+        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking, as it may go untold
         self._sweep_at = 0.0
 
     @property
@@ -165,6 +167,7 @@ class Datagrams:
                 pair.watch = self.closes.watch(theirs.fileno(), pair)
                 if pair.watch is None:
                     self._unwatched.add(pair)
+                self.admit(pair)
             with theirs:
                 caller.answer(Answer(call.number, 0, {}), (theirs.fileno(),))
 
@@ -173,6 +176,8 @@ class Datagrams:
     def call(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         """Any other call. KeyError, TypeError and ValueError for arguments that cannot be."""
         pair.readable = True
+        if call.op == "connect":
+            self.catch_up(pair)  # to the peer that there was, whatever answers are missing
         self.pull(pair)  # what was written before the call goes before it
         if call.op == "sendto":
             self._send_to(caller, call, pair)
@@ -229,6 +234,9 @@ class Datagrams:
             pair.bound = (data["address"], data["port"])
         elif op == "connect":
             pair.peer = (args["address"], args["port"]) if args["address"] else None
+            self.admit(pair)
+        elif op == "shutdown":
+            pair.shut |= args["how"] + 1
         elif op == "getsockopt" and (args["level"], args["option"]) == (SOL_SOCKET, SO_ERROR):
             pair.error = 0
         elif op == "setsockopt":
@@ -247,6 +255,9 @@ class Datagrams:
     def _send_to(self, caller: Caller, call: Call, pair: DatagramPair) -> None:
         """A datagram whose outcome the program waits for."""
         args = call.args
+        if pair.shut & 2:
+            caller.answer(Answer(call.number, errno.EPIPE, {}))
+            return
 
         def done(code: int, _: dict[str, Any], message: str) -> None:
             caller.answer(Answer(call.number, code, {}, message))
@@ -274,20 +285,25 @@ class Datagrams:
             self._push(pair)
         if mask & ~select.EPOLLOUT:
             pair.readable = True
-            pair.hung_up = pair.hung_up or (self.framing.kind == socket.SOCK_SEQPACKET and bool(mask & _GONE))
+            if mask & _GONE and self.framing.kind == socket.SOCK_SEQPACKET:
+                # both directions shut look the same, yet somebody holds the socket; the last close will wake us again
+                pair.hung_up = pair.shut != BOTH or pair.inode not in self._ends.alive([pair.inode])
             self.pull(pair)
 
     def closed(self) -> None:
         """Sockets without a hang-up of their own were closed: what the program has sent before goes yet."""
         for pair in self.closes.take():
             self._last_close(pair)
+        if doubtful := self.closes.doubtful():
+            self._unwatched.update(doubtful)
+            self._sweep_at = 0.0
 
     def _last_close(self, pair: DatagramPair) -> None:
         pair.hung_up = pair.readable = True
         self.pull(pair)
 
     def sweep(self, now: float) -> float | None:
-        """Look for the ends of sockets that could not be watched; when to be called next at the latest."""
+        """Look for the ends of sockets whose close may go untold; when to be called next at the latest."""
         if not self._unwatched:
             return None
         if now >= self._sweep_at:
@@ -309,6 +325,7 @@ class Datagrams:
             if message is None:
                 break
             self._send(pair, message)
+        self.admit(pair)
         more = pair.readable or bool(pair.unsent)
         if not more and pair.hung_up:
             self._close(pair)
@@ -358,7 +375,13 @@ class Datagrams:
 
     def _send(self, pair: DatagramPair, message: bytes) -> None:
         one = self.framing.read(message)
-        if one is None or not pair.gid:  # it is not of our class, or the gateway is away
+        if one is None:
+            self._fail(pair, errno.EBADMSG)  # written by other code than ours: too late to refuse it
+            return
+        if not pair.gid:  # the gateway is away
+            return
+        if not one[0] and pair.peer is None and pair.pending is None:
+            self._fail(pair, errno.EDESTADDRREQ)  # written before it could be refused
             return
         if pair.pending is None and not pair.corks:
             self.post(pair, *one)
@@ -376,6 +399,17 @@ class Datagrams:
         if pair.pending is not None:
             (where, asked, payload), pair.pending = pair.pending, None
             self.post(pair, *where, asked.tos, asked.ttl, payload, asked.source, asked.ip_options)
+        self.admit(pair)
+
+    def admit(self, pair: DatagramPair) -> None:
+        """A write or send, which names no destination, is refused unless there is one: the peer, or that of the
+        datagram to which it adds. To be called before the program hears of a change."""
+        if self.by_fd.get(pair.fd) is not pair:
+            return  # it was closed meanwhile
+        on = pair.peer is not None or pair.pending is not None
+        if on != pair.admits and (on or self.drain(pair)):
+            pair.admits = on
+            self.framing.admit(pair, on)
 
     def post(
         self, pair: DatagramPair, address: bytes, port: int, tos: int, ttl: int, payload: bytes, source: bytes = b"",
@@ -430,7 +464,7 @@ class Datagrams:
         while pair.aside:
             header, payload, upto = pair.aside[0]
             try:
-                self.framing.write(pair.end, header, payload)
+                self.framing.write(pair, header, payload)
             except BlockingIOError:
                 break
             except (OSError, TypeError):

@@ -90,7 +90,7 @@ class DatagramSocket(socket):
 
     def listen(self, backlog: int = 0) -> None:
         """There is nothing to listen for: EOPNOTSUPP."""
-        self._call("listen", {"backlog": 0})
+        self._call("listen", {"backlog": max(c_int(backlog), 0)})
 
     def accept(self) -> tuple[std.socket, Any]:
         """Likewise."""

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import platform
+import struct
 from pathlib import Path
 from typing import NamedTuple
+
+EPOLL_CTL_ADD, EPOLL_CTL_DEL = 1, 2
+EVENT = struct.Struct("=IQ" if platform.machine() == "x86_64" else "=I4xQ")  # struct epoll_event, packed on x86_64 only
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch(NamedTuple):
@@ -36,3 +44,9 @@ def watches(tid: int | str, number: int, inode: int) -> list[Watch]:
                     if (int(entry["tfd"]), int(entry["ino"], 16)) == (number, inode):
                         found.append(Watch(int(name), int(entry["events"], 16), int(entry["data"], 16)))
     return found
+
+
+def control(epoll: int, operation: int, number: int, entry: Watch) -> None:
+    """epoll_ctl(2) of our descriptor `number` with an entry's events and word, which select.epoll cannot give. What
+    the kernel refuses stays undone."""
+    _libc.epoll_ctl(epoll, operation, number, EVENT.pack(entry.events, entry.data))

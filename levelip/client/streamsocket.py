@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import signal
 import socket as std
 import struct
@@ -25,6 +24,7 @@ from levelip.client.arguments import (
     ancillary_items,
     c_int,
     check_room,
+    complain,
     host_and_port,
     option_value,
     os_error,
@@ -33,7 +33,7 @@ from levelip.client.arguments import (
     within,
 )
 from levelip.client.control import SOCKET_BUFFER
-from levelip.client.epolls import watches
+from levelip.client.epolls import EPOLL_CTL_ADD, EPOLL_CTL_DEL, control, watches
 from levelip.client.program import HelperLost, Program
 
 _FLAGS = std.SOCK_NONBLOCK | std.SOCK_CLOEXEC
@@ -157,7 +157,13 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def listen(self, backlog: int = _DEFAULT_BACKLOG) -> None:
         """Let connections come in."""
-        self._call("listen", {"backlog": max(c_int(backlog), 0)}, fds=(self.fileno(),))
+        args = {"backlog": max(c_int(backlog), 0)}
+        while True:
+            inode = os.fstat(self.fileno()).st_ino
+            data, fd = self._program.call("listen", inode, args, fds=(self.fileno(),))
+            if not data.get("renew"):
+                break
+            self._replace(fd)
         self._listening = True
 
     def accept(self) -> tuple[std.socket, Any]:
@@ -209,11 +215,18 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
                 if error.errno in _IN_PROGRESS:
                     self._fresh = False
                     self._trying = True
+                else:
+                    self._clear_own()
                 raise
             if not data.get("renew"):
                 break
             self._replace(fd)
         self._fresh = self._trying = False
+
+    def _clear_own(self) -> None:
+        """The error was told: poll() does not show it any more."""
+        with contextlib.suppress(OSError):
+            super().getsockopt(std.SOL_SOCKET, std.SO_ERROR)
 
     def _send_timeout(self) -> float:
         """SO_SNDTIMEO in seconds, which bounds connect(), too."""
@@ -230,15 +243,12 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             ending.callback(os.close, fd)
             fcntl.fcntl(fd, fcntl.F_SETFL, flags)
             fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
-            watched = [
-                (ending.enter_context(select.epoll.fromfd(os.dup(number))), mask)
-                for number, mask, _ in watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
-            ]
-            for epoll, _ in watched:  # which would go on watching the old one where there is a copy of it
-                epoll.unregister(self.fileno())
+            watched = watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)
+            for entry in watched:  # which would go on watching the old one where there is a copy of it
+                control(entry.epoll, EPOLL_CTL_DEL, self.fileno(), entry)
             os.dup2(fd, self.fileno(), inheritable)
-            for epoll, mask in watched:
-                epoll.register(self.fileno(), mask)
+            for entry in watched:
+                control(entry.epoll, EPOLL_CTL_ADD, self.fileno(), entry)
 
     def connect_ex(self, address: Any) -> int:
         """As connect, but the errno of a failed call is returned (0: connected)."""
@@ -301,6 +311,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         value: bytes = self._call("getsockopt", {"level": level, "option": option})["value"]
         if level == std.SOL_SOCKET and option == std.SO_ERROR:
             self._trying = False
+            self._clear_own()
         if level == std.SOL_SOCKET and option == std.SO_BINDTODEVICE and value and buflen < _IFNAMSIZ:
             raise os_error(errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
         if buflen:
@@ -362,7 +373,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """At most `bufsize` bytes; empty at the peer's FIN. MSG_OOB: the urgent byte."""
+        if bufsize == 0:
+            return b""  # asks nobody, whatever the state (the standard library's)
         if self._fresh:
+            complain("recv", bufsize, flags)
             self._never(errno.EINVAL if flags & std.MSG_OOB and not self._listening else errno.ENOTCONN)
         if flags:
             flags = self._receiving(flags)
@@ -379,7 +393,9 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As recv, into a buffer; the number of bytes. MSG_TRUNC: they are thrown away (tcp(7))."""
         if self._fresh:
-            self._never(errno.ENOTCONN)
+            complain("recv_into", buffer, nbytes, flags)
+            if memoryview(buffer).nbytes:
+                self._never(errno.ENOTCONN)
         if flags:
             if flags & std.MSG_TRUNC:
                 return len(socket.recv(self, nbytes or memoryview(buffer).nbytes, flags))
@@ -405,15 +421,19 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv, with (empty) ancillary data."""
+        if self._fresh:
+            complain("recvmsg", bufsize, ancbufsize, flags)
+            self._never(errno.ENOTCONN)
         check_room(ancbufsize)
         return socket.recv(self, bufsize, flags), [], int(flags & _TOLD_AGAIN), None
 
     def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As recv_into, into several buffers."""
-        check_room(ancbufsize)
-        if self._fresh:
-            self._never(errno.ENOTCONN)
         views = list(buffers)
+        if self._fresh:
+            complain("recvmsg_into", views, ancbufsize, flags)
+            self._never(errno.ENOTCONN)
+        check_room(ancbufsize)
         room = sum(memoryview(view).nbytes for view in views)
         if flags:
             if flags & std.MSG_TRUNC:
@@ -431,7 +451,10 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         return got, [], int(flags & _TOLD_AGAIN), None
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
-        """As recv; a stream has no source address to tell."""
+        """As recv; a stream has no source address to tell. Unlike recv it needs a connection for no bytes, too."""
+        if self._fresh:
+            complain("recvfrom", bufsize, flags)
+            self._never(errno.ENOTCONN)
         return socket.recv(self, bufsize, flags), None
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
@@ -454,6 +477,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def send(self, data: Any, flags: int = 0, /) -> int:
         """Hand over bytes; how many were taken."""
         if self._fresh:
+            complain("send", data, flags)
             self._never(errno.EPIPE, flags)
         if flags & std.MSG_OOB and not view_of(data).nbytes:
             flags &= ~std.MSG_OOB  # nothing is urgent
@@ -468,6 +492,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Hand over all bytes."""
         if self._fresh:
+            complain("sendall", data, flags)
             self._never(errno.EPIPE, flags)
         if flags & std.MSG_OOB and not view_of(data).nbytes:
             flags &= ~std.MSG_OOB
@@ -482,6 +507,8 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         """Hand over the bytes of several buffers. A stream carries no ancillary data: it is ignored, but for what is of
         SOL_SOCKET and unknown (EINVAL), as Linux does it."""
         views = list(buffers)
+        if self._fresh:
+            complain("sendmsg", views, (), flags)
         ancillary.check(ancillary_items(ancdata))
         if address is not None:
             address_of(address, "sendmsg")

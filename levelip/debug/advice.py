@@ -117,5 +117,5 @@ def advice(reason: Reason) -> str:
     if reason.severity is Severity.NORMAL:
         return f"Nothing: it happens on every healthy network; {look}."
     if reason.severity is Severity.ERROR:
-        return f"{look[0].upper()}{look[1:]}; whoever sent it is wrong, or it was damaged on the way."
-    return f"{look[0].upper()}{look[1:]}, with what is known of it."
+        return f"Whoever sent it is wrong, or it was damaged on the way: {look}."
+    return f"{look}, with what is known of it."

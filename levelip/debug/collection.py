@@ -199,6 +199,10 @@ class Collection:
             self.conn_told[told.event.conn].append(told)
 
     def _take_fact(self, one: Fact) -> None:
+        if one.conn and one.causes and not one.up:
+            before = self.by_id.get(one.causes[0])
+            if before and before[0].conn and not before[0].up and before[0].is_tcp == one.is_tcp:
+                one.conn = before[0].conn  # an addon at this seam, a NAT, may have given it other addresses and ports
         self.facts.append(one)
         if one.is_tcp and one.conn:
             self.streams.packet(one)
@@ -276,7 +280,11 @@ class Collection:
         for number, before in enumerate(earlier, 1):
             found[f"{before.name} ({number})"] = before
         for told in self.events:
-            name = told.event.conn or self.conn_of(told.event.frame)
+            event = told.event
+            if event.kind == "addon":  # which may have given the packet other addresses and ports
+                name = self.conn_of(event.frame) or event.conn
+            else:
+                name = event.conn or self.conn_of(event.frame)
             if name:
                 owner = next((one for one in earlier if one.name == name and told.mono < one.until), None)
                 (owner or found.setdefault(name, Conversation(name))).events.append(told)

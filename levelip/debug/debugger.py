@@ -21,7 +21,7 @@ import fcntl
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -135,6 +135,11 @@ class Debugger:
         if self._hosts.silent:
             texts.append(holding.unreached_text(self._hosts.silent))
         return "; ".join(texts)
+
+    def expect_silence(self, processes: Iterable[str]) -> None:
+        """Layers here that somebody else has just found silent: they are waited for as briefly as those that this
+        debugger has found so, until they answer."""
+        self._quiet.update(processes)
 
     def _everywhere(self) -> list[str]:
         """The layers that run here, and those on other hosts that answer."""

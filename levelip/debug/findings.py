@@ -110,7 +110,7 @@ _ROWS = (
          "lvlip neigh shows the entry. Who announced it? The host moved without announcing itself (RFC 5227 2.3), or somebody spoofs ARP.",
          (*_SILENCE, "path_mtu_blackhole", "neighbour_silent")),
     Kind("neighbour_silent", "the next hop does not answer ARP", "RFC 1122 2.3.2.1, 3.3.1.5",
-         "Is the address right, and is the host up and on this link?", _SILENCE),
+         "Is the address right, and is the host up and on this link?", (*_SILENCE, "discarded")),
     Kind("peer_silent", "the peer fell silent: nothing that we send is answered", "RFC 9293 3.8.3, RFC 1122 4.2.3.5",
          "Is the host up, and the way to and back? A firewall that forgot the connection drops in silence, too.",
          (*_LOSSES, "fin_lost")),

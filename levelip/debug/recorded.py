@@ -8,6 +8,7 @@ core say to each other is left out. `lvlip replay` runs a recording again.
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,19 +16,32 @@ from typing import Any, Final
 import msgspec
 
 from levelip.debug.streams import KNOWN, connection_name, known
-from levelip.debug.tap import EVENT, KIND, PROCESSES, Notice, Record, seams_of
+from levelip.debug.tap import EVENT, KIND, LENGTH, PAYLOAD, PROCESSES, Notice, Record, seams_of
 from levelip.frames import seam as seams
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Refused, Segment
 from levelip.ipc.tap import frame_record
 from levelip.rpc import stream
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
-from levelip.tracing.recordedcalls import Asked, Faulted, Flushed, Received, SetTo, TimerRan, Told, decode_frame
+from levelip.tracing.recordedcalls import (
+    Asked,
+    Cut,
+    Faulted,
+    Flushed,
+    Received,
+    SetTo,
+    TimerRan,
+    Told,
+    decode_known,
+)
 from levelip.tracing.recording import MAGIC, Recording, RecordingError
 from levelip.wire.ipv4 import Proto
 
 SUFFIX: Final = ".rec"
 _PAYLOAD: Final = 128  # bytes of it in a record, as of a tap
+_SEEN: Final = 4096  # payloads in shared memory that a stack has in hand at once, and some
+_Seen = OrderedDict[tuple[str, int, int, int], bytes]
+"""The beginnings of the newest: they go on from process to process, and out, where they lie."""
 _SEAM: Final[dict[type, str]] = {DeviceFrame: "link", Packet: "link-ip", Refused: "ip-udp"}
 _TALK: Final = frozenset({
     seams.Bind, seams.Listen, seams.Connect, seams.Taken, seams.SetOption, seams.GetInfo, seams.Close, stream.Urgent,
@@ -126,15 +140,18 @@ def records(
     replay, for processes whose recording holds none (the flight recorder's). With `both_sides` they begin where all
     recordings have begun: else what one of them does not reach back to would seem lost."""
     names = {one.head.process for one in recordings}
+    seen: _Seen = OrderedDict()
     sources = []
     for order, one in enumerate(recordings):
         process = one.head.process
         sides = _sides(process, set() if both_sides else names)
         made = (events or {}).get(process) if not one.head.events else None
-        sources.append(_Rows(one, sides, order, messages, made).rows())
+        sources.append(_Rows(one, sides, order, messages, made, seen).rows())
     since = max(one.snapshots[0].begin for one in recordings) if both_sides else 0
     cut = 0
     for at, _, _, record in heapq.merge(*sources):
+        if not isinstance(record, Notice) and record[KIND] == "f" and isinstance(place := record[PAYLOAD], Place):
+            record[PAYLOAD] = seen.get(_key(place), b"")[: min(_PAYLOAD, place.length)]  # all before are read by now
         if at >= since or isinstance(record, Notice) or (record[KIND] == "e" and record[EVENT][1] == KNOWN):
             yield record
         elif record[KIND] == "f":
@@ -167,14 +184,16 @@ class _Rows:
 
     def __init__(
         self, recording: Recording, sides: set[tuple[str, str]], order: int, messages: bool,
-        events: Mapping[int, list[Event]] | None,
+        events: Mapping[int, list[Event]] | None, seen: _Seen,
     ) -> None:  # fmt: skip
+        """`seen` is told what of payloads in shared memory came in; a record of one has its Place for what is known."""
         self._recording = recording
         self._process = recording.head.process
         self._sides = sides
         self._order = order
         self._messages = messages
         self._events = events
+        self._seen = seen
 
     def rows(self) -> Iterator[_Timed]:
         """All of them; at damage a notice, and no more."""
@@ -191,10 +210,10 @@ class _Rows:
                     now = max([now, *(one.at for one in entry.events)])
                 found: list[Record] = []
                 if isinstance(entry, Received):
-                    found = self._frame("in", now, decode_frame(entry.code, entry.frame, entry.cuts))
+                    found = self._frame("in", now, entry.code, entry.frame, entry.cuts, entry.seen)
                 elif isinstance(entry, Flushed):
                     for _, code, raw, cuts in entry.out:
-                        found += self._frame("out", now, decode_frame(code, raw, cuts))
+                        found += self._frame("out", now, code, raw, cuts)
                 elif isinstance(entry, Faulted) or (isinstance(entry, Told) and self._events is None):
                     found = [_event(process, now, one) for one in entry.events]
                 if self._events is not None:
@@ -221,13 +240,26 @@ class _Rows:
                 name = connection_name(row.local, row.local_port, row.remote, row.remote_port)
                 yield known(begin, name, row.id, row.tx.iss, row.rx.irs)
 
-    def _frame(self, direction: str, now: int, frame: Any) -> list[Record]:
+    def _frame(
+        self, direction: str, now: int, code: int, raw: msgspec.Raw, cuts: list[Cut], seen: bytes = b""
+    ) -> list[Record]:
+        frame, missing = decode_known(code, raw, cuts)
+        payload = getattr(getattr(frame, "message", frame), "payload", b"")
+        if seen and isinstance(payload, Place):
+            self._seen[_key(payload)] = seen
+            if len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
         seam = _seam(self._process, frame, messages=self._messages)
         if not seam or (seam, direction) not in self._sides:
             return []
-        payload = getattr(getattr(frame, "message", frame), "payload", b"")
-        data = b"" if isinstance(payload, Place) else bytes(payload[:_PAYLOAD])
-        return [frame_record(self._process, seam, direction, now, now, frame, data)]
+        data: Any = payload if isinstance(payload, Place) else bytes(payload[:_PAYLOAD])
+        record = frame_record(self._process, seam, direction, now, now, frame, data)
+        record[LENGTH] += missing
+        return [record]
+
+
+def _key(place: Place) -> tuple[str, int, int, int]:
+    return place.region, place.base, place.start, place.generation
 
 
 def _seam(process: str, frame: Any, *, messages: bool) -> str:

@@ -78,7 +78,9 @@ def _explains(finding: Finding, other: Finding) -> bool:
     return finding.packet.up == other.packet.up  # what is lost on the way out explains no hole in what comes
 
 
-_MINOR = frozenset({"segment_lost", "peer_segment_lost", "discarded", "reset_by_us", "our_zero_window"})
+_MINOR = frozenset(
+    {"segment_lost", "peer_segment_lost", "spurious_retransmission", "discarded", "reset_by_us", "our_zero_window"}
+)
 """What is so often a consequence of something else that it comes after what is not."""
 
 

@@ -78,6 +78,10 @@ class StackClock:
         _, held, offset = _PAGE.unpack_from(self._page)
         return int(held or time.monotonic_ns()) - int(offset)
 
+    def wall_offset(self) -> int:
+        """What makes stack time the time of day, ns: since the last hold began, or the page if there was none."""
+        return time.time_ns() - time.monotonic_ns() + int(_PAGE.unpack_from(self._page)[2])
+
     def running(self) -> int | None:
         """Stack time in ns, None while it stands: `now` and `held` in one look."""
         page = self._page

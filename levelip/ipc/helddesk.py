@@ -129,7 +129,7 @@ class HeldDesk:
         _, stage, held = self._packet(args)
         ns = args["ns"]
         if not isinstance(ns, int) or not 0 <= ns <= LONGEST_DELAY_NS:
-            raise ControlError(f"a delay is a number of nanoseconds from 0 to {LONGEST_DELAY_NS}")
+            raise ControlError(f"a delay is 0 to {LONGEST_DELAY_NS // 10**9} s")
         due = self._clock.now() + ns
         stage.delay(held, due)
         return {"due": due}

@@ -16,6 +16,7 @@ import zmq
 from levelip import __version__
 from levelip.frames.core import BAD_ARGUMENTS, ControlError, Core
 from levelip.frames.seam import Store, StoreFailed
+from levelip.ipc.commandlog import CommandLog
 from levelip.ipc.control import ControlServer
 from levelip.ipc.faults import Faults
 from levelip.ipc.memory import MemoryLost
@@ -72,6 +73,7 @@ class Loop:
         self._everything: set[Any] = {*self.ports.values(), *(pipe.monitor for pipe in self._pipes)}
         # what may hold more than was taken of it; at first everything: a ZeroMQ socket tells nothing until it was asked
         self._again = set(self._everything)
+        self._command_log = CommandLog(runtime.log)
         self._asked = True  # the control socket was used since it was last seen to be empty
         self._interest = False
         self._full: set[Port] = set()  # ports that are not read, since what stands before the core can hold no more
@@ -398,6 +400,7 @@ class Loop:
             now = self.runtime.clock.now()
             answer = self.core.control(token, name, args, now)
         except BAD_ARGUMENTS as error:
+            self._command_log.failed(name, error)
             raise ControlError(f"{name}: bad arguments: {error!r}") from None
         if not self.runtime.clock.held:
             self.flush(now)

@@ -121,6 +121,19 @@ class Memory:
             raise MemoryLost(f"region {place.region} was cut short")
         return data
 
+    def peek(self, place: Place, most: int) -> bytes:
+        """A copy of the first bytes, `most` of them; none if they are gone."""
+        try:
+            region = self._region(place.region)
+            if region.pool:
+                return bytes(self._pool_view(region, place)[:most])
+            at, most = place.start % place.size, min(most, place.length)
+            if at + most <= place.size:
+                return os.pread(region.fd, most, place.base + at)
+            return self.read(place.slice(0, most))
+        except MemoryLost:
+            return b""
+
     def store(self, place: Place, payload: bytes | Place) -> None:
         """Copy the payload to the place. Raises MemoryLost or OSError (no space)."""
         target = self._region(place.region)

@@ -28,12 +28,12 @@ from levelip.ipc.pipe import Came
 from levelip.ipc.recordkeep import Keep
 from levelip.tracing import reasons
 from levelip.tracing.callencoder import (
-    RECEIVED,
     Outlet,
+    Peek,
     flushed,
     mark_wrong,
     received_run,
-    received_whole,
+    receivers,
     run_begun,
     run_with_wrong,
 )
@@ -59,16 +59,29 @@ class Recorded:
     """See the module's text; the verbs are those of levelip.frames.core.Core.
 
     `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
-    process share, `flight` the ring's size in bytes (0: no flight recorder). `outlet` is what its loop may tell, and
-    have of it.
+    process share, `flight` the ring's size in bytes (0: no flight recorder), `peek` what reads shared memory (None:
+    there is none). `wall_offset` answers what makes stack time the time of day, ns; a hold changes it. `outlet` is what
+    its loop may tell, and have of it.
     """
 
-    def __init__(self, core: Core, config: Any, head: Head, *, flight: int, log: logging.Logger, now: int) -> None:
+    def __init__(
+        self,
+        core: Core,
+        config: Any,
+        head: Head,
+        *,
+        flight: int,
+        log: logging.Logger,
+        now: int,
+        wall_offset: Callable[[], int],
+        peek: Peek | None = None,
+    ) -> None:
         self.outlet = Outlet()
+        self._process, self._peek = head.process, peek
         self._core = core
         self._config = config
         self._log = log
-        self._keep = Keep(head, flight=flight, log=log)
+        self._keep = Keep(head, flight=flight, log=log, wall_offset=wall_offset)
         self._wanted = core.interest
         self._verdicts = reasons.TCP_CHECKSUM.counter if head.process == "tcp" else ""
         """The counter of segments whose checksum the core has found wrong: part of their entries."""
@@ -166,12 +179,13 @@ class Recorded:
     def _receiver(self) -> Callable[[Any, int], None]:
         """receive(), with at hand what it needs for each frame."""
         core_receive, append = self._core.receive, self._entries.append
+        received = receivers(self._process, self._peek, whole=self._whole)
 
         def receive(frame: Any, now: int) -> None:
             if now != self._now:
                 self._time(now)
             try:
-                append(RECEIVED[type(frame)](frame, now))
+                append(received[type(frame)](frame, now))
             except Exception as error:
                 self._lost(error)
             core_receive(frame, now)
@@ -181,33 +195,22 @@ class Recorded:
     def _verifying_receiver(self) -> Callable[[Any, int], None]:
         """That of tcp, whose verdict on a checksum is part of the entry."""
         core_receive, entries, append = self._core.receive, self._entries, self._entries.append
+        received = receivers(self._process, self._peek)
         counters, key = self._core.counters, self._verdicts
-        wrong = counters.get(key, 0)
 
         def receive(frame: Any, now: int) -> None:
-            nonlocal wrong
             if now != self._now:
                 self._time(now)
             try:
-                append(RECEIVED[type(frame)](frame, now))
+                append(received[type(frame)](frame, now))
             except Exception as error:
                 self._lost(error)
+            known = counters.get(key, 0)
             core_receive(frame, now)
-            if key in counters and counters[key] != wrong:
-                wrong = counters[key]
-                if entries:
-                    entries[-1] = mark_wrong(entries[-1])
+            if counters.get(key, 0) != known and entries:
+                entries[-1] = mark_wrong(entries[-1])
 
         return receive
-
-    def _receive_whole(self, frame: Any, now: int) -> None:
-        if now != self._now:
-            self._time(now)
-        try:
-            self._entries.append(received_whole(frame, now))
-        except Exception as error:
-            self._lost(error)
-        self._core.receive(frame, now)
 
     def receive_all(self, frames: list[Any], now: int, came: Came | None = None) -> None:
         """receive() of each. Those that come together share an entry where that can be; where it is known as what they
@@ -362,12 +365,8 @@ class Recorded:
 
     def _use_receiver(self) -> None:
         """The receive() that fits what is recorded."""
-        if self._whole:
-            self.receive = self._receive_whole
-        elif self._verdicts:
-            self.receive = self._verifying_receiver()
-        else:
-            self.receive = self._receiver()
+        verifying = self._verdicts and not self._whole
+        self.receive = self._verifying_receiver() if verifying else self._receiver()
 
     def _seal(self) -> None:
         """Close the block at work."""
@@ -498,7 +497,7 @@ class Recorded:
         self._keep.wait()
 
 
-def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: int) -> Head:
+def head_of(process: str, *, stack: str, epoch: int, config: Any) -> Head:
     """What all recordings of a process share. `config`: the stack's, a Struct."""
     return Head(
         process=process,
@@ -507,6 +506,5 @@ def head_of(process: str, *, stack: str, epoch: int, config: Any, wall_offset: i
         python=platform.python_version(),
         epoch=epoch,
         pid=os.getpid(),
-        wall_offset=wall_offset,
         config=msgspec.to_builtins(config),
     )

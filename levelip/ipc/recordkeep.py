@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from levelip.tracing.recording import END, HEAD, Calls, End, Head, struct_block
 
 
 class Keep:
-    """Of one process. `head`: what all its recordings share; `flight`: bytes of the ring (0: no flight recorder).
+    """Of one process. `head`: what all its recordings share but `wall_offset`, which they ask for as they begin;
+    `flight`: bytes of the ring (0: no flight recorder).
 
     `first` and `now`, of a method, are the number of the next call and stack time, as a recording's end tells them.
     """
 
-    def __init__(self, head: Head, *, flight: int, log: logging.Logger) -> None:
+    def __init__(self, head: Head, *, flight: int, log: logging.Logger, wall_offset: Callable[[], int]) -> None:
         self.ring = Ring(flight) if flight else None
         self.ring_limit = flight
         self.file: FileSink | None = None
@@ -30,6 +32,7 @@ class Keep:
         """Why the flight recorder ended."""
         self._head = head
         self._log = log
+        self._wall_offset = wall_offset
         self._dump: FileSink | None = None
         self._unfinished: list[FileSink] = []  # files behind which another has come
         self._last_file = ""  # how the last recording ended
@@ -58,7 +61,7 @@ class Keep:
         if self.file is not None:
             raise ControlError(f"it is recorded already, into {self.file.path}; end that with: lvlip record stop")
         sink = _sink(path, overwrite=overwrite)
-        sink.put(struct_block(HEAD, msgspec.structs.replace(self._head, whole=whole, events=events)))
+        sink.put(self._head_block(whole=whole, events=events))
         return sink
 
     def need_file(self) -> None:
@@ -104,7 +107,12 @@ class Keep:
     def _whole_ring(self, end: End, first: int, now: int) -> list[bytes | Calls]:
         """The blocks of a file that holds what the ring holds."""
         assert self.ring is not None
-        return [struct_block(HEAD, self._head), *self.ring.blocks(), struct_block(END, end, first=first, now=now)]
+        return [self._head_block(), *self.ring.blocks(), struct_block(END, end, first=first, now=now)]
+
+    def _head_block(self, **changes: bool) -> bytes:
+        """The head of a file that is begun now."""
+        head = msgspec.structs.replace(self._head, wall_offset=self._wall_offset(), **changes)
+        return struct_block(HEAD, head)
 
     def status(self, unsealed: int) -> dict[str, Any]:
         """What `record.status` tells of it; `unsealed`: bytes of the block at work."""

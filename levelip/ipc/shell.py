@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ import zmq
 from levelip.config import Config
 from levelip.configfile import ConfigError, load_config
 from levelip.frames.core import Core
+from levelip.ipc.clock import StackClock
 from levelip.ipc.loop import Extra, Loop
 from levelip.ipc.port import Port
 from levelip.ipc.recorder import Recorded, head_of
@@ -76,10 +76,13 @@ def _run(runtime: Runtime, parts: Parts) -> int:
         stack=runtime.run.name,
         epoch=runtime.epoch,
         config=runtime.config,
-        wall_offset=time.time_ns() - runtime.clock.now(),
     )
+    clock = StackClock(runtime.run.clock)  # the runtime's is closed when a crash is written
     flight = runtime.config.stack.flight_recorder_mib << 20
-    recorded = Recorded(parts.core, parts.config, head, flight=flight, log=runtime.log, now=runtime.clock.now())
+    recorded = Recorded(
+        parts.core, parts.config, head, flight=flight, log=runtime.log, now=clock.now(), wall_offset=clock.wall_offset,
+        peek=runtime.memory.peek,
+    )  # fmt: skip
     aborted = False
     signal.signal(signal.SIGABRT, _abort)
     try:
@@ -93,6 +96,7 @@ def _run(runtime: Runtime, parts: Parts) -> int:
             raise
     finally:
         recorded.close()
+        clock.close()
     if aborted:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
         os.abort()

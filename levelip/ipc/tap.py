@@ -19,7 +19,7 @@ import zmq
 
 from levelip.frames.core import ControlError
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment, Unreachable
-from levelip.ipc.memory import Memory, MemoryLost
+from levelip.ipc.memory import Memory
 from levelip.rpc.place import Place
 from levelip.tracing.events import Event
 from levelip.wire.ipv4 import Proto
@@ -184,10 +184,7 @@ class Tap:
         payload = getattr(getattr(frame, "message", frame), "payload", b"")
         data = b""
         if limit and payload:
-            try:
-                data = self._memory.read(payload.slice(0, limit)) if isinstance(payload, Place) else payload[:limit]
-            except MemoryLost:
-                data = b""
+            data = self._memory.peek(payload, limit) if isinstance(payload, Place) else payload[:limit]
         return frame_record(self._process, seam, direction, stack, mono, frame, data)
 
     def _send(self, listener: _Listener, record: list[Any]) -> None:

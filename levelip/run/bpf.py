@@ -3,11 +3,12 @@
 another ABI         its socket calls: EAFNOSUPPORT; all else: the kernel's
 x32                 ENOSYS
 io_uring_setup      ENOSYS: what is submitted there passes no filter
-socket              trapped, unless its family is the kernel's own (of AF_NETLINK: all but NETLINK_ROUTE)
+socket              trapped, unless its family is the kernel's own (of AF_NETLINK: all but what tells of the network)
 sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's, but a send
                     with MSG_MORE, and a recv of one byte without flags: the question of Python's SSLSocket whether
                     there is a connection
 ioctl               trapped where it asks for interfaces
+open, openat        trapped where the flags are O_RDONLY alone: files that tell of the network are opened so
 the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
 all else            the kernel's
 """
@@ -15,6 +16,7 @@ all else            the kernel's
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 
@@ -29,7 +31,8 @@ LENGTH, FLAGS = 2, 3  # of sendto and recvfrom
 X32 = 0x40000000  # __X32_SYSCALL_BIT
 AF_ALG = 38  # the kernel's cryptography
 LOCAL = (socket.AF_UNIX, AF_ALG)  # families that lead nowhere by a wire: the kernel's
-NETLINK_ROUTE = 0  # the one netlink protocol that tells of addresses, interfaces and routes
+NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4  # netlink protocols that tell of addresses, interfaces and routes; of sockets
+OPEN_FLAGS = {"open": 1, "openat": 2}  # which argument they are
 INSTRUCTION = struct.Struct("=HBBI")
 
 
@@ -51,7 +54,7 @@ def program(machine: Machine) -> bytes:
     out.append((LOAD, 0, 0, NUMBER))
     when(AT_LEAST, X32, no_call)
     when(EQUAL, machine.io_uring_setup, no_call)
-    special = ("socket", "sendto", "recvfrom", "ioctl")
+    special = ("socket", "sendto", "recvfrom", "ioctl", *OPEN_FLAGS)
     for name, number in machine.calls.items():
         if name not in special:
             when(EQUAL, number, USER_NOTIF)
@@ -75,11 +78,17 @@ def program(machine: Machine) -> bytes:
     for request in INTERFACE_REQUESTS.values():
         rows += [(EQUAL, 0, 1, request), (RETURN, 0, 0, USER_NOTIF)]
     block("ioctl", [*rows, (RETURN, 0, 0, ALLOW)])
+    for name in OPEN_FLAGS.keys() & machine.calls.keys():
+        block(name, [
+            (LOAD, 0, 0, ARGUMENTS + 8 * OPEN_FLAGS[name]), (EQUAL, 2, 0, os.O_RDONLY),
+            (EQUAL, 1, 0, machine.large_file), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF),
+        ])  # fmt: skip
     rows = [(LOAD, 0, 0, ARGUMENTS)]
     for family in LOCAL:
         rows += [(EQUAL, 0, 1, family), (RETURN, 0, 0, ALLOW)]
-    rows += [(EQUAL, 0, 3, socket.AF_NETLINK), (LOAD, 0, 0, ARGUMENTS + 8 * PROTOCOL)]
-    rows += [(EQUAL, 1, 0, NETLINK_ROUTE), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF)]
+    rows += [(EQUAL, 0, 4, socket.AF_NETLINK), (LOAD, 0, 0, ARGUMENTS + 8 * PROTOCOL)]
+    rows += [(EQUAL, 2, 0, NETLINK_ROUTE), (EQUAL, 1, 0, NETLINK_SOCK_DIAG)]
+    rows += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF)]
     block("socket", rows)
     out.append((RETURN, 0, 0, ALLOW))
     return b"".join(INSTRUCTION.pack(*row) for row in out)

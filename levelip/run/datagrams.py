@@ -131,8 +131,6 @@ class DatagramCalls:
         how = call.number(1)
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
-            if not answer.errno:
-                pair.shut |= {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}[how]
             fd = None if answer.errno else self._trap.borrow(call)
             if fd is not None:
                 with socket.socket(fileno=fd) as theirs:
@@ -309,7 +307,11 @@ class Sender:
                 if pair.marks >= MARKS:
                     self._wait()
                     return
-                if not self._send(pair):
+                try:
+                    sent = self._send(pair)
+                finally:
+                    self._trap.calls.datagrams.admit(pair)  # a datagram was begun, or is whole
+                if not sent:
                     return  # its answer is awaited
             self._reply()
         except OSError as error:

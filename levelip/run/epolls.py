@@ -10,17 +10,13 @@ import contextlib
 import ctypes
 import gc
 import os
-import platform
 import signal
-import struct
 import threading
 
 from levelip.client.ends import borrow_fd
-from levelip.client.epolls import Watch
+from levelip.client.epolls import EPOLL_CTL_ADD, EPOLL_CTL_DEL, Watch, control
 
 CLONE_FILES = 0x400  # linux/sched.h
-EPOLL_CTL_ADD, EPOLL_CTL_DEL = 1, 2
-EVENT = struct.Struct("=IQ" if platform.machine() == "x86_64" else "=I4xQ")  # struct epoll_event, packed on x86_64 only
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,5 +59,5 @@ def _control(tid: int, entry: Watch, operation: int, number: int) -> None:
     with contextlib.suppress(OSError):
         epoll = borrow_fd(tid, entry.epoll, os.stat(f"/proc/{tid}/fd/{entry.epoll}").st_ino)  # noqa: PTH116
         if epoll is not None:
-            _libc.epoll_ctl(epoll, operation, number, EVENT.pack(entry.events, entry.data))
+            control(epoll, operation, number, entry)
             os.close(epoll)

@@ -4,10 +4,16 @@ What recvfrom(2) and recvmsg(2) tell beside the payload (UP of client.datagramfo
 whose descriptor travels with the message (SCM_RIGHTS). Only trapped calls see it; a read leaves it to the kernel, which
 closes it.
 
+A write(2) or send(2) that has nowhere to go is refused by the kernel: while our end is connected to another socket than
+the program's, that one may not send to it (EPERM; net/unix/af_unix.c unix_may_send), and ours reaches it by its name.
+Were it the program's end that is connected to nothing, the errno would be ENOTCONN, nearer to EDESTADDRREQ; but then
+anybody could send there, it would hold net.unix.max_dgram_qlen (10) datagrams, and a connect(2) taken back would throw
+away what lies in it.
+
 An error shows at the program's end as POLLERR, until a call has told it: an AF_UNIX datagram socket gets ECONNRESET,
-and nothing else happens to it, if its peer lets it go with a message unread (net/unix/af_unix.c
-unix_dgram_disconnected). So ours, whose messages were all read but one of no meaning, is connected to nothing for an
-instant.
+and nothing else happens to it, if its peer lets it go with a message unread (likewise unix_dgram_disconnected). So
+ours, whose messages were all read, gets one of no meaning and is connected to that other socket for an instant. The
+message comes from there, while ours is connected to nothing: the program may have said SHUT_WR.
 """
 
 from __future__ import annotations
@@ -46,11 +52,20 @@ class Tags:
         self._files: dict[bytes, int] = {}
         self._lend = lend
         self._drain = drain
+        self._nobody = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # to whom our ends are connected otherwise
+        self._nobody.bind("")
+        self._nobody.shutdown(socket.SHUT_RD)  # it takes nothing from anybody
 
-    def write(self, end: socket.socket, header: bytes, payload: Any) -> None:
+    def write(self, pair: DatagramPair, header: bytes, payload: Any) -> None:
         """See Framing."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._file(header)]))]
-        end.sendmsg([payload], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        where = () if pair.admits else (pair.name,)
+        pair.end.sendmsg([payload], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, *where)
+
+    def admit(self, pair: DatagramPair, on: bool) -> None:
+        """See Framing."""
+        with contextlib.suppress(OSError):  # the program has closed
+            pair.end.connect(pair.name if on else self._nobody.getsockname())
 
     def _file(self, header: bytes) -> int:
         fd = self._files.pop(header, -1)
@@ -79,14 +94,18 @@ class Tags:
         if shows(theirs):
             pair.shown = True
         elif self._drain(pair):
-            with contextlib.suppress(OSError):  # the program has shut it, or closed
-                theirs.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            with contextlib.suppress(OSError):  # the program has filled it again, which does as well
+                pair.end.bind("")  # a name that the kernel chooses, unless it has one
                 _libc.connect(pair.fd, _NOWHERE, len(_NOWHERE))
-                pair.end.connect(pair.name)
-                pair.shown = True
+                self._nobody.sendto(b"", socket.MSG_DONTWAIT, pair.end.getsockname())
+            self.admit(pair, on=True)
+            self.admit(pair, on=False)
+            self.admit(pair, on=pair.admits)
+            pair.shown = True
 
     def close(self) -> None:
-        """Give the files back."""
+        """Give the files back, and the socket."""
+        self._nobody.close()
         while self._files:
             os.close(self._files.popitem()[1])
 

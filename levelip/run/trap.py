@@ -6,6 +6,7 @@
     datagrams.py    datagram sockets
     netlink.py      sockets that tell of interfaces and routes
     interfaces.py   ioctl(2) for interfaces
+    procfiles.py    files that tell of them
 
 The program holds one end of a pair for each of its sockets, which is named by its inode, found through
 /proc/THREAD/fd. A call on a descriptor that is none of these is the kernel's. One notification is taken a turn of the
@@ -31,12 +32,13 @@ from levelip.client.ends import borrow_fd
 from levelip.client.epolls import watches
 from levelip.client.pump import Pair
 from levelip.run import epolls, raw, target
-from levelip.run.bpf import NETLINK_ROUTE
+from levelip.run.bpf import NETLINK_ROUTE, NETLINK_SOCK_DIAG
 from levelip.run.datagrams import SEND_BUFFER, DatagramCalls
 from levelip.run.interfaces import IFNAMSIZ, Ioctls
 from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
+from levelip.run.procfiles import PATHS, ProcFiles, which
 from levelip.run.streams import StreamCalls, unconnected
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
@@ -96,6 +98,7 @@ class Trap:
         table |= {"sendto": streams.sendto, "sendmsg": streams.sendmsg}
         let_through = ("sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
         table["ioctl"] = self._ioctls.ioctl
+        table |= dict.fromkeys(PATHS, ProcFiles(self).open)
         table.update({name: lambda call: call.pass_on() for name in let_through})
         self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
 
@@ -182,7 +185,11 @@ class Trap:
             return
         name, action = self._table[note.number]
         inode, pair, datagrams, netlink = 0, None, None, None
-        if name != "socket":
+        if name in PATHS:
+            if not which(note.tid, name, note.args):
+                self._listener.let_through(note.id)
+                return
+        elif name != "socket":
             try:
                 inode = target.socket_inode(note.tid, note.args[0] & 0xFFFFFFFF)
             except PermissionError:
@@ -256,6 +263,10 @@ class Trap:
         flags, kind = kind & _FLAGS, kind & ~_FLAGS
         if (family, proto) == (socket.AF_NETLINK, NETLINK_ROUTE):
             self._netlink.socket(call, kind, flags)
+            return
+        if (family, proto) == (socket.AF_NETLINK, NETLINK_SOCK_DIAG):
+            self.say("sock_diag", "the kernel would tell of the host's sockets: EPROTONOSUPPORT; see lvlip ss")
+            call.fail(errno.EPROTONOSUPPORT)
             return
         if family != socket.AF_INET:
             if family not in _SILENT:
@@ -348,7 +359,9 @@ class Trap:
         pair = call.pair
         assert pair is not None
 
-        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+        def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
+            if answer.data.get("renew"):
+                return self._renew(call, fds[0], self._listen)
             if not answer.errno and not pair.junk:
                 self.calls.connecting.fill(pair)  # a listener is never writable
             return call.plain(answer)
@@ -399,6 +412,13 @@ class Trap:
             with socket.socket(fileno=fd) as theirs:
                 theirs.setsockopt(socket.SOL_SOCKET, option, value)
 
+    def _clear_own(self, call: Trapped) -> None:
+        """The error is told: neither poll() nor a read of the program's end shows it any more."""
+        fd = self.borrow(call)
+        if fd is not None:
+            with socket.socket(fileno=fd) as theirs:
+                theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
     def getsockopt(self, call: Trapped) -> None:
         """As Linux: as much of the value as there is room for."""
 
@@ -409,6 +429,9 @@ class Trap:
                 if name and answer.data["value"] and room < IFNAMSIZ:
                     return call.reply(code=errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
+                error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
+                if error and call.pair is not None and any(answer.data["value"]):
+                    self._clear_own(call)
             return call.plain(answer)
 
         call.finish = finish
@@ -526,13 +549,16 @@ class Trap:
 
     def _connect(self, call: Trapped) -> None:
         waits = self.waits(call)
-        assert call.pair is not None
-        address, port = self.instead(self.address(call), call.pair)
+        pair = call.pair
+        assert pair is not None
+        address, port = self.instead(self.address(call), pair)
         self._attach(call)
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
             if answer.data.get("renew"):
-                return self._renew(call, fds[0])
+                return self._renew(call, fds[0], self._connect)
+            if answer.errno and pair.failed:
+                self._clear_own(call)
             done = call.plain(answer)
             self._forget(call)  # interrupted: the next connect() is told (Connecting)
             return done
@@ -542,15 +568,15 @@ class Trap:
             self.limit(call, socket.SO_SNDTIMEO)
         self.ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
 
-    def _renew(self, call: Trapped, fd: int) -> bool:
-        """Another attempt after a failed one: a new pair in the descriptor's place, also where epoll sets watch it, and
-        the same call again."""
+    def _renew(self, call: Trapped, fd: int, again: Callable[[Trapped], None]) -> bool:
+        """Another attempt after a failed connect: a new pair in the descriptor's place, also where epoll sets watch it,
+        and the same call again."""
         number = call.args[0] & 0xFFFFFFFF
         flags = target.descriptor_flags(call.tid, number)
         os.set_blocking(fd, not flags & os.O_NONBLOCK)
         assert call.pair is not None
         with socket.socket(fileno=os.dup(fd)) as theirs:
-            self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it: what connects is not writable
+            self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it: neither is writable
         entries = watches(call.tid, number, call.inode)
         old = self.borrow(call)
         try:
@@ -562,7 +588,7 @@ class Trap:
             if old is not None:
                 os.close(old)
         call.inode = os.fstat(fd).st_ino
-        self._connect(call)
+        again(call)
         return True
 
 

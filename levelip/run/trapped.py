@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Finish = Callable[["Trapped", Answer, tuple[int, ...]], bool]
 
-_REDONE = ("socket", "accept", "accept4", "connect")  # calls that, restarted, are not answered with the old answer
+_REDONE = frozenset({"socket", "accept", "accept4", "connect", "open", "openat"})
+"""Calls that, restarted, are not answered with the old answer."""
 
 
 class Trapped:

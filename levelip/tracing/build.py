@@ -259,7 +259,7 @@ def _from_ip(made: Injected, target: Target, *, cut: bool = True) -> Frame:
         )  # fmt: skip
     else:
         frame = _segment(made, target, number)
-    size = target.gso_size
+    size = made.gso_size or target.gso_size
     if cut and size and data[9] == Proto.TCP and len(frame.payload) > size:
         frame = edit(frame, {"frame.gso_size": size})
     return frame

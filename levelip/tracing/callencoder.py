@@ -16,17 +16,21 @@ from typing import Any, Final
 import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
-from levelip.rpc.place import INLINE_LIMIT
+from levelip.rpc.place import INLINE_LIMIT, Place
 from levelip.tracing.framerun import SHORTEST, make_run, parts
 from levelip.tracing.recordedcalls import (
     CODES,
-    KEEP_IN,
-    KEEP_OUT,
+    KEEP,
+    LONG,
+    LONG_HEAD,
     RIGHT,
+    SEEN,
     Undo,
     decode_entries,
-    is_plain_tcp,
+    ip_begins,
     restore,
+    tcp_begins,
+    tcp_cut,
 )
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -34,7 +38,6 @@ _encode_into: Final = msgspec.msgpack.Encoder().encode_into
 _BUFFERS: Final = 16  # batches of one outgoing() that are encoded for pipes, too
 _PACKET, _SEGMENT, _DEVICE = CODES[Packet][0], CODES[Segment][0], CODES[DeviceFrame][0]
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
-_LONG_IN, _LONG_OUT = KEEP_IN + 2, KEEP_OUT + 2
 _TCP = 6
 
 Row = tuple[str, int, Any, Any]
@@ -48,7 +51,7 @@ def received_whole(frame: Any, now: int) -> bytes:
 def received_any(frame: Any, now: int) -> bytes:
     """An entry of receive(), long payloads cut."""
     code, clip = CODES[type(frame)]
-    if clip is None or (clipped := clip(frame, KEEP_IN)) is None:
+    if clip is None or (clipped := clip(frame, True)) is None:
         return _encode((1, now, code, frame))
     cuts, undo = clipped
     try:
@@ -57,65 +60,52 @@ def received_any(frame: Any, now: int) -> bytes:
         restore(undo)
 
 
-def _received_segment(frame: Any, now: int) -> bytes:
+def _received_cut(frame: Any, now: int, code: int, begin: int, total: int) -> bytes:
+    """Of a TCP packet; `begin` as in `tcp_cut`, `total` as in a Cut."""
     head, payload = frame.head, frame.payload
-    long = type(payload) is bytes and len(payload) > _LONG_IN
-    if len(head) <= _LONG_IN and not long:
-        return _encode((1, now, _SEGMENT, frame))
-    if frame.proto != _TCP or (frame.checksum == _PARTIAL and not frame.dont_fragment):
-        return received_any(frame, now)
-    # the verdict is the last byte, as `mark_wrong` has to find it
-    total = 0 if frame.checksum in (_PARTIAL, _VERIFIED) else RIGHT
-    if not long:
-        frame.head = head[:KEEP_IN]
+    cut = tcp_cut(head, payload, begin)
+    if cut is None:
+        return _encode((1, now, code, frame))
+    name, kept = cut
+    if name == "head":
+        frame.head = head[:kept]
         try:
-            return _encode((1, now, _SEGMENT, frame, (("head", len(head), total),)))
+            return _encode((1, now, code, frame, ((name, len(head), total),)))
         finally:
             frame.head = head
-    cut = (("payload", len(payload), total),)
-    frame.payload = payload[:KEEP_IN]
+    frame.payload = payload[:kept]
     try:
-        return _encode((1, now, _SEGMENT, frame, cut))
+        return _encode((1, now, code, frame, ((name, len(payload), total),)))
     finally:
         frame.payload = payload
 
 
+def _received_segment(frame: Any, now: int) -> bytes:
+    payload = frame.payload
+    short = len(frame.head) <= LONG_HEAD and (type(payload) is not bytes or len(payload) <= LONG)
+    if short or frame.proto != _TCP:
+        return _encode((1, now, _SEGMENT, frame))
+    state = frame.checksum
+    if state == _PARTIAL and not frame.dont_fragment:
+        return received_any(frame, now)
+    # the verdict is the last byte, as `mark_wrong` has to find it
+    return _received_cut(frame, now, _SEGMENT, 0, 0 if state in (_PARTIAL, _VERIFIED) else RIGHT)
+
+
 def _received_packet(frame: Any, now: int) -> bytes:
     head, payload = frame.head, frame.payload
-    size = len(head)
-    if type(payload) is bytes and len(payload) > _LONG_IN:
-        if size > _LONG_IN or not is_plain_tcp(head, 0):
-            return received_any(frame, now)
-        frame.payload = payload[:KEEP_IN]
-        try:
-            return _encode((1, now, _PACKET, frame, (("payload", len(payload), 0),)))
-        finally:
-            frame.payload = payload
-    if size <= _LONG_IN:
+    short = len(head) <= LONG_HEAD and (type(payload) is not bytes or len(payload) <= LONG)
+    if short or not (begin := tcp_begins(head, 0)):
         return _encode((1, now, _PACKET, frame))
-    if not is_plain_tcp(head, 0):
-        return received_any(frame, now)
-    frame.head = head[:KEEP_IN]
-    try:
-        return _encode((1, now, _PACKET, frame, (("head", size, 0),)))
-    finally:
-        frame.head = head
+    return _received_cut(frame, now, _PACKET, begin, 0)
 
 
 def _received_device(frame: Any, now: int) -> bytes:
     head, payload = frame.head, frame.payload
-    size = len(head)
-    if type(payload) is bytes and len(payload) > _LONG_IN:
-        return received_any(frame, now)
-    if size <= _LONG_IN:
+    short = len(head) <= LONG_HEAD and (type(payload) is not bytes or len(payload) <= LONG)
+    if short or not (begin := tcp_begins(head, ip_begins(head))):
         return _encode((1, now, _DEVICE, frame))
-    if not is_plain_tcp(head, 14 if head[12] == 8 and head[13] == 0 else 0):
-        return received_any(frame, now)
-    frame.head = head[:KEEP_IN]
-    try:
-        return _encode((1, now, _DEVICE, frame, (("head", size, 0),)))
-    finally:
-        frame.head = head
+    return _received_cut(frame, now, _DEVICE, begin, 0)
 
 
 RECEIVED: Final[dict[type, Callable[[Any, int], bytes]]] = {
@@ -126,6 +116,30 @@ RECEIVED: Final[dict[type, Callable[[Any, int], bytes]]] = {
     DeviceFrame: _received_device,
 }
 """Type of a frame → what makes an entry of its receive()."""
+Peek = Callable[[Place, int], bytes]
+"""(place, most) → that many bytes of it, or as many as there are."""
+_SEEN: Final = set(SEEN.values())
+
+
+def receivers(process: str, peek: Peek | None, *, whole: bool = False) -> dict[type, Callable[[Any, int], bytes]]:
+    """As RECEIVED, with beginnings of payloads in shared memory, which `peek` reads. `whole`: others are not cut."""
+    made: dict[type, Callable[[Any, int], bytes]] = dict(RECEIVED)
+    if whole:
+        made.update(dict.fromkeys(CODES, received_whole))
+    kind = SEEN.get(process)
+    if peek is not None and kind is not None:
+        made[kind] = _seeing(made[kind], CODES[kind][0], peek)
+    return made
+
+
+def _seeing(received: Callable[[Any, int], bytes], code: int, peek: Peek) -> Callable[[Any, int], bytes]:
+    def see(frame: Any, now: int) -> bytes:
+        payload = frame.payload
+        if type(payload) is not Place:
+            return received(frame, now)
+        return _encode((1, now, code, frame, (), peek(payload, KEEP)))
+
+    return see
 
 
 def mark_wrong(entry: bytes) -> bytes:
@@ -135,50 +149,50 @@ def mark_wrong(entry: bytes) -> bytes:
 
 def _row_any(port: str, frame: Any, undo: Undo) -> Row:
     code, clip = CODES[type(frame)]
-    if clip is None or (clipped := clip(frame, KEEP_OUT)) is None:
+    if clip is None or (clipped := clip(frame, False)) is None:
         return port, code, frame, ()
     undo += clipped[1]
     return port, code, frame, clipped[0]
 
 
+def _row_cut(port: str, code: int, frame: Any, begin: int, undo: Undo) -> Row:
+    """Of a TCP packet; `begin` as in `tcp_cut`."""
+    cut = tcp_cut(frame.head, frame.payload, begin)
+    if cut is None:
+        return port, code, frame, ()
+    name, kept = cut
+    if name == "head":
+        data = frame.head
+        frame.head = data[:kept]
+    else:
+        data = frame.payload
+        frame.payload = data[:kept]
+    undo.append((frame, name, data))
+    return port, code, frame, ((name, len(data), 0),)
+
+
 def _row_segment(port: str, frame: Any, undo: Undo) -> Row:
     payload = frame.payload
-    if type(payload) is not bytes or len(payload) <= _LONG_OUT:
-        return (port, _SEGMENT, frame, ()) if len(frame.head) <= _LONG_OUT else _row_any(port, frame, undo)
-    if frame.proto != _TCP:
+    short = len(frame.head) <= LONG_HEAD and (type(payload) is not bytes or len(payload) <= LONG)
+    if short or frame.proto != _TCP:
         return port, _SEGMENT, frame, ()
-    undo.append((frame, "payload", payload))
-    frame.payload = payload[:KEEP_OUT]
-    return port, _SEGMENT, frame, (("payload", len(payload), 0),)
+    return _row_cut(port, _SEGMENT, frame, 0, undo)
 
 
 def _row_packet(port: str, frame: Any, undo: Undo) -> Row:
     head, payload = frame.head, frame.payload
-    size = len(head)
-    if type(payload) is not bytes or len(payload) <= _LONG_OUT:
-        if size <= _LONG_OUT:
-            return port, _PACKET, frame, ()
-        if is_plain_tcp(head, 0):
-            undo.append((frame, "head", head))
-            frame.head = head[:KEEP_OUT]
-            return port, _PACKET, frame, (("head", size, 0),)
-    elif size <= _LONG_OUT and is_plain_tcp(head, 0):
-        undo.append((frame, "payload", payload))
-        frame.payload = payload[:KEEP_OUT]
-        return port, _PACKET, frame, (("payload", len(payload), 0),)
-    return _row_any(port, frame, undo)
+    short = len(head) <= LONG_HEAD and (type(payload) is not bytes or len(payload) <= LONG)
+    if short or not (begin := tcp_begins(head, 0)):
+        return port, _PACKET, frame, ()
+    return _row_cut(port, _PACKET, frame, begin, undo)
 
 
 def _row_device(port: str, frame: Any, undo: Undo) -> Row:
-    payload = frame.payload
-    if len(frame.head) <= _LONG_OUT:
-        if type(payload) is not bytes or len(payload) <= _LONG_OUT:
-            return port, _DEVICE, frame, ()
-        if is_plain_tcp(frame.head, 14 if frame.head[12:14] == b"\x08\x00" else 0):
-            undo.append((frame, "payload", payload))
-            frame.payload = payload[:KEEP_OUT]
-            return port, _DEVICE, frame, (("payload", len(payload), 0),)
-    return _row_any(port, frame, undo)
+    head, payload = frame.head, frame.payload
+    short = len(head) <= LONG_HEAD and (type(payload) is not bytes or len(payload) <= LONG)
+    if short or not (begin := tcp_begins(head, ip_begins(head))):
+        return port, _DEVICE, frame, ()
+    return _row_cut(port, _DEVICE, frame, begin, undo)
 
 
 _ROWS: Final[dict[type, Callable[[str, Any, Undo], Row]]] = {
@@ -290,7 +304,7 @@ def _runs(
         return [_one_by_one(port, frames, undo)]
     runs: list[Sequence[Any]] = []
     for batch, encoded in known if known is not None else ((frames, None),):
-        run = make_run(port, batch, KEEP_OUT, encoded)
+        run = make_run(port, batch, encoded)
         runs += [run] if run is not None else _parted(port, batch, undo)
     return runs
 
@@ -308,7 +322,7 @@ def _parted(port: str, frames: list[Any], undo: Undo) -> list[Sequence[Any]]:
     runs: list[Sequence[Any]] = []
     odd: list[Any] = []
     for part in parts(frames):
-        if len(part) < SHORTEST or len(part) == len(frames) or (run := make_run(port, part, KEEP_OUT)) is None:
+        if len(part) < SHORTEST or len(part) == len(frames) or (run := make_run(port, part)) is None:
             odd += part
             continue
         if odd:
@@ -334,8 +348,10 @@ def received_run(
     if len(kinds) != 1:
         return None
     if whole:
+        if kinds <= _SEEN and Place in set(map(type, map(_payload, frames))):
+            return None
         return _encode((8, now, ("", CODES[kinds.pop()][0], encoded or frames), ()))
-    run = make_run("", frames, KEEP_IN, encoded)
+    run = make_run("", frames, encoded, incoming=True)
     return _encode((8, now, run, ())) if run is not None else None
 
 

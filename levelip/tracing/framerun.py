@@ -4,8 +4,8 @@ The packets of a bulk transfer are encoded to the same layout: the same fields a
 one call, payloads and all; `struct` takes the pieces that stay; and every column of bytes that the cut depends on
 (where a frame begins, where its long field does, that it is TCP's) is compared with the first frame's by one slice.
 That is a third of what it costs to cut and encode each. Frames of different layouts are parted where their lengths
-change (`parts`); what is alike in length and nothing else goes one by one. Of payloads less stays than of single
-frames: the cost of a run is what is copied, hashed and written of it.
+change (`parts`); what is alike in length and nothing else goes one by one. What stays of a frame is what would stay of
+it alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,18 @@ from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.frames.seam import Store
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Data, Send
-from levelip.tracing.recordedcalls import CODES, KEEP_IN, KEEP_STREAM, RIGHT, is_plain_tcp
+from levelip.tracing.recordedcalls import (
+    CODES,
+    KEEP,
+    LONG,
+    LONG_HEAD,
+    OFFSET_AT,
+    RIGHT,
+    SEEN,
+    ip_begins,
+    tcp_begins,
+    tcp_cut,
+)
 
 SHORTEST: Final = 8
 """Frames below which a run costs more than it saves."""
@@ -33,11 +44,7 @@ _buffer = bytearray()
 """Where runs are encoded, one after the other, in one thread: a new place for each would cost more than encoding it."""
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
-_IPV4: Final = b"\x08\x00"
-KEEP: Final = 92
-"""Bytes of a segment that stay: a TCP header of full length and 32 of payload, 60 behind one with timestamps."""
-KEEP_PAYLOAD: Final = 60
-"""Bytes of a payload that stay where it is a field of its own. Both are even: see `recordedcalls.lengthen`."""
+_SEEN: Final = set(SEEN.values())
 _LEAST, _MOST = 256, 65_535  # bytes of a field whose length takes two (msgpack's bin 16), as `Run` has it
 _HEADER = 3  # bytes of that length and its mark
 _BEGINNING: Final = (0, 1, 2, 3)
@@ -54,11 +61,11 @@ _cuttings: dict[Shape, Cutting | None] = {}
 
 
 def make_run(
-    port: str, frames: Sequence[Any], keep: int, encoded: Raw | bytearray | None = None
+    port: str, frames: Sequence[Any], encoded: Raw | bytearray | None = None, *, incoming: bool = False
 ) -> Sequence[Any] | None:
-    """Frames of one type as `recordedcalls.Run`, payloads of TCP cut that are longer than `keep`, which one alone would
-    be cut to; None if they have to go one by one. They stay as they are. `encoded`: their msgpack, an array, if it is
-    known."""
+    """Frames of one type as `recordedcalls.Run`, long payloads of TCP cut as of one alone; None if they have to go one
+    by one, as those do of whose payloads in shared memory something is kept. They stay as they are. `encoded`: their
+    msgpack, an array, if it is known."""
     first = frames[0]
     kind = type(first)
     code, clip = CODES[kind]
@@ -76,10 +83,13 @@ def make_run(
     else:
         data = _buffer
         _encode_into(frames, data)
-    facts = look(first, keep)
+    facts = look(first, incoming)
     if facts is None:
-        return (port, code, Raw(bytes(data))) if _short(data, count, keep) or _nothing_long(frames, keep) else None
-    shape = (kind, keep, count, len(data), facts)
+        places = not incoming or kind not in _SEEN
+        if not places and Place in (type(first.payload), type(frames[-1].payload)):
+            return None
+        return (port, code, Raw(bytes(data))) if _short(data, count) or _nothing_long(frames, places) else None
+    shape = (kind, count, len(data), facts)
     try:
         cutting = _cuttings[shape]
     except KeyError:
@@ -107,35 +117,43 @@ def _lengths(frame: Any) -> tuple[int, int]:
     return len(head), len(payload) if type(payload) is bytes else -1
 
 
-# what is seen of the first frame: None if nothing of it is long; else lengths, and whatever else decides on its cut
+# what is seen of the first frame: None if nothing of it is long; else what is cut (None: nothing can be), and whatever
+# else of it decides on that: lengths, where headers begin, fields
 
 
-def _look_packet(frame: Any, keep: int, at: int = 0) -> Shape | None:
+def _look_packet(frame: Any, _incoming: bool, at: int = 0) -> Shape | None:
     head, payload = frame.head, frame.payload
     size = len(payload) if type(payload) is bytes else 0
-    if len(head) <= keep + 2 and size <= keep + 2:
+    if len(head) <= LONG_HEAD and size <= LONG:
         return None
-    return len(head), size, at, is_plain_tcp(head, at) and (head[at] & 0xF) * 4
+    begin = tcp_begins(head, at)
+    if not begin:
+        return (None,)
+    return tcp_cut(head, payload, begin), len(head), size, at, begin
 
 
-def _look_device(frame: Any, keep: int) -> Shape | None:
-    return _look_packet(frame, keep, 14 if frame.head[12:14] == _IPV4 else 0)
+def _look_device(frame: Any, incoming: bool) -> Shape | None:
+    return _look_packet(frame, incoming, ip_begins(frame.head))
 
 
-def _look_segment(frame: Any, keep: int) -> Shape | None:
+def _look_segment(frame: Any, incoming: bool) -> Shape | None:
     head, payload = frame.head, frame.payload
     size = len(payload) if type(payload) is bytes else 0
-    if len(head) <= keep + 2 and size <= keep + 2:
+    if len(head) <= LONG_HEAD and size <= LONG:
         return None
-    return len(head), size, frame.proto == _TCP, frame.checksum, frame.dont_fragment
+    state = frame.checksum
+    if frame.proto != _TCP or (incoming and state == _PARTIAL and not frame.dont_fragment):
+        return (None,)
+    total = RIGHT if incoming and state not in (_PARTIAL, _VERIFIED) else 0
+    return tcp_cut(head, payload, 0), len(head), size, total, state, frame.dont_fragment
 
 
-def _look_stream(frame: Any, _keep: int) -> Shape | None:
+def _look_stream(frame: Any, _incoming: bool) -> Shape | None:
     payload = frame.payload
-    return (0, len(payload)) if type(payload) is bytes and len(payload) > KEEP_STREAM + 2 else None
+    return (("payload", KEEP), 0, len(payload)) if type(payload) is bytes and len(payload) > LONG else None
 
 
-_LOOKS: Final[dict[type, Callable[[Any, int], Shape | None]]] = {
+_LOOKS: Final[dict[type, Callable[[Any, bool], Shape | None]]] = {
     Packet: _look_packet,
     DeviceFrame: _look_device,
     Segment: _look_segment,
@@ -145,11 +163,11 @@ _LOOKS: Final[dict[type, Callable[[Any, int], Shape | None]]] = {
 }
 
 
-def _short(data: bytearray | memoryview, count: int, keep: int) -> bool:
+def _short(data: bytearray | memoryview, count: int) -> bool:
     """Whether these are encoded frames of one size, which is too small for anything long."""
     front = 1 if count < 16 else 3
     size, odd = divmod(len(data) - front, count)
-    if odd or size > keep:
+    if odd or size > LONG:
         return False
     for begin in range(front, front + len(_BEGINNING)):
         column = bytes(data[begin::size])
@@ -158,14 +176,15 @@ def _short(data: bytearray | memoryview, count: int, keep: int) -> bool:
     return True
 
 
-def _nothing_long(frames: Sequence[Any], keep: int) -> bool:
+def _nothing_long(frames: Sequence[Any], places: bool) -> bool:
+    """`places`: those are short."""
     payloads = [frame.payload for frame in frames]
-    if set(map(type, payloads)) != {Place}:
-        if type(frames[0]) in (Store, Send, Data):
-            keep = KEEP_STREAM
-        if any(type(payload) is bytes and len(payload) > keep + 2 for payload in payloads):
-            return False
-    return not hasattr(frames[0], "head") or max([len(frame.head) for frame in frames]) <= keep + 2
+    kinds = set(map(type, payloads))
+    if kinds != {Place} and any(type(one) is bytes and len(one) > LONG for one in payloads):
+        return False
+    if not places and Place in kinds:
+        return False
+    return not hasattr(frames[0], "head") or max([len(frame.head) for frame in frames]) <= LONG_HEAD
 
 
 # a shape that is new
@@ -180,41 +199,44 @@ def _behind(frame: Any, first: str) -> int:
 
 def _cutting(frame: Any, shape: Shape) -> Cutting | None:
     """How frames like this one are cut; None if they cannot be, all alike."""
-    kind, keep, count, length, facts = shape
-    front = 1 if count < 16 else 3
-    size, odd = divmod(length - front, count)
-    field = "head" if facts[0] > keep + 2 else "payload"
-    whole = len(getattr(frame, field))
-    kept, total = KEEP_PAYLOAD, 0
-    more: tuple[int, ...] = ()
-    if kind is Segment:
-        _, _, tcp, state, whole_only = facts
-        if not tcp or (keep == KEEP_IN and state == _PARTIAL and not whole_only):
-            whole = 0
-        total = RIGHT if keep == KEEP_IN and state not in (_PARTIAL, _VERIFIED) else 0
-        more = tuple(size - _behind(frame, name) for name in ("proto", "checksum", "dont_fragment"))
-        kept = max(kept, KEEP - (0 if field == "head" else facts[0] & ~1))
-    elif facts[0]:
-        _, _, at, length_of_ip = facts
-        if not length_of_ip:
-            whole = 0
-        kept = max(kept, at + length_of_ip + KEEP - (0 if field == "head" else facts[0]))
-        begin = size - _behind(frame, "head") + len(_encode(frame.head)) - facts[0] + at  # of the IP header
-        more = (begin, begin + 6, begin + 7, begin + 9, *((begin - 2, begin - 1) if at else ()))
-    found: Cutting | None = None
-    at = size - _behind(frame, field)
-    upto, skip = at + _HEADER + kept, whole - kept
-    behind = size - upto - skip
-    fits = max(_LEAST, kept + 3) <= whole <= _MOST and min(facts[:2]) <= keep + 2
-    fits = fits and not any(upto <= place < upto + skip for place in more)
-    if fits and not odd and min(at, behind, *more) >= 0:
-        layout = f"{front}x{upto}s{f'{skip}x{behind + upto}s' * (count - 1)}{skip}x{behind}s"
-        begins = slice(front + at, front + at + _HEADER)
-        places = (*_BEGINNING, at, at + 1, at + 2, *more)
-        columns = [slice(place if place < upto else place - skip, None, size - skip) for place in places]
-        take = struct.Struct(layout).unpack
-        found = begins, _encode(bytes(whole))[:_HEADER], columns, take, (size - skip, at, kept, field, total)
+    kind, count, length, (cut, *facts) = shape
+    found = _layout(frame, kind, count, length, cut, facts) if cut is not None else None
     if len(_cuttings) >= _SHAPES:
         _cuttings.clear()
     _cuttings[shape] = found
     return found
+
+
+def _layout(
+    frame: Any, kind: type, count: int, length: int, cut: tuple[str, int], facts: Sequence[Any]
+) -> Cutting | None:
+    front = 1 if count < 16 else 3
+    size, odd = divmod(length - front, count)
+    field, kept = cut
+    whole = len(getattr(frame, field))
+    total = 0
+    more: list[int] = []
+    if hasattr(frame, "head"):
+        begin = 0
+        data = size - _behind(frame, "head") + len(_encode(frame.head)) - facts[0]  # where the bytes of `head` begin
+        if kind is Segment:
+            total = facts[2]
+            more = [size - _behind(frame, name) for name in ("proto", "checksum", "dont_fragment")]
+        else:
+            at, begin = facts[2:]
+            more = [data + at + place for place in (0, 6, 7, 9, *((-2, -1) if at else ()))]
+        if facts[0] <= begin + OFFSET_AT:  # the TCP header is in `payload`
+            data = size - _behind(frame, "payload") + _HEADER - facts[0]
+        more.append(data + begin + OFFSET_AT)
+    at = size - _behind(frame, field)
+    upto, skip = at + _HEADER + kept, whole - kept
+    behind = size - upto - skip
+    fits = max(_LEAST, kept + 3) <= whole <= _MOST and not any(upto <= place < upto + skip for place in more)
+    if not fits or odd or min(at, behind, *more) < 0:
+        return None
+    layout = f"{front}x{upto}s{f'{skip}x{behind + upto}s' * (count - 1)}{skip}x{behind}s"
+    begins = slice(front + at, front + at + _HEADER)
+    places = (*_BEGINNING, at, at + 1, at + 2, *more)
+    columns = [slice(place if place < upto else place - skip, None, size - skip) for place in places]
+    take = struct.Struct(layout).unpack
+    return begins, _encode(bytes(whole))[:_HEADER], columns, take, (size - skip, at, kept, field, total)

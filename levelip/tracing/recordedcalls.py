@@ -3,9 +3,10 @@
 An entry is a msgpack array whose first element is its kind; frames of one type that come or go together share one,
 since they are encoded together in a third of the time (`framerun`). Frames are arrays as on the pipes, with a code of
 this module's list before them, since the kinds of different seams share numbers. A long payload may be cut (`CODES`):
-its first bytes stay, and, where a core will verify it, the verdict or the ones' complement sum of the rest, so that
-`lengthen` makes a payload of the same length for which the verdict is the same. TCP's bytes are verified, and stored
-or passed on unread; no core reads more.
+its first KEEP bytes stay, and, where a core will verify it, the verdict or the ones' complement sum of the rest, so
+that `lengthen` makes a payload of the same length for which the verdict is the same. TCP's bytes are verified, and
+stored or passed on unread; no core reads more. What came in and what went out are cut alike, so that a replay has of
+each packet what is compared with it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from msgspec import Raw, Struct
 
 from levelip.frames import packet, seam
 from levelip.rpc import stream
+from levelip.rpc.place import Payload
 from levelip.tracing.events import Event
 from levelip.wire.checksum import internet_checksum, ones_sum, pseudo_header_sum
 
-KEEP_IN: Final = 264  # bytes of a packet that a cut leaves: link, IP and TCP headers of full length, 128 and some
-KEEP_OUT: Final = 200  # of one that came out: a layer takes up to 60 bytes away in front
-KEEP_STREAM: Final = 128  # bytes of a stream's payload
+KEEP: Final = 128
+"""Bytes of a payload that stay; of up to two more all do, since `lengthen` needs two for a sum."""
+LONG: Final = KEEP + 2  # bytes of a payload of its own that are not cut
+LONG_HEAD: Final = LONG + 20  # bytes of headers and payload in one that are not cut, however short the headers
+_IPV4: Final = b"\x08\x00"  # a tap's type
+OFFSET_AT: Final = 12  # where its length is, RFC 9293 3.1
 MAX_PAYLOAD: Final = 64 << 20  # bytes: no pipe carries more at once
 _CUTTABLE: Final = ("head", "payload", "message.payload")
 
@@ -48,13 +53,20 @@ RIGHT: Final = -1  # its checksum was right, or nobody asked
 WRONG: Final = -2
 
 
+SEEN: Final[dict[str, type]] = {"link": packet.DeviceFrame, "ip": packet.Segment}
+"""Process → frames that bring it payloads in shared memory whose beginnings it records: each payload comes by one of
+these, from the network or from a program, and to look again in each process would cost more than all else of it."""
+
+
 class Received(Struct, array_like=True, tag=1):
-    """receive(frame, now)."""
+    """receive(frame, now). `seen`: of a payload in shared memory the first KEEP bytes, none where it was gone (since
+    format 5, see SEEN)."""
 
     now: int
     code: int
     frame: Raw
     cuts: list[Cut] = []
+    seen: bytes = b""
 
 
 class TimerRan(Struct, array_like=True, tag=2):
@@ -217,7 +229,7 @@ def decode_frame(code: int, raw: Raw | bytes, cuts: list[Cut]) -> Any:
 # cutting: frames are shortened in place and restored once they are encoded, since a copy of one costs three times that
 
 Undo = list[tuple[Any, str, bytes]]  # object, field, what it held
-Clip = Callable[[Any, int], tuple[list[Cut], Undo] | None]
+Clip = Callable[[Any, bool], tuple[list[Cut], Undo] | None]
 _SUMMED: Final = (int(packet.Checksum.PARTIAL), int(packet.Checksum.UNVERIFIED))
 
 
@@ -227,66 +239,76 @@ def restore(undo: Undo) -> None:
         setattr(holder, name, data)
 
 
-def is_plain_tcp(data: bytes, at: int) -> bool:
-    """Whether an IPv4 packet for TCP begins here: not ICMP or IGMP, which ip reads whole, and no fragment."""
-    if len(data) < at + 20 or data[at] >> 4 != 4 or data[at + 9] != 6:
-        return False
-    return not (data[at + 6] & 0x3F or data[at + 7])
+def tcp_begins(data: bytes, at: int) -> int:
+    """Where the TCP header begins of an IPv4 packet at `at`. 0 for another: ICMP or IGMP, which ip reads whole, or a
+    fragment."""
+    if len(data) < at + 20 or data[at] >> 4 != 4 or data[at + 9] != 6 or data[at + 6] & 0x3F or data[at + 7]:
+        return 0
+    return at + (data[at] & 0xF) * 4
 
 
-def _clip_packet(frame: Any, at: int, keep: int) -> tuple[list[Cut], Undo] | None:
-    """`at`: where the IP header begins. Neither link nor ip reads what is cut of a TCP packet: no sum is needed."""
-    head, payload = frame.head, frame.payload
-    long = type(payload) is bytes and len(payload) > keep + 2
-    if not (len(head) > keep + 2 or long) or not is_plain_tcp(head, at):
+def ip_begins(head: bytes) -> int:
+    """Where the IPv4 header is in a frame of a tap or tun device, if it is one of IPv4."""
+    return 14 if head[12:14] == _IPV4 else 0
+
+
+def tcp_cut(head: bytes, payload: Payload, begin: int) -> tuple[str, int] | None:
+    """The field of a TCP packet that is cut, and how many of its bytes stay: headers, and KEEP behind them. None if
+    nothing is too long. `begin`: where the TCP header begins, which may lie in `payload`. In front of a cut is an even
+    number of bytes, see `_sum_for`."""
+    front, at = len(head), begin + OFFSET_AT
+    size = len(payload) if type(payload) is bytes else 0
+    if front > at:
+        words = head[at] >> 4
+    else:
+        words = payload[at - front] >> 4 if front + size > at else 0  # type: ignore[index]
+    keep = begin + 4 * words + KEEP
+    kept = keep - front if front < keep else front & 1
+    if size > kept + 2:
+        return "payload", kept
+    return ("head", keep) if front > keep + 2 else None
+
+
+def _clip_tcp(frame: Any, begin: int, *, summed: bool) -> tuple[list[Cut], Undo] | None:
+    cut = tcp_cut(frame.head, frame.payload, begin)
+    if cut is None:
         return None
-    cuts: list[Cut] = []
-    undo: Undo = []
-    if len(head) > keep + 2:
-        cuts.append(("head", len(head), 0))
-        undo.append((frame, "head", head))
-        frame.head = head[:keep]
-    if long:
-        cuts.append(("payload", len(payload), 0))
-        undo.append((frame, "payload", payload))
-        frame.payload = payload[:keep]
-    return cuts, undo
+    name, kept = cut
+    data = getattr(frame, name)
+    setattr(frame, name, data[:kept])
+    return [(name, len(data), ones_sum(memoryview(data)[kept:]) if summed else 0)], [(frame, name, data)]
 
 
-def _clip_ip(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
-    return _clip_packet(frame, 0, keep)
+def _clip_packet(frame: Any, at: int) -> tuple[list[Cut], Undo] | None:
+    """`at`: where the IP header begins. Neither link nor ip reads what is cut of a TCP packet: no sum is needed."""
+    begin = tcp_begins(frame.head, at)
+    return _clip_tcp(frame, begin, summed=False) if begin else None
 
 
-def _clip_device(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
-    return _clip_packet(frame, 14 if frame.head[12:14] == b"\x08\x00" else 0, keep)
+def _clip_ip(frame: Any, _incoming: bool) -> tuple[list[Cut], Undo] | None:
+    return _clip_packet(frame, 0)
 
 
-def _clip_segment(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
+def _clip_device(frame: Any, _incoming: bool) -> tuple[list[Cut], Undo] | None:
+    return _clip_packet(frame, ip_begins(frame.head))
+
+
+def _clip_segment(frame: Any, incoming: bool) -> tuple[list[Cut], Undo] | None:
     """tcp verifies what is UNVERIFIED, ip completes what is PARTIAL and has to be fragmented: that takes a sum. (A
     segment whose header travels in `payload` has it there.)"""
-    payload = frame.payload
-    if type(payload) is not bytes or len(payload) <= keep + 2 or frame.proto != 6:
-        if len(frame.head) <= keep + 2 or frame.proto != 6:
-            return None
-        head = frame.head
-        total = ones_sum(memoryview(head)[keep:]) if keep == KEEP_IN and frame.checksum in _SUMMED else 0
-        frame.head = head[:keep]
-        return [("head", len(head), total)], [(frame, "head", head)]
-    total = ones_sum(memoryview(payload)[keep:]) if keep == KEEP_IN and frame.checksum in _SUMMED else 0
-    frame.payload = payload[:keep]
-    return [("payload", len(payload), total)], [(frame, "payload", payload)]
+    return _clip_tcp(frame, 0, summed=incoming and frame.checksum in _SUMMED) if frame.proto == 6 else None
 
 
-def _clip_stream(frame: Any, _keep: int) -> tuple[list[Cut], Undo] | None:
+def _clip_stream(frame: Any, _incoming: bool) -> tuple[list[Cut], Undo] | None:
     payload = frame.payload
-    if type(payload) is not bytes or len(payload) <= KEEP_STREAM + 2:
+    if type(payload) is not bytes or len(payload) <= LONG:
         return None
-    frame.payload = payload[:KEEP_STREAM]
+    frame.payload = payload[:KEEP]
     return [("payload", len(payload), 0)], [(frame, "payload", payload)]
 
 
-def _clip_wrapped(frame: Any, keep: int) -> tuple[list[Cut], Undo] | None:
-    if type(frame.message) not in (stream.Send, stream.Data) or (inner := _clip_stream(frame.message, keep)) is None:
+def _clip_wrapped(frame: Any, incoming: bool) -> tuple[list[Cut], Undo] | None:
+    if type(frame.message) not in (stream.Send, stream.Data) or not (inner := _clip_stream(frame.message, incoming)):
         return None
     ((_, length, total),), undo = inner
     return [("message.payload", length, total)], undo
@@ -305,7 +327,7 @@ _CLIPS: Final[dict[type, Clip]] = {
 CODES: Final[dict[type, tuple[int, Clip | None]]] = {
     kind: (place, _CLIPS.get(kind)) for place, kind in enumerate(FRAMES, 1)
 }
-"""Type of frame → its code, and what cuts its payload in place to KEEP_IN or KEEP_OUT (None: there is nothing to cut);
+"""Type of frame → its code, and what cuts its payload in place, coming in or going out (None: there is nothing to cut);
 `restore` undoes it."""
 
 
@@ -319,30 +341,49 @@ def _sum_for(frame: Any, name: str, zeros: bytes, verdict: int) -> int:
     return right if verdict == RIGHT else right ^ 1
 
 
+def _cut_field(frame: Any, cut: Cut) -> tuple[Any, str, bytes]:
+    """(object, its field, what is left of that) of what was cut. DamagedFrame if it fits none."""
+    name, length, total = cut
+    outer, _, inner = name.rpartition(".")
+    holder: Any = getattr(frame, outer, None) if outer else frame
+    kept = getattr(holder, inner, None) if name in _CUTTABLE else None
+    if type(kept) is not bytes or not (len(kept) + 2 <= length <= MAX_PAYLOAD and WRONG <= total <= 0xFFFF):
+        raise DamagedFrame(f"{type(frame).__name__}.{name[:40]} cannot be {length} bytes long, of sum {total}")
+    return holder, inner, kept
+
+
 def lengthen(frame: Any, cuts: list[Cut]) -> Any:
     """A frame with payloads of the length and ones' complement sum that they had before they were cut."""
     changes: dict[str, Any] = {}
-    for name, length, total in cuts:
-        outer, _, inner = name.rpartition(".")
-        holder: Any = getattr(frame, outer, None) if outer else frame
-        kept = getattr(holder, inner, None) if name in _CUTTABLE else None
-        if type(kept) is not bytes or not (len(kept) + 2 <= length <= MAX_PAYLOAD and WRONG <= total <= 0xFFFF):
-            raise DamagedFrame(f"{type(frame).__name__}.{name[:40]} cannot be {length} bytes long, of sum {total}")
+    for cut in cuts:
+        holder, inner, kept = _cut_field(frame, cut)
+        name, length, total = cut
         rest = bytes(length - len(kept) - 2)
         if total < 0:
             total = _sum_for(frame, name, kept + bytes(2) + rest, total)
         whole = kept + total.to_bytes(2, "big") + rest
-        if outer:
-            changes[outer] = msgspec.structs.replace(holder, **{inner: whole})
-        else:
+        if holder is frame:
             changes[inner] = whole
+        else:
+            changes[name.partition(".")[0]] = msgspec.structs.replace(holder, **{inner: whole})
     return msgspec.structs.replace(frame, **changes)
+
+
+def decode_known(code: int, raw: Raw | bytes, cuts: list[Cut]) -> tuple[Any, int]:
+    """A frame with what is known of it alone, and how many bytes behind that were cut. DamagedFrame as `decode_frame`.
+    (Of what old formats cut twice the second part is left out, too: it does not lie behind the first.)"""
+    frame = decode_frame(code, raw, [])
+    missing = sum(length - len(_cut_field(frame, (name, length, total))[2]) for name, length, total in cuts)
+    if missing and cuts[0][0] == "head" and type(frame.payload) is bytes:
+        missing += len(frame.payload)
+        frame.payload = b""
+    return frame, missing
 
 
 def encode_frame(frame: Any, *, whole: bool = False) -> tuple[int, bytes, list[Cut]]:
     """(code, bytes, cuts) of a frame that came out, as a recording holds it. KeyError for a type that none can hold."""
     code, clip = CODES[type(frame)]
-    clipped = clip(frame, KEEP_OUT) if clip is not None and not whole else None
+    clipped = clip(frame, False) if clip is not None and not whole else None
     if clipped is None:
         return code, _ENCODER.encode(frame), []
     cuts, undo = clipped

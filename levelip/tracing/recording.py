@@ -33,10 +33,12 @@ from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Entry, decode_entries
 
 MAGIC: Final = b"LVLIPREC"
-VERSION: Final = 4
-READABLE: Final = (1, 2, 3, 4)
+VERSION: Final = 5
+READABLE: Final = (1, 2, 3, 4, 5)
 """2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry; 4 what
-faults did, and less of each frame of a run, so that one who compares has to ask the entry how much."""
+faults did, and less of each frame of a run; 5 the same 128 bytes of each payload, in runs and alone, in and out."""
+KEEPS_ALIKE: Final = 5
+"""The format since which all is cut alike; of a file before, one who compares has to ask the entry how much it has."""
 HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
 
 _START: Final = struct.Struct("<8sH")
@@ -88,9 +90,9 @@ class End(Struct, kw_only=True):
     crash: str = ""
 
 
-def file_start() -> bytes:
-    """What a file begins with, before its HEAD."""
-    return _START.pack(MAGIC, VERSION)
+def file_start(version: int = VERSION) -> bytes:
+    """What a file begins with, before its HEAD. `version`: another than ours for entries of an older recording."""
+    return _START.pack(MAGIC, version)
 
 
 def make_block(kind: int, body: bytes, *, first: int = 0, calls: int = 0, begin: int = 0, end: int = 0) -> bytes:
@@ -158,7 +160,7 @@ class Block:
 
 
 class Recording:
-    """An open file. `torn` says what was left out at its end, or is empty."""
+    """An open file of format `version`. `torn` says what was left out at its end, or is empty."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises RecordingError for what is no recording, OSError for what cannot be read."""
@@ -177,10 +179,10 @@ class Recording:
             raise RecordingError(f"{self.path} is no Level-IP recording (lvlip record start or dump writes one)")
         if len(start) < _START.size:
             raise RecordingError(f"{self.path} was torn before anything was recorded in it")
-        version = _START.unpack(start)[1]
-        if version not in READABLE:
+        self.version: int = _START.unpack(start)[1]
+        if self.version not in READABLE:
             known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
-            raise RecordingError(f"{self.path} is a recording of format {version}; this lvlip reads {known}")
+            raise RecordingError(f"{self.path} is a recording of format {self.version}; this lvlip reads {known}")
         size = os.fstat(self._file.fileno()).st_size
         self.torn = ""
         self.snapshots: list[Block] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,10 @@ class Stopping:
         """The stack stays as it is."""
         self._debugger.close()
 
-    def state(self, anew: bool = False) -> dict[str, Any] | None:
+    def state(self, anew: bool = False, silent: Iterable[str] = ()) -> dict[str, Any] | None:
         """Held or not, by whom and why, queues, breakpoints, held frames; None while nothing runs. The frames are asked
-        for only when the queues have changed, or `anew`."""
+        for only when the queues have changed, or `anew`. `silent`: layers that did not answer a moment ago."""
+        self._debugger.expect_silence(silent)
         try:
             state = self._debugger.state()
             breakpoints = self._debugger.breakpoints()
@@ -58,6 +59,8 @@ class Stopping:
             return None
         except ControlError as error:
             return {"held": False, "error": str(error), "queues": [], "breakpoints": [], "frames": []}
+        if not self._debugger.processes:
+            return None
         if anew or state.queues != self._queues:
             frames = self._debugger.held() if state.held else []
             self._queues, self._count = state.queues, len(frames)

@@ -21,6 +21,8 @@ from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
 TIMEOUT_S = 0.6
+QUIET_S = 0.2
+"""How long a process may take to answer, and one that did not the last time: it must not make the others look old."""
 PATIENCE_S = 10.0
 """An addon's own code, which is run when it comes and goes, has 2 s in each process."""
 FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp"), "ip-udp": ("ip", "udp")}
@@ -68,6 +70,8 @@ class Layers:
         self._sockets: dict[Any, tuple[float, int, int]] = {}
         self._ask_sockets_at = 0.0
         self._last_sockets: list[dict[str, Any]] = []
+        self.silent: set[str] = set()
+        """The processes that run and did not answer the last time."""
         self.rows: dict[str, dict[str, Any]] = {}  # a connection's name → its row as tcp told it
 
     def ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
@@ -76,8 +80,14 @@ class Layers:
             raise NotRunning(f"{process} of stack {self.run.name!r} is not running")
         client = self._clients.get(process)
         if client is None:
-            client = self._clients[process] = ControlClient(self.run, process, timeout=TIMEOUT_S)
-        return client.request(request, **args)
+            client = self._clients[process] = ControlClient(self.run, process)
+        try:
+            answer = client.request(request, timeout=QUIET_S if process in self.silent else TIMEOUT_S, **args)
+        except NotRunning:
+            self.silent.add(process)
+            raise
+        self.silent.discard(process)
+        return answer
 
     def close(self) -> None:
         """Close the sockets."""
@@ -113,6 +123,7 @@ class Layers:
             "cpu": None, "memory": None,
         }  # fmt: skip
         if pid is None:
+            self.silent.discard(process)
             return data
         try:
             status = self.ask(process, "status")

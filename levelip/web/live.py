@@ -14,6 +14,7 @@ import logging
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ POLL_S = 1.0
 HELD_POLL_S = 0.4
 RETRY_S = 1.0
 STALE_NS = 2_000_000_000
+HISTORY = 120
+"""Polls whose rates of the seams are kept for pages that come later."""
 STOP_S = 1.0
 """How long the threads may take to close what they have; whoever waits for a silent process is left behind."""
 DETAILS = ("headers", "first128", "full")
@@ -61,6 +64,7 @@ class Live(Source):
         self.rate = 0.0  # records a second
         self.state: dict[str, Any] = {}
         self.sockets: list[dict[str, Any]] = []
+        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)  # of each poll {"time": .., "seams": ..}
         self.polled = 0  # how often; a page sends what changed
         self.debug: dict[str, Any] | None = None
         self.layers = Layers(run)
@@ -162,7 +166,8 @@ class Live(Source):
         while True:
             begun = time.monotonic()
             self.state = await self.ask(self.layers.poll)
-            self._stands(await self.ask(self.stopping.state))
+            self.history.append({name: self.state[name] for name in ("time", "seams")})
+            self._stands(await self.ask(self.stopping.state, False, self.layers.silent))
             self.sockets = await self.ask(self.layers.sockets)
             for row in self.sockets:
                 if row["proto"] == "tcp" and row["state"] not in ("LISTEN", "TIME_WAIT"):
@@ -177,7 +182,7 @@ class Live(Source):
     async def refresh(self) -> None:
         """Ask now, so that what was just changed is seen at the next tick."""
         self.state = {**self.state, "faults": await self.ask(self.layers.faults)}
-        self._stands(await self.ask(self.stopping.state, True))
+        self._stands(await self.ask(self.stopping.state, True, self.layers.silent))
         self.polled += 1
 
     def _stands(self, debug: dict[str, Any] | None) -> None:

@@ -51,6 +51,8 @@ GRAPH_REST = 8.0
 """A graph is made again after so long, or after so many times as long as making it took."""
 MAX_BESIDE = 8
 """Requests that are answered beside the others, at once."""
+MAX_ORDERED = 64
+"""Commands to the stack that wait for their turn."""
 log = logging.getLogger("web")
 
 
@@ -79,9 +81,11 @@ class Session:
             "packet": self._packet,
             "seek": self._seek,
             "settings": self._settings,
+            "close_source": self._close_source,
+        }
+        self._ordered: dict[str, Command] = {
             "fault.set": self._fault_set,
             "fault.clear": self._fault_clear,
-            "close_source": self._close_source,
             "hold": self._hold,
             "continue": self._continue,
             "step": self._step,
@@ -95,11 +99,15 @@ class Session:
         }
         self._slow = Looking(desk, self._source).commands
         self._beside: set[asyncio.Task[None]] = set()
+        self._turn: asyncio.Queue[tuple[Any, Command, dict[str, Any]] | None] = asyncio.Queue()
+        self._commanding: asyncio.Task[None] | None = None
+        self._left = False
 
     async def run(self) -> None:
         """Serve until the page goes away."""
         await self._socket.accept()
         tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._scan())]
+        self._commanding = commanding = asyncio.create_task(self._command_stack())
         try:
             while True:
                 text = await self._socket.receive_text()
@@ -110,10 +118,12 @@ class Session:
             if not self._desk.live.ended:  # else a page that does not read: the server has waited long enough
                 raise
         finally:
+            self._left = True
+            self._turn.put_nowait(None)
             tasks += self._beside
             for task in tasks:
                 task.cancel()
-            for task in tasks:
+            for task in [*tasks, commanding]:
                 with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
                     await task
 
@@ -124,6 +134,13 @@ class Session:
             if not isinstance(request, dict) or not isinstance(request.get("do"), str):
                 raise Refused("a request is an object with id and do")
             number, name = request.get("id"), request["do"]
+            if name in self._ordered:
+                if self._commanding is not None and self._commanding.done():
+                    await self._commanding  # raises our fault, which ends the session
+                if self._turn.qsize() >= MAX_ORDERED:
+                    raise Refused("the stack is behind with what it was asked; wait for the answers")
+                self._turn.put_nowait((number, self._ordered[name], request))
+                return
             if name in self._slow:
                 if len(self._beside) >= MAX_BESIDE:
                     raise Refused("too much is asked at once; wait for the answers")
@@ -141,6 +158,13 @@ class Session:
         else:
             await self._carry_out(number, command, request)
 
+    async def _command_stack(self) -> None:
+        """Carry out what asks the stack's processes, one after the other and to the last, though the page may be gone:
+        who closes it after "continue" has said so. One that is silent keeps nobody from scrolling meanwhile."""
+        while (asked := await self._turn.get()) is not None:
+            with contextlib.suppress(WebSocketDisconnect):  # nobody is left to be answered
+                await self._carry_out(*asked)
+
     async def _carry_out(self, number: Any, command: Command, request: dict[str, Any]) -> None:
         try:
             answer: dict[str, Any] = {"id": number, "ok": await command(request)}
@@ -157,7 +181,7 @@ class Session:
         await self._send(answer)
 
     async def _send(self, data: dict[str, Any]) -> None:
-        if self._socket.application_state is WebSocketState.CONNECTED:
+        if not self._left and self._socket.application_state is WebSocketState.CONNECTED:
             await self._socket.send_text(msgspec.json.encode(data).decode())
 
     # what is new
@@ -218,6 +242,7 @@ class Session:
             "sources": [source.about() for source in self._desk.sources.values()],
             "settings": self._desk.live.settings(),
             "reasons": self._desk.reasons,
+            "history": list(self._desk.live.history),
         }
 
     def _source(self, request: dict[str, Any]) -> Source:

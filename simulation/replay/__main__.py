@@ -93,7 +93,10 @@ def cli(
         Served(recordings).run(sys.stdin.buffer, sys.stdout.buffer)
         return
     if script_file is not None:
-        script_file.write_text(to_script(_one(recordings, "tcp"), port=port or 0), encoding="utf-8")
+        text, notes = to_script(_one(recordings, "tcp"), port=port or 0)
+        script_file.write_text(text, encoding="utf-8")
+        for note in notes:
+            click.echo(f"lvlip replay: {note}", err=True)
         click.echo(f"{script_file}: run it with: lvlip script run {script_file}", err=True)
     if test_file is not None:
         _write_test(_one(recordings, "tcp"), test_file, begin or place, stop)
@@ -101,7 +104,10 @@ def cli(
         events_file.write(made_events(recordings))
         return
     lines = [f"goto {place}"] if place else []
-    lines += [*commands, *(script or ())]
+    try:
+        lines += [*commands, *(script or ())]
+    except UnicodeDecodeError:
+        raise click.BadParameter("it is no text.", param_hint="-x") from None
     lines += [f"whatif {whatif}"] if whatif else []  # from where the others led
     if lines or interactive:
         sys.exit(max(left_out, _look_around(recordings, lines, interactive, as_json)))

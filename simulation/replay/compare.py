@@ -12,11 +12,19 @@ from levelip.frames.packet import DeviceFrame, Packet, Segment
 from levelip.frames.seam import ForClient, Store
 from levelip.rpc.stream import Data, Send
 from levelip.tracing.events import Event
-from levelip.tracing.framerun import KEEP
-from levelip.tracing.recordedcalls import Cut, decode_frame, encode_frame, is_plain_tcp, lengthen
+from levelip.tracing.recordedcalls import (
+    Cut,
+    decode_frame,
+    encode_frame,
+    ip_begins,
+    lengthen,
+    tcp_begins,
+)
 
 _ICMP = 1
 _STREAM = (Store, Data, Send)
+_SUM = 2  # bytes behind a cut that `lengthen` makes other than zero
+_RUN_4 = 92  # bytes of a segment that a run kept at least up to format 4: a TCP header of full length, and 32
 
 
 @dataclass(slots=True)
@@ -32,8 +40,9 @@ class Divergence:
     differs: list[str] = field(default_factory=list)  # "window: 512 recorded, 501 now"
 
 
-def same_frame(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool) -> bool:
-    """Whether a frame is the one that was recorded, as far as the recording knows it."""
+def same_frame(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool, older: bool = False) -> bool:
+    """Whether a frame is the one that was recorded, as far as the recording knows it. `older`: it is of a format that
+    cut frames differently, in runs and alone, in and out."""
     try:
         mine = encode_frame(frame, whole=whole)
     except KeyError:
@@ -42,31 +51,38 @@ def same_frame(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: boo
         return True
     if whole:
         return False
-    if cuts and mine[0] == code and _same_as_cut(decode_frame(code, raw, []), cuts, frame):
+    if older and cuts and mine[0] == code and _same_as_cut(decode_frame(code, raw, []), cuts, frame):
         return True
     recorded = decode_frame(code, raw, cuts)
-    return _same_but_bytes(recorded, frame) or _same_but_tail(recorded, frame)
+    return bool(recorded == frame) or _same_but_bytes(recorded, frame) or (older and _same_but_tail(recorded, frame))
+
+
+def _same_until_unknown(recorded: bytes, mine: bytes) -> int | None:
+    """How many bytes of the replay's are what was recorded, if behind them it has zeros only, but for a sum: what was
+    cut of that which came in. None if there is more."""
+    if len(recorded) != len(mine):
+        return None
+    pairs = enumerate(zip(recorded, mine, strict=True))
+    same = next((place for place, (old, new) in pairs if old != new), len(mine))
+    return None if any(mine[same + _SUM :]) else same
 
 
 def _same_but_tail(recorded: Any, frame: Any) -> bool:
-    """Where a frame came in within a run and went out alone, less stayed of what came in: zeros here from there on, but
-    for two bytes that make its sum what it was."""
+    """Where a frame came in within a run and went out alone, less stayed of what came in."""
     if type(recorded) is not type(frame) or not isinstance(frame, Packet | DeviceFrame | Segment):
         return False
     if type(frame.payload) is not bytes or type(recorded.payload) is not bytes:
         return False
-    least = KEEP
+    least = _RUN_4
     if not isinstance(frame, Segment):
-        at = 14 if isinstance(frame, DeviceFrame) and frame.head[12:14] == b"\x08\x00" else 0
-        if not is_plain_tcp(frame.head, at):
+        begin = tcp_begins(frame.head, ip_begins(frame.head) if isinstance(frame, DeviceFrame) else 0)
+        if not begin:
             return False
-        least += at + (frame.head[at] & 0xF) * 4
-    before, after = recorded.head + recorded.payload, frame.head + frame.payload
-    if len(before) != len(after) or len(recorded.head) != len(frame.head):
+        least += begin
+    same = _same_until_unknown(recorded.head + recorded.payload, frame.head + frame.payload)
+    if same is None or same < least or len(recorded.head) != len(frame.head):
         return False
-    pairs = enumerate(zip(before, after, strict=True))
-    same = next((place for place, (old, new) in pairs if old != new), len(after))
-    return same >= least and not any(after[same + 2 :]) and bool(_headless(recorded) == _headless(frame))
+    return bool(_headless(recorded) == _headless(frame))
 
 
 def _headless(frame: Any) -> Any:
@@ -74,7 +90,7 @@ def _headless(frame: Any) -> Any:
 
 
 def _same_as_cut(recorded: Any, cuts: list[Cut], frame: Any) -> bool:
-    """Where fields were cut to another length than `encode_frame` cuts to: within a run, or by an older version."""
+    """Where fields were cut to another length than `encode_frame` cuts to."""
     changes: dict[str, Any] = {}
     for name, length, _ in cuts:
         mine, kept = getattr(frame, name, None), getattr(recorded, name, None)
@@ -85,13 +101,16 @@ def _same_as_cut(recorded: Any, cuts: list[Cut], frame: Any) -> bool:
 
 
 def _same_but_bytes(recorded: Any, frame: Any) -> bool:
-    """Where payloads were cut, bytes behind the cut are zero here: what quotes or stores them is held by its length."""
+    """Where payloads were cut, bytes behind the cut are zero here: what quotes them is held by its length, what stores
+    or passes on a part of them by what is known of it and by its length."""
     if type(recorded) is not type(frame):
         return False
     if isinstance(frame, ForClient):
         return recorded.peer == frame.peer and _same_but_bytes(recorded.message, frame.message)
     if isinstance(frame, _STREAM):
-        return _blank(recorded) == _blank(frame) and type(recorded.payload) is type(frame.payload) is bytes
+        if _payloadless(recorded) != _payloadless(frame) or not type(recorded.payload) is type(frame.payload) is bytes:
+            return False
+        return _same_until_unknown(recorded.payload, frame.payload) is not None
     if isinstance(frame, Packet) and frame.head[9:10] == b"\x01" == recorded.head[9:10]:
         quoted = frame.head[20:21]  # an ICMP error, whose quote and so whose checksum may differ
         if quoted in (b"\x03", b"\x0b", b"\x0c") and frame.head[:22] == recorded.head[:22]:
@@ -99,8 +118,8 @@ def _same_but_bytes(recorded: Any, frame: Any) -> bool:
     return False
 
 
-def _blank(frame: Any) -> Any:
-    return msgspec.structs.replace(frame, payload=bytes(len(frame.payload)))
+def _payloadless(frame: Any) -> Any:
+    return msgspec.structs.replace(frame, payload=b"")
 
 
 def frame_differences(recorded: Any, replayed: Any) -> list[str]:

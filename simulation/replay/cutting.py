@@ -31,7 +31,7 @@ def cut_recording(recording: Recording, begin: int, stop: int) -> bytes:
         state=player.core.snapshot(), config=msgspec.Raw(msgspec.msgpack.encode(player.config())),
         interest=player.listened, events=player.pending if player.listened else [],
     )  # fmt: skip
-    parts = [file_start(), struct_block(HEAD, recording.head),
+    parts = [file_start(recording.version), struct_block(HEAD, recording.head),
              struct_block(SNAPSHOT, snapshot, first=begin, now=player.now)]  # fmt: skip
     encode = msgspec.msgpack.encode
     now = player.now

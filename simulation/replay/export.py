@@ -7,28 +7,27 @@ import textwrap
 from pathlib import Path
 from typing import Any, Final
 
-from levelip.configfile import keys, literal
-from levelip.frames.packet import Packet, Segment
-from levelip.frames.seam import Close, Connected, Incoming
-from levelip.rpc.stream import Consumed, Eof, Send
+import msgspec
+
+from layers.tcp.config import TcpCoreConfig
+from levelip.frames.packet import Packet
 from levelip.tracing.pcapng import packet_bytes
 from levelip.tracing.recordedcalls import Flushed, Received, decode_frame
 from levelip.tracing.recording import Recording, RecordingError
 from simulation.host import SECTIONS
 from simulation.replay.cutting import cut_recording
 from simulation.replay.fromtest import pack, replay_lines, unpack
-from simulation.script.record import Call, Calls, Seen, make_script
+from simulation.replay.layers import restore
+from simulation.replay.toscript import connection_script
+from simulation.script.record import Seen, make_script, setting_lines
 
 TEST_CALLS: Final = 5_000
 """Calls that a test file holds at most."""
-_OWN: Final = ("ip.address", "ip.gateway", "ip.routes")
 
 
 def packets_of(recording: Recording) -> list[Seen]:
-    """The IP packets that went between ip and link (of a recording of ip), or ip and tcp (of tcp)."""
-    kinds = {"ip": Packet, "tcp": Segment}
-    kind = kinds.get(recording.head.process)
-    if kind is None:
+    """The IP packets that went between ip and link, of a recording of ip."""
+    if recording.head.process != "ip":
         raise RecordingError(f"a script is made of a recording of ip or tcp, not of {recording.head.process}")
     found: list[Seen] = []
     now = recording.span[0]
@@ -38,70 +37,42 @@ def packets_of(recording: Recording) -> list[Seen]:
         if isinstance(entry, Received):
             frames = [(decode_frame(entry.code, entry.frame, entry.cuts), False)]
         elif isinstance(entry, Flushed):
-            down = [row[1:] for row in entry.out if row[0] in ("link", "ip")]
+            down = [row[1:] for row in entry.out if row[0] == "link"]
             frames = [(decode_frame(*row), True) for row in down]
         for frame, outbound in frames:
-            if type(frame) is kind:
+            if type(frame) is Packet:
                 found.append(Seen(now, _bytes(frame), outbound))
     return found
 
 
-def _bytes(frame: Packet | Segment) -> bytes:
+def _bytes(frame: Packet) -> bytes:
     fields = {name: getattr(frame, name) for name in frame.__struct_fields__}
     payload = frame.payload if isinstance(frame.payload, bytes) else b""
-    made = packet_bytes(type(frame).__name__, fields, frame.head, payload, len(frame.payload), 0, ethernet=False)
+    made = packet_bytes("Packet", fields, frame.head, payload, len(frame.payload), 0, ethernet=False)
     assert made is not None
     return made[0]
 
 
-def calls_of(recording: Recording) -> Calls | None:
-    """What the application did, as tcp was told it; None of another layer's recording."""
-    if recording.head.process != "tcp":
-        return None
-    socks: dict[tuple[int, int], int] = {}
-    calls: dict[int, list[Call]] = {}
-    for _, entry in recording.entries(recording.first):
-        if isinstance(entry, Flushed):
-            for port, code, raw, cuts in entry.out:
-                if port == "gateway" and isinstance(frame := decode_frame(code, raw, cuts), Connected | Incoming):
-                    socks[frame.local_port, frame.remote_port] = frame.sock
-        elif isinstance(entry, Received):
-            frame = decode_frame(entry.code, entry.frame, entry.cuts)
-            if call := _call(frame, entry.now):
-                calls.setdefault(frame.sock, []).append(call)
-    return lambda local, remote: calls.get(socks.get((local, remote), 0), [])
-
-
-def _call(frame: Any, now: int) -> Call | None:
-    match frame:
-        case Send():
-            return Call(now, "write", frame.offset + frame.length)
-        case Consumed():
-            return Call(now, "read", frame.upto)
-        case Eof():
-            return Call(now, "shutdown")
-        case Close():
-            return Call(now, "close")
-    return None
-
-
-def to_script(recording: Recording, *, port: int = 0) -> str:
-    """The packet script of the first connection (that with `port`). RecordError (a ValueError) if there is none."""
-    return make_script(
-        packets_of(recording), port=port, settings=_settings(recording), source=recording.path.name,
-        calls=calls_of(recording),
-    )  # fmt: skip
+def to_script(recording: Recording, *, port: int = 0) -> tuple[str, list[str]]:
+    """The packet script of the first connection (that with `port`), and what there is to say of it: of tcp's recording
+    one that does exactly what was done, of ip's one whose calls are inferred. RecordError (a ValueError) if there can
+    be none."""
+    settings = _settings(recording)
+    if recording.head.process == "tcp":
+        return connection_script(recording, settings, port=port)
+    source = recording.path.name
+    return make_script(packets_of(recording), port=port, settings=settings, source=source), []
 
 
 def _settings(recording: Recording) -> list[str]:
-    """What the stack was told that is not the default, as far as a script can set it."""
-    found = []
-    for section in SECTIONS:
-        for name, value in recording.head.config.get(section, {}).items():
-            key = keys().get(f"{section}.{name}")
-            if key is not None and value != key.default and key.dotted not in _OWN:
-                found.append(f"{key.dotted}={literal(value)}")
-    return found
+    """What the stack was told that is not the default, as far as a script can set it: tcp's as they were when the
+    recording began, those of others as they were when their processes did. RecordingError as of `restore`."""
+    config = {section: recording.head.config.get(section, {}) for section in SECTIONS}
+    if recording.head.process == "tcp":
+        snapshot = recording.snapshot(recording.snapshot_before(recording.first))
+        restore("tcp", snapshot)  # whether it makes sense, and names no code that must not run
+        config["tcp"] = msgspec.to_builtins(msgspec.msgpack.decode(snapshot.config, type=TcpCoreConfig).tcp)
+    return [line for section, values in config.items() for line in setting_lines(section, values)]
 
 
 def to_test(recording: Recording, begin: int, stop: int, *, name: str) -> str:

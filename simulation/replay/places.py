@@ -67,7 +67,8 @@ def find_place(player: Player, text: str) -> int:
 
 
 def wall_text(recording: Recording, now: int) -> str:
-    """The time of day of an instant, "19:22:47.973118". (Where the stack was held since it began, it lags.)"""
+    """The time of day of an instant, "19:22:47.973118". (Right since the last hold before the recording was begun
+    or dumped, until the next.)"""
     second, ns = divmod(now + recording.head.wall_offset, 10**9)
     return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{ns // 1000:06d}"
 

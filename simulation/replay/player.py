@@ -29,7 +29,7 @@ from levelip.tracing.recordedcalls import (
     Told,
     decode_frame,
 )
-from levelip.tracing.recording import Recording, RecordingError, Snapshot
+from levelip.tracing.recording import KEEPS_ALIKE, Recording, RecordingError, Snapshot
 from simulation.replay.compare import (
     Divergence,
     differences,
@@ -163,9 +163,9 @@ class Player:
         self._pending = []
 
     def _compare_out(self, step: Step, entry: Flushed) -> None:
-        whole = self.recording.head.whole
+        whole, older = self.recording.head.whole, self.recording.version < KEEPS_ALIKE
         for (port, code, raw, cuts), (now_port, frame) in zip(entry.out, step.out, strict=False):
-            if port != now_port or not same_frame(code, bytes(raw), cuts, frame, whole=whole):
+            if port != now_port or not same_frame(code, bytes(raw), cuts, frame, whole=whole, older=older):
                 step.divergence = self._diverged(step, "frame", rebuilt(code, bytes(raw), cuts), frame, now_port)
                 return
         if len(entry.out) > len(step.out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -168,7 +169,8 @@ class Session:
             return Answer(["the recording ends here"])
         entry = player.recording.entry(player.at)
         frame = next(frames_of(entry), None) if hasattr(entry, "code") else None
-        return Answer([f"next: {self._when(player.at)} {call_text(player.process, entry, frame)}"])
+        when = self._when(player.at, getattr(entry, "now", player.now))
+        return Answer([f"next: {when} {call_text(player.process, entry, frame)}"])
 
     def continue_(self, _rest: str) -> Answer:
         """continue             run to the end, or to the first frame or event that is not what was recorded (c)"""
@@ -184,8 +186,9 @@ class Session:
     def _see(self, step: Step) -> None:
         self.diverged |= step.divergence is not None
 
-    def _when(self, number: int) -> str:
-        return f"#{number} {time_text(self.player.now, self.player.recording.span[0])}"
+    def _when(self, number: int, now: int | None = None) -> str:
+        at = self.player.now if now is None else now
+        return f"#{number} {time_text(at, self.player.recording.span[0])}"
 
     def _show(self, answer: Answer, step: Step) -> None:
         """What came of a call."""
@@ -248,10 +251,11 @@ class Session:
         return Answer(lines or ["there are none"], {"sockets": plain(rows)})
 
     def state(self, rest: str) -> Answer:
-        """state [CONN|PATH]    everything that the layer knows here; of one connection; of what begins so (s)"""
+        """state [CONN|PATH]    all that the layer knows here; of one connection; what has PATH in its name (s)"""
         flat = self._flat(self.player)
         if rest:
-            chosen = {name: value for name, value in flat.items() if name == rest or name.endswith(f".{rest}")}
+            whole = re.compile(rf"(?:^|\.){re.escape(rest)}(?:$|[.\[])")  # a name, or several, of the path
+            chosen = {name: value for name, value in flat.items() if whole.search(name)}
             chosen = chosen or {name: value for name, value in flat.items() if rest in name}
             if not chosen:
                 raise NoSuchPlace(f"nothing of the state has {rest!r} in its name")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Stack, exit_code
+from levelip.cli.common import Failure, Seconds, Stack, exit_code
 from simulation.script.answers import COMMANDS, SYSCTLS, World, take_option
 from simulation.script.calls import Calls
 from simulation.script.language import Option, Script, ScriptError
@@ -230,7 +230,7 @@ def check_(files: tuple[Path, ...], defines: dict[str, str], as_json: bool) -> N
 @click.option("--run", "root", metavar="DIR", help="Directory that holds run directories (LEVELIP_RUN).")
 @click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
               help="The connection with this port.")  # fmt: skip
-@click.option("--seconds", metavar="S", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
+@click.option("--seconds", metavar="S", type=Seconds(min=0.1), default=30.0, show_default=True,
               help="Listen so long at most.")  # fmt: skip
 @click.option("--local", metavar="ADDRESS", help="The stack's address, where a capture has no directions.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", callback=pairs,

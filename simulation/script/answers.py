@@ -11,13 +11,16 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from levelip.configfile import keys
 from simulation.host import setting
+from simulation.net import SECOND
 from simulation.script.absent import ACCECN, FAST_OPEN, OPTIONS, Absent, Refused, located, sentence
 from simulation.script.language import Option, ScriptError
+from simulation.script.rounds import LATEST
 
 Changes = dict[str, str]  # our settings, as text
 
@@ -215,6 +218,7 @@ class World:
     local_isn: int = -1
     strict_segments: bool = False
     strict: bool | None = None
+    rounds: bool = False  # tcp takes what comes at one instant together, as a process's loop gives it
     linux_push: bool = False  # PSH is not compared: Linux sets it by how its send buffer was cut
     non_fatal: frozenset[str] = frozenset()
     files: dict[str, int] = field(default_factory=dict)  # files of zeros that dd has made: path → bytes
@@ -284,6 +288,8 @@ def take_option(world: World, option: Option) -> None:
             world.strict_segments = True
         case "strict":
             world.strict = True
+        case "rounds":
+            world.rounds = True
         case "non_fatal":
             world.non_fatal = frozenset((value or "").replace(" ", "").split(","))
         case "init_scripts":
@@ -349,6 +355,8 @@ class Step:
     ask: tuple[str, dict[str, Any]] | None = None  # a command of ours to the ip core: name and arguments
     linux: bool = False  # defaults.sh: the script was written for Linux's sender
     file: tuple[str, int] = ("", 0)  # a file of so many zeros
+    round: bool = False  # what goes on at this instant ends (--rounds)
+    late: int = 0  # ns from now to when the timers run that are due now (--rounds)
 
 
 _ARITHMETIC = re.compile(r"\$\(\(\s*(\d+(?:\s*\*\s*\d+)*)\s*\)\)")  # $((15*1024*1024))
@@ -401,7 +409,7 @@ def _one(line: str) -> Iterator[Step]:
     elif program == "ip" and words[1:2] == ["route"]:
         raise Absent(sentence(f"command {line!r}", "the metrics of Linux's routes; ours are told by `lvlip route`"))
     elif program == "lvlip":
-        yield Step(ask=_own_command(words[1:]))
+        yield _own_command(words[1:])
     elif program in SILENT or " ".join([program, *words[1:2]]) in SILENT:
         yield Step(note=f"{line}: nothing to do")
     else:
@@ -416,7 +424,23 @@ def _zeros(line: str, words: list[str]) -> Step:
     return Step(file=(said["of"], int(said.get("bs", "512")) * int(said["count"])))
 
 
-def _own_command(words: list[str]) -> tuple[str, dict[str, Any]]:
+def _own_command(words: list[str]) -> Step:
+    """`lvlip set`, and what concerns the script alone: rounds, and timers that are late."""
+    match words:
+        case ["set", name, value]:
+            setting(name, value)
+            return Step(changes={name: value})
+        case ["round"]:
+            return Step(round=True)
+        case ["timers", "late", seconds]:
+            late = int(Decimal(seconds) * SECOND) if re.fullmatch(r"\d*\.?\d+", seconds) else 0
+            if not 0 < late <= LATEST:
+                raise ValueError(f"lvlip timers late {seconds}: so many seconds, from 0 to {LATEST // SECOND}")
+            return Step(late=late)
+    return Step(ask=_asked_of_ip(words))
+
+
+def _asked_of_ip(words: list[str]) -> tuple[str, dict[str, Any]]:
     """`lvlip group join 224.1.2.3`, and the like: what the verb asks of ip, in the words of the command line."""
     match words:
         case ["group", "join" | "leave" as what, group]:
@@ -448,7 +472,10 @@ def _ping_options(words: list[str]) -> dict[str, Any]:
     return found
 
 
-OWN = ("group join|leave GROUP", "address add|del ADDRESS", "route add|del ROUTE", "route flush|cache", "ping HOST")
+OWN = (
+    "set SECTION.KEY VALUE", "round", "timers late SECONDS", "group join|leave GROUP", "address add|del ADDRESS",
+    "route add|del ROUTE", "route flush|cache", "ping HOST",
+)  # fmt: skip
 COMMANDS = (
     "sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu", "dd",
     *(f"lvlip {verb}" for verb in OWN), *SILENT,

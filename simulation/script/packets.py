@@ -28,7 +28,16 @@ from simulation.script.language import TcpOption, TcpPacket, UdpPacket
 from simulation.script.messages import other_text
 
 MASK = 0xFFFF_FFFF
-LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"), (CWR, "W"), (AE, "A"))
+LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (URG, "U"), (ECE, "E"), (CWR, "W"), (AE, "A"), (ACK, "."))
+"""In an order that packet lines can be read in: the dot is the last."""
+
+_NUMBERS: dict[int, Callable[[bytes], bool]] = {
+    wire.KIND_MSS: lambda body: len(body) == 2,
+    wire.KIND_WSCALE: lambda body: len(body) == 1,
+    wire.KIND_SACK: lambda body: len(body) > 0 and len(body) % 8 == 0,
+    wire.KIND_TIMESTAMPS: lambda body: len(body) == 8,
+}
+"""Options that a script writes as numbers, and whether a body holds them."""
 
 
 @dataclass(slots=True)
@@ -162,6 +171,8 @@ def option_text(option: TcpOption) -> str:
             return "eol"
         case wire.KIND_NOP:
             return "nop"
+        case kind if kind in _NUMBERS and not numbers:
+            pass
         case wire.KIND_MSS:
             return f"mss {numbers[0]}"
         case wire.KIND_WSCALE:
@@ -200,10 +211,14 @@ def read_options(raw: bytes, flow: Flow) -> tuple[TcpOption, ...]:
             if kind == wire.KIND_EOL:
                 break
             continue
+        if at + 1 == len(raw):
+            break
         length = raw[at + 1]
         body = raw[at + 2 : at + length]
         at += max(length, 2)
         match kind:
+            case _ if kind in _NUMBERS and not _NUMBERS[kind](body):
+                found.append(TcpOption(kind, data=body))  # its numbers cannot be read
             case wire.KIND_MSS | wire.KIND_WSCALE:
                 found.append(TcpOption(kind, (int.from_bytes(body, "big"),)))
             case wire.KIND_SACK:

@@ -9,12 +9,13 @@ read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from levelip.configfile import keys, literal
 from levelip.tracing.capturefile import CaptureError
 from levelip.tracing.captures import ip_packet, read_capture
 from levelip.wire.errors import Malformed
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 US = 1000
 SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
 TOLERANCE_US = 20_000  # a stack that runs in earnest answers some milliseconds late
+OWN_ADDRESSES = ("ip.address", "ip.gateway")  # settings in whose place a script has options
 BATCH_NS = 1_000_000  # packets that came so close, unanswered, were taken together by the stack's loop
 
 
@@ -83,7 +85,6 @@ class _Connection:
     opened: bool = False
     accepted: bool = False
     shut: bool = False
-    exact: bool = False  # the calls are known and need not be inferred
     entries: list[_Entry] = field(default_factory=list)
 
     @property
@@ -92,19 +93,6 @@ class _Connection:
 
     def add(self, at: int, kind: str, text: str = "", *, end: int = 0, push: bool = False) -> None:
         self.entries.append(_Entry(at, kind, text, end, push))
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that is known: "write" or "read" up to stream offset `upto`, "shutdown", "close"."""
-
-    at: int
-    kind: str
-    upto: int = 0
-
-
-Calls = Callable[[int, int], Sequence[Call]]
-"""The calls on the connection with this local and this remote port."""
 
 
 def packets_of_capture(path: Path) -> list[Seen]:
@@ -126,24 +114,15 @@ def packets_of_capture(path: Path) -> list[Seen]:
 
 def make_script(
     packets: Iterable[Seen], *, local: bytes = b"", port: int = 0, settings: Sequence[str] = (),
-    source: str = "a capture", calls: Calls | None = None,
+    source: str = "a capture",
 ) -> str:  # fmt: skip
     """The script of the first whole connection (that with `port`, if given). RecordError if there is none.
 
-    `local`: the stack's address, where the capture has no directions. `settings`: lines "tcp.key=value". `calls`: where
-    they are known; else they are inferred.
+    `local`: the stack's address, where the capture has no directions. `settings`: lines "tcp.key=value".
     """
     segments, connection = _pick(list(packets), local, port)
-    known = calls(connection.local_port, connection.remote_port) if calls is not None else ()
-    connection.exact = bool(known)
-    # in one round of a layer's loop come packets, then calls, then what it sends
-    steps: list[tuple[int, int, _Segment | Call]] = [(one.at, 2 * one.outbound, one) for one in segments]
-    steps += [(call.at, 1, call) for call in known]
-    for _, _, step in sorted(steps, key=lambda one: one[:2]):
-        if isinstance(step, Call):
-            _known_call(connection, step)
-        else:
-            _segment(connection, step)
+    for segment in sorted(segments, key=lambda one: (one.at, one.outbound)):
+        _segment(connection, segment)
     return _text(connection, segments, settings, source)
 
 
@@ -197,27 +176,12 @@ def _segment(connection: _Connection, segment: _Segment) -> None:
         _came(connection, segment, (tcp.seq - theirs) & MASK, (tcp.ack - ours) & MASK)
 
 
-def _known_call(connection: _Connection, call: Call) -> None:
-    fd, end = connection.fd, call.upto + 1
-    if call.kind == "write" and end > connection.sent:
-        connection.add(call.at, "call", f"write({fd}, ..., {end - connection.sent}) = {end - connection.sent}")
-        connection.sent = end
-    elif call.kind == "read" and end > connection.received:
-        connection.add(call.at, "call", f"read({fd}, ..., {end - connection.received}) = {end - connection.received}")
-        connection.received = end
-    elif call.kind == "shutdown":
-        connection.add(call.at, "call", f"shutdown({fd}, SHUT_WR) = 0")
-    elif call.kind == "close":
-        connection.add(call.at, "call", f"close({fd}) = 0")
-
-
-def _options(connection: _Connection, tcp: TcpHeader, *, outbound: bool) -> str:
-    """The options, SACK blocks relative to the ISN of whose bytes they name."""
-    base = connection.remote_isn if outbound else connection.local_isn
+def relative_options(tcp: TcpHeader, base: int) -> str:
+    """The options of a segment behind a blank, SACK blocks relative to `base`; "" if there are none."""
     options = list(read_options(tcp.options, Flow(0, 0)))
     for index, option in enumerate(options):
         if option.kind == KIND_SACK:
-            numbers = tuple((number - (base or 0)) & MASK for number in option.numbers)
+            numbers = tuple((number - base) & MASK for number in option.numbers)
             options[index] = type(option)(KIND_SACK, numbers)
     while options and options[-1].kind == KIND_EOL:
         options.pop()
@@ -230,17 +194,17 @@ def _sent(connection: _Connection, segment: _Segment, seq: int, ack: int) -> Non
         connection.opened = True
         connection.add(at, "call", "connect(3, ..., ...) = -1 EINPROGRESS (Operation now in progress)")
     end = seq + segment.length
-    if segment.length and end > connection.sent and not connection.exact:
+    if segment.length and end > connection.sent:
         connection.add(at, "write", end=end, push=bool(tcp.flags & PSH))
         connection.sent = end
-    if tcp.flags & FIN and not connection.shut and not connection.exact:
+    if tcp.flags & FIN and not connection.shut:
         connection.shut = True
         connection.add(at, "call", f"shutdown({connection.fd}, SHUT_WR) = 0")
     text = f"> {flags_text(tcp.flags)} {seq_text(seq, segment.length)}"
     if tcp.flags & ACK:
         text += f" ack {ack}"
     known = ack if tcp.flags & ACK else -1
-    connection.add(at, "out", text + _options(connection, tcp, outbound=True), end=known)
+    connection.add(at, "out", text + relative_options(tcp, connection.remote_isn or 0), end=known)
 
 
 def _came(connection: _Connection, segment: _Segment, seq: int, ack: int) -> None:
@@ -251,13 +215,24 @@ def _came(connection: _Connection, segment: _Segment, seq: int, ack: int) -> Non
     text += f" win {tcp.window}"
     end = seq + segment.length
     behind = end + bool(tcp.flags & FIN) if segment.length or tcp.flags & FIN else -1
-    connection.add(at, "in", text + _options(connection, tcp, outbound=False), end=behind)
+    connection.add(at, "in", text + relative_options(tcp, connection.local_isn or 0), end=behind)
     if not connection.active and not connection.accepted and tcp.flags & ACK and not tcp.flags & (SYN | RST):
         connection.accepted = True
         connection.add(at, "accept")
-    if segment.length and seq <= connection.received < end and not connection.exact:
+    if segment.length and seq <= connection.received < end:
         connection.add(at, "read", end=end)
         connection.received = end
+
+
+def address_lines(local: bytes, remote: bytes) -> list[str]:
+    """The options of a script's head for our address and the peer's, which is the gateway if it is near."""
+    router = remote if local[:3] == remote[:3] else local[:3] + bytes([local[3] ^ 1])
+    return [
+        f"--local_ip={IPv4Address(local)}",
+        f"--remote_ip={IPv4Address(remote)}",
+        f"--gateway_ip={IPv4Address(router)}",
+        "--netmask_ip=255.255.255.0",
+    ]
 
 
 def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[str], source: str) -> str:
@@ -267,17 +242,12 @@ def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[
     mss = next((option.numbers[0] for option in options if option.kind == KIND_MSS), 1460)
     whole = any(segment.length > mss for segment in ours)
     local, remote = str(IPv4Address(connection.local)), str(IPv4Address(connection.remote))
-    near = connection.local[:3] == connection.remote[:3]
-    router = remote if near else str(IPv4Address(connection.local[:3] + bytes([connection.local[3] ^ 1])))
     head = [
         f"// Recorded from {source} by lvlip script record: {local}:{connection.local_port}, "
         f"{remote}:{connection.remote_port}.",
         "",
         f"--tolerance_usecs={TOLERANCE_US}",
-        f"--local_ip={local}",
-        f"--remote_ip={remote}",
-        f"--gateway_ip={router}",
-        "--netmask_ip=255.255.255.0",
+        *address_lines(connection.local, connection.remote),
         f"--mtu={mss + 40}",
         f"--{'connect' if connection.active else 'bind'}_port="
         f"{connection.remote_port if connection.active else connection.local_port}",
@@ -425,11 +395,10 @@ def live_packets(
 
 def live_settings(run: RunDirectory) -> list[str]:
     """The settings of a running stack that a script can set and that are not the defaults."""
-    from levelip.configfile import keys, literal
     from levelip.ipc.control import ControlClient
     from simulation.host import SECTIONS
 
-    found = []
+    found: list[str] = []
     for section in SECTIONS:  # each is a layer's
         if run.holder(section) is None:
             continue
@@ -438,12 +407,18 @@ def live_settings(run: RunDirectory) -> list[str]:
             values = client.request("get", section=section)["values"]
         finally:
             client.close()
-        for name, value in values.items():
-            key = keys().get(f"{section}.{name}")
-            if key is None or value == key.default or key.dotted in ("ip.address", "ip.gateway", "ip.routes"):
-                continue
-            found.append(f"{key.dotted}={literal(value)}")
+        found += setting_lines(section, values)
     return found
+
+
+def setting_lines(section: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """"tcp.key=value" of what is not the default. Addresses, routes and names of the network (all lists are such) are
+    no concern of a script, whose head has its own."""
+    for name, value in values.items():
+        key = keys().get(f"{section}.{name}")
+        if key is None or value == key.default or isinstance(value, list) or key.dotted in OWN_ADDRESSES:
+            continue
+        yield f"{key.dotted}={literal(value)}"
 
 
 def finished(packets: Sequence[Seen]) -> bool:

@@ -54,6 +54,7 @@ from simulation.script.packets import (
     take_apart,
     wire_packets,
 )
+from simulation.script.rounds import AtOnce, InRounds
 
 US = 1000
 FIRST_REMOTE_PORT = 53_055  # of connections that the remote host opens; one more for each
@@ -189,6 +190,8 @@ class Runner:
         self.remote = IPv4Address(world.remote).packed
         self.builder = Builder(self.local, self.remote, IPv4Address(world.gateway).packed)
         self.host.on_answer = self.code.answer
+        pace = InRounds if world.rounds else AtOnce
+        self.pace: AtOnce = pace(self.host.net, self.host.node, self._look_at_call)
         self.base = self.host.now
         self.last = 0  # when the event before this one happened
         self.queue: deque[Captured] = deque()
@@ -230,17 +233,24 @@ class Runner:
     def run(self) -> None:
         """All events, then what is left."""
         for event in self.script.events:
-            if event.when is None:
-                continue
-            try:
-                self._event(event)
-            except ScriptError as error:
-                if not error.line:
-                    error.line, error.column = event.line, event.column
-                raise
-            except NeverAtRest as endless:
-                raise ScriptError(NO_END.format(endless), event.line, event.column) from None
-            self.note_events()
+            if event.when is not None:
+                self.carry_out(event)
+        self.end()
+
+    def carry_out(self, event: Event) -> None:
+        """One event that has a time. Failure, or ScriptError with its place."""
+        try:
+            self._event(event)
+        except ScriptError as error:
+            if not error.line:
+                error.line, error.column = event.line, event.column
+            raise
+        except NeverAtRest as endless:
+            raise ScriptError(NO_END.format(endless), event.line, event.column) from None
+        self.note_events()
+
+    def end(self) -> None:
+        """What is left behind the last event."""
         try:
             self._end()
         except NeverAtRest as endless:
@@ -293,7 +303,7 @@ class Runner:
 
     def _advance(self, to: int) -> None:
         """Let time pass, up to an instant of the script."""
-        self.host.net.advance(self.base + to, self._look_at_call)
+        self.pace.advance(self.base + to)
 
     # packets from the stack
 
@@ -316,15 +326,11 @@ class Runner:
 
     def _next_packet(self, until: int) -> Captured | None:
         """The packet sent next, if one is by the instant `until`."""
-        net = self.host.net
         for _ in range(1_000_000):
             if self.queue:
                 return self.queue.popleft()
-            at = net.next_event()
-            if at is None or at - self.base > until:
+            if not self.pace.step(self.base + until):
                 return None
-            net.step(max(net.now, at))
-            self._look_at_call()
         raise NeverAtRest("1000000 steps without a packet, and something is still due")
 
     def _expect(self, event: Event, spec: Expected, low: int, high: int) -> None:
@@ -417,6 +423,7 @@ class Runner:
         self.host.send(
             made.data, header=made.header, gso_size=made.gso_size, flush=not batch, broadcast=made.linkcast
         )  # fmt: skip
+        self.pace.took()
         self._look_at_call()
 
     # calls
@@ -431,7 +438,11 @@ class Runner:
         until = None if spec.until is None else spec.until + (begun if when.relative else 0)
         if until is not None and until < at:
             raise ScriptError(f"the call is to end at {seconds(until)}, before it begins at {seconds(at)}")
-        if running.advance():
+        returned = running.advance()
+        self.pace.took()
+        if until is None and self.pace.in_rounds:
+            until = at  # what tcp answers it hears at the end of this round
+        if returned:
             self._returned(event, running, at if until is None else until)
             return
         if until is None:
@@ -460,6 +471,9 @@ class Runner:
         """A program does one thing after the other: a call that waits has to return first."""
         if self.blocked is None:
             return
+        self.pace.settle()
+        if self.blocked is None:
+            return
         event, _, due = self.blocked
         self._advance(max(min(max(due, until), due + int(self._tolerance(due))), self.now))
         if self.blocked is not None:
@@ -475,6 +489,8 @@ class Runner:
                 if step.mtu or step.offload is not None:
                     gso = None if step.offload is None else 65_535 if step.offload else 0
                     self.host.change_link(mtu=step.mtu or None, gso_max=gso)
+                if step.round or step.late:
+                    self._own_pace(event, step.late)
                 if step.file[0]:
                     self.world.files[step.file[0]] = step.file[1]
                 if step.ask is not None:
@@ -486,9 +502,24 @@ class Runner:
         except (ValueError, ControlError) as error:
             raise ScriptError(str(error), event.line, event.column) from None
 
+    def _own_pace(self, event: Event, late: int) -> None:
+        """The round ends here, or the timers that are due now are late."""
+        pace = self.pace
+        if not isinstance(pace, InRounds):
+            raise ScriptError("only a script with --rounds in its head can say this")
+        if not late:
+            pace.settle()
+            return
+        due = self.host.tcp.next_timer()
+        if due is None or due > self.host.now:
+            got = "none" if due is None else seconds(due - self.base)
+            raise Failure("no timer of tcp is due now", event, [Row("timer", seconds(self.now), got, True)])
+        pace.delay(late)
+
     def _code(self, event: Event, code: Code) -> None:
         try:
-            self.code.run(code)
+            with self.pace.paused():
+                self.code.run(code)
         except CodeFailed as failed:
             text = self.script.line(failed.line).strip()
             rows = [Row("code", text, str(failed), True)]
@@ -499,6 +530,7 @@ class Runner:
         if self.blocked is not None:
             self._wait_for_call(self.blocked[2])
         self._advance(max(self.last + int(self.world.tolerance_us * US), self.now))
+        self.pace.settle()
         self.note_events()
         if not self.queue:
             return

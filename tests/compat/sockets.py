@@ -37,6 +37,7 @@ SOURCES = (
 SAME = "the same"
 CALLS = {
     "accept": "a signal whose handler raises, between the kernel's wait and the call, costs the connection",
+    "bind": "after a non-blocking connect() that failed, until the next connect() has told it: EINVAL (Linux binds)",
     "connect": "non-blocking, one that fails at once (ENETUNREACH) is EINPROGRESS, then SO_ERROR",
     "dup": "MSG_MORE's state and a connected datagram socket's are each object's own",
     "getsockopt": "options: see below",
@@ -49,8 +50,8 @@ CALLS = {
     "sendmsg_afalg": "of AF_ALG sockets, which are the kernel's",
     "setsockopt": "options: see below; SO_SNDBUF made smaller on a connection leaves what was granted before",
     "shutdown": (
-        "SHUT_RD: what comes later is thrown away (Linux keeps it readable). On an unconnected datagram socket it "
-        "fails, as on Linux, and does nothing (there it shuts the socket all the same)"
+        "SHUT_RD: what comes later is thrown away (Linux keeps it readable). On an unconnected socket it fails, as on "
+        "Linux, and does nothing (there it shuts the socket all the same)"
     ),
 }
 """Methods of a socket with a remark; all others are the same."""
@@ -96,7 +97,7 @@ OPTION_NOTES = {
     "TCP_FASTOPEN": "kept, no effect: as Linux with sysctl tcp_fastopen = 1, the default",
     "TCP_NOTSENT_LOWAT": "bounds what waits in the stack; poll says POLLOUT as long as the pair has room",
     "IP_BIND_ADDRESS_NO_PORT": "kept, no effect: bind() chooses the port at once",
-    "SO_RCVLOWAT": "up to half of the receive buffer",
+    "SO_RCVLOWAT": "of a stream up to half of the receive buffer; of datagrams kept, no effect, as on Linux",
     "SO_RCVTIMEO": "of the descriptor itself",
     "SO_SNDTIMEO": "of the descriptor itself; connect() keeps to it",
     "IP_MULTICAST_IF": "accepted and without effect: there is one interface",

@@ -173,14 +173,14 @@ class TcpHost:
 
 def pair(
     one: Impairment, two: Impairment | None = None, *, seed: int = 1, a: TcpConfig | None = None,
-    b: TcpConfig | None = None, **how: Any,
+    b: TcpConfig | None = None, net: Net | None = None, link: type[Link] = Link, **how: Any,
 ) -> tuple[Net, TcpHost, TcpHost, Link, Link]:  # fmt: skip
     """Two hosts, 10.0.0.1 and 10.0.0.2, with a link each way."""
-    net = Net()
+    net = net or Net()
     left = TcpHost(net, "a", b"\x0a\0\0\1", a or small_config(), seed=seed, **how)
     right = TcpHost(net, "b", b"\x0a\0\0\2", b or small_config(), seed=seed + 1, **how)
-    to_right = Link(net, right.core.receive, one, seed * 7 + 1)
-    to_left = Link(net, left.core.receive, two or one, seed * 7 + 2)
+    to_right = link(net, right.core.receive, one, seed * 7 + 1)
+    to_left = link(net, left.core.receive, two or one, seed * 7 + 2)
     left.node.wire("tcp", "ip", to_right.send)
     right.node.wire("tcp", "ip", to_left.send)
     return net, left, right, to_right, to_left

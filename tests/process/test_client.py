@@ -19,6 +19,7 @@ import pytest
 from clienttools import PATIENCE_S, Peer, Stack, echo, pattern, read_all
 
 from levelip.client import socket
+from levelip.client.epolls import EPOLL_CTL_ADD, Watch, control, watches
 from levelip.client.program import PROGRAM
 from tests.waiting import until
 
@@ -365,10 +366,13 @@ def test_nonblocking_refused(stack: Stack) -> None:
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == errno.ECONNREFUSED
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_ERROR) == 0
         with Peer(echo) as peer, select.epoll() as epoll:
-            epoll.register(sock, select.EPOLLOUT)
+            word = 0x0123_4567_09AB_CDEF  # of C code that put it there: a pointer, most of the time
+            control(epoll.fileno(), EPOLL_CTL_ADD, sock.fileno(), Watch(epoll.fileno(), select.EPOLLOUT, word))
             assert sock.connect_ex(peer.address) == errno.ECONNABORTED  # Linux: connect() has not told it yet
             assert sock.connect_ex(peer.address) == errno.EINPROGRESS
-            assert epoll.poll(PATIENCE_S) == [(sock.fileno(), select.EPOLLOUT)]
+            assert epoll.poll(PATIENCE_S) == [(word & 0xFFFF_FFFF, select.EPOLLOUT)]
+            (entry,) = watches("self", sock.fileno(), os.fstat(sock.fileno()).st_ino)
+            assert (entry.events & select.EPOLLOUT, entry.data) == (select.EPOLLOUT, word)
             assert select.select([], [sock], [], PATIENCE_S)[1] == [sock]
             sock.setblocking(True)
             sock.sendall(b"second")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from levelip.cli.common import LAYERS, alive
+from levelip.cli.supervise import KILL_WAIT_S, STOP_WAIT_S
 from levelip.ipc.rundir import RunDirectory
 from levelip.wire.arp import ArpPacket
 from levelip.wire.ethernet import EthernetHeader, EtherType
@@ -92,6 +93,63 @@ def test_a_stack_comes_up_and_goes_down(lvlip: Lvlip, run: RunDirectory) -> None
     assert not run.memory.exists()
     assert sorted(path.name for path in run.path.iterdir() if path.is_socket()) == []
     assert lvlip("down").stdout == "stack 't' was not running\n"
+
+
+def supervisor(run: RunDirectory) -> int:
+    return int((run.path / "supervisord.pid").read_text())
+
+
+def test_layers_that_hang_are_ended_together(lvlip: Lvlip, run: RunDirectory) -> None:
+    """All five stopped, as by a debugger: SIGKILL after STOP_WAIT_S for all of them at once, whoever waits is told for
+    whom, and nothing stays behind."""
+    up(lvlip)
+    running = pids(lvlip)
+    for pid in running.values():
+        os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    down = lvlip("down")
+    took = time.monotonic() - begun
+    assert down.returncode == 0, down.stderr
+    assert STOP_WAIT_S < took < STOP_WAIT_S + KILL_WAIT_S, "not one after the other"
+    (line,) = down.stderr.splitlines()
+    names = ", ".join(f"{layer} (pid {running[layer]})" for layer in LAYERS)
+    assert line.startswith("waiting for supervisord (pid ") and f", {names} to end, 4 s at most" in line
+    killed = [f"{layer} (pid {running[layer]}) killed: it did not end within 5 s" for layer in LAYERS]
+    assert [text for text in down.stdout.splitlines() if "killed" in text] == killed
+    assert down.stdout.splitlines()[0].endswith(") stopped") and down.stdout.splitlines()[-1] == "stack 't' is down"
+    assert not any(alive(pid) for pid in running.values()) and not run.memory.exists()
+    assert not [path for path in run.path.iterdir() if path.is_socket()]
+
+
+def test_one_that_hangs_holds_nobody_else_up(lvlip: Lvlip) -> None:
+    """The others end by themselves meanwhile."""
+    up(lvlip)
+    running = pids(lvlip)
+    os.kill(running["udp"], signal.SIGSTOP)
+    down = lvlip("down")
+    assert f", udp (pid {running['udp']}) to end" in down.stderr and "tcp" not in down.stderr
+    assert [line for line in down.stdout.splitlines() if "killed" in line] == [
+        f"udp (pid {running['udp']}) killed: it did not end within 5 s"
+    ]
+    assert not any(alive(pid) for pid in running.values())
+
+
+@pytest.mark.parametrize("command", ["down", "up"])
+def test_a_supervisord_that_hangs(lvlip: Lvlip, run: RunDirectory, command: str) -> None:
+    """It does not answer for ANSWER_S: it is ended, and its layers too, whether the stack shall go or come again."""
+    up(lvlip)
+    running, hanging = pids(lvlip), supervisor(run)
+    os.kill(hanging, signal.SIGSTOP)
+    if command == "down":
+        down = lvlip("down")
+        assert down.returncode == 0, down.stderr
+        assert down.stdout.splitlines()[0] == f"supervisord (pid {hanging}) killed: it did not end within 5 s"
+        assert not [path for path in run.path.iterdir() if path.is_socket()]
+        assert down.stderr.startswith(f"supervisord (pid {hanging}) does not answer\n")
+    else:
+        up(lvlip)
+        assert supervisor(run) != hanging and status(lvlip)["ready"]
+    assert not any(alive(pid) for pid in (hanging, *running.values()))
 
 
 def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from levelip.debug.recorded import files_of, open_all, records
+from levelip.debug.tap import DIRECTION, HEAD, KIND, LENGTH, PAYLOAD, SEAM, Notice
 from simulation.replay.player import Player
 from simulation.replay.report import open_recordings
 from tests.system import streams
@@ -44,6 +46,15 @@ def exchange(stack: Stack, size: int, limit: float = LIMIT_S) -> None:
         ours = stack.submit(streams.app_both_ways, stack.host, server.port, 2, size)
         assert ours.result(limit) == digest(stream(1, size))
     assert got == [digest(stream(2, size))]
+
+
+def receive(stack: Stack, size: int) -> None:
+    """`size` bytes each way between the kernel and a server of ours."""
+    assert stack.namespace is not None
+    serving = stack.submit(streams.app_serve, 9001, 1, 1, size)
+    with streams.kernel_connect(stack.namespace, stack.address, 9001) as sock:
+        assert streams.both_ways(sock, 2, size) == digest(stream(1, size))
+    assert serving.result(LIMIT_S) == [digest(stream(2, size))]
 
 
 def replay(path: Path, limit: float = LIMIT_S, **env: str) -> list[dict[str, Any]]:
@@ -86,6 +97,33 @@ def test_ten_megabytes_replayed_three_times(stack: Stack, tmp_path: Path) -> Non
                 assert time.perf_counter() - began < streams.slowness(), f"{recording.head.process} at {target}"
 
 
+def test_recordings_have_the_beginnings_of_payloads(stack: Stack, tmp_path: Path) -> None:
+    """Of super-segments, in shared memory, and of small ones: 128 bytes at the device, between link and ip, and up to
+    tcp; they are the stream's."""
+    stack.ask("link", "fault.clear")
+    stack.lvlip("record", "start", str(tmp_path / "all"))
+    exchange(stack, 2_000_000)
+    stack.lvlip("record", "stop")
+    both = {True: stream(1, 2_000_000), False: stream(2, 2_000_000)}  # the kernel's, upward, and ours
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for one in records(open_all(files_of(tmp_path / "all"))):
+        if isinstance(one, Notice) or one[KIND] != "f" or one[SEAM] not in ("link", "link-ip", "ip-tcp"):
+            continue
+        head, way = one[HEAD][14:] if one[SEAM] == "link" else one[HEAD], one[DIRECTION]
+        if one[SEAM] != "ip-tcp":
+            if len(head) < 40 or head[9] != 6:
+                continue
+            head = head[(head[0] & 0xF) * 4 :]
+        begin = (head[12] >> 4) * 4
+        size, known = len(head) - begin + one[LENGTH], head[begin:] + one[PAYLOAD]
+        if (one[SEAM], way) != ("ip-tcp", "out"):  # what programs have sent is seen by ip
+            assert len(known) == min(size, 128) or size in (129, 130)
+            assert known in both[True] or known in both[False]
+            sizes.setdefault((one[SEAM], way), []).append(size)
+    assert set(sizes) == {("link", "in"), ("link", "out"), ("link-ip", "in"), ("ip-tcp", "in")}
+    assert min(map(max, sizes.values())) > 20_000, "there were super-segments"
+
+
 def test_the_flight_recorder(stack: Stack, tmp_path: Path) -> None:
     """It is on by default; what it holds is written on command, and replays."""
     exchange(stack, 300_000)
@@ -120,6 +158,24 @@ def test_a_process_that_is_killed_leaves_what_it_wrote(stack: Stack, tmp_path: P
     done = stack.lvlip("replay", str(tmp_path / "all"))
     assert ": the same" in done.stdout
     assert "was killed while it was recorded" in done.stdout or "torn at byte" in done.stdout
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_script_that_passes(stack: Stack, tmp_path: Path, listens: bool) -> None:
+    """Of a transfer both ways under 3 % loss, of a client or a server of ours: `--to-script` writes one that passes."""
+    stack.ask("link", "fault.set", seam="link", direction="both", loss=0.03, seed=11)
+    directory, script = tmp_path / "all", tmp_path / "x.pkt"
+    stack.lvlip("record", "start", str(directory))
+    if listens:
+        receive(stack, 400_000)
+    else:
+        exchange(stack, 400_000)
+    stack.lvlip("record", "stop")
+    stack.lvlip("replay", str(directory), "--to-script", str(script))
+    text = script.read_text()
+    assert ("listen(3, " in text) is listens
+    assert "sack " in text, "something was lost"
+    assert "ok" in stack.lvlip("script", "run", str(script)).stdout
 
 
 @pytest.mark.matrix(sample=0)

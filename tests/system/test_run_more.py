@@ -168,6 +168,18 @@ def test_curl_with_tls(place: World, tmp_path: Path, ours: bool) -> None:
         run(curl, "-sS", f"{url}/small", code=60)  # a certificate that nobody vouches for
 
 
+@pytest.mark.parametrize("ours", [False, True], ids=["client", "server"])
+def test_wrk(place: World, ours: bool) -> None:
+    """wrk asks nginx on 200 connections at a time, one of the two on the stack: all are answered."""
+    host, run = (OURS, place.kernel) if ours else (HOST, place.run)
+    with nginx(place, ours=ours):
+        said = run(need("wrk", "wrk"), "-t2", "-c200", "-d3", "--timeout", "20", f"http://{host}:{PLAIN}/small")
+    assert "200 connections" in said
+    requests = re.search(r"(\d+) requests in", said)
+    assert requests and int(requests[1]) > 1000, said
+    assert "Non-2xx" not in said and "Socket errors" not in said, said
+
+
 def iperf(argv: list[str], run: Any) -> dict[str, Any]:
     """What iperf3 measured: the sums at the end. After each client its server closes its listener and makes a new one,
     on any stack, which resets who comes just then: we come again."""

@@ -554,6 +554,55 @@ def test_interfaces(world: World) -> None:
     ]
 
 
+NO_SUCH_FILE = "No such file or directory"
+HOSTS = "would tell of the host's network: ENOENT; see lvlip address, ss, stat"
+
+
+@pytest.mark.parametrize("program", ["cat", "net-tools", "busybox", "iproute2"])
+def test_what_tells_of_the_network(world: World, program: str) -> None:
+    """Tools that read /proc/net show the stack's routes and interfaces, and nothing of the host's: what the stack does
+    not tell is not there, and neither are the kernel's sockets."""
+    name = f"lvl-{world.stack.name}"
+    routes = ["0.0.0.0 10.0.0.1 0.0.0.0 UG", "10.0.0.0 0.0.0.0 255.255.255.0 U"]
+
+    def shown(command: str, code: int = 0) -> list[str]:
+        return [" ".join(line.split()) for line in world.run("sh", "-c", command, code=code).splitlines()]
+
+    if program == "cat":
+        rows = shown("cat /proc/net/route; cat < /proc/self/net/route; cd /proc/self/net; cat route")
+        assert rows[1:3] == [f"{name} 00000000 0100000A 0003 0 0 0 00000000 0 0 0",
+                             f"{name} 0000000A 00000000 0001 0 0 0 00FFFFFF 0 0 0"]  # fmt: skip
+        assert rows == 3 * rows[:3]
+        assert shown("cat /proc/net/dev /sys/class/net/lo/mtu", 1) == [
+            f"lvlip run: dev {HOSTS}", f"cat: /proc/net/dev: {NO_SUCH_FILE}",
+            f"cat: /sys/class/net/lo/mtu: {NO_SUCH_FILE}",
+        ]  # fmt: skip
+        assert shown("head -n 1 /proc/net/unix")[0].startswith("Num RefCount")
+        return
+    if program == "iproute2":
+        need("ss", "iproute2")
+        assert world.kernel("ss", "-tlnH"), "the kernel has sockets that listen"
+        unknown = "Cannot open netlink socket: Protocol not supported"
+        assert shown("ss -tlnH; ss -uanH") == [
+            "lvlip run: the kernel would tell of the host's sockets: EPROTONOSUPPORT; see lvlip ss", unknown,
+            f"lvlip run: tcp {HOSTS}", unknown,
+        ]  # fmt: skip
+        assert shown("ip maddr; true") == [f"lvlip run: dev_mcast {HOSTS}"]
+        assert not any("RX" in line for line in shown("ip -s link")), "no counters are better than the host's"
+        return
+    tool, failed = ("busybox ", 0) if program == "busybox" else ("", 1)
+    need(tool.strip() or "netstat", program)
+    for command in ("route -n", "netstat -rn"):
+        rows = shown(tool + command)[2:]
+        assert [" ".join(row.split()[:4]) for row in rows] == routes
+        assert {row.split()[-1] for row in rows} == {name}
+    told, why, *interfaces = shown(tool + "ifconfig")
+    assert told == f"lvlip run: dev {HOSTS}" and NO_SUCH_FILE in why
+    assert "10.0.0.2" in "".join(interfaces) and "RX" not in "".join(interfaces)
+    told, *sockets = shown(tool + "netstat -tan", failed)
+    assert told == f"lvlip run: tcp {HOSTS}" and not any(line.startswith("tcp") for line in sockets)
+
+
 def test_a_start_that_blocks(world: World, tmp_path: Path) -> None:
     """A program whose start waits for ever (its pid file is a FIFO that nobody reads) ends with who started it: by
     Ctrl-C's signal or SIGTERM, which it is told, and by SIGKILL; nothing is left behind."""

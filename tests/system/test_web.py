@@ -135,6 +135,7 @@ def test_one_connection(view: View) -> None:
     for state in ("SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT"):
         assert state in way
     assert "TIME-WAIT" in view.text(".state-box.here")
+    picture(view.page, "web-states")
     view.key("[", "[")
     until(lambda: view.count(".seg:not([hidden])") > 5, "the ladder's rows")
     assert "CLOSED → SYN-SENT" in view.text(".list-canvas")
@@ -143,14 +144,17 @@ def test_one_connection(view: View) -> None:
     view.page.evaluate("(seconds) => app.seek(seconds)", (again + data["shift"] + just_after) / 1e9)
     until(lambda: view.count(".seg.again:not([hidden])"), "the retransmission, where the cursor stands")
     assert "sent again" in view.text(".seg.again:not([hidden]) .findings")
+    picture(view.page, "web-ladder")
 
 
 def test_packets_and_filter(view: View) -> None:
     """A filter leaves what it says, its mistakes are shown with a caret, and a field becomes a condition."""
+    lossy(view)
+    connections = view.count("#connections tbody tr")
     view.key("3")
     view.page.wait_for_selector(".list-row:not(.pending)")
     view.filter('tcp.flags.syn and not tcp.flags.ack and seam == "link"')
-    until(lambda: view.text("#packet-count").startswith("4 rows"), "a SYN each")
+    until(lambda: view.text("#packet-count").startswith(f"{connections} rows"), "a SYN each")
     view.filter("tcp.flags.sin")
     until(lambda: "^" in view.text(".filter-error"), "the caret")
     assert "did you mean tcp.flags.syn" in view.text(".filter-error")
@@ -181,7 +185,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     coming = view.stack.submit(fetch, view.stack.host, PORT, 10)
     until(lambda: view.text("#state") == "held", "the stack stands")
     assert json.loads(view.stack.lvlip("status", "--json", check=False).stdout)["held"]
-    view.page.locator("#held tbody tr").first.click()
+    until(lambda: view.count("#held tbody tr.selected") == 1, "the frame that a step takes is shown at once")
     window = view.page.locator(".field.editable", has_text="tcp.window_size_value").first
     window.click()
     view.page.keyboard.type("1234")
@@ -190,6 +194,7 @@ def test_stop_look_change_go_on(view: View) -> None:
     picture(view.page, "web-stop")
     view.page.click("#debug-step")
     until(lambda: "ip took" in view.text("#steps"), "what the step did")
+    until(lambda: "link-ip" in view.text("#held tbody tr.selected"), "and what it made of the frame")
     view.page.locator("#breakpoints button").first.click()
     until(lambda: view.count("#breakpoints tr") == 0, "the breakpoint is gone")
     view.go_on()

@@ -141,7 +141,7 @@ class View:
         self.key("3")
         self.page.wait_for_selector("#filter")
         self.filter(expression)
-        until(lambda: self.text("#packet-count").startswith("1 rows"), what)
+        until(lambda: self.text("#packet-count").startswith("1 row"), what)
 
     def key(self, *keys: str) -> None:
         for key in keys:

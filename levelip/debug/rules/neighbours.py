@@ -8,6 +8,7 @@ from levelip.debug.collection import Collection
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.rules.case import Case, ms
+from levelip.wire.arp import REQUEST
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 
@@ -73,15 +74,20 @@ def silent(case: Case) -> Iterator[Finding]:
     told = next(iter(case.drops("arp_unanswered")), None)
     if told is None:
         return
-    remote = case.conversation.remote
-    asked = [fact for fact in case.wire if fact.arp is not None and not fact.up and fact.mono <= told[0].mono]
-    first = next((fact for fact in asked if fact.dst == remote), asked[0] if asked else told[1])
+    hop = str(told[0].event.data.get("detail", "")) or case.conversation.remote
+    asked = [
+        fact
+        for fact in case.wire
+        if fact.arp is not None and fact.arp.oper == REQUEST and not fact.up and fact.dst == hop
+        and fact.mono < told[0].mono
+    ]  # fmt: skip
+    first = asked[0] if asked else told[1]
     yield Finding(
         "neighbour_silent",
-        f"{len(asked)} ARP request{'s' * (len(asked) != 1)} stayed without an answer, and what waited was given up",
+        f"{len(asked)} ARP request{'s' * (len(asked) != 1)} for {hop} stayed without an answer, and what waited was "
+        "given up",
         first,
         first.mono if first is not None else told[0].mono,
-        [str(told[0].event.data.get("detail", ""))] if told[0].event.data.get("detail") else [],
     )
 
 

@@ -207,7 +207,9 @@ class Builder(MessageBuilder):
             pseudo_header_sum(*ends, Proto.TCP, len(head) + len(payload)),
         )
         segment = head[:16] + damaged(total, spec.ip).to_bytes(2, "big") + head[18:] + payload
-        gso_size = mss if mss and spec.length > mss else 0
+        gso_size = spec.ip.gso_size
+        if gso_size is None:
+            gso_size = mss if mss and spec.length > mss else 0
         return self.ip(spec.ip, Proto.TCP, segment, self.remote, len(head), gso_size=gso_size)
 
     def udp(self, spec: UdpPacket, flow: Ends) -> Injected:

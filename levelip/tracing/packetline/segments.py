@@ -22,6 +22,7 @@ ROUTER_ALERT = bytes((OPTION_ROUTER_ALERT, 4, 0, 0))  # RFC 2113 2.1
 _FAULTS = {
     "bad_sum": "badsum", "bad_header_sum": "badipsum", "version": "version", "ihl": "ihl", "total": "total",
     "pad": "pad", "fill": "fill", "linkcast": "linkcast", "batch": "batch",
+    "gso_size": "gso",
 }  # fmt: skip
 
 
@@ -150,6 +151,8 @@ class PacketReader(MessageReader):
                     info = replace(info, fill=int(first, 16) & 0xFF)
                 case "linkcast":
                     info = replace(info, linkcast=True)
+                case "gso_size":
+                    info = replace(info, gso_size=self.number(word, 16))
                 case "batch":
                     info = replace(info, batch=True)
         return info

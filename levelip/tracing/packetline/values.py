@@ -24,7 +24,8 @@ class IpInfo:
     `batch`: the packet comes together with the next one, so that the stack answers neither before it has both.
     `options`: the bytes behind the fixed header, not padded yet; of an expected packet, all that there are. `version`,
     `ihl`, `total` and the bad checksums belie an injected packet; `pad`: bytes that follow it, as Ethernet's padding;
-    `fill`: what its payload consists of; `linkcast`: it came as a broadcast of the link.
+    `fill`: what its payload consists of; `linkcast`: it came as a broadcast of the link; `gso_size`: of
+    a super-segment, the data of each of its packets (0: it is one packet).
     """
 
     ecn: str | None = None
@@ -46,6 +47,7 @@ class IpInfo:
     pad: int = 0
     fill: int = 0
     linkcast: bool = False
+    gso_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

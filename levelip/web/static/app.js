@@ -1,6 +1,6 @@
 // The page: header, the place (in the URL's hash), shortcuts, theme, and what every part shares.
 
-import { Net } from "./net.js";
+import { Net, post } from "./net.js";
 import { Keys } from "./keys.js";
 import { el, forgetColours, say, toast } from "./dom.js";
 import * as format from "./format.js";
@@ -17,6 +17,10 @@ import { WhyPage } from "./why.js";
 const PAGES = [["stack", "Stack", "1"], ["connections", "Connections", "2"], ["packets", "Packets", "3"], ["debug", "Stop and step", "4"],
   ["why", "Why", "5"], ["replay", "Replay", "6"], ["paths", "Paths", "7"]];
 const THEMES = ["auto", "light", "dark"];
+const HISTORY = 120; // as live.py has it
+const LOST = { lost: "The connection to lvlip web is lost; what is shown stands still. Trying again…",
+  gone: "lvlip web does not answer any more; what is shown stands still. Trying again…",
+  token: "lvlip web was started anew: open the URL that it printed. What is shown stands still." };
 
 class App extends EventTarget {
   constructor() {
@@ -25,8 +29,10 @@ class App extends EventTarget {
     this.keys = new Keys();
     this.source = "live";
     this.sources = [];
+    this.served = new Set(); // of the sources, those that the server has told of
     this.cursor = null; // seconds that everything shows, or null: the newest
     this.stack = null;
+    this.history = [];
     this.settings = null;
     this.debug = null;
     this.reasons = {};
@@ -35,7 +41,7 @@ class App extends EventTarget {
     this.bindKeys();
     this.timeline = new Timeline(this, document.getElementById("timeline"));
     this.net.addEventListener("open", () => this.connected());
-    this.net.addEventListener("close", () => { this.status(); toast("the connection to lvlip web is lost; trying again"); });
+    this.net.addEventListener("close", (event) => this.disconnected(event.detail));
     this.net.addEventListener("tick", (event) => this.tick(event.detail));
     window.addEventListener("hashchange", () => this.go());
     this.status();
@@ -54,15 +60,18 @@ class App extends EventTarget {
   }
 
   async connected() {
+    this.lost.hidden = true;
     const hello = await this.ask("hello");
     this.hello = hello;
-    this.sources = hello.sources;
     this.settings = hello.settings;
     this.reasons = hello.reasons;
-    if (!this.sources.some((one) => one.name === this.source)) this.source = "live";
+    this.history = hello.history; // of the seams' rates: {time, seams}, the newest last
+    this.source = remembered(hello.sources) ?? "live";
+    this.serve(hello.sources);
     const [, file] = this.sources;
     if (file && !location.hash) { // lvlip web FILE
       this.source = file.name;
+      this.remember();
       location.replace("#/connections");
     }
     document.title = `Level-IP: ${hello.stack}`;
@@ -71,14 +80,40 @@ class App extends EventTarget {
     this.go();
   }
 
+  // At once, and whenever another attempt has failed: see net.js.
+  disconnected(why) {
+    this.status();
+    say(this.lost, LOST[why]);
+    this.lost.hidden = false;
+  }
+
+  // What can be looked at, as the server tells it; what was shown may be gone, closed by another page.
+  serve(sources) {
+    const gone = this.served.has(this.source) && !sources.some((one) => one.name === this.source);
+    const title = gone ? this.about()?.title : "";
+    this.sources = sources;
+    this.served = new Set(sources.map((one) => one.name));
+    if (gone) {
+      toast(`${title ?? "the file"} was closed elsewhere`);
+      this.choose("live");
+    }
+    this.drawSources();
+  }
+
   tick(data) {
-    if (data.stack) this.stack = data.stack;
+    if (data.stack) this.takeStack(data.stack);
     if (data.settings) this.settings = data.settings;
     if (data.debug !== undefined) this.debug = data.debug;
-    if (data.sources) { this.sources = data.sources; this.drawSources(); }
+    if (data.sources) this.serve(data.sources);
     if (data.stack || data.settings) this.status();
     this.page?.tick?.(data);
     this.timeline.tick(data);
+  }
+
+  takeStack(stack) {
+    this.stack = stack;
+    if (stack.time !== undefined && this.history.at(-1)?.time !== stack.time) this.history.push({ time: stack.time, seams: stack.seams });
+    if (this.history.length > HISTORY) this.history.shift();
   }
 
   about() { return this.sources.find((one) => one.name === this.source); }
@@ -113,6 +148,7 @@ class App extends EventTarget {
 
   choose(source) {
     this.source = source;
+    this.remember();
     this.seek(null);
     if (location.hash.startsWith("#/connection/")) this.to("connections");
     else if (source !== "live" && /^#?\/?(stack)?$/.test(location.hash.replace("#/", ""))) this.to("connections");
@@ -120,6 +156,8 @@ class App extends EventTarget {
     this.timeline.reset();
     this.drawSources();
   }
+
+  remember() { sessionStorage.setItem("source", JSON.stringify(this.about() ?? null)); }
 
   // All parts show this instant; null: the newest.
   seek(seconds) {
@@ -153,6 +191,7 @@ class App extends EventTarget {
       el("span", { class: "controls" }, this.figures, this.holdButton, this.stepButton, el("span", { class: "chip", id: "chip" }, this.dot, this.state),
       this.themeButton,
       el("button", { class: "icon", id: "help", title: "Keyboard (?)", "aria-label": "Keyboard", onclick: () => this.keys.overview() }, "?")),
+      this.lost = el("p", { id: "lost", role: "alert", hidden: true }),
     );
     this.drawTheme();
   }
@@ -169,6 +208,7 @@ class App extends EventTarget {
 
   async closeSource() {
     const { source } = this;
+    this.served.delete(source);
     await this.tell("close_source", { source });
     this.sources = this.sources.filter((one) => one.name !== source);
     this.choose("live");
@@ -251,12 +291,10 @@ class App extends EventTarget {
     if (!files.length) return;
     const name = files.length > 1 ? files.map((one) => one.name).join(", ") : files[0].name;
     const query = new URLSearchParams([["name", name], ...(files.length > 1 ? files.map((one) => ["size", one.size]) : [])]);
+    const reading = toast(`reading ${name}…`, "good", 0);
     try {
-      const answer = await fetch(`/captures?${query}`, { method: "POST", body: files.length > 1 ? new Blob(files) : files[0] });
-      const data = await answer.json();
-      if (data.error) { toast(data.error); return; }
-      this.show(data.source);
-    } catch (error) { toast(error.message); }
+      this.show((await post(`/captures?${query}`, files.length > 1 ? new Blob(files) : files[0])).source);
+    } catch (error) { toast(error.message); } finally { reading.remove(); }
   }
 
   show(source) {
@@ -267,8 +305,9 @@ class App extends EventTarget {
 
   // What the flight recorders of the stack hold, as a recording.
   async openFlight() {
-    toast("reading the flight recorders…", "good");
+    const reading = toast("reading the flight recorders…", "good", 0);
     const found = await this.tell("flight.open");
+    reading.remove();
     if (!found) return;
     const replays = location.hash.startsWith("#/replay");
     this.show(found.source);
@@ -323,6 +362,12 @@ class App extends EventTarget {
 
 function decode(text) {
   try { return decodeURIComponent(text); } catch { return text; }
+}
+
+// The source that this tab showed before it was loaded anew, where it is still open.
+function remembered(sources) {
+  const before = JSON.parse(sessionStorage.getItem("source"));
+  return sources.find((one) => one.name === before?.name && one.title === before.title)?.name;
 }
 
 window.app = new App();

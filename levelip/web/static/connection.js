@@ -55,6 +55,7 @@ export class ConnectionPage {
     parts.push(`${format.bytes(row.received)} in, ${format.bytes(row.acked)} out`);
     if (row.up || row.down) parts.push(`${format.rate((row.up || 0) * 8, "bit/s")} in, ${format.rate((row.down || 0) * 8, "bit/s")} out`);
     say(this.figures, parts.join(" · "));
+    this.figures.title = this.figures.textContent;
   }
 
   tick(data) {

@@ -3,6 +3,10 @@
 import { el, heading, say } from "./dom.js";
 import * as format from "./format.js";
 
+const WHAT = { state: "State of RFC 9293; gone: its end was not seen", up: "Bits of payload received a second", down: "Bits of payload acknowledged a second",
+  received: "Bytes of payload received", acked: "Bytes of payload that the peer acknowledged", recv_q: "Bytes that the program has not read; of a listener, connections that it has not accepted",
+  send_q: "Bytes that the peer has not acknowledged; of a listener, its backlog", rtt: "Smoothed round trip time", cwnd: "Congestion window, in segments", ssthresh: "Slow start threshold, in segments",
+  unacked: "Segments sent and not acknowledged", retrans: "Segments sent again; of a connection that is gone, bytes", timer: "The timer that runs out next, and when", drops: "Datagrams discarded" };
 const COLUMNS = [
   ["state", "State", (r) => r.state.replaceAll("_", "-"), ""],
   ["proto", "Proto", (r) => r.proto, ""],
@@ -35,10 +39,11 @@ export class ConnectionsPage {
     this.selected = app.connectionSelected ?? "";
     this.input = el("input", { type: "search", id: "search", "aria-label": "Search connections", placeholder: "Search: udp, state, address, port, algorithm", value: app.connectionSearch ?? "", spellcheck: "false", oninput: () => this.watch() });
     this.count = el("span", { class: "quiet", id: "connection-count" });
-    this.heads = new Map(COLUMNS.map(([name, title, , kind]) => [name, heading(title, kind, () => this.order(name))]));
+    this.heads = new Map(COLUMNS.map(([name, title, , kind]) => [name, heading(title, kind, () => this.order(name), WHAT[name])]));
+    this.nothing = el("p", { class: "quiet pad nothing", hidden: true });
     this.body = el("tbody");
     this.body.addEventListener("click", (event) => this.click(event));
-    this.scroller = el("div", { class: "scroller" }, el("table", { class: "table", id: "connections" }, el("thead", {}, el("tr", {}, [...this.heads.values()])), this.body));
+    this.scroller = el("div", { class: "scroller" }, el("table", { class: "table", id: "connections" }, el("thead", {}, el("tr", {}, [...this.heads.values()])), this.body), this.nothing);
     main.append(el("div", { class: "bar" }, this.input, this.count), this.scroller);
     this.elements = new Map();
     this.watch();
@@ -65,6 +70,8 @@ export class ConnectionsPage {
     this.rows = rows;
     say(this.count, found === all ? `${format.count(all)} ${all === 1 ? "connection" : "connections"}` : `${format.count(found)} of ${format.count(all)}`);
     if (found > rows.length) this.count.append(`, the first ${rows.length} shown`);
+    this.nothing.hidden = rows.length > 0;
+    say(this.nothing, all ? "No connection has these words." : this.app.live ? "No connections yet: those of programs that use the stack come here (lvlip run PROGRAM, lvlip get URL)." : "There are no connections in it.");
     const kept = new Map();
     const children = rows.map((row) => {
       const element = this.elements.get(row.name) ?? el("tr", {}, COLUMNS.map(([, , , kind]) => el("td", { class: kind })));

@@ -104,7 +104,7 @@ export class DebugPage {
     const held = Boolean(debug?.held);
     this.holdButton.disabled = !debug;
     for (const button of [this.stepButton, this.timerButton, this.goButton]) button.disabled = !held;
-    let told = "the stack is not running";
+    let told = "the stack is not running; start it with: lvlip up";
     if (debug) {
       told = held ? `held by ${debug.mine ? "this page" : debug.holder || "somebody"} since ${new Date(debug.since * 1000).toLocaleTimeString()}${debug.at.length ? `, before ${debug.at.join(", ")}` : ""}; the peers' timers go on`
         : "the stack runs";
@@ -125,7 +125,13 @@ export class DebugPage {
     say(this.nothing, held ? (debug.count ? `${format.count(debug.count)} held${debug.count > frames.length ? `, the first ${frames.length} shown` : ""}` : "Nothing is held yet; a timer can be stepped.") : "Frames wait here while the stack is held.");
     this.frames.replaceChildren(...frames.map((one) => el("tr", { "data-name": one.name, class: one.name === this.selected ? "selected" : "" },
       el("td", {}, one.name), el("td", {}, `${one.way === "up" ? "↑" : "↓"} ${one.seam}`), el("td", { class: "num" }, String(one.length)), el("td", { class: "wide" }, one.text, one.due ? el("span", { class: "warn" }, " delayed") : null))));
-    if (this.selected && !frames.some((one) => one.name === this.selected)) this.choose("");
+    if (!frames.some((one) => one.name === this.selected)) this.choose(this.next(frames));
+  }
+
+  // Which held frame is shown when the one that was is not held any more: what the last step made of it, else what a step takes.
+  next(frames) {
+    const made = (this.app.steps?.at(-1)?.output ?? []).map((frame) => frame.name);
+    return (frames.find((one) => made.includes(one.name)) ?? frames[0])?.name ?? "";
   }
 
   drawSteps() {

@@ -23,10 +23,10 @@ function fill(element, attributes, children) {
   return element;
 }
 
-// A column's heading, which sorts by a click, Enter or Space.
-export function heading(title, kind, sort) {
+// A column's heading, which sorts by a click, Enter or Space; `what`: what its figures are, and their unit.
+export function heading(title, kind, sort, what) {
   const keys = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); event.stopPropagation(); sort(); } };
-  return el("th", { class: kind, scope: "col", tabindex: "0", onclick: sort, onkeydown: keys }, title);
+  return el("th", { class: kind, scope: "col", tabindex: "0", title: what, onclick: sort, onkeydown: keys }, title);
 }
 
 // Set text only where it changed: most figures stand still.
@@ -34,10 +34,12 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export function toast(text, kind = "error") {
-  const shown = el("div", {class: `toast ${kind}`}, text);
+// For so long; 0: until the element is removed.
+export function toast(text, kind = "error", ms = kind === "error" ? 8000 : 3500) {
+  const shown = el("div", { class: `toast ${kind}` }, text);
   document.getElementById("toasts").append(shown);
-  setTimeout(() => shown.remove(), kind === "error" ? 8000 : 3500);
+  if (ms) setTimeout(() => shown.remove(), ms);
+  return shown;
 }
 
 // Runs `draw` once before the next frame, however often it is called until then.

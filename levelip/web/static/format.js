@@ -16,6 +16,10 @@ export function count(value) {
   return Math.round(value ?? 0).toLocaleString("en-US");
 }
 
+export function several(value, what) {
+  return `${count(value)} ${what}${value === 1 ? "" : "s"}`;
+}
+
 export function short(value) {
   if (!value) return "0";
   const [scaled, prefix] = scale(Math.abs(value), 1000, ["", "k", "M", "G", "T"]);

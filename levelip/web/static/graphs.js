@@ -20,7 +20,7 @@ export class Graphs {
     this.plots = [
       { name: "sequence", title: "sequence number, from the SYN", canvas: el("canvas", { id: "graph-sequence", role: "img", "aria-label": "Time-sequence graph: segments, acknowledgments, window" }), draw: (plot) => this.drawSequence(plot) },
       { name: "windows", title: "bytes", canvas: el("canvas", { id: "graph-windows", role: "img", "aria-label": "cwnd, ssthresh and bytes in flight over time" }), draw: (plot) => this.drawWindows(plot) },
-      { name: "rtts", title: "ms", canvas: el("canvas", { id: "graph-rtts", role: "img", "aria-label": "Round trips and RTO over time" }), draw: (plot) => this.drawTimes(plot) },
+      { name: "rtts", title: "ms, logarithmic", canvas: el("canvas", { id: "graph-rtts", role: "img", "aria-label": "Round trips and RTO over time" }), draw: (plot) => this.drawTimes(plot) },
     ];
     this.wayButton = el("button", { class: "small", id: "graph-way", title: "Data of the other direction (d)", onclick: () => this.otherWay() });
     this.spans = [["All", null], ["60 s", 60], ["10 s", 10], ["1 s", 1]].map(([text, seconds]) => el("button", { class: "small toggle", onclick: () => this.span(seconds) }, text));
@@ -46,7 +46,7 @@ export class Graphs {
 
   legends() {
     const entries = {
-      sequence: [["data", "data", "segment"], ["again", "bad", "sent again"], ["edge", "good", "SYN, FIN, RST"], ["probe", "warn", "probe"], ["acks", "ack", "acknowledged"], ["window", "window", "window"], ["sacks", "sack", "SACK"]],
+      sequence: [["data", "data", "segment"], ["again", "bad", "sent again"], ["edge", "good", "SYN, FIN, RST"], ["probe", "warn", "probe"], ["acks", "ack", "acknowledged"], ["window", "window", "window"], ["sacks", "sack", "SACK"], ["dsacks", "cursor", "D-SACK"]],
       windows: [["cwnd", "data", "cwnd"], ["ssthresh", "warn", "ssthresh"], ["flight", "ack", "in flight"]],
       rtts: [["rtt", "data", "RTT"], ["srtt", "ack", "smoothed"], ["rto", "bad", "RTO"]],
     };
@@ -195,11 +195,11 @@ export class Graphs {
     this.cost = performance.now() - begun;
   }
 
-  frame(plot, low, high, name) {
+  // `scale`: how a value becomes a length; `marks`: the values that the axis names
+  frame(plot, low, high, name, scale = (value) => value, marks = ticks) {
     if (!(high > low)) high = low + 1;
-    const { context, width, height } = plot;
-    plot.y = (value) => height - BOTTOM - ((value - low) / (high - low)) * (height - TOP - BOTTOM);
-    plot.value = (y) => low + ((height - BOTTOM - y) / (height - TOP - BOTTOM)) * (high - low);
+    const { context, width, height } = plot, bottom = scale(low), span = scale(high) - bottom;
+    plot.y = (value) => height - BOTTOM - ((scale(value) - bottom) / span) * (height - TOP - BOTTOM);
     context.font = "11px system-ui, sans-serif";
     context.fillStyle = colour("quiet");
     context.strokeStyle = colour("grid");
@@ -207,7 +207,7 @@ export class Graphs {
     context.textAlign = "right";
     context.textBaseline = "middle";
     context.beginPath();
-    for (const value of ticks(low, high, Math.max(2, height / 45))) {
+    for (const value of marks(low, high, Math.max(2, height / 45))) {
       const y = Math.round(plot.y(value)) + 0.5;
       context.moveTo(LEFT, y);
       context.lineTo(width - RIGHT, y);
@@ -287,20 +287,19 @@ export class Graphs {
     const { context } = plot;
     if (this.shows("sequence.window")) this.steps(plot, acks.map(([t, , right]) => [t, right]), colour("window"), 1);
     if (this.shows("sequence.acks")) this.steps(plot, acks, colour("ack"));
-    if (this.shows("sequence.sacks")) {
-      for (const [twice, ink] of [[0, "sack"], [1, "warn"]]) {
-        context.beginPath();
-        for (const [t, left, right, again] of sacks) {
-          if (again !== twice) continue;
-          const x = plot.x(t);
-          context.moveTo(x, plot.y(left));
-          context.lineTo(x, Math.min(plot.y(right), plot.y(left) - 2));
-        }
-        context.strokeStyle = colour(ink);
-        context.lineWidth = 1.25;
-        context.stroke();
+    [["sacks", "sack"], ["dsacks", "cursor"]].forEach(([name, ink], twice) => {
+      if (!this.shows(`sequence.${name}`)) return;
+      context.beginPath();
+      for (const [t, left, right, again] of sacks) {
+        if (again !== twice) continue;
+        const x = plot.x(t);
+        context.moveTo(x, plot.y(left));
+        context.lineTo(x, Math.min(plot.y(right), plot.y(left) - 2));
       }
-    }
+      context.strokeStyle = colour(ink);
+      context.lineWidth = 1.25;
+      context.stroke();
+    });
     [["data", "data"], ["again", "bad"], ["edge", "good"], ["probe", "warn"]].forEach(([name, ink], kind) => {
       if (!this.shows(`sequence.${name}`)) return;
       context.beginPath();
@@ -331,12 +330,15 @@ export class Graphs {
     this.close(plot);
   }
 
+  // An RTO of 200 ms or more beside round trips of few: only a logarithm shows both.
   drawTimes(plot) {
-    const { rtts } = this.data;
-    let high = 1;
-    const rto = this.shows("rtts.rto");
-    for (const [, rtt, srtt, timer] of rtts) high = Math.max(high, rtt ?? 0, srtt ?? 0, rto ? timer ?? 0 : 0);
-    this.frame(plot, 0, (high / 1e6) * 1.08, (value) => format.short(value));
+    const { rtts } = this.data, rto = this.shows("rtts.rto");
+    let low = Infinity, high = 0;
+    for (const [, rtt, srtt, timer] of rtts) {
+      for (const value of [rtt, srtt, rto ? timer : null]) if (value) { low = Math.min(low, value); high = Math.max(high, value); }
+    }
+    if (!high) [low, high] = [1e6, 1e8];
+    this.frame(plot, (low / 1e6) * 0.7, (high / 1e6) * 1.4, (value) => format.short(value), (value) => Math.log(Math.max(value, 1e-6)), decades);
     const scaled = (i) => rtts.filter((row) => row[i] !== null).map((row) => [row[0], row[i] / 1e6]);
     if (rto) this.steps(plot, scaled(3), colour("bad"), 1);
     if (this.shows("rtts.srtt")) this.steps(plot, scaled(2), colour("ack"), 1.25);
@@ -378,8 +380,8 @@ export class Graphs {
     this.tip.hidden = false;
     this.tip.replaceChildren(...lines.map((line) => el("div", {}, line)));
     const box = this.element.getBoundingClientRect(), canvas = plot.canvas.getBoundingClientRect();
-    const left = canvas.left - box.left + x;
-    this.tip.style.left = `${left > box.width - 280 ? left - this.tip.offsetWidth - 12 : left + 12}px`;
+    const left = canvas.left - box.left + x, wide = this.tip.offsetWidth + 12;
+    this.tip.style.left = `${left + wide > box.width ? Math.max(0, left - wide) : left + 12}px`;
     this.tip.style.top = `${canvas.top - box.top + Math.max(0, y - 10)}px`;
   }
 
@@ -398,6 +400,20 @@ function at(rows, t) {
     if (rows[middle][0] <= t) low = middle + 1; else high = middle;
   }
   return rows[low - 1] ?? null;
+}
+
+// Round values of a logarithmic axis: 1, 2, 5, 10, …; of many decades some.
+function decades(low, high, wanted) {
+  const from = Math.floor(Math.log10(low)), to = Math.ceil(Math.log10(high)), span = Math.log10(high / low);
+  const digits = span * 3 <= wanted + 2 ? [1, 2, 5] : [1], every = Math.ceil(span / (wanted + 1));
+  const found = [];
+  for (let power = from; power <= to; power += every) {
+    for (const digit of digits) {
+      const value = Number(`${digit}e${power}`);
+      if (value >= low && value <= high) found.push(value);
+    }
+  }
+  return found;
 }
 
 // Round values between two bounds.

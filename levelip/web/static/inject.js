@@ -1,6 +1,7 @@
 // Packets that nobody sent, put into the running stack: written here, or those of a capture file.
 
 import { el, say, toast } from "./dom.js";
+import { post } from "./net.js";
 
 const WHERE = ["ip-tcp:up", "ip-tcp:down", "link-ip:up", "link-ip:down", "link:up", "link:down", "ip-udp:up", "ip-udp:down"];
 const LINE = ". 1:1001(1000) ack 1 win 500", FIELDS = "tcp.flags.reset=1 tcp.seq=7";
@@ -67,9 +68,6 @@ export class Inject {
     if (!file) throw new Error("choose a capture file: pcapng or pcap");
     if (file.size > MOST) throw new Error(`${file.name}: larger than ${MOST >> 20} MiB`);
     const query = new URLSearchParams({ name: file.name, where: this.where.value, numbers: this.numbers.value });
-    const answer = await fetch(`/inject?${query}`, { method: "POST", body: file });
-    const data = await answer.json();
-    if (data.error) throw new Error(data.error);
-    return data;
+    return post(`/inject?${query}`, file);
   }
 }

@@ -50,7 +50,7 @@ export class LadderTab {
 
   show(start, count) {
     this.list.update(start, count);
-    say(this.count, `${format.count(count - start)} rows${start ? `, ${format.count(start)} older ones no longer kept` : ""}`);
+    say(this.count, `${format.several(count - start, "row")}${start ? `, ${format.count(start)} older ones no longer kept` : ""}`);
   }
 
   tick(data) {

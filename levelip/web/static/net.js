@@ -1,4 +1,6 @@
-// The WebSocket: requests with answers, ticks with what is new; comes back by itself.
+// The WebSocket: requests with answers, ticks with what is new; comes back by itself. Events: "open", "tick", and "close"
+// whenever there is none, with what is known of why: "lost", "gone" (nobody answers) or "token" (a server that was
+// started anew, whose token is another).
 
 const RETRY_MS = 1000;
 
@@ -16,12 +18,12 @@ export class Net extends EventTarget {
     this.socket = new WebSocket(`${scheme}//${location.host}/ws`);
     this.socket.onopen = () => { this.open = true; this.dispatchEvent(new Event("open")); };
     this.socket.onmessage = (message) => this.take(JSON.parse(message.data));
-    this.socket.onclose = () => {
+    this.socket.onclose = async () => {
       const was = this.open;
       this.open = false;
       for (const { reject } of this.waiting.values()) reject(new Error("the connection to lvlip web is lost"));
       this.waiting.clear();
-      if (was) this.dispatchEvent(new Event("close"));
+      this.dispatchEvent(new CustomEvent("close", { detail: was ? "lost" : await refusal() }));
       setTimeout(() => this.connect(), RETRY_MS);
     };
   }
@@ -45,4 +47,23 @@ export class Net extends EventTarget {
     this.socket.send(JSON.stringify({ id, do: name, ...args }));
     return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
   }
+}
+
+// A file, sent to the server; what came of it. An Error in its words.
+export async function post(url, body) {
+  let answer;
+  try {
+    answer = await fetch(url, { method: "POST", body });
+  } catch { throw new Error("not sent: lvlip web does not answer, or the file cannot be read"); }
+  if (!answer.headers.get("content-type")?.startsWith("application/json")) throw new Error(await answer.text());
+  const data = await answer.json();
+  if (data.error) throw new Error(data.error);
+  return data;
+}
+
+// Why there is no WebSocket, which a browser does not tell: a request beside it does.
+async function refusal() {
+  try {
+    return (await fetch("/", { method: "HEAD" })).status === 401 ? "token" : "lost";
+  } catch { return "gone"; }
 }

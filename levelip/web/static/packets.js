@@ -47,11 +47,12 @@ export class PacketPanel {
       fetch: (at, count) => app.ask("rows", { view: this.view, at, count }),
       choose: (row) => this.choose(row), open: (row) => this.openRow(row),
     });
+    this.nothing = el("p", { class: "quiet pad nothing", hidden: true });
     this.list.following = (follow) => this.followButton.classList.toggle("on", follow);
     this.list.following(true);
     this.detail = new Detail(app, (text) => this.narrow(text), null, this.list.element);
     main.append(this.bar, this.error, el("div", { class: "split" },
-      el("div", { class: "list-frame" }, el("div", { class: "list-head packet-row" }, ["No.", "Time", "Seam", "Source", "Destination", "Proto", "Length", "Info"].map((title) => el("span", {}, title))), this.list.element),
+      el("div", { class: "list-frame" }, el("div", { class: "list-head packet-row" }, ["No.", "Time", "Seam", "Source", "Destination", "Proto", "Length", "Info"].map((title) => el("span", {}, title))), this.nothing, this.list.element),
       this.detail.element));
     this.open();
   }
@@ -75,6 +76,7 @@ export class PacketPanel {
       say(this.error, error.message);
       this.filter.setAttribute("aria-invalid", "true");
       say(this.count, "");
+      this.nothing.hidden = true;
       this.list.update(0, 0);
       return;
     }
@@ -98,10 +100,22 @@ export class PacketPanel {
 
   show(start, count, scanned) {
     this.list.update(start, count);
-    let text = `${format.count(count - start)} rows`;
+    let text = format.several(count - start, "row");
     if (scanned < 1) text += `, searching: ${format.percent(scanned)}`;
     say(this.count, text);
     this.count.dataset.scanned = scanned;
+    const none = count === start && scanned >= 1;
+    if (none && this.nothing.hidden) this.detail.clear("Choose a packet or an event.");
+    this.nothing.hidden = !none;
+    if (none) say(this.nothing, this.whyNothing());
+  }
+
+  whyNothing() {
+    const { app } = this, boxes = [this.frames, this.events, ...this.seams.values()];
+    if (this.filter.value.trim() || boxes.some((box) => !box.checked)) return "Nothing of what was seen passes this filter.";
+    if (this.options.conn) return "Nothing of this connection was seen.";
+    if (!app.live) return "There is nothing in it.";
+    return app.settings.listening ? "Nothing was seen yet. What crosses the seams that are listened to comes here (Stack, Listening)." : "Nobody listens: see Stack, Listening.";
   }
 
   tick(data) {

@@ -10,14 +10,13 @@ const TOWER = ["gateway-client", "gateway",
   "ip", "link-ip", "link", "device"];
 const PROCESSES = ["gateway", "tcp", "udp", "ip", "link"];
 const FAULT_SEAMS = ["link", "link-ip", "ip-tcp", "ip-udp"];
-const SECONDS = 120;
+const POINTS = 120; // of a sparkline, one a second (while the stack is held, more)
 const COUNTS = [["packets", "packets"], ["lost", "lost"], ["duplicated", "doubled"], ["reordered", "reordered"],
   ["corrupted", "corrupted"], ["overflowed", "overflowed"]];
 
 export class StackPage {
   constructor(app, main) {
     this.app = app;
-    this.history = (app.history ??= {});
     this.processes = new Map();
     this.seams = new Map();
     const tower = el("section", { class: "tower" }, el("div", { class: "end" }, "applications"));
@@ -149,9 +148,6 @@ export class StackPage {
       const rates = stack.seams[name];
       say(parts.up, this.rateText(name, rates.up_packets, rates.up_bytes, rates));
       say(parts.down, name === "gateway-client" ? "" : this.rateText(name, rates.down_packets, rates.down_bytes, rates));
-      const history = (this.history[name] ??= []);
-      if (this.app.history.time !== stack.time) history.push([rates.up_bytes ?? rates.calls ?? 0, rates.down_bytes ?? 0]);
-      if (history.length > SECONDS) history.shift();
       const faults = stack.faults.filter((one) => one.seam === name);
       const texts = [...new Set(faults.map((one) => `${one.direction === "up" ? "↑" : "↓"} ${one.text}`))];
       if (parts.faults.dataset.shown !== texts.join()) {
@@ -159,7 +155,6 @@ export class StackPage {
         parts.faults.replaceChildren(...texts.map((text) => el("span", { class: "fault" }, text)));
       }
     }
-    this.app.history.time = stack.time;
     this.drawFaults(stack.faults);
     this.drawDrops(stack.layers);
     this.drawLines();
@@ -193,12 +188,14 @@ export class StackPage {
     for (const [name, { canvas }] of this.seams) {
       if (!canvas.clientWidth) continue;
       const [context, width, height] = prepare(canvas);
-      const history = this.history[name] ?? [];
-      const most = Math.max(1, ...history.map(([up, down]) => Math.max(up, down)));
+      const history = this.app.history.map(({ seams }) => crossed(seams[name]));
+      const highest = Math.max(0, ...history.map(([up, down]) => Math.max(up, down)));
+      canvas.title = `the last two minutes; the highest: ${peak(this.app.stack?.seams[name], highest)}`;
+      const most = Math.max(1, highest);
       ["up", "down"].forEach((way, i) => {
         context.beginPath();
         history.forEach((values, k) => {
-          const x = width - (history.length - 1 - k) * (width / SECONDS), y = height - 1.5 - (values[i] / most) * (height - 4);
+          const x = width - (history.length - 1 - k) * (width / POINTS), y = height - 1.5 - (values[i] / most) * (height - 4);
           if (k) context.lineTo(x, y); else context.moveTo(x, y);
         });
         context.strokeStyle = colour(way);
@@ -209,4 +206,14 @@ export class StackPage {
   }
 
   search() { this.faultWords.focus(); }
+}
+
+// [up, down] a second: bytes where they are counted, else packets or calls.
+function crossed(rates) {
+  return [rates?.up_bytes ?? rates?.up_packets ?? rates?.calls ?? 0, rates?.down_bytes ?? rates?.down_packets ?? 0];
+}
+
+function peak(rates, most) {
+  if (rates && "up_bytes" in rates) return format.rate(most * 8, "bit/s");
+  return `${format.short(most)} ${rates && "calls" in rates ? "calls" : "packets"}/s`;
 }

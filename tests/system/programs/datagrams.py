@@ -50,10 +50,18 @@ def address(port: int, host: str = HOST) -> bytes:
     return struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton(host))
 
 
+def refused_writes(sock: socket.socket) -> list[bool]:
+    """Whether calls that cannot be trapped are refused where they have no destination (by another errno)."""
+    fd = sock.fileno()
+    calls = ((sock.send, b"x"), (os.write, fd, b"x"), (os.write, fd, b""), (os.writev, fd, [b"x", b"y"]))
+    return [error(*call) != "ok" for call in calls]
+
+
 def unbound() -> None:
     with timed() as sock:
         say("name", sock.getsockname(), error(sock.getpeername), mask(sock))
         say("no peer", error(sock.sendmsg, [b"x"]), error(sock.listen), error(sock.accept))
+        say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
         say("sendto", sock.sendto(b"hello", PEER), sock.getsockname()[0], sock.getsockname()[1] > 1023)
         say("answer", *sock.recvfrom(100), mask(sock))
         say("again", sock.sendto(b"", PEER), *sock.recvfrom(100))
@@ -62,6 +70,16 @@ def unbound() -> None:
         sock.sendto(b"abcde", PEER)
         say("gathered", sock.recvmsg_into(buffers), buffers)
         say("bind late", error(sock.bind, ("", OWN + 20)))
+        for number in range(30):
+            sock.sendto(b"%d" % number, PEER)
+        time.sleep(0.3)
+        say("nowhere with some unread", refused_writes(sock), sock.recv(9))
+        sock.connect(PEER)
+        say("connected, they stay", [sock.recv(9) for _ in range(9)])
+        sock.connect((HOST, CLOSED))
+        unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
+        say("and dissolved", raw("connect", sock.fileno(), unspecified, 16), [sock.recv(9) for _ in range(20)])
+        say("at the end", refused_writes(sock), mask(sock, 0, ALL))
 
 
 def connected() -> None:
@@ -80,7 +98,13 @@ def connected() -> None:
         unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
         say("dissolved", raw("connect", sock.fileno(), unspecified, 16), error(sock.getpeername), sock.getsockname())
         say("and then", error(sock.sendmsg, [b"x"]), sock.sendto(b"x", PEER), sock.recvfrom(10))
+        say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
         say("anew", error(sock.connect, PEER), sock.getpeername() == PEER, sock.send(b"x"), sock.recv(10))
+        say("write", os.write(sock.fileno(), b"y"), sock.recv(9), os.writev(sock.fileno(), [b"y", b"z"]), sock.recv(9))
+        child = os.fork()
+        if not child:
+            os._exit(raw("connect", sock.fileno(), unspecified, 16) != 0)
+        say("dissolved by a child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), refused_writes(sock))
 
 
 def lengths() -> None:
@@ -222,6 +246,22 @@ def refused() -> None:
             time.sleep(0.3)
             say("each told", mask(sock, 0, ALL), error(sock.recvfrom, 9))
         say("in order", [sock.recvmsg(9, 200, 0x2000)[0] for _ in range(2)], mask(sock, 0, ALL))
+        say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
+    with udp() as sock:
+        sock.connect((HOST, CLOSED))
+        fd = sock.fileno()
+        for number, call in enumerate((
+            lambda: os.read(fd, 9), lambda: os.readv(fd, [bytearray(9)]), lambda: sock.recv(9),
+            lambda: os.write(fd, b"y"), lambda: os.writev(fd, [b"y"]), lambda: sock.send(b"y"),
+        )):  # fmt: skip
+            sock.send(b"x")
+            say(f"the kernel's {number}", mask(sock, 5, POLLERR), error(call) != "ok", mask(sock, 0, ALL))
+        for number, call in enumerate((
+            lambda: sock.recvfrom(9), lambda: sock.recvmsg(9), lambda: sock.recvmsg_into([bytearray(9)]),
+            lambda: sock.sendto(b"y", PEER), lambda: sock.sendmsg([b"y"]),
+        )):  # fmt: skip
+            sock.send(b"x")
+            say(f"trapped {number}", mask(sock, 5, POLLERR), error(call), mask(sock, 0, ALL))
 
 
 def many() -> None:
@@ -291,6 +331,10 @@ def parts() -> None:
         say("one each", sock.send(b"a"), sock.send(b"b"), sock.recv(9), sock.recv(9))
     with udp() as sock:
         say("no peer", error(sock.sendmsg, [b"x"], [], more), error(sock.send, b"x", more))
+        say("added to", sock.sendto(b"a", more, PEER), os.write(sock.fileno(), b"b"), sock.recvfrom(9))
+        say("and then nowhere", refused_writes(sock))
+        say("corked", sock.setsockopt(*cork, 1), refused_writes(sock), sock.sendto(b"a", PEER), sock.send(b"b"))
+        say("uncorked", sock.setsockopt(*cork, 0), sock.recvfrom(9), refused_writes(sock))
         say("left", sock.sendto(b"never sent", more, PEER))
 
 
@@ -341,6 +385,12 @@ def shut() -> None:
         say("nothing comes", sock.recvfrom(9), sock.recv(9), sock.getpeername() == PEER, mask(sock, 0, ALL))
         sock.setblocking(False)
         say("nor is waited for", error(sock.recvfrom, 9), error(sock.recv, 9))
+    for call in (lambda sock: os.read(sock.fileno(), 9), lambda sock: sock.recvfrom(9)):
+        with udp() as sock:
+            sock.connect((HOST, CLOSED))
+            sock.send(b"x")
+            sock.shutdown(socket.SHUT_WR)
+            say("an error after it", mask(sock, 5, POLLERR), error(call, sock) != "ok", mask(sock, 0, ALL))
 
 
 def local() -> None:

@@ -75,6 +75,11 @@ def pings() -> None:
         attempt("another code", sock.sendto, request(1, code=1), (PEER, 0))
         attempt("too short", sock.sendto, b"\x08\0\0\0\0\0\0", (PEER, 0))
         attempt("no peer", lambda: sock.sendmsg([request(1)]) if sys.argv[1] == "run" else sock.send(request(1)))
+        try:
+            sock.send(request(1))
+            said["to nowhere"] = "taken"
+        except OSError:  # where a send cannot be trapped it is EPERM
+            said["to nowhere"] = "refused"
         attempt("bound by then", sock.bind, ("", 4711))
     with new(socket.IPPROTO_ICMP) as sock:
         sock.bind(("", 4711))

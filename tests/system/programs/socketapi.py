@@ -126,6 +126,12 @@ def fresh() -> None:
             answer(sock.recv_into, bytearray(1)),
             answer(sock.sendto, b"x", (HOST, 1)),
         )
+        say("no bytes", answer(sock.recv, 0), answer(sock.recv_into, bytearray()), answer(sock.recvfrom, 0))
+        say("args", answer(sock.recv, "x"), answer(sock.recv_into, b"x"), answer(sock.recvfrom, 1, None))
+        say("args", answer(sock.send, "x"), answer(sock.sendall, None), answer(sock.sendmsg, [1]))
+        say("args", answer(sock.recv, -1), answer(sock.recvfrom, -1))
+        say("args", answer(sock.recvmsg, (), 1), answer(sock.recvmsg, 0), answer(sock.recvmsg_into, [b"x"]))
+        say("iterators", answer(sock.sendmsg, iter([b"x"])), answer(sock.recvmsg_into, iter([bytearray(1)])))
         say("calls", answer(sock.shutdown, socket.SHUT_RD), answer(sock.accept), answer(sock.shutdown, 7))
         say("args", answer(sock.bind, HOST), answer(sock.bind, (HOST,)), answer(sock.bind, (HOST, "1")))
         say("args", answer(sock.bind, (HOST, 1 << 16)), answer(sock.bind, (1, 1)), answer(sock.connect, (None, 1)))
@@ -348,6 +354,23 @@ def connects() -> None:
             got.close()
     with socket.socket() as sock:
         say("refused", sock.connect_ex(where), answer(sock.connect, where), sock.getsockopt(1, 4))
+    with socket.socket() as sock, socket.socket() as client:
+        sock.setblocking(False)
+        say("refused later", sock.connect_ex(where), mask(sock, until=0x10), answer(sock.listen), answer(sock.recv, 1))
+        say("listens then", sock.connect_ex(where), answer(sock.listen), mask(sock))
+        sock.settimeout(PATIENCE_S)
+        client.connect(sock.getsockname())
+        sock.accept()[0].close()
+        copy = sock.dup()
+        sock.close()  # though somebody else holds it
+        say("listens still", mask(copy), copy.close())
+    with socket.create_server((HOST, 0)) as listener, socket.socket() as sock:
+        where = listener.getsockname()
+        sock.setblocking(False)
+        begun = sock.connect_ex(where)
+        mask(listener, until=1)
+        listener.close()
+        say("reset before it was told", begun, mask(sock, until=0x10), sock.connect_ex(where))
     with socket.socket() as sock:
         say("nowhere", answer(sock.connect, ("255.255.255.255", 1)), answer(sock.connect, ("no such host.", 1)) != 0)
     say("created", answer(socket.create_connection, where), answer(socket.create_connection, (HOST, "x")))
@@ -386,6 +409,9 @@ def datagrams() -> None:
     two.settimeout(0.05)
     say("timeout", answer(two.recv, 1), answer(two.recvfrom_into, bytearray(1)))
     say("file", answer(one.sendfile, io.BytesIO(b"x")))
+    one.shutdown(socket.SHUT_RDWR)
+    mask(one, until=0x10)
+    say("shut", answer(one.send, b"x"), one.getpeername() == there, one.connect_ex(there))
     one.close()
     two.close()
 
@@ -488,14 +514,14 @@ OF_BOTH: tuple[tuple[int, int, tuple[int | bytes, ...]], ...] = (
     (SOL, socket.SO_MARK, ()), (SOL, socket.SO_OOBINLINE, PLAIN), (SOL, socket.SO_PEERSEC, ()),
     (SOL, socket.SO_PRIORITY, (1, 0, 2)), (SOL, socket.SO_REUSEADDR, PLAIN), (SOL, socket.SO_REUSEPORT, PLAIN),
     (SOL, socket.SO_DOMAIN, PLAIN), (SOL, socket.SO_PROTOCOL, PLAIN), (SOL, socket.SO_TYPE, PLAIN),
+    (SOL, socket.SO_SNDLOWAT, PLAIN),
     (IP, socket.IP_BIND_ADDRESS_NO_PORT, PLAIN), (IP, socket.IP_OPTIONS, (b"", bytes(4), b"x")),
     (IP, socket.IP_RECVTOS, PLAIN), (IP, socket.IP_TOS, PLAIN), (IP, socket.IP_TTL, PLAIN), (99, 1, PLAIN),
 )  # fmt: skip
 """Level, option, values; those that want privileges are only read."""
-OF_STREAMS = (
-    (SOL, socket.SO_SNDLOWAT, PLAIN), (TCP, socket.TCP_FASTOPEN, PLAIN), (TCP, socket.TCP_NOTSENT_LOWAT, PLAIN),
-)  # fmt: skip
+OF_STREAMS = ((TCP, socket.TCP_FASTOPEN, PLAIN), (TCP, socket.TCP_NOTSENT_LOWAT, PLAIN))
 OF_DATAGRAMS = (
+    (SOL, socket.SO_RCVLOWAT, PLAIN),
     (IP, socket.IP_MULTICAST_LOOP, PLAIN), (IP, socket.IP_MULTICAST_TTL, PLAIN), (IP, socket.IP_RECVOPTS, PLAIN),
     (IP, socket.IP_RECVRETOPTS, PLAIN), (IP, socket.IP_RETOPTS, PLAIN), (IP, socket.IP_MULTICAST_IF, (bytes(4),)),
 )  # fmt: skip

@@ -28,7 +28,10 @@ from levelip.cli.status import duration
 from levelip.cli.up import choose_file, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
 from levelip.configfile import literal, to_toml
+from levelip.debug import Debugger
 from levelip.debug.programs import python
+from levelip.ipc.clock import Hold, Holder, StackClock
+from levelip.ipc.hostdesk import started
 from levelip.ipc.rundir import RunDirectory
 
 ROOT = Path(__file__).parents[3]
@@ -253,6 +256,38 @@ def test_a_hold_says_who_on_another_host_goes_on(layer: Callable[..., FakeLayer]
         assert said in text and "tcp runs" not in text and "udp" not in text.partition(said)[2].splitlines()[0]
     assert json.loads(lvlip("hold", "--json").stdout)["elsewhere"] == ["ip"]
     assert json.loads(lvlip("status", "--json").stdout)["hold"]["elsewhere"] == ["ip"]
+
+
+def test_whoever_holds_a_stack_needs_no_force(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
+) -> None:
+    """`status` at the prompt of `lvlip debug`, which is one process with what it carries out, says how to go on."""
+    state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
+    layer("tcp", **{"debug.state": state})
+    with Debugger(run.name, root=run.root) as debugger:
+        debugger.hold()
+        assert "go on with lvlip continue --name t\n" in lvlip("status").stdout
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            clock = StackClock(run.clock)
+            clock.explain(Hold(Holder(other.pid, started(other.pid), "root", "lvlip debug"), time.time(), []))
+            clock.close()
+            assert "go on with lvlip continue --name t --force\n" in lvlip("status").stdout
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["continue --wait", "paths --seconds", "why 80 --seconds", "capture -w - --seconds", "stat -d", "ping 10.0.0.1 -i",
+     "up --timeout", "restart tcp --timeout", "graph --from", "qlog -o x --seconds"],
+)  # fmt: skip
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999"])
+def test_nothing_waits_for_no_number_of_seconds(lvlip: Callable[..., Result], words: str, number: str) -> None:
+    """nan is beyond no limit, and no deadline of it ever comes."""
+    done = lvlip(*words.split(), number)
+    assert done.exit_code == 2
+    assert f"{number} is no number of seconds" in done.stderr
 
 
 def test_ctrl_c_while_the_command_is_loaded_is_silent() -> None:
@@ -514,10 +549,34 @@ def test_columns_align() -> None:
     assert columns([("a", 1), ("bbb", 22)], ("x", "n"), right={1}) == "x     n\na     1\nbbb  22"
 
 
-def test_wait_for_gives_up_in_time() -> None:
-    start = time.monotonic()
-    assert not supervise.wait_for(lambda: False, 0.05, every=0.01)
-    assert time.monotonic() - start < 50
+def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once: those that ignore SIGTERM are killed and named, whoever waits hears for whom, once."""
+    monkeypatch.setattr(supervise, "STOP_WAIT_S", 0.3)
+    monkeypatch.setattr(supervise, "PATIENCE_S", 0.1)
+    told: list[str] = []
+    gone = subprocess.Popen(["true"])
+    gone.wait(10)
+    running = {
+        name: subprocess.Popen(["sh", "-c", f"trap '{what}' TERM; echo; while :; do sleep 0.05; done"],
+                               stdout=subprocess.PIPE)
+        for name, what in (("deaf", ""), ("good", "exit"))
+    }  # fmt: skip
+    try:
+        for process in running.values():
+            assert process.stdout is not None and process.stdout.read(1), "it has set its trap"
+        processes = {"gone": gone.pid, **{name: process.pid for name, process in running.items()}}
+        start = time.monotonic()
+        assert supervise.end(processes, told.append) == {"deaf"}
+        assert time.monotonic() - start < 5
+        assert told == [f"waiting for deaf (pid {processes['deaf']}) to end, 0 s at most"]
+        assert supervise.end({}, told.append) == set() and len(told) == 1
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
+
+
+def test_literal() -> None:
     assert literal("x") == '"x"'
 
 
@@ -588,6 +647,7 @@ def test_another_users_stack_is_told_so() -> None:
         Path(root).chmod(0o755)
         run = RunDirectory("t", root)
         run.create()
-        done = nobody(*python("levelip.cli", "ss", "--name", "t", "--run", root))
-        assert done.stderr == f"lvlip: {run.path} may not be read: stack 't' is another user's\n"
-        assert done.returncode == 1
+        for command in ("ss", "hold", "record status"):
+            done = nobody(*python("levelip.cli", *command.split(), "--name", "t", "--run", root))
+            assert done.stderr == f"lvlip: {run.path} may not be read: stack 't' is another user's\n"
+            assert done.returncode == 1

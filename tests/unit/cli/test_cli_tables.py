@@ -197,4 +197,7 @@ def test_explain(lvlip: Callable[..., Result]) -> None:
     unknown = lvlip("explain", "martian")
     assert unknown.exit_code == 1
     assert unknown.stderr == "lvlip: there is no reason 'martian'; did you mean martian_source?\n"
-    assert len(lvlip("explain", "--json").stdout.splitlines()) > 20
+    assert lvlip("explain", "paws").stdout == lvlip("explain", "tcp_paws").stdout
+    everything = [json.loads(line) for line in lvlip("explain", "--json").stdout.splitlines()]
+    assert len(everything) > 20
+    assert not any("Lvlip" in row["advice"] for row in everything), "a command is written as it is typed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,13 @@ def test_errors_are_told_and_end_nothing(
         ("hold", "is not running; start it with: lvlip up"),
         ("s x y z", "unexpected extra argument"),
         ("c soon", "a number of seconds, or &"),
+        ("c nan", "a number of seconds, or &"),
+        ("c inf", "a number of seconds, or &"),
         ("inject 'x", "No closing quotation"),
         ("debug", "there is no command 'debug'"),
         ("c", "is not running"),
         ("info nonsense", "info knows breakpoints"),
+        ("info held 'x", "No closing quotation"),
     ):
         assert not prompt.carry_out(line)
         assert told in capsys.readouterr().err
@@ -110,6 +114,18 @@ def test_errors_are_told_and_end_nothing(
     assert not prompt.source(script)
     assert "(lvlip) help step" not in capsys.readouterr().out
     assert not prompt.carry_out(f"source {tmp_path / 'missing'}")
+    script.write_text(f"source {script}\n")
+    capsys.readouterr()
+    assert not prompt.carry_out(f"source {script}")
+    assert "16 files carry out each other already" in capsys.readouterr().err
+
+
+def test_json_is_all_that_is_printed(run: RunDirectory, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Commands of a file are not repeated above it."""
+    script = tmp_path / "x"
+    script.write_text("explain rto\nexplain tcp_paws\n")
+    assert Prompt(Stack(run.name, str(run.root), json=True)).source(script)
+    assert [json.loads(line)["reason"] for line in capsys.readouterr().out.splitlines()] == ["rto", "tcp_paws"]
 
 
 def test_a_command_of_another_program_that_fails_ends_nothing(

@@ -99,6 +99,11 @@ class World:
     def call(self, op: str, **args: Any) -> None:
         self.all.call(self.caller, Call(2, op, self.pair.inode, args), self.pair)
 
+    def connect(self) -> None:
+        """It has a peer."""
+        self.call("connect", address=REMOTE, port=53)
+        self.session.settle()
+
 
 @pytest.fixture
 def world() -> Iterator[World]:
@@ -119,18 +124,45 @@ def test_datagrams_go_down_in_order(world: World) -> None:
 
 
 def test_one_without_an_address_goes_to_the_peer(world: World) -> None:
+    world.connect()
     world.end.send(DOWN.pack(0, REMOTE, 53, 3, 9) + b"x")
     world.turn()
     (sent,) = world.session.sent()
     assert (sent.address, sent.port, sent.tos, sent.ttl) == (b"", 0, 3, 9)
 
 
-def test_what_is_no_message_of_ours_is_left_out(world: World) -> None:
-    world.end.send(b"short")
+@pytest.mark.parametrize("text", [b"short", b"GET / HTTP/1.0", b"\0\7" + bytes(20)])
+def test_what_is_no_message_of_ours_is_left_out(world: World, text: bytes) -> None:
+    """What other code writes into the descriptor goes nowhere, and is the socket's error; numbers out of range do no
+    harm."""
+    world.end.send(text)
     world.end.send(DOWN.pack(HAS_ADDRESS, REMOTE, 9, 30_000, -30_000) + b"x")
     world.turn()
     (sent,) = world.session.sent()
     assert (sent.tos, sent.ttl) == (255, -1)
+    assert world.pair.error == errno.EBADMSG and world.end.recv(100) == Told(ERROR).pack()
+
+
+def test_one_that_goes_nowhere_is_an_error(world: World) -> None:
+    """A socket that other holders have taken from its peer (fork) is told that what it writes goes nowhere."""
+    world.connect()
+    world.call("connect", address=b"", port=0)
+    world.session.settle()
+    world.end.send(DOWN.pack(0, bytes(4), 0, -1, -1) + b"x")
+    world.turn()
+    assert not world.session.sent()
+    assert world.pair.error == errno.EDESTADDRREQ and world.end.recv(100) == Told(ERROR).pack()
+
+
+def test_what_was_written_before_a_connect_goes_to_the_former_peer(world: World) -> None:
+    """However much that is, and whatever answers the gateway owes."""
+    world.connect()
+    world.pair.marks = MARKS - 1
+    for number in range(BATCH + 10):
+        world.end.send(DOWN.pack(0, bytes(4), 0, -1, -1) + b"%d" % number)
+    world.call("connect", address=REMOTE, port=54)
+    assert [one.payload for one in world.session.sent()] == [b"%d" % number for number in range(BATCH + 10)]
+    assert [op for op, _, _ in world.session.requests] == ["connect"]
 
 
 def test_a_fast_sender_is_held_back(world: World) -> None:
@@ -247,6 +279,21 @@ def test_the_last_close_sends_what_was_written(world: World) -> None:
     assert not world.all.idle and [op for op, _, _ in world.session.requests] == ["close"]
     world.session.settle()
     assert world.all.idle
+
+
+def test_a_socket_that_is_shut_both_ways_is_still_one(world: World) -> None:
+    """The hang-up of shutdown(SHUT_RDWR) is no close: it has its names, and sends no more. The last close is seen."""
+    world.call("shutdown", how=socket.SHUT_RDWR)
+    assert world.session.settle() == "shutdown"
+    world.end.shutdown(socket.SHUT_RDWR)
+    world.turn()
+    world.call("getsockname")
+    assert world.session.settle(0, {"address": LOCAL, "port": 9}) == "getsockname"
+    world.call("sendto", address=REMOTE, port=9, payload=b"late", tos=-1, ttl=-1)
+    assert world.caller.answers[-1].errno == errno.EPIPE and not world.session.sent()
+    world.end.close()
+    world.turn()
+    assert world.session.settle() == "close" and world.all.idle
 
 
 def test_a_new_gateway_is_told_everything(world: World) -> None:

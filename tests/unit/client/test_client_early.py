@@ -37,7 +37,7 @@ class Session:
 
     def request(self, op: str, target: Any, args: dict[str, Any], done: Any, *, internal: bool = False) -> None:
         """As Session.request."""
-        self.outbox.append((op, args["option"], args.get("value")))
+        self.outbox.append((op, args.get("option"), args.get("value")))
         self.asked.append(done)
 
     def sent(self) -> list[Any]:

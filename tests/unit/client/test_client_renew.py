@@ -1,11 +1,15 @@
-"""A connect() after one that failed unwatched: the program gets another pair, or keeps what it has."""
+"""What follows a connect() that failed unwatched: the program gets another pair, or keeps what it has."""
 
 from __future__ import annotations
 
 import os
 import select
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
+
+import pytest
 
 from levelip.client.calls import Calls
 from levelip.client.control import Answer, Call
@@ -31,8 +35,23 @@ class Caller:
         return self.there
 
 
-def test_who_was_interrupted_tries_again() -> None:
-    """Nothing has changed for it: its old end is known, and the next connect() has the new pair."""
+@dataclass
+class World:
+    """A socket of a program, whose end is `theirs`, after a connect that failed unwatched and was told: our end is
+    closed."""
+
+    calls: Calls
+    session: Any
+    pair: Pair
+    theirs: socket.socket
+
+    def call(self, caller: Caller, op: str, **args: Any) -> None:
+        """A call of the program."""
+        self.calls.call(caller, Call(1, op, self.pair.inode, args), [])
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
     with select.epoll() as epoll:
         session: Any = Session()
         pump = Pump(session, epoll)
@@ -43,22 +62,50 @@ def test_who_was_interrupted_tries_again() -> None:
         pump.watch(pair)
         calls.endings.part(pair)
         pair.failed = pair.told = True
-        before = pair.inode
-
-        def connect(caller: Caller) -> None:
-            args = {"wait": True, "nonblocking": True, "address": b"", "port": 1}
-            calls.call(caller, Call(1, "connect", pair.inode, args), [])
-
-        gone, there = Caller(there=False), Caller(there=True)
-        connect(gone)
-        assert gone.answers[0].data == {"renew": True}
-        assert calls.pairs == {before: pair} and not calls.by_fd and pair in calls.endings.orphaned
-        assert pair.failed and pair.told and pair.end is None
-        connect(there)
-        assert there.answers[0].data == {"renew": True} and not session.asked
-        assert list(calls.pairs) == [os.fstat(there.fd).st_ino] != [before]
-        assert not pair.failed and pair.end is not None and pair not in calls.endings.orphaned
-        pump.forget(pair)
-        os.close(there.fd)
+        yield World(calls, session, pair, theirs)
+        if pair.end is not None:
+            pump.forget(pair)
         theirs.close()
         calls.shut()
+
+
+def test_who_was_interrupted_tries_again(world: World) -> None:
+    """Nothing has changed for it: its old end is known, and the next connect() has the new pair."""
+    calls, pair, before = world.calls, world.pair, world.pair.inode
+    args = {"wait": True, "nonblocking": True, "address": b"", "port": 1}
+    gone, there = Caller(there=False), Caller(there=True)
+    world.call(gone, "connect", **args)
+    assert gone.answers[0].data == {"renew": True}
+    assert calls.pairs == {before: pair} and not calls.by_fd and pair in calls.endings.orphaned
+    assert pair.failed and pair.told and pair.end is None
+    world.call(there, "connect", **args)
+    assert there.answers[0].data == {"renew": True} and not world.session.asked
+    assert list(calls.pairs) == [os.fstat(there.fd).st_ino] != [before]
+    assert not pair.failed and pair.end is not None and pair not in calls.endings.orphaned
+    os.close(there.fd)
+
+
+def test_a_listener_needs_a_new_pair_too(world: World) -> None:
+    """listen() after a failed connect has one first, and then goes to the gateway."""
+    caller = Caller(there=True)
+    world.call(caller, "listen", backlog=5)
+    assert caller.answers[0].data == {"renew": True} and not world.session.asked
+    assert list(world.calls.pairs) == [os.fstat(caller.fd).st_ino]
+    world.call(caller, "listen", backlog=5)
+    assert [op for op, _, _ in world.session.sent()] == ["listen"]
+    os.close(caller.fd)
+
+
+def test_a_close_does_not_wait_for_other_holders(world: World) -> None:
+    """Though our end is closed, and tells of no hang-up: whoever closes one of two copies is answered at once, and who
+    closes the last one when the gateway has closed the socket."""
+    first, last = Caller(there=True), Caller(there=True)
+    world.call(first, "linger")
+    assert [answer.errno for answer in first.answers] == [0]
+    world.theirs.close()
+    world.call(last, "linger")
+    assert not last.answers
+    world.calls.endings.sweep(1e9)
+    assert [op for op, _, _ in world.session.sent()] == ["close"]
+    world.session.answer()
+    assert [answer.errno for answer in last.answers] == [0]

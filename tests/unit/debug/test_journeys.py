@@ -230,6 +230,12 @@ def test_commands_read_a_trace_without_a_stack(tmp_path: Path, lvlip: Callable[.
     fine = lvlip("why", "80", "--from", file)
     assert fine.exit_code == 0
     assert "Nothing is wrong, as far as these records go." in fine.stdout
+    with Path(file).open("a") as trace:
+        trace.write('{"notice": "tcp did not answer: what it does is left out", "mono_ns": 1}\n')
+        trace.write('{"notice": "ip: 3 left out", "mono_ns": 2}\n{"torn')
+    missing = f"tcp did not answer: what it does is left out\nthe last line of {file} is torn\n"
+    for words in (("paths",), ("trace", "--journey")):
+        assert lvlip(*words, "--from", file).stderr == missing, "it is no silent lack"
     unknown = lvlip("why", "81", "--from", file)
     assert unknown.exit_code == 1
     assert "nothing of 81 was recorded; there are 1 connections" in unknown.stderr

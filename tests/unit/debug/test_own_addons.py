@@ -128,6 +128,24 @@ def hook(packet, context):
     assert first.conn.endswith(f">10.0.0.2:{PORT}") and first.frame
 
 
+def test_a_nat_makes_no_connection_of_its_own(bench: Bench) -> None:
+    """What is told of a packet with another port outside belongs to the connection that the stack knows."""
+    bench.load("""
+@addon.frame("tcp", way="down")
+def out(packet, context):
+    packet["tcp.srcport"] = packet["tcp.srcport"] ^ 1
+
+@addon.frame("tcp", way="up")
+def back(packet, context):
+    packet["tcp.dstport"] = packet["tcp.dstport"] ^ 1
+""", "nat")  # fmt: skip
+    collection = bench.transfer()
+    (found,) = [connection_story(collection, talk) for talk in collection.conversations.values()]
+    (deeds,) = [line for line in found.sentences if "Addons" in line]
+    assert "at link ↓" in deeds and "at link ↑" in deeds
+    assert found.findings == [], story_lines(found)
+
+
 def test_an_addon_that_changes_nothing_is_not_told_of(bench: Bench) -> None:
     """Nor is anything made while nobody listens and nothing is recorded."""
     bench.load("""

@@ -170,7 +170,7 @@ def test_an_arp_reply_that_we_lose(faulty: Faulty) -> None:
     faulty.a.fault("link", "up", loss=1.0)
     found = story(faulty.transfer(seconds=20))
     assert found.cause is not None and found.cause.name == "own_loss", story_lines(found)
-    assert names(found.consequences) == {"neighbour_silent"}
+    assert names(found.consequences) == {"neighbour_silent", "discarded"}
     assert any("src 10.0.0.2" in line for line in found.findings[0].because)
 
 

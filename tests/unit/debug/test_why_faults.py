@@ -5,6 +5,7 @@ The network is virtual (tests/netsim/whole.py); `why` sees what the tap of 10.0.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,24 @@ def hook(packet, context):
     assert not first.up and first.length
 
 
+def test_a_repetition_for_nothing_is_not_the_first_to_be_told_of(tmp_path: Path) -> None:
+    """A segment is overtaken, as above, and then the peer stops reading: that is what a person suffers from."""
+    planted = Planted(tmp_path, """
+@addon.frame("tcp.len > 0", way="down")
+def hook(packet, context):
+    context.state.seen = getattr(context.state, "seen", 0) + 1
+    if context.state.seen == 10:
+        packet.delay(30)
+""")  # fmt: skip
+    planted.a.connect(B, PORT, TEXT * 20)
+    planted.net.run(lambda: bool(planted.b.accepted), seconds=1)
+    planted.b.accepted[0].reading = False
+    planted.wait(5)
+    story = planted.story()
+    cause(story, "zero_window")
+    assert "spurious_retransmission" in [one.name for one in story.findings[1:]]
+
+
 def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
     """The RST that answers the SYN (RFC 9293 3.10.7.1)."""
     planted = Planted(tmp_path, "def frame(packet, context): pass")
@@ -320,6 +339,11 @@ def hook(packet, context):
     story = planted.story()
     first = cause(story, "neighbour_silent")
     assert first.arp is not None and first.arp.oper == 1
+    sent = Counter(fact.dst for fact in Collection(planted.a.records).on_wire if fact.arp and not fact.up)
+    assert sent.total() > sent["10.0.0.2"], "there were announcements, too"
+    said = "4 ARP requests for 10.0.0.2 stayed without an answer"  # three, and the first of the next attempt
+    assert story.findings[0].says.startswith(said)
+    assert [one.name for one in story.findings] == ["neighbour_silent"], "what tcp made of it follows from it"
 
 
 def test_a_peer_that_does_not_read(tmp_path: Path) -> None:
@@ -408,6 +432,6 @@ def hook(packet, context):
     planted.connect(b"x", eof=True, reply=TEXT)
     story = planted.story()
     assert story.cause is not None and story.cause.name == "changed_inside"
-    assert "window 65160 → 1000" in story.cause.says
+    assert "came to ip otherwise than it had left link: window 65160 → 1000" in story.cause.says
     assert story.first_wrong is not None
     assert (story.first_wrong.process, story.first_wrong.seam) == ("ip", "link-ip")

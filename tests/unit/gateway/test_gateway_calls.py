@@ -194,6 +194,19 @@ def test_error_of_a_connect_stays_in_so_error() -> None:
         assert seen == [struct.pack("i", expected), struct.pack("i", 0)]
 
 
+def test_connect_tells_of_a_connection_that_is_over() -> None:
+    """A non-blocking connect succeeded and was reset before anybody asked: the next connect() says so, as on Linux."""
+    for asked_before, expected in ((False, errno.ECONNRESET), (True, errno.ECONNABORTED)):
+        bench = Bench()
+        app = bench.client()
+        sock = app.socket()
+        app.ok("connect", sock, address=REMOTE, port=OPEN, nonblocking=True)
+        bench.feed(Reset(sock, errno.ECONNRESET))
+        if asked_before:
+            app.ok("getsockopt", sock, level=1, option=4)
+        assert app.errno("connect", sock, address=REMOTE, port=OPEN, nonblocking=True) == expected
+
+
 def test_shutdown_while_connecting_ends_the_connect() -> None:
     """shutdown() during a connect: ECONNRESET for whoever waits, and the socket can connect anew once tcp let go."""
     bench = Bench()

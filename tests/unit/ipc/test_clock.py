@@ -86,3 +86,19 @@ def test_time_jumps_ahead_while_it_stands(tmp_path: Path, monkeypatch: pytest.Mo
     assert clock.resume()
     assert clock.now() == clock.running() == 1_060
     assert clock.read() == (0, -55)
+
+
+def test_the_time_of_day_is_that_of_the_last_hold_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 ns of the day at 100 of the monotonic clock; a hold of 5 makes stack time lag by as much, from when it
+    began."""
+    at = 100
+    monkeypatch.setattr(time, "monotonic_ns", lambda: at)
+    monkeypatch.setattr(time, "time_ns", lambda: at + 900)
+    clock = StackClock(tmp_path / "clock")
+    assert clock.now() + clock.wall_offset() == 1000
+    assert clock.hold()
+    at = 105
+    assert clock.now() + clock.wall_offset() == 1000, "what came before the hold, which goes on"
+    assert clock.resume()
+    at = 106
+    assert clock.now() + clock.wall_offset() == 1006

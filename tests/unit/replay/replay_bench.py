@@ -14,6 +14,7 @@ from layers.tcp.core import TcpCore
 from levelip.config import Config
 from levelip.ipc.recorder import Recorded, head_of
 from levelip.rpc.messages import Hello, Request
+from levelip.tracing.callencoder import Peek
 from levelip.tracing.recording import Recording
 from simulation.host import Host
 from simulation.program import Program
@@ -21,14 +22,17 @@ from tests.netsim.net import Impairment, Net
 from tests.netsim.tcp_apps import Socket, pair, pattern
 
 LOG = logging.getLogger("test")
+WALL = 1_700_000_000_000_000_000  # ns, at the stack's 0
 ALL = {"ip": 0, "tcp": 1, "gateway": 2}
 
 
-def recorded(core: Any, config: Any, *, process: str = "tcp", flight: int = 0, now: int = 0) -> Recorded:
+def recorded(
+    core: Any, config: Any, *, process: str = "tcp", flight: int = 0, now: int = 0, peek: Peek | None = None
+) -> Recorded:
     """A core, recorded into memory or not yet."""
     whole = Config(tcp=config.tcp) if process == "tcp" and not isinstance(config, dict) else Config()
-    head = head_of(process, stack="t", epoch=1, config=whole, wall_offset=0)
-    return Recorded(core, config, head, flight=flight, log=LOG, now=now)
+    head = head_of(process, stack="t", epoch=1, config=whole)
+    return Recorded(core, config, head, flight=flight, log=LOG, now=now, wall_offset=lambda: WALL, peek=peek)
 
 
 class LoopLike:

@@ -108,7 +108,8 @@ def test_right_and_wrong_segments_are_replayed(tmp_path: Path) -> None:
 
 
 def test_formats(tmp_path: Path) -> None:
-    """Of format 1, which had sums, of 2, which had an entry a frame, of 3, without faults, and ours; no later one."""
+    """Of format 1, which had sums, of 2, which had an entry a frame, of 3, without faults, of 4, which kept less of
+    runs, and ours; no later one."""
     good = tmp_path / "x.rec"
     core = recorded(__import__("test_recorder").Toy(), {})
     core.control(0, "record.start", {"file": str(good)}, 0)
@@ -118,5 +119,5 @@ def test_formats(tmp_path: Path) -> None:
         if version in READABLE:
             Recording(good).close()
         else:
-            with pytest.raises(RecordingError, match="format 5; this lvlip reads 1, 2, 3 and 4"):
+            with pytest.raises(RecordingError, match="format 6; this lvlip reads 1, 2, 3, 4 and 5"):
                 Recording(good)

@@ -22,7 +22,6 @@ from levelip.tracing.callencoder import RECEIVED, Outlet, flushed, received_run,
 from levelip.tracing.framerun import SHORTEST
 from levelip.tracing.recordedcalls import (
     WRONG,
-    Cut,
     DamagedFrame,
     Flushed,
     Received,
@@ -110,29 +109,11 @@ def test_in_one_entry_as_one_by_one(name: str) -> None:
     assert isinstance(out, Flushed) and out.room == {"p": 3}
     for (port, code, raw, cuts), frame in zip(out.out, frames, strict=True):
         assert port == "p"
-        same_but_shorter((code, bytes(raw), cuts), encode_frame(frame))
+        assert (code, bytes(raw), cuts) == encode_frame(frame)
         assert same_frame(code, bytes(raw), cuts, frame, whole=False)
     if entry is None:
         return
-    for mine, single in zip(decode_entries(_array([entry])), one_by_one(frames), strict=True):
-        assert isinstance(mine, Received) and mine.now == 7
-        same_but_shorter((mine.code, bytes(mine.frame), mine.cuts), (single.code, bytes(single.frame), single.cuts))
-
-
-def same_but_shorter(mine: tuple[int, bytes, list[Cut]], single: tuple[int, bytes, list[Cut]]) -> None:
-    """A frame of a run is as one alone, but that less stays of what was cut: headers, and 32 bytes at least."""
-    assert (mine[0], mine[2]) == (single[0], single[2])
-    short, long = (decode_frame(code, raw, []) for code, raw, _ in (mine, single))
-    for name, _, _ in single[2]:
-        kept = getattr(short, name)
-        assert getattr(long, name).startswith(kept) and len(kept) >= 32
-        headers = kept if name == "head" else short.head + kept if hasattr(short, "head") else b""
-        assert len(headers) >= TOP.get(type(short), 0) and len(kept) % 2 == 0
-        setattr(short, name, getattr(long, name))
-    assert short == long
-
-
-TOP = {Segment: 92, Packet: 112, DeviceFrame: 112}  # bytes that stay: a TCP header of full length, and 32
+    assert decode_entries(_array([entry])) == one_by_one(frames)
 
 
 BULK = ("segments", "segments of one field", "packets", "packets of two fields", "device frames", "of a tun device",
@@ -170,7 +151,7 @@ def test_mixed_runs_keep_their_order() -> None:
     assert isinstance(call, Flushed)
     for (port, code, raw, cuts), (given, frame) in zip(call.out, output, strict=True):
         assert port == given
-        same_but_shorter((code, bytes(raw), cuts), encode_frame(frame))
+        assert (code, bytes(raw), cuts) == encode_frame(frame)
     (whole,) = decode_entries(_array([flushed({}, output, whole=True)]))
     assert isinstance(whole, Flushed)
     assert [decode_frame(code, raw, cuts) for _, code, raw, cuts in whole.out] == [frame for _, frame in output]
@@ -351,16 +332,41 @@ def test_a_run_whole(tmp_path: Path) -> None:
     "frame", [packets()[0], device_frames()[0], segments()[0]], ids=["packet", "device", "segment"]
 )
 def test_less_of_what_came_in_than_of_what_went_out(frame: Any) -> None:
-    """A frame that came in a run and went out alone is zeros behind what the run kept, but for two bytes of its sum.
-    What stayed of it, its length, and its other fields still have to be the same."""
+    """Up to format 4 a frame that came in a run and went out alone is zeros behind what the run kept, but for two bytes
+    of its sum. What stayed of it, its length, and its other fields still have to be the same; in our format all of what
+    is kept."""
     code, raw, cuts = encode_frame(frame)
     field = "payload" if frame.payload else "head"
     whole = getattr(frame, field)
-    for kept in (126, 140):
+    for kept in (126, 127):
         mine = {field: whole[:kept] + b"\x12\x34" + bytes(len(whole) - kept - 2)}
-        assert same_frame(code, raw, cuts, msgspec.structs.replace(frame, **mine), whole=False)
+        shorter = msgspec.structs.replace(frame, **mine)
+        assert same_frame(code, raw, cuts, shorter, whole=False, older=True)
+        assert not same_frame(code, raw, cuts, shorter, whole=False)
     bare = whole[:126] + bytes(len(whole) - 126)
     for wrong in (bare[:40] + b"\x00\x00" + bare[42:], bare + b"\x00", bare[:-1] + b"\x01"):
-        assert not same_frame(code, raw, cuts, msgspec.structs.replace(frame, **{field: wrong}), whole=False)
+        other = msgspec.structs.replace(frame, **{field: wrong})
+        assert not same_frame(code, raw, cuts, other, whole=False, older=True)
     other = msgspec.structs.replace(frame, **{field: bare}, id=frame.id + 1)
-    assert not same_frame(code, raw, cuts, other, whole=False)
+    assert not same_frame(code, raw, cuts, other, whole=False, older=True)
+
+
+def test_a_verdict_is_on_the_frame_that_it_is_about(tmp_path: Path) -> None:
+    """One that comes alone behind a run with wrong checksums is not wrong for that."""
+    core = Toy()
+
+    def receive(frame: Any, now: int) -> None:
+        core.counters["drop.tcp_checksum"] = core.counters.get("drop.tcp_checksum", 0) + (frame.ttl == 1)
+
+    core.receive = receive  # type: ignore[method-assign]
+    path = tmp_path / "x.rec"
+    made = recorded(core, {})
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    given = segments((1448,) * (SHORTEST + 4))
+    for number in (1, SHORTEST - 1, SHORTEST + 2):
+        given[number].ttl = 1
+    for batch in (given[:SHORTEST], given[SHORTEST : SHORTEST + 2], given[SHORTEST + 2 :]):
+        made.receive_all(batch, 5)
+    calls = [entry for _, entry in stop(made, path).entries(0)]
+    wrong = [number for number, call in enumerate(calls) if call.cuts[0][2] == WRONG]  # type: ignore[union-attr]
+    assert wrong == [1, SHORTEST - 1, SHORTEST + 2]

@@ -107,6 +107,17 @@ def test_no_import_by_a_name_in_the_file(
     assert not evil.exists()
 
 
+@pytest.mark.parametrize("where", [in_config, in_a_setting])
+def test_no_import_for_a_script(
+    path: Path, evil: Path, tmp_path: Path, where: Body, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor while a script is made of it, whose host would have that setting."""
+    target, script = rewritten(path, tmp_path / "evil.rec", where), tmp_path / "x.pkt"
+    assert main([str(target), "--to-script", str(script)]) == 2
+    assert "tcp.congestion of your configuration" in capsys.readouterr().err
+    assert not evil.exists() and not script.exists()
+
+
 def test_import_by_the_configuration(late: Path, evil: Path, tmp_path: Path) -> None:
     """What the user's own configuration names is imported."""
     target = rewritten(late, tmp_path / "evil.rec", in_connections)

@@ -9,33 +9,33 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_call_encoder import IP, segment
 
 from levelip.frames import packet, seam
-from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
+from levelip.frames.packet import Checksum, DeviceFrame, Packet
 from levelip.frames.seam import ForClient, FromClient, Store
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Data, Send
 from levelip.tracing.recordedcalls import (
     CODES,
     FRAMES,
-    KEEP_IN,
-    KEEP_OUT,
-    KEEP_STREAM,
+    KEEP,
     decode_frame,
     encode_frame,
     restore,
 )
 from levelip.wire.checksum import ones_sum
 
-IP = bytes.fromhex("450005dc000040004006000a0a0000010a000002")
 ETHERNET = bytes(12) + b"\x08\x00"
+HEADERS = [bytes(12) + bytes([words << 4]) + bytes(4 * words - 13) for words in (5, 8, 15)]
+"""Of TCP: without options, with timestamps, and of full length."""
 
 
-def recorded(frame: Any, keep: int) -> Any:
+def recorded(frame: Any) -> Any:
     """A frame as a replay has it."""
     before = msgspec.msgpack.encode(frame)
     code, clip = CODES[type(frame)]
-    clipped = clip(frame, keep) if clip is not None else None
+    clipped = clip(frame, True) if clip is not None else None
     if clipped is None:
         return decode_frame(code, before, [])
     cuts, undo = clipped
@@ -77,21 +77,24 @@ def test_codes_are_part_of_the_format() -> None:
 def test_length_and_sum_stay(data: bytes, checksum: int) -> None:
     """The payload of a TCP segment whose checksum is open is as long, and any part of it behind an even offset sums up
     the same (RFC 1071)."""
-    keep = KEEP_IN
-    segment = Segment(1, [], False, 0, 1, b"\x0a\0\0\1", b"\x0a\0\0\2", 6, 64, 0, bytes(20), data, checksum, 0)
-    back = recorded(segment, keep).payload
+    back = recorded(segment(data, checksum, HEADERS[0])).payload
     assert len(back) == len(data)
-    assert back[:keep] == data[:keep]
-    for start in (0, 20, keep):
+    assert back[:KEEP] == data[:KEEP]
+    for start in (0, 20, KEEP):
         assert ones_sum(back[start:]) % 65535 == ones_sum(data[start:]) % 65535
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        Packet(1, [], False, 0, 1, IP + b"\x01" * 1480, b"", int(Checksum.UNVERIFIED), 0),
-        DeviceFrame(1, [], ETHERNET + IP + b"\x01" * 1480, b""),
-        DeviceFrame(1, [], IP + b"\x01" * 1480, b""),
+        *(Packet(1, [], False, 0, 1, IP + tcp + b"\x01" * 1420, b"", int(Checksum.UNVERIFIED), 0) for tcp in HEADERS),
+        *(Packet(1, [], False, 0, 1, IP + tcp, b"\x01" * 60_000, int(Checksum.VERIFIED), 1448) for tcp in HEADERS),
+        Packet(1, [], False, 0, 1, IP, HEADERS[2] + b"\x01" * 1420, int(Checksum.UNVERIFIED), 0),
+        *(DeviceFrame(1, [], ETHERNET + IP + tcp + b"\x01" * 1420, b"") for tcp in HEADERS),
+        DeviceFrame(1, [], IP + HEADERS[1] + b"\x01" * 1420, b""),
+        *(segment(b"", head=tcp + b"\x01" * 1420) for tcp in HEADERS),
+        *(segment(b"\x01" * 1448, head=tcp) for tcp in HEADERS),
+        segment(HEADERS[2] + b"\x01" * 1420, head=b""),
         Send(1, 0, 1000, b"\x01" * 1000),
         Data(1, 0, b"\x01" * 1000),
         Store(Place("r", 0, 4096, 0, 1000), b"\x01" * 1000),
@@ -101,11 +104,14 @@ def test_length_and_sum_stay(data: bytes, checksum: int) -> None:
     ids=lambda frame: type(frame).__name__,
 )
 def test_long_payloads_are_cut(frame: Any) -> None:
-    """To some hundred bytes; what a replay has is as long as it was."""
-    _, data, cuts = encode_frame(frame)
+    """To 128 bytes behind the headers, wherever those end; what a replay has is as long as it was."""
+    code, data, cuts = encode_frame(frame)
     assert len(cuts) == 1
-    assert len(data) < KEEP_OUT + KEEP_STREAM
-    back = recorded(frame, KEEP_IN)
+    short = decode_frame(code, data, [])
+    inner = getattr(short, "message", short)
+    kept = getattr(inner, "head", b"") + inner.payload
+    assert kept == kept[:-KEEP] + b"\x01" * KEEP and not kept[:-KEEP].endswith(b"\x01")
+    back = recorded(frame)
     inner = getattr(back, "message", back)
     whole = getattr(inner, "head", b"") + inner.payload
     mine = getattr(frame, "message", frame)
@@ -120,17 +126,17 @@ def test_what_ip_reads_stays_whole(proto: int, fragment: int) -> None:
     head = bytearray(IP + b"\x01" * 1480)
     head[9], head[6:8] = proto, fragment.to_bytes(2, "big")
     frame = Packet(1, [], False, 0, 1, bytes(head), b"", 3, 0)
-    assert recorded(frame, KEEP_IN) == frame
+    assert recorded(frame) == frame
     head[9] = 6
     frame = Packet(1, [], False, 0, 1, bytes(head), b"", 3, 0)
-    assert (recorded(frame, KEEP_IN) == frame) == bool(fragment)
+    assert (recorded(frame) == frame) == bool(fragment)
 
 
 def test_a_place_stays_a_place() -> None:
     """Its bytes are nobody's here."""
     place = Place("r", 0, 9000, 0, 9000)
-    segment = Segment(1, [], False, 0, 1, b"\x0a\0\0\1", b"\x0a\0\0\2", 6, 64, 0, bytes(20), place, 2, 0)
-    assert recorded(segment, KEEP_IN) == segment
+    frame = segment(place, int(Checksum.VERIFIED))
+    assert recorded(frame) == frame
 
 
 def test_a_code_of_the_future() -> None:

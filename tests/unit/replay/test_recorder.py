@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replay_bench import dump, recorded, stop, transfer
+from replay_bench import WALL, dump, recorded, stop, transfer
 
 from levelip.frames.core import ControlError
 from levelip.ipc.recorder import SNAPSHOT_MOST_S
@@ -275,3 +275,19 @@ def test_a_crash(tmp_path: Path) -> None:
     assert found.end is not None and "ZeroDivisionError: oops" in found.end.crash
     assert len(found) == 1
     assert len(list(tmp_path.glob("tcp-*.rec"))) == 4
+
+
+def test_each_file_says_what_makes_its_time_the_time_of_day(tmp_path: Path) -> None:
+    """It is asked for when a file begins: holds since the process began have moved it."""
+    made = recorded(Toy(), {}, flight=MIB)
+    made.control(0, "record.start", {"file": str(tmp_path / "file.rec")}, 5)
+    made.close()
+    made = recorded(Toy(), {}, flight=MIB)
+    made.control(0, "record.dump", {"file": str(tmp_path / "dump.rec")}, 5)
+    made.close()
+    crash = made.crash(ZeroDivisionError("oops"), tmp_path, 4)
+    assert crash is not None
+    for path in (tmp_path / "file.rec", tmp_path / "dump.rec", crash):
+        found = Recording(path)
+        assert found.head.wall_offset == WALL
+        found.close()

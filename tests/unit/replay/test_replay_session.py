@@ -52,6 +52,14 @@ def test_next_and_back(session: Session) -> None:
     assert session.player.at == session.player.recording.first, "no further back than the beginning"
 
 
+def test_what_comes_next_is_told_with_its_own_time(session: Session) -> None:
+    """As it is told when it has come, and not with the time of the call before."""
+    for number in range(10, 40):
+        (coming,) = run(session, f"goto #{number}")
+        came = run(session, "next")[0]
+        assert coming == f"next: {came}"
+
+
 def test_goto_an_event(session: Session) -> None:
     """Behind the call at which it happened, with the figures that the condition names; and back to the one before."""
     lines = run(session, "goto event retransmit and conn.cwnd > 1")
@@ -132,6 +140,7 @@ def test_state_and_diff(session: Session) -> None:
     assert any(line.startswith("connections[10.0.0.1:") and "tx.snd_una = " in line for line in names)
     (cwnd,) = run(session, "state congestion.cwnd")
     assert cwnd.split(" = ")[1].isdigit()
+    assert cwnd in run(session, "state congestion"), "what is below a name, and not its namesakes alone"
     assert "10.0.0.2:80" in run(session, "connections")[0]
     here = session.player.at
     changed = run(session, "diff")
@@ -237,6 +246,10 @@ def test_scriptable(path: Path, tmp_path: Path) -> None:
     done = replay(path, "-e", "nonsense", "-e", "where")
     assert done.returncode == 2
     assert "there is no command" in done.stderr and not done.stdout
+    script.write_bytes(b"\xd5\xff")
+    torn = replay(path, "-x", str(script))
+    assert torn.returncode == 2
+    assert "it is no text" in torn.stderr and "Traceback" not in torn.stderr
 
 
 def test_prompt(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

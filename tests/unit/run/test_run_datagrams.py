@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import select
+import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +20,18 @@ from levelip.client.control import Call
 from levelip.client.datagramformat import MAX_PAYLOAD
 from levelip.client.datagrams import EVERY, MARKS, UNSENT_MOST, DatagramPair, Datagrams, Pending
 from levelip.client.ends import Ends
-from levelip.rpc.messages import DatagramError
-from levelip.run.tags import Tags, shows
+from levelip.rpc.messages import DatagramError, DatagramIn
+from levelip.run.tags import Tags, clear, shows
+from tests.unit.client.test_client_closes import overflow
 from tests.unit.client.test_client_datagrams import Caller, Session
 
 KIND = {"family": 2, "type": 2, "proto": 17}
+REMOTE = b"\x0a\0\0\1"
+IN, OUT, ERR = select.POLLIN, select.POLLOUT, select.POLLERR
 
 
 class World:
-    """One socket: `end` is the program's, which the helper may borrow."""
+    """One connected socket: `end` is the program's, which the helper may borrow."""
 
     def __init__(self, *, watched: bool = True) -> None:
         self.session = Session()
@@ -39,6 +47,23 @@ class World:
         self.end = caller.end
         self.end.setblocking(False)
         (self.pair,) = self.all.pairs.values()
+        self.connect(REMOTE)
+
+    def connect(self, address: bytes) -> None:
+        """It gets a peer; no address: none any more."""
+        call = Call(2, "connect", self.pair.inode, {"address": address, "port": 53 if address else 0})
+        self.all.call(Caller(), call, self.pair)
+        assert self.session.settle() == "connect"
+
+    def come(self, payload: bytes) -> None:
+        """A datagram from the network."""
+        self.all.deliver(self.pair, DatagramIn(7, 0, REMOTE, 53, b"\x0a\0\0\2", 0, 64, 1, payload))
+
+    def mask(self) -> int:
+        """What poll says of the program's end."""
+        poll = select.poll()
+        poll.register(self.end, IN | OUT)
+        return poll.poll(0)[0][1]
 
     def turn(self) -> None:
         """A turn of the loop."""
@@ -150,7 +175,7 @@ def test_an_error_behind_too_much(world: World) -> None:
 def test_a_datagram_in_parts(world: World) -> None:
     """What the program writes is added to what is pending, with the first part's destination and wishes, and goes with
     it; under UDP_CORK nothing goes before that is taken out; what gets too long is thrown away."""
-    pending = Pending((b"\x0a\0\0\1", 53), Wish(16, 9, b"\x0a\0\0\2"), b"head ")
+    pending = Pending((REMOTE, 53), Wish(16, 9, b"\x0a\0\0\2"), b"head ")
     world.pair.pending = pending
     world.end.send(b"body")
     world.end.send(b"alone")
@@ -170,3 +195,126 @@ def test_a_datagram_in_parts(world: World) -> None:
     world.end.send(b"x")
     world.turn()
     assert world.pair.pending is None and not world.sent()
+
+
+def refused(world: World) -> bool:
+    """Whether each way to write without a destination is refused, and nothing of it comes."""
+    for write in (world.end.send, lambda data: os.write(world.end.fileno(), data), lambda data: os.writev(
+        world.end.fileno(), [data, data]
+    )):  # fmt: skip
+        with contextlib.suppress(PermissionError):
+            write(b"nowhere")
+            return False
+    world.turn()
+    return not world.sent() and not world.pair.error
+
+
+def test_a_write_without_a_destination(world: World) -> None:
+    """It is refused and nothing is lost; what comes, comes whatever the socket is connected to, more than
+    net.unix.max_dgram_qlen of it, and nobody else can send there. What lay there before and what was written before a
+    connect() or its taking back is not lost by that."""
+    world.connect(b"")
+    assert refused(world) and world.mask() == OUT
+    for number in range(50):
+        world.come(b"%d" % number)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger, pytest.raises(PermissionError):
+        stranger.sendto(b"forged", world.pair.name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger, pytest.raises(BrokenPipeError):
+        stranger.sendto(b"for nobody", world.pair.end.getpeername())
+    assert world.mask() == IN | OUT
+    world.connect(REMOTE)
+    world.end.send(b"taken")
+    world.connect(b"")
+    assert world.sent() == [b"taken"]
+    assert refused(world) and world.mask() == IN | OUT
+    assert [world.end.recv(9) for _ in range(50)] == [b"%d" % number for number in range(50)]
+    world.connect(REMOTE)
+    world.connect(b"\x0a\0\0\3")
+    world.end.send(b"")
+    world.turn()
+    assert world.sent() == [b""]
+
+
+def test_a_write_that_adds_to_a_datagram(world: World) -> None:
+    """While one is begun there is a destination, and afterwards none; what slips in between is the socket's error."""
+    world.connect(b"")
+    world.pair.pending = Pending((REMOTE, 53), Wish(), b"head ")
+    world.all.admit(world.pair)
+    world.end.send(b"body")
+    world.end.send(b"too fast")
+    world.turn()
+    assert world.sent() == [b"head body"]
+    assert world.pair.error == errno.EDESTADDRREQ and shows(world.end)
+    clear(world.end)
+    world.pair.error = 0
+    assert refused(world)
+
+
+def test_an_error_of_one_without_a_peer(world: World) -> None:
+    """It shows as of others (IP_RECVERR), and again; what has come stays, and a write is refused as before."""
+    world.connect(b"")
+    for _ in range(2):
+        world.come(b"stays")
+        world.fail()
+        assert world.mask() == IN | OUT | ERR
+        with pytest.raises(ConnectionResetError):
+            world.end.send(b"told")
+        assert world.end.recv(9) == b"stays" and world.mask() == OUT
+        world.pair.error = 0
+        assert refused(world)
+
+
+@pytest.mark.parametrize("peer", [REMOTE, b""], ids=["connected", "unconnected"])
+def test_an_error_after_a_shutdown(world: World, peer: bytes) -> None:
+    """The program sends no more (socat does so at the end of its input), and hears errors about what it sent."""
+    world.connect(peer)
+    world.end.shutdown(socket.SHUT_WR)
+    for _ in range(2):
+        world.come(b"stays")
+        world.fail()
+        assert world.mask() == IN | OUT | ERR
+        with pytest.raises(ConnectionResetError):
+            world.end.recv(9)
+        assert world.end.recv(9) == b"stays" and world.mask() == OUT
+
+
+def test_a_verdict_that_comes_too_late(world: World) -> None:
+    """The program closes while the gateway takes its connect() back: nothing is left to refuse."""
+    call = Call(2, "connect", world.pair.inode, {"address": b"", "port": 0})
+    world.all.call(Caller(), call, world.pair)
+    world.end.close()
+    world.turn()
+    world.all.sweep(1.0)
+    assert not world.all.pairs
+    assert world.session.settle() == "connect"
+
+
+def test_a_close_that_was_told_amid_too_many(tmp_path: Path) -> None:
+    """inotify's queue had no room for it: the socket is looked for, at once and from then on, and does not stay."""
+    world = World()
+    world.turn()
+    overflow(world.all.closes, tmp_path)
+    world.end.send(b"last")
+    world.end.close()
+    world.turn()
+    now = time.monotonic()
+    assert world.all.closes.fd >= 0 and world.all.sweep(now) is None
+    assert world.sent() == [b"last"] and world.all.pairs == {}
+    assert [op for op, *_ in world.session.requests] == ["close"]
+    world.all.shut()
+    world.epoll.close()
+
+
+def test_one_that_stays_open_amid_too_many(tmp_path: Path) -> None:
+    """It is looked for from then on, and told at once all the same when it is closed."""
+    world = World()
+    overflow(world.all.closes, tmp_path)
+    world.turn()
+    now = time.monotonic()
+    later = world.all.sweep(now)
+    assert later is not None and world.all.pairs and not world.pair.hung_up
+    world.end.close()
+    world.turn()
+    assert world.all.pairs == {} and world.all.sweep(later) is None
+    world.all.shut()
+    world.epoll.close()

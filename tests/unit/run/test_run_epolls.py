@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from levelip.client.epolls import Watch, watches
-from levelip.run.epolls import EVENT, move
+from levelip.client.epolls import EVENT, Watch, watches
+from levelip.run.epolls import move
 
 TID = threading.get_native_id()
 libc = ctypes.CDLL(None, use_errno=True)

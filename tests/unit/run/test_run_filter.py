@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 
@@ -10,7 +11,7 @@ import pytest
 
 from levelip.run.bpf import INSTRUCTION, LOCAL, program
 from levelip.run.notify import Listener, Notification
-from levelip.run.syscalls import INTERFACE_REQUESTS, MACHINES, TRAPPED, Machine
+from levelip.run.syscalls import INTERFACE_REQUESTS, MACHINES, Machine
 from levelip.run.trapped import Trapped
 from levelip.run.values import dissolves, parse_sockaddr, seconds, sockaddr
 
@@ -43,8 +44,8 @@ def verdict(machine: Machine, number: int, *args: int, audit: int | None = None)
 def test_filter(name: str) -> None:
     """Calls that name addresses are trapped, local families and all else are the kernel's, io_uring is not there."""
     machine = MACHINES[name]
-    for call in TRAPPED:
-        if call not in ("sendto", "recvfrom", "ioctl"):
+    for call in machine.calls:
+        if call not in ("sendto", "recvfrom", "ioctl", "open", "openat"):
             assert verdict(machine, machine.calls[call], socket.AF_INET) == TRAP
     for call in ("sendto", "recvfrom"):
         number = machine.calls[call]
@@ -66,7 +67,8 @@ def test_filter(name: str) -> None:
     for request in (0x5401, 0x541B, 0x5421, 0x8914, 0):  # TCGETS, FIONREAD, FIONBIO, SIOCSIFFLAGS
         assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == ALLOW
     assert verdict(machine, machine.calls["socket"], socket.AF_NETLINK, socket.SOCK_RAW, 0) == TRAP
-    assert verdict(machine, machine.calls["socket"], socket.AF_NETLINK, socket.SOCK_RAW, 4) == ALLOW
+    netlink = [verdict(machine, machine.calls["socket"], socket.AF_NETLINK, socket.SOCK_RAW, proto) for proto in (4, 9)]
+    assert netlink == [TRAP, ALLOW], "sockets; audit"
     for family in LOCAL:
         assert verdict(machine, machine.calls["socket"], family) == ALLOW
         assert verdict(machine, machine.calls["bind"], family) == TRAP, "its first argument is a descriptor"
@@ -74,6 +76,21 @@ def test_filter(name: str) -> None:
         assert verdict(machine, machine.calls["socket"], family) == TRAP
     assert verdict(machine, READ[name]) == ALLOW
     assert verdict(machine, machine.io_uring_setup) == NO_CALL
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_filter_of_opens(name: str) -> None:
+    """Trapped are those with O_RDONLY alone, as of fopen(3), by musl with O_LARGEFILE; all others are the kernel's."""
+    machine = MACHINES[name]
+    plain = (os.O_RDONLY, machine.large_file)
+    others = (os.O_CLOEXEC, os.O_CLOEXEC | machine.large_file, os.O_DIRECTORY, os.O_NONBLOCK, os.O_WRONLY, os.O_RDWR,
+              os.O_CREAT | os.O_WRONLY)  # fmt: skip
+    for flags in (*plain, *others):
+        expected = TRAP if flags in plain else ALLOW
+        assert verdict(machine, machine.calls["openat"], 0xFFFF_FFFF_FFFF_FF9C, 0x1000, flags, 0o666) == expected
+        if "open" in machine.calls:
+            assert verdict(machine, machine.calls["open"], 0x1000, flags, 0o666) == expected
+    assert ("open" in machine.calls) == (name == "x86_64")
 
 
 def test_filter_of_other_abis() -> None:

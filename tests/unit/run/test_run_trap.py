@@ -95,6 +95,13 @@ class World:
         self.pair = self.calls.datagrams.by_gid[7]
         assert self.made("connect", self.put(PEER), len(PEER)) == (0, 0)
 
+    def close(self) -> None:
+        self.sock.close()
+        self.calls.shut()
+        self.trap.close()
+        os.close(self.trap._program.fd)
+        self.epoll.close()
+
     def put(self, data: bytes) -> int:
         """Memory of the program."""
         self._kept.append(ctypes.create_string_buffer(data, max(len(data), 1)))
@@ -168,11 +175,7 @@ NOTHING = (0, errno.EAGAIN)
 def world() -> Iterator[World]:
     made = World()
     yield made
-    made.sock.close()
-    made.calls.shut()
-    made.trap.close()
-    os.close(made.trap._program.fd)
-    made.epoll.close()
+    made.close()
 
 
 def test_an_error_is_told_once(world: World) -> None:

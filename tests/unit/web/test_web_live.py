@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 
 from levelip.frames.packet import Segment
-from levelip.ipc.rundir import RunDirectory
+from levelip.ipc.rundir import LAYERS, RunDirectory
 from levelip.tracing.events import Event
-from levelip.web.layers import Layers
+from levelip.web.debugging import Stopping
+from levelip.web.layers import QUIET_S, Layers
 from levelip.web.live import STALE_NS, Live
 from tests import waiting
+from tests.silent import silent_layers
 from tests.unit.cli.cli_layer import FakeLayer
 from tests.unit.web.webrecords import MS, NAME, OURS, THEIRS, anew, segment
 
@@ -146,8 +149,6 @@ def test_what_is_old_is_passed_over_and_told(run: RunDirectory) -> None:
 
 def test_a_layer_that_does_not_answer_is_silent(run: RunDirectory) -> None:
     """A lock that is held, and no answer: shown as such, in bounded time."""
-    import os
-
     lock = run.lock("ip")
     layers = Layers(run)
     try:
@@ -157,3 +158,40 @@ def test_a_layer_that_does_not_answer_is_silent(run: RunDirectory) -> None:
     finally:
         layers.close()
         os.close(lock)
+
+
+def test_a_silent_layer_does_not_make_the_others_look_old(run: RunDirectory) -> None:
+    """Once it was found silent, nothing that is asked each second waits long for it: not for its state, nor for what it
+    holds. As soon as it answers it is no longer silent."""
+    layers, stopping = Layers(run), Stopping(run)
+    try:
+        with silent_layers(run):
+            layers.poll()
+            assert layers.silent == set(LAYERS)
+            begun = time.monotonic()
+            layers.poll()
+            layers.sockets()
+            layers.addons()
+            debug = stopping.state(silent=layers.silent)
+            assert debug is not None and not debug["held"]
+            assert time.monotonic() - begun < 20 * QUIET_S + 1
+        layer = FakeLayer(run, "ip", {"counters": {"counters": {}}, "fault.show": {"faults": []}}).start()
+        layers.poll()
+        assert layers.silent == set()
+        layer.stop()
+    finally:
+        layers.close()
+        stopping.close()
+
+
+def test_a_stack_that_went_down_neither_runs_nor_is_held(run: RunDirectory) -> None:
+    """Though its clock stands there still."""
+    stopping = Stopping(run)
+    layer = FakeLayer(run, "ip", {"debug.state": {"queues": [], "breakpoints": {}, "next_deadline": None}}).start()
+    try:
+        debug = stopping.state()
+        assert debug is not None and not debug["held"]
+    finally:
+        layer.stop()
+    assert stopping.state() is None
+    stopping.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from levelip.ipc.rundir import RunDirectory
 from levelip.web.desk import Desk
-from levelip.web.live import Live
-from levelip.web.session import MAX_ROWS, MAX_VIEWS, Session
+from levelip.web.live import HISTORY, Live
+from levelip.web.session import MAX_ORDERED, MAX_ROWS, MAX_VIEWS, Session
 from tests.unit.web.webrecords import MS, NAME, event, transfer
 
 
@@ -232,5 +234,80 @@ def test_a_stack_that_does_not_run_is_told(run: RunDirectory) -> None:
         for do, args in (("hold", {}), ("step", {}), ("break.add", {"expression": "tcp"}),
                          ("fault.set", {"seam": "link", "words": "loss=1%"})):  # fmt: skip
             assert "run" in (await page.ask(do, **args))["error"], do
+
+    with_page(run, story)
+
+
+def commanded(page: Page) -> list[int]:
+    """The commands that were answered, of those numbered from 1001."""
+    return [one["id"] for one in page.socket.gone if (one.get("id") or 0) > 1000]
+
+
+def test_a_command_that_waits_keeps_nobody_from_scrolling(run: RunDirectory) -> None:
+    """While the stack takes its time, rows come; the commands to it are answered in their order."""
+
+    async def story(page: Page) -> None:
+        page.live.take(transfer(10))
+        go = threading.Event()
+        page.live.layers.addons = lambda: [{"went": go.wait(10)}]  # type: ignore[method-assign]
+        for number, do in ((1001, "addon.list"), (1002, "hold"), (1003, "addon.list")):
+            await page.socket.coming.put(json.dumps({"id": number, "do": do}))
+        view = await page.ask("view")
+        assert len((await page.ask("rows", view=view["view"], at=0, count=5))["rows"]) == 5
+        assert commanded(page) == []
+        go.set()
+        while len(commanded(page)) < 3:
+            await asyncio.sleep(0.005)
+        assert commanded(page) == [1001, 1002, 1003]
+
+    with_page(run, story)
+
+
+def test_more_commands_than_can_wait_are_refused(run: RunDirectory) -> None:
+    """In words; those before them are carried out."""
+
+    async def story(page: Page) -> None:
+        go = threading.Event()
+        page.live.layers.addons = lambda: [{"went": go.wait(10)}]  # type: ignore[method-assign]
+        for number in range(1001, 1001 + MAX_ORDERED + 4):
+            await page.socket.coming.put(json.dumps({"id": number, "do": "addon.list"}))
+        while len(commanded(page)) < 3:
+            await asyncio.sleep(0.005)
+        refused = [one["error"] for one in page.socket.gone if "push" not in one]
+        assert all("wait for the answers" in text for text in refused)
+        go.set()
+        while len(commanded(page)) < MAX_ORDERED + 4:
+            await asyncio.sleep(0.005)
+        assert page.socket.gone[-1]["ok"]["addons"] == [{"went": True}]
+
+    with_page(run, story)
+
+
+def test_what_was_asked_before_the_page_went_is_done(run: RunDirectory) -> None:
+    """Who closes the page after "hold" has said so: each command is carried out, and nobody is answered."""
+    done: list[str] = []
+
+    async def story(page: Page) -> None:
+        def hold(where: str) -> dict[str, Any]:
+            time.sleep(0.1)
+            done.append(where)
+            return {}
+
+        page.live.stopping.hold = hold  # type: ignore[method-assign]
+        for where in ("ip", "tcp"):
+            await page.socket.coming.put(json.dumps({"id": 1, "do": "hold", "where": where}))
+
+    with_page(run, story)
+    assert done == ["ip", "tcp"]
+
+
+def test_a_page_that_comes_late_knows_what_crossed_the_seams(run: RunDirectory) -> None:
+    """The rates of the last polls, the newest last; so many and no more."""
+
+    async def story(page: Page) -> None:
+        page.live.history.clear()
+        page.live.history.extend({"time": n, "seams": {"link": {"up_bytes": n}}} for n in range(2 * HISTORY))
+        history = (await page.ask("hello"))["history"]
+        assert [one["time"] for one in history] == list(range(HISTORY, 2 * HISTORY))
 
     with_page(run, story)

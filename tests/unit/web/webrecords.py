@@ -1,4 +1,4 @@
-"""Records of the tap bus, made by hand for the web view's tests."""
+"""Records of the tap bus, made by hand for the web view's tests, and what else they share."""
 
 from __future__ import annotations
 
@@ -26,12 +26,6 @@ def segment(
     return [0, "f", "tcp", "ip-tcp", direction, at, at + 5, at, [], "Segment", fields, head, b"", length, 2, 0]
 
 
-def anew(layers: Layers) -> list[dict[str, Any]]:
-    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
-    layers._ask_sockets_at = 0.0
-    return layers.sockets()
-
-
 def event(at: int, kind: str, *, conn: str = NAME, reason: str = "", **data: Any) -> list[Any]:
     """A decision of tcp."""
     return [0, "e", "tcp", at + 5, [at, kind, reason, 0, conn, data]]
@@ -49,3 +43,9 @@ def transfer(segments: int, *, start: int = 1000 * MS, gap: int = MS, size: int 
         records.append(segment(at, "down", seq=5000 + i * size, ack=1000, flags=ACK | PSH, length=size))
         records.append(segment(at + gap // 2, "up", seq=1000, ack=5000 + (i + 1) * size))
     return records
+
+
+def anew(layers: Layers) -> list[dict[str, Any]]:
+    """The sockets, however long the last answer took: a slow one is not asked for again at once."""
+    layers._ask_sockets_at = 0.0
+    return layers.sockets()
