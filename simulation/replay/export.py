@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pprint
+import re
 import textwrap
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,9 @@ from simulation.script.record import Seen, make_script, setting_lines
 
 TEST_CALLS: Final = 5_000
 """Calls that a test file holds at most."""
+_NO_WORD: Final = re.compile(
+    r"[^\w.+ -]"
+)  # what a test's docstring may not have of somebody else's: it might end there
 
 
 def packets_of(recording: Recording) -> list[Seen]:
@@ -68,6 +72,8 @@ def _settings(recording: Recording) -> list[str]:
     """What the stack was told that is not the default, as far as a script can set it: tcp's as they were when the
     recording began, those of others as they were when their processes did. RecordingError as of `restore`."""
     config = {section: recording.head.config.get(section, {}) for section in SECTIONS}
+    if not all(isinstance(values, dict) for values in config.values()):
+        raise RecordingError(f"{recording.path}: its head has no configuration of ours")
     if recording.head.process == "tcp":
         snapshot = recording.snapshot(recording.snapshot_before(recording.first))
         restore("tcp", snapshot)  # whether it makes sense, and names no code that must not run
@@ -87,9 +93,10 @@ def to_test(recording: Recording, begin: int, stop: int, *, name: str) -> str:
     text = pack(cut_recording(recording, begin, stop))
     lines = replay_lines(unpack(text))
     blob = "\n".join(textwrap.wrap(text, 110, break_on_hyphens=False, drop_whitespace=False))
-    process, version = recording.head.process, recording.head.version
+    process = recording.head.process
+    source, version = (_NO_WORD.sub("?", text) for text in (recording.path.name, recording.head.version))
     expected = pprint.pformat(lines, width=10_000)
-    return f'''"""Calls {begin} to {stop - 1} of {recording.path.name}, a recording of {process} of Level-IP {version}.
+    return f'''"""Calls {begin} to {stop - 1} of {source}, a recording of {process} of Level-IP {version}.
 
 Made by `lvlip replay --to-test`. RECORDING holds the layer's state before the first call, and the calls; with it the
 secrets of that stack's run directory, from which its sequence numbers came. EXPECTED is what the layer did when this

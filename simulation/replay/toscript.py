@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 
 from layers.tcp.connection import Options
-from levelip.configfile import literal
 from levelip.frames.packet import BROADCAST, Checksum, IcmpError, Route, Routes, Segment
 from levelip.frames.routes import RouteLookup
 from levelip.frames.seam import (
@@ -42,7 +41,7 @@ from simulation.script.internet import ECN_NAMES, options_text
 from simulation.script.language import ScriptError
 from simulation.script.packets import MASK, flags_text, seq_text
 from simulation.script.parse import parse
-from simulation.script.record import RecordError, address_lines, relative_options
+from simulation.script.record import RecordError, address_lines, relative_options, setting_text
 from simulation.script.run import Failure, Result, Runner, prepare
 
 TRUSTED: Final = (int(Checksum.PARTIAL), int(Checksum.VERIFIED))
@@ -147,8 +146,9 @@ class _Writer:
         if remote in self.routes.addresses or local == remote:
             ends = ends_text(self.begun.ends)
             raise RecordError(f"both ends of {ends} are this stack's, and a script has one. {EXACTLY}")
+        source = " ".join(self.recording.path.name.split())
         lines = [
-            f"// Recorded from {self.recording.path.name} by lvlip replay --to-script: {ends_text(self.begun.ends)}.",
+            f"// Recorded from {source} by lvlip replay --to-script: {ends_text(self.begun.ends)}.",
             "",
             "--rounds",
             "--strict",
@@ -262,7 +262,7 @@ class _Writer:
                 return self._icmp(frame)
             case SetTo():
                 check_setting("tcp", frame.key, frame.value)
-                return [f"`lvlip set tcp.{frame.key}={literal(frame.value)}`"]
+                return [f"`lvlip set {setting_text(f'tcp.{frame.key}', frame.value)}`"]
             case Connect() if frame.sock == self.begun.sock:
                 return self._connect(frame)
             case Taken() if frame.sock == self.begun.sock:

@@ -9,6 +9,7 @@ read.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -31,6 +32,7 @@ US = 1000
 SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
 TOLERANCE_US = 20_000  # a stack that runs in earnest answers some milliseconds late
 OWN_ADDRESSES = ("ip.address", "ip.gateway")  # settings in whose place a script has options
+_SETTING = re.compile(r'[-+.\w]+|"[-+.:/\w]*"')  # a setting's value in a script
 BATCH_NS = 1_000_000  # packets that came so close, unanswered, were taken together by the stack's loop
 
 
@@ -243,7 +245,7 @@ def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[
     whole = any(segment.length > mss for segment in ours)
     local, remote = str(IPv4Address(connection.local)), str(IPv4Address(connection.remote))
     head = [
-        f"// Recorded from {source} by lvlip script record: {local}:{connection.local_port}, "
+        f"// Recorded from {' '.join(source.split())} by lvlip script record: {local}:{connection.local_port}, "
         f"{remote}:{connection.remote_port}.",
         "",
         f"--tolerance_usecs={TOLERANCE_US}",
@@ -412,13 +414,22 @@ def live_settings(run: RunDirectory) -> list[str]:
 
 
 def setting_lines(section: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """"tcp.key=value" of what is not the default. Addresses, routes and names of the network (all lists are such) are
-    no concern of a script, whose head has its own."""
+    """ "tcp.key=value" of what is not the default. Addresses, routes and names of the network (all lists are such) are
+    no concern of a script, whose head has its own. RecordError as of `setting_text`."""
     for name, value in values.items():
         key = keys().get(f"{section}.{name}")
         if key is None or value == key.default or isinstance(value, list) or key.dotted in OWN_ADDRESSES:
             continue
-        yield f"{key.dotted}={literal(value)}"
+        yield setting_text(key.dotted, value)
+
+
+def setting_text(dotted: str, value: Any) -> str:
+    """ "tcp.key=value", as a script says it. RecordError for what would not end where it is to: a recording may be
+    somebody else's, and what stands behind it in a script may be code."""
+    text = literal(value)
+    if dotted not in keys() or not _SETTING.fullmatch(text):
+        raise RecordError(f"no script can say that {dotted!r} is {value!r}"[:200])
+    return f"{dotted}={text}"
 
 
 def finished(packets: Sequence[Seen]) -> bool:

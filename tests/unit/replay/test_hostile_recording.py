@@ -118,6 +118,67 @@ def test_no_import_for_a_script(
     assert not evil.exists() and not script.exists()
 
 
+CODE = "%{ import evil_strategy }%"
+
+
+def told(key: str, value: str) -> Body:
+    """A setting in place of a frame."""
+
+    def change(kind: int, body: bytes) -> bytes:
+        if kind != CALLS:
+            return body
+        calls = decode(body)
+        at = next(place for place in range(len(calls) // 2, len(calls)) if calls[place][0] == 1)
+        return encode([*calls[:at], [6, calls[at][1], key, value], *calls[at + 1 :]])
+
+    return change
+
+
+def code_in_the_head(kind: int, body: bytes) -> bytes:
+    if kind != HEAD:
+        return body
+    head = decode(body)
+    head["config"]["ip"]["hostname"] = head["config"]["ip"]["ttl"] = f'5" +0 {CODE} //'
+    return encode(head)
+
+
+def no_config(kind: int, body: bytes) -> bytes:
+    return encode({**decode(body), "config": {"ip": [1]}}) if kind == HEAD else body
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (told(f"nodelay=1`\n+0 {CODE}\n+0 `lvlip set tcp.nodelay", "1"), "no script can say"),
+        (told("congestion", f"cubic` +0 {CODE} +0 `"), "no script can say"),
+        (code_in_the_head, "no script can say"),
+        (no_config, "no configuration of ours"),
+    ],
+)
+def test_no_code_in_a_script(
+    path: Path, evil: Path, tmp_path: Path, where: Body, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A packet script may hold code; what a recording says never becomes some: there is no script, and none was run."""
+    target, script = rewritten(path, tmp_path / "evil.rec", where), tmp_path / "x.pkt"
+    assert main([str(target), "--to-script", str(script)]) == 2
+    assert said in capsys.readouterr().err
+    assert not evil.exists() and not script.exists()
+
+
+def test_no_code_in_a_test(path: Path, evil: Path, tmp_path: Path) -> None:
+    """The version and the name of a recording stay within the test's docstring."""
+
+    def change(kind: int, body: bytes) -> bytes:
+        code = '0"""\nimport evil_strategy\n"""'
+        return encode({**decode(body), "version": code}) if kind == HEAD else body
+
+    target = rewritten(path, tmp_path / 'x"""\nimport evil_strategy\n""".rec', change)
+    test = tmp_path / "test_x.py"
+    assert main([str(target), "--to-test", str(test), "--from", "start", "--to", "#9"]) == 0
+    exec(compile(test.read_text(), str(test), "exec"), {})
+    assert not evil.exists()
+
+
 def test_import_by_the_configuration(late: Path, evil: Path, tmp_path: Path) -> None:
     """What the user's own configuration names is imported."""
     target = rewritten(late, tmp_path / "evil.rec", in_connections)
