@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,37 @@ def test_a_truncated_session_file_is_an_error_and_no_signal(memory: Memory, tmp_
         os.writev(writer, views)
     os.close(reader)
     os.close(writer)
+
+
+def test_peek_finds_nothing_where_nothing_can_be(memory: Memory) -> None:
+    """What a client calls its memory may lie where no file does: whoever peeks for a recording or a tap finds nothing,
+    and raises nothing."""
+    rings = Rings(SESSION, 0, RING, RING, RING)
+    memory.store(rings.send(0, 300), bytes(range(100)) * 3)
+    assert memory.peek(rings.send(0, 300), 128) == (bytes(range(100)) * 3)[:128]
+    for base in (4 * RING, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+        assert memory.peek(Place(SESSION, base, RING, 0, 300), 128) == b"", base
+        assert memory.peek(Place(SESSION, base, RING, RING - 10, 300), 128) == b"", base
+
+
+def test_peek_at_a_slot_that_is_used_again_meanwhile(tmp_path: Path) -> None:
+    """Another packet that link put there while it was copied is nothing."""
+
+    class Raced(Memory):
+        def _pool_view(self, region: Any, place: Place) -> memoryview:
+            view = super()._pool_view(region, place)
+            self.free(place)
+            slot = pool.slot()
+            assert slot is not None
+            pool.place(slot[0], 0, 1000)
+            return view
+
+    memory = Raced(tmp_path, tmp_path)
+    pool = Pool(memory, tmp_path, "pool-1", 1)
+    slot = pool.slot()
+    assert slot is not None
+    assert memory.peek(pool.place(slot[0], 0, 1000), 128) == b""
+    memory.close()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "0" * 31, "pool-zz", "own-", "g" * 32, "/etc/passwd"])
