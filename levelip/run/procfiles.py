@@ -46,6 +46,9 @@ class ProcFiles:
     def open(self, call: Trapped) -> None:
         """open(2) or openat(2) of one of these files."""
         name = which(call.tid, call.name, call.args)
+        if not name:  # another thread has written another path there since it was trapped
+            call.pass_on()
+            return
         if name != "route":
             if name not in OF_IPV6:  # there is none: programs ask, and go on
                 self._trap.say("facts", f"{name} would tell of the host's network: ENOENT; see lvlip address, ss, stat")
@@ -83,7 +86,7 @@ def which(tid: int, call: str, args: tuple[int, ...]) -> str:
             path = os.readlink(f"/proc/{tid}/{link}") + "/" + path  # noqa: PTH115 - it is a hot path
     except OSError:
         return ""  # the kernel says so
-    path = os.path.normpath(path)
+    path = "/" + os.path.normpath(path).lstrip("/")  # it leaves two slashes, as below "/"
     if path.startswith(_CLASS):
         return path
     found = _NET.fullmatch(path)
