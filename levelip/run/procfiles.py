@@ -2,8 +2,8 @@
 the stack they would tell of the host's.
 
 The kernel's filter cannot see a path, and open is too frequent to be trapped each time. So those are whose flags are
-exactly O_RDONLY: of fopen(3) with "r", by which net-tools, iproute2 and busybox read these files, of `cat` and of a
-shell's `<`. Other programs have a handful of such opens (ld.so, Python, Go, Rust and Java say O_CLOEXEC), and those of
+exactly O_RDONLY: of fopen(3) with "r", by which net-tools, iproute2 and busybox read these files, of Java, of `cat` and
+of a shell's `<`. Most programs have a handful of such opens (ld.so, Python, Go and Rust say O_CLOEXEC), and those of
 other files go on to the kernel. /proc/net/route is the stack's; what is about no network is the kernel's; all else is
 not there (ENOENT).
 """
