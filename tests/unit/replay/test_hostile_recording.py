@@ -121,7 +121,7 @@ def test_no_import_for_a_script(
 CODE = "%{ import evil_strategy }%"
 
 
-def told(key: str, value: str) -> Body:
+def told(key: str, value: Any) -> Body:
     """A setting in place of a frame."""
 
     def change(kind: int, body: bytes) -> bytes:
@@ -149,7 +149,7 @@ def no_config(kind: int, body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        (told(f"nodelay=1`\n+0 {CODE}\n+0 `lvlip set tcp.nodelay", "1"), "no script can say"),
+        (told(f"delayed_ack_ms=20`\n+0 {CODE}\n+0 `lvlip set tcp.delayed_ack_ms", 20), "no script can say"),
         (told("congestion", f"cubic` +0 {CODE} +0 `"), "no script can say"),
         (code_in_the_head, "no script can say"),
         (no_config, "no configuration of ours"),
