@@ -26,7 +26,7 @@ from levelip.tracing.layers import Layers
 from levelip.tracing.view import Read, checksum_state, gso_size
 from levelip.wire.vnet import COMPLETE, VnetHeader
 
-__all__ = ["EDITABLE", "EditError", "edit", "editable", "parse_changes"]
+__all__ = ["EDITABLE", "EditError", "change_text", "edit", "editable", "parse_changes"]
 
 Changes = Mapping[str, Any]
 F = TypeVar("F")
@@ -35,6 +35,7 @@ PAYLOADS = {"data": "", "tcp.payload": "tcp", "udp.payload": "udp"}
 """Names of the payload, and the protocol that it has to be of."""
 _CHECKSUMS = ("ip.checksum", "tcp.checksum", "udp.checksum", "icmp.checksum", "igmp.checksum")
 _LENGTHS = ("ip.hdr_len", "ip.len", "tcp.hdr_len", "udp.length")
+_SHOWN = 40  # characters of a value that an event holds
 _FRAME = ("frame.gso_size", "frame.next_hop")
 
 _SEGMENT: dict[str, Callable[[Segment, Any], dict[str, Any]]] = {
@@ -69,6 +70,14 @@ def parse_changes(words: Iterable[str]) -> dict[str, str]:
             raise EditError(f"{name} is changed twice")
         changes[name.strip()] = value
     return changes
+
+
+def change_text(name: str, value: Any) -> str:
+    """ "tcp.seq=5", or "without tcp.options.sack_perm"."""
+    if name.startswith("-"):
+        return f"without {name[1:]}"
+    text = bytes(value[:_SHOWN]).hex() if isinstance(value, (bytes, bytearray)) else str(value)
+    return f"{name}={text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}"
 
 
 def editable(frame: Any, *, read: Read | None = None) -> list[str]:
