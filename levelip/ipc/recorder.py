@@ -60,8 +60,8 @@ class Recorded:
 
     `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
     process share, `flight` the ring's size in bytes (0: no flight recorder), `peek` what reads shared memory (None:
-    there is none). `wall_offset` answers what makes stack time the time of day, ns, and `held_ns` how much of it are holds:
-    when that changes, the other is asked again. `outlet` is what its loop may tell, and have of it.
+    there is none). `wall_offset` answers what makes stack time the time of day, ns, and `held_ns` how much of it are
+    holds: when that changes, the other is asked again. `outlet` is what its loop may tell, and have of it.
     """
 
     def __init__(

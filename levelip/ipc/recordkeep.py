@@ -52,7 +52,7 @@ class Keep:
         return self._put(snapshot)
 
     def clock_went_on(self, since: int, lag: int) -> str:
-        """Stack time stood at an instant and went on, by so many ns later than the monotonic clock. Answers as `add`."""
+        """Stack time stood at an instant and went on, so many ns behind the monotonic clock. Answers as `add`."""
         if self.ring is not None:
             begin = self.ring.begin
             self._lags = [one for one in self._lags if one[0] >= begin] + [(since, lag)]

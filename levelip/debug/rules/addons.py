@@ -66,8 +66,8 @@ def changed_field(collection: Collection, packet: Fact, field: str) -> bool:
 
 
 def own_changes(case: Case, found: Iterable[Finding]) -> Iterator[Finding]:
-    """Changes that led to what others of these findings, which nothing else explains, tell of: their packet was changed,
-    and no packet that was changed so came through."""
+    """Changes that led to some of these findings, which nothing else explains: their packet was changed, and no packet
+    that was changed so came through."""
     blamed: dict[Signature, tuple[Told, list[Finding]]] = {}
     for other in sorted(found, key=lambda one: one.at):
         if other.packet is None or other.name not in KINDS["own_change"].explains or other.fault:
