@@ -39,10 +39,15 @@ OFFLOADS = TUN_F_CSUM | TUN_F_TSO4
 
 # linux/sockios.h, linux/if.h
 _SIOCGIFFLAGS = 0x8913
+_SIOCGIFADDR = 0x8915
+_SIOCGIFNETMASK = 0x891B
 _SIOCGIFMTU = 0x8921
+_SIOCGIFHWADDR = 0x8927
 _IFF_UP = 0x1
 _IFREQ = struct.Struct("16sH22x")
 _IFREQ_INT = struct.Struct("16si20x")
+_IFREQ_MAC = struct.Struct("16s2x6s16x")
+_IFREQ_IPV4 = struct.Struct("16s4x4s16x")
 
 Kind = Literal["tap", "tun"]
 
@@ -153,12 +158,36 @@ def set_persistent(fd: int, persist: bool) -> None:
     fcntl.ioctl(fd, _TUNSETPERSIST, int(persist))
 
 
+def is_configured(name: str, side: HostSide) -> bool:
+    """Whether the host's side is all that already, as after an earlier process that was killed; False where that is
+    not certain: of several addresses the kernel tells the first (netdevice(7)). Needs no privilege."""
+    now = facts(name)
+    if now is None or not now.up or now.mtu != side.mtu:
+        return False
+    request = _IFREQ.pack(name.encode(), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            if side.mac and _IFREQ_MAC.unpack(fcntl.ioctl(probe, _SIOCGIFHWADDR, request))[1] != side.mac:
+                return False
+            if not side.address:
+                return True
+            address, mask = (
+                str(ipaddress.IPv4Address(_IFREQ_IPV4.unpack(fcntl.ioctl(probe, number, request))[1]))
+                for number in (_SIOCGIFADDR, _SIOCGIFNETMASK)
+            )
+        except OSError:  # EADDRNOTAVAIL: it has none
+            return False
+    return ipaddress.ip_interface(f"{address}/{mask}") == ipaddress.ip_interface(side.address)
+
+
 def configure(name: str, side: HostSide) -> None:
     """Give the host's side its MAC address, MTU and address and bring it up; what is so already is left alone.
 
     Raises DeviceError, with the command that would help.
     """
-    from pyroute2 import IPRoute, NetlinkError  # 0.2 s to import: not for a process that only attaches
+    if is_configured(name, side):
+        return
+    from pyroute2 import IPRoute, NetlinkError  # 0.2 s to import: not for a process that changes nothing
 
     wanted = ""
     try:

@@ -405,9 +405,7 @@ class Calls:
         """Whether somebody has the program's end open, without waiting for epoll to say so."""
         if pair.closing:
             return False
-        if (
-            pair.end is None
-        ):  # ours is closed, and has no hang-up: that of a failed connect, or of a listener that is lost
+        if pair.end is None:  # of a failed connect, or of a listener that is lost: ours tells of no hang-up any more
             return pair.inode in self.endings.ends.alive([pair.inode])
         if pair.hung_up:
             return False

@@ -16,9 +16,8 @@ class CommandLog:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._told: dict[
-            tuple[str, int, type[Exception]], float
-        ] = {}  # file, line, error → until when (time.monotonic)
+        # file, line, error → until when (time.monotonic)
+        self._told: dict[tuple[str, int, type[Exception]], float] = {}
 
     def failed(self, command: str, error: Exception) -> None:
         """A command was refused with an error of levelip.frames.core.BAD_ARGUMENTS, which is being handled."""

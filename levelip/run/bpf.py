@@ -78,11 +78,12 @@ def program(machine: Machine) -> bytes:
     for request in INTERFACE_REQUESTS.values():
         rows += [(EQUAL, 0, 1, request), (RETURN, 0, 0, USER_NOTIF)]
     block("ioctl", [*rows, (RETURN, 0, 0, ALLOW)])
-    for name in OPEN_FLAGS.keys() & machine.calls.keys():
-        block(name, [
-            (LOAD, 0, 0, ARGUMENTS + 8 * OPEN_FLAGS[name]), (EQUAL, 2, 0, os.O_RDONLY),
-            (EQUAL, 1, 0, machine.large_file), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF),
-        ])  # fmt: skip
+    for name, flags in OPEN_FLAGS.items():
+        if name in machine.calls:
+            block(name, [
+                (LOAD, 0, 0, ARGUMENTS + 8 * flags), (EQUAL, 2, 0, os.O_RDONLY),
+                (EQUAL, 1, 0, machine.large_file), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF),
+            ])  # fmt: skip
     rows = [(LOAD, 0, 0, ARGUMENTS)]
     for family in LOCAL:
         rows += [(EQUAL, 0, 1, family), (RETURN, 0, 0, ALLOW)]

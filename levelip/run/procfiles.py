@@ -2,8 +2,8 @@
 the stack they would tell of the host's.
 
 The kernel's filter cannot see a path, and open is too frequent to be trapped each time. So those are whose flags are
-exactly O_RDONLY: of fopen(3) with "r", by which net-tools, iproute2 and busybox read these files, of `cat` and of a
-shell's `<`. Other programs have a handful of such opens (ld.so, Python, Go, Rust and Java say O_CLOEXEC), and those of
+exactly O_RDONLY: of fopen(3) with "r", by which net-tools, iproute2 and busybox read these files, of Java, of `cat` and
+of a shell's `<`. Most programs have a handful of such opens (ld.so, Python, Go and Rust say O_CLOEXEC), and those of
 other files go on to the kernel. /proc/net/route is the stack's; what is about no network is the kernel's; all else is
 not there (ENOENT).
 """
@@ -46,6 +46,9 @@ class ProcFiles:
     def open(self, call: Trapped) -> None:
         """open(2) or openat(2) of one of these files."""
         name = which(call.tid, call.name, call.args)
+        if not name:  # another thread has written another path there since it was trapped
+            call.pass_on()
+            return
         if name != "route":
             if name not in OF_IPV6:  # there is none: programs ask, and go on
                 self._trap.say("facts", f"{name} would tell of the host's network: ENOENT; see lvlip address, ss, stat")
@@ -83,7 +86,7 @@ def which(tid: int, call: str, args: tuple[int, ...]) -> str:
             path = os.readlink(f"/proc/{tid}/{link}") + "/" + path  # noqa: PTH115 - it is a hot path
     except OSError:
         return ""  # the kernel says so
-    path = os.path.normpath(path)
+    path = "/" + os.path.normpath(path).lstrip("/")  # it leaves two slashes, as below "/"
     if path.startswith(_CLASS):
         return path
     found = _NET.fullmatch(path)

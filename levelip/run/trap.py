@@ -175,7 +175,7 @@ class Trap:
         poll.register(2, select.POLLOUT)
         with contextlib.suppress(OSError):
             if poll.poll(0):
-                os.write(2, f"lvlip run: {text}\n".encode())
+                os.write(2, f"lvlip run: {text}\n".encode(errors="backslashreplace"))  # a file's name is any bytes
 
     # -- notifications
 

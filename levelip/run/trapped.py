@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Finish = Callable[["Trapped", Answer, tuple[int, ...]], bool]
 
-_REDONE = frozenset({"socket", "accept", "accept4", "connect", "open", "openat"})
+_REDONE = frozenset({"socket", "listen", "accept", "accept4", "connect", "open", "openat"})
 """Calls that, restarted, are not answered with the old answer."""
 
 

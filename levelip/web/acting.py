@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from levelip.tracing.capturefile import CaptureError
 from levelip.web.commands import Command, Refused, text_of
 from levelip.web.debugging import MAX_INJECTED
 from levelip.web.desk import Desk
+from levelip.web.upload import Upload
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
@@ -42,20 +41,19 @@ class Acting:
             await live.refresh()
         return answer
 
-    async def inject_file(self, where: str, content: bytes, numbers: str) -> dict[str, Any]:
-        """Packets of a capture that the browser sent; `numbers`: "3, 7-9", or empty for all. Refused, and what inject
-        raises."""
-        chosen = _numbers(numbers)
-        live = self._desk.live
-        with tempfile.TemporaryDirectory(prefix="lvlip-web-") as directory:  # 0700
-            path = Path(directory) / "capture"
-            path.write_bytes(content)
-            try:
-                answer: dict[str, Any] = await live.ask(live.stopping.inject_file, where, path, chosen)
-            except CaptureError as error:
-                raise Refused(str(error).replace(str(path), "it")) from None
-            finally:
-                await live.refresh()
+    async def inject_upload(self, where: str, upload: Upload, numbers: str) -> dict[str, Any]:
+        """Packets of a capture that the browser sent, which is gone afterwards; `numbers`: "3, 7-9", or empty for all.
+        Refused, and what inject raises."""
+        live, (path, *more) = self._desk.live, upload.paths
+        try:
+            if more:
+                raise Refused("one file at a time")
+            answer: dict[str, Any] = await live.ask(live.stopping.inject_file, where, path, _numbers(numbers))
+        except CaptureError as error:
+            raise Refused(str(error).replace(str(path), "it")) from None
+        finally:
+            upload.discard()
+            await live.refresh()
         return answer
 
     async def _addons(self, _request: dict[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from levelip.debug.flight import write_flight
-from levelip.debug.recorded import SUFFIX, files_of, is_recording
+from levelip.debug.recorded import files_of, means_recordings
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
 from levelip.tracing.reasons import all_reasons
@@ -18,6 +17,7 @@ from levelip.web.live import Live
 from levelip.web.recorded import Recorded
 from levelip.web.replay import Replay
 from levelip.web.source import Source
+from levelip.web.upload import Upload
 from levelip.web.worker import in_thread
 
 MAX_FILES = 4
@@ -38,25 +38,31 @@ class Desk:
         self._flight: Replay | None = None
         self._flight_turn = asyncio.Lock()
 
-    async def open(self, title: str, content: bytes | Path | Sequence[bytes]) -> Source:
-        """Open a capture or a recording: a file's bytes, or a path (of recordings a directory, too); several files'
-        bytes are the recordings of one stack. CaptureError, RecordingError or OSError for what cannot be read,
-        ValueError if too many are open."""
+    async def open(self, title: str, path: Path) -> Source:
+        """Open a capture or a recording, or a directory of recordings. CaptureError, RecordingError or OSError for what
+        cannot be read, ValueError if too many are open."""
+        self._room()
+        if means_recordings(path):
+            return await self._recorded(title, Replay(files_of(path)))
+        return await self._capture(title, path)
+
+    async def open_upload(self, title: str, upload: Upload) -> Source:
+        """The same of what a page sent, which is gone once it is closed, or if it cannot be opened: a capture, or the
+        recordings of one stack."""
+        try:
+            self._room()
+            if all(means_recordings(path) for path in upload.paths):
+                return await self._recorded(title, Replay(upload.paths, upload.directory))
+            if len(upload.paths) > 1:
+                raise ValueError("of several files together each must be a recording, of one stack (lvlip record)")
+            return await self._capture(title, upload.paths[0], upload.directory)
+        except BaseException:
+            upload.discard()
+            raise
+
+    def _room(self) -> None:
         if len(self.sources) > MAX_FILES:
             raise ValueError(f"{MAX_FILES} files are open; close one first")
-        if isinstance(content, Path):
-            if content.is_dir() or is_recording(_start(content)):
-                return await self._recorded(title, Replay(files_of(content)))
-            return await self._capture(title, content)
-        parts = [content] if isinstance(content, bytes) else list(content)
-        if all(is_recording(part[:16]) for part in parts):
-            return await self._recorded(title, _stored(parts))
-        if len(parts) > 1:
-            raise ValueError("of several files together each must be a recording, of one stack (lvlip record)")
-        directory = tempfile.TemporaryDirectory(prefix="lvlip-web-")  # 0700
-        path = Path(directory.name) / "capture"
-        await in_thread(path.write_bytes, parts[0])
-        return await self._capture(title, path, directory)
 
     def _name(self) -> str:
         self._opened += 1
@@ -126,18 +132,3 @@ class Desk:
             await self.close(name)
         if self._flight is not None:
             await self._flight.close()
-
-
-def _stored(parts: Sequence[bytes]) -> Replay:
-    """Recordings from a page, where a replay can read them."""
-    directory = tempfile.TemporaryDirectory(prefix="lvlip-web-")
-    for number, part in enumerate(parts):
-        path = Path(directory.name) / f"{number}{SUFFIX}"
-        path.touch(mode=0o600)
-        path.write_bytes(part)
-    return Replay(files_of(Path(directory.name)), directory)
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import socket
 from types import FrameType
 
@@ -52,6 +53,7 @@ class Server(uvicorn.Server):
         if self.should_exit:
             return
         faulthandler.dump_traceback_later(END_S, exit=True)
+        gc.freeze()  # the interpreter's last collections, over all rows that are kept, are seconds on a busy machine
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

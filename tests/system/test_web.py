@@ -175,7 +175,9 @@ def test_packets_and_filter(view: View) -> None:
 
 def test_stop_look_change_go_on(view: View) -> None:
     """A breakpoint set on the page stops the stack at a SYN; a field is changed there, and the kernel sees it."""
+    assert view.page.locator("#hold").is_visible()
     view.key("4")
+    assert view.page.locator("#hold").is_hidden(), "the page has the button itself"
     view.page.fill("#break-expression", "tcp.flags.sin")
     view.page.click("#break-add")
     until(lambda: "^" in view.text("#break-error"), "the mistake is shown")
@@ -499,7 +501,7 @@ def test_keyboard_and_theme(view: View) -> None:
     """Everything is reached by keys, which `?` lists; the theme follows the system or the switch."""
     view.key("1", "?")
     until(lambda: view.page.locator("dialog[open]").is_visible(), "the overview")
-    assert view.count("dialog kbd") > 25
+    assert view.count("dialog kbd") > 25 and "Shift+Enter" in view.text("dialog")
     view.key("Escape")
     until(lambda: view.count("dialog") == 0, "closed")
     background = "() => getComputedStyle(document.body).backgroundColor"

@@ -132,6 +132,7 @@ class App extends EventTarget {
       connection: ConnectionPage }[place.name];
     this.page = new (kind ?? StackPage)(this, main, place.rest);
     main.className = `page-${place.name}`;
+    this.status();
     for (const [one, link] of this.links) {
       const here = one === place.name || (one === "connections" && place.name === "connection");
       link.classList.toggle("here", here);
@@ -228,10 +229,12 @@ class App extends EventTarget {
     }
     this.dot.className = `dot ${kind}`;
     const held = Boolean(this.stack?.held);
+    const own = this.page instanceof DebugPage; // it has these buttons itself
     say(this.holdButton, held ? "Continue" : "Hold");
     this.holdButton.classList.toggle("on", held);
     this.holdButton.disabled = !this.stack?.running;
-    this.stepButton.hidden = !held;
+    this.holdButton.hidden = own;
+    this.stepButton.hidden = own || !held;
     say(this.state, text);
     let figures = "";
     if (settings && this.net.open) {
@@ -350,6 +353,8 @@ class App extends EventTarget {
     keys.bind("Connection", "d", "Data of the other direction", () => this.page?.otherWay?.());
     keys.bind("Replay", ["ArrowRight", "l"], "One call on", () => this.page?.pan?.(0.2));
     keys.bind("Replay", ["ArrowLeft", "h"], "One call back", () => this.page?.pan?.(-0.2));
+    keys.field("Replay", "Enter", "In Go to: the next call of which it is true");
+    keys.field("Replay", "Shift+Enter", "In Go to: the last one before");
     keys.bind("Replay", "m", "Count changes from here", () => this.page.mark(), () => this.page?.mark);
     keys.bind("Replay", "c", "Same again?", () => this.page.check(), () => this.page?.check);
     keys.bind("Graphs", ["+", "="], "Nearer", () => this.page?.zoom?.(0.5));

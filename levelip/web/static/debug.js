@@ -15,7 +15,7 @@ export class DebugPage {
     this.app = app;
     this.selected = "";
     this.where = el("select", { id: "hold-where", title: "What is held", "aria-label": "What is held" }, PLACES.map((name) => el("option", { value: name }, name ? `before ${name}` : "everything")));
-    this.holdButton = el("button", { id: "debug-hold", onclick: () => app.command("hold", { where: this.where.value }) }, "Hold");
+    this.holdButton = el("button", { id: "debug-hold", title: "Hold what is chosen beside it (Space: everything)", onclick: () => app.command("hold", { where: this.where.value }) }, "Hold");
     this.stepCount = el("input", { type: "number", min: "1", max: "1000", value: "1", class: "short", title: "How many frames", "aria-label": "How many frames" });
     this.stepButton = el("button", { id: "debug-step", title: "Hand frames to their cores (s)", onclick: () => this.step({ count: +this.stepCount.value || 1 }) }, "Step");
     this.timerButton = el("button", { title: "Let stack time jump to the next timer", onclick: () => this.timer() }, "Next timer");

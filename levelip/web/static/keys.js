@@ -8,10 +8,13 @@ export class Keys {
     document.addEventListener("keydown", (event) => this.press(event));
   }
 
-  // keys: "g", "Shift+G", "/" …; a list of alternatives. Later bindings win; `when` says whether one holds now.
+  // keys: "g", "G", "/" …; a list of alternatives. Later bindings win; `when` says whether one holds now.
   bind(section, keys, what, run, when) {
     this.bindings.push({ section, keys: [keys].flat(), what, run, when });
   }
+
+  // What a field does with a key itself: for the overview.
+  field(section, keys, what) { this.bind(section, keys, what, null, () => false); }
 
   press(event) {
     if (document.querySelector("dialog[open]")) return; // it has its own

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for
 from link_tcp import SESSION, TcpPeer, ip, is_ipv4, neighbour
 
-from layers.link.tuntap import DeviceError, HostSide, facts
+from layers.link.tuntap import DeviceError, HostSide, facts, is_configured
 from levelip.frames.packet import DeviceFrame, DeviceState
 from levelip.rpc.place import Place
 from levelip.wire.arp import ArpPacket
@@ -50,6 +52,27 @@ def test_persists_and_is_taken_over(bench: Bench) -> None:
     port.persist(False)
     port.close()
     assert facts("tst0") is None
+
+
+def test_what_is_configured_already_takes_no_netlink(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was killed left it so: the next is there sooner without pyroute2, which takes long to import."""
+    bench.open(persist=True).close()
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyroute2", None)
+        bench.open(persist=True).close()
+    side = HostSide(1500, HOST_MAC, "10.0.0.1/24")
+    assert is_configured("tst0", side) and is_configured("tst0", HostSide(1500))
+    for other in (replace(side, mtu=1400), replace(side, mac=STACK_MAC)):
+        assert not is_configured("tst0", other), other
+    for address in ("10.0.0.3/24", "10.0.0.1/16", "::1/64"):
+        assert not is_configured("tst0", replace(side, address=address)), address
+    assert not is_configured("none", side)
+    for undo, command in (("up", ("link", "set", "tst0", "down")), ("address", ("addr", "flush", "dev", "tst0"))):
+        ip(*command)
+        assert not is_configured("tst0", side), undo
+        bench.open(persist=True).close()
+        assert is_configured("tst0", side), undo
+    ip("link", "del", "tst0")
 
 
 def test_attaches_and_changes_nothing(bench: Bench) -> None:

@@ -45,7 +45,7 @@ def world() -> Iterator[World]:
 
 def opened(world: World, path: str, directory: int = AT_FDCWD) -> tuple[int, int] | None:
     """openat(2) with O_RDONLY: (descriptor, errno); None: the kernel does it."""
-    world.call("openat", directory, world.put(path.encode() + b"\0"), os.O_RDONLY)
+    world.call("openat", directory, world.put(os.fsencode(path) + b"\0"), os.O_RDONLY)
     world.settle()
     return world.listener.said
 
@@ -59,7 +59,7 @@ def test_routes_as_the_kernel_writes_them() -> None:
     assert {len(line) for line in kernel} <= {127} and kernel[0] == text.splitlines()[0]
 
 
-@pytest.mark.parametrize("path", ["/proc/net/route", "/proc/self/net/route", "/proc/{}/net/../net//route"])
+@pytest.mark.parametrize("path", ["/proc/net/route", "//proc/self/net/route", "/proc/{}/net/../net//route"])
 def test_the_program_reads_the_stack_s_routes(world: World, path: str) -> None:
     """From a descriptor like the kernel's: from its beginning, not to be written."""
     rows = [[one.index, one.name, one.kind, one.up, one.mtu, one.mac, []] for one in INTERFACES]
@@ -81,6 +81,20 @@ def test_what_tells_of_the_host_is_not_there(world: World, name: str, capfd: pyt
     assert opened(world, f"/proc/thread-self/net/{name}") == (0, errno.ENOENT)
     told = f"lvlip run: {name} would tell of the host's network: ENOENT; see lvlip address, ss, stat\n"
     assert capfd.readouterr().err == ("" if name.endswith("6") else told)
+
+
+def test_a_name_that_is_no_text(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is told escaped."""
+    assert opened(world, "/proc/net/\udcff") == (0, errno.ENOENT)
+    assert capfd.readouterr().err.startswith("lvlip run: \\udcff would tell")
+
+
+def test_a_path_that_is_written_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread has put there once the call is looked at again: the kernel's, if it is no such file."""
+    paths = iter(["tcp", ""])
+    monkeypatch.setattr("levelip.run.trap.which", lambda *_: next(paths))
+    monkeypatch.setattr("levelip.run.procfiles.which", lambda *_: next(paths))
+    assert opened(world, "/proc/net/tcp") is None
 
 
 def test_devices_of_the_host(world: World) -> None:
@@ -105,6 +119,8 @@ def test_paths_from_a_directory(world: World, monkeypatch: pytest.MonkeyPatch) -
     assert opened(world, "tcp", directory) is None, "not open: the kernel says so"
     monkeypatch.chdir("/proc/self/net")
     assert opened(world, "tcp") == (0, errno.ENOENT)
+    monkeypatch.chdir("/")
+    assert opened(world, "proc/net/tcp") == (0, errno.ENOENT)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no open(2)")

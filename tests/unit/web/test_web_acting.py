@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from levelip.frames.core import ControlError
 from levelip.ipc.rundir import RunDirectory
-from levelip.web.app import _parts
 from levelip.web.layers import Layers
 from tests.unit.cli.cli_layer import FakeLayer
 from tests.unit.web.test_web_session import Page, with_page
@@ -102,12 +99,3 @@ def test_addons_come_and_go(run: RunDirectory) -> None:
         assert "what to inject" in (await page.ask("inject", where="ip-tcp:up"))["error"]
 
     with_page(run, nobody)
-
-
-def test_several_files_in_one_body() -> None:
-    """Their sizes say where each ends; sizes that are not the body's are refused."""
-    assert _parts(b"abcdef", []) == [b"abcdef"]
-    assert _parts(b"abcdef", ["1", "3", "2"]) == [b"a", b"bcd", b"ef"]
-    for sizes in (["1", "2"], ["7", "-1"], ["-1", "7"], ["x"], ["6"] + ["0"] * 9, ["1e0", "5"]):
-        with pytest.raises(ValueError):
-            _parts(b"abcdef", sizes)

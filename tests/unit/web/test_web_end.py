@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import gc
+import signal
 import sys
 import threading
 
@@ -14,6 +17,8 @@ from levelip.web import replay
 from levelip.web.desk import Desk
 from levelip.web.live import Ended, Live
 from levelip.web.replay import Asked, Replay, ReplayError
+from levelip.web.security import Access
+from levelip.web.server import make_server
 from levelip.web.worker import Worker, in_thread
 from tests.silent import silent_layers
 from tests.unit.cli.cli_layer import FakeLayer
@@ -129,3 +134,15 @@ def test_a_recording_that_is_closed_while_its_check_starts(monkeypatch: pytest.M
         assert asked._checker is None
 
     asyncio.run(story())
+
+
+def test_what_is_kept_does_not_hold_the_end(run: RunDirectory) -> None:
+    """The interpreter ends by looking through all objects for cycles, of which rows have none: not through these."""
+    server = make_server(Desk(Live(run)), Access(8420))
+    try:
+        server.handle_exit(signal.SIGTERM, None)
+        server.handle_exit(signal.SIGTERM, None)
+        assert server.should_exit and gc.get_freeze_count() > 1000
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        gc.unfreeze()

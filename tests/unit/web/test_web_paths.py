@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
-import msgspec
 import pytest
 
 from levelip.debug.tap import PACKET_SEAMS
@@ -15,19 +11,18 @@ from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.web import app as web_app
 from levelip.web.acting import _numbers
-from levelip.web.app import make_app
 from levelip.web.capture import Capture
 from levelip.web.commands import Refused
 from levelip.web.debugging import MAX_INJECTED
 from levelip.web.desk import Desk
 from levelip.web.live import Live
 from levelip.web.measure import arguments
-from levelip.web.security import Access
 from levelip.web.stories import Stories
 from tests.unit.debug.planted import Planted, captured
 from tests.unit.replay.replay_bench import host_upload
 from tests.unit.web.test_web_capture import TRANSFER
 from tests.unit.web.test_web_session import Page, with_page
+from tests.unit.web.webposts import post, uploaded
 
 LOST = """
 @addon.frame("tcp.len > 0", way="down")
@@ -51,8 +46,11 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(run: RunDirectory, capt
     """Uploaded or by its path; the file that a page sent lies in a directory of its own until it is closed."""
 
     async def story(page: Page) -> None:
-        for content in (capture.read_bytes(), capture):
-            source = await page.desk.open("lost.pcapng", content)
+        desk = page.desk
+        for source in (
+            await desk.open_upload("lost.pcapng", await uploaded(capture.read_bytes())),
+            await desk.open("lost.pcapng", capture),
+        ):
             assert isinstance(source, Capture)
             assert source.about()["seams"] == list(PACKET_SEAMS)
             answer = await page.ask("why", source=source.name, subject="80")
@@ -95,7 +93,7 @@ def test_the_ways_of_a_recording(run: RunDirectory, tmp_path: Path) -> None:
     parts = [one.path.read_bytes() for one in host_upload(tmp_path, 50_000).values()]
 
     async def story(page: Page) -> None:
-        source = await page.desk.open("three", parts)
+        source = await page.desk.open_upload("three", await uploaded(*parts))
         found = await page.ask("paths", source=source.name)
         ways = {one["path"] for one in found["paths"] if one["what"] == "TCP data"}
         assert any(way.startswith("client ↓ gateway ↓ tcp ↓ ip") for way in ways), ways
@@ -145,38 +143,12 @@ def plain(directory: Path, packets: list[bytes]) -> Path:
 # captures into the stack
 
 
-def post(desk: Desk, body: bytes, *, origin: str = "http://127.0.0.1:8420", **query: str) -> tuple[int, dict[str, Any]]:
-    """(status, answer) of a capture that a browser sends."""
-    access = Access(8420)
-    cookie = access.set_cookie().partition(";")[0]
-    headers = [(b"host", b"127.0.0.1:8420"), (b"origin", origin.encode()), (b"cookie", cookie.encode())]
-    scope = {"type": "http", "method": "POST", "path": "/inject", "raw_path": b"/inject", "root_path": "",
-             "query_string": urlencode(query).encode(), "headers": headers, "http_version": "1.1", "scheme": "http",
-             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8420)}  # fmt: skip
-    sent: list[Any] = []
-    coming = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Any:
-        return coming.pop() if coming else await asyncio.sleep(60)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def main() -> None:
-        await make_app(desk, access)(scope, receive, send)
-        await desk.live.stop()
-
-    asyncio.run(main())
-    told = b"".join(one.get("body", b"") for one in sent)
-    return sent[0]["status"], msgspec.json.decode(told) if told.startswith(b"{") else {"text": told.decode()}
-
-
 def test_a_capture_to_inject_is_checked(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only from our own page, of bounded size, a capture, with packets that it has; mistakes in words."""
     good = plain(tmp_path, TRANSFER).read_bytes()
 
     def error(body: bytes, status: int = 422, **query: str) -> str:
-        got, answer = post(Desk(Live(run)), body, name="x.pcapng", **{"where": "link-ip:up", **query})
+        got, answer = post(Desk(Live(run)), "/inject", [body], name="x.pcapng", **{"where": "link-ip:up", **query})
         assert got == status, answer
         return str(answer.get("error") or answer["text"])
 

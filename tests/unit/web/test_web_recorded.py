@@ -14,6 +14,7 @@ from levelip.web.desk import Desk
 from levelip.web.live import Live
 from levelip.web.source import Source
 from tests.unit.replay.replay_bench import stop, transfer
+from tests.unit.web.webposts import uploaded
 
 SIZE = 100_000
 
@@ -28,7 +29,15 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(run: RunDirectory, content: bytes | Path) -> Source:
-    return asyncio.run(Desk(Live(run)).open("x", content))
+    """By its path, or as a page sends it."""
+
+    async def main() -> Source:
+        desk = Desk(Live(run))
+        if isinstance(content, Path):
+            return await desk.open("x", content)
+        return await desk.open_upload("x", await uploaded(content))
+
+    return asyncio.run(main())
 
 
 def test_what_tcp_saw_and_decided(run: RunDirectory, recording: Path) -> None:

@@ -20,6 +20,7 @@ from tests.netsim.net import Impairment
 from tests.unit.cli.cli_layer import FakeLayer
 from tests.unit.replay.replay_bench import host_upload, stop, transfer
 from tests.unit.web.test_web_session import Page, with_page
+from tests.unit.web.webposts import uploaded
 from tests.unit.web.webrecords import transfer as records
 
 
@@ -37,7 +38,7 @@ def test_a_page_goes_through_a_recording(run: RunDirectory, recording: Path) -> 
 
     async def story(page: Page) -> None:
         desk = page.desk
-        source = await desk.open("up.rec", recording.read_bytes())
+        source = await desk.open_upload("up.rec", await uploaded(recording.read_bytes()))
         assert isinstance(source, Recorded)
         (about,) = [one for one in (await page.ask("hello"))["sources"] if one["name"] == source.name]
         assert [one["layer"] for one in about["layers"]] == ["tcp"]
@@ -150,7 +151,7 @@ def test_several_files_are_one_stack(run: RunDirectory, recording: Path, tmp_pat
 
     async def main() -> None:
         desk = Desk(Live(run))
-        source = await desk.open("three", parts)
+        source = await desk.open_upload("three", await uploaded(*parts))
         assert isinstance(source, Recorded)
         assert [one["layer"] for one in source.layers] == ["ip", "tcp", "gateway"]
         rows = (await source.replay.ask("steps", layer="ip", at=0, count=50))["rows"]
@@ -158,7 +159,7 @@ def test_several_files_are_one_stack(run: RunDirectory, recording: Path, tmp_pat
         (told,) = (await source.replay.ask("why", subject=frame))["stories"]
         assert told["journey"]["path"].endswith("gateway ↓ tcp ↓ ip")
         with pytest.raises(ValueError, match="each must be a recording"):
-            await desk.open("mixed", [parts[0], b"\x0a\x0d\x0d\x0a"])
+            await desk.open_upload("mixed", await uploaded(parts[0], b"\x0a\x0d\x0d\x0a"))
         await desk.end()
 
     asyncio.run(main())
