@@ -24,7 +24,7 @@ from levelip.frames.core import LONGEST_DELAY_NS
 from levelip.frames.packet import DeviceFrame
 from levelip.rpc.place import Place
 from levelip.tracing.dissect import Dissector, looks_like_ip
-from levelip.tracing.edit import edit
+from levelip.tracing.edit import change_text, edit
 from levelip.tracing.events import Event
 from levelip.tracing.fields import FIELDS, fields_of_view
 from levelip.tracing.view import View, view
@@ -38,7 +38,6 @@ HOOK: Final = "_levelip_hooks"
 """The attribute of a function in which its decorators leave what they were told."""
 
 _MS = 1_000_000
-_SHOWN = 40  # characters of a value that an event holds
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -103,14 +102,6 @@ class Verdict(NamedTuple):
     delayed_ns: int
     copies_ns: list[int]
     changes: int
-
-
-def _change_text(name: str, value: Any) -> str:
-    """ "tcp.seq=5", or "without tcp.options.sack_perm"."""
-    if name.startswith("-"):
-        return f"without {name[1:]}"
-    text = bytes(value[:_SHOWN]).hex() if isinstance(value, (bytes, bytearray)) else str(value)
-    return f"{name}={text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}"
 
 
 def _delay_ns(ms: float) -> int:
@@ -185,7 +176,7 @@ class Packet:
         """Change fields; "keep" leaves checksums as they were, wrong on purpose. EditError says what cannot be."""
         self.hold()
         self.frame = edit(self.frame, changes, checksums=checksums)
-        self.changes += [_change_text(name, value) for name, value in changes.items()]
+        self.changes += [change_text(name, value) for name, value in changes.items()]
         self._forget()
 
     def remove(self, *names: str) -> None:

@@ -91,32 +91,37 @@ def command(
         cast(BinaryIO, stream), chosen, ethernet=ethernet, snaplen=snaplen, count=count,
         filtered=bool(filter_) or wanted is not None,
     )  # fmt: skip
-    try:
-        heard = readers[0].open()
-        for reader in readers[1:]:
-            reader.open(may_be_none=True)
-        with interruptible():
-            click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
+    with stack.answers_needed(readers[0].silent):
+        try:
+            heard = readers[0].open()
+            for reader in readers[1:]:
+                reader.open(may_be_none=True)
+            for name in readers[0].silent:
+                click.echo(f"{name} did not answer: what it does is left out", err=True)
+            with interruptible():
+                click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
+                stream.flush()
+                _run(readers, commenter, stream, seconds, wanted)
+        finally:
+            for reader in readers:
+                reader.close()
+            commenter.finish()
             stream.flush()
-            _run(readers, commenter, stream, seconds, wanted)
-    finally:
-        for reader in readers:
-            reader.close()
-        commenter.finish()
-        stream.flush()
-        if stream is not sys.stdout.buffer:
-            stream.close()
-        _say(stack, target, commenter, readers[0].lost)
+            if stream is not sys.stdout.buffer:
+                stream.close()
+            _say(stack, target, commenter, readers[0].lost)
 
 
 def _device_is_ethernet(stack: Stack) -> bool:
-    """What link's frames start with: link says, or its configuration."""
-    from levelip.ipc.control import ControlError
+    """What link's frames start with: link says, or its configuration. Of one that is silent nothing is shown."""
+    from levelip.ipc.control import ControlError, NotRunning
 
     if "link" not in stack.running():
         return True
     try:
         return bool(stack.ask("link", "device")["ethernet"])
+    except NotRunning:
+        return True
     except (ControlError, KeyError):
         device = stack.ask("link", "get", section="device")["values"]
         return bool(device["kind"] == "tap" or (device["kind"] == "wire" and device["wire_carries"] == "ethernet"))

@@ -126,6 +126,16 @@ class Stack:
         if names := [layer for layer in LAYERS if layer in set(silent)]:
             raise Failure(f"{silent_text(names)}{self.name_flag()}")
 
+    @contextlib.contextmanager
+    def answers_needed(self, silent: Sequence[str]) -> Iterator[None]:
+        """The same at the end of a block, also of one that Ctrl-C ends; `silent` is filled meanwhile."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.need_answers(silent)
+            raise
+        self.need_answers(silent)
+
     def name_flag(self) -> str:
         """What to add to a command that we tell people to type."""
         default = os.environ.get("LEVELIP_NAME") or "level-ip"

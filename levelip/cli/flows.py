@@ -122,14 +122,15 @@ def _from_recordings(path: Path, conn: str | None, where: str) -> Taken:
                 click.echo(f"{path}: {record.text}; what came before is used", err=True)
             else:
                 model.add(record)
-        wall = recordings[0].head.wall_offset
+        start = model.start or 0
+        start += recordings[0].wall_offset(start)
     finally:
         for one in recordings:
             one.close()
     if not model.flows:
         raise Failure(f"{where} no TCP connection (a recording of link or gateway alone has none)")
     flow = choose(model, conn, where)
-    return Taken(flow, model, wall + (model.start or 0), path.name, capture=not told)
+    return Taken(flow, model, start, path.name, capture=not told)
 
 
 def choose(model: FlowModel, conn: str | None, where: str) -> Flow:

@@ -101,13 +101,16 @@ def edit(
     lvlip held edit l2 tcp.options.mss_val=536 --remove tcp.options.sack_perm
     """
     from levelip.cli.debugtext import debugging, frame_json, frame_text
-    from levelip.tracing.edit import parse_changes
+    from levelip.tracing.edit import EditError, parse_changes, pointed
 
     if not changes and not removed:
         raise click.UsageError("nothing is to be changed: name FIELD=VALUE or --remove OPTION")
+    words = [*changes, *(f"-{name}" for name in removed)]
     with debugging(stack, tool="lvlip held", force=force) as debugger:
-        words = [*changes, *(f"-{name}" for name in removed)]
-        changed = debugger.edit(frame, parse_changes(words), checksums="keep" if keep_checksums else "mend")
+        try:
+            changed = debugger.edit(frame, parse_changes(words), checksums="keep" if keep_checksums else "mend")
+        except EditError as error:
+            raise Failure(pointed(error, words)) from None
     if stack.json:
         stack.emit(frame_json(changed))
     else:

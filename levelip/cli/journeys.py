@@ -44,7 +44,8 @@ def show_journeys(
         return False
 
     looked = time.monotonic()
-    source = records(stack, file, None, filter_, whole=True)
+    silent: list[str] = []
+    source = records(stack, file, None, filter_, whole=True, silent=silent)
     try:
         with interruptible():
             for record in noted(source):
@@ -52,12 +53,14 @@ def show_journeys(
                 if file is None and time.monotonic() - looked > 0.1:
                     looked = time.monotonic()
                     if tell(time.monotonic_ns() - SETTLE_NS):
-                        return
-        tell(1 << 63)
+                        break
+        if left:
+            tell(1 << 63)
         if file is not None and left == (count if count is not None else -1):
             click.echo("no packets were seen", err=True)
     finally:
         source.close()
+    stack.need_answers(silent)
 
 
 def _wanted(one: Journey, chosen: RecordFilter) -> bool:

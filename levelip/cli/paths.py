@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from levelip.cli.common import Stack, StackCommand, columns, interruptible
 from levelip.cli.sources import noted, records, source_options
 from levelip.cli.trace import make_filter
+
+if TYPE_CHECKING:
+    from levelip.debug.journeys import Path
 
 
 @click.command(cls=StackCommand)
@@ -21,8 +24,8 @@ from levelip.cli.trace import make_filter
 @click.option("--parts", is_flag=True, help="The time in each process and each pipe too.")
 @click.pass_obj
 def command(
-    stack: Stack, file: Path | None, seconds: float | None, host: str | None, port: int | None, proto: str | None,
-    flags: str | None, parts: bool,
+    stack: Stack, file: pathlib.Path | None, seconds: float | None, host: str | None, port: int | None,
+    proto: str | None, flags: str | None, parts: bool,
 ) -> None:  # fmt: skip
     """Group packets by the way they took through the layers, with counts and percentiles of the time they took.
 
@@ -36,23 +39,29 @@ def command(
     from levelip.debug.whydata import path_data
 
     filter_ = make_filter(host, port, proto, flags)
+    silent: list[str] = []
     with interruptible():
-        taken = list(noted(records(stack, file, seconds, filter_, whole=True)))
+        taken = list(noted(records(stack, file, seconds, filter_, whole=True, silent=silent)))
     groups = paths(journeys(taken, whole=file is None))
     if stack.json:
         for group in groups:
             stack.emit(path_data(group))
-        return
-    if not groups:
+    elif not groups:
         click.echo("no packets were seen")
-        return
+    else:
+        click.echo(_table(groups, parts=parts))
+    stack.need_answers(silent)
+
+
+def _table(groups: list[Path], *, parts: bool) -> str:
+    """A row a group, and with `parts` one for each process and pipe."""
     rows: list[tuple[Any, ...]] = []
     for group in groups:
         example = group.example.first.name if group.example is not None else ""
         rows.append((group.count, *_times(group.took), group.what, group.path, group.outcome, example))
         if parts:
             rows += [("", *_times(times), f"  {name}", "", "", "") for name, times in group.parts.items()]
-    click.echo(columns(rows, ("count", "p50", "p90", "p99", "what", "way", "end", "such as"), right=range(4)))
+    return columns(rows, ("count", "p50", "p90", "p99", "what", "way", "end", "such as"), right=range(4))
 
 
 def _times(times: list[int]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,25 @@ def _layers(stack: Stack, chosen: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _directory(text: str) -> Path:
+@contextlib.contextmanager
+def _directory(text: str) -> Iterator[Path]:
+    """The directory of that name. Where what is to be written there fails, those that it took anew are gone again, as
+    long as nothing is in them."""
     path = Path(text).absolute()
+    new = [one for one in (path, *path.parents) if not one.exists()]
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:
         raise Failure(f"{path} is no directory") from None
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
-    return path
+    try:
+        yield path
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for one in new:
+                one.rmdir()
+        raise
 
 
 _layers_option = click.option(
@@ -70,17 +81,19 @@ _force = click.option("--force", is_flag=True, help="Write over recordings that 
 def start(stack: Stack, directory: str, layers: tuple[str, ...], whole: bool, events: bool, force: bool) -> None:
     """Record from now on into DIR/LAYER.rec, until `lvlip record stop`."""
     names = _layers(stack, layers)
-    path = _directory(directory)
     begun: list[str] = []
-    try:
-        for name in names:
-            stack.ask(name, "record.start", file=str(path / f"{name}.rec"), whole=whole, events=events, overwrite=force)
-            begun.append(name)
-    except Exception as error:
-        for name in begun:
-            with contextlib.suppress(Exception):
-                stack.ask(name, "record.stop")
-        raise Failure(f"{error}{'; nothing is recorded' if begun else ''}") from None
+    with _directory(directory) as path:
+        try:
+            for name in names:
+                file = str(path / f"{name}.rec")
+                stack.ask(name, "record.start", file=file, whole=whole, events=events, overwrite=force)
+                begun.append(name)
+        except Exception as error:
+            for name in begun:
+                with contextlib.suppress(Exception):
+                    stack.ask(name, "record.stop")
+                    (path / f"{name}.rec").unlink()
+            raise Failure(f"{error}{'; nothing is recorded' if begun else ''}") from None
     if stack.json:
         stack.emit({"directory": str(path), "layers": names})
         return
@@ -110,10 +123,12 @@ def stop(stack: Stack) -> None:
 def dump(stack: Stack, directory: str, layers: tuple[str, ...], force: bool) -> None:
     """Write what the flight recorder holds, the newest calls of each layer, into DIR/LAYER.rec."""
     names = _layers(stack, layers)
-    path = _directory(directory)
-    there, silent = stack.ask_all("record.status", names)
-    for name in there:
-        stack.ask(name, "record.dump", file=str(path / f"{name}.rec"), overwrite=force)
+    with _directory(directory) as path:
+        there, silent = stack.ask_all("record.status", names)
+        for name in there:
+            stack.ask(name, "record.dump", file=str(path / f"{name}.rec"), overwrite=force)
+        if not there:
+            stack.need_answers(silent)
     _finish(stack, list(there), silent)
 
 

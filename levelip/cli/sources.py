@@ -66,10 +66,12 @@ def records(
     filter_: dict[str, Any] | None = None,
     *,
     whole: bool = False,
+    silent: list[str] | None = None,
 ) -> Generator[Record | Notice, None, None]:
     """Records until the file, or the time, is over. What was left out is said at the end.
 
-    `whole`: not those from before all layers were listened to, which tell of packets half of whose way nobody saw.
+    `silent` takes the layers of a running stack that did not answer. `whole`: not those from before all layers were
+    listened to, which tell of packets half of whose way nobody saw.
     """
     if file is not None:
         try:
@@ -97,6 +99,8 @@ def records(
                     yield record
     finally:
         reader.close()
+        if silent is not None:
+            silent += reader.silent
         if reader.lost:
             click.echo(f"{sum(reader.lost.values())} left out: they came faster than they could be taken", err=True)
 

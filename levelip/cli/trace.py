@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def command(
     if not request.processes():
         raise click.UsageError("nothing is left to show")
     stack.need_running()
+    warn_of_unknown(kinds)
     chooser = Chooser(filter_, kinds, chosen)
     terminal = sys.stdout.isatty() and not stack.json and not colourless()
     lines: Lines = (
@@ -123,6 +125,12 @@ def command(
         else TextLines(absolute=absolute, verbose=verbose, hexdump=hexdump, colour=terminal)
     )
     reader = TapReader(stack.run, request)
+    with stack.answers_needed(reader.silent):
+        _listen(reader, chooser, lines, count)
+
+
+def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None) -> None:
+    """From the start to the end; what was left out is said."""
     try:
         heard = reader.open()
         with interruptible():
@@ -134,6 +142,18 @@ def command(
             total = sum(reader.lost.values())
             each = ", ".join(f"{name} {number}" for name, number in reader.lost.items())
             click.echo(f"{total} left out ({each}): they came faster than they could be written", err=True)
+
+
+def warn_of_unknown(kinds: Iterable[str]) -> None:
+    """Say which of these are no kinds of events of ours: a slip, or an addon's, which may emit kinds of its own."""
+    from levelip.tracing.eventfields import EVENTS
+    from levelip.tracing.fields import near
+
+    for kind in kinds:
+        if kind not in EVENTS:
+            close = near(kind, list(EVENTS))
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            click.echo(f"--kind {kind}: no layer makes such events, only an addon may{hint}", err=True)
 
 
 def make_expression(text: str | None) -> RecordFilter | None:

@@ -27,7 +27,7 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
 
     SUBJECT is a connection ("10.0.0.2:80>10.0.0.1:4711"), one end of it, an address or a port; or a frame's id, as in
     lvlip trace -v ("tcp-3fa21-77"). What is told rests on what is seen from now on, or on a trace. Exit code 0 if
-    nothing is wrong, 1 if something is, or with --flight a layer did not answer.
+    nothing is wrong, 1 if something is, or a layer did not answer.
 
     \b
     lvlip why 80 --seconds 10
@@ -50,7 +50,7 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
     silent: list[str] = []
     looked = time.monotonic()
     with interruptible():
-        for record in flight(stack, silent) if after else records(stack, file, seconds):
+        for record in flight(stack, silent) if after else records(stack, file, seconds, silent=silent):
             collection.add(record)
             if follow and file is None and time.monotonic() - looked > _ANEW_S:
                 _tell_new(stack, collection, subject, told)

@@ -86,6 +86,7 @@ EVENTS = {
     "ecn": ("a congestion mark came, or its echo ended", "RFC 3168 6.1.3"),
     "fault": ("lvlip fault delayed, repeated, corrupted or held back a packet; one that it lost is a drop", "lvlip fault show"),
     "fragment": ("a packet was cut into fragments", "RFC 791 3.2"),
+    "hand": ("a debugger changed, delayed, repeated or made a packet (one that it dropped is a drop)", "lvlip held, lvlip inject"),
     "icmp": ("an ICMP message came, or was sent", "RFC 792, RFC 1122 3.2.2"),
     "loss": ("segments were found to be lost", "RFC 8985 6.2, RFC 6675 5"),
     "mtu_probe": ("a large segment tries out the path's MTU", "RFC 4821 7"),

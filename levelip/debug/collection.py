@@ -281,7 +281,7 @@ class Collection:
             found[f"{before.name} ({number})"] = before
         for told in self.events:
             event = told.event
-            if event.kind == "addon":  # which may have given the packet other addresses and ports
+            if event.kind in ("addon", "hand"):  # which may have given the packet other addresses and ports
                 name = self.conn_of(event.frame) or event.conn
             else:
                 name = event.conn or self.conn_of(event.frame)

@@ -429,7 +429,7 @@ class Debugger:
         """Set fields of a held packet ({"tcp.window_size_value": 0}; "-NAME" removes an option). `checksums`: "mend"
         computes them anew, "keep" leaves them as they are, wrong on purpose. As it is then. EditError names a field
         that cannot be set so."""
-        from levelip.tracing.edit import edit
+        from levelip.tracing.edit import change_text, edit
 
         self._claim()
         name = self.name_of(name)
@@ -438,7 +438,8 @@ class Debugger:
             raise DebugError(f"{name} is no packet; only packets can be edited")
         changed = edit(frame, dict(changes), checksums=checksums)
         process = self._process_of(name)
-        answer = self.ask(process, "debug.replace", held=name, frame=msgspec.msgpack.encode(changed))
+        said = [change_text(field, value) for field, value in changes.items()]
+        answer = self.ask(process, "debug.replace", held=name, frame=msgspec.msgpack.encode(changed), changes=said)
         return HeldFrame.of(process, answer["row"])
 
     def drop(self, name: str) -> None:

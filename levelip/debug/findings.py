@@ -35,6 +35,8 @@ class Finding:
     """Name of the reason with which it was discarded, if the finding is about that."""
     fault: str = ""
     """What lvlip fault did that led to it, if that was seen: "loss", "dup", "corrupt", "delay", "reorder"."""
+    led_to: list[Finding] = field(default_factory=list)
+    """Of a change by an addon: which others follow from it, of those that its kind explains."""
 
     @property
     def rule(self) -> str:
@@ -139,8 +141,11 @@ _ROWS = (
          "Is the server running, and on this address and port?"),
     Kind("unreachable", "an ICMP error came about the connection", "RFC 1122 4.2.3.9, RFC 5927",
          "The text of the ICMP message says who could not deliver and why."),
-    Kind("changed_inside", "a packet was changed within this stack", "lvlip addon list, lvlip fault show",
-         "An addon, a fault or an edit at that seam did it."),
+    Kind("own_change", "an addon or a debugger changed packets of it, and they went wrong", "lvlip addon list, lvlip held",
+         "Do without it: lvlip addon unload. A middlebox that does the same on the path would do the same harm.",
+         (*_LOSSES, *_GONE, "refused", "reset_by_peer", "bad_checksum", "discarded")),
+    Kind("changed_inside", "a packet was changed within this stack, and nobody says that he did it", "lvlip trace --layer LAYER -v",
+         "No addon, fault or debugger did: a bug of Level-IP, or memory that was overwritten; please report it. (Records without events, and recordings of an older Level-IP, do not know of addons.)"),
     Kind("vanished_inside", "a packet went into a process and nothing came of it", "lvlip stat --drops",
          "A fault or an addon took it, a pipe was full, or the process was restarted.",
          _LOSSES),

@@ -94,10 +94,11 @@ def means_recordings(path: Path) -> bool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The recordings that a path means: a file, or those in a directory. RecordingError for one without."""
+    """The recordings that a path means: a file, or those in a directory (directories in it are none, whatever their
+    name). RecordingError for one without."""
     if not path.is_dir():
         return [path]
-    found = sorted(path.glob(f"*{SUFFIX}"))
+    found = sorted(one for one in path.glob(f"*{SUFFIX}") if not one.is_dir())
     if not found:
         raise RecordingError(f"there is no {SUFFIX} file in {path}; lvlip record start or dump writes them")
     return found
@@ -105,16 +106,16 @@ def files_of(path: Path) -> list[Path]:
 
 def open_all(paths: Iterable[Path], *, without: list[str] | None = None) -> list[Recording]:
     """Recordings of one stack, open, the lowest layer first. RecordingError for what is none, OSError for what cannot
-    be read; then none stays open. With `without` what is none is left out, and why stands there, unless none is one."""
+    be read; then none stays open. With `without` either is left out, and why stands there, unless nothing is left."""
     opened: list[Recording] = []
     try:
         for path in paths:
             try:
                 opened.append(Recording(path))
-            except RecordingError as error:
+            except (RecordingError, OSError) as error:
                 if without is None:
                     raise
-                without.append(str(error))
+                without.append(str(error) if isinstance(error, RecordingError) else f"{path}: {error.strerror}")
                 continue
             if opened[-1].head.process not in PROCESSES:
                 raise RecordingError(f"{path}: a process {opened[-1].head.process!r} is not known")

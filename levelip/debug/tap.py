@@ -177,11 +177,13 @@ class TapReader:
         self._number = 0
         self._decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
         self.lost: dict[str, int] = {}
+        self.silent: list[str] = []
+        """Processes that run and have not answered yet, so that what they do is left out."""
 
     def open(self, *, may_be_none: bool = False) -> list[str]:
         """Start; the processes that confirmed. ControlError if one refuses the request, or none runs and answers. One
         that runs and is silent is told of by a notice, and asked again later."""
-        silent: list[str] = []
+        silent = self.silent
         for process in self._request.processes():
             if self._run.holder(process) is None:
                 self._absent[process] = 0
@@ -293,6 +295,8 @@ class TapReader:
                         self._absent[process] = asked + SILENT_NS
                     continue
                 del self._absent[process]
+                if process in self.silent:
+                    self.silent.remove(process)
                 self._notice(f"listening to {process}")
 
     def _notice(self, text: str) -> None:

@@ -59,6 +59,8 @@ def investigate(collection: Collection, conversation: Conversation) -> tuple[lis
     earlier before the later."""
     case = Case(collection, conversation)
     found = [finding for rule in RULES for finding in rule(case)]
+    explained = {id(other) for finding in found for other in found if _explains(finding, other)}
+    found += addons.own_changes(case, [one for one in found if id(one) not in explained])
     explaining = {id(finding) for finding in found for other in found if _explains(finding, other)}
     explained = {id(other) for finding in found for other in found if _explains(finding, other)}
     found = [one for one in found if one.name not in faults.HARMLESS or id(one) in explaining]
@@ -73,6 +75,8 @@ def _explains(finding: Finding, other: Finding) -> bool:
         return True
     if other is finding or other.name not in finding.kind.explains:
         return False
+    if finding.name == "own_change":
+        return any(one is other for one in finding.led_to)
     if finding.name != "vanished_inside" or finding.packet is None or other.packet is None:
         return True
     return finding.packet.up == other.packet.up  # what is lost on the way out explains no hole in what comes
@@ -218,6 +222,8 @@ def _moved(talk: Conversation) -> Iterator[str]:
         )
     if deeds := addons.deeds_text(talk):
         yield f"Addons had a hand in it (lvlip addon list): {deeds}."
+    if deeds := addons.deeds_text(talk, by_hand=True):
+        yield f"A debugger had a hand in it (lvlip held, inject): {deeds}."
 
 
 def _ended(talk: Conversation) -> Iterator[str]:

@@ -82,6 +82,10 @@ class StackClock:
         """What makes stack time the time of day, ns: since the last hold began, or the page if there was none."""
         return time.time_ns() - time.monotonic_ns() + int(_PAGE.unpack_from(self._page)[2])
 
+    def held_ns(self) -> int:
+        """How far stack time lags behind the monotonic clock: another number once a hold has ended."""
+        return int(_PAGE.unpack_from(self._page)[2])
+
     def running(self) -> int | None:
         """Stack time in ns, None while it stands: `now` and `held` in one look."""
         page = self._page

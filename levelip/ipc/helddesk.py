@@ -15,9 +15,12 @@ from levelip.frames.packet import DeviceFrame, FrameIds, IcmpError, Packet, Proc
 from levelip.ipc.breakpoints import PACKETS
 from levelip.ipc.debugside import Host, Side
 from levelip.ipc.debugstage import DebugStage, Held
+from levelip.ipc.faults import lost_as, packet_place
 from levelip.ipc.memory import MemoryLost
 from levelip.rpc.place import Place
 from levelip.tracing import reasons
+from levelip.tracing.events import Event
+from levelip.tracing.view import view
 
 _KINDS: Final[dict[str, Any]] = {
     "link": DeviceFrame, "link-ip": Packet, "ip-tcp": Segment | IcmpError, "ip-udp": Segment | IcmpError,
@@ -114,24 +117,29 @@ class HeldDesk:
     # changes
 
     def _drop(self, args: dict[str, Any]) -> dict[str, Any]:
-        _, stage, held = self._packet(args)
+        side, stage, held = self._packet(args)
         stage.remove(held)
         self._host.runtime.count(reasons.DEBUG_DROP.counter)
+        conn, place = self._place(side, held.frame)
+        known = lost_as(held.frame, side.seam, side.way)
+        self._host.did(Event(self._clock.now(), "drop", reasons.DEBUG_DROP.name, known, conn, place))
         return {"dropped": args["held"]}
 
     def _dup(self, args: dict[str, Any]) -> dict[str, Any]:
-        _, stage, held = self._packet(args)
+        side, stage, held = self._packet(args)
         changes: dict[str, Any] = {"id": self._ids.next(), "causes": [held.frame.id]}
         made = stage.insert_after(held, msgspec.structs.replace(held.frame, **changes))
+        self._did("repeated", side, held.frame)
         return {"held": self.label(made)}
 
     def _delay(self, args: dict[str, Any]) -> dict[str, Any]:
-        _, stage, held = self._packet(args)
+        side, stage, held = self._packet(args)
         ns = args["ns"]
         if not isinstance(ns, int) or not 0 <= ns <= LONGEST_DELAY_NS:
             raise ControlError(f"a delay is 0 to {LONGEST_DELAY_NS // 10**9} s")
         due = self._clock.now() + ns
         stage.delay(held, due)
+        self._did("delayed", side, held.frame, ns=ns)
         return {"due": due}
 
     def _move(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -143,12 +151,15 @@ class HeldDesk:
         return {"place": stage.everything().index(held)}
 
     def _replace(self, args: dict[str, Any]) -> dict[str, Any]:
-        """{"held", "frame": another one, in msgpack}."""
+        """{"held", "frame": another one, in msgpack, "changes": what is changed, as "tcp.seq=5"}."""
         side, stage, held = self._packet(args)
         frame = self._decode(side.seam, args["frame"])
         if type(frame) is not type(held.frame):
             raise ControlError(f"{args['held']} is a {type(held.frame).__name__}, not a {type(frame).__name__}")
         stage.replace(held, frame)
+        said = args.get("changes")
+        known = {"changes": said} if isinstance(said, list) and all(isinstance(one, str) for one in said) else {}
+        self._did("changed", side, frame, **known)
         return {"row": self.row(side, held, stage.everything().index(held))}
 
     def _inject(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +175,7 @@ class HeldDesk:
             frame = msgspec.structs.replace(frame, id=self._ids.next())
         if side.seam == "link-ip" and not frame.ingress and side.way == "up":
             frame = msgspec.structs.replace(frame, ingress=self._clock.now())
+        self._did("made", side, frame)
         now, stage = self._clock.now(), side.stage
         frames = [frame] if stage is None else stage.push([frame], now)
         if not frames:
@@ -173,6 +185,15 @@ class HeldDesk:
         if not self._quiet():
             self._host.flush(now)
         return {"id": frame.id, "held": ""}
+
+    def _did(self, what: str, side: Side, frame: Any, **data: Any) -> None:
+        """Tell what a person did to a frame: "changed", "delayed", "repeated" or "made" it."""
+        conn, place = self._place(side, frame)
+        self._host.did(Event(self._clock.now(), "hand", "", frame.id, conn, {"what": what, **place, **data}))
+
+    @staticmethod
+    def _place(side: Side, frame: Any) -> tuple[str, dict[str, Any]]:
+        return packet_place(view(frame, side.seam, side.way), side.seam, side.way)
 
     @staticmethod
     def _decode(seam: str, data: bytes) -> Any:

@@ -335,6 +335,12 @@ class Loop:
             self._recorded.faulted(done)
         return done
 
+    def did(self, event: Event) -> None:
+        """A debugger did something to a frame: told and recorded at once, as the stack may stand for long."""
+        self.faults.teller.add(event)
+        if done := self._done_between():
+            self.tell(done)
+
     def tell(self, events: list[Event]) -> None:
         """Events to whoever listens."""
         if self.tap.interest:

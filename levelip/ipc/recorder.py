@@ -60,8 +60,8 @@ class Recorded:
 
     `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
     process share, `flight` the ring's size in bytes (0: no flight recorder), `peek` what reads shared memory (None:
-    there is none). `wall_offset` answers what makes stack time the time of day, ns; a hold changes it. `outlet` is what
-    its loop may tell, and have of it.
+    there is none). `wall_offset` answers what makes stack time the time of day, ns, and `held_ns` how much of it are
+    holds: when that changes, the other is asked again. `outlet` is what its loop may tell, and have of it.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Recorded:
         log: logging.Logger,
         now: int,
         wall_offset: Callable[[], int],
+        held_ns: Callable[[], int] = lambda: 0,
         peek: Peek | None = None,
     ) -> None:
         self.outlet = Outlet()
@@ -82,6 +83,7 @@ class Recorded:
         self._config = config
         self._log = log
         self._keep = Keep(head, flight=flight, log=log, wall_offset=wall_offset)
+        self._held_ns, self._held = held_ns, held_ns()
         self._wanted = core.interest
         self._verdicts = reasons.TCP_CHECKSUM.counter if head.process == "tcp" else ""
         """The counter of segments whose checksum the core has found wrong: part of their entries."""
@@ -329,6 +331,11 @@ class Recorded:
         self._size = self._counted = self._more = 0
 
     def _time(self, now: int) -> None:
+        held = self._held_ns()
+        if held != self._held:  # the clock stood at the instant of the last call, and went on
+            lag, self._held = held - self._held, held
+            if problem := self._keep.clock_went_on(self._now, lag):
+                self._end_file(problem)
         self._now = now
         if not self._entries:
             self._begin = now

@@ -14,7 +14,7 @@ import msgspec
 from levelip.frames.core import ControlError
 from levelip.ipc.recordfile import FileSink, write_whole
 from levelip.ipc.recordring import Ring
-from levelip.tracing.recording import END, HEAD, Calls, End, Head, struct_block
+from levelip.tracing.recording import CLOCK, END, HEAD, Calls, Clock, End, Head, struct_block
 
 
 class Keep:
@@ -33,6 +33,8 @@ class Keep:
         self._head = head
         self._log = log
         self._wall_offset = wall_offset
+        self._lags: list[tuple[int, int]] = []
+        """Of each hold since the ring begins: (stack time at which it ended, how long it was)."""
         self._dump: FileSink | None = None
         self._unfinished: list[FileSink] = []  # files behind which another has come
         self._last_file = ""  # how the last recording ended
@@ -48,6 +50,22 @@ class Keep:
         if self.ring is not None:
             self.ring.chapter(snapshot)
         return self._put(snapshot)
+
+    def clock_went_on(self, since: int, lag: int) -> str:
+        """Stack time stood at an instant and went on, so many ns behind the monotonic clock. Answers as `add`."""
+        if self.ring is not None:
+            begin = self.ring.begin
+            self._lags = [one for one in self._lags if one[0] >= begin] + [(since, lag)]
+        return self._put(struct_block(CLOCK, Clock(wall_offset=self._wall_offset()), now=since))
+
+    def _clocks(self) -> list[bytes]:
+        """What made stack time the time of day from the ring's beginning on, before each hold and behind it."""
+        offset = self._wall_offset() - sum(lag for _, lag in self._lags)
+        blocks = [struct_block(CLOCK, Clock(wall_offset=offset), now=0)] if self._lags else []
+        for since, lag in self._lags:
+            offset += lag
+            blocks.append(struct_block(CLOCK, Clock(wall_offset=offset), now=since))
+        return blocks
 
     def _put(self, block: bytes | Calls) -> str:
         if self.file is None or self.file.put(block):
@@ -107,7 +125,7 @@ class Keep:
     def _whole_ring(self, end: End, first: int, now: int) -> list[bytes | Calls]:
         """The blocks of a file that holds what the ring holds."""
         assert self.ring is not None
-        return [self._head_block(), *self.ring.blocks(), struct_block(END, end, first=first, now=now)]
+        return [self._head_block(), *self._clocks(), *self.ring.blocks(), struct_block(END, end, first=first, now=now)]
 
     def _head_block(self, **changes: bool) -> bytes:
         """The head of a file that is begun now."""

@@ -34,6 +34,11 @@ class Ring:
         while self.size > self.limit and len(self._chapters) > 1:
             self.size -= self._chapters.popleft()[1][0]
 
+    @property
+    def begin(self) -> int:
+        """Stack time of the first call that is kept; 0 while there is none."""
+        return next((one.begin for blocks, _ in self._chapters for one in blocks if isinstance(one, Calls)), 0)
+
     def blocks(self) -> list[bytes | Calls]:
         """All that is kept, in order."""
         return [block for blocks, _ in self._chapters for block in blocks]

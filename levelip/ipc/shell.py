@@ -81,7 +81,7 @@ def _run(runtime: Runtime, parts: Parts) -> int:
     flight = runtime.config.stack.flight_recorder_mib << 20
     recorded = Recorded(
         parts.core, parts.config, head, flight=flight, log=runtime.log, now=clock.now(), wall_offset=clock.wall_offset,
-        peek=runtime.memory.peek,
+        held_ns=clock.held_ns, peek=runtime.memory.peek,
     )  # fmt: skip
     aborted = False
     signal.signal(signal.SIGABRT, _abort)

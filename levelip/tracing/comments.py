@@ -16,6 +16,8 @@ from levelip.tracing.reasons import all_reasons
 _COMMENT = re.compile(r"(\d\d:\d\d:\d\d\.\d+ )?(link|ip|tcp|gateway|udp): (.*?)(?: \[(\S+) > (\S+)\])?$", re.DOTALL)
 _RETRANSMIT = re.compile(r"retransmit(?:, (.+?))?(?:, bytes (\d+):(\d+))?(?:, attempt (\d+))?$")
 _FAULT = re.compile(r"lvlip fault: (sent twice|a bit flipped|delayed|kept back)")
+_DEED = re.compile(r"(?:addon (\S+)|by hand): (changed|delayed|repeated|made)(?: (.+?))? at \S+ [↑↓]")
+_DROPPED_BY = re.compile(r" \(addon (\S+)\)$")
 _PLACE = re.compile(
     r" at (\S+) ([↑↓])(?:, Flags \[([^\]]*)\])?(?:, seq (\d+))?(?:, ack (\d+))?(?:, length (\d+))?(?: \(|$)"
 )
@@ -69,7 +71,14 @@ def _read(said: str) -> tuple[str, str, dict[str, Any]]:
     """(kind, reason, data)."""
     if said.startswith("drop, "):
         rest = said.removeprefix("drop, ")
-        return "drop", next((name for words, name in _REASONS if rest.startswith(words)), ""), _place(said)
+        who = _DROPPED_BY.search(said)
+        data = {**_place(said), **({"addon": who[1]} if who else {})}
+        return "drop", next((name for words, name in _REASONS if rest.startswith(words)), ""), data
+    if found := _DEED.match(said):
+        data = {"what": found[2], **_place(said), **({"addon": found[1]} if found[1] else {})}
+        if found[2] == "changed" and found[3]:
+            data["changes"] = found[3].split(", ")
+        return "addon" if found[1] else "hand", "", data
     if found := _FAULT.match(said):
         what = next(name for name, words in FAULT_WORDS.items() if words == found[1])
         return "fault", "", {"what": what, **_place(said)}

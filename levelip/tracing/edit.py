@@ -11,7 +11,7 @@ checksums when it is cut, so that none of them can be wrong on purpose before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -19,6 +19,7 @@ import msgspec
 from levelip.frames.packet import Checksum, DeviceFrame, IcmpError, Packet, Segment
 from levelip.rpc.place import Place as Memory
 from levelip.tracing.editoptions import OPTION_FIELDS, edit_options
+from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.fields import FIELDS, near
 from levelip.tracing.fieldtypes import Field
 from levelip.tracing.fieldvalues import EditError, is_removal, parse_value
@@ -26,7 +27,7 @@ from levelip.tracing.layers import Layers
 from levelip.tracing.view import Read, checksum_state, gso_size
 from levelip.wire.vnet import COMPLETE, VnetHeader
 
-__all__ = ["EDITABLE", "EditError", "edit", "editable", "parse_changes"]
+__all__ = ["EDITABLE", "EditError", "change_text", "edit", "editable", "parse_changes", "pointed"]
 
 Changes = Mapping[str, Any]
 F = TypeVar("F")
@@ -35,6 +36,7 @@ PAYLOADS = {"data": "", "tcp.payload": "tcp", "udp.payload": "udp"}
 """Names of the payload, and the protocol that it has to be of."""
 _CHECKSUMS = ("ip.checksum", "tcp.checksum", "udp.checksum", "icmp.checksum", "igmp.checksum")
 _LENGTHS = ("ip.hdr_len", "ip.len", "tcp.hdr_len", "udp.length")
+_SHOWN = 40  # characters of a value that an event holds
 _FRAME = ("frame.gso_size", "frame.next_hop")
 
 _SEGMENT: dict[str, Callable[[Segment, Any], dict[str, Any]]] = {
@@ -64,11 +66,33 @@ def parse_changes(words: Iterable[str]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals and not word.startswith("-"):
-            raise EditError(f"{word!r} changes nothing: write FIELD=VALUE, or -FIELD to remove an option")
+            raise EditError(f"{word!r} changes nothing: write FIELD=VALUE, or -FIELD to remove an option", word)
         if name in changes:
-            raise EditError(f"{name} is changed twice")
+            raise EditError(f"{name} is changed twice", name)
         changes[name.strip()] = value
     return changes
+
+
+def pointed(error: EditError, words: Sequence[str]) -> str:
+    """What is wrong with changes as people typed them, with the spot in them, as it is shown in an expression."""
+    at = 0
+    spots: list[tuple[int, int]] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        field = FIELDS.get(name.strip().removeprefix("-"))
+        if error.field and error.field in (name.strip().removeprefix("-"), word, *(field.alias if field else ())):
+            start = at + len(name) + len(equals) if error.of_value else at
+            spots.append((start, len(value) if error.of_value else len(name)))
+        at += len(word) + 1
+    return str(ExpressionError(str(error), " ".join(words), *spots[-1])) if spots else str(error)
+
+
+def change_text(name: str, value: Any) -> str:
+    """ "tcp.seq=5", or "without tcp.options.sack_perm"."""
+    if name.startswith("-"):
+        return f"without {name[1:]}"
+    text = bytes(value[:_SHOWN]).hex() if isinstance(value, (bytes, bytearray)) else str(value)
+    return f"{name}={text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}"
 
 
 def editable(frame: Any, *, read: Read | None = None) -> list[str]:
@@ -96,9 +120,7 @@ def editable(frame: Any, *, read: Read | None = None) -> list[str]:
     return names
 
 
-def edit(
-    frame: F, changes: Changes, *, checksums: Literal["mend", "keep"] = "mend", read: Read | None = None
-) -> F:
+def edit(frame: F, changes: Changes, *, checksums: Literal["mend", "keep"] = "mend", read: Read | None = None) -> F:
     """A frame with these fields changed; the one given stays as it is. EditError says what cannot be.
 
     Values are numbers, bools, bytes, or text that says them. `checksums`: "mend" makes them right, but those that
@@ -164,7 +186,10 @@ def _resolve(changes: Changes) -> dict[str, tuple[Field, Any]]:
                 raise EditError(f"{name} can be changed, but not removed", name)
             wanted[name] = (field, None)
         else:
-            wanted[name] = (field, parse_value(field, value))
+            try:
+                wanted[name] = (field, parse_value(field, value))
+            except EditError as error:
+                raise EditError(str(error), name, of_value=True) from None
     return wanted
 
 
@@ -240,5 +265,3 @@ def _edit_error(frame: IcmpError, wanted: Mapping[str, tuple[Field, Any]]) -> Ic
             raise EditError(f"an ICMP error as ip tells it has no {name}; it has {', '.join(_ICMP_ERROR)}", name)
         changed[_ICMP_ERROR[name]] = value
     return msgspec.structs.replace(frame, **changed)
-
-

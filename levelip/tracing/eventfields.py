@@ -45,6 +45,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "fault": ("what", "seam", "way", "flags", "seq", "ack", "length", "src", "dst", "ns"),
     "fragment": ("dst", "ident", "pieces", "mtu"),
     "gateway": ("gateway", "retry_ms"),
+    "hand": ("what", "changes", "ns", "seam", "way", "flags", "seq", "ack", "length", "src", "dst"),
     "icmp": ("name", "src", "dst", "proto", "type", "code", "errno"),
     "igmp": ("name", "src", "dst"),
     "link": ("name", "up", "mtu", "gso_max"),

@@ -15,11 +15,13 @@ _LISTS = ("tcp.options.sack_le", "tcp.options.sack_re")
 
 
 class EditError(ValueError):
-    """A change that cannot be made: why, and of which field ("": of none in particular)."""
+    """A change that cannot be made: why, and of which field ("": of none in particular); `of_value`: it is the value
+    that is wrong."""
 
-    def __init__(self, message: str, field: str = "") -> None:
+    def __init__(self, message: str, field: str = "", *, of_value: bool = False) -> None:
         super().__init__(message)
         self.field = field
+        self.of_value = of_value
 
 
 _LONGEST_NUMBER = 200

@@ -428,7 +428,16 @@ def _addon(data: _Taken) -> str:
 
 def _addon_did(data: _Taken) -> str:
     """What an addon did to a packet that it did not drop."""
-    text = f"addon {data('addon')}: {data('what')}"
+    return _did(f"addon {data('addon')}", data)
+
+
+def _hand(data: _Taken) -> str:
+    """What a debugger did to a packet that it did not drop."""
+    return _did("by hand", data) if "seam" in data and "what" in data else ""
+
+
+def _did(who: str, data: _Taken) -> str:
+    text = f"{who}: {data('what')}"
     changes, times, ns = data("changes"), data("times"), data("ns")
     if changes:
         text += f" {', '.join(changes)}"
@@ -451,6 +460,7 @@ _KINDS: dict[str, Callable[[_Taken], str]] = {
     "ecn": _ecn,
     "fault": _fault,
     "fragment": _fragment,
+    "hand": _hand,
     "icmp": _icmp,
     "igmp": _igmp,
     "link": _device,

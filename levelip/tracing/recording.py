@@ -9,9 +9,10 @@
      +------+----+-----+-------+--------+-------+-----------+--------+----------+---------+------
 
 Little-endian; the CRC is over the rest of the header and the body. The first block is HEAD; a SNAPSHOT is the state
-before call `first`; CALLS holds `calls` entries (recordedcalls.py) from `first` on; END says why it ended. To open a
-file its headers are read and bodies skipped, so that it takes the time of one small read a block; bodies are read and
-verified when they are asked for. A file that ends within a block was torn: what lies before is whole.
+before call `first`; CALLS holds `calls` entries (recordedcalls.py) from `first` on; CLOCK says what makes stack time
+the time of day behind the instant `first now`, at which a hold ended; END says why it ended. To open a file its headers
+are read and bodies skipped, so that it takes the time of one small read a block; bodies are read and verified when they
+are asked for. A file that ends within a block was torn: what lies before is whole.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ MAGIC: Final = b"LVLIPREC"
 VERSION: Final = 5
 READABLE: Final = (1, 2, 3, 4, 5)
 """2 says of a cut segment whether its checksum was right, where 1 had sums; 3 has runs of frames in one entry; 4 what
-faults did, and less of each frame of a run; 5 the same 128 bytes of each payload, in runs and alone, in and out."""
+faults did, and less of each frame of a run; 5 the same 128 bytes of each payload, in runs and alone, in and out, and
+when holds ended."""
 KEEPS_ALIKE: Final = 5
 """The format since which all is cut alike; of a file before, one who compares has to ask the entry how much it has."""
-HEAD, SNAPSHOT, CALLS, END = 1, 2, 3, 4
+HEAD, SNAPSHOT, CALLS, END, CLOCK = 1, 2, 3, 4, 5
 
 _START: Final = struct.Struct("<8sH")
 _FRONT: Final = struct.Struct("<4sBBHI")  # sync, kind, two that are zero, length
@@ -59,7 +61,7 @@ class RecordingError(Exception):
 
 class Head(Struct, kw_only=True):
     """What all of the recording shares. `config` is the stack's whole configuration, plain; `wall_offset` is what makes
-    stack time the time of day, ns; `whole`: payloads were not cut."""
+    stack time the time of day, ns, where no CLOCK says else; `whole`: payloads were not cut."""
 
     process: str
     stack: str = ""
@@ -81,6 +83,12 @@ class Snapshot(Struct, kw_only=True):
     config: Raw
     interest: bool = False
     events: list[Event] = []
+
+
+class Clock(Struct, kw_only=True):
+    """What makes stack time the time of day, ns, from behind the instant of its block on, up to the next."""
+
+    wall_offset: int
 
 
 class End(Struct, kw_only=True):
@@ -140,7 +148,7 @@ def pieces(block: bytes | Calls) -> tuple[bytes, ...]:
 
 
 def struct_block(kind: int, data: Struct, *, first: int = 0, now: int = 0) -> bytes:
-    """A HEAD, SNAPSHOT or END."""
+    """A HEAD, SNAPSHOT, CLOCK or END."""
     return make_block(kind, msgspec.msgpack.encode(data), first=first, begin=now, end=now)
 
 
@@ -188,6 +196,7 @@ class Recording:
         self.snapshots: list[Block] = []
         self.blocks: list[Block] = []  # of calls
         self.end: End | None = None
+        clocks: list[tuple[int, int]] = []
         head: Head | None = None
         at = _START.size
         while at < size:
@@ -204,6 +213,11 @@ class Recording:
                     self.torn = f"calls are missing before call {block.first}; what comes after is left out"
                     break
                 self.blocks.append(block)
+            elif block.kind == CLOCK:
+                try:
+                    clocks.append((block.begin, self._decode(block, Clock).wall_offset))
+                except RecordingError as error:
+                    self.torn = str(error)
             elif block.kind not in (HEAD, END):
                 self.torn = f"damaged at byte {block.offset}: a block of unknown kind {block.kind}"
                 break
@@ -217,6 +231,9 @@ class Recording:
         if not self.snapshots:
             raise RecordingError(f"{self.path} holds no snapshot to begin at" + (f"; {self.torn}" if self.torn else ""))
         self.head: Head = head
+        clocks.sort(key=lambda one: one[0])
+        self._wall_offset = clocks.pop(0)[1] if clocks and not clocks[0][0] else head.wall_offset
+        self._clocks = clocks  # behind which instant another counts
         begin = self.snapshots[0].first
         self.blocks = [block for block in self.blocks if block.first >= begin]
         if self.blocks and self.blocks[0].first != begin:
@@ -312,6 +329,20 @@ class Recording:
         if not self.blocks:
             return self.snapshots[0].begin, self.snapshots[0].end
         return self.blocks[0].begin, self.blocks[-1].end
+
+    def wall_offset(self, now: int) -> int:
+        """What makes an instant of stack time the time of day, ns since 1970: each hold adds its length."""
+        index = bisect.bisect_left(self._clocks, now, key=lambda one: one[0])
+        return self._clocks[index - 1][1] if index else self._wall_offset
+
+    def instant_of(self, wall: int) -> int:
+        """The first instant that is at, or behind, a time of day (ns since 1970): of one within a hold its end."""
+        since, offset = -1, self._wall_offset
+        for next_since, next_offset in self._clocks:
+            if wall - offset <= next_since:
+                break
+            since, offset = next_since, next_offset
+        return max(wall - offset, since + 1)
 
     def close(self) -> None:
         """Close the file."""

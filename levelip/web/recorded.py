@@ -36,7 +36,7 @@ class Recorded(Source):
         recordings = open_all(self.replay.paths)
         try:
             self.origin = min(one.span[0] for one in recordings)
-            self.wall = recordings[0].head.wall_offset
+            self.wall = recordings[0].wall_offset(self.origin)
             told = any(one.head.events for one in recordings)
             self.flows = FlowModel(infer=not told, rows=FLOW_ROWS, total=FLOW_TOTAL)
             self.damage = "; ".join(one.torn for one in recordings if one.torn)

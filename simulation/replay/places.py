@@ -67,22 +67,21 @@ def find_place(player: Player, text: str) -> int:
 
 
 def wall_text(recording: Recording, now: int) -> str:
-    """The time of day of an instant, "19:22:47.973118". (Right since the last hold before the recording was begun
-    or dumped, until the next.)"""
-    second, ns = divmod(now + recording.head.wall_offset, 10**9)
+    """The time of day of an instant, "19:22:47.973118"."""
+    second, ns = divmod(now + recording.wall_offset(now), 10**9)
     return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{ns // 1000:06d}"
 
 
 def _instant(recording: Recording, clock: re.Match[str]) -> int:
     """The first instant from the beginning on at which clocks show this."""
-    begin = recording.span[0] + recording.head.wall_offset
+    begin = recording.span[0] + recording.wall_offset(recording.span[0])
     at = time.localtime(begin // 10**9)
     seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + int(clock[3])
     seconds -= at.tm_hour * 3600 + at.tm_min * 60 + at.tm_sec
     target = (begin // 10**9 + seconds) * 10**9 + int(float(clock[4] or 0) * 10**9)
     if target < begin - 10**9:  # after midnight
         target += 86_400 * 10**9
-    return target - recording.head.wall_offset
+    return recording.instant_of(target)
 
 
 def find_frame(recording: Recording, ident: str) -> int:

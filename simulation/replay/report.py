@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from levelip.debug.recorded import files_of
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.events import Event
 from levelip.tracing.recordedcalls import Faulted, Flushed, Received, Told, decode_frame
@@ -168,11 +169,10 @@ def open_recordings(paths: list[Any], *, layer: str | None = None, without: list
     order = {"link": 0, "ip": 1, "tcp": 2, "udp": 3, "gateway": 4}
     files = []
     for path in paths:
-        inside = sorted(path.glob("*.rec")) if path.is_dir() else [path]
-        if not inside:
-            raise RecordingError(f"there is no .rec file in {path}")
         # as lvlip record names them: that another layer's is torn is nothing to this one
-        files += [file for file in inside if file is path or layer in (None, file.stem) or file.stem not in order]
+        files += [
+            file for file in files_of(path) if file is path or layer in (None, file.stem) or file.stem not in order
+        ]
     opened: list[Recording] = []
     for file in files:
         try:

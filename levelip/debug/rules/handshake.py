@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from levelip.debug.collection import Seg
 from levelip.debug.findings import Finding
+from levelip.debug.rules import addons
 from levelip.debug.rules.case import MS, Case, last_seen, ms
 
 _MUCH = 16
@@ -90,8 +91,8 @@ def mss(case: Case) -> Iterator[Finding]:
             certain=False,
         )
     sizes = Counter(one.seg.fact.ip_length for one in case.came if one.seg.fact.length and not one.again)
-    if mine is None or ours is None or not sizes:
-        return
+    if mine is None or ours is None or not sizes or addons.changed_field(case.collection, ours, "tcp.options.mss_val"):
+        return  # or it was an addon here, which is known
     top = max(sizes)
     if sizes[top] >= 4 and top - 40 < min(mine, limit) - 40 and sizes[top] * 2 > sum(sizes.values()):
         yield Finding(

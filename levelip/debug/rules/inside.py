@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from levelip.debug.collection import Collection, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
+from levelip.debug.rules import addons
 from levelip.debug.rules.case import MS, Case, last_seen
 from levelip.tracing.reasons import Severity, lookup
 from levelip.wire.tcp import CWR, FIN, PSH
@@ -18,7 +19,7 @@ _SETTLED = 50 * MS
 
 
 def changed(case: Case) -> Iterator[Finding]:
-    """A frame and the one that it became at the next seam on its way."""
+    """A frame and the one that it became at the next seam on its way, where nobody says that he changed it."""
     found = case.collection.once(_first_changes).get(case.conversation.name)
     if found is not None:
         was, one, differences = found
@@ -36,13 +37,16 @@ def changed(case: Case) -> Iterator[Finding]:
 
 
 def _first_changes(collection: Collection) -> dict[str, tuple[Fact, Fact, list[str]]]:
-    """Of each connection the first packet that is not what it was at the seam before: (that, this, what differs)."""
+    """Of each connection the first packet that is not what it was at the seam before, though no addon and no debugger
+    says that he changed it: (that, this, what differs)."""
     found: dict[str, tuple[Fact, Fact, list[str]]] = {}
     for one in collection.facts:
         if not one.is_tcp:
             continue
         before = [fact for fact in _before(collection, one) if fact.is_tcp and fact.up == one.up]
-        if len(before) == 1 and (differences := _differ(before[0], one)):  # of several, it may be a piece of any
+        if len(before) != 1 or not (differences := _differ(before[0], one)):  # of several, it may be a piece of any
+            continue
+        if not addons.claimed(collection, before[0], one):
             for name in {one.conn, before[0].conn}:
                 found.setdefault(name, (before[0], one, differences))
     return found

@@ -285,6 +285,57 @@ def test_the_others_are_listened_to_while_one_is_silent(
         reader.close()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("paths", "--seconds", "0.3"),
+        ("why", "80", "--seconds", "0.3"),
+        ("trace", "--count", "3"),
+        ("capture", "-w", "x.pcapng", "--seconds", "0.1"),
+        ("capture", "-w", "x.pcapng", "--count", "1"),
+    ],
+)
+def test_a_layer_that_is_silent_is_named_and_the_exit_code_is_1(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, words: tuple[str, ...]
+) -> None:
+    """What the others say is shown."""
+    lock = run.lock("ip")
+    tcp = layer("tcp", ss={"sockets": []})
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        for number in range(1, 10):
+            tcp.frames("ip-tcp", "in", [segment(SYN, 7, number=number)])
+            time.sleep(0.05)
+
+    result = meanwhile(script, lambda: lvlip(*words))
+    os.close(lock)
+    assert result.exit_code == 1, result.output
+    assert result.stderr.endswith("lvlip: ip did not answer; see: lvlip status --name t\n"), result.stderr
+    assert "ip did not answer: what it does is left out" in result.output
+    assert {"paths": "packets", "capture": "captured"}.get(words[0], "4711") in result.output
+
+
+def test_a_kind_of_event_that_nobody_makes_is_told_of(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
+) -> None:
+    """It may be an addon's, so it is listened for all the same."""
+    tcp = layer("tcp")
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.events(Event(5, "drop", "runt"), Event(6, "dropp", "", 0, "", {}))
+
+    result = meanwhile(script, lambda: lvlip("trace", "--no-packets", "--kind", "dropp", "--count", "1"))
+    assert result.exit_code == 0
+    assert "--kind dropp: no layer makes such events, only an addon may; did you mean drop" in result.stderr
+    assert "tcp: dropp" in result.stdout
+    result = meanwhile(
+        lambda: (tcp.wait_for_nobody(), script())[1], lambda: lvlip("trace", "--kind", "drop", "--count", "1")
+    )
+    assert "--kind" not in result.stderr
+
+
 def test_ctrl_c_ends_the_listening_wherever_it_comes(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:
     """Also in the midst of what is done with a record: that is finished, and what has come by then is there."""
     tcp = layer("tcp", ss={"sockets": []})

@@ -244,3 +244,23 @@ def test_raw_interfaces_of_seams(tmp_path: Path) -> None:
                 writer.packet(interface, 1, data, len(data), comments=["tcp: drop, [", "x"])
     collection = Collection(read_capture(path))
     assert len(collection.facts) == 10 and list(journeys_of(collection))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "data"),
+    [
+        ("addon", "", {"addon": "nat", "what": "changed", "changes": ["ip.ttl=9", "without tcp.options.mss"]}),
+        ("addon", "", {"addon": "slow", "what": "delayed"}),
+        ("hand", "", {"what": "changed", "changes": ["tcp.seq=5"]}),
+        ("hand", "", {"what": "repeated"}),
+        ("drop", "addon_drop", {"addon": "lossy"}),
+        ("drop", "debug_drop", {}),
+    ],
+)
+def test_what_addons_and_debuggers_did_is_read_from_comments(kind: str, reason: str, data: dict[str, Any]) -> None:
+    """With the name: so the verdict about it is that of the records which were captured."""
+    place = {"seam": "link", "way": "down", "flags": "S", "seq": 5, "length": 0}
+    event = Event(0, kind, reason, data={**data, **place})
+    found = read_comment(event_line("link", event))
+    assert found is not None and (found.kind, found.reason) == (kind, reason)
+    assert {name: value for name, value in found.data.items() if name != "text"} == {**data, **place}

@@ -143,6 +143,69 @@ def back(packet, context):
     (found,) = [connection_story(collection, talk) for talk in collection.conversations.values()]
     (deeds,) = [line for line in found.sentences if "Addons" in line]
     assert "at link ↓" in deeds and "at link ↑" in deeds
+    assert found.findings == [], story_lines(found)
+
+
+DAMAGES = """
+def loaded(context):
+    context.state.seen = 0
+
+@addon.frame("tcp.len > 0", way="{way}", frames="wire")
+def hook(packet, context):
+    context.state.seen += 1
+    if context.state.seen in (3, 4):
+        packet.edit({{"tcp.checksum": 1}}, checksums="keep")
+"""
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+def test_a_change_from_which_something_went_wrong_is_the_cause(bench: Bench, way: str) -> None:
+    """No packet with this change came through: it comes before the retransmissions, discards and holes that it made."""
+    bench.load(DAMAGES.format(way=way), "damages")
+    found = story(bench.transfer(reply=DATA))
+    assert found.cause is not None and found.cause.name == "own_change", story_lines(found)
+    assert "addon damages changed tcp.checksum" in found.cause.says
+    assert found.first_wrong is not None and found.first_wrong.up is (way == "up")
+    assert any("addon damages: changed tcp.checksum=1 at link" in line for line in found.cause.because)
+    assert [one.name for one in found.findings] == ["own_change"], story_lines(found)
+    assert {one.name for one in found.consequences} & {"segment_lost", "bad_checksum", "peer_segment_lost"}
+
+
+def test_a_change_with_which_others_came_through_is_not_blamed_for_a_loss(bench: Bench) -> None:
+    """A NAT changes every packet; the one that was lost was lost by something else."""
+    bench.load("""
+@addon.frame("tcp", way="down")
+def hook(packet, context):
+    packet["ip.ttl"] = 40
+""", "ttl")  # fmt: skip
+    bench.load(DROPS_THIRD, "lossy")
+    found = story(bench.transfer())
+    assert [one.name for one in found.findings] == ["discarded"], story_lines(found)
+
+
+def test_a_mss_that_an_addon_of_ours_lowered_is_told_and_no_fault(bench: Bench) -> None:
+    """Whether the records are from behind the addon (live) or from before it (a recording)."""
+    bench.load("""
+@addon.frame("tcp.flags.syn", way="down")
+def hook(packet, context):
+    packet["tcp.options.mss_val"] = 700
+""", "mss")  # fmt: skip
+    found = story(bench.transfer(reply=DATA))
+    assert found.findings == [], story_lines(found)
+    assert any("mss changed 1 packet at link ↓" in line for line in found.sentences)
+
+
+def test_what_nobody_says_that_he_changed_stays_a_fault(bench: Bench) -> None:
+    """The same records without the addon's word for it: a bug, or memory that was overwritten."""
+    bench.load("""
+@addon.frame("tcp.flags.syn", way="down")
+def hook(packet, context):
+    packet["tcp.window_size_value"] = 700
+""", "window")  # fmt: skip
+    bench.transfer()
+    assert story(Collection(bench.a.records)).findings == []
+    silent = [one for one in bench.a.records if one[KIND] != "e" or event_of(one).kind != "addon"]
+    found = story(Collection(silent))
     assert [one.name for one in found.findings] == ["changed_inside"], story_lines(found)
 
 

@@ -102,3 +102,4 @@ def test_the_time_of_day_is_that_of_the_last_hold_on(tmp_path: Path, monkeypatch
     assert clock.resume()
     at = 106
     assert clock.now() + clock.wall_offset() == 1006
+    assert clock.held_ns() == 5

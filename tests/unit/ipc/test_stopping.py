@@ -365,6 +365,28 @@ def test_held_packets_are_shown_replaced_dropped_and_repeated(layer: MakeLayer) 
     assert copy == "i4"
 
 
+def test_what_is_done_by_hand_is_told(layer: MakeLayer) -> None:
+    """At once, though the stack stands: what a packet became, and its drop with the reason."""
+    one = layer()
+    seen: list[Event] = []
+    one.loop.tap.watch(seen.append)
+    one.round()
+    hold(one)
+    one.below.coming = [packet(1), packet(2)]
+    one.round()
+    whole = one.ask("debug.frame", held="i1")["frame"]
+    one.ask("debug.replace", held="i1", frame=whole, changes=["ip.ttl=9"])
+    one.ask("debug.dup", held="i1")
+    one.ask("debug.delay", held="i1", ns=5)
+    one.ask("debug.drop", held="i2")
+    one.ask("debug.inject", seam="link-ip", way="up", frame=whole)
+    told = [(event.kind, event.reason, event.frame, event.data.get("what")) for event in seen]
+    hands = [("hand", "", 1, what) for what in ("changed", "repeated", "delayed")]
+    assert told == [*hands, ("drop", "debug_drop", 2, None), ("hand", "", 1, "made")]
+    assert seen[0].data["changes"] == ["ip.ttl=9"]
+    assert (seen[0].data["seam"], seen[0].data["way"]) == ("link-ip", "up")
+
+
 def test_only_packets_can_be_changed(layer: MakeLayer) -> None:
     """News of neighbours, routes and streams are not."""
     one = layer()

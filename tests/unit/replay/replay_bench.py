@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,16 @@ ALL = {"ip": 0, "tcp": 1, "gateway": 2}
 
 
 def recorded(
-    core: Any, config: Any, *, process: str = "tcp", flight: int = 0, now: int = 0, peek: Peek | None = None
-) -> Recorded:
-    """A core, recorded into memory or not yet."""
+    core: Any, config: Any, *, process: str = "tcp", flight: int = 0, now: int = 0, peek: Peek | None = None,
+    held_ns: Callable[[], int] = lambda: 0,
+) -> Recorded:  # fmt: skip
+    """A core, recorded into memory or not yet. `held_ns`: how long its stack was held so far."""
     whole = Config(tcp=config.tcp) if process == "tcp" and not isinstance(config, dict) else Config()
     head = head_of(process, stack="t", epoch=1, config=whole)
-    return Recorded(core, config, head, flight=flight, log=LOG, now=now, wall_offset=lambda: WALL, peek=peek)
+    return Recorded(
+        core, config, head, flight=flight, log=LOG, now=now, wall_offset=lambda: WALL + held_ns(), held_ns=held_ns,
+        peek=peek,
+    )  # fmt: skip
 
 
 class LoopLike:

@@ -14,11 +14,13 @@ import pytest
 from replay_bench import stop, transfer
 
 from levelip.cli.sources import recorded
+from levelip.debug.recorded import files_of
 from levelip.debug.tap import Notice
 from levelip.tracing.recordedcalls import CODES, DamagedFrame, Received, decode_frame
 from levelip.tracing.recording import CALLS, END, HEAD, SNAPSHOT, Recording, RecordingError, file_start, make_block
 from simulation.replay.__main__ import main
 from simulation.replay.player import Player
+from simulation.replay.report import open_recordings
 from tests.netsim.net import Impairment
 
 encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -264,3 +266,20 @@ def test_the_rewriting_is_faithful(path: Path, tmp_path: Path) -> None:
     """Unchanged bodies make the same file: what the other tests show is due to what they change."""
     assert rewritten(path, tmp_path / "x.rec", lambda _, body: body).read_bytes() == path.read_bytes()
     assert zlib.crc32(path.read_bytes()) and {HEAD, SNAPSHOT, CALLS, END} == {1, 2, 3, 4}
+
+
+def test_a_directory_that_is_named_as_a_recording_is_none(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For `why` and `paths --from`, graphs, the web view and replay alike. A file that is none is left out."""
+    (tmp_path / "x.rec").mkdir()
+    (tmp_path / "tcp.rec").write_bytes(path.read_bytes())
+    found = list(recorded(tmp_path))
+    assert found and not any(isinstance(one, Notice) for one in found)
+    assert files_of(tmp_path) == [tmp_path / "tcp.rec"]
+    assert [one.path for one in open_recordings([tmp_path])] == [tmp_path / "tcp.rec"]
+    (tmp_path / "y.rec").symlink_to(tmp_path / "nowhere")
+    said = [one.text for one in recorded(tmp_path) if isinstance(one, Notice)]
+    assert said == [f"left out: {tmp_path}/y.rec: No such file or directory"]
+    assert main([str(tmp_path)]) == 2
+    assert "y.rec: No such file or directory" in capsys.readouterr().err

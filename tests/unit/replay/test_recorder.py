@@ -291,3 +291,51 @@ def test_each_file_says_what_makes_its_time_the_time_of_day(tmp_path: Path) -> N
         found = Recording(path)
         assert found.head.wall_offset == WALL
         found.close()
+
+
+@pytest.mark.parametrize("how", ["record.dump", "record.start"])
+def test_each_hold_moves_the_time_of_day_of_what_comes_behind_it(tmp_path: Path, how: str) -> None:
+    """Stack time stands at 10 for 500 ns and at 20 for 1,000 ns; then a debugger steps to a timer at 35."""
+    held = 0
+    made = recorded(Toy(), {}, flight=MIB, held_ns=lambda: held)
+    path = tmp_path / "held.rec"
+    if how == "record.start":
+        made.control(0, how, {"file": str(path)}, 1)
+    times = [5, 10]
+    for now in times:
+        made.handle_timer(now)
+    for lag, later in ((500, (11, 20)), (1000, (21, 30)), (-5, (35,))):
+        held += lag
+        for now in later:
+            made.handle_timer(now)
+    if how == "record.dump":
+        made.control(0, how, {"file": str(path)}, 36)
+    made.close()
+    found = Recording(path)
+    expected = {5: 5, 10: 10, 11: 511, 20: 520, 21: 1521, 30: 1530, 35: 1530, 36: 1531}
+    assert {now: now + found.wall_offset(now) - WALL for now in expected} == expected
+    instants = {5: 5, 10: 10, 400: 11, 511: 11, 520: 20, 521: 21, 1521: 21, 1530: 30, 1531: 36}
+    assert {wall: found.instant_of(WALL + wall) for wall in instants} == instants
+    assert not found.torn
+    assert [entry.now for _, entry in found.entries(found.first) if hasattr(entry, "now")][:2] == times
+    found.close()
+
+
+def test_holds_from_before_what_the_flight_recorder_keeps_are_forgotten(tmp_path: Path) -> None:
+    """Its list does not grow as long as the process lives; what is left is right."""
+    held = 0
+    made = recorded(Toy(), {}, flight=1 << 19, held_ns=lambda: held)
+    for now in range(1, 4000):
+        held += 10
+        made.handle_timer(now)
+        made.set("note", "x" * 400, now)
+        made.events()
+    assert len(made._keep._lags) < 2000
+    path = tmp_path / "dump.rec"
+    made.control(0, "record.dump", {"file": str(path)}, 4000)
+    made.close()
+    found = Recording(path)
+    begin = found.span[0]
+    assert begin > 2000
+    assert begin + found.wall_offset(begin) == WALL + 11 * begin
+    found.close()

@@ -97,6 +97,28 @@ def test_goto_a_packet(session: Session) -> None:
     assert run(session, "next") == ["the recording ends here"]
 
 
+def test_the_time_of_day_counts_holds(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that was held for an hour in the middle: `where` and `goto TIME` before it, behind it, and within it."""
+    recording = session.player.recording
+    before = (recording.first + recording.stop) // 2
+    run(session, f"goto #{before}")
+    held_at = session.player.now
+    monkeypatch.setattr(recording, "_clocks", [(held_at, recording.head.wall_offset + 3600 * 10**9)])
+    early = run(session, "where")[0].rpartition(", ")[2]
+    run(session, "goto end")
+    late, at = run(session, "where")[0].rpartition(", ")[2], session.player.now
+    assert (int(late[:2]) - int(early[:2])) % 24 == 1
+    run(session, f"goto {early}")
+    assert abs(session.player.now - held_at) < 1_000_000
+    run(session, f"goto {late}")
+    assert abs(session.player.now - at) < 1_000_000
+    within = f"{early[:3]}{(int(early[3:5]) + 30) % 60:02}{early[5:]}"
+    if within > early:  # 30 minutes later, in the same hour
+        run(session, f"goto {within}")
+        assert session.player.at > 0
+        assert recording.entry(session.player.at).now > held_at  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [

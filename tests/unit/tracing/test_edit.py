@@ -25,7 +25,7 @@ from samples import (
 
 from levelip.frames.packet import Checksum, DeviceFrame, LinkState, Segment
 from levelip.rpc.place import Place
-from levelip.tracing.edit import EDITABLE, EditError, edit, editable, parse_changes
+from levelip.tracing.edit import EDITABLE, EditError, edit, editable, parse_changes, pointed
 from levelip.tracing.editoptions import OPTION_FIELDS
 from levelip.tracing.fields import FIELDS, fields, fields_of_view
 from levelip.tracing.fieldtypes import Kind
@@ -441,3 +441,22 @@ def test_what_is_no_whole_packet_is_edited_as_far_as_it_goes(
         return
     fields(edited)
     assert edit(edited, {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "mark"),
+    [
+        (["ip.ttl=9", "tcp.windw=5"], "         ^^^^^^^^^"),
+        (["tcp.window_size_value=70000", "ip.ttl=9"], "                      ^^^^^"),
+        (["ip.ttl=9", "ip.src=10.0.0"], "                ^^^^^^"),
+        (["ip.ttl=9", "nonsense"], "         ^^^^^^^^"),
+        (["ip.ttl=9", "ip.ttl=10"], "         ^^^^^^"),
+        (["ip.ttl=9", "-tcp.seq"], "         ^^^^^^^^"),
+        (["ip.ttl=9", "ip.version=3"], "         ^^^^^^^^^^"),
+    ],
+)
+def test_an_error_points_at_the_spot(words: list[str], mark: str) -> None:
+    """At the field that cannot be, or at its value, as errors of expressions do."""
+    with pytest.raises(EditError) as caught:
+        edit(segment(tcp(ACK)), parse_changes(words))
+    assert pointed(caught.value, words).splitlines() == [str(caught.value), f"  {' '.join(words)}", f"  {mark}"]
