@@ -172,7 +172,7 @@ class Keep:
             self.file.finish()
             self.file.wait()
         self.wait()
-        if self.ring is None:
+        if self.ring is None or self.ring.empty:
             return None
         blocks = self._whole_ring(end, first, now)
         return write_crash(directory, self._head.process, self._head.pid, blocks, keep=keep, log=self._log)

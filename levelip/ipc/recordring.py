@@ -146,20 +146,22 @@ class Ring:
         room for them beside their chapter's beginning, nothing is kept until the next one."""
         if self._at + CALLS_FRONT + size > self._until and not self._go_on(size):
             return
-        if not self._used:
-            self._begin = begin
-            self._at += CALLS_FRONT
-        memory, at = self._map, self._at
-        if len(entries) > _JOINED:
+        memory, count = self._map, len(entries)
+        at = self._at if self._used else self._at + CALLS_FRONT
+        if count > _JOINED:
             memory[at : at + size] = b"".join(entries)
+            at += size
         else:
             for entry in entries:
                 stop = at + len(entry)
                 memory[at:stop] = entry
                 at = stop
-        self._at += size
+        # without a call in between, where a signal's handler could raise
+        if not self._used:
+            self._begin = begin
+        self._at = at
         self._used += size
-        self._count += len(entries)
+        self._count += count
         self._calls += calls
         self._end = end
         memory[self._word : self._word + _WORD.size] = _WORD.pack(self._used, self._count)
@@ -244,24 +246,23 @@ class Ring:
 
     def _make_room(self, length: int, *, least: int) -> bool:
         """Room for so many bytes at `_open`, where no block is at work: chapters go, but `least` stay."""
+        if self._fits(length):
+            return True
         while not self._fits(length):
+            if not self._chapters:
+                return False
             if not self._wrap:
-                wrap = self._open
-                self._at = self._open = self._base
-                if not self._chapters:
-                    return self._fits(length)
-                self._wrap = wrap
+                self._wrap, self._open = self._open, self._base
             elif len(self._chapters) > least:
                 gone = self._chapters.popleft()
                 if not self._chapters or self._chapters[0] < gone:
                     self._wrap = 0
                 if not self._chapters:
-                    self._at = self._open = self._base
-                    self._publish()
-                    return self._fits(length)
+                    self._open = self._base
             else:
                 return False
-            self._publish()
+            self._at = self._open
+        self._publish()  # not before: while it goes round without that anything has gone, `open` may be `start`
         return True
 
     def _clear(self) -> None:

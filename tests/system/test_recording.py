@@ -179,7 +179,8 @@ def test_a_process_that_cannot_write_leaves_its_recording(stack: Stack, number: 
         assert facts["same"] and not facts["torn"] and facts["calls"] > 20, facts
         if layer in ("link", "ip", "tcp"):
             assert facts["frames"] > 50, facts
-            assert "10.0.0." in stack.lvlip("why", str(server.port), "--from", str(path)).stdout
+            told = stack.lvlip("why", str(server.port), "--from", str(path), check=False)
+            assert told.returncode in (0, 1) and f":{server.port}" in told.stdout, told.stdout + told.stderr
     left = list(stack.run_directory.memory.glob("flight-*"))
     assert len(left) == len(LAYERS), "those of the living alone"
     assert [stat.S_IMODE(path.stat().st_mode) for path in left] == [0o600] * len(left)

@@ -97,6 +97,35 @@ def test_random_sizes_against_a_model(seed: int, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_killed_at_any_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the index changes, as the ring goes round and chapters go, what it says is whole: consecutive calls from
+    a snapshot on, and nothing only where nothing was kept before or will be."""
+    path = tmp_path / "ring"
+    publish = Ring._publish
+    seen = 0
+
+    def look(ring: Ring) -> None:
+        nonlocal seen
+        publish(ring)
+        if ring.empty:
+            return
+        kept = content(list(left(path)[1]))
+        assert kept[0].startswith(b"LVBK")
+        numbers = [msgspec.msgpack.decode(one)[1] for one in kept if not one.startswith(b"LVBK")]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+        seen += 1
+
+    monkeypatch.setattr(Ring, "_publish", look)
+    rng = random.Random(5)
+    driven = Driven(64 << 10, path)
+    for _ in range(2000):
+        if driven.ring.empty or rng.random() < 0.05:
+            driven.chapter(rng.randrange(1, 9000))
+        driven.add(*(rng.randrange(3000) for _ in range(rng.choice((1, 3)))))
+    assert seen > 300
+    driven.ring.close()
+
+
 def test_a_snapshot_that_has_no_room() -> None:
     """Nothing is kept, and the ring works again with a smaller one."""
     driven = Driven(64 << 10)
