@@ -18,8 +18,8 @@ def command() -> None:
 
     A recording holds a snapshot of each layer and every call since, with secrets and what programs sent and received
     (without --whole the first 128 bytes of each payload): its files have mode 0600. The flight recorder always keeps
-    the newest calls in memory (stack.flight_recorder_mib a process); `dump` writes them, and a crash does by itself,
-    into RUN/crash.
+    the newest calls in memory (stack.flight_recorder_mib a process); `dump` writes them, and a process that crashes or
+    is killed leaves them in RUN/crash.
 
     \b
     lvlip record start /tmp/rec

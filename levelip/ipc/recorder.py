@@ -59,9 +59,10 @@ class Recorded:
     """See the module's text; the verbs are those of levelip.frames.core.Core.
 
     `config` is what the core was made with (a Struct, which the core may change), `head` what all recordings of this
-    process share, `flight` the ring's size in bytes (0: no flight recorder), `peek` what reads shared memory (None:
-    there is none). `wall_offset` answers what makes stack time the time of day, ns, and `held_ns` how much of it are
-    holds: when that changes, the other is asked again. `outlet` is what its loop may tell, and have of it.
+    process share, `flight` the ring's size in bytes (0: no flight recorder), `memory` the directory, on a tmpfs, where
+    it outlives the process (None: it does not), `peek` what reads shared memory (None: there is none). `wall_offset`
+    answers what makes stack time the time of day, ns, and `held_ns` how much of it are holds: when that changes, the
+    other is asked again. `outlet` is what its loop may tell, and have of it.
     """
 
     def __init__(
@@ -76,13 +77,14 @@ class Recorded:
         wall_offset: Callable[[], int],
         held_ns: Callable[[], int] = lambda: 0,
         peek: Peek | None = None,
+        memory: Path | None = None,
     ) -> None:
         self.outlet = Outlet()
         self._process, self._peek = head.process, peek
         self._core = core
         self._config = config
         self._log = log
-        self._keep = Keep(head, flight=flight, log=log, wall_offset=wall_offset)
+        self._keep = Keep(head, flight=flight, log=log, wall_offset=wall_offset, memory=memory)
         self._held_ns, self._held = held_ns, held_ns()
         self._wanted = core.interest
         self._verdicts = reasons.TCP_CHECKSUM.counter if head.process == "tcp" else ""
@@ -92,6 +94,7 @@ class Recorded:
         # the block at work
         self._entries: list[bytes] = []
         self._size = self._counted = 0  # bytes of its entries, of so many of them
+        self._told = 0  # calls of these
         self._more = 0  # calls beyond one for each of them
         self._first = 0  # number of its first call
         self._begin = self._now = now  # stack time of its first call, and of the newest one
@@ -305,19 +308,30 @@ class Recorded:
         events = self._core.events()
         if events:
             self._note((4, events))
-        size = self._sized()
-        if size >= BLOCK or (size and self._keep.file is not None and self._now - self._begin > FILE_BLOCK_NS):
+        size = self._commit()
+        keep = self._keep
+        if size >= BLOCK or (size and keep.file is not None and self._now - self._begin > FILE_BLOCK_NS):
             self._seal()
             if self._snapshot_due():
                 self._take_snapshot()
+        elif keep.ring is not None and keep.ring.empty:
+            self._take_snapshot()
         return events
 
-    def _sized(self) -> int:
-        """Bytes in the block at work."""
+    def _commit(self) -> int:
+        """The calls since the last time into the flight recorder's ring; bytes in the block at work."""
         entries = self._entries
-        if self._counted != len(entries):
-            self._size += sum(map(len, entries[self._counted :]))
-            self._counted = len(entries)
+        count = len(entries) - self._counted
+        if not count:
+            return self._size
+        fresh = entries[self._counted :]
+        size = sum(map(len, fresh))
+        self._counted += count
+        if (ring := self._keep.ring) is not None:
+            calls = self._counted + self._more - self._told
+            self._told += calls
+            ring.add(fresh, size, calls, self._now if self._size else self._begin, self._now)
+        self._size += size
         return self._size
 
     def faulted(self, events: list[Event]) -> None:
@@ -328,7 +342,7 @@ class Recorded:
     def _empty(self) -> None:
         """Begin a block: the list stays the same, since receive() has it at hand."""
         self._entries.clear()
-        self._size = self._counted = self._more = 0
+        self._size = self._counted = self._told = self._more = 0
 
     def _time(self, now: int) -> None:
         held = self._held_ns()
@@ -380,17 +394,25 @@ class Recorded:
         entries = self._entries
         if not entries:
             return
+        size = self._commit()
         calls = len(entries) + self._more
-        block = make_calls(entries, first=self._first, calls=calls, begin=self._begin, end=self._now)
+        keep = self._keep
+        if keep.ring is not None:
+            keep.ring.seal()
+        problem = ""
+        if keep.file is not None:
+            problem = keep.put(make_calls(entries, first=self._first, calls=calls, begin=self._begin, end=self._now))
         self._first += calls
         self._empty()
         self._begin = self._now
-        self._since += len(block)
-        if problem := self._keep.add(block):
+        self._since += size
+        if problem:
             self._end_file(problem)
 
     def _snapshot_due(self) -> bool:
         keep = self._keep
+        if keep.ring is not None and keep.ring.empty:
+            return True
         if self._since >= (FILE_CHAPTER if keep.file is not None else keep.ring_limit // RING_CHAPTERS):
             if time.perf_counter() - self._taken_at >= SNAPSHOT_SHARE * self._took:
                 return True
@@ -412,8 +434,11 @@ class Recorded:
         self._since = 0
         if self._keep.ring is not None and self._took > SNAPSHOT_MOST_S:
             self._end_flight(f"a snapshot of this many connections takes {self._took:.1f} s")
-        if problem := self._keep.chapter(block):
+        if problem := self._keep.chapter(block, self._first):
             self._end_file(problem)
+        if not self.recording:
+            self._empty()
+            self._plain()
 
     def _end_flight(self, reason: str) -> None:
         self._log.warning("the flight recorder ends: %s", reason)
@@ -477,12 +502,15 @@ class Recorded:
     def _dump(self, path: Path, overwrite: bool) -> dict[str, Any]:
         self._keep.need_ring()
         self._seal()
+        if self._keep.ring is not None and self._keep.ring.empty:
+            self._take_snapshot()
+            self._keep.need_ring()
         self._keep.dump(path, overwrite, self._first, self._now)
         return self._status()
 
     def _status(self) -> dict[str, Any]:
         return {
-            **self._keep.status(self._sized()),
+            **self._keep.status(),
             "calls": self._first + len(self._entries) + self._more,
             "snapshot_us": int(self._took * 1e6),
         }
@@ -502,6 +530,10 @@ class Recorded:
         if self._keep.file is not None:
             self._end_sealed("the process ended")
         self._keep.wait()
+
+    def forget(self) -> None:
+        """The process ends by itself: nothing of the flight recorder stays."""
+        self._keep.end_flight("the process ended")
 
 
 def head_of(process: str, *, stack: str, epoch: int, config: Any) -> Head:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from levelip.frames.core import ControlError
-from levelip.ipc.recordfile import FileSink, write_whole
+from levelip.ipc.recordfile import FileSink
+from levelip.ipc.recordleft import ring_path, until_damaged, write_crash
 from levelip.ipc.recordring import Ring
 from levelip.tracing.recording import CLOCK, END, HEAD, Calls, Clock, End, Head, struct_block
+
+ROOM: Final = 8
+"""A ring lies in shared memory where so many times its size is free: five processes have one, and payloads lie there,
+too (a container's /dev/shm of 64 MiB is left to them)."""
 
 
 class Keep:
     """Of one process. `head`: what all its recordings share but `wall_offset`, which they ask for as they begin;
-    `flight`: bytes of the ring (0: no flight recorder).
+    `flight`: bytes of the ring (0: no flight recorder); `memory`: the directory, on a tmpfs, of its file, which
+    outlives the process where that is killed (None: there is none).
 
     `first` and `now`, of a method, are the number of the next call and stack time, as a recording's end tells them.
     """
 
-    def __init__(self, head: Head, *, flight: int, log: logging.Logger, wall_offset: Callable[[], int]) -> None:
-        self.ring = Ring(flight) if flight else None
+    def __init__(
+        self,
+        head: Head,
+        *,
+        flight: int,
+        log: logging.Logger,
+        wall_offset: Callable[[], int],
+        memory: Path | None = None,
+    ) -> None:
         self.ring_limit = flight
         self.file: FileSink | None = None
         self.failure = ""
@@ -38,25 +51,38 @@ class Keep:
         self._dump: FileSink | None = None
         self._unfinished: list[FileSink] = []  # files behind which another has come
         self._last_file = ""  # how the last recording ended
+        self.ring = self._make_ring(memory) if flight else None
 
-    def add(self, block: Calls) -> str:
-        """A block of calls. Why the file has to end, or "" where all is well."""
-        if self.ring is not None:
-            self.ring.add(block)
-        return self._put(block)
+    def _make_ring(self, memory: Path | None) -> Ring:
+        """One that outlives the process, where that can be had without taking the memory that payloads need."""
+        if memory is not None:
+            try:
+                facts = os.statvfs(memory)
+                if facts.f_bavail * facts.f_frsize >= ROOM * self.ring_limit:
+                    path = ring_path(memory, self._head.process, self._head.pid, self._head.epoch)
+                    return Ring(self.ring_limit, self._head_block(), path)
+                problem = f"less than {ROOM * self.ring_limit >> 20} MiB are free"
+            except OSError as error:
+                problem = error.strerror or str(error)
+            self._log.warning("the flight recorder will be lost if this process is killed: %s: %s", memory, problem)
+        return Ring(self.ring_limit)
 
-    def chapter(self, snapshot: bytes) -> str:
-        """A snapshot, with which a chapter begins. Answers as `add`."""
-        if self.ring is not None:
-            self.ring.chapter(snapshot)
-        return self._put(snapshot)
+    def chapter(self, snapshot: bytes, first: int) -> str:
+        """A snapshot, with which a chapter begins, before call `first`. Answers as `put`."""
+        if self.ring is not None and not self.ring.chapter(snapshot, first):
+            reason = f"a snapshot of {len(snapshot) >> 10} KiB has no room in {self.ring_limit >> 20} MiB"
+            self._log.warning("the flight recorder ends: %s", reason)
+            self.end_flight(reason)
+        return self.put(snapshot)
 
     def clock_went_on(self, since: int, lag: int) -> str:
-        """Stack time stood at an instant and went on, so many ns behind the monotonic clock. Answers as `add`."""
+        """Stack time stood at an instant and went on, so many ns behind the monotonic clock. Answers as `put`."""
         if self.ring is not None:
-            begin = self.ring.begin
+            kept = until_damaged(self.ring.blocks())
+            begin = next((one.begin for one in kept if isinstance(one, Calls)), 0)
             self._lags = [one for one in self._lags if one[0] >= begin] + [(since, lag)]
-        return self._put(struct_block(CLOCK, Clock(wall_offset=self._wall_offset()), now=since))
+            self.ring.set_head(self._head_block())
+        return self.put(struct_block(CLOCK, Clock(wall_offset=self._wall_offset()), now=since))
 
     def _clocks(self) -> list[bytes]:
         """What made stack time the time of day from the ring's beginning on, before each hold and behind it."""
@@ -67,7 +93,8 @@ class Keep:
             blocks.append(struct_block(CLOCK, Clock(wall_offset=offset), now=since))
         return blocks
 
-    def _put(self, block: bytes | Calls) -> str:
+    def put(self, block: bytes | Calls) -> str:
+        """A block for the file, if there is one. Why that has to end, or "" where all is well."""
         if self.file is None or self.file.put(block):
             return ""
         return self.file.error
@@ -105,7 +132,9 @@ class Keep:
     def end_flight(self, reason: str) -> None:
         """What it holds is gone."""
         self.failure = reason
-        self.ring = None
+        if self.ring is not None:
+            self.ring.close()
+            self.ring = None
 
     def need_ring(self) -> None:
         """ControlError where there is no flight recorder that could be written to a file now."""
@@ -122,25 +151,28 @@ class Keep:
         sink.finish()
         self._dump = sink
 
-    def _whole_ring(self, end: End, first: int, now: int) -> list[bytes | Calls]:
+    def _whole_ring(self, end: End, first: int, now: int) -> Iterator[bytes | Calls]:
         """The blocks of a file that holds what the ring holds."""
         assert self.ring is not None
-        return [self._head_block(), *self._clocks(), *self.ring.blocks(), struct_block(END, end, first=first, now=now)]
+        heading = [self._head_block(), *self._clocks()]
+        ending = struct_block(END, end, first=first, now=now)
+        return itertools.chain(heading, until_damaged(self.ring.blocks()), [ending])
 
     def _head_block(self, **changes: bool) -> bytes:
         """The head of a file that is begun now."""
         head = msgspec.structs.replace(self._head, wall_offset=self._wall_offset(), **changes)
         return struct_block(HEAD, head)
 
-    def status(self, unsealed: int) -> dict[str, Any]:
-        """What `record.status` tells of it; `unsealed`: bytes of the block at work."""
+    def status(self) -> dict[str, Any]:
+        """What `record.status` tells of it."""
         file, dump, ring = self.file, self._dump, self.ring
         return {
             "flight": {
                 "on": ring is not None,
                 "limit": self.ring_limit,
-                "bytes": ring.size + unsealed if ring is not None else 0,
+                "bytes": ring.size if ring is not None else 0,
                 "failure": self.failure,
+                "outlives": ring is not None and ring.path is not None,
             },
             "file": {"path": str(file.path), "bytes": file.written, "error": file.error} if file is not None else None,
             "ended": self._last_file,
@@ -161,19 +193,10 @@ class Keep:
             self.file.finish()
             self.file.wait()
         self.wait()
-        if self.ring is None:
+        if self.ring is None or self.ring.empty:
             return None
-        process = self._head.process
-        path = directory / f"{process}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.rec"
-        try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            for old in sorted(directory.glob(f"{process}-*.rec"))[: -(keep - 1) or None]:
-                old.unlink(missing_ok=True)
-            write_whole(path, self._whole_ring(end, first, now))
-        except OSError as problem:
-            self._log.error("the flight recorder cannot be written to %s: %s", path, problem.strerror)
-            return None
-        return path
+        blocks = self._whole_ring(end, first, now)
+        return write_crash(directory, self._head.process, self._head.pid, blocks, keep=keep, log=self._log)
 
     def wait(self) -> None:
         """Until what is being written is in its files."""

@@ -2,7 +2,7 @@
 
 ROOT/NAME/         0700: pipes, control and tap sockets, locks, the clock page, logs, secrets
 ROOT/NAME.door/    0711: the gateway's door, which applications of other users may enter
-MEMORY/            0711: shared memory (below /dev/shm): device pools (0600), and
+MEMORY/            0711: shared memory (below /dev/shm): device pools and flight recorders (0600), and
 MEMORY/sessions/   1733: the sessions' files under unguessable names; nobody can list it
 """
 
@@ -44,7 +44,9 @@ class RunDirectory:
         self.path = self.root / self.name
         self.door = self.root / f"{self.name}.door"
         digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:12]
-        base = _SHM if _SHM.is_dir() and os.access(_SHM, os.W_OK) else self.door
+        self.in_memory = _SHM.is_dir() and os.access(_SHM, os.W_OK)
+        """Whether what lies in `memory` never goes to a disk."""
+        base = _SHM if self.in_memory else self.door
         self.memory = base / f"level-ip-{os.geteuid()}-{digest}"
         self.sessions = self.memory / "sessions"
         self.logs = self.path / "log"

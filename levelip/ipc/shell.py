@@ -20,6 +20,7 @@ from levelip.ipc.clock import StackClock
 from levelip.ipc.loop import Extra, Loop
 from levelip.ipc.port import Port
 from levelip.ipc.recorder import Recorded, head_of
+from levelip.ipc.recordleft import LeftBehind
 from levelip.ipc.rundir import RunDirectory, RunError
 from levelip.ipc.runtime import Runtime, start_logging
 
@@ -27,6 +28,10 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 CRASHES_KEPT = 4
 """Flight recordings of crashes of one process that are kept in RUN/crash."""
+
+
+LEFT_WAIT_S = 3.0
+"""So long the end of a process waits for what it writes of the one before; less than `lvlip down` waits."""
 
 
 @dataclass(slots=True)
@@ -78,10 +83,15 @@ def _run(runtime: Runtime, parts: Parts) -> int:
         config=runtime.config,
     )
     clock = StackClock(runtime.run.clock)  # the runtime's is closed when a crash is written
+    crashes = runtime.run.path / "crash"
+    left = LeftBehind(
+        runtime.run.memory, crashes, runtime.name, keep=CRASHES_KEPT, log=runtime.log, wall_offset=clock.wall_offset
+    )
     flight = runtime.config.stack.flight_recorder_mib << 20
     recorded = Recorded(
         parts.core, parts.config, head, flight=flight, log=runtime.log, now=clock.now(), wall_offset=clock.wall_offset,
         held_ns=clock.held_ns, peek=runtime.memory.peek,
+        memory=runtime.run.memory if runtime.run.in_memory else None,
     )  # fmt: skip
     aborted = False
     signal.signal(signal.SIGABRT, _abort)
@@ -89,13 +99,15 @@ def _run(runtime: Runtime, parts: Parts) -> int:
         Loop(runtime, recorded, parts.ports, extra=parts.extra).run()
     except (Exception, _Aborted) as error:
         aborted = isinstance(error, _Aborted)
-        path = recorded.crash(error, runtime.run.path / "crash", CRASHES_KEPT)
+        path = recorded.crash(error, crashes, CRASHES_KEPT)
         if path is not None:
             runtime.log.error("what led to this: lvlip replay %s", path)
         if not aborted:
             raise
     finally:
         recorded.close()
+        recorded.forget()
+        left.wait(LEFT_WAIT_S)
         clock.close()
     if aborted:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)

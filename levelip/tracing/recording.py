@@ -51,6 +51,8 @@ _BACK_AT: Final = _FRONT.size + _CRC.size
 HEADER_LEN: Final = _BACK_AT + _BACK.size
 _SYNC: Final = b"LVBK"
 _ARRAY: Final = struct.Struct(">BI")  # msgpack array 32
+CALLS_FRONT: Final = HEADER_LEN + _ARRAY.size
+"""Bytes of a block of calls before its first entry."""
 _CACHED = 64  # decoded blocks that are kept
 _MAX_BLOCK = 1 << 30  # bytes: more is a damaged header
 
@@ -108,6 +110,26 @@ def make_block(kind: int, body: bytes, *, first: int = 0, calls: int = 0, begin:
     return b"".join((_header(kind, body, first, calls, begin, end), body))
 
 
+def parse_header(data: bytes) -> tuple[int, int, int, tuple[int, int, int, int]] | None:
+    """Of the HEADER_LEN bytes before a body: kind, length and CRC of the body, and first, calls, begin and end as
+    make_block had them. None if this is no header."""
+    sync, kind, _, _, length = _FRONT.unpack_from(data)
+    if sync != _SYNC or length > _MAX_BLOCK:
+        return None
+    return kind, length, _CRC.unpack_from(data, _FRONT.size)[0], _BACK.unpack_from(data, _BACK_AT)
+
+
+def _summed(header: bytes) -> bytes:
+    """What the CRC is over, besides the body."""
+    return header[: _FRONT.size] + header[_BACK_AT:]
+
+
+def whole_block(data: bytes) -> bool:
+    """Whether a block has the CRC that its header says."""
+    crc: int = _CRC.unpack_from(data, _FRONT.size)[0]
+    return zlib.crc32(memoryview(data)[HEADER_LEN:], zlib.crc32(_summed(data[:HEADER_LEN]))) == crc
+
+
 def _header(kind: int, body: bytes, *figures: int) -> bytes:
     front, back = _FRONT.pack(_SYNC, kind, 0, 0, len(body)), _BACK.pack(*figures)
     return b"".join((front, _CRC.pack(zlib.crc32(body, zlib.crc32(front + back))), back))
@@ -129,6 +151,13 @@ class Calls:
     def pieces(self) -> tuple[bytes, ...]:
         """As it is written; its body is not copied for that."""
         return _header(CALLS, self.body, self.first, self.calls, self.begin, self.end), self.body
+
+
+def calls_front(count: int, length: int, *figures: int) -> bytes:
+    """The CALLS_FRONT bytes before so many entries of so many bytes. `figures`: first, calls, begin and end. The CRC is
+    0: a file has one (`Calls`)."""
+    front = _FRONT.pack(_SYNC, CALLS, 0, 0, length + _ARRAY.size)
+    return b"".join((front, bytes(_CRC.size), _BACK.pack(*figures), _ARRAY.pack(0xDD, count)))
 
 
 def make_calls(entries: list[bytes], *, first: int, calls: int, begin: int, end: int) -> Calls:
@@ -250,16 +279,15 @@ class Recording:
         if len(data) < HEADER_LEN:
             self.torn = f"torn at byte {at}: {size - at} bytes of an unfinished block are left out"
             return None
-        sync, kind, _, _, length = _FRONT.unpack_from(data)
-        if sync != _SYNC or length > _MAX_BLOCK:
+        header = parse_header(data)
+        if header is None:
             self.torn = f"damaged at byte {at}: what follows is no block and is left out"
             return None
+        kind, length, crc, figures = header
         if at + HEADER_LEN + length > size:
             self.torn = f"torn at byte {at}: {size - at} of {HEADER_LEN + length} bytes of a block are left out"
             return None
-        front, back = data[: _FRONT.size], data[_BACK_AT:]
-        crc = _CRC.unpack_from(data, _FRONT.size)[0]
-        return Block(kind, at + HEADER_LEN, length, crc, front + back, *_BACK.unpack(back))
+        return Block(kind, at + HEADER_LEN, length, crc, _summed(data), *figures)
 
     def _body(self, block: Block) -> bytes:
         data = os.pread(self._file.fileno(), block.length, block.offset)

@@ -152,7 +152,8 @@ def test_a_supervisord_that_hangs(lvlip: Lvlip, run: RunDirectory, command: str)
     assert not any(alive(pid) for pid in (hanging, *running.values()))
 
 
-def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None:
+def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip, run: RunDirectory) -> None:
+    """One that was killed leaves a recording, and one that ended in order none."""
     up(lvlip)
     before = pids(lvlip)
     done = lvlip("restart", "tcp")
@@ -162,6 +163,13 @@ def test_a_layer_is_restarted_on_request_and_after_a_crash(lvlip: Lvlip) -> None
     assert {layer for layer in LAYERS if before[layer] != after[layer]} == {"tcp"}
     os.kill(after["ip"], signal.SIGKILL)
     until(lambda: pids(lvlip)["ip"] not in (0, after["ip"]) and status(lvlip)["ready"], "ip is back", timeout=LIMIT_S)
+    until(lambda: f"ip.{after['ip']}" in crashes(run), "its recording is there", timeout=LIMIT_S)
+    assert crashes(run) == {f"ip.{after['ip']}"}
+
+
+def crashes(run: RunDirectory) -> set[str]:
+    """LAYER.PID of each recording of a process that died."""
+    return {f"{path.name.split('-')[0]}.{path.stem.split('-')[-1]}" for path in (run.path / "crash").glob("*.rec")}
 
 
 def test_a_log_can_be_followed_across_a_restart(lvlip: Lvlip, run: RunDirectory) -> None:

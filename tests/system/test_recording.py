@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,41 @@ def test_a_process_that_dies_leaves_its_recording(stack: Stack) -> None:
     assert facts["same"] and facts["frames"] > 50
     stack.start_layer("tcp")
     stack.wait_ready()
+
+
+def logged(stack: Stack, layer: str, text: str) -> bool:
+    """Whether a layer has logged it."""
+    return text in stack.log(layer)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGKILL])
+def test_a_process_that_cannot_write_leaves_its_recording(stack: Stack, number: signal.Signals) -> None:
+    """Each layer in turn dies amid a transfer, by a signal that no Python code sees: the next process of that layer
+    writes what it left and says where; it is the same to its end, and `why` reads it."""
+    assert stack.namespace is not None
+    for layer in LAYERS:
+        exchange(stack, 100_000)
+        pid = stack.pid(layer)
+        with KernelServer(stack.namespace, stack.host, streams.answers_digest) as server:
+            sent = stack.submit(streams.app_upload, stack.host, server.port, 2, 20_000_000)
+            time.sleep(0.5)
+            process = stack._processes[layer]
+            stack.restart(layer, number)
+            assert process.returncode == -number
+            stack.wait_until(partial(logged, stack, layer, f"-{pid}.rec"), "it is told")
+            sent.exception(LIMIT_S)  # whether it survives that is not asked here
+        (path,) = (stack.run_directory.path / "crash").glob(f"{layer}-*-{pid}.rec")
+        assert f"(pid {pid}) was killed; what led to this: lvlip replay {path}" in stack.log(layer)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        (facts,) = replay(path)
+        assert facts["same"] and not facts["torn"] and facts["calls"] > 20, facts
+        if layer in ("link", "ip", "tcp"):
+            assert facts["frames"] > 50, facts
+            told = stack.lvlip("why", str(server.port), "--from", str(path), check=False)
+            assert told.returncode in (0, 1) and f":{server.port}" in told.stdout, told.stdout + told.stderr
+    left = list(stack.run_directory.memory.glob("flight-*"))
+    assert len(left) == len(LAYERS), "those of the living alone"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in left] == [0o600] * len(left)
 
 
 def test_a_process_that_is_killed_leaves_what_it_wrote(stack: Stack, tmp_path: Path) -> None:

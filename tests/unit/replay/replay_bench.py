@@ -28,14 +28,14 @@ ALL = {"ip": 0, "tcp": 1, "gateway": 2}
 
 def recorded(
     core: Any, config: Any, *, process: str = "tcp", flight: int = 0, now: int = 0, peek: Peek | None = None,
-    held_ns: Callable[[], int] = lambda: 0,
+    held_ns: Callable[[], int] = lambda: 0, memory: Path | None = None,
 ) -> Recorded:  # fmt: skip
     """A core, recorded into memory or not yet. `held_ns`: how long its stack was held so far."""
     whole = Config(tcp=config.tcp) if process == "tcp" and not isinstance(config, dict) else Config()
     head = head_of(process, stack="t", epoch=1, config=whole)
     return Recorded(
         core, config, head, flight=flight, log=LOG, now=now, wall_offset=lambda: WALL + held_ns(), held_ns=held_ns,
-        peek=peek,
+        peek=peek, memory=memory,
     )  # fmt: skip
 
 
@@ -59,13 +59,14 @@ class LoopLike:
 
 def transfer(
     path: Path | None, *, size: int = 300_000, seed: int = 1, how: Impairment | None = None, flight: int = 0,
-    whole: bool = False, events: bool = True, pause: bool = False, **more: Any,
+    whole: bool = False, events: bool = True, pause: bool = False, memory: Path | None = None, **more: Any,
 ) -> tuple[Recorded, Net, Socket]:  # fmt: skip
-    """A client that sends `size` bytes is recorded, into `path` if there is one. `pause`: its FIN comes later."""
+    """A client that sends `size` bytes is recorded, into `path` if there is one. `pause`: its FIN comes later.
+    `memory`: where its flight recorder lies."""
     made: list[Recorded] = []
 
     def core_type(config: Any, rng: Any, now: int) -> Any:
-        core = recorded(TcpCore(config, rng, now), config, flight=flight, now=now)
+        core = recorded(TcpCore(config, rng, now), config, flight=flight, now=now, memory=None if made else memory)
         if not made and path is not None:
             core.control(0, "record.start", {"file": str(path), "whole": whole, "events": events}, now)
         made.append(core)

@@ -122,7 +122,7 @@ def test_one_of_several(tmp_path: Path) -> None:
 
 def test_a_recording_that_begins_in_the_middle(tmp_path: Path) -> None:
     """What the flight recorder has may have no SYN: the error says whose, and what to do."""
-    core, _, _ = transfer(None, size=3_000_000, how=Impairment(loss=0.01), flight=1, seed=5)
+    core, _, _ = transfer(None, size=3_000_000, how=Impairment(loss=0.01), flight=256 << 10, seed=5)
     recording = dump(core, tmp_path / "tcp.rec")
     assert recording.first > 0
     with pytest.raises(RecordError) as error:
