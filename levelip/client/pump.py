@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import socket
-import termios
 import time
 from collections import deque
 from typing import Any
@@ -250,8 +248,7 @@ class Pump:
         if not self.cork(pair) and not pair.corked:
             pair.corked = True
             self._session.request("setsockopt", pair, dict(CORKED), _unanswered)
-        waiting = fcntl.ioctl(pair.end.fileno(), termios.FIONREAD, bytes(4))
-        pair.more = pair.sent + int.from_bytes(waiting, "little")
+        pair.more = pair.sent + halfclose.waiting(pair.end)
 
     def _end_more(self, pair: Pair) -> None:
         """It was; unless the program has set TCP_CORK, too."""
