@@ -48,7 +48,7 @@ from simulation.script.run import Failure, Result, Runner, prepare
 TRUSTED: Final = (int(Checksum.PARTIAL), int(Checksum.VERIFIED))
 ECN_FIELD: Final = 3  # RFC 3168 5: the low bits of what was the type of service
 EXACTLY: Final = "--to-test, with --from and --to, reproduces any part of a recording exactly"
-LATE: Final = "lvlip timers late"
+LATE: Final = "timers late"
 _BACKLOG: Final = 16  # of a listener whose own is not known
 
 
@@ -222,7 +222,7 @@ class _Writer:
             return
         due = until is not None and self._timers(one.now, until)
         if (lines or packets) and self.open and one.now - self.origin == self.last:
-            self._line(one.now, "`lvlip round`")
+            self._line(one.now, "`round`")
         for text in [*lines, *packets]:
             self._line(one.now, text)
         if lines or packets:
@@ -262,7 +262,7 @@ class _Writer:
                 return self._icmp(frame)
             case SetTo():
                 check_setting("tcp", frame.key, frame.value)
-                return [f"`lvlip set tcp.{frame.key} {literal(frame.value)}`"]
+                return [f"`lvlip set tcp.{frame.key}={literal(frame.value)}`"]
             case Connect() if frame.sock == self.begun.sock:
                 return self._connect(frame)
             case Taken() if frame.sock == self.begun.sock:

@@ -410,6 +410,10 @@ def _one(line: str) -> Iterator[Step]:
         raise Absent(sentence(f"command {line!r}", "the metrics of Linux's routes; ours are told by `lvlip route`"))
     elif program == "lvlip":
         yield _own_command(words[1:])
+    elif words == ["round"]:
+        yield Step(round=True)
+    elif words[:2] == ["timers", "late"] and len(words) == 3:
+        yield _late(words[2])
     elif program in SILENT or " ".join([program, *words[1:2]]) in SILENT:
         yield Step(note=f"{line}: nothing to do")
     else:
@@ -424,19 +428,21 @@ def _zeros(line: str, words: list[str]) -> Step:
     return Step(file=(said["of"], int(said.get("bs", "512")) * int(said["count"])))
 
 
+def _late(text: str) -> Step:
+    """`timers late 0.0015`: of a script in rounds."""
+    late = int(Decimal(text) * SECOND) if re.fullmatch(r"\d*\.?\d+", text) else 0
+    if not 0 < late <= LATEST:
+        raise ValueError(f"timers late {text}: so many seconds, from 0 to {LATEST // SECOND}")
+    return Step(late=late)
+
+
 def _own_command(words: list[str]) -> Step:
-    """`lvlip set`, and what concerns the script alone: rounds, and timers that are late."""
+    """`lvlip set`, or what is asked of ip."""
     match words:
-        case ["set", name, value]:
+        case ["set", said]:
+            name, _, value = said.partition("=")
             setting(name, value)
             return Step(changes={name: value})
-        case ["round"]:
-            return Step(round=True)
-        case ["timers", "late", seconds]:
-            late = int(Decimal(seconds) * SECOND) if re.fullmatch(r"\d*\.?\d+", seconds) else 0
-            if not 0 < late <= LATEST:
-                raise ValueError(f"lvlip timers late {seconds}: so many seconds, from 0 to {LATEST // SECOND}")
-            return Step(late=late)
     return Step(ask=_asked_of_ip(words))
 
 
@@ -473,11 +479,12 @@ def _ping_options(words: list[str]) -> dict[str, Any]:
 
 
 OWN = (
-    "set SECTION.KEY VALUE", "round", "timers late SECONDS", "group join|leave GROUP", "address add|del ADDRESS",
+    "set SECTION.KEY=VALUE", "group join|leave GROUP", "address add|del ADDRESS",
     "route add|del ROUTE", "route flush|cache", "ping HOST",
 )  # fmt: skip
 COMMANDS = (
     "sysctl", "set_sysctls.py", "defaults.sh", "sysctl_restore*.sh", "ethtool -K", "ip link ... mtu", "dd",
+    "round", "timers late SECONDS",
     *(f"lvlip {verb}" for verb in OWN), *SILENT,
 )  # fmt: skip
 

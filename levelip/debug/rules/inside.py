@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from levelip.debug.collection import Collection, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
-from levelip.debug.rules.addons import deed
 from levelip.debug.rules.case import MS, Case, last_seen
 from levelip.tracing.reasons import Severity, lookup
 from levelip.wire.tcp import CWR, FIN, PSH
@@ -43,17 +42,10 @@ def _first_changes(collection: Collection) -> dict[str, tuple[Fact, Fact, list[s
         if not one.is_tcp:
             continue
         before = [fact for fact in _before(collection, one) if fact.is_tcp and fact.up == one.up]
-        if len(before) != 1 or _told_by_addon(collection, one):  # of several, it may be a piece of any
-            continue
-        if differences := _differ(before[0], one):
+        if len(before) == 1 and (differences := _differ(before[0], one)):  # of several, it may be a piece of any
             for name in {one.conn, before[0].conn}:
                 found.setdefault(name, (before[0], one, differences))
     return found
-
-
-def _told_by_addon(collection: Collection, one: Fact) -> bool:
-    """Whether an addon said that it changed the frame: the story counts that, and it is no cause by itself."""
-    return any(deed(told) == "changed" for told in collection.told.get(one.id, ()))
 
 
 def _before(collection: Collection, one: Fact) -> list[Fact]:

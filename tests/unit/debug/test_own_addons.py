@@ -143,7 +143,7 @@ def back(packet, context):
     (found,) = [connection_story(collection, talk) for talk in collection.conversations.values()]
     (deeds,) = [line for line in found.sentences if "Addons" in line]
     assert "at link ↓" in deeds and "at link ↑" in deeds
-    assert found.findings == [], story_lines(found)
+    assert [one.name for one in found.findings] == ["changed_inside"], story_lines(found)
 
 
 def test_an_addon_that_changes_nothing_is_not_told_of(bench: Bench) -> None:

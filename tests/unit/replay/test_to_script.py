@@ -49,7 +49,7 @@ def test_a_script_passes(tmp_path: Path, name: str, seed: int) -> None:
     assert bool(notes) == (name == "several")
     if name == "too long":
         assert "< icmp type_3 code_4 mtu 1000 [" in text
-        assert "`lvlip set tcp.delayed_ack_ms 20`" in text
+        assert "`lvlip set tcp.delayed_ack_ms=20`" in text
 
 
 @pytest.mark.parametrize("name", ["on time", "late", "server", "close"])
@@ -78,7 +78,7 @@ def test_what_it_looks_like(tmp_path: Path) -> None:
     text, _ = to_script(exchange(tmp_path / "tcp.rec", 1, SHAPES["late"]))
     lines = text.splitlines()
     assert {"--rounds", "--strict", "--tolerance_usecs=0"} <= set(lines)
-    late = next(index for index, line in enumerate(lines) if "`lvlip timers late 0.00" in line)
+    late = next(index for index, line in enumerate(lines) if "`timers late 0.00" in line)
     assert lines[late + 1].split()[0] == "+" + lines[late].split("late ")[1].rstrip("`")
     assert sum(line.lstrip().startswith("+0 <") for line in lines) > 10
 

@@ -23,14 +23,14 @@ def test_one_instant_is_one_round() -> None:
     writes = "   +.1 write(4, ..., 100) = 100\n   +0 write(4, ..., 200) = 200\n"
     passes(ROUNDS + writes + "   +0 > P. 1:301(300) ack 1")
     assert "seq" in fails(ESTABLISHED + writes + "   +0 > P. 1:301(300) ack 1")
-    apart = writes.replace("+0 write", "+0 `lvlip round`\n   +0 write")
+    apart = writes.replace("+0 write", "+0 `round`\n   +0 write")
     assert fails(ROUNDS + apart + "   +0 > P. 1:301(300) ack 1")["seq"] == ("1:301(300)", "1:101(100)")
 
 
 def test_what_came_is_read_in_a_later_round() -> None:
     """As tcp tells the program of it when the round ends."""
     data = ROUNDS + "   +.1 < P. 1:101(100) ack 1 win 65535\n"
-    passes(data + "   +0 `lvlip round`\n   +0 read(4, ..., 100) = 100\n   +.04 > . 1:1(0) ack 101")
+    passes(data + "   +0 `round`\n   +0 read(4, ..., 100) = 100\n   +.04 > . 1:1(0) ack 101")
     too_early = data + "   +0 fcntl(4, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n   +0 read(4, ..., 100) = 100\n"
     assert fails(too_early)["result"] == ("100", "-1 EAGAIN")
 
@@ -44,7 +44,7 @@ def test_timers_fire_when_they_are_due() -> None:
 
 def test_a_timer_that_is_late() -> None:
     """It runs then, and not before, also when no line is there."""
-    late = DELAYED + "   +.04 `lvlip timers late 0.0015`\n"
+    late = DELAYED + "   +.04 `timers late 0.0015`\n"
     passes(late + "   +.0015 > . 1:1(0) ack 101")
     assert "time" in fails(late + "   +.01 > . 1:1(0) ack 101")
     passes(late + "   +.0015 < . 101:201(100) ack 1 win 65535\n   +0 > . 1:1(0) ack 201")
@@ -53,18 +53,18 @@ def test_a_timer_that_is_late() -> None:
 
 def test_no_timer_is_due() -> None:
     """A line that says that one is late is an expectation, too."""
-    assert fails(DELAYED + "   +.039 `lvlip timers late 0.0015`")["timer"] == ("0.239000", "0.240000")
+    assert fails(DELAYED + "   +.039 `timers late 0.0015`")["timer"] == ("0.239000", "0.240000")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ESTABLISHED + "   +0 `lvlip round`", "only a script with --rounds"),
-        (ESTABLISHED + "   +0 `lvlip timers late 0.1`", "only a script with --rounds"),
-        (ROUNDS + "   +0 `lvlip timers late 0`", "from 0 to 3600"),
-        (ROUNDS + "   +0 `lvlip timers late soon`", "from 0 to 3600"),
-        (ROUNDS + "   +0 `lvlip set tcp.nonsense 1`", "there is no setting tcp.nonsense"),
-        (ROUNDS + "   +0 `lvlip set tcp.delayed_ack_ms x`", "tcp.delayed_ack_ms = x"),
+        (ESTABLISHED + "   +0 `round`", "only a script with --rounds"),
+        (ESTABLISHED + "   +0 `timers late 0.1`", "only a script with --rounds"),
+        (ROUNDS + "   +0 `timers late 0`", "from 0 to 3600"),
+        (ROUNDS + "   +0 `timers late soon`", "from 0 to 3600"),
+        (ROUNDS + "   +0 `lvlip set tcp.nonsense=1`", "there is no setting tcp.nonsense"),
+        (ROUNDS + "   +0 `lvlip set tcp.delayed_ack_ms=x`", "tcp.delayed_ack_ms = x"),
     ],
 )
 def test_errors(text: str, message: str) -> None:
@@ -78,7 +78,7 @@ def test_errors(text: str, message: str) -> None:
 def test_a_setting_changed_on_the_way() -> None:
     """`lvlip set`, in rounds or not."""
     for text in (ESTABLISHED + SLOW_ACKS, ROUNDS):
-        changed = text + "   +.1 `lvlip set tcp.delayed_ack_ms 10`\n   +.1 < . 1:101(100) ack 1 win 65535\n"
+        changed = text + "   +.1 `lvlip set tcp.delayed_ack_ms=10`\n   +.1 < . 1:101(100) ack 1 win 65535\n"
         passes(changed + "   +.01 > . 1:1(0) ack 101")
 
 

@@ -182,10 +182,10 @@ def test_an_xplot_file_has_segments_acks_windows_sacks_and_what_was_sent_again(l
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
-    """An X display of our own, without a screen."""
+    """An X display of our own, without a screen; it goes on when a client ends, else the next would be refused."""
     read, write = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x8", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x8", "-nolisten", "tcp", "-noreset"],
         pass_fds=[write], stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(write)
