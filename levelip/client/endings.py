@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from levelip.client import halfclose
 from levelip.client.ends import Ends
 from levelip.client.pump import Pair, Pump
 from levelip.client.session import Session
@@ -167,6 +168,8 @@ class Endings:
             return
         if not pair.connected:
             return
+        if pair.fin_at is not None:
+            halfclose.let_go(pair)  # the peer's stream is whole: its reader is told so all the same (Linux, SOCK_DONE)
         self._pump.reset(pair)
         pair.error = code
         if pair.end is not None:

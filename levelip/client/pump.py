@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import socket
-import termios
 import time
 from collections import deque
 from typing import Any
 
-from levelip.client import urgent
+from levelip.client import halfclose, urgent
 from levelip.client.ends import unread
 from levelip.client.session import Session
 from levelip.rpc.place import Place, Rings
@@ -46,10 +44,11 @@ class Pair:
     __slots__ = (
         "accepted", "alias", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
         "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed", "fd",
-        "fin_at", "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kind", "lender",
-        "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "more", "options",
-        "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen", "send_ring",
-        "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting", "written",
+        "fin_at", "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kept", "kind",
+        "lender", "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "more",
+        "options", "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen",
+        "send_ring", "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting",
+        "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -95,6 +94,7 @@ class Pair:
         self.readable = False
         self.marked = 0  # the network was told that the stream is urgent up to here
         self.finished = False  # the program's EOF was read
+        self.kept: halfclose.Kept | None = None  # what stays unread in our end, since the program said SHUT_WR
         self.eof_sent = False
         # network → program
         self.receive_ring: memoryview | None = None
@@ -187,11 +187,15 @@ class Pump:
                     pair.marked = pair.sent + 1
                     self._session.outbox.append(Urgent(pair.gid, pair.marked))
                 plain = False
+                flags = 0
+                if pair.kept is not None:
+                    most, flags = halfclose.next_read(pair, end)
+                    room = min(room, most)
                 if ring is not None:
                     at = pair.sent % len(ring)
-                    got = end.recv_into(ring[at : at + room])
+                    got = end.recv_into(ring[at : at + room], 0, flags)
                 else:
-                    payload = end.recv(min(room, INLINE_CHUNK))
+                    payload = end.recv(min(room, INLINE_CHUNK), flags)
                     got = len(payload)
                     if got:
                         self._session.outbox.append(Send(pair.gid, pair.sent, got, payload))
@@ -201,11 +205,11 @@ class Pump:
             except ConnectionResetError:
                 pair.unread = True  # the program closed and left bytes unread; its own bytes were all read before
                 continue
-            if not got:
+            pair.sent += got
+            if not got or flags & socket.MSG_PEEK:
                 pair.finished = True
                 pair.readable = False
                 break
-            pair.sent += got
         if 0 <= pair.more < pair.sent:
             self._end_more(pair)
         if pair not in self._corked:
@@ -244,8 +248,7 @@ class Pump:
         if not self.cork(pair) and not pair.corked:
             pair.corked = True
             self._session.request("setsockopt", pair, dict(CORKED), _unanswered)
-        waiting = fcntl.ioctl(pair.end.fileno(), termios.FIONREAD, bytes(4))
-        pair.more = pair.sent + int.from_bytes(waiting, "little")
+        pair.more = pair.sent + halfclose.waiting(pair.end)
 
     def _end_more(self, pair: Pair) -> None:
         """It was; unless the program has set TCP_CORK, too."""

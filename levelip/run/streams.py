@@ -1,5 +1,5 @@
 """Trapped calls on TCP sockets that send with MSG_MORE, or name an address, which is of no use there, and sockets
-without a peer.
+without a peer; and SIOCOUTQ.
 
 TCP ignores the address (Linux tcp_sendmsg_locked), but the program's end is an AF_UNIX one, which refuses it with
 EISCONN, and ignores MSG_MORE. So the helper takes the bytes from the program's memory and writes them into that end
@@ -18,9 +18,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from levelip.client import halfclose
 from levelip.run import target
 from levelip.run.messages import NAME, Message
+from levelip.run.syscalls import SIOCOUTQ
 from levelip.run.trapped import Trapped, refusing
+from levelip.run.values import INT
 
 if TYPE_CHECKING:
     from levelip.client.pump import Pair
@@ -37,6 +40,11 @@ def unconnected(pair: Pair) -> bool:
     if pair.listening or pair.single:
         return True
     return pair.bound is not None and not (pair.connected or pair.connecting or pair.dead or pair.failed or pair.error)
+
+
+def is_outq(call: Trapped) -> bool:
+    """Whether it is ioctl(2) with SIOCOUTQ."""
+    return call.name == "ioctl" and call.args[1] & 0xFFFFFFFF == SIOCOUTQ
 
 
 class StreamCalls:
@@ -69,6 +77,17 @@ class StreamCalls:
             call.pass_on()
             return
         Writer(self._trap, call, message.spans, call.number(2)).go_on()
+
+    @staticmethod
+    def outq(call: Trapped) -> None:
+        """SIOCOUTQ: what the pair holds, which is the kernel's to say, but for a byte that stays there (halfclose.py):
+        some programs wait for zero before they close."""
+        pair = call.pair
+        if pair is None or pair.end is None or pair.kept is None:
+            call.pass_on()
+            return
+        call.write(call.args[2], INT.pack(halfclose.unsent(pair, pair.end)))
+        call.settle()
 
 
 class Writer:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from levelip.client import halfclose
 from levelip.client.calls import Calls
 from levelip.client.connecting import Caller
 from levelip.client.control import Answer, Call
@@ -39,7 +40,7 @@ from levelip.run.nameservers import DAEMONS, Nameservers
 from levelip.run.netlink import NetlinkCalls
 from levelip.run.notify import Listener, Notification
 from levelip.run.procfiles import PATHS, ProcFiles, which
-from levelip.run.streams import StreamCalls, unconnected
+from levelip.run.streams import StreamCalls, is_outq, unconnected
 from levelip.run.syscalls import machine
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
@@ -97,7 +98,7 @@ class Trap:
         streams = StreamCalls(self)
         table |= {"sendto": streams.sendto, "sendmsg": streams.sendmsg}
         let_through = ("sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
-        table["ioctl"] = self._ioctls.ioctl
+        table["ioctl"] = lambda call: (streams.outq if is_outq(call) else self._ioctls.ioctl)(call)
         table |= dict.fromkeys(PATHS, ProcFiles(self).open)
         table.update({name: lambda call: call.pass_on() for name in let_through})
         self._table = {number: (name, table[name]) for name, number in machine().calls.items()}
@@ -444,6 +445,7 @@ class Trap:
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if answer.errno:
                 return call.plain(answer)
+            self._shut_end(call)
             done = call.let_through()  # of the program's end, too
             waiters = list(pair.waiters) if pair.listening else []
             pair.waiters.clear()
@@ -453,6 +455,18 @@ class Trap:
 
         call.finish = finish
         self.ask(call, "shutdown", how=call.number(1))
+
+    def _shut_end(self, call: Trapped) -> None:
+        """SHUT_WR of a connection: we shut the program's end, so that a later reset shows. The kernel does it again,
+        and alone where it does not lend us that end."""
+        pair, how = call.pair, call.number(1)
+        assert pair is not None
+        if how == socket.SHUT_RD or pair.listening or not (pair.connected or pair.dead):
+            return
+        fd = self.borrow(call)
+        if fd is not None:
+            with socket.socket(fileno=fd) as theirs:
+                halfclose.shut(pair, theirs, how)
 
     # -- calls that may wait
 

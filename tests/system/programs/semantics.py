@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import random
 import select
 import signal
 import socket
@@ -24,6 +25,8 @@ from collections.abc import Callable
 ECHO, RESET, COUNT, HANGING, CLOSED, UNREAD = 7001, 7002, 7003, 7004, 7005, 7006
 OWN = 7100  # first of the ports that we listen on
 HOST = sys.argv[1] if len(sys.argv) > 1 else ""
+SIOCOUTQ = 0x5411
+ROUNDS = 30  # shutdowns while two threads write
 libc = ctypes.CDLL(None, use_errno=True)
 BITS = {"IN": 1, "PRI": 2, "OUT": 4, "ERR": 8, "HUP": 16, "RDHUP": 0x2000}
 
@@ -355,6 +358,101 @@ def endings() -> None:
             say("passed", passed.getpeername() == (HOST, ECHO))
 
 
+def outq(sock: socket.socket) -> int:
+    """SIOCOUTQ: what has not been acknowledged (of the stack: has not gone), after at most some seconds of waiting."""
+    value = array.array("i", [0])
+    for _ in range(100):
+        fcntl.ioctl(sock, SIOCOUTQ, value)
+        if not value[0]:
+            break
+        time.sleep(0.05)
+    return value[0]
+
+
+def fill(sock: socket.socket) -> int:
+    """Write until the socket is full; how many bytes it took."""
+    sock.setblocking(False)
+    taken = 0
+    try:
+        while True:
+            taken += sock.send(b"f" * 100_000)
+    except BlockingIOError:
+        sock.setblocking(True)
+    return taken
+
+
+def halfclosed() -> None:
+    """What comes after our own end: data, an end, a reset."""
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        sock.shutdown(socket.SHUT_WR)
+        mask(sock, 20, 0)
+        say("reset", mask(sock), sock.recv(5), error(sock.recv, 5), sock.recv(5), mask(sock), error(sock.send, b"x"))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        sock.shutdown(socket.SHUT_WR)
+        mask(sock, 20, 0)
+        say(
+            "told",
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR),
+            sock.recv(5),
+            sock.recv(5),
+            error(sock.send, b"x"),
+        )
+    with linked(RESET) as sock:  # by another process, on a duplicate, with bytes that are never read
+        taken = fill(sock) > 100_000
+        if not (child := os.fork()):
+            sock.dup().shutdown(socket.SHUT_WR)
+            os._exit(0)
+        os.waitpid(child, 0)
+        mask(sock, 20, 0)
+        say("full", taken, mask(sock), sock.recv(5), error(sock.recv, 5), sock.recv(5))
+    with linked(RESET) as sock:
+        sock.sendall(b"g")
+        sock.shutdown(socket.SHUT_WR)
+        say("waits", sock.recv(5), error(sock.recv, 5))
+    with linked(COUNT) as sock:
+        sock.sendall(b"12345")
+        sock.shutdown(socket.SHUT_WR)
+        say(
+            "end",
+            sock.recv(10),
+            outq(sock),
+            sock.recv(10),
+            mask(sock),
+            error(sock.shutdown, socket.SHUT_WR),
+            mask(sock),
+        )
+        say("no error", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), sock.recv(10))
+    with linked(COUNT) as sock:
+        taken = fill(sock)
+        sock.shutdown(socket.SHUT_WR)
+        say("whole", sock.recv(20) == b"%d" % taken, sock.recv(10), outq(sock))
+    for _ in range(ROUNDS):
+        with linked(COUNT) as sock:
+            takes = [0, 0]
+
+            def write(which: int, sock: socket.socket = sock, takes: list[int] = takes) -> None:
+                size = random.randrange(1, 20_000)
+                try:
+                    while True:
+                        takes[which] += sock.send(bytes(size), socket.MSG_NOSIGNAL)
+                except BrokenPipeError:
+                    pass
+
+            threads = [threading.Thread(target=write, args=(which,)) for which in (0, 1)]
+            for thread in threads:
+                thread.start()
+            time.sleep(random.random() / 200)
+            sock.shutdown(socket.SHUT_WR)
+            for thread in threads:
+                thread.join()
+            counted = sock.recv(20)
+            if counted != b"%d" % sum(takes):
+                say("writers", counted, takes)
+    say("rounds", ROUNDS)
+
+
 def corked() -> None:
     """TCP_CORK: what fills no segment stays for 200 ms, unless it is taken out; flags show once they are set."""
     tcp_level = socket.IPPROTO_TCP
@@ -489,8 +587,8 @@ def threads() -> None:
 
 
 CASES = (
-    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings, corked,
-    more, local, threads,
+    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings,
+    halfclosed, corked, more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":

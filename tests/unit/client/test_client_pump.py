@@ -61,12 +61,14 @@ class Session:
 class World:
     """A connected pair with its pump; `program` is the program's end."""
 
-    def __init__(self, *, inline: bool = False, limit: int = RING) -> None:
+    def __init__(
+        self, *, inline: bool = False, limit: int = RING, ends: tuple[socket.socket, socket.socket] | None = None
+    ) -> None:
         self.memory = None if inline else Memory()
         self.session = Session(self.memory)
         self.epoll = select.epoll()
         self.pump = Pump(self.session, self.epoll)  # type: ignore[arg-type]
-        ours, self.program = socket.socketpair()
+        ours, self.program = ends or socket.socketpair()
         ours.setblocking(False)
         self.program.setblocking(False)
         self.ours = ours
