@@ -81,7 +81,6 @@ class Keep:
             kept = until_damaged(self.ring.blocks())
             begin = next((one.begin for one in kept if isinstance(one, Calls)), 0)
             self._lags = [one for one in self._lags if one[0] >= begin] + [(since, lag)]
-            self.ring.set_head(self._head_block())
         return self.put(struct_block(CLOCK, Clock(wall_offset=self._wall_offset()), now=since))
 
     def _clocks(self) -> list[bytes]:

@@ -92,8 +92,7 @@ class Ring:
             self._reserved = self._base
         facts = _FACTS.pack(_MAGIC, RING_VERSION, VERSION, len(head))
         self._map[_FACTS_AT : _FACTS_AT + _FACTS.size + _CRC.size] = facts + _CRC.pack(zlib.crc32(facts))
-        self._head_len = len(head)
-        self.set_head(head)
+        self._map[_HEAD_AT : _HEAD_AT + len(head)] = head
         self._chapters: deque[int] = deque()  # where they begin
         self._number = self._wrap = 0
         self._open = self._at = self._base
@@ -103,11 +102,6 @@ class Ring:
         self._used = self._count = self._calls = self._first = 0
         self._begin = self._end = 0
         self._publish()
-
-    def set_head(self, head: bytes) -> None:
-        """What a recording of it begins with, of the length that it had; another one changes nothing."""
-        if len(head) == self._head_len:
-            self._map[_HEAD_AT : _HEAD_AT + len(head)] = head
 
     def _open_file(self, path: Path) -> mmap.mmap:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
