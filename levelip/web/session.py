@@ -178,6 +178,9 @@ class Session:
             answer = {"id": number, "error": f"{error.filename or ''}: {error.strerror or error}"}
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
             answer = {"id": number, "error": f"bad request: {error}"}
+        except Exception:  # else whoever carries out commands ends, and the page waits in vain
+            log.exception("command %s", request["do"])
+            answer = {"id": number, "error": "a fault of the web view's own; what it printed says more"}
         await self._send(answer)
 
     async def _send(self, data: dict[str, Any]) -> None:

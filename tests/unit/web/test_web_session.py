@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from levelip.ipc.rundir import RunDirectory
@@ -281,6 +282,22 @@ def test_more_commands_than_can_wait_are_refused(run: RunDirectory) -> None:
         assert page.socket.gone[-1]["ok"]["addons"] == [{"went": True}]
 
     with_page(run, story)
+
+
+def test_a_fault_of_ours_ends_no_page(run: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told and logged; what is asked next is carried out."""
+
+    async def story(page: Page) -> None:
+        def hold(where: str) -> dict[str, Any]:
+            raise AssertionError(where)
+
+        page.live.stopping.hold = hold  # type: ignore[method-assign]
+        assert "fault of the web view's own" in (await page.ask("hold", where="ip"))["error"]
+        page.live.layers.addons = lambda: [{"name": "one"}]  # type: ignore[method-assign]
+        assert (await page.ask("addon.list"))["addons"] == [{"name": "one"}]
+
+    with_page(run, story)
+    assert "AssertionError: ip" in caplog.text
 
 
 def test_what_was_asked_before_the_page_went_is_done(run: RunDirectory) -> None:
