@@ -131,10 +131,8 @@ class DatagramCalls:
         how = call.number(1)
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
-            fd = None if answer.errno else self._trap.borrow(call)
-            if fd is not None:
-                with socket.socket(fileno=fd) as theirs:
-                    theirs.shutdown(how)
+            if not answer.errno:
+                self._trap.at_end(call, lambda theirs: theirs.shutdown(how))
             done = call.plain(answer)
             self._trap.calls.datagrams.wake(pair)
             return done

@@ -42,6 +42,7 @@ from levelip.run.notify import Listener, Notification
 from levelip.run.procfiles import PATHS, ProcFiles, which
 from levelip.run.streams import StreamCalls, is_outq, unconnected
 from levelip.run.syscalls import machine
+from levelip.run.tags import clear
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
 
@@ -408,17 +409,7 @@ class Trap:
 
     def _set_own(self, call: Trapped, option: int, value: bytes) -> None:
         """An option of SOL_SOCKET that the program's end acts on."""
-        fd = self.borrow(call)
-        if fd is not None:
-            with socket.socket(fileno=fd) as theirs:
-                theirs.setsockopt(socket.SOL_SOCKET, option, value)
-
-    def _clear_own(self, call: Trapped) -> None:
-        """The error is told: neither poll() nor a read of the program's end shows it any more."""
-        fd = self.borrow(call)
-        if fd is not None:
-            with socket.socket(fileno=fd) as theirs:
-                theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.at_end(call, lambda theirs: theirs.setsockopt(socket.SOL_SOCKET, option, value))
 
     def getsockopt(self, call: Trapped) -> None:
         """As Linux: as much of the value as there is room for."""
@@ -432,7 +423,7 @@ class Trap:
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
                 error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
                 if error and call.pair is not None and any(answer.data["value"]):
-                    self._clear_own(call)
+                    self.at_end(call, clear)  # it is told: neither poll() nor a read shows it any more
             return call.plain(answer)
 
         call.finish = finish
@@ -463,16 +454,20 @@ class Trap:
         assert pair is not None
         if how == socket.SHUT_RD or pair.listening or not (pair.connected or pair.dead):
             return
-        fd = self.borrow(call)
-        if fd is not None:
-            with socket.socket(fileno=fd) as theirs:
-                halfclose.shut(pair, theirs, how)
+        self.at_end(call, lambda theirs: halfclose.shut(pair, theirs, how))
 
     # -- calls that may wait
 
     def borrow(self, call: Trapped) -> int | None:
         """The program's end, for the caller to close; None if the kernel does not lend it."""
         return borrow_fd(call.tid, call.args[0] & 0xFFFFFFFF, call.inode)
+
+    def at_end(self, call: Trapped, do: Callable[[socket.socket], object]) -> None:
+        """Do something to the program's end; nothing if the kernel does not lend it."""
+        fd = self.borrow(call)
+        if fd is not None:
+            with socket.socket(fileno=fd) as theirs:
+                do(theirs)
 
     def waits(self, call: Trapped) -> bool:
         """Whether the program's descriptor is a blocking one."""
@@ -572,7 +567,7 @@ class Trap:
             if answer.data.get("renew"):
                 return self._renew(call, fds[0], self._connect)
             if answer.errno and pair.failed:
-                self._clear_own(call)
+                self.at_end(call, clear)
             done = call.plain(answer)
             self._forget(call)  # interrupted: the next connect() is told (Connecting)
             return done
