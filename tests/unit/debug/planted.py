@@ -39,6 +39,17 @@ class Watched:
         self.net.advance(self.net.now + SECOND)
 
 
+def to_segment(number: int, deed: str) -> str:
+    """An addon that does this to one of the segments with data that we send: the first has number 1."""
+    return f"""
+@addon.frame("tcp.len > 0", way="down")
+def hook(packet, context):
+    context.state.seen = getattr(context.state, "seen", 0) + 1
+    if context.state.seen == {number}:
+        packet.{deed}
+"""
+
+
 class Planted(Watched):
     """10.0.0.1 connects to 10.0.0.2; the addon stands between them from the start."""
 

@@ -16,7 +16,7 @@ from levelip.frames.packet import format_frame_id
 from levelip.ipc.addons import Addons
 from levelip.ipc.seampoint import SeamPoint
 from tests.netsim.whole import B, World
-from tests.unit.debug.planted import PORT, Planted, addon_file, cause, config
+from tests.unit.debug.planted import PORT, Planted, addon_file, cause, config, to_segment
 
 TEXT = b"0123456789" * 3000
 
@@ -262,13 +262,7 @@ def hook(packet, context):
 
 def test_a_lost_segment(tmp_path: Path) -> None:
     """The plainest fault: the fifth data segment of ours is lost and sent again (RFC 5681 3.2)."""
-    planted = Planted(tmp_path, """
-@addon.frame("tcp.len > 0", way="down")
-def hook(packet, context):
-    context.state.seen = getattr(context.state, "seen", 0) + 1
-    if context.state.seen == 5:
-        packet.drop()
-""")  # fmt: skip
+    planted = Planted(tmp_path, to_segment(5, "drop()"))
     planted.connect(TEXT * 2, eof=True)
     first = cause(planted.story(), "segment_lost")
     assert not first.up and first.length
@@ -276,13 +270,7 @@ def hook(packet, context):
 
 def test_a_segment_that_is_overtaken(tmp_path: Path) -> None:
     """One segment of ours is held back for 30 ms: sent again for nothing, as the peer's D-SACK says (RFC 2883)."""
-    planted = Planted(tmp_path, """
-@addon.frame("tcp.len > 0", way="down")
-def hook(packet, context):
-    context.state.seen = getattr(context.state, "seen", 0) + 1
-    if context.state.seen == 25:
-        packet.delay(30)
-""")  # fmt: skip
+    planted = Planted(tmp_path, to_segment(25, "delay(30)"))
     planted.connect(TEXT * 3, eof=True)
     first = cause(planted.story(), "spurious_retransmission")
     assert not first.up and first.length
@@ -290,13 +278,7 @@ def hook(packet, context):
 
 def test_a_repetition_for_nothing_is_not_the_first_to_be_told_of(tmp_path: Path) -> None:
     """A segment is overtaken, as above, and then the peer stops reading: that is what a person suffers from."""
-    planted = Planted(tmp_path, """
-@addon.frame("tcp.len > 0", way="down")
-def hook(packet, context):
-    context.state.seen = getattr(context.state, "seen", 0) + 1
-    if context.state.seen == 10:
-        packet.delay(30)
-""")  # fmt: skip
+    planted = Planted(tmp_path, to_segment(10, "delay(30)"))
     planted.a.connect(B, PORT, TEXT * 20)
     planted.net.run(lambda: bool(planted.b.accepted), seconds=1)
     planted.b.accepted[0].reading = False

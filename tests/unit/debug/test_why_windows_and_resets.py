@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.netsim.whole import B
-from tests.unit.debug.planted import PORT, Planted, cause
+from tests.unit.debug.planted import PORT, Planted, cause, to_segment
 
 TEXT = b"0123456789" * 3000
 PASS = "def frame(packet, context): pass"
@@ -87,13 +87,7 @@ def test_a_peer_that_resets(tmp_path: Path) -> None:
 
 def test_sack_blocks_taken_out(tmp_path: Path) -> None:
     """SACK was agreed on, a segment of ours is lost, and the peer's duplicate ACKs have no blocks (RFC 2018 4)."""
-    planted = Planted(tmp_path, """
-@addon.frame("tcp.len > 0", way="down")
-def lose(packet, context):
-    context.state.seen = getattr(context.state, "seen", 0) + 1
-    if context.state.seen == 5:
-        packet.drop()
-
+    planted = Planted(tmp_path, to_segment(5, "drop()") + """
 @addon.frame("tcp.flags.ack and not tcp.flags.syn", way="up")
 def strip(packet, context):
     packet.remove("tcp.options.sack")
