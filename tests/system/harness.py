@@ -15,6 +15,7 @@ went wrong is told with the layers' status, counters and logs (`report`, which p
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -281,6 +282,15 @@ class Stack:
             ),
             f"the connections of port {port} end",
         )
+
+    def remember(self) -> None:
+        """Let the kernel on the other side of a tap, which knows our MAC address by now, keep it: no ARP request of its
+        own, which it sends at some time to make sure, stands in a test's way."""
+        assert self.namespace is not None
+        shown = self.namespace.run(["ip", "-json", "neigh", "show", "to", self.address]).stdout
+        (row,) = json.loads(shown)
+        command = ["ip", "neigh", "replace", self.address, "lladdr", row["lladdr"], "dev", row["dev"]]
+        self.namespace.run([*command, "nud", "permanent"])
 
     def report(self) -> str:
         """Status, drops and the end of the log of each layer."""
