@@ -57,7 +57,7 @@ class Started:
     def end(self, number: int) -> str:
         """What it said until its end."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=90)
         return said
 
     def clear(self) -> None:
