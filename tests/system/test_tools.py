@@ -42,7 +42,7 @@ def covered(segments: Iterable[tuple[int, int]]) -> int:
     """How many bytes of a stream, without a hole from its begin (1) on, segments hold: (sequence number, length). What
     the kernel sends again on a busy machine is no more of it."""
     end = 1
-    for seq, length in sorted(segments):
+    for seq, length in sorted(one for one in segments if one[1]):
         assert seq <= end, f"nothing has {end} to {seq}"
         end = max(end, seq + length)
     return end - 1
