@@ -20,7 +20,19 @@ from typing import Any, TypeVar
 
 import zmq
 
-from levelip.debug.tap import AGAIN_S, EVENT_MONO, KIND, MONO, PROCESSES, SEAMS, Notice, Record, Request, TapReader, one_side
+from levelip.debug.tap import (
+    AGAIN_S,
+    EVENT_MONO,
+    KIND,
+    MONO,
+    PROCESSES,
+    SEAMS,
+    Notice,
+    Record,
+    Request,
+    TapReader,
+    one_side,
+)
 from levelip.frames.core import ControlError
 from levelip.ipc.clock import StackClock
 from levelip.ipc.rundir import RunDirectory
