@@ -40,7 +40,7 @@ KILL_AT = 0.4
 """Share of the file that has arrived when ip is killed."""
 PATIENCE_S = 30.0
 """How long a transfer may stand still."""
-BACK_S = 10.0
+BACK_S = 30.0
 """How long supervisord may take to start a killed layer again (1-2 s when the machine is idle)."""
 LIMIT_S = 120
 """The demo gives up after this."""
@@ -115,7 +115,7 @@ class Demo:
         self.stack.popen(
             [*command, "--directory", str(self.directory)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             with contextlib.suppress(OSError), kernel.create_connection((HOST, KERNEL_PORT), 1):
                 return
@@ -134,7 +134,7 @@ class Demo:
             [*command, "--directory", str(self.directory)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
         )
         assert server.stdout is not None
-        ready, _, _ = select.select([server.stdout], [], [], 15)
+        ready, _, _ = select.select([server.stdout], [], [], PATIENCE_S)
         said = server.stdout.readline().decode(errors="replace").strip() if ready else "it says nothing"
         if not said.startswith("serving"):
             raise DemoError(f"our HTTP server does not start: {said}")
@@ -204,16 +204,16 @@ class Demo:
             self.stack.lvlip("trace", "--port", str(TRACED_PORT)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert trace.stdout is not None and trace.stderr is not None
-        said = trace.stderr.readline().decode(errors="replace") if _readable(trace.stderr, 10) else ""
+        said = trace.stderr.readline().decode(errors="replace") if _readable(trace.stderr, PATIENCE_S) else ""
         if not said.startswith("listening"):
             raise DemoError(f"lvlip trace: {said.strip() or 'it does not get ready'}")
         with self._traced_listener():
             from levelip.client import socket
 
-            with socket.create_connection((HOST, TRACED_PORT), 10):
+            with socket.create_connection((HOST, TRACED_PORT), PATIENCE_S):
                 time.sleep(0.6)  # the trace is written when nothing more comes for 0.2 s
                 trace.terminate()
-                output, _ = trace.communicate(timeout=10)
+                output, _ = trace.communicate(timeout=PATIENCE_S)
         lines = output.decode(errors="replace").splitlines()
         console.print("   [dim]↓ toward the network, ↑ toward the application; link-ip: the seam of link and ip[/]")
         for line in lines:
@@ -240,7 +240,7 @@ class Demo:
         )
         child = self.stack.popen([sys.executable, "-P", "-c", program], name=PEER, stdout=subprocess.PIPE)
         assert child.stdout is not None
-        if not _readable(child.stdout, 10) or not child.stdout.readline():
+        if not _readable(child.stdout, PATIENCE_S) or not child.stdout.readline():
             raise DemoError("the second stack does not listen")
         yield
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import click
 
 from levelip.cli.comments import Commenter
-from levelip.cli.common import Failure, Seconds, Stack, StackCommand, interruptible, undisturbed
+from levelip.cli.common import Failure, Seconds, Stack, StackCommand, noted_interrupts, undisturbed
 from levelip.cli.trace import FILTER_HELP, make_expression, make_filter
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import KIND, PACKET_SEAMS, PROCESSES, Notice, Record, Request, TapReader, one_side
@@ -98,10 +98,12 @@ def command(
                 reader.open(may_be_none=True)
             for name in readers[0].silent:
                 click.echo(f"{name} did not answer: what it does is left out", err=True)
-            with interruptible():
+            with noted_interrupts() as over:
                 click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
                 stream.flush()
-                _run(readers, commenter, stream, seconds, wanted)
+                _run(readers, commenter, stream, seconds, wanted, over)
+                if over():
+                    raise KeyboardInterrupt
         finally:
             for reader in readers:
                 reader.close()
@@ -137,9 +139,9 @@ def _open(target: str) -> IO[bytes]:
 
 def _run(
     readers: list[TapReader], commenter: Commenter, stream: IO[bytes], seconds: float | None,
-    wanted: RecordFilter | None,
+    wanted: RecordFilter | None, over: Callable[[], bool],
 ) -> None:  # fmt: skip
-    """Until Ctrl-C, SIGTERM, --seconds or --count; what came before the end is written in any case."""
+    """Until Ctrl-C, SIGTERM (`over`), --seconds or --count; what was told before the end is written in any case."""
 
     def take(records: Iterable[Record | Notice]) -> None:
         if wanted is None:
@@ -151,7 +153,7 @@ def _run(
 
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     try:
-        while not commenter.full and time.monotonic() < deadline:
+        while not over() and not commenter.full and time.monotonic() < deadline:
             wait = min(READ_S, max(0.0, deadline - time.monotonic()))
             take(readers[0].read(wait if len(readers) == 1 else 0.02))
             for reader in readers[1:]:

@@ -26,8 +26,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-PATIENCE_S = 2.0
-"""How long a layer may take to answer; a round of a busy one takes milliseconds."""
+PATIENCE_S = 5.0
+"""How long a layer may take to answer: a round of a busy one takes milliseconds, but on a busy machine it is late."""
 LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 Asked = tuple[dict[str, dict[str, Any]], list[str]]
 """Layers' answers, and the layers that did not answer."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from levelip.cli.common import Failure, Seconds, Stack, interruptible
+from levelip.cli.common import Failure, Seconds, Stack, noted_interrupts
 
 if TYPE_CHECKING:
     from levelip.tracing.flow import Flow, FlowModel
@@ -163,27 +163,24 @@ def _from_stack(stack: Stack, target: str, seconds: float | None) -> Taken:
         reader.open()
         _know(stack, model)
         deadline = time.monotonic() + seconds if seconds is not None else float("inf")
-        try:
-            with interruptible():
-                click.echo(f"watching tcp for {target}; end with Ctrl-C", err=True)
-                while time.monotonic() < deadline:
-                    touched = set()
-                    for record in reader.read(min(READ_S, max(deadline - time.monotonic(), 0))):
-                        if not begun and not isinstance(record, Notice):
-                            mono = record[MONO] if record[KIND] == "f" else record[EVENT_MONO]
-                            begun = time.time_ns() - (time.monotonic_ns() - mono)
-                        if isinstance(record, Notice) or (record[KIND] == "e" and not record[EVENT][4]):
-                            continue
-                        flow = model.add(record)
-                        if flow is not None:
-                            touched.add(flow.key)
-                    if seconds is None and any(flow.ended and flow.key in touched for flow in model.find(target)):
-                        deadline = min(deadline, time.monotonic() + _LINGER_S)
-        except KeyboardInterrupt:
-            pass  # what came until now is what is drawn
-        for record in reader.drain():
-            if not isinstance(record, Notice):
-                model.add(record)
+        with noted_interrupts() as over:  # what came until then is what is drawn
+            click.echo(f"watching tcp for {target}; end with Ctrl-C", err=True)
+            while not over() and time.monotonic() < deadline:
+                touched = set()
+                for record in reader.read(min(READ_S, max(deadline - time.monotonic(), 0))):
+                    if not begun and not isinstance(record, Notice):
+                        mono = record[MONO] if record[KIND] == "f" else record[EVENT_MONO]
+                        begun = time.time_ns() - (time.monotonic_ns() - mono)
+                    if isinstance(record, Notice) or (record[KIND] == "e" and not record[EVENT][4]):
+                        continue
+                    flow = model.add(record)
+                    if flow is not None:
+                        touched.add(flow.key)
+                if seconds is None and any(flow.ended and flow.key in touched for flow in model.find(target)):
+                    deadline = min(deadline, time.monotonic() + _LINGER_S)
+            for record in reader.drain():
+                if not isinstance(record, Notice):
+                    model.add(record)
         if reader.lost:
             click.echo(f"{sum(reader.lost.values())} records left out: they came faster than they were read", err=True)
     finally:

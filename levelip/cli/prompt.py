@@ -248,9 +248,9 @@ class Prompt:
             except click.BadParameter:
                 raise Failure(f"continue takes a number of seconds, or &, not {rest!r}") from None
         with debugging(self._stack, tool="lvlip debug") as debugger:
-            if debugger.state().held:
-                debugger.resume()
-            try:
+            try:  # Ctrl-C may come as soon as the stack goes on
+                if debugger.state().held:
+                    debugger.resume()
                 state = debugger.wait_for_stop(seconds)
             except KeyboardInterrupt:
                 click.echo()

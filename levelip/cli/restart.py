@@ -15,7 +15,7 @@ from levelip.cli.up import layer_status
 
 @click.command(cls=StackCommand)
 @click.argument("layer", type=click.Choice([*LAYERS, "all"]))
-@click.option("--timeout", metavar="SECONDS", type=Seconds(min=0.1), default=10.0, show_default=True,
+@click.option("--timeout", metavar="SECONDS", type=Seconds(min=0.1), default=30.0, show_default=True,
               help="How long it may take to get ready.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, layer: str, timeout: float) -> None:

@@ -10,7 +10,6 @@ import msgspec
 
 from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Stack, StackCommand, columns
-from levelip.cli.up import layer_status
 from levelip.configfile import ConfigError, load
 from levelip.debug import holding
 
@@ -54,7 +53,7 @@ def collect(stack: Stack) -> dict[str, Any]:
     expected = list(programs) or configured(stack)
     elsewhere = set(LAYERS) - set(expected)
     rows = []
-    statuses = {layer: status for layer in LAYERS if (status := layer_status(stack, layer)) is not None}
+    statuses, _ = stack.ask_all("status", stack.running())
     for layer in LAYERS:
         status = statuses.get(layer)
         program = programs.get(layer)

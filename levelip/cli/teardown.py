@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ NET_FILE = "net.json"
 """Written by `lvlip net up`, which wants the device to stay until `lvlip net down`."""
 _SUPERVISORD = "supervisord"
 _BEFORE_KILL_S = 0.25
-"""So long before supervisord sends SIGKILL we look whom it will have to: it began to count before us."""
+"""So long before supervisord sends SIGKILL we look whom it will have to, where no log of it says: it began to count
+before us."""
+_SIGKILL = re.compile(rb"killing '(\w+)' \((\d+)\) with SIGKILL")
 _TRANSIENT = (
     "supervisord.conf", "supervisord.pid", "supervisor.sock", "config.toml", "settings.json", "clock", BREAKPOINTS,
     f"{BREAKPOINTS}.lock", "wire.sock",
@@ -42,11 +45,14 @@ def bring_down(stack: Stack) -> list[str]:
     killed: set[str] = set()
     if running is not None:
         supervisor, pid = running
+        log = supervise.Paths.of(run).log if ours else supervisor.socket.with_name("supervisord.log")
+        before = log.stat().st_size if log.exists() else 0
         supervisor.shutdown()
         ending = {_SUPERVISORD: pid, **ending}
         late = supervise.wait_for_end(ending, supervise.STOP_WAIT_S - _BEFORE_KILL_S, stack.tell)
-        killed = set(late) - {_SUPERVISORD}
-        if _SUPERVISORD in supervise.wait_for_end(late, supervise.KILL_WAIT_S):  # told above
+        left_over = supervise.wait_for_end(late, supervise.KILL_WAIT_S)  # told above
+        killed = _killed(log, before, ending) if log.exists() else set(late) - {_SUPERVISORD}
+        if _SUPERVISORD in left_over:
             killed |= supervise.end({_SUPERVISORD: pid}, stack.tell)
     elif (silent := supervise.silent(run)) is not None:
         stack.tell(f"{supervise.named({_SUPERVISORD: silent})} does not answer")
@@ -62,6 +68,13 @@ def bring_down(stack: Stack) -> list[str]:
     if ours:
         _clean(run)
     return done
+
+
+def _killed(log: Path, start: int, ending: dict[str, int]) -> set[str]:
+    """Those of the layers that supervisord had to kill, by its log from byte `start` on."""
+    with log.open("rb") as file:
+        file.seek(start)
+        return {name.decode() for name, pid in _SIGKILL.findall(file.read()) if ending.get(name.decode()) == int(pid)}
 
 
 def _holders(run: RunDirectory) -> dict[str, int]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, interruptible, undisturbed
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, noted_interrupts, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -133,9 +133,11 @@ def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None
     """From the start to the end; what was left out is said."""
     try:
         heard = reader.open()
-        with interruptible():
+        with noted_interrupts() as over:
             click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
-            _stream(reader, chooser, lines, count, buffered=not sys.stdout.isatty())
+            _stream(reader, chooser, lines, count, over, buffered=not sys.stdout.isatty())
+            if over():
+                raise KeyboardInterrupt
     finally:
         reader.close()
         if reader.lost:
@@ -205,16 +207,19 @@ def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, l
     return {name: own for name, own in chosen.items() if own}
 
 
-def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, *, buffered: bool) -> None:
-    """Until Ctrl-C, SIGTERM or `count` lines; what has come by then is written in any case."""
+def _stream(
+    reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, over: Callable[[], bool], *, buffered: bool
+) -> None:
+    """Until Ctrl-C, SIGTERM (`over`) or `count` lines; what the layers have told by then is written in any case."""
     out = sys.stdout
     pending: list[str] = []
     size, written = 0, time.monotonic()
     left = count if count is not None else -1
     try:
-        while left:
-            records = reader.read(READ_S)
-            for record in records:
+        ending = False
+        while left and not ending:
+            ending = over()
+            for record in reader.drain() if ending else reader.read(READ_S):
                 if not chooser.wants(record):
                     continue
                 line = lines.line(record)
@@ -224,12 +229,9 @@ def _stream(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None
                 if not left:
                     break
             now = time.monotonic()
-            if pending and (not buffered or size >= BUFFER or now - written > HOLD_S or not left):
+            if pending and (not buffered or size >= BUFFER or now - written > HOLD_S or not left or ending):
                 _write(out, pending)
                 pending, size, written = [], 0, now
-    except KeyboardInterrupt:
-        pending += [lines.line(record) for record in reader.drain() if chooser.wants(record)]
-        raise
     finally:
         if pending:
             _write(out, pending)

@@ -44,7 +44,7 @@ ANSWER_S = 5.0
 """How long a layer may take to answer; a round of a busy one takes milliseconds."""
 QUIET_S = 0.2
 """The same of one that has not answered before."""
-ARRIVE_S = 0.5
+ARRIVE_S = 2.0
 """How long what a step put out may take to the next process."""
 _POLL_S = 0.002
 _TIMER_TRIES = 256  # deadlines at which nothing happened (a core may be asked early), before they are shown

@@ -32,7 +32,7 @@ from levelip.ipc.control import ControlClient
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 2.0
 KEEP_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")

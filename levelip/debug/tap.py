@@ -7,6 +7,7 @@ monitor, and listened to again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,11 +23,17 @@ from levelip.tracing.events import Event
 
 SETTLE_NS = 30_000_000
 """How long a record waits for earlier ones of other processes: their clocks are one, but their pipes are not."""
-CONFIRM_S = 2.0
+ANSWER_S = 5.0
+"""How long a process may take to answer before it counts as silent; on a busy machine a round may come late."""
+CONFIRM_S = 10.0
+AGAIN_S = 1.0
+"""Likewise of one that was found silent: nothing is read meanwhile."""
+UNDER_WAY_S = 1.0
+"""How long, at the end, what was told is waited for."""
 RETRY_NS = 100_000_000
 """How often a layer that is gone is looked for."""
 SILENT_NS = 5_000_000_000
-"""How long one that runs and does not answer is left alone: each question costs the second that it may take."""
+"""How long one that runs and does not answer is left alone: each question costs the AGAIN_S that it may take."""
 _BATCH = 2000
 """Records from one process in one round, so that none starves another."""
 _FEW = 500
@@ -115,11 +122,13 @@ class Notice:
 class _Source:
     """One process's publisher."""
 
-    def __init__(self, run: RunDirectory, process: str, request: Request, context: zmq.Context[Any]) -> None:
+    def __init__(
+        self, run: RunDirectory, process: str, request: Request, context: zmq.Context[Any], patience: float
+    ) -> None:
         self.process = process
         self.next = 1
         self.behind = 0  # time of the last record taken, where more wait to be taken; else 0
-        control = ControlClient(run, process, timeout=1.0)
+        control = ControlClient(run, process, timeout=patience)
         try:
             answer = control.request(
                 "tap.listen",
@@ -135,9 +144,10 @@ class _Source:
             self.socket.reconnect_ivl = -1  # a restarted process knows nothing of our topic
             self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             self.socket.connect(answer["endpoint"])
-            self.socket.subscribe(answer["topic"])
+            self.topic: bytes = answer["topic"]
+            self.socket.subscribe(self.topic)
             deadline = time.monotonic() + CONFIRM_S
-            while not control.request("tap.confirm", topic=answer["topic"])["listening"]:
+            while not control.request("tap.confirm", topic=self.topic)["listening"]:
                 if time.monotonic() > deadline:
                     raise ControlError(f"{process} does not confirm that it sends to us")
                 time.sleep(0.005)
@@ -165,11 +175,13 @@ class _Source:
 
 
 class TapReader:
-    """Listens from `open` to `close`; `lost` counts the records of each process that we were too slow for."""
+    """Listens from `open` to `close`; `lost` counts the records of each process that we were too slow for. `patience`:
+    how many seconds `open` waits for a process to answer before it counts as silent."""
 
-    def __init__(self, run: RunDirectory, request: Request) -> None:
+    def __init__(self, run: RunDirectory, request: Request, *, patience: float = ANSWER_S) -> None:
         self._run = run
         self._request = request
+        self._patience = patience
         self._context: zmq.Context[Any] = zmq.Context()
         self._sources: dict[str, _Source] = {}
         self._absent: dict[str, int] = {}  # process → when to look again
@@ -189,7 +201,7 @@ class TapReader:
                 self._absent[process] = 0
                 continue
             try:
-                self._sources[process] = _Source(self._run, process, self._request, self._context)
+                self._sources[process] = _Source(self._run, process, self._request, self._context, self._patience)
             except NotRunning:
                 silent.append(process)
                 self._absent[process] = time.monotonic_ns() + SILENT_NS
@@ -222,13 +234,36 @@ class TapReader:
                 time.sleep(SETTLE_NS / 2e9)  # else a steady stream wakes us for each record
 
     def drain(self) -> list[Record | Notice]:
-        """Everything that has come until now, at the end; of processes that tell on and on, too, no more than that."""
+        """Everything that was told until now, at the end, also what is still under way; of processes that tell on and
+        on, too, no more than that."""
         asked = time.monotonic_ns()
         for source in self._sources.values():
             self._take(source)
             while 0 < source.behind < asked:
                 self._take(source)
+        told = self._told()
+        deadline = time.monotonic() + UNDER_WAY_S
+        for source in self._sources.values():
+            while source.next <= told.get(source.process, 0) and (left := deadline - time.monotonic()) > 0:
+                source.socket.poll(round(left * 1000) + 1)
+                self._take(source)
         return self._settled(time.monotonic_ns())
+
+    def _told(self) -> dict[str, int]:
+        """The number of the last record that each process that answers has sent us."""
+        told: dict[str, int] = {}
+        asked: list[tuple[ControlClient, int]] = []
+        for process, source in self._sources.items():
+            client = ControlClient(self._run, process)
+            with contextlib.suppress(NotRunning):
+                asked.append((client, client.start("tap.confirm", topic=source.topic)))
+        deadline = time.monotonic() + UNDER_WAY_S
+        for client, number in asked:
+            with contextlib.suppress(ControlError):  # it was started again meanwhile
+                if (answer := client.wait_for(number, deadline)) is not None:
+                    told[client.layer] = answer["told"]
+            client.close()
+        return told
 
     def _take(self, source: _Source) -> int:
         """Take what has come from one process, bounded; how many records."""
@@ -289,7 +324,7 @@ class TapReader:
                 if self._run.holder(process) is None:
                     continue
                 try:
-                    self._sources[process] = _Source(self._run, process, self._request, self._context)
+                    self._sources[process] = _Source(self._run, process, self._request, self._context, AGAIN_S)
                 except ControlError:
                     if (asked := time.monotonic_ns()) - now > RETRY_NS:  # it is silent, not on its way up
                         self._absent[process] = asked + SILENT_NS

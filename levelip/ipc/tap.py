@@ -114,13 +114,16 @@ class Tap:
         return time.monotonic_ns() - listener.since > _UNCONFIRMED_NS
 
     def confirm(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Control command "tap.confirm"."""
+        """Control command "tap.confirm": whether this listener's subscription has come, and the number of the last
+        record that it was sent."""
         self.subscriptions()
         topic = args.get("topic")
         listener = self._listeners.get(topic) if isinstance(topic, bytes) else None
         if listener is None:
             raise ControlError("tap.confirm: no such topic; ask with tap.listen first")
-        return {"listening": listener.confirmed}
+        if listener.pending:
+            self._flush(listener)
+        return {"listening": listener.confirmed, "told": listener.seq}
 
     def subscriptions(self) -> None:
         """Take subscriptions and their ends."""

@@ -30,10 +30,21 @@ if TYPE_CHECKING:
 
 US = 1000
 SEAMS = ("link-ip", "ip-tcp", "link")  # where packets are taken from, the best first
-TOLERANCE_US = 20_000  # a stack that runs in earnest answers some milliseconds late
 OWN_ADDRESSES = ("ip.address", "ip.gateway")  # settings in whose place a script has options
 _SETTING = re.compile(r'[-+.\w]+|"[-+.:/\w]*"')  # a setting's value in a script
-BATCH_NS = 1_000_000  # packets that came so close, unanswered, were taken together by the stack's loop
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How late a stack that runs in earnest was. What it did came up to `tolerance_us` after its time; packets that
+    came within `batch_ns` of each other, unanswered, were taken together by a round of its loop."""
+
+    tolerance_us: int
+    batch_ns: int
+
+
+PACES = (Pace(20_000, 1_000_000), Pace(100_000, 20_000_000), Pace(500_000, 100_000_000))
+"""Of an idle machine, and of busy ones."""
 
 
 class RecordError(ValueError):
@@ -116,7 +127,7 @@ def packets_of_capture(path: Path) -> list[Seen]:
 
 def make_script(
     packets: Iterable[Seen], *, local: bytes = b"", port: int = 0, settings: Sequence[str] = (),
-    source: str = "a capture",
+    source: str = "a capture", pace: Pace = PACES[0],
 ) -> str:  # fmt: skip
     """The script of the first whole connection (that with `port`, if given). RecordError if there is none.
 
@@ -125,7 +136,7 @@ def make_script(
     segments, connection = _pick(list(packets), local, port)
     for segment in sorted(segments, key=lambda one: (one.at, one.outbound)):
         _segment(connection, segment)
-    return _text(connection, segments, settings, source)
+    return _text(connection, segments, settings, source, pace)
 
 
 def _pick(packets: list[Seen], local: bytes, port: int) -> tuple[list[_Segment], _Connection]:
@@ -237,7 +248,9 @@ def address_lines(local: bytes, remote: bytes) -> list[str]:
     ]
 
 
-def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[str], source: str) -> str:
+def _text(
+    connection: _Connection, segments: list[_Segment], settings: Sequence[str], source: str, pace: Pace
+) -> str:
     ours = [segment for segment in segments if segment.outbound]
     syn = next((segment for segment in ours if segment.tcp.flags & SYN), None)
     options = read_options(syn.tcp.options, Flow(0, 0)) if syn is not None else ()
@@ -248,7 +261,7 @@ def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[
         f"// Recorded from {' '.join(source.split())} by lvlip script record: {local}:{connection.local_port}, "
         f"{remote}:{connection.remote_port}.",
         "",
-        f"--tolerance_usecs={TOLERANCE_US}",
+        f"--tolerance_usecs={pace.tolerance_us}",
         *address_lines(connection.local, connection.remote),
         f"--mtu={mss + 40}",
         f"--{'connect' if connection.active else 'bind'}_port="
@@ -266,7 +279,7 @@ def _text(connection: _Connection, segments: list[_Segment], settings: Sequence[
             f"{'+0':>10} bind(3, ..., ...) = 0",
             f"{'+0':>10} listen(3, 16) = 0",
         ]
-    return "\n".join([*head, *_with_calls(connection), ""])
+    return "\n".join([*head, *_with_calls(connection, pace), ""])
 
 
 def _answers_first(entries: list[_Entry]) -> list[_Entry]:
@@ -289,13 +302,13 @@ def _unknown(came: _Entry, answer: _Entry) -> bool:
     return came.kind == "in" and came.end > answer.end
 
 
-def _batched(entries: list[_Entry]) -> list[_Entry]:
+def _batched(entries: list[_Entry], batch_ns: int) -> list[_Entry]:
     """Packets that came together marked so, what was read of them behind the last."""
     found: list[_Entry] = []
     reads: list[_Entry] = []
     for index, entry in enumerate(entries):
         later = next((one for one in entries[index + 1 :] if one.kind not in ("read", "accept")), None)
-        if entry.kind == "in" and later is not None and later.kind == "in" and later.at - entry.at < BATCH_NS:
+        if entry.kind == "in" and later is not None and later.kind == "in" and later.at - entry.at < batch_ns:
             if not any(one.kind == "accept" for one in entries[index + 1 : entries.index(later)]):
                 entry.text = entry.text.replace("< ", "< [batch] ", 1)
         if entry.kind == "read" and found and found[-1].text.startswith("< [batch]"):
@@ -310,10 +323,10 @@ def _batched(entries: list[_Entry]) -> list[_Entry]:
     return found + reads
 
 
-def _with_calls(connection: _Connection) -> Iterator[str]:
+def _with_calls(connection: _Connection, pace: Pace) -> Iterator[str]:
     """The lines, with their times; a write reaches to the segment with PSH, so that later pieces need none."""
     fd = connection.fd
-    entries = _batched(_answers_first(connection.entries))
+    entries = _batched(_answers_first(connection.entries), pace.batch_ns)
     last = entries[0].at
     written = read = 1
     for index, entry in enumerate(entries):

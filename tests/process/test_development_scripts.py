@@ -16,7 +16,8 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
-import importlib.util, sys
+import importlib.util, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which whoever runs these tests may have ignored, by nohup
 spec = importlib.util.spec_from_file_location("make_test", "scripts/test.py")
 made = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(made)
@@ -57,7 +58,7 @@ class Started:
     def end(self, number: int) -> str:
         """What it said until its end."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=90)
         return said
 
     def clear(self) -> None:

@@ -15,6 +15,7 @@ went wrong is told with the layers' status, counters and logs (`report`, which p
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -112,7 +113,8 @@ class Stack:
         """Start all layers and wait until they are ready."""
         if self.supervised:
             flags = [flag for setting in self._flags() for flag in ("--set", setting)]
-            self._supervisor = self._spawn("up", ["-m", "levelip.cli", "up", "--foreground", *flags])
+            patience = ["--timeout", f"{READY_S:g}"]
+            self._supervisor = self._spawn("up", ["-m", "levelip.cli", "up", "--foreground", *patience, *flags])
         else:
             for layer in self.layers:
                 self.start_layer(layer)
@@ -162,7 +164,7 @@ class Stack:
 
     def _is_ready(self, layer: str) -> bool:
         try:
-            status = self.ask(layer, "status", timeout=0.5)
+            status = self.ask(layer, "status", timeout=2.0)
         except ControlError:
             return False
         return not set(status["waiting_for"]) & set(self.layers)
@@ -184,7 +186,7 @@ class Stack:
             if child.poll() is None:
                 child.terminate()
         for child in children:
-            end(child, signal.SIGTERM, wait=15.0 if child is self._supervisor else 5.0)
+            end(child, signal.SIGTERM, wait=60.0 if child is self._supervisor else 5.0)
         for layer in self.layers:  # only what a supervisor left behind: its children are not ours
             if pid := self.run_directory.holder(layer):
                 with contextlib.suppress(ProcessLookupError):
@@ -268,6 +270,27 @@ class Stack:
         while not condition():
             assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}\n{self.report()}"
             time.sleep(_POLL_S)
+
+    def wait_ended(self, port: int) -> None:
+        """Until all of the connections with this port, ours or the peer's, that was to be sent has come: each is gone,
+        or in TIME-WAIT. A program that has closed its socket is done long before."""
+        self.wait_until(
+            lambda: all(
+                row["state"] in ("LISTEN", "TIME_WAIT")
+                for row in self.ask("tcp", "ss")["sockets"]
+                if port in (row.get("local_port"), row.get("remote_port"))
+            ),
+            f"the connections of port {port} end",
+        )
+
+    def remember(self) -> None:
+        """Let the kernel on the other side of a tap, which knows our MAC address by now, keep it: no ARP request of its
+        own, which it sends at some time to make sure, stands in a test's way."""
+        assert self.namespace is not None
+        shown = self.namespace.run(["ip", "-json", "neigh", "show", "to", self.address]).stdout
+        (row,) = json.loads(shown)
+        command = ["ip", "neigh", "replace", self.address, "lladdr", row["lladdr"], "dev", row["dev"]]
+        self.namespace.run([*command, "nud", "permanent"])
 
     def report(self) -> str:
         """Status, drops and the end of the log of each layer."""

@@ -48,8 +48,10 @@ def transfer(stack: Stack, host: Namespace, size: int = 300_000) -> int:
 def own(directory: Path, name: str, text: str) -> str:
     """A file that its owner alone may write."""
     path = directory / name
-    path.write_text(text)
-    path.chmod(0o644)
+    new = directory / f"{name}.new"  # put in place whole: the stack looks at it at any time
+    new.write_text(text)
+    new.chmod(0o644)
+    new.replace(path)
     return str(path)
 
 
@@ -63,7 +65,7 @@ def meanwhile(stack: Stack, host: Namespace, *argv: str) -> str:
 
     def transfers() -> None:
         while not over.is_set():
-            transfer(stack, host)
+            transfer(stack, host, 100_000)
 
     beside = threading.Thread(target=transfers, daemon=True)
     beside.start()
@@ -85,7 +87,7 @@ def test_an_addon_comes_fails_comes_back_and_goes(stack: Stack, host: Namespace,
     assert before > 10
 
     own(tmp_path, "counts.py", BAD)
-    stack.wait_until(lambda: listed(stack)["counts"]["loads"] == 2, "the changed file to be loaded")
+    stack.wait_until(lambda: listed(stack)["counts"]["loads"] > 1, "the changed file to be loaded")
     transfer(stack, host)
     row = listed(stack)["counts"]
     assert not row["running"]
@@ -133,7 +135,7 @@ def test_what_cannot_be_an_addon_is_refused_with_the_reason(stack: Stack, tmp_pa
         ("rewrite_mss", ["mss=700"], lambda stack: "1460 -> 700" in " ".join(listed(stack)["rewrite_mss"]["log"])),
         ("strip_options", ["options=wscale"], lambda stack: listed(stack)["strip_options"]["hooks"][0]["calls"]),
         ("nat", ["inside=10.0.0.2", "outside=10.0.0.77"], lambda stack: ":61000" in listed(stack)["nat"]["log"][0]),
-        ("latency", ["every=5"], lambda stack: any("#" in line for line in listed(stack)["latency"]["log"])),
+        ("latency", ["every=2"], lambda stack: any("#" in line for line in listed(stack)["latency"]["log"])),
     ],
 )  # fmt: skip
 def test_the_examples_do_what_they_say(
@@ -173,7 +175,7 @@ def test_a_layer_that_is_started_again_has_its_addons(stack: Stack, host: Namesp
     rows_ = listed(stack)
     assert [(name, row["running"]) for name, row in rows_.items()] == [("counts", True), ("dies", False)]
     assert "link ended while code of it ran" in rows_["dies"]["error"]
-    assert "rtt_ns" in stack.ask("ip", "ping", dst=stack.host, timeout_ms=5000)
+    assert "rtt_ns" in stack.ask("ip", "ping", dst=stack.host, timeout_ms=25_000)
 
 
 def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_journeys_paths_and_why_of_a_live_stack(stack: Stack, host: Namespace, t
     decided = [line for one in found for hop in one["hops"] for line in hop["decisions"]]
     assert any("RTT" in line or "ESTABLISHED" in line for line in decided), decided
 
-    groups = rows(meanwhile(stack, host, "paths", "--json", "--seconds", "3", "--proto", "tcp"))
+    groups = rows(meanwhile(stack, host, "paths", "--json", "--seconds", "6", "--proto", "tcp"))
     way = "link ↑ ip ↑ tcp ↑ gateway ↑ client"
     data = next(group for group in groups if group["what"] == "TCP data" and group["path"] == way)
     assert data["count"] > 1

@@ -22,7 +22,7 @@ def start(stack: Stack, *argv: str, ready: str) -> subprocess.Popen[str]:
     """An example as an application of the stack, once it has said that it is ready."""
     program = stack.popen([str(EXAMPLES / argv[0]), *argv[1:]], stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None
-    assert select.select([program.stdout], [], [], 15)[0], stack.report()
+    assert select.select([program.stdout], [], [], 60)[0], stack.report()
     said = program.stdout.readline()
     assert ready in said, said
     return program

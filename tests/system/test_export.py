@@ -53,7 +53,7 @@ def read_metrics(text: str) -> dict[str, float]:
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -142,7 +142,7 @@ def test_metrics_are_tcps_own_counters(exports: Exports) -> None:
     assert metrics["levelip_tcp_retransmissions_total"] >= exports.counters["retransmissions"]
     assert metrics["levelip_tcp_connections_established_total"] >= 1
     assert metrics["levelip_tcp_connections"] >= 1  # the one in TIME-WAIT
-    assert metrics["levelip_scrape_duration_seconds"] < 1
+    assert 0 < metrics["levelip_scrape_duration_seconds"] < 50
 
 
 def tshark(*argv: str) -> str:

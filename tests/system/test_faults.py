@@ -18,6 +18,7 @@ from tests.system.streams import KernelServer, digest, stream
 
 SIZE = 300_000
 LIMIT_S = 100.0
+pytestmark = pytest.mark.timeout(300)
 SEAMS = {"link": ["link"], "link-ip": ["link", "ip"], "ip-tcp": ["ip", "tcp"]}
 """Seam → the processes that apply its faults, each to what it takes in (docs/tracing.md)."""
 MEANS = {"loss": "lost", "dup": "duplicated", "reorder": "reordered", "corrupt": "corrupted"}
@@ -135,8 +136,8 @@ def test_a_flight_recorder_knows_what_the_fault_did(stack: Stack, seam: str) -> 
 def test_a_delay_is_seen_in_the_round_trip_time(stack: Stack) -> None:
     """25 ms each way make 50 ms in echo replies, and in what TCP measures; nothing is lost by it."""
     set_fault(stack, "link", delay_ns=25_000_000)
-    answer = stack.ask("ip", "ping", dst=stack.host, timeout_ms=5000)
-    assert 50_000_000 <= answer["rtt_ns"] < 1_000_000_000, answer
+    times = [stack.ask("ip", "ping", dst=stack.host, timeout_ms=25_000)["rtt_ns"] for _ in range(10)]
+    assert 50_000_000 <= min(times) < 1_000_000_000, times
     exchange(stack)
     assert sum(gate["lost"] + gate["overflowed"] for gate in done(stack, "link")) == 0
 
@@ -149,10 +150,25 @@ def test_a_rate_bounds_the_throughput(stack: Stack) -> None:
 
 def test_the_same_seed_meets_the_same_packets(stack: Stack) -> None:
     """Echo requests one after the other: which are lost is decided by the seed, and differs for another one."""
+    for port in {row["remote_port"] for row in stack.ask("tcp", "ss")["sockets"]} - {0}:
+        stack.wait_ended(port)  # of tests before: packets of theirs would draw numbers, too
+
+    def fate() -> bool:
+        """Of one request: whether it and its answer pass. One that is late was lost only if a gate says so."""
+        before = done(stack, "link-ip")
+        answered = "rtt_ns" in stack.ask("ip", "ping", dst=stack.host, timeout_ms=60)
+
+        def known() -> bool:
+            (down, up), (down_before, up_before) = done(stack, "link-ip"), before
+            lost = down["lost"] > down_before["lost"]
+            return down["packets"] > down_before["packets"] and (lost or up["packets"] > up_before["packets"])
+
+        stack.wait_until(known, "the request is lost, or its answer comes")
+        return answered or sum(gate["lost"] for gate in done(stack, "link-ip")) == sum(gate["lost"] for gate in before)
 
     def fates(seed: int) -> list[bool]:
-        set_fault(stack, "link", loss=0.3, seed=seed)
-        return ["rtt_ns" in stack.ask("ip", "ping", dst=stack.host, timeout_ms=60) for _ in range(25)]
+        set_fault(stack, "link-ip", loss=0.3, seed=seed)
+        return [fate() for _ in range(25)]
 
     first = fates(11)
     assert True in first and False in first

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from pathlib import Path
 
 from tests.system import streams
 from tests.system.harness import Stack
+from tests.system.listening import Listening
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, digest, stream
 
@@ -20,6 +19,7 @@ def download(stack: Stack, host: Namespace) -> None:
     with KernelServer(host, stack.host, streams.sends(1, SIZE)) as server:
         got = stack.submit(streams.app_download, stack.host, server.port)
         assert got.result(LIMIT_S) == digest(stream(1, SIZE))
+    stack.wait_ended(server.port)
 
 
 def test_a_live_connection_becomes_a_script(shared_stack: Stack, tmp_path: Path) -> None:
@@ -27,16 +27,10 @@ def test_a_live_connection_becomes_a_script(shared_stack: Stack, tmp_path: Path)
     host = shared_stack.namespace
     assert host is not None
     target = tmp_path / "x.pkt"
-    recording = shared_stack.popen(
-        ["-m", "levelip.cli", "script", "record", "-o", str(target), "--seconds", "20"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert recording.stderr is not None
-    assert recording.stderr.readline().startswith("listening")
+    recording = Listening(shared_stack, "script", "record", "-o", str(target), "--seconds", "60")
     download(shared_stack, host)
-    output, errors = recording.communicate(timeout=LIMIT_S)
-    written = target.read_text() if target.exists() else ""
-    assert recording.returncode == 0, output + errors + written
+    recording.finish()
+    written = target.read_text()
     assert "connect(3, ..., ...)" in written
     assert f"({SIZE})" in written or "read(3, ..., " in written
 
@@ -46,15 +40,8 @@ def test_a_capture_becomes_a_script(shared_stack: Stack, tmp_path: Path) -> None
     host = shared_stack.namespace
     assert host is not None
     capture, target = tmp_path / "x.pcapng", tmp_path / "y.pkt"
-    capturing = shared_stack.popen(
-        ["-m", "levelip.cli", "capture", "-w", str(capture)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert capturing.stderr is not None
-    assert capturing.stderr.readline().startswith("capturing")
+    capturing = Listening(shared_stack, "capture", "-w", str(capture))
     download(shared_stack, host)
-    time.sleep(0.3)
-    capturing.send_signal(2)
-    capturing.communicate(timeout=LIMIT_S)
+    capturing.stop()
     done = shared_stack.lvlip("script", "record", str(capture), "-o", str(target), check=False)
     assert done.returncode == 0, done.stdout + done.stderr + (target.read_text() if target.exists() else "")

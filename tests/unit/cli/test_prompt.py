@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cli_layer import FakeLayer
 
 from levelip.cli import lesson
 from levelip.cli.common import Failure, Stack
 from levelip.cli.debugcomplete import expression_words
 from levelip.cli.prompt import Prompt, break_words
+from levelip.ipc.clock import StackClock
 from levelip.ipc.rundir import RunDirectory
 
 
@@ -139,6 +145,30 @@ def test_a_command_of_another_program_that_fails_ends_nothing(
     captured = capfd.readouterr()
     assert "does not exist" in captured.err
     assert captured.out.startswith("ok ")
+
+
+def test_ctrl_c_as_soon_as_the_stack_goes_on_holds_it(
+    layer: Callable[..., FakeLayer], run: RunDirectory, prompt: Prompt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also before `continue` waits for a stop."""
+    state = {"standing": True, "queues": [], "breakpoints": {}, "next_deadline": None}
+    pressed: list[int] = []
+
+    def answer(_: dict[str, Any]) -> dict[str, Any]:
+        if not pressed and not clock.held:
+            pressed.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return state
+
+    answers: dict[str, Any] = {"debug.state": answer, "debug.held": {"held": []}, "debug.breakpoints": {"refused": []}}
+    run.create()
+    clock = StackClock(run.clock)
+    clock.hold()
+    layer("tcp", **answers)
+    assert prompt.carry_out("c 60")
+    assert clock.held and pressed
+    clock.close()
+    assert "is held since" in capsys.readouterr().out
 
 
 def test_a_lesson_is_another_process(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:

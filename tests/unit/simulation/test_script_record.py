@@ -143,6 +143,32 @@ def test_what_came_together_is_injected_together() -> None:
     assert run(parse(script), strict=True).status == 0
 
 
+@pytest.mark.parametrize(("late_ms", "tolerance"), [(0, 20_000), (60, 100_000), (300, 500_000)])
+def test_a_stack_on_a_busy_machine_is_late(tmp_path: Path, late_ms: int, tolerance: int) -> None:
+    """Its ACKs come late, and one ACK answers what came while it had no processor: the script bears with that, and with
+    no more than it has to."""
+    together = CLIENT.replace("  +.1 < P. 9001:9101(100)", "  +.1 < [batch] P. 9001:9101(100)").replace(
+        "   +0 > . 501:501(0) ack 9101\n   +0 read(3, ..., 1000) = 100\n  +.1 shutdown(3, SHUT_WR) = 0\n"
+        "   +0 > F. 501:501(0) ack 9101\n  +.1 < F. 9101:9101(0) ack 502 win 65535\n   +0 > . 502:502(0) ack 9102\n",
+        "   +0 < F. 9101:9101(0) ack 501 win 65535\n   +0 > . 501:501(0) ack 9102\n   +0 read(3, ..., 1000) = 100\n",
+    )
+    packets = seen_in(together)
+    assert [seen.outbound for seen in packets] == [True, False, True, True, False, False, True]
+    late = late_ms * 1_000_000
+    for number, more in ((2, late // 5), (5, late // 6), (6, late)):
+        one = packets[number]
+        packets[number] = Seen(one.at + more, one.data, one.outbound)
+    capture, target = tmp_path / "x.pcapng", tmp_path / "x.pkt"
+    with capture.open("wb") as stream:
+        writer = PcapngWriter(stream, [Interface("link-ip", LINKTYPE_RAW)])
+        for seen in sorted(packets, key=lambda seen: seen.at):
+            way = OUTBOUND if seen.outbound else INBOUND
+            writer.packet(0, 1_700_000_000_000_000_000 + seen.at, seen.data, len(seen.data), direction=way)
+    done = CliRunner().invoke(cli, ["record", str(capture), "-o", str(target)])
+    assert done.exit_code == 0, done.output + target.read_text()
+    assert f"--tolerance_usecs={tolerance}\n" in target.read_text()
+
+
 def test_an_answer_that_was_on_its_way_goes_first() -> None:
     """Captured behind a packet that it does not acknowledge: it was made before that came."""
     packets = seen_in(CLIENT)
