@@ -238,8 +238,8 @@ def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None
 
 def test_what_others_write_meanwhile_is_sent_once() -> None:
     """Two threads of a program write until they are told EPIPE, and its end is shut: the network gets each byte that a
-    send took, and no other. In each round from another instant on, with small writes and large ones; in some only once
-    the end is full, so that no bait has room, however seldom the writers have their turn."""
+    send took, and no other. In each round from another instant on, with small writes and large ones; in some as soon
+    as the end is full, so that no bait has room, however seldom the writers have their turn."""
     rng = random.Random(5)
     ours, theirs = socket.socketpair()
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(theirs.fileno())], pass_fds=[theirs.fileno()])
@@ -256,6 +256,10 @@ def test_what_others_write_meanwhile_is_sent_once() -> None:
             program.setblocking(True)
             socket.send_fds(ours, [bytes([rng.randrange(256)])], [program.fileno()])
             pair, first = world.pair, None
+            if number % 8 == 0:
+                until(lambda: full(program), "the end takes no more")  # noqa: B023 - in this round
+                halfclose.shut(pair, program, socket.SHUT_WR)
+                first = pair.kept
             late = time.monotonic() + 60
             while not pair.finished:
                 assert time.monotonic() < late
@@ -265,8 +269,6 @@ def test_what_others_write_meanwhile_is_sent_once() -> None:
                     for letter in got:
                         got[letter] += payload.count(letter)
                 if pair.sent >= shut_at and pair.kept is None:
-                    if number % 4 == 0:
-                        until(lambda: full(program), "the end takes no more")  # noqa: B023
                     halfclose.shut(pair, program, socket.SHUT_WR)
                     first = pair.kept
             kept.add((first, pair.kept))
