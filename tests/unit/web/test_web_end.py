@@ -73,7 +73,9 @@ def test_no_thread_is_waited_for() -> None:
     left.join()
 
 
-def test_a_silent_stack_does_not_hold_the_end(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stack_does_not_hold_the_end(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
     """Five processes that do not answer may be waited for, however long; the end comes all the same, while a thread
     still waits, and who had asked is told."""
     monkeypatch.setattr("levelip.web.layers.TIMEOUT_S", 100.0)
