@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import settings
 
@@ -20,6 +22,19 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("make test", deadline=None, derandomize=True)
     settings.register_profile("make test-all", deadline=None)
     settings.load_profile("make test-all" if config.getoption("--all") else "make test")
+    if not config.getoption("--all"):
+        _without_constants_of_ours()
+
+
+def _without_constants_of_ours() -> None:
+    """hypothesis makes some examples of constants that stand in our modules, of those that are loaded by then: other
+    ones in each worker and after each change. To read them all takes the first property of a worker half a minute on a
+    busy machine, for which it may fail."""
+    with contextlib.suppress(ImportError, AttributeError):  # versions differ, and know nothing of this before 6.131
+        from hypothesis.internal.conjecture import providers
+
+        none = providers._local_constants
+        providers._get_local_constants = lambda: none
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

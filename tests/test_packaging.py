@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ["layers.link", "layers.ip", "layers.tcp", "layers.udp", "gateway", "levelip.cli"]
 """What `python -m` runs."""
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def run(installed: Path, *arguments: str, check: bool = True) -> subprocess.Comp
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     if check:
@@ -163,7 +163,7 @@ def test_applications_need_no_stack_to_import(installed: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(installed), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stdout.startswith("ENETDOWN") and "lvlip up" in done.stdout

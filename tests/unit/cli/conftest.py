@@ -18,7 +18,7 @@ from cli_layer import FakeLayer
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, patient: None) -> None:
     """No settings of the one who runs the tests, and a directory without a level-ip.toml."""
     import os
 

@@ -132,8 +132,11 @@ def test_count_and_snaplen() -> None:
     assert [(block.captured_len, block.packet_len) for block in packets(out)] == [(24, 40), (24, 40)]
 
 
-def test_a_capture_of_two_layers(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_capture_of_two_layers(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One interface a seam; events of tcp stand on the packets of ip that caused them."""
+    monkeypatch.setattr("levelip.debug.tap.SETTLE_NS", 10**9)  # however late one publisher's thread gets its turn
     ip, tcp = layer("ip"), layer("tcp")
     path = tmp_path / "x.pcapng"
 

@@ -365,7 +365,7 @@ def test_a_restart_is_counted_and_several_scrapers_cost_as_much_as_one(
 
 
 def test_a_process_that_does_not_answer_is_down_and_nobody_waits_long(
-    layer: Callable[..., FakeLayer], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    layer: Callable[..., FakeLayer], run: RunDirectory, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     monkeypatch.setattr(metrics, "TIMEOUT_S", 0.05)
     silent = threading.Event()

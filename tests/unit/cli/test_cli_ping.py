@@ -31,7 +31,7 @@ def test_prints_as_ping(lvlip: Lvlip, layer: Layer) -> None:
     """Header, a line an answer, the summary: word for word as iputils."""
     times = iter([500_000, 1_500_000])
     ip = layer("ip", ping=lambda args: reply(args, next(times)))
-    result = lvlip("ping", "10.0.0.1", "-c", "2", "-i", "0.05")
+    result = lvlip("ping", "10.0.0.1", "-c", "2", "-i", "0.05", "-W", "60")  # else the last answer has 50 ms
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[:4] == [
@@ -52,9 +52,9 @@ def test_prints_as_ping(lvlip: Lvlip, layer: Layer) -> None:
 def test_options_reach_the_layer(lvlip: Lvlip, layer: Layer) -> None:
     """-s, -t and -W become size, ttl and timeout_ms."""
     ip = layer("ip", ping=reply)
-    assert "100(128) bytes of data" in lvlip("ping", "10.0.0.1", "-c1", "-s100", "-t7", "-W", "0.25").output
+    assert "100(128) bytes of data" in lvlip("ping", "10.0.0.1", "-c1", "-s100", "-t7", "-W", "60.25").output
     [args] = [args for name, args in ip.asked if name == "ping"]
-    assert (args["size"], args["ttl"], args["timeout_ms"]) == (100, 7, 250)
+    assert (args["size"], args["ttl"], args["timeout_ms"]) == (100, 7, 60_250)
 
 
 def test_nothing_answers(lvlip: Lvlip, layer: Layer) -> None:
@@ -126,7 +126,7 @@ def test_names_are_shown_with_their_address(lvlip: Lvlip, layer: Layer) -> None:
 def test_json(lvlip: Lvlip, layer: Layer) -> None:
     """--json: one value a line, the summary last."""
     layer("ip", ping=reply)
-    lines = lvlip("ping", "10.0.0.1", "-c", "2", "-i", "0.01", "--json").output.splitlines()
+    lines = lvlip("ping", "10.0.0.1", "-c", "2", "-i", "0.01", "-W", "60", "--json").output.splitlines()
     first, _, summary = map(json.loads, lines)
     assert first["icmp_seq"] == 1 and first["rtt_ms"] == 1.23
     assert (summary["transmitted"], summary["received"], summary["loss_percent"]) == (2, 2, 0.0)

@@ -20,7 +20,7 @@ GOOD = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 close(3) = 0\n"
 def lvlip(*arguments: str, where: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command as people do."""
     return subprocess.run(
-        python("levelip.cli", *arguments), capture_output=True, text=True, timeout=60, check=False, cwd=where,
+        python("levelip.cli", *arguments), capture_output=True, text=True, timeout=240, check=False, cwd=where,
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_a_closed_pipe_ends_it_in_silence(words: str) -> None:
     os.close(reading)
     try:
         done = subprocess.run(
-            python("levelip.cli", *words.split()), stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+            python("levelip.cli", *words.split()), stdout=writing, stderr=subprocess.PIPE, timeout=240, check=False
         )
     finally:
         os.close(writing)
@@ -77,7 +77,7 @@ def test_a_full_disk_is_one_line(words: str) -> None:
             python("levelip.cli", *words.split()),
             stdout=full,
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=240,
             check=False,
             text=True,
         )
@@ -95,7 +95,7 @@ def test_colours_are_for_terminals_that_want_them(setting: dict[str, str], colou
     kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     try:
         done = subprocess.run(
-            python("levelip.cli", "doctor"), stdout=theirs, timeout=60, check=False,
+            python("levelip.cli", "doctor"), stdout=theirs, timeout=240, check=False,
             env={**kept, "TERM": "xterm", **setting},
         )  # fmt: skip
         said = os.read(ours, 1 << 16)

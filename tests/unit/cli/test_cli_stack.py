@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -54,7 +55,7 @@ def test_help_lists_all_and_imports_nothing_heavy() -> None:
         "import sys; from levelip.cli.main import main; main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=240
     )
     for name in ALL:
         assert f"\n  {name} " in done.stdout
@@ -554,8 +555,9 @@ def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(supervise, "STOP_WAIT_S", 0.3)
     monkeypatch.setattr(supervise, "PATIENCE_S", 0.1)
     told: list[str] = []
+    passed = 0.0
     gone = subprocess.Popen(["true"])
-    gone.wait(10)
+    gone.wait()
     running = {
         name: subprocess.Popen(["sh", "-c", f"trap '{what}' TERM; echo; while :; do sleep 0.05; done"],
                                stdout=subprocess.PIPE)
@@ -565,9 +567,17 @@ def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) ->
         for process in running.values():
             assert process.stdout is not None and process.stdout.read(1), "it has set its trap"
         processes = {"gone": gone.pid, **{name: process.pid for name, process in running.items()}}
-        start = time.monotonic()
+
+        def sleep(seconds: float) -> None:
+            """Time passes as soon as the one that listens has ended, however long that takes here."""
+            nonlocal passed
+            time.sleep(seconds)
+            if running["good"].poll() is not None:
+                passed += seconds
+
+        monkeypatch.setattr(supervise, "time", SimpleNamespace(monotonic=lambda: passed, sleep=sleep))
         assert supervise.end(processes, told.append) == {"deaf"}
-        assert time.monotonic() - start < 50
+        assert passed < 5
         assert told == [f"waiting for deaf (pid {processes['deaf']}) to end, 0 s at most"]
         assert supervise.end({}, told.append) == set() and len(told) == 1
     finally:
@@ -638,7 +648,7 @@ def test_another_users_stack_is_told_so() -> None:
     def nobody(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, cwd="/", check=False,
-            timeout=60,
+            timeout=240,
         )  # fmt: skip
 
     if nobody(sys.executable, "-P", "-c", "import levelip.cli.main").returncode:

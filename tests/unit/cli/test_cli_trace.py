@@ -274,7 +274,7 @@ def test_the_others_are_listened_to_while_one_is_silent(
     reader = TapReader(run, Request({"tcp": ["ip-tcp"], "ip": ["link-ip"]}))
     try:
         assert reader.open() == ["tcp"]
-        found = reader.read(5)
+        found = reader.read(60)
         assert [one.text for one in found if isinstance(one, Notice)] == ["ip did not answer: what it does is left out"]
         os.close(lock)
         layer("ip")
@@ -290,24 +290,38 @@ def test_the_others_are_listened_to_while_one_is_silent(
     "words",
     [
         ("paths", "--seconds", "2"),
-        ("why", "80", "--seconds", "2"),
+        ("why", "80"),
         ("trace", "--count", "3"),
         ("capture", "-w", "x.pcapng", "--seconds", "0.1"),
         ("capture", "-w", "x.pcapng", "--count", "1"),
     ],
 )
 def test_a_layer_that_is_silent_is_named_and_the_exit_code_is_1(
-    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, words: tuple[str, ...]
-) -> None:
-    """What the others say is shown."""
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory, words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What the others say is shown; also if it is Ctrl-C that ends it."""
     lock = run.lock("ip")
     tcp = layer("tcp", ss={"sockets": []})
+    taken = threading.Semaphore(0)
+    take = TapReader._take
+
+    def noted(reader: TapReader, source: Any) -> int:
+        number = take(reader, source)
+        for _ in range(number):
+            taken.release()
+        return number
+
+    monkeypatch.setattr(TapReader, "_take", noted)
 
     def script() -> None:
         tcp.wait_for_listener()
         for number in range(1, 10):
             tcp.frames("ip-tcp", "in", [segment(SYN, 7, number=number)])
-            time.sleep(0.05)
+        if words[0] == "why":
+            for _ in range(9):
+                assert taken.acquire(timeout=60)
+            os.kill(os.getpid(), signal.SIGINT)
 
     result = meanwhile(script, lambda: lvlip(*words))
     os.close(lock)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
+import fcntl
 import os
 import random
 import select
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +25,7 @@ from levelip.client.endings import Endings
 from levelip.client.halfclose import Kept
 from levelip.rpc.stream import Eof, Send, Urgent
 from tests.unit.client.test_client_pump import RING, World
+from tests.waiting import until
 
 ROUNDS = 60
 WRITER = """
@@ -95,6 +99,13 @@ def outcome(end: socket.socket) -> list[str]:
         except OSError as error:
             said.append(errno.errorcode[error.errno or 0])
     return said
+
+
+def full(end: socket.socket) -> bool:
+    """Whether the kernel takes nothing more, not a byte (sock_alloc_send_pskb)."""
+    queued = array.array("i", [0])
+    fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, queued)
+    return queued[0] >= end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
 @pytest.mark.parametrize("how", [socket.SHUT_WR, socket.SHUT_RDWR])
@@ -227,7 +238,8 @@ def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None
 
 def test_what_others_write_meanwhile_is_sent_once() -> None:
     """Two threads of a program write until they are told EPIPE, and its end is shut: the network gets each byte that a
-    send took, and no other. In each round from another instant on, with small writes and large ones."""
+    send took, and no other. In each round from another instant on, with small writes and large ones; in some as soon
+    as the end is full, so that no bait has room, however seldom the writers have their turn."""
     rng = random.Random(5)
     ours, theirs = socket.socketpair()
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(theirs.fileno())], pass_fds=[theirs.fileno()])
@@ -244,6 +256,10 @@ def test_what_others_write_meanwhile_is_sent_once() -> None:
             program.setblocking(True)
             socket.send_fds(ours, [bytes([rng.randrange(256)])], [program.fileno()])
             pair, first = world.pair, None
+            if number % 8 == 0:
+                until(lambda: full(program), "the end takes no more")  # noqa: B023 - in this round
+                halfclose.shut(pair, program, socket.SHUT_WR)
+                first = pair.kept
             late = time.monotonic() + 60
             while not pair.finished:
                 assert time.monotonic() < late

@@ -17,7 +17,7 @@ def python(*argv: str) -> subprocess.CompletedProcess[str]:
     """A Python that finds the package and no stack."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "LEVELIP_RUN": "/nowhere", "LEVELIP_NAME": "t"}
     return subprocess.run(
-        [sys.executable, *argv], env=variables, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *argv], env=variables, capture_output=True, text=True, timeout=240, check=False
     )
 
 

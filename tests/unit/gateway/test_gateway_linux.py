@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import socket
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,21 @@ from gateway_bench import LOCAL, OPEN, REFUSED, REMOTE, SILENT, Bench, Client
 from gateway import info
 from gateway.options import OPTIONS, Kind
 from levelip.rpc.stream import Reset
+from tests.waiting import until
 
 HERE = "127.0.0.1"
 NAMES = {**errno.errorcode, 0: "ok", errno.EINPROGRESS: "ok"}  # a non-blocking connect has begun, in both
 
 
-def _settle() -> None:
-    """Loopback delivers within the system call; this is for the kernel's own scheduling."""
-    time.sleep(0.002)
+PATIENCE_MS = 60_000
+
+
+def _settle(sock: socket.socket, what: int = select.POLLOUT) -> None:
+    """Its connection has come about, or is over; `what` 0: it is over. Loopback delivers within the system call, but
+    not always where the machine is busy."""
+    poll = select.poll()
+    poll.register(sock, what)
+    assert poll.poll(PATIENCE_MS)
 
 
 class Kernel:
@@ -70,6 +77,10 @@ class Kernel:
             self.sock.setblocking(False)
         try:
             calls[op]()
+        except BlockingIOError as error:
+            if error.errno == errno.EINPROGRESS:
+                _settle(self.sock)
+            return error.errno or -1
         except OSError as error:
             return error.errno or -1
         return 0
@@ -83,7 +94,13 @@ class Kernel:
         pass
 
     def bound(self) -> None:
-        self.sock.bind((HERE, self.free_port()))
+        for _ in range(100):
+            try:
+                return self.sock.bind((HERE, self.free_port()))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:  # else another program was faster
+                    raise
+        raise AssertionError("no port stays free")
 
     def bound_any_port(self) -> None:
         self.sock.bind((HERE, 0))
@@ -101,7 +118,7 @@ class Kernel:
             filler = self._keep(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-        _settle()
+        until(lambda: info.unpack(full.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1024))["unacked"], "it is full")
         self.sock.setblocking(False)
         self.sock.connect_ex(full.getsockname())
 
@@ -113,7 +130,7 @@ class Kernel:
         other, _ = self.listener.accept()
         other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         other.close()
-        _settle()
+        _settle(self.sock, 0)
 
     def bound_reset(self) -> None:
         self.bound()
@@ -135,7 +152,7 @@ class Kernel:
     def refused_later(self) -> None:
         self.sock.setblocking(False)
         self.refused()
-        _settle()
+        _settle(self.sock)
 
     def refused_later_and_read(self) -> None:
         self.refused_later()
@@ -269,7 +286,6 @@ def test_connect_again_and_again(state: str) -> None:
             calls = []
             for _ in range(4):
                 calls.append(NAMES[world.errno("connect")])
-                _settle()
             answers.append(calls)
         finally:
             world.close()
@@ -418,7 +434,12 @@ def test_tcp_info_has_the_layout_of_linux() -> None:
     kernel = Kernel()
     kernel.connected()
     kernel.sock.sendall(b"x" * 1000)
-    value = kernel.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1024)
+
+    def told() -> bytes:
+        return kernel.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1024)
+
+    until(lambda: info.unpack(told())["bytes_acked"] == 1001, "all is acknowledged")
+    value = told()
     mss = kernel.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     kernel.close()
     figures = info.unpack(value)

@@ -51,6 +51,11 @@ class _Served:
         self.context.term()
 
 
+@pytest.fixture(autouse=True)
+def _patient(patient: None) -> None:
+    """The answers come from a thread."""
+
+
 @pytest.fixture
 def served(run: RunDirectory) -> Iterator[_Served]:
     made = _Served(run)
@@ -68,9 +73,9 @@ def test_answers_and_refusals(run: RunDirectory, served: _Served) -> None:
     client.close()
 
 
-def test_a_late_answer_reaches_who_asked(run: RunDirectory, served: _Served) -> None:
+def test_a_late_answer_reaches_who_asked(run: RunDirectory, served: _Served, impatient: None) -> None:
     """A deferred answer comes when the core has it, and a request that timed out takes nobody else's."""
-    client, other = ControlClient(run, "ip"), ControlClient(run, "ip")
+    client, other = ControlClient(run, "ip", timeout=60), ControlClient(run, "ip", timeout=60)
     with pytest.raises(NotRunning, match="does not answer"):
         client.request("late", timeout=0.1, who="impatient")
     results: list[dict[str, Any]] = []

@@ -92,7 +92,7 @@ def test_another_process_and_hash_seed(lossy: Path, seed: int) -> None:
 def replay(path: Path, *words: str, **env: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "simulation.replay", str(path), *words],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **env},
+        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, **env},
     )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_the_program_names_the_first_frame_that_differs(tmp_path: Path) -> None:
         "from simulation.replay.__main__ import main\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the first frame that differs is of call" in done.stdout

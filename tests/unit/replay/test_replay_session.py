@@ -249,7 +249,7 @@ def test_help_tells_of_every_command(session: Session) -> None:
 def replay(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "simulation.replay", *map(str, words)],
-        capture_output=True, text=True, timeout=60, check=False, input=stdin,
+        capture_output=True, text=True, timeout=240, check=False, input=stdin,
     )  # fmt: skip
 
 
@@ -359,7 +359,7 @@ def _pytest(path: Path) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).resolve().parents[3]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={path.parent}", str(path)],
-        capture_output=True, text=True, timeout=60, check=False, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=240, check=False, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
 
 
@@ -388,6 +388,6 @@ def test_to_script(tmp_path: Path, size: int, loss: float, seed: int) -> None:
     assert "tcp.rec" in text.splitlines()[0]
     run_it = subprocess.run(
         [sys.executable, "-m", "simulation.script", "run", str(target)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert run_it.returncode == 0, run_it.stdout + text

@@ -105,12 +105,12 @@ def test_a_wait_that_has_begun_ends_with_the_new_one() -> None:
         epoll.register(number, select.EPOLLIN)
         entries = watches(TID, number, os.fstat(number).st_ino)
         found: list[list[tuple[int, int]]] = []
-        waiter = threading.Thread(target=lambda: found.append(epoll.poll(10)))
+        waiter = threading.Thread(target=lambda: found.append(epoll.poll(60)))
         waiter.start()
         kept = os.dup(number)
         os.dup2(new.fileno(), number)
         move(TID, number, entries, kept, new.fileno())
         os.close(kept)
         new_peer.send(b"x")
-        waiter.join(15)
+        waiter.join(90)
         assert found == [[(number, select.EPOLLIN)]]

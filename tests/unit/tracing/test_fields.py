@@ -47,7 +47,7 @@ tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is no
 @tshark
 def test_all_names_but_ours_are_wiresharks() -> None:
     known = set()
-    answer = subprocess.run(["tshark", "-G", "fields"], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run(["tshark", "-G", "fields"], capture_output=True, text=True, check=True, timeout=240)
     for line in answer.stdout.splitlines():
         known.add(line.split("\t")[2])
     assert {name for name in set(FIELDS) - known if not name.startswith("message.")} == OURS
@@ -91,7 +91,7 @@ def test_tshark_reads_the_same_values(tmp_path: Path) -> None:
                "-E", "occurrence=a"]  # fmt: skip
     for name in names:
         command += ["-e", name]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     compared: set[str] = set()
     wrong: list[tuple[str, str, list[Any], list[Any]]] = []
     for (title, data), line in zip(frames.items(), answer.stdout.splitlines(), strict=True):

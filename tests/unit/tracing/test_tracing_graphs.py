@@ -194,7 +194,7 @@ def display() -> Iterator[str]:
     assert number, "Xvfb did not start"
     yield f":{number}"
     server.terminate()
-    server.wait(10)
+    server.wait(60)
 
 
 def read_by_xplot(display: str, path: Path) -> str:
@@ -203,7 +203,7 @@ def read_by_xplot(display: str, path: Path) -> str:
     last = path.with_name("none.xpl")
     last.write_text("none none\n")
     done = subprocess.run(
-        ["xplot.org", path, last], env={**os.environ, "DISPLAY": display}, capture_output=True, text=True, timeout=60,
+        ["xplot.org", path, last], env={**os.environ, "DISPLAY": display}, capture_output=True, text=True, timeout=240,
         check=False,
     )  # fmt: skip
     said = done.stdout + done.stderr

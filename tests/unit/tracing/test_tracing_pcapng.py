@@ -86,7 +86,7 @@ def test_tshark_reads_it_without_complaint(tmp_path: Path) -> None:
     command = ["tshark", "-r", str(path), "-o", "tcp.check_checksum:TRUE", "-T", "fields", "-E", "separator=|"]
     done = subprocess.run(
         [*command, *[part for field in fields for part in ("-e", field)]],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=240,
     )  # fmt: skip
     assert [line.split("|") for line in done.stdout.splitlines()] == [
         ["link", "1700000000.123456789", "10.0.0.1", "5", "1", "tcp: drop, below window, RFC 9293 3.10.7.4,ä"],

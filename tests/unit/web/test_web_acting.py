@@ -91,6 +91,10 @@ def test_addons_come_and_go(run: RunDirectory) -> None:
         tcp.stop()
         ip.stop()
 
+
+def test_without_a_stack_it_is_told(run: RunDirectory) -> None:
+    """What would be changed in it, and what is missing."""
+
     async def nobody(page: Page) -> None:
         assert "not running" in (await page.ask("addon.load", path="/x/one.py"))["error"]
         line = {"where": "ip-tcp:up", "line": ". 1:2(1) ack 1 win 5"}

@@ -73,7 +73,9 @@ def test_no_thread_is_waited_for() -> None:
     left.join()
 
 
-def test_a_silent_stack_does_not_hold_the_end(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stack_does_not_hold_the_end(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
     """Five processes that do not answer may be waited for, however long; the end comes all the same, while a thread
     still waits, and who had asked is told."""
     monkeypatch.setattr("levelip.web.layers.TIMEOUT_S", 100.0)
@@ -130,7 +132,7 @@ def test_a_recording_that_is_closed_while_its_check_starts(monkeypatch: pytest.M
         await asyncio.sleep(0)
         await asked.close()
         with pytest.raises(ReplayError, match="closed"):
-            await asyncio.wait_for(question, 10)
+            await asyncio.wait_for(question, 60)
         assert asked._checker is None
 
     asyncio.run(story())
