@@ -162,7 +162,7 @@ class Stack:
 
     def _is_ready(self, layer: str) -> bool:
         try:
-            status = self.ask(layer, "status", timeout=0.5)
+            status = self.ask(layer, "status", timeout=5.0)
         except ControlError:
             return False
         return not set(status["waiting_for"]) & set(self.layers)
