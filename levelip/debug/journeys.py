@@ -25,6 +25,7 @@ from levelip.tracing.reasons import FAULT_LOSS
 
 _REMEMBERED = 500_000  # ids of frames that were told of
 _NEAR = 500  # frames or events of a connection that are looked through for one that belongs to a frame
+_LATE_NS = 3_000_000_000  # how long a packet that has not arrived anywhere is waited for
 _MOST = 64  # frames that one frame leads to, followed at most
 
 
@@ -330,17 +331,32 @@ class Journeys:
                 self._waiting.append(one)
 
     def ready(self, until: int) -> Iterator[Journey]:
-        """Those that began before `until` (ns of monotonic time)."""
+        """Those that began before `until` (ns of monotonic time), in that order. One that is still under way, as on a
+        machine with much to do, and those behind it, are waited for, but not for ever."""
         while self._waiting and self._waiting[0].mono < until:
-            one = self._waiting.popleft()
+            one = self._waiting[0]
             if one.id in self._done or one.id not in self.collection.by_id:
+                self._waiting.popleft()
                 continue
             made = journey(self.collection, one.id)
+            if one.mono >= until - _LATE_NS and _goes_on(made):
+                return
+            self._waiting.popleft()
             self._done.update(dict.fromkeys(made.ids))
             if len(self._done) > _REMEMBERED:
                 self._done = dict.fromkeys(list(self._done)[_REMEMBERED // 2 :])
             if not self._whole or _from_its_beginning(made):
                 yield made
+
+
+def _goes_on(one: Journey) -> bool:
+    """Whether there is more to come for certain: what goes down ends at the device, a datagram that goes up at a
+    client, or somewhere with a reason."""
+    if one.dropped is not None or one.led_to:
+        return False
+    if not one.up:
+        return one.last.seam != "link"
+    return one.first.proto == UDP and one.hops[-1].process != "client"
 
 
 def _from_its_beginning(one: Journey) -> bool:

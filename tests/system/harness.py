@@ -164,7 +164,7 @@ class Stack:
 
     def _is_ready(self, layer: str) -> bool:
         try:
-            status = self.ask(layer, "status", timeout=2.0)
+            status = self.ask(layer, "status", timeout=5.0)
         except ControlError:
             return False
         return not set(status["waiting_for"]) & set(self.layers)

@@ -74,7 +74,8 @@ def lack() -> str:
 
 
 class Namespace:
-    """One network namespace with `lo` up. `ipv6` false keeps the kernel's own IPv6 chatter off the devices."""
+    """One network namespace with `lo` up, whose kernel answers with as many ICMP errors as there are causes (it allows
+    six in a row to a host, then one a second). `ipv6` false keeps the kernel's own IPv6 chatter off the devices."""
 
     def __init__(self, *, ipv6: bool = False) -> None:
         self._way = way()
@@ -211,6 +212,8 @@ def _hold(channel: socket.socket, *, ipv6: bool) -> None:
         for scope in ("all", "default"):
             with contextlib.suppress(OSError):
                 Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1", encoding="ascii")
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv4/icmp_ratemask").write_text("0", encoding="ascii")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         name, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
         fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name, flags | _IFF_UP))

@@ -206,8 +206,8 @@ def round_trips(
     with path.left.socket(std.AF_INET, std.SOCK_DGRAM) as near, path.right.socket(std.AF_INET, std.SOCK_DGRAM) as far:
         far.bind((RIGHT, 0))
         near.connect(far.getsockname())
-        near.settimeout(2)
-        far.settimeout(2)
+        near.settimeout(_TIMEOUT_S)
+        far.settimeout(_TIMEOUT_S)
         for _ in range(count):
             start = time.perf_counter()
             near.send(b"there")

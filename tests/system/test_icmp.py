@@ -15,9 +15,12 @@ from levelip.wire.checksum import internet_checksum
 from tests.system import streams
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace
+from tests.system.processors import Queued
 from tests.system.streams import PATIENCE_S
 
 LIMIT_S = 60.0
+WAIT = "50"
+"""ping's -W: else it waits for the last answer for twice as long as the others took, or 0.05 s."""
 
 
 def echo_request(ident: int, sequence: int, data: bytes) -> bytes:
@@ -47,19 +50,17 @@ def test_a_wrong_checksum_is_not_answered(shared_stack: Stack, raw: std.socket) 
     spoiled = bytearray(echo_request(78, 1, b"data"))
     spoiled[-1] ^= 1
     raw.sendto(bytes(spoiled), (shared_stack.address, 0))
-    shared_stack.wait_until(
-        lambda: shared_stack.counters("ip").get("drop.icmp_bad_checksum", 0) == before + 1, "the drop"
-    )
-    raw.settimeout(0.2)
-    with pytest.raises(TimeoutError):
-        while True:
-            assert raw.recv(65_535)[20] != 0, "an echo reply"
+    raw.sendto(echo_request(79, 1, b"data"), (shared_stack.address, 0))
+    while (message := raw.recv(65_535)[20:])[0] != 0:
+        pass
+    assert message[4:6] == (79).to_bytes(2, "big"), "the first echo reply is to the second request"
+    assert shared_stack.counters("ip")["drop.icmp_bad_checksum"] == before + 1
 
 
 @pytest.mark.parametrize("target", ["10.0.0.1", "10.0.0.2", "127.0.0.1"], ids=["kernel", "own", "loopback"])
 def test_lvlip_ping(shared_stack: Stack, target: str) -> None:
     """`lvlip ping` to the kernel, to the stack's own address and to loopback: exit code 0, all answered."""
-    done = shared_stack.lvlip("ping", "-c", "3", "-i", "0.05", target)
+    done = shared_stack.lvlip("ping", "-c", "3", "-i", "0.05", "-W", WAIT, target)
     lines = done.stdout.splitlines()
     assert lines[0] == f"PING {target} ({target}) 56(84) bytes of data."
     assert [line.split(" ttl=")[0] for line in lines[1:4]] == [
@@ -67,13 +68,14 @@ def test_lvlip_ping(shared_stack: Stack, target: str) -> None:
     ]
     assert "3 packets transmitted, 3 received, 0% packet loss" in done.stdout
     assert "rtt min/avg/max/mdev = " in done.stdout
-    figures = json.loads(shared_stack.lvlip("ping", "-q", "-c", "2", "-i", "0.05", target, "--json").stdout)
+    quiet = shared_stack.lvlip("ping", "-q", "-c", "2", "-i", "0.05", "-W", WAIT, target, "--json")
+    figures = json.loads(quiet.stdout)
     assert (figures["transmitted"], figures["received"]) == (2, 2)
 
 
 def test_lvlip_ping_to_nobody(shared_stack: Stack) -> None:
     """No ARP answer: our own address reports the host as unreachable, and the exit code is 1, as ping's."""
-    done = shared_stack.lvlip("ping", "-c", "2", "-i", "0.1", "10.0.0.77", check=False)
+    done = shared_stack.lvlip("ping", "-c", "2", "-i", "0.1", "-W", WAIT, "10.0.0.77", check=False)
     assert done.returncode == 1, done.stderr
     assert "From 10.0.0.2 icmp_seq=1 Destination Host Unreachable" in done.stdout
     assert "2 packets transmitted, 0 received, +2 errors, 100% packet loss" in done.stdout
@@ -128,12 +130,14 @@ def test_an_icmp_error_ends_a_connect(shared_stack: Stack, host: Namespace) -> N
     assert took < 60  # without the error it would be two minutes
 
 
-def test_echo_median_is_short(shared_stack: Stack) -> None:
-    """200 echo requests to the kernel: none is lost, and half of the answers come within a few milliseconds."""
-    times = []
-    for _ in range(200):
-        times.append(shared_stack.ask("ip", "ping", dst=shared_stack.host, timeout_ms=5000)["rtt_ns"])
-    assert sorted(times)[100] < 5_000_000 * streams.slowness()
+def test_echo_is_quick(shared_stack: Stack) -> None:
+    """200 echo requests to the kernel: none is lost, and the answers take a few milliseconds, and what our processes
+    wait for a processor."""
+    queued = Queued()
+    times = [
+        shared_stack.ask("ip", "ping", dst=shared_stack.host, timeout_ms=25_000)["rtt_ns"] / 1e9 for _ in range(200)
+    ]
+    assert sum(times) < 200 * 0.005 + queued.seconds()
 
 
 def test_ping_ends_with_a_signal(shared_stack: Stack, host: Namespace) -> None:

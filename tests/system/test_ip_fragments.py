@@ -17,6 +17,7 @@ from tests.system import streams
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace
 from tests.system.streams import PATIENCE_S
+from tests.waiting import until
 
 
 def reply_to(raw: std.socket, ident: int) -> IcmpMessage:
@@ -43,7 +44,7 @@ def test_the_kernel_pings_us_in_fragments(shared_stack: Stack, raw: std.socket, 
 
 def test_lvlip_ping_in_fragments(shared_stack: Stack) -> None:
     """`lvlip ping -s 20000` is answered by the kernel; with -M do it is refused with the MTU."""
-    done = shared_stack.lvlip("ping", "-c", "3", "-i", "0.05", "-s", "20000", shared_stack.host)
+    done = shared_stack.lvlip("ping", "-c", "3", "-i", "0.05", "-W", "50", "-s", "20000", shared_stack.host)
     assert "3 packets transmitted, 3 received, 0% packet loss" in done.stdout
     assert "20008 bytes from" in done.stdout and "wrong data" not in done.stdout
     done = shared_stack.lvlip("ping", "-c", "1", "-s", "20000", "-M", "do", shared_stack.host, check=False)
@@ -83,12 +84,15 @@ def _within(start: int, stop: int) -> list[tuple[int, int]]:
 def _wait_for_the_flood(stack: Stack, raw: std.socket) -> None:
     """Until a ping goes through: the device's queue, full of the flood, loses what comes next, and no test of ours."""
     raw.settimeout(0.2)
-    for sequence in range(50):
-        request = IcmpMessage.echo_request(ident=98, sequence=sequence, payload=b"")
+
+    def answered() -> bool:
+        request = IcmpMessage.echo_request(ident=98, sequence=1, payload=b"")
         raw.sendto(request.serialize(fill_checksum=True), (stack.address, 0))
         with contextlib.suppress(TimeoutError):
-            reply_to(raw, 98)
-            break
+            return reply_to(raw, 98).type == 0
+        return False
+
+    until(answered, "a ping goes through")
     raw.settimeout(PATIENCE_S)
 
 

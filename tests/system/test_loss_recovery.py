@@ -13,6 +13,10 @@ from tests.system.streams import KernelServer, digest, stream
 
 SIZE = 3_000_000
 LIMIT_S = 60.0
+pytestmark = pytest.mark.parametrize(
+    "_shared", [{"settings": {"tcp.rto_min_ms": 3000}}], ids=["patient"], indirect=True, scope="module"
+)
+"""A timer that fires is to tell of our recovery, not of a machine on which the kernel or we stand still for 0.2 s."""
 
 
 @pytest.fixture

@@ -17,14 +17,15 @@ from tests.system.namespace import end, lack
 from tests.system.paths import LEFT, PREFIX, RIGHT, StackPath
 from tests.system.streams import digest, stream
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SIZE = 1_000_000
 LIMIT_S = 120.0
 TAP = "lwip0"
 SOURCE = ROOT / "tests" / "system" / "lwip" / "peer.c"
 INCLUDE = "/usr/include/lwip"
-PATHS = {"clean": Impairment(rate_bps=100_000_000), "loss": Impairment(rate_bps=100_000_000, loss=0.01, seed=3)}
+PATHS = {"clean": Impairment(rate_bps=100_000_000), "loss": Impairment(rate_bps=100_000_000, loss=0.01, seed=307)}
+"""This seed loses the seventh packet of each direction, and so one in any case: of ACKs there may be few."""
 
 
 @pytest.fixture(scope="module")

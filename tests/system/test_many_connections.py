@@ -18,10 +18,10 @@ from tests.system.streams import CHUNK, PATIENCE_S, kernel_connect, read_exactly
 
 COUNT = 1000
 SIZE = 65_536
-LIMIT_S = 60.0
+LIMIT_S = 150.0
 DESCRIPTORS = 4096
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def allow_descriptors() -> None:
@@ -141,5 +141,7 @@ def test_a_thousand_connections_to_our_server(stack: Stack, namespace: Namespace
     served = stack.submit(app_echo, 8000, COUNT)
     assert exchange(lambda: kernel_connect(namespace, stack.address, 8000)) == COUNT
     assert served.result(LIMIT_S) == COUNT
-    sockets = stack.ask("tcp", "ss")["sockets"]
-    assert {row["state"] for row in sockets} <= {"TIME_WAIT", "LISTEN"}, "all others are closed"
+    stack.wait_until(
+        lambda: {row["state"] for row in stack.ask("tcp", "ss")["sockets"]} <= {"TIME_WAIT", "LISTEN"},
+        "all others are closed",
+    )

@@ -10,7 +10,7 @@ from tests.system import matrix
 from tests.system.matrix import CELLS, FACTORS, SAMPLE, Cell, Worlds
 from tests.system.namespace import lack
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 ORDERED = sorted(CELLS, key=lambda cell: (cell.device_mtu, cell.offload))
 """Cells with the same devices one after the other."""

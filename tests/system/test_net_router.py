@@ -95,7 +95,7 @@ def test_download_through_the_router(namespace: Namespace, world: Namespace, mak
     assert server.digest == hashlib.sha256(payload(1)).hexdigest()
     assert digest == hashlib.sha256(payload(2)).hexdigest()
 
-    shown = stack.lvlip("ping", WORLD, "-c", "3", "-i", "0.05").stdout
+    shown = stack.lvlip("ping", WORLD, "-c", "3", "-i", "0.05", "-W", "50").stdout
     assert f"64 bytes from {WORLD}: icmp_seq=3 ttl=63" in shown  # one router on the way
     assert "3 packets transmitted, 3 received, 0% packet loss" in shown
     expired = stack.lvlip("ping", WORLD, "-c", "1", "-t", "1", check=False).stdout
@@ -127,7 +127,7 @@ def test_ping_both_ways(stack: Stack, namespace: Namespace) -> None:
             times.append(time.perf_counter() - start)
             assert answer.payload == request.payload and answer.checksum_ok
         print(f"median {statistics.median(times) * 1000:.3f} ms")
-    answered = stack.lvlip("ping", stack.host, "-c", "5", "-i", "0.02", "-s", "1472").stdout
+    answered = stack.lvlip("ping", stack.host, "-c", "5", "-i", "0.02", "-W", "50", "-s", "1472").stdout
     assert "5 packets transmitted, 5 received, 0% packet loss" in answered
     nobody = stack.lvlip("ping", "10.0.0.77", "-c", "1", check=False)
     assert nobody.returncode == 1

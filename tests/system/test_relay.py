@@ -19,6 +19,7 @@ from tests.system import paths
 from tests.system.impair import ETHERNET, Fates, Impairment, Line, checksum, fragmentation_needed, fragments
 from tests.system.namespace import lack
 from tests.system.paths import KernelPath
+from tests.waiting import until
 
 MS = 1_000_000
 
@@ -155,13 +156,15 @@ def arrivals(path: KernelPath, impairment: Impairment, count: int, *, pause: flo
             near.send(struct.pack("!I", number) + bytes(1196))
             if pause and number % 10 == 9:
                 time.sleep(pause)
-        far.settimeout(0.5)
-        found = []
-        try:
-            while True:
-                found.append(struct.unpack_from("!I", far.recv(2048))[0])
-        except TimeoutError:
-            return found
+        until(lambda: path.stats()["right"]["packets"] >= count, "the relay has seen all")
+        did = path.stats()["right"]
+        far.settimeout(60)
+        due = count - did["lost"] - did["corrupted"] - did["overflowed"] + did["duplicated"]
+        found = [struct.unpack_from("!I", far.recv(2048))[0] for _ in range(due)]
+        far.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            far.recv(2048)
+        return found
 
 
 def test_order_is_kept(path: KernelPath) -> None:
@@ -196,11 +199,17 @@ def test_corrupted_packets_do_not_reach_the_socket(path: KernelPath) -> None:
 
 
 def test_the_delay_is_what_was_asked_for(path: KernelPath) -> None:
-    """20 ms each way: no round trip takes less than 40 ms, and the quickest of 20 little more (the others say how busy
-    the machine is)."""
+    """20 ms each way: no round trip takes less than 40 ms, and the quickest of some little more (the others say how
+    busy the machine is)."""
     far_way = Impairment(delay_ms=20)
-    trips = sorted(paths.round_trips(path, 20, right=far_way, left=far_way))
-    assert 40.0 <= trips[0] < 60.0, trips
+    trips: list[float] = []
+
+    def quick() -> bool:
+        trips.extend(paths.round_trips(path, 20, right=far_way, left=far_way))
+        return min(trips) < 60.0
+
+    until(quick, "a round trip of little more than 40 ms")
+    assert min(trips) >= 40.0, trips
 
 
 def test_the_rate_is_what_was_asked_for(path: KernelPath) -> None:

@@ -17,7 +17,7 @@ from tests.system.harness import Stack
 from tests.system.namespace import Namespace
 
 ETH_P_ALL = 3  # both ways
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def connect_to(host: str, port: int) -> None:
@@ -59,6 +59,7 @@ class Syn:
         self.tos, self.flags_offset, self.ttl = packet[1], packet[6:8], packet[8]
         tcp = packet[(packet[0] & 15) * 4 :]
         self.source, self.bits = packet[12:16], tcp[13]
+        self.ports = struct.unpack_from(">HH", tcp)
         self.window, self.urgent = struct.unpack_from(">H2xH", tcp, 14)
         self.raw = tcp[20 : tcp[12] >> 2 & 0x3C]
         self.options = parse_options(self.raw)
@@ -68,15 +69,19 @@ class Syn:
         return self.tos, self.flags_offset, self.ttl, self.bits, self.urgent, masked(self.raw)
 
 
-def collect(tap: std.socket, count: int) -> list[Syn]:
-    """The next `count` SYNs and SYN-ACKs, both ways, each once."""
-    found: list[Syn] = []
+def collect(tap: std.socket, port: int) -> tuple[Syn, Syn]:
+    """The SYN to this port and the SYN-ACK from it, the first of each: who was slow to be answered sends another."""
+    found: dict[int, Syn] = {}
     deadline = time.monotonic() + SECONDS
-    while len(found) < count and time.monotonic() < deadline:
+    while len(found) < 2:
+        assert time.monotonic() < deadline, "no SYN and SYN-ACK"
         packet = tap.recv(65_536)
         if packet[0] >> 4 == 4 and packet[9] == 6 and packet[(packet[0] & 15) * 4 + 13] & SYN:
-            found.append(Syn(packet))
-    return found
+            syn = Syn(packet)
+            if syn.ports[syn.bits == SYN] != port:  # source and destination
+                continue
+            found.setdefault(syn.bits, syn)
+    return found[SYN], found[SYN | ACK]
 
 
 def test_syns_as_the_kernels(stack: Stack, namespace: Namespace) -> None:
@@ -88,7 +93,7 @@ def test_syns_as_the_kernels(stack: Stack, namespace: Namespace) -> None:
     listener.listen()
     ours = stack.submit(connect_to, stack.host, 9000)
     ours.result(SECONDS)
-    our_syn, kernel_syn_ack = collect(tap, 2)
+    our_syn, kernel_syn_ack = collect(tap, 9000)
     listener.accept()[0].close()
     ours.result(SECONDS)
     waiting = stack.submit(listen_once, 9001)
@@ -98,7 +103,7 @@ def test_syns_as_the_kernels(stack: Stack, namespace: Namespace) -> None:
     client = namespace.socket()
     client.settimeout(SECONDS)
     client.connect((stack.address, 9001))
-    kernel_syn, our_syn_ack = collect(tap, 2)
+    kernel_syn, our_syn_ack = collect(tap, 9001)
     client.close()
     waiting.result(SECONDS)
     tap.close()

@@ -103,7 +103,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.close()
 
 
-def wait_for(port: Port, wanted: Callable[[Any], bool], seconds: float = 5.0) -> list[Any]:
+def wait_for(port: Port, wanted: Callable[[Any], bool], seconds: float = 60.0) -> list[Any]:
     """What the port receives up to and including the first frame that is wanted, as the loop would poll for it."""
     frames: list[Any] = []
     deadline = time.monotonic() + seconds

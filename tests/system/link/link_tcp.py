@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for, whole
@@ -14,6 +15,7 @@ from levelip.frames.packet import DeviceFrame
 from levelip.rpc.place import Place
 from levelip.wire.ipv4 import Ipv4Header, Proto
 from levelip.wire.segment import header_length
+from levelip.wire.seq import SEQ_MASK, seq_diff
 from levelip.wire.tcp import ACK, SYN, TcpHeader, pack_tcp
 
 SESSION = "0123456789abcdef" * 2
@@ -28,6 +30,15 @@ def ip(*args: str) -> None:
 def neighbour(name: str = "tst0") -> None:
     """The host knows the stack's MAC address without asking."""
     ip("neigh", "replace", "10.0.0.2", "lladdr", STACK_MAC.hex(":"), "dev", name)
+
+
+def neighbour_that_may_be_slow(name: str = "tst0") -> None:
+    """As `neighbour`; and the kernel hands over what its congestion window allows at once (else the less, the longer a
+    round trip takes), and sends nothing again because we are slow."""
+    neighbour(name)
+    Path("/proc/sys/net/ipv4/tcp_min_tso_segs").write_text("44")
+    ip("route", "replace", "10.0.0.0/24", "dev", name, "proto", "kernel", "scope", "link", "src", "10.0.0.1",
+       "rto_min", "60s")  # fmt: skip
 
 
 def is_ipv4(proto: int) -> Any:
@@ -59,11 +70,11 @@ class TcpPeer:
         header = TcpHeader.parse(whole(self.bench.memory, syn), len(self.link) + 20)
         assert header.flags & SYN
         self.host_port = header.src_port
-        self.ack = header.seq + 1
+        self.ack = (header.seq + 1) & SEQ_MASK
         options = b"\x02\x04" + mss.to_bytes(2, "big") + b"\x01\x03\x03\x07"
         self.send(SYN | ACK, options=options)
         self.seq += 1
-        wait_for(self.port, self._tcp)  # its ACK
+        wait_for(self.port, self._ack)  # not its SYN again, which comes if we took a second
         client.setblocking(True)
         client.settimeout(60)
         return client
@@ -71,6 +82,12 @@ class TcpPeer:
     def _tcp(self, frame: Any) -> bool:
         at = len(self.link)
         return isinstance(frame, DeviceFrame) and len(frame.head) >= at + 40 and frame.head[at + 9] == Proto.TCP
+
+    def _ack(self, frame: Any) -> bool:
+        return self._tcp(frame) and not self._header(frame).flags & SYN
+
+    def _header(self, frame: DeviceFrame) -> TcpHeader:
+        return TcpHeader.parse(frame.head, len(self.link) + 20)
 
     def head(self, flags: int, length: int, options: bytes = b"") -> bytes:
         tcp = pack_tcp(80, self.host_port, seq=self.seq, ack=self.ack, flags=flags, window=65535, options=options)
@@ -88,8 +105,9 @@ class TcpPeer:
         self.send(flags, Place(SESSION, 0, len(data) + 10_000, 5000, len(data)), gso_size=1460)
 
     def take(self) -> tuple[DeviceFrame, bytes]:
-        """The next TCP packet of the kernel, and its bytes behind all headers; acknowledged by what is sent next."""
-        frame: DeviceFrame = wait_for(self.port, self._tcp)[-1]
+        """The next TCP packet of the kernel, and its bytes behind all headers; acknowledged by what is sent next. Of
+        what it sends again, because we were slow, those that are new."""
+        frame: DeviceFrame = wait_for(self.port, self._ack)[-1]
         at = len(self.link)
         head_len = header_length(frame.head[at:])
         assert head_len is not None
@@ -97,5 +115,8 @@ class TcpPeer:
         if isinstance(frame.payload, Place):
             assert len(frame.head) == at + head_len
             self.bench.memory.free(frame.payload)
-        self.ack += len(payload)
+        again = seq_diff(self.ack, self._header(frame).seq)
+        assert again >= 0, "a tap loses nothing"
+        payload = payload[again:]
+        self.ack = (self.ack + len(payload)) & SEQ_MASK
         return frame, payload

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from link_bench import HOST, HOST_MAC, STACK, STACK_MAC, Bench, wait_for
-from link_tcp import SESSION, TcpPeer, ip, is_ipv4, neighbour
+from link_tcp import SESSION, TcpPeer, ip, is_ipv4, neighbour, neighbour_that_may_be_slow
 
 from layers.link.tuntap import DeviceError, HostSide, facts, is_configured
 from levelip.frames.packet import DeviceFrame, DeviceState
@@ -137,7 +137,7 @@ def test_without_offload_checksums_are_complete(bench: Bench) -> None:
 def test_super_segment_arrives_whole_in_the_pool(bench: Bench) -> None:
     """With TSO the kernel hands over tens of KB at once; the payload stays in a slot, the headers come inline."""
     port = bench.open()
-    neighbour()
+    neighbour_that_may_be_slow()
     peer = TcpPeer(bench, port)
     client = peer.handshake()
     data = stream(1, 60_000)

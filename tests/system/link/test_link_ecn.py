@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from link_bench import Bench
-from link_tcp import TcpPeer, neighbour
+from link_tcp import TcpPeer, neighbour, neighbour_that_may_be_slow
 
 from levelip.wire.tcp import ACK, CWR, ECE, PSH, SYN, TcpHeader
 from levelip.wire.vnet import GSO_ECN, VnetHeader
@@ -33,7 +33,7 @@ def kernel_asks(bench: Bench) -> None:
 def test_a_super_segment_with_cwr_from_the_kernel_is_not_cut(bench: Bench) -> None:
     """An ECE makes the kernel reduce and say CWR: on a super-segment, whose virtio header has GSO_ECN."""
     port = bench.open()
-    neighbour()
+    neighbour_that_may_be_slow()
     peer = EcnPeer(bench, port)
     client = peer.handshake()
     client.setblocking(False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket as std
-import threading
 import time
 from pathlib import Path
 
@@ -15,10 +14,13 @@ from tests.system.conftest import make_namespace, make_stack, namespace, stack
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace
 from tests.system.test_malformed import Transfer
+from tests.waiting import until
 
 __all__ = ["make_namespace", "make_stack", "namespace", "stack"]
 
 SENDERS = 20_000
+BURST = 250
+"""Less than a tap's queue (drivers/net/tun.c, TUN_READQ_SIZE: 500)."""
 FORGED = bytes.fromhex("02aabbccddee")
 WARM_UP = 2_000
 MOST_KB = 2048
@@ -42,12 +44,13 @@ class Arp:
 
     def __init__(self, stack: Stack, host: Namespace) -> None:
         device = DeviceConfig()
+        self._stack = stack
         self.ours = device.stack_mac(stack.name)
         self._sock = host.socket(std.AF_PACKET, std.SOCK_RAW, 0)
         self._sock.bind((device.interface(stack.name), 0))
 
-    def send(self, oper: int, mac: bytes, sender: bytes, *, dst: bytes = b"") -> None:
-        body = b"\0\1\x08\0\6\4" + oper.to_bytes(2, "big") + mac + sender + self.ours + b"\x0a\0\0\2"
+    def send(self, oper: int, mac: bytes, sender: bytes, *, dst: bytes = b"", hardware: bytes = b"\0\1") -> None:
+        body = hardware + b"\x08\0\6\4" + oper.to_bytes(2, "big") + mac + sender + self.ours + b"\x0a\0\0\2"
         for _ in range(10_000):
             try:
                 self._sock.send((dst or self.ours) + mac + b"\x08\x06" + body)
@@ -55,6 +58,23 @@ class Arp:
             except OSError:  # the device's queue is full: link has not taken them yet
                 time.sleep(0.001)
         raise AssertionError("link takes nothing")
+
+    def processed(self) -> None:
+        """Until link has taken all that was sent: it comes to an ARP packet of another hardware, sent last, again where
+        the device's queue was full."""
+        malformed = lambda: self._stack.counters("link").get("drop.arp_malformed", 0)  # noqa: E731
+        before = malformed()
+
+        def seen() -> bool:
+            self.send(1, FORGED, b"\x0a\0\0\x09", hardware=b"\0\7")
+            soon = time.monotonic() + 1.0
+            while time.monotonic() < soon:
+                if malformed() > before:
+                    return True
+                time.sleep(0.005)
+            return False
+
+        until(seen, "link takes what was sent")
 
     def close(self) -> None:
         self._sock.close()
@@ -65,69 +85,56 @@ def known(stack: Stack) -> dict[str, dict[str, object]]:
 
 
 def flood(arp: Arp, senders: range) -> None:
-    """A request for us from each; slow enough that most pass the device's queue."""
+    """A request for us from each; no more at once than the device's queue holds."""
     for number in senders:
         arp.send(1, FORGED, bytes((10, 1 + (number >> 16), number >> 8 & 255, number & 255)))
-        if not number % 10:
-            time.sleep(0.002)
-
-
-def settled(stack: Stack) -> int:
-    """How many ARP packets came, once no more do (the device's queue loses some)."""
-    last = -1
-    for _ in range(100):
-        count = stack.counters("link")["arp_received"]
-        if count == last:
-            return count
-        last = count
-        time.sleep(0.3)
-    raise AssertionError("it does not end")
+        if not number % BURST:
+            arp.processed()
+    arp.processed()
 
 
 @pytest.mark.parametrize("stack", [{"settings": {"stack.flight_recorder_mib": 0}}], indirect=True)
 @pytest.mark.rfc("RFC 826 reception")
 def test_twenty_thousand_askers_beside_a_transfer(stack: Stack, namespace: Namespace) -> None:
-    """Requests for us from 20,000 addresses, some 5,000 a second: the transfer is intact, at most half of the cache is
+    """Requests for us from 20,000 addresses, thousands a second: the transfer is intact, at most half of the cache is
     theirs, and link is no larger than after the first ones. (Without the flight recorder, whose 32 MiB fill up.)"""
     arp = Arp(stack, namespace)
     with Transfer(stack, namespace):
         pid = stack.pid("link")
         flood(arp, range(WARM_UP))
-        settled(stack)
         before, cpu, began = resident(pid), seconds(pid), time.monotonic()
         flood(arp, range(WARM_UP, WARM_UP + SENDERS))
-        taken = settled(stack)
+        taken = stack.counters("link")["arp_received"]
         took = time.monotonic() - began
         grown, used = resident(pid) - before, seconds(pid) - cpu
         table = known(stack)
     arp.close()
     print(f"{taken - WARM_UP} senders in {took:.1f} s: link {used:.1f} s of CPU, {grown:+} kB, {len(table)} entries")
-    assert taken > SENDERS // 2, "more were lost in the device's queue than came"
+    assert taken > SENDERS, "one in ten was lost in the device's queue"
     assert len(table) <= 513 and "10.0.0.1" in table
     assert grown < MOST_KB
 
 
 def test_forged_answers_do_not_take_the_peer(stack: Stack, namespace: Namespace) -> None:
-    """For three seconds requests, announcements and answers claim the peer's address, hundreds a second: the transfer
-    is intact, and its neighbour has the MAC address that it had."""
+    """For three seconds and more requests, announcements and answers claim the peer's address, hundreds a second: the
+    transfer is intact, and its neighbour has the MAC address that it had."""
     rng = random.Random(5)
     arp = Arp(stack, namespace)
     peer = bytes((10, 0, 0, 1))
     with Transfer(stack, namespace):
         stack.wait_until(lambda: "10.0.0.1" in known(stack), "the peer is known")
         mac = known(stack)["10.0.0.1"]["mac"]
-        over = threading.Event()
-        timer = threading.Timer(3.0, over.set)
-        timer.start()
-        sent = 0
-        while not over.is_set():
+        sent, began = 0, time.monotonic()
+        while (took := time.monotonic() - began) < 3.0 or sent < 1000:
             arp.send(rng.choice((1, 2)), FORGED, peer, dst=rng.choice((b"", b"\xff" * 6)))
             sent += 1
+            if not sent % BURST:
+                arp.processed()
             time.sleep(0.002)
-        timer.join()
+        arp.processed()
         row = known(stack)["10.0.0.1"]
         counters = stack.counters("link")
     arp.close()
     assert row["mac"] == mac and row["state"] in ("reachable", "delay", "probe", "stale"), row
     assert counters["drop.arp_contradicts"] >= sent - 2
-    assert sent > 300 and counters["arp_requests_sent"] <= 20, "asked again about once a second"
+    assert counters["arp_requests_sent"] <= 17 + took, "asked again about once a second"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from levelip.debug.collection import Collection
-from levelip.debug.journeys import Journey, journey, journey_lines, journeys, paths
+from levelip.debug.journeys import Journey, Journeys, journey, journey_lines, journeys, paths
 from levelip.debug.recorded import _seam as seam_in_recording
 from levelip.debug.tap import Record
 from levelip.debug.traces import read_trace
@@ -122,6 +122,31 @@ class Watched:
 @pytest.fixture
 def watched() -> Watched:
     return Watched()
+
+
+def test_one_that_is_under_way_is_waited_for(watched: Watched) -> None:
+    """On a slow machine the second half of a datagram's records may come long after the first: it is told of once, and
+    whole, and what came after it not before; after 3 s it is told of as far as it came."""
+    watched.socket()
+    seen = len(watched.records)
+    first, second = watched.arrive(b"one"), watched.arrive(b"two")
+    records = watched.records[seen:]
+    halfway = next(at for at, record in enumerate(records) if record[1] == "f" and record[3] == "ip-udp") + 1
+    start, second_of_time = records[0][6], 1_000_000_000
+
+    def told(stream: Journeys, until: int) -> list[tuple[int, str]]:
+        return [(one.ids[0], one.path) for one in stream.ready(until)]
+
+    whole = "link ↑ ip ↑ udp ↑ gateway ↑ client"
+    stream, late = Journeys(Collection(), whole=True), Journeys(Collection(), whole=True)
+    for record in records[:halfway]:
+        stream.add(record)
+        late.add(record)
+    assert told(stream, start + 2 * second_of_time) == []
+    assert told(late, start + 4 * second_of_time) == [(first, "link ↑ ip")]
+    for record in records[halfway:]:
+        stream.add(record)
+    assert told(stream, start + 2 * second_of_time) == [(first, whole), (second, whole)]
 
 
 def test_a_datagram_reaches_the_client(watched: Watched) -> None:
