@@ -82,8 +82,9 @@ class Door:
         self._memory_dir = memory_dir
         self._memory_size = memory_size
         read = runtime.memory.read
-        self._codec: Codec[Any] = Codec(ToGateway, read=read, share=True)
+        self._codec: Codec[Any] = Codec(ToClient, read=read, share=True)
         self._to_inline: Codec[Any] = Codec(ToClient, read=read, share=False)
+        self._from_client: Codec[Any] = Codec(ToGateway, share=False)  # what it says it brings along
         self._connections: dict[bytes, Connection] = {}
         self._by_fd: dict[int, Connection] = {}
         self._strangers: dict[int, dict[bytes, None]] = {}  # by user, the oldest first
@@ -331,7 +332,7 @@ class Door:
         """One whole message, into the connection's inbox."""
         routing, uid, pid = connection.routing, connection.uid, connection.pid
         try:
-            epoch, to_epoch, messages = self._codec.decode(parts)
+            epoch, to_epoch, messages = self._from_client.decode(parts)
         except RefusedMessage as error:
             self._count(error.reason, f"pid {pid}: {error.detail}")
             number = errno.EPROTONOSUPPORT if error.reason == reasons.UNKNOWN_VERSION.name else errno.EBADMSG

@@ -71,6 +71,12 @@ def _slots_of(size: int) -> int:
     return slots
 
 
+def _within(region: _Region, place: Place) -> None:
+    """Raises MemoryLost unless all of the ring lies in the file: who reads less makes no room for the rest."""
+    if place.base + place.size > region.size:
+        raise MemoryLost(f"region {place.region} has no such place")
+
+
 class Memory:
     """All regions that a process has met. Opened at first use, closed when their file is gone."""
 
@@ -115,6 +121,7 @@ class Memory:
             data = bytes(view)
             self._check(region, place)
             return data
+        _within(region, place)
         chunks = [os.pread(region.fd, length, offset) for offset, length in place.spans()]
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if len(data) != place.length:
@@ -129,11 +136,12 @@ class Memory:
                 data = bytes(self._pool_view(region, place)[:most])
                 self._check(region, place)  # link may have put another packet there meanwhile
                 return data
+            _within(region, place)
             at, most = place.start % place.size, min(most, place.length)
             if at + most <= place.size:
                 return os.pread(region.fd, most, place.base + at)
             return self.read(place.slice(0, most))
-        except (MemoryLost, OSError, OverflowError):  # the last two: a client's place, which lies in no file
+        except (MemoryLost, OSError):  # the latter: a client's file, which it may cut short
             return b""
 
     def store(self, place: Place, payload: bytes | Place) -> None:
@@ -160,6 +168,7 @@ class Memory:
         region = self._region(place.region)
         if region.pool:
             return [self._pool_view(region, place)]
+        _within(region, place)
         return [region.view[offset : offset + length] for offset, length in place.spans()]
 
     def check(self, place: Place) -> bool:
@@ -177,7 +186,10 @@ class Memory:
         region = self._regions.get(place.region)
         if region is None or not region.pool:
             return
-        slot = (place.base - _header(region.slots)) // SLOT
+        try:
+            slot = self._slot(region, place)
+        except MemoryLost:  # a neighbour names what is no slot
+            return
         if _WORD.unpack_from(region.map, slot * 8)[0] == place.generation:
             struct.pack_into("=I", region.map, slot * 8 + 4, 0)
 

@@ -17,6 +17,8 @@ from levelip.rpc.place import INLINE_LIMIT, PART, Place
 WIRE_VERSION = 1
 MAX_MESSAGES = 4096  # messages in one envelope
 MAX_PARTS = 1024  # parts of one ZeroMQ message
+MAX_OFFSET = 1 << 62  # of a stream (rpc.stream.Offset), and of a file, where it is behind all that a Place names
+MAX_GENERATION = (1 << 32) - 1
 
 T = TypeVar("T")
 Parts = Sequence[Any]  # bytes, memoryview or zmq.Frame buffers
@@ -45,7 +47,8 @@ class Codec(Generic[T]):
     """Encodes and decodes the messages of one seam.
 
     `kinds` is the union of message types that may arrive. `read` fetches the bytes of a Place where the receiver
-    cannot (short payloads always; all of them when `share` is False, as between hosts).
+    cannot (short payloads always; all of them when `share` is False, as between hosts). What comes from who shares no
+    memory with us names none.
     """
 
     def __init__(self, kinds: Any, *, read: Read | None = None, share: bool = True) -> None:
@@ -111,6 +114,17 @@ class Codec(Generic[T]):
                 if not 1 <= payload.base < len(parts) or len(parts[payload.base]) != payload.length:
                     raise RefusedMessage("bad_part", f"part {payload.base} of {len(parts)}")
                 message.payload = bytes(parts[payload.base])  # type: ignore[attr-defined]
-            elif payload.size <= 0 or not 0 <= payload.length <= payload.size or payload.start < 0 or payload.base < 0:
-                raise RefusedMessage("bad_place", repr(payload))
+            elif not (self._share and _can_be(payload)):
+                raise RefusedMessage("bad_place", repr(payload)[:200])
         return envelope.epoch, envelope.to_epoch, messages
+
+
+def _can_be(place: Place) -> bool:
+    """Whether some file may have such a place: whoever reads it counts with 64 bits."""
+    return (
+        0 <= place.length <= place.size
+        and place.size > 0
+        and 0 <= place.start <= MAX_OFFSET
+        and 0 <= place.base <= MAX_OFFSET - place.size
+        and 0 <= place.generation <= MAX_GENERATION
+    )

@@ -51,6 +51,7 @@ _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 SOCK_MAX = 11  # linux/net.h
 _TIMES = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)  # kept by the gateway, but acted on by the program's end
 KEPT_CALLS = 4096  # threads whose last call is remembered, before those of dead ones are looked for
+RENEWING = 8  # descriptors that `_renew` has open at once, at most, in its thread's table, too, and some to spare
 MAX_OPTION = 4096  # bytes of an option's value
 _SILENT = (socket.AF_UNSPEC, socket.AF_INET6)  # refused without a word: programs try it and go on with AF_INET
 
@@ -579,7 +580,13 @@ class Trap:
 
     def _renew(self, call: Trapped, fd: int, again: Callable[[Trapped], None]) -> bool:
         """Another attempt after a failed connect: a new pair in the descriptor's place, also where epoll sets watch it,
-        and the same call again."""
+        and the same call again. Without the descriptors that this takes nothing is begun: the program keeps its old
+        end, and the call fails."""
+        try:
+            _make_sure_of(RENEWING)
+        except OSError as error:
+            call.fail(error.errno or errno.EMFILE)
+            return False
         number = call.args[0] & 0xFFFFFFFF
         flags = target.descriptor_flags(call.tid, number)
         os.set_blocking(fd, not flags & os.O_NONBLOCK)
@@ -599,6 +606,17 @@ class Trap:
         call.inode = os.fstat(fd).st_ino
         again(call)
         return True
+
+
+def _make_sure_of(count: int) -> None:
+    """OSError unless so many descriptors can be opened."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.eventfd(0, os.EFD_CLOEXEC))
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 class Waiter:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -44,7 +45,9 @@ _buffer = bytearray()
 """Where runs are encoded, one after the other, in one thread: a new place for each would cost more than encoding it."""
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
+_payload: Final = attrgetter("payload")
 _SEEN: Final = set(SEEN.values())
+"""Of frames of these types that come in, something of a payload in shared memory may be kept: `receivers` has it."""
 _LEAST, _MOST = 256, 65_535  # bytes of a field whose length takes two (msgpack's bin 16), as `Run` has it
 _HEADER = 3  # bytes of that length and its mark
 _BEGINNING: Final = (0, 1, 2, 3)
@@ -72,7 +75,7 @@ def make_run(
     if clip is None:
         return port, code, encoded or frames
     look = _LOOKS.get(kind)
-    if look is None:
+    if look is None or (incoming and kind in _SEEN and Place in set(map(type, map(_payload, frames)))):
         return None
     count = len(frames)
     data: bytearray | memoryview
@@ -85,10 +88,7 @@ def make_run(
         _encode_into(frames, data)
     facts = look(first, incoming)
     if facts is None:
-        places = not incoming or kind not in _SEEN
-        if not places and Place in (type(first.payload), type(frames[-1].payload)):
-            return None
-        return (port, code, Raw(bytes(data))) if _short(data, count) or _nothing_long(frames, places) else None
+        return (port, code, Raw(bytes(data))) if _short(data, count) or _nothing_long(frames) else None
     shape = (kind, count, len(data), facts)
     try:
         cutting = _cuttings[shape]
@@ -176,13 +176,11 @@ def _short(data: bytearray | memoryview, count: int) -> bool:
     return True
 
 
-def _nothing_long(frames: Sequence[Any], places: bool) -> bool:
-    """`places`: those are short."""
-    payloads = [frame.payload for frame in frames]
+def _nothing_long(frames: Sequence[Any]) -> bool:
+    """A Place is short."""
+    payloads = list(map(_payload, frames))
     kinds = set(map(type, payloads))
     if kinds != {Place} and any(type(one) is bytes and len(one) > LONG for one in payloads):
-        return False
-    if not places and Place in kinds:
         return False
     return not hasattr(frames[0], "head") or max([len(frame.head) for frame in frames]) <= LONG_HEAD
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
@@ -449,12 +450,15 @@ def test_bytes_of_a_client_without_memory_travel_along(world: World, tcp: Script
 
 
 def test_a_client_cannot_name_memory_of_others(world: World, tcp: ScriptedTcp) -> None:
-    """A Place in a Send, forged by hand, is refused: it could name any region."""
+    """A Place in a Send, forged by hand, is refused: it could name any region, or be longer than Python can count."""
     app = world.client()
     sock, _, _ = connect(world, app, tcp)
-    app.say(Send(sock, 0, 5000, Place(tcp.region, 0, RING, 0, 5000)))
-    assert isinstance(app.hear(), Refused)
-    assert world.count("drop.bad_stream") == 1
+    for place in (Place(tcp.region, 0, RING, 0, 5000), Place(tcp.region, 0, (1 << 64) - 1, 0, (1 << 64) - 1)):
+        app.dealer.send(msgspec.msgpack.encode((1, app.epoch, app.gateway, [Send(sock, 0, 5000, place)])))
+        heard = app.hear()
+        assert isinstance(heard, Refused) and heard.errno == errno.EBADMSG
+    assert world.count("drop.bad_place") == 2
+    assert app.call("socket").errno == 0
     assert not any(isinstance(message, Send) for message in tcp.heard)
 
 

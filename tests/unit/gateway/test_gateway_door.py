@@ -69,6 +69,32 @@ def test_arguments_are_flat() -> None:
         assert bench.runtime.counters["drop.bad_message"] == 4
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["0" * 32, 0, 1 << 20, 0, 5000],
+        ["own-1", 0, 1 << 20, 0, 5000],
+        ["0" * 32, 0, (1 << 64) - 1, 0, (1 << 64) - 1],
+    ],
+    ids=["a session's", "tcp's", "longer than Python counts"],
+)
+def test_a_client_names_no_memory(place: list[object]) -> None:
+    """What a client says lies in its message: a place in a file that it names, which every reader of its messages would
+    have to open, is refused at the door, and the session goes on."""
+    with DoorBench() as bench:
+        app = bench.client()
+        for _ in range(2):
+            bench.frames()
+        app.read()
+        for said in ([1, 1, 0, 5000, place], [26, 1, b"\n\0\0\1", 9, place]):
+            app.write(message(msgspec.msgpack.encode([1, OURS, 0, [said]])))
+            assert bench.frames() == []
+            assert _refusals(app.read()) == [errno.EBADMSG]
+        assert bench.runtime.counters["drop.bad_place"] == 2
+        app.write(envelope(Hello(VERSION, "app")))
+        assert [frame.message.software for frame in bench.frames()] == ["app"]
+
+
 def _refusals(wire: bytes) -> list[int]:
     """The errnos of short Refused, one an envelope."""
     found = []

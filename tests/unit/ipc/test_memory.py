@@ -179,6 +179,40 @@ def test_a_place_that_is_no_slot_is_refused(memory: Memory, tmp_path: Path, plac
     assert not memory.check(place)
 
 
+@pytest.mark.parametrize("base", [0, 5, 1 << 40, 4096 + 2 * SLOT])
+def test_no_slot_is_given_back_by_a_place_that_is_none(memory: Memory, tmp_path: Path, base: int) -> None:
+    """A frame of a peer's that goes no further has its slot given back: what it names may be no slot, or outside of the
+    pool's table, and is nothing then."""
+    pool = Pool(memory, tmp_path, "pool-1", 2)
+    slot = pool.slot()
+    assert slot is not None
+    place = pool.place(slot[0], 0, 100)
+    for generation in range(3):
+        memory.free(Place("pool-1", base, SLOT, 0, 10, generation))
+    assert memory.check(place) and place.base != base
+    assert pool.slot() is not None and pool.slot() != slot  # it is still out
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Place(SESSION, 4 * RING, RING, 0, 300),
+        Place(SESSION, 3 * RING + 1, RING, 0, 300),
+        Place(SESSION, 0, 1 << 62, 0, 1 << 62),
+        Place(SESSION, (1 << 62) - RING, RING, 0, 300),
+    ],
+    ids=["behind", "over the end", "huge", "far"],
+)
+def test_a_place_beyond_its_file_is_lost(memory: Memory, place: Place) -> None:
+    """Nothing of it is read, in part or whole: not even room for it is made."""
+    with pytest.raises(MemoryLost):
+        memory.read(place)
+    with pytest.raises(MemoryLost):
+        memory.views(place)
+    assert memory.peek(place, 128) == b""
+
+
 def test_a_file_that_is_gone_is_closed(memory: Memory, tmp_path: Path) -> None:
     """The sweep closes regions whose file was unlinked."""
     memory.read(Place(SESSION, 0, 10, 0, 10))

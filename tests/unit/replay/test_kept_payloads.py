@@ -219,6 +219,34 @@ def test_super_segments_in_shared_memory(process: str, kind: type, count: int, w
     memory.close()
 
 
+@pytest.mark.parametrize("head", [tcp(5), tcp(5) + bytes(300)], ids=["short", "long"])
+@pytest.mark.parametrize("at", range(SHORTEST))
+def test_one_in_shared_memory_among_others(at: int, head: bytes, tmp_path: Path) -> None:
+    """Its beginning is in the recording wherever it stands, also where the others' encoding is as long as its own."""
+    memory = Memory(tmp_path, tmp_path)
+    pool = Pool(memory, tmp_path, "pool-1", 1)
+    slot = pool.slot()
+    assert slot is not None
+    slot[1][7 : 7 + SUPER] = data(SUPER, 1)
+    shared = segment(pool.place(slot[0], 7, SUPER), VERIFIED, head)
+    short = next(
+        made
+        for made in (segment(bytes(size), VERIFIED, head) for size in range(100))
+        if len(msgspec.msgpack.encode(made)) == len(msgspec.msgpack.encode(shared))
+    )
+    frames = [short] * SHORTEST
+    frames[at] = shared
+    made = recorded(Toy(), {}, process="ip", peek=memory.peek)
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path)}, 0)
+    made.receive_all(frames, 5)
+    found = [entry for _, entry in stop(made, path).entries(0)]
+    assert [getattr(entry, "seen", b"") for entry in found] == [
+        data(SUPER, 1)[:KEPT] if number == at else b"" for number in range(SHORTEST)
+    ]
+    memory.close()
+
+
 def test_what_is_gone_from_shared_memory(tmp_path: Path) -> None:
     """A client that took its memory away costs the bytes, nothing else."""
     made = recorded(Toy(), {}, process="ip", peek=Memory(tmp_path, tmp_path).peek)

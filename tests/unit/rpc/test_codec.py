@@ -81,6 +81,12 @@ def test_a_version_of_the_future_is_refused_by_its_number() -> None:
         (Place("x", -1, 10, 0, 5), "bad_place"),
         (Place("x", 0, 10, -1, 5), "bad_place"),
         (Place("x", 0, 10, 0, -5), "bad_place"),
+        (Place("x", 0, (1 << 64) - 1, 0, (1 << 64) - 1), "bad_place"),
+        (Place("x", (1 << 62) - 9, 10, 0, 5), "bad_place"),
+        (Place("x", (1 << 64) - 1, 10, 0, 5), "bad_place"),
+        (Place("x", 0, 10, (1 << 62) + 1, 5), "bad_place"),
+        (Place("x", 0, 10, 0, 5, -1), "bad_place"),
+        (Place("x", 0, 10, 0, 5, 1 << 32), "bad_place"),
     ],
 )
 def test_a_payload_that_lies_nowhere_is_refused(place: Place, reason: str) -> None:
@@ -89,6 +95,24 @@ def test_a_payload_that_lies_nowhere_is_refused(place: Place, reason: str) -> No
     with pytest.raises(RefusedMessage) as refusal:
         Codec(ToClient).decode([body])
     assert refusal.value.reason == reason
+
+
+def test_the_last_place_that_there_can_be() -> None:
+    """The bounds are those of files and of stream offsets: what lies just within is no fault."""
+    place = Place("x", (1 << 62) - 10, 10, 1 << 62, 10, (1 << 32) - 1)
+    body = msgspec.msgpack.encode((1, 1, 0, [Data(1, 0, place)]))
+    assert Codec(ToClient).decode([body])[2] == [Data(1, 0, place)]
+
+
+def test_who_shares_no_memory_names_none() -> None:
+    """Another host's process, or a client, could name any file here: other clients' bytes. Parts are its own."""
+    apart: Codec[ToClient] = Codec(ToClient, share=False)
+    body = msgspec.msgpack.encode((1, 1, 0, [Data(1, 0, Place("0" * 32, 0, 10, 0, 10))]))
+    with pytest.raises(RefusedMessage) as refusal:
+        apart.decode([body])
+    assert refusal.value.reason == "bad_place"
+    whole = Data(1, 0, bytes(range(256)) * 20)
+    assert apart.decode(apart.encode([whole], 1)) == (1, 0, [whole])
 
 
 def test_too_many_parts_are_refused() -> None:
