@@ -175,11 +175,13 @@ class _Source:
 
 
 class TapReader:
-    """Listens from `open` to `close`; `lost` counts the records of each process that we were too slow for."""
+    """Listens from `open` to `close`; `lost` counts the records of each process that we were too slow for. `patience`:
+    how many seconds `open` waits for a process to answer before it counts as silent."""
 
-    def __init__(self, run: RunDirectory, request: Request) -> None:
+    def __init__(self, run: RunDirectory, request: Request, *, patience: float = ANSWER_S) -> None:
         self._run = run
         self._request = request
+        self._patience = patience
         self._context: zmq.Context[Any] = zmq.Context()
         self._sources: dict[str, _Source] = {}
         self._absent: dict[str, int] = {}  # process → when to look again
@@ -199,7 +201,7 @@ class TapReader:
                 self._absent[process] = 0
                 continue
             try:
-                self._sources[process] = _Source(self._run, process, self._request, self._context, ANSWER_S)
+                self._sources[process] = _Source(self._run, process, self._request, self._context, self._patience)
             except NotRunning:
                 silent.append(process)
                 self._absent[process] = time.monotonic_ns() + SILENT_NS

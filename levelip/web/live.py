@@ -20,7 +20,19 @@ from typing import Any, TypeVar
 
 import zmq
 
-from levelip.debug.tap import EVENT_MONO, KIND, MONO, PROCESSES, SEAMS, Notice, Record, Request, TapReader, one_side
+from levelip.debug.tap import (
+    AGAIN_S,
+    EVENT_MONO,
+    KIND,
+    MONO,
+    PROCESSES,
+    SEAMS,
+    Notice,
+    Record,
+    Request,
+    TapReader,
+    one_side,
+)
 from levelip.frames.core import ControlError
 from levelip.ipc.clock import StackClock
 from levelip.ipc.rundir import RunDirectory
@@ -226,7 +238,7 @@ class Live(Source):
             if not self.listening or not request.processes():
                 self._changed.wait(READ_S)
                 continue
-            reader = TapReader(self.run, request)
+            reader = TapReader(self.run, request, patience=AGAIN_S)  # others are not to wait for one that is silent
             before = dict(self.lost)
             try:
                 heard = reader.open(may_be_none=True)

@@ -16,7 +16,8 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
-import importlib.util, sys
+import importlib.util, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which whoever runs these tests may have ignored, by nohup
 spec = importlib.util.spec_from_file_location("make_test", "scripts/test.py")
 made = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(made)
