@@ -42,7 +42,7 @@ PATIENCE_S = 30.0
 """How long a transfer may stand still."""
 BACK_S = 30.0
 """How long supervisord may take to start a killed layer again (1-2 s when the machine is idle)."""
-LIMIT_S = 120
+LIMIT_S = 240
 """The demo gives up after this."""
 HERE = Path(__file__).resolve().parent
 

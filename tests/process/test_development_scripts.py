@@ -15,6 +15,7 @@ import pytest
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(400)
 DRIVER = """
 import importlib.util, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which whoever runs these tests may have ignored, by nohup

@@ -18,6 +18,7 @@ from tests.system.listening import Listening
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, digest, stream
 
+pytestmark = pytest.mark.timeout(400)
 LIMIT_S = 60.0
 EXAMPLES = Path(__file__).parents[2] / "examples" / "addons"
 HEAD = "from levelip import addon\n"

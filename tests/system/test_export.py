@@ -23,6 +23,7 @@ from tests.system.listening import Listening
 from tests.system.namespace import Namespace
 from tests.system.streams import KernelServer, digest, stream
 
+pytestmark = pytest.mark.timeout(400)
 LIMIT_S = 60.0
 SIZE = 1_500_000
 NEEDS_TSHARK = pytest.mark.skipif(not shutil.which("tshark"), reason="not to be had here: the program tshark")

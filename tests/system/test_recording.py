@@ -160,7 +160,7 @@ def logged(stack: Stack, layer: str, text: str) -> bool:
 def acknowledged(stack: Stack, port: int, size: int) -> bool:
     """Whether a peer at this port has acknowledged so many bytes."""
     rows = [row for row in stack.ask("tcp", "ss")["sockets"] if row["remote_port"] == port]
-    return any(row["info"].get("bytes_acked", 0) > size for row in rows)
+    return any((row.get("info") or {}).get("bytes_acked", 0) > size for row in rows)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGKILL])

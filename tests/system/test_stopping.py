@@ -29,6 +29,7 @@ from tests.system.harness import ROOT, Stack
 from tests.system.streams import KernelServer, digest, stream
 from tests.waiting import until
 
+pytestmark = pytest.mark.timeout(400)
 LIMIT_S = 100.0
 HOLD_S = 0.05
 """`hold` takes effect within this time, on a machine that does nothing else."""

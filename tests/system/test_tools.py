@@ -19,6 +19,7 @@ from tests.system.listening import Listening
 from tests.system.namespace import Namespace, end
 from tests.system.streams import KernelServer, digest, stream
 
+pytestmark = pytest.mark.timeout(400)
 LIMIT_S = 60.0
 SEAMS = ("link", "link-ip", "ip-tcp", "tcp-gateway", "gateway-client")  # where TCP passes
 PACKET_SEAMS = SEAMS[:3]

@@ -152,12 +152,12 @@ def streams() -> None:
         listener.listen()
         for name, value in (("route", ROUTE), ("times", TIMES), ("alert", ALERT), ("none", b"")):
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
-                client.settimeout(10)
+                client.settimeout(30)
                 client.setsockopt(IP, IP_OPTIONS, value)
                 client.connect(listener.getsockname())
                 server, _ = listener.accept()
                 with server:
-                    server.settimeout(10)
+                    server.settimeout(30)
                     said[f"stream {name}"] = [
                         timeless(sock.getsockopt(IP, IP_OPTIONS, 100)) for sock in (client, server)
                     ]

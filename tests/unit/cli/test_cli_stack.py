@@ -513,6 +513,17 @@ def test_a_supervisor_that_does_not_listen_yet_is_ended_at_once(
     assert time.monotonic() - begun < 50
 
 
+def test_whom_supervisord_killed_is_told_by_its_log(tmp_path: Path) -> None:
+    """Of this end alone, and of the processes that ended."""
+    log = tmp_path / "supervisord.log"
+    log.write_text("2026-11-27 03:00:00,1 WARN killing 'ip' (7) with SIGKILL\n")
+    before = log.stat().st_size
+    with log.open("a") as file:
+        file.write("x WARN killing 'tcp' (8) with SIGKILL\nx INFO waiting for udp to die\nx INFO stopped: udp\n"
+                   "x WARN killing 'link' (99) with SIGKILL\n")  # fmt: skip
+    assert teardown._killed(log, before, {"supervisord": 3, "link": 5, "ip": 7, "tcp": 8, "udp": 9}) == {"tcp"}
+
+
 def test_layers_start_from_the_lowest() -> None:
     assert ordered(["gateway", "link"]) == ["link", "gateway"]
 
