@@ -89,15 +89,17 @@ def test_what_was_written_is_delivered(shared_stack: Stack, host: Namespace, end
 def test_a_slow_reader_gets_what_a_dead_program_wrote(shared_stack: Stack, host: Namespace) -> None:
     """More than the peer's window is written before the end: the helper stays until the peer has taken all."""
     stack = shared_stack
-    size = 12_000_000
+    size, left_over = 4_000_000, 300_000  # less than the stack and the pair hold: the program can end
     program = IMPORT + (
         "from tests.system.streams import stream, chunks\n"
-        "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+        "s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131_072)\n"
+        "s.connect((sys.argv[1], int(sys.argv[2])))\n"
         f"for chunk in chunks(stream(6, {size})): s.sendall(chunk)\n"
         "os._exit(0)"
     )
     with host.socket() as listener:
         listener.bind((stack.host, 0))
+        listener.setsockopt(std.SOL_SOCKET, std.SO_RCVBUF, 65_536)  # far less than is left over
         listener.listen()
         app = stack.popen(["-c", program, stack.host, str(listener.getsockname()[1])])
         sock, _ = listener.accept()
@@ -105,8 +107,8 @@ def test_a_slow_reader_gets_what_a_dead_program_wrote(shared_stack: Stack, host:
             sock.settimeout(PATIENCE_S)
             found = hashlib.sha256()
             left = size
-            while left > 5_500_000:  # less than what the stack and the kernel hold: the program can end
-                part = sock.recv(min(left - 5_500_000, CHUNK))
+            while left > left_over:
+                part = sock.recv(min(left - left_over, CHUNK))
                 found.update(part)
                 left -= len(part)
             assert app.wait(LIMIT_S) == 0
