@@ -135,7 +135,7 @@ class World:
                 time.sleep(0.05)
             yield child
         finally:
-            end(child)
+            end(child, wait=60.0)  # nginx's workers go after it has told them, and would keep the port
 
 
 def need(program: str, package: str) -> str:

@@ -42,7 +42,7 @@ def server(place: World, *argv: str, port: int, ours: bool, **options: Any) -> I
         place.stack.wait_until(bound, f"{argv[0]} is bound")
         yield child
     finally:
-        end(child)
+        end(child, wait=60.0)
 
 
 def ask(place: World, *argv: str, ours: bool, text: str) -> str:
