@@ -19,7 +19,7 @@ from levelip.cli.common import Failure, Stack
 from levelip.debug.programs import environment, python
 from levelip.rpc.paths import door_endpoint
 
-LISTENS_S = 10.0  # how long a watcher may take to say that it listens
+LISTENS_S = 60.0  # how long a watcher may take to say that it listens
 LAST_WORDS_S = 0.3  # after the program's end: what its connections still say
 
 

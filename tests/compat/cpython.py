@@ -43,6 +43,7 @@ WAYS: dict[str, list[str]] = {
     "patch": [sys.executable, "-m", "levelip", "-m"],
     "run": [sys.executable, "-m", "levelip.cli", "run", "--", sys.executable, "-m"],
 }
+RUNNER = "tests.compat.patient"  # of CPython's tests
 TITLES = {"kernel": "kernel", "patch": "python -m levelip", "run": "lvlip run"}
 OURS = ("patch", "run")
 GRACE_S = 20.0
@@ -99,7 +100,7 @@ def run(
     the stack. Bounded by the suite's limit; what hangs is told by name in `trouble`."""
     with tempfile.TemporaryDirectory(prefix="lvcpython", dir="/tmp") as directory:
         report = Path(directory) / "report.xml"
-        words = [*WAYS[way], "test", "-v", f"--timeout={suite.limit_s}", f"--junit-xml={report}", *suite.options]
+        words = [*WAYS[way], RUNNER, "-v", f"--timeout={suite.limit_s}", f"--junit-xml={report}", *suite.options]
         words += [word for pattern in suite.left_out for word in ("-i", pattern)]
         words += [word for pattern in patterns for word in ("-m", pattern)]
         variables = {**variables, "PYTHONPATH": os.pathsep.join([str(ROOT), *path()])}
@@ -114,7 +115,7 @@ def run(
                 status = child.wait(suite.limit_s + GRACE_S)
             except subprocess.TimeoutExpired:
                 child.kill()
-                status = child.wait(5)
+                status = child.wait(60)
         said = log.read_text(errors="replace")
         outcome = read(report, said, suite.name)
         if not report.exists():

@@ -13,7 +13,7 @@ class Suite:
     at_least: int
     """Tests that must have passed on the kernel, lest nothing counts as a success."""
     options: tuple[str, ...] = ()
-    limit_s: int = 120
+    limit_s: int = 600
     """Of the whole; regrtest then shows each thread's stack, and ends."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Patterns of tests that are not run at all, and why."""
@@ -45,7 +45,10 @@ _RACING = (
     "connects again while the first attempt, to a port where nobody listens, is not refused yet: ECONNABORTED once "
     "that was told, as on Linux"
 )
+_CLOCK = "gives a machine that may be busy a second or two"
 _LOOPS = ("EPoll", "Poll", "Select")
+_KINDS = ("Default", "Epoll", "Poll", "Select")
+_FILES = ("", "Unbuffered", "LineBuffered", "SmallBuffered", "UnicodeRead", "UnicodeWrite", "UnicodeReadWrite")
 
 SUITES = (
     Suite(
@@ -63,13 +66,24 @@ SUITES = (
                 "frame the traceback holds"
             ),
         },
+        varies={f"{kind}FileObjectClassTestCase.testReadAfterTimeout": _CLOCK for kind in _FILES}
+        | {
+            "NonBlockingTCPTests.testAccept": _CLOCK,
+            "TCPCloserTest.testClose": _CLOCK,
+            "UnbufferedFileObjectClassTestCase.testSmallReadNonBlocking": _CLOCK,
+        },
     ),
     Suite("test_socketserver", 15, ("-u", "network")),
-    Suite("test_selectors", 60),
+    Suite(
+        "test_selectors",
+        60,
+        varies={
+            f"{kind}SelectorTestCase.{test}": _CLOCK for kind in _KINDS for test in ("test_selector", "test_timeout")
+        },
+    ),
     Suite(
         "test_asyncio",
         2000,
-        limit_s=600,
         varies={
             f"test_sendfile.{loop}EventLoopTests.test_sendfile_{way}close_peer_in_the_middle_of_receiving": _GRANTED
             for loop in _LOOPS

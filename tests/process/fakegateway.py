@@ -303,9 +303,10 @@ class FakeGateway:
             self.aborted.append(sock.number)
             self._drop(sock, abort=True)
             return {}
-        sock.closing = True
         sock.eof_in = True
-        if not sock.out:
+        if sock.out:
+            sock.closing = True
+        else:
             self._drop(sock)
         return {}
 
@@ -486,7 +487,6 @@ class FakeGateway:
                 kernel.close()
 
     def _drop(self, sock: Sock, *, abort: bool = False) -> None:
-        self._socks.pop(sock.number, None)
         self._by_fd.pop(sock.kernel.fileno(), None)
         self._epoll.unregister(sock.kernel.fileno())
         for waiting in sock.queue:
@@ -496,3 +496,4 @@ class FakeGateway:
         sock.kernel.close()
         if sock.slot >= 0:
             sock.client.slots.append(sock.slot)
+        self._socks.pop(sock.number, None)  # last: tests wait for it

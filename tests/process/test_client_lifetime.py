@@ -295,6 +295,7 @@ def test_output_can_be_captured(stack: Stack) -> None:
     assert isinstance(program, subprocess.Popen)
 
 
+@pytest.mark.timeout(400)
 def test_many_sockets(memory_stack: Stack) -> None:
     """A program whose own soft limit is raised has 1,100 connections at once through one helper."""
     source = """
@@ -328,7 +329,7 @@ def test_many_sockets(memory_stack: Stack) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with memory_stack.program(source) as program:
-            out, errors = program.communicate(timeout=60)
+            out, errors = program.communicate(timeout=300)
         assert out == "done\n", errors
         until(lambda: memory_stack.gateway.open_sockets == 0, "all closed")
     finally:

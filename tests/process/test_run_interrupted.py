@@ -22,7 +22,7 @@ from levelip.run.bpf import INSTRUCTION, program
 from levelip.run.syscalls import machine
 
 WAIT_KILLABLE_RECV = 1 << 5  # linux/seccomp.h
-PATIENCE_MS = 10_000
+PATIENCE_MS = 60_000
 NO_FILTER = 99
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 import time
 
+from levelip.ipc.control import ControlError
 from tests.system.harness import Stack
 
 LIMIT_S = 60.0
@@ -17,6 +19,7 @@ class Listening:
     """From when it says that it listens until it ends, by itself (`finish`) or by Ctrl-C (`stop`)."""
 
     def __init__(self, stack: Stack, *argv: str) -> None:
+        self._stack = stack
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed at the end; a pipe would hold it up
         self.program = stack.popen(["-m", "levelip.cli", *argv], stdout=self._output, stderr=subprocess.PIPE, text=True)
         assert self.program.stderr is not None
@@ -25,6 +28,9 @@ class Listening:
 
     def stop(self, *, status: tuple[int, ...] = (0, 130)) -> str:
         """End it by SIGINT, with one of these exit statuses; what it printed."""
+        for layer in 2 * self._stack.layers:  # who answers has told before what came to it before
+            with contextlib.suppress(ControlError):
+                self._stack.ask(layer, "status")
         time.sleep(SETTLE_S)
         self.program.send_signal(2)
         return self.finish(status=status)

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import random
+import select
 import socket as std
 import threading
 import time
@@ -171,8 +172,12 @@ class KernelServer:
                 self.failed.append(error)
 
     def close(self) -> None:
-        """No more connections; those that are stay."""
+        """No more connections; those that are stay, also those that have only just come."""
+        deadline = time.monotonic() + PATIENCE_S
+        while select.select([self._sock], [], [], 0)[0] and time.monotonic() < deadline:
+            time.sleep(0.001)
         self._sock.shutdown(std.SHUT_RDWR)
+        self._acceptor.join(PATIENCE_S)
         self._sock.close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

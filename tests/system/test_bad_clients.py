@@ -13,6 +13,7 @@ import os
 import signal
 import socket as std
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -28,7 +29,7 @@ from levelip.client.rpc import GatewayClient
 from levelip.rpc.paths import door_endpoint
 from tests.system.harness import ROOT, Stack
 from tests.system.namespace import Namespace
-from tests.system.streams import KernelServer, chunks, digest, read_all, slowness, stream
+from tests.system.streams import PATIENCE_S, KernelServer, chunks, digest, read_all, stream
 from tests.system.test_malformed import Transfer
 from tests.system.zmtpclient import GREETING, READY, ZmtpClient
 
@@ -53,9 +54,10 @@ class Gateway:
         self.pid = stack.pid("gateway")
         self.start = (self.memory(), self.descriptors(), self.cpu(), self.memory("tcp"), time.monotonic())
 
-    def memory(self, layer: str = "gateway") -> int:
+    def memory(self, layer: str = "gateway", *, kind: str = "VmRSS") -> int:
+        """In bytes; RssAnon is without the flight recorder, which is in shared memory."""
         status = Path(f"/proc/{self.stack.pid(layer)}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        return int(status.partition(f"{kind}:")[2].split()[0]) * 1024
 
     def descriptors(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
@@ -201,7 +203,12 @@ def enter(endpoint: str, count: int) -> list[Any]:
 def test_limits_are_told(shared_stack: Stack, endpoint: str) -> None:
     """What a program sees at its limits: EMFILE, or EUSERS at the door, with the setting that bounds it; and they may
     be changed while it runs."""
-    here = len(shared_stack.ask("gateway", "clients")["clients"])
+
+    def pids() -> list[int]:
+        return [row["pid"] for row in shared_stack.ask("gateway", "clients")["clients"]]
+
+    shared_stack.wait_until(lambda: os.getpid() not in pids(), "those of tests before have been given up")
+    here = len(pids())
     shared_stack.set("gateway.sockets_per_client", 20)
     shared_stack.set("gateway.clients", here + 3)
     try:
@@ -237,8 +244,8 @@ def test_sockets_come_and_go(shared_stack: Stack, host: Namespace, endpoint: str
             client.say(*([23, 8, "close", sock, {}] for sock in made))
             assert [client.hear()[2] for _ in made] == [0] * 500
             if (start + 500) % (number // 4) == 0:
-                grown.append(gateway.memory() - gateway.start[0])
-        print(f"{number:,} sockets, by quarters:", *(f"{size / MB:+.1f} MB" for size in grown))
+                grown.append(gateway.memory(kind="RssAnon"))
+        print(f"{number:,} sockets, by quarters:", *(f"{size / MB:.1f} MB" for size in grown))
         assert grown[3] - grown[1] < 4 * MB, "the second half makes it grow"
     gateway.bounded(f"{number:,} sockets, one after another")
 
@@ -306,8 +313,8 @@ class Child:
         self.process.start()
         theirs.close()
 
-    def hear(self, timeout: float = 30.0) -> Any:
-        assert self.pipe.poll(timeout), "the child is silent"
+    def hear(self) -> Any:
+        assert self.pipe.poll(PATIENCE_S), "the child is silent"
         return self.pipe.recv()
 
     def end(self) -> None:
@@ -342,9 +349,12 @@ def test_a_stopped_client(shared_stack: Stack, host: Namespace, endpoint: str, c
     """A client that is stopped within a stream stands still, and others do not; when it goes on it has every byte."""
     stack = shared_stack
     size = 30_000_000
+    stopped = threading.Event()
 
     def serve(sock: std.socket) -> None:
-        for chunk in chunks(stream(7, size)):
+        for number, chunk in enumerate(chunks(stream(7, size))):
+            if number == 100:
+                stopped.wait(PATIENCE_S)
             sock.sendall(chunk)
 
     gateway = Gateway(stack)
@@ -354,12 +364,13 @@ def test_a_stopped_client(shared_stack: Stack, host: Namespace, endpoint: str, c
         assert child.hear() == "connected"
         assert child.process.pid is not None
         os.kill(child.process.pid, signal.SIGSTOP)
+        stopped.set()
         with Transfer(stack, host):
             time.sleep(1.0)  # the transfer goes on beside it
             rows = stack.ask("gateway", "clients")["clients"]
             assert any(row["pid"] == child.process.pid and row["connected"] for row in rows)
         os.kill(child.process.pid, signal.SIGCONT)
-        assert child.hear(60) == digest(stream(7, size))
+        assert child.hear() == digest(stream(7, size))
     gateway.bounded("a stopped client")
 
 
@@ -428,8 +439,17 @@ def test_two_users(shared_stack: Stack, host: Namespace, endpoint: str, children
             child.pipe.send("end")
 
 
-def test_a_death_is_seen_at_once(shared_stack: Stack, host: Namespace, endpoint: str, children: list[Child]) -> None:
-    """The peer of a client that is killed hears of it within a moment."""
+@pytest.fixture
+def no_limit(shared_stack: Stack) -> Iterator[None]:
+    """A client whose connection broke may come back for a day: who is given up before is known to be dead."""
+    shared_stack.set("gateway.rejoin_ms", 86_400_000)
+    yield
+    shared_stack.set("gateway.rejoin_ms", 5_000)
+
+
+@pytest.mark.usefixtures("no_limit")
+def test_a_death_is_seen(shared_stack: Stack, host: Namespace, endpoint: str, children: list[Child]) -> None:
+    """The peer of a client that is killed hears of it, and not by a time limit."""
     stack = shared_stack
     heard: list[float] = []
 
@@ -443,12 +463,10 @@ def test_a_death_is_seen_at_once(shared_stack: Stack, host: Namespace, endpoint:
         children.append(child)
         assert child.hear() == "connected"
         time.sleep(0.2)
-        slow = slowness()
         killed = time.monotonic()
         child.end()
         stack.wait_until(lambda: bool(heard), "the peer hears of it")
     print(f"seen by the peer after {(heard[0] - killed) * 1000:.0f} ms")
-    assert heard[0] - killed < 1.0 * max(slow, slowness())
 
 
 TALKER = """
@@ -463,10 +481,11 @@ time.sleep(600)
 """
 
 
+@pytest.mark.usefixtures("no_limit")
 @pytest.mark.parametrize("killed", ["program", "helper", "program under run", "lvlip run"])
 def test_deaths_of_programs(shared_stack: Stack, host: Namespace, killed: str) -> None:
-    """SIGKILL for a program or its helper, a program under `lvlip run` or that itself: the peer hears of it, sooner
-    than by any time limit (gateway.rejoin_ms is 5 s), after all that was sent; and no socket stays."""
+    """SIGKILL for a program or its helper, a program under `lvlip run` or that itself: the peer hears of it, and
+    not by a time limit, after all that was sent; and no socket stays."""
     stack = shared_stack
     heard: list[bytes] = []
     over: list[str] = []
@@ -508,8 +527,8 @@ def test_deaths_of_programs(shared_stack: Stack, host: Namespace, killed: str) -
             pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        stack.wait_until(lambda: bool(over), f"the peer hears of it: {killed}", timeout=4)
-        stack.wait_until(lambda: len(sockets_used(stack)) <= kept, "no socket stays", timeout=4)
+        stack.wait_until(lambda: bool(over), f"the peer hears of it: {killed}")
+        stack.wait_until(lambda: len(sockets_used(stack)) <= kept, "no socket stays")
         assert over == ["reset" if killed == "helper" else "end"], "what a helper had not sent is lost"
         program.kill()
         program.wait(60)

@@ -16,6 +16,8 @@ from tests.system.harness import ROOT, Stack
 from tests.system.programs import libraries, semantics, socketapi
 from tests.system.test_run import PATIENCE_S, Peers
 
+pytestmark = pytest.mark.timeout(600)
+
 PROGRAMS = Path(semantics.__file__).parent
 ON_STACK = [sys.executable, "-m", "levelip"]
 
@@ -39,7 +41,7 @@ def said(_shared: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         _shared.namespace.command(
             [*ON_STACK, str(PROGRAMS / "libraries.py"), str(certificates), _shared.address, _shared.host]
         ),
-        env=_variables(_shared), capture_output=True, text=True, timeout=90, check=False,
+        env=_variables(_shared), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     answers = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
     return {**answers, "stderr": done.stderr}
@@ -104,7 +106,7 @@ def compared(_shared: Stack) -> tuple[dict[str, list[str]], dict[str, list[str]]
         )
         for command in ([sys.executable, "-P"], ON_STACK)
     ]  # fmt: skip
-    kernel, ours = [sections(program.communicate(timeout=60)[0]) for program in programs]
+    kernel, ours = [sections(program.communicate(timeout=300)[0]) for program in programs]
     return kernel, ours
 
 

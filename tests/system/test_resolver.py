@@ -36,11 +36,13 @@ KNOWN = """\
 """
 MANY = 200
 FILES = {
-    "resolv.conf": f"nameserver {OTHER}\nnameserver {SERVER}\nsearch example.net example.org\noptions timeout:1\n",
+    "resolv.conf": f"nameserver {SERVER}\nsearch example.net example.org\noptions timeout:30\n",
     "hosts": "127.0.0.1 localhost\n198.51.100.9 Printer.example.org printer\n198.51.100.10 printer\n",
     "nsswitch.conf": "hosts: files dns\nservices: files\nprotocols: files\n",
     "host.conf": "multi on\n",
 }
+SOON = "timeout:2 attempts:5"
+"""Where one does not answer and another does: after two seconds, and again and again on a busy machine."""
 pytestmark = pytest.mark.skipif(DNSMASQ is None, reason="needs the program dnsmasq (package dnsmasq-base)")
 
 
@@ -54,7 +56,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def names(_shared: Stack, directory: Path) -> Iterator[Stack]:
+def resolving(_shared: Stack, directory: Path) -> Iterator[Stack]:
     """The stack, beside it a host that resolves names at one address and is silent at another."""
     stack = _shared
     assert stack.namespace is not None and DNSMASQ is not None
@@ -77,6 +79,14 @@ def names(_shared: Stack, directory: Path) -> Iterator[Stack]:
         stack.wait_until(lambda: "started" in (directory / "dnsmasq.log").read_text(), "dnsmasq listens")
         yield stack
     end(server)
+
+
+@pytest.fixture
+def names(resolving: Stack) -> Iterator[Stack]:
+    """The same; what a test sets is as before after it."""
+    yield resolving
+    for key in ("gateway.dns_servers", "gateway.dns_options"):
+        resolving.set(key, [])
 
 
 def with_files(directory: Path, argv: list[str], *, entered: bool) -> list[str]:
@@ -140,11 +150,9 @@ def test_as_glibc(names: Stack, directory: Path) -> None:
     cut comes by TCP."""
     host = names.namespace
     assert host is not None
-    (directory / "resolv.conf").write_text(FILES["resolv.conf"].replace(f"nameserver {OTHER}\n", ""))
     before = names.counters("tcp").get("active_opens", 0)
     said = by_stack(names, directory, *CALLS)
     expected = by_kernel(host, directory, *CALLS)
-    (directory / "resolv.conf").write_text(FILES["resolv.conf"])
     for call in CALLS:
         rows = expected[call]
         if call.startswith("getaddrinfo") and call.count(" ") == 2:  # no family: IPv4 alone if there is any (names.py)
@@ -156,18 +164,21 @@ def test_as_glibc(names: Stack, directory: Path) -> None:
 
 def test_a_silent_server_is_passed_over(names: Stack, directory: Path) -> None:
     """resolv.conf's own servers, of which the first does not answer: the next one does, after its timeout."""
+    silent = FILES["resolv.conf"].replace("nameserver", f"nameserver {OTHER}\nnameserver").replace("timeout:30", SOON)
+    (directory / "resolv.conf").write_text(silent)
     names.set("gateway.dns_servers", [])
     call = "gethostbyname four.example.org"
     assert by_stack(names, directory, call) == {call: "198.51.100.4"}
     names.set("gateway.dns_servers", [OTHER])
     names.set("gateway.dns_options", ["attempts:1"])
     assert by_stack(names, directory, call) == {call: ["gaierror", -3, "Temporary failure in name resolution"]}
-    names.set("gateway.dns_options", [])
+    (directory / "resolv.conf").write_text(FILES["resolv.conf"])
 
 
 def test_lvlip_resolve(names: Stack, directory: Path) -> None:
     """What was asked, of whom, and what came; exit code 1 for what is not found. Where nobody listens costs no time."""
     names.set("gateway.dns_servers", ["10.0.0.1"])
+    names.set("gateway.dns_options", ["timeout:30"])
     shown = names.lvlip("resolve", "-4", "alias.example.org.").stdout
     lines = shown.splitlines()
     assert lines[0].startswith("servers 10.0.0.1 (gateway.dns_servers)")
@@ -185,7 +196,7 @@ def test_lvlip_resolve(names: Stack, directory: Path) -> None:
 def fetch_by_name() -> tuple[bytes, str]:
     from levelip.client import socket
 
-    with socket.create_connection(("web.example.org", 8080), 10) as sock:
+    with socket.create_connection(("web.example.org", 8080), 60) as sock:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as loose:
             loose.sendto(b"by name", ("web.example.org", 8081))
         return sock.recv(100), sock.getpeername()[0]
@@ -197,6 +208,7 @@ def test_sockets_take_names(names: Stack, directory: Path) -> None:
     assert host is not None
     host.run(["ip", "address", "add", "10.0.0.4/24", "dev", "lvl-t"])
     names.set("gateway.dns_servers", ["10.0.0.4"])
+    names.set("gateway.dns_options", ["timeout:30"])  # one question for each name
     asked: list[dns.rdatatype.RdataType] = []
 
     def answer(sock: std.socket) -> None:

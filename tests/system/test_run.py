@@ -20,9 +20,12 @@ import pytest
 from tests.system import streams
 from tests.system.harness import ROOT, Stack
 from tests.system.programs import semantics
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(500)
 
 PROGRAMS = Path(semantics.__file__).parent
-PATIENCE_S = 100.0
+PATIENCE_S = 200.0
 
 
 class Peers:
@@ -33,6 +36,7 @@ class Peers:
         self._namespace = stack.namespace
         self._open: list[socket.socket] = []
         self.unread: list[str] = []
+        self._may_reset = threading.Semaphore(0)
         for port, serve in (
             (semantics.ECHO, self._echo),
             (semantics.RESET, self._reset),
@@ -81,11 +85,11 @@ class Peers:
             total += len(data)
         connection.sendall(b"%d" % total)
 
-    @staticmethod
-    def _reset(connection: socket.socket) -> None:
+    def _reset(self, connection: socket.socket) -> None:
         connection.recv(2)
         connection.sendall(b"bytes")
-        time.sleep(0.1)
+        self._may_reset.acquire(timeout=PATIENCE_S)
+        time.sleep(0.1)  # who waits for it in a call is there by then
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
 
     def _unread(self, connection: socket.socket) -> None:
@@ -116,12 +120,14 @@ class Peers:
             sock.close()
 
     def talk(self, program: subprocess.Popen[str], host: str) -> str:
-        """What the program says until its end; it is visited where it asks for it."""
+        """What the program says until its end; it is visited and reset where it asks for it."""
         assert program.stdout is not None
         said = []
         for line in program.stdout:
             if line.startswith("listen "):
                 self.visit(host, int(line.split()[1]))
+            elif line == "reset\n":
+                self._may_reset.release()
             else:
                 said.append(line)
         code = program.wait(PATIENCE_S)
@@ -230,4 +236,5 @@ def test_calls_answer_as_the_kernels(shared_stack: Stack, peers: Peers, case: st
         killer.cancel()
     assert said[0] == said[1], "\n".join(difflib.unified_diff(*said, "kernel", "lvlip run", lineterm="", n=1))
     if case == "endings":
+        until(lambda: len(peers.unread) == 2, "the peers of both have heard")
         assert peers.unread == ["reset", "reset"]

@@ -15,6 +15,8 @@ import pytest
 from tests.system.harness import ROOT, Stack
 from tests.system.test_run_programs import need
 
+pytestmark = pytest.mark.timeout(400)
+
 RUN = [sys.executable, "-P", "-m", "levelip.cli", "run", "--"]
 USER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=-all"]
 CASES = {
@@ -28,7 +30,7 @@ CASES = {
 def ping(stack: Stack, argv: list[str], peer: str) -> tuple[int, list[str], str]:
     """Exit code; what was printed, with the peer and times that differ left out; complaints."""
     assert stack.namespace is not None
-    done = stack.namespace.run(argv, env={**stack.env, "PYTHONPATH": str(ROOT)}, check=False, timeout=60)
+    done = stack.namespace.run(argv, env={**stack.env, "PYTHONPATH": str(ROOT)}, check=False, timeout=100)
     said = re.sub(r"(?m)[\d./]+(?= ?ms)|^rtt.*|^round-trip.*", "T", done.stdout.replace(peer, "PEER"))
     return done.returncode, said.splitlines(), done.stderr
 
@@ -76,7 +78,7 @@ def test_ping_sockets_and_error_queues(open_stack: Stack) -> None:
     said: list[dict[str, Any]] = []
     for prefix, peer in (([], open_stack.address), (RUN, open_stack.host)):
         done = open_stack.namespace.run(
-            [*prefix, *program, peer], env={**open_stack.env, "PYTHONPATH": str(ROOT)}, timeout=40
+            [*prefix, *program, peer], env={**open_stack.env, "PYTHONPATH": str(ROOT)}, timeout=100
         )
         said.append(json.loads(done.stdout))
     kernel, ours = said
@@ -113,7 +115,9 @@ for protocol in (socket.IPPROTO_RAW, socket.IPPROTO_TCP):
 """
     kernel, ours = (
         shared_stack.namespace.run(
-            [*prefix, sys.executable, "-c", source, peer], env={**shared_stack.env, "PYTHONPATH": str(ROOT)}, timeout=30
+            [*prefix, sys.executable, "-c", source, peer],
+            env={**shared_stack.env, "PYTHONPATH": str(ROOT)},
+            timeout=100,
         )
         for prefix, peer in (([], shared_stack.address), (RUN, shared_stack.host))
     )
@@ -140,14 +144,15 @@ def test_a_path_is_followed(shared_stack: Stack) -> None:
     program = [sys.executable, str(ROOT / "tests" / "system" / "programs" / "traces.py")]
     environment = {**shared_stack.env, "PYTHONPATH": str(ROOT)}
 
-    def lines(prefix: list[str], target: str) -> list[str]:
-        return namespace.run([*prefix, *program, target, "2"], env=environment, timeout=40).stdout.splitlines()
+    def lines(prefix: list[str], target: str, answered: str) -> list[str]:
+        argv = [*prefix, *program, target, "2", answered]
+        return namespace.run(argv, env=environment, timeout=200).stdout.splitlines()
 
     expired = "EHOSTUNREACH 2 11/0 10.0.0.1 ('198.51.100.1', {}) b'probe' True"
-    assert lines(RUN, "198.51.100.1") == [
+    assert lines(RUN, "198.51.100.1", "1") == [
         f"1 {expired.format(33_435)}, nothing, EAGAIN", "2 nothing", f"path 1 {expired.format(33_435)} nothing",
         "path 2 nothing nothing",
     ]  # fmt: skip
-    ours, kernel = lines(RUN, "10.0.0.1"), lines([], "10.0.0.1")
+    ours, kernel = lines(RUN, "10.0.0.1", "2"), lines([], "10.0.0.1", "2")
     assert ours == kernel
     assert "ECONNREFUSED 2 3/3 10.0.0.1" in ours[0] and len(ours) == 4

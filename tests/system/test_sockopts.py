@@ -307,13 +307,17 @@ def test_tcp_defer_accept(run: Callable[..., tuple[Any, Any]]) -> None:
     assert ours == linux == [False, True, b"hello"]
 
 
+SHORT_S = 0.15
+"""Shorter than anything is held back."""
+
+
 def corked(world: str) -> list[float]:
     """Seconds until a byte comes that was written corked; and one that was uncorked; and one with TCP_NODELAY set: of
-    the last two the shortest of five, as a busy machine makes any of them long."""
+    the last two the shortest, tried until one is short, as a busy machine makes any of them long."""
     times = []
     with World(world) as sockets:
         one, two = sockets.pair()
-        for release, tries in ((None, 1), ((std.TCP_CORK, 0), 5), ((std.TCP_NODELAY, 1), 5)):
+        for release, tries in ((None, 1), ((std.TCP_CORK, 0), 50), ((std.TCP_NODELAY, 1), 50)):
             took = []
             for _ in range(tries):
                 one.setsockopt(TCP, std.TCP_NODELAY, 0)
@@ -325,6 +329,8 @@ def corked(world: str) -> list[float]:
                 assert two.recv(1) == b"x"
                 took.append(time.monotonic() - start)
                 time.sleep(0.1)
+                if took[-1] < SHORT_S:
+                    break
             times.append(min(took))
     return times
 
@@ -335,7 +341,7 @@ def test_tcp_cork(run: Callable[..., tuple[Any, Any]]) -> None:
     linux, ours = run(corked)
     for times in (linux, ours):
         assert times[0] > 0.18  # Linux has been seen to take up to 0.8 s: an RTO, which the handshake made longer
-        assert times[1] < 0.15 and times[2] < 0.15, times
+        assert times[1] < SHORT_S and times[2] < SHORT_S, times
 
 
 def lingers(world: str, nonblocking: bool) -> tuple[float, float, Any]:
@@ -356,7 +362,7 @@ def lingers(world: str, nonblocking: bool) -> tuple[float, float, Any]:
         one.setblocking(False)
         sent = 0
         quiet_since = time.monotonic()
-        while time.monotonic() < quiet_since + 0.3:
+        while time.monotonic() < quiet_since + 1:
             try:
                 sent += one.send(bytes(65_536))
                 quiet_since = time.monotonic()

@@ -15,7 +15,7 @@ from tests.system import ordinary_user
 from tests.system.harness import ROOT
 from tests.system.namespace import Lacking, way
 
-LIMIT_S = 200.0
+LIMIT_S = 600.0
 TESTS = [
     "tests/system/test_transfers.py::test_our_client_downloads_from_the_kernel[tap]",
     "tests/system/test_transfers.py::test_our_server_both_ways_at_once[tap]",

@@ -13,6 +13,8 @@ import pytest
 from tests.system.harness import ROOT, Stack
 from tests.system.programs import urgent
 
+pytestmark = pytest.mark.timeout(600)
+
 PROGRAM = str(Path(urgent.__file__))
 ON_STACK = [sys.executable, "-P", "-m", "levelip"]
 UNDER_RUN = [sys.executable, "-P", "-m", "levelip.cli", "run", "--", sys.executable]
@@ -49,7 +51,7 @@ def heard(_shared: Stack) -> dict[str, dict[str, list[str]]]:
         way: namespace.popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for way, command in commands.items()
     }
-    return {way: sections(program.communicate(timeout=120)[0]) for way, program in programs.items()}
+    return {way: sections(program.communicate(timeout=300)[0]) for way, program in programs.items()}
 
 
 @pytest.mark.parametrize("way", ["stack", "run", "sends", "receives"])

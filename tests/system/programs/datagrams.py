@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from semantics import CLOSED, ECHO, HOST, OWN, error, libc, mask, raw, say
+from semantics import CLOSED, ECHO, HOST, OWN, WAIT_S, error, libc, mask, raw, say
 
 IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
 PEER = (HOST, ECHO)
@@ -42,8 +42,16 @@ def udp(*, blocking: bool = True) -> socket.socket:
 def timed() -> socket.socket:
     """A time limit of the kernel's, not of Python's, whose sockets do not block then."""
     sock = udp()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 5, 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", int(WAIT_S), 0))
     return sock
+
+
+def all_are_back() -> None:
+    """What was sent to the echo has come back: it answers in order, and this comes last."""
+    with timed() as last:
+        last.sendto(b"last", PEER)
+        last.recv(9)
+    time.sleep(0.3)
 
 
 def address(port: int, host: str = HOST) -> bytes:
@@ -78,7 +86,7 @@ def unbound() -> None:
         say("bind late", error(sock.bind, ("", OWN + 20)))
         for number in range(30):
             sock.sendto(b"%d" % number, PEER)
-        time.sleep(0.3)
+        all_are_back()
         say("nowhere with some unread", refused_writes(sock), sock.recv(9))
         sock.connect(PEER)
         say("connected, they stay", [sock.recv(9) for _ in range(9)])
@@ -126,7 +134,7 @@ def lengths() -> None:
         got = libc.recvfrom(sock.fileno(), buffer, 3, socket.MSG_TRUNC, where, ctypes.byref(length))
         say("MSG_TRUNC", got, buffer.raw, length.value, where.raw == address(ECHO))
         sock.sendto(b"12345", PEER)
-        mask(sock, 20, select.POLLIN)
+        mask(sock, WAIT_S, select.POLLIN)
         say("MSG_TRUNC of recv", libc.recv(sock.fileno(), buffer, 3, socket.MSG_TRUNC))
         sock.sendto(b"x", PEER)
         length = ctypes.c_uint32(4)
@@ -144,12 +152,12 @@ def waiting() -> None:
         epoll = select.epoll()
         epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLET)
         sock.sendto(b"x", PEER)
-        say("edge", len(epoll.poll(5)), len(epoll.poll(0)), sock.recvfrom(9)[0], error(sock.recvfrom, 1))
+        say("edge", len(epoll.poll(WAIT_S)), len(epoll.poll(0)), sock.recvfrom(9)[0], error(sock.recvfrom, 1))
     with udp() as sock:
         say("MSG_DONTWAIT", error(sock.recvfrom, 1, socket.MSG_DONTWAIT))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 100_000))
         before = time.monotonic()
-        say("timed", error(sock.recvfrom, 1), error(sock.recvmsg, 1), 0.15 < time.monotonic() - before < 2)
+        say("timed", error(sock.recvfrom, 1), error(sock.recvmsg, 1), 0.15 < time.monotonic() - before < WAIT_S)
         say("timed recv", error(sock.recv, 1))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bytes(16))
         got: list[bytes] = []
@@ -208,17 +216,25 @@ def refused() -> None:
         epoll = select.epoll()
         epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLET)
         sock.connect((HOST, CLOSED))
-        say("send", sock.send(b"x"), mask(sock, 20, POLLERR), mask(sock, 0, ALL), [bits for _, bits in epoll.poll(1)])
+        say(
+            "send",
+            sock.send(b"x"),
+            mask(sock, WAIT_S, POLLERR),
+            mask(sock, 0, ALL),
+            [bits for _, bits in epoll.poll(WAIT_S)],
+        )
         say("select", [len(rows) for rows in select.select([sock], [], [sock], 0)])
         say("told once", error(sock.recvfrom, 9), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock))
         sock.send(b"x")
-        say("by sendmsg", mask(sock, 20, POLLERR), error(sock.sendmsg, [b"x"]), mask(sock, 0, ALL))
+        say("by sendmsg", mask(sock, WAIT_S, POLLERR), error(sock.sendmsg, [b"x"]), mask(sock, 0, ALL))
         sock.send(b"x")  # the kernel's calls fail, too, and then it is told
-        say("by recv", mask(sock, 20, POLLERR), error(sock.recv, 9) != "ok")
+        say("by recv", mask(sock, WAIT_S, POLLERR), error(sock.recv, 9) != "ok")
         say("and not by recvfrom", error(sock.recvfrom, 9, socket.MSG_DONTWAIT))
         sock.send(b"x")
-        say("by send", mask(sock, 20, POLLERR), error(sock.send, b"x") != "ok", mask(sock, 0, ALL), send(sock, b"x"))
-        say("by read", mask(sock, 20, POLLERR), error(os.read, sock.fileno(), 9) != "ok")
+        say(
+            "by send", mask(sock, WAIT_S, POLLERR), error(sock.send, b"x") != "ok", mask(sock, 0, ALL), send(sock, b"x")
+        )
+        say("by read", mask(sock, WAIT_S, POLLERR), error(os.read, sock.fileno(), 9) != "ok")
         say("SO_ERROR after it", sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), mask(sock, 0, ALL))
         reader = threading.Thread(target=lambda: say("waiting in recv", error(sock.recv, 9) != "ok"))
         reader.start()
@@ -226,7 +242,7 @@ def refused() -> None:
         sock.send(b"x")
         reader.join()
         send(sock, b"x")
-        mask(sock, 20, POLLERR)
+        mask(sock, WAIT_S, POLLERR)
         say("SO_ERROR", *[sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)], mask(sock))
         waiter = threading.Thread(target=lambda: say("waiting", error(sock.recvfrom, 9)))
         waiter.start()
@@ -241,7 +257,7 @@ def refused() -> None:
         say("not told", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), sock.sendto(b"y", PEER))
         say("others come", sock.recvfrom(9))
         sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as glibc's resolver sets it
-        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, 20, POLLERR), error(sock.recvfrom, 9))
+        say("asked for", sock.sendto(b"x", (HOST, CLOSED)), mask(sock, WAIT_S, POLLERR), error(sock.recvfrom, 9))
         say("in the queue", mask(sock, 0, ALL), error(sock.recvfrom, 9, socket.MSG_DONTWAIT), mask(sock, 0, ALL))
         say("beside it", sock.sendto(b"y", PEER))
         for _ in range(2000):  # POLLERR ends any wait of poll()'s
@@ -252,8 +268,8 @@ def refused() -> None:
         say("taken", sock.recvmsg(9, 200, 0x2000)[0], mask(sock, 0, ALL), error(sock.recvmsg, 9, 200, 0x2000))
         for number in (b"1", b"2"):
             say("two", sock.sendto(number, (HOST, CLOSED)))
-            time.sleep(0.3)
-            say("each told", mask(sock, 0, ALL), error(sock.recvfrom, 9))
+            mask(sock, WAIT_S, POLLERR)
+            say("each told", error(sock.recvfrom, 9))  # waits for it; ERR may be the last one's
         say("in order", [sock.recvmsg(9, 200, 0x2000)[0] for _ in range(2)], mask(sock, 0, ALL))
         say("nowhere", refused_writes(sock), mask(sock, 0, ALL))
     with udp() as sock:
@@ -264,13 +280,13 @@ def refused() -> None:
             lambda: os.write(fd, b"y"), lambda: os.writev(fd, [b"y"]), lambda: sock.send(b"y"),
         )):  # fmt: skip
             send(sock, b"x")
-            say(f"the kernel's {number}", mask(sock, 5, POLLERR), error(call) != "ok", mask(sock, 0, ALL))
+            say(f"the kernel's {number}", mask(sock, WAIT_S, POLLERR), error(call) != "ok", mask(sock, 0, ALL))
         for number, call in enumerate((
             lambda: sock.recvfrom(9), lambda: sock.recvmsg(9), lambda: sock.recvmsg_into([bytearray(9)]),
             lambda: sock.sendto(b"y", PEER), lambda: sock.sendmsg([b"y"]),
         )):  # fmt: skip
             send(sock, b"x")
-            say(f"trapped {number}", mask(sock, 5, POLLERR), error(call), mask(sock, 0, ALL))
+            say(f"trapped {number}", mask(sock, WAIT_S, POLLERR), error(call), mask(sock, 0, ALL))
 
 
 def many() -> None:
@@ -281,7 +297,7 @@ def many() -> None:
         where = ctypes.cast(name, ctypes.c_void_p)
         headers = (msghdr * 4)(*[msghdr(where, 16, ctypes.pointer(one), 1) for one in vectors])
         say("sendmmsg", libc.sendmmsg(sock.fileno(), headers, 4, 0), [one.length for one in headers])
-        time.sleep(0.3)
+        all_are_back()
         buffers = [ctypes.create_string_buffer(4) for _ in range(8)]
         names = [ctypes.create_string_buffer(16) for _ in range(8)]
         vectors = [iovec(ctypes.cast(one, ctypes.c_void_p), 4) for one in buffers]
@@ -399,7 +415,7 @@ def shut() -> None:
             sock.connect((HOST, CLOSED))
             sock.send(b"x")
             sock.shutdown(socket.SHUT_WR)
-            say("an error after it", mask(sock, 5, POLLERR), error(call, sock) != "ok", mask(sock, 0, ALL))
+            say("an error after it", mask(sock, WAIT_S, POLLERR), error(call, sock) != "ok", mask(sock, 0, ALL))
 
 
 def local() -> None:

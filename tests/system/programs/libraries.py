@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 HOST = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 DATA = bytes(range(256)) * 1200  # 300 KB, more than one segment and one buffer
 PEER = sys.argv[3] if len(sys.argv) > 3 else HOST
 CERTS = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()

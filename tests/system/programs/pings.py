@@ -15,6 +15,7 @@ from typing import Any
 
 MSG_ERRQUEUE, IP_RECVERR, IP_MTU_DISCOVER, IP_MTU, IP_RECVTTL = 0x2000, 11, 10, 14, 12
 CLOSED = 7999
+WAIT_S = 30.0  # for what must come
 socket: Any = importlib.import_module("socket" if sys.argv[1] != "stack" else "levelip.client.socket")
 PEER = sys.argv[2]
 said: dict[str, Any] = {}
@@ -42,7 +43,7 @@ def request(number: int, data: bytes = b"are you there", *, kind: int = 8, code:
 def new(proto: int = 0, *, errors: bool = False) -> Any:
     """A datagram socket."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, proto)
-    sock.settimeout(5)
+    sock.settimeout(WAIT_S)
     if errors:
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
     return sock
@@ -50,7 +51,7 @@ def new(proto: int = 0, *, errors: bool = False) -> Any:
 
 def queued(name: str, sock: Any) -> None:
     """The oldest error, when it has come."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + WAIT_S
     sock.settimeout(0)
     while True:
         try:
@@ -59,7 +60,7 @@ def queued(name: str, sock: Any) -> None:
         except BlockingIOError:
             assert time.monotonic() < deadline, name
             time.sleep(0.01)
-    sock.settimeout(5)
+    sock.settimeout(WAIT_S)
     rows = [
         (level, kind, value.hex().replace(socket.inet_aton(PEER).hex(), "PEER")) for level, kind, value in ancillary
     ]
@@ -108,7 +109,7 @@ def pings() -> None:
             said["from the peer"] = other.recv(100)[4:].hex()
             sock.settimeout(0.1)
             attempt("not for the other", sock.recv, 100)
-        sock.settimeout(5)
+        sock.settimeout(WAIT_S)
         attempt("large", sock.sendto, request(3, bytes(3000)), (PEER, 0))
         said["large reply"] = len(sock.recv(5000))
         attempt("too large", sock.sendto, request(3, bytes(65_508)), (PEER, 0))
@@ -119,14 +120,14 @@ def error_queue() -> None:
     with new(errors=True) as sock:
         sock.settimeout(0)
         attempt("nothing there", sock.recvmsg, 10, 512, MSG_ERRQUEUE)
-        sock.settimeout(5)
+        sock.settimeout(WAIT_S)
         sock.sendto(b"to nobody, and longer than ten", (PEER, CLOSED))
         queued("port unreachable", sock)
         sock.settimeout(0)
         attempt("taken", sock.recvmsg, 10, 512, MSG_ERRQUEUE)
         said["SO_ERROR after it"] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         attempt("no datagram", sock.recv, 10)
-        sock.settimeout(5)
+        sock.settimeout(WAIT_S)
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 2)
         attempt("IP_MTU unconnected", sock.getsockopt, socket.IPPROTO_IP, IP_MTU)
         attempt("too long", sock.sendto, bytes(1473), (PEER, CLOSED))
@@ -134,7 +135,7 @@ def error_queue() -> None:
         sock.connect((PEER, CLOSED))
         attempt("IP_MTU", sock.getsockopt, socket.IPPROTO_IP, IP_MTU)
         sock.send(b"x")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + WAIT_S
         receive = sock.recvfrom if sys.argv[1] == "run" else sock.recv
         while attempt("the error ends recv", receive, 10) not in ("ECONNREFUSED",):
             assert time.monotonic() < deadline

@@ -1,6 +1,7 @@
-"""Follows a path as traceroute(8) does without privilege: `python traces.py TARGET HOPS` sends UDP probes with a
-growing TTL, each by a connected socket with IP_RECVERR, and learns from POLLERR and the error queue what became of
-them. A line each. Then as tracepath(8), which has one socket, connected to nothing. Standard library only.
+"""Follows a path as traceroute(8) does without privilege: `python traces.py TARGET HOPS ANSWERED` sends UDP probes with
+a growing TTL, each by a connected socket with IP_RECVERR, and learns from POLLERR and the error queue what became of
+them; beyond ANSWERED hops nothing is to come. A line each. Then as tracepath(8), which has one socket, connected to
+nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from semantics import error, mask
 IP_RECVERR, MSG_ERRQUEUE, ERRORS = 11, 0x2000, 8
 EXTENDED = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
 PORT = 33_434
-PATIENCE_S = 2.0
+PATIENCE_S, SILENCE_S = 60.0, 2.0  # for an answer that will come; for one that will not
 
 
 def queued(sock: socket.socket) -> str:
@@ -32,6 +33,10 @@ def queued(sock: socket.socket) -> str:
     return "no reason"
 
 
+def patience(ttl: int) -> float:
+    return PATIENCE_S if ttl <= int(sys.argv[3]) else SILENCE_S
+
+
 def probe(ttl: int, target: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
@@ -39,7 +44,7 @@ def probe(ttl: int, target: str) -> str:
         sock.connect((target, PORT + ttl))
         sock.setblocking(False)
         sock.send(b"probe")
-        found = mask(sock, PATIENCE_S, select.POLLIN | ERRORS)
+        found = mask(sock, patience(ttl), select.POLLIN | ERRORS)
         if found != "ERR":
             return found
         return f"{queued(sock)}, {mask(sock, 0, select.POLLIN | ERRORS)}, {error(sock.recv, 1)}"
@@ -52,7 +57,7 @@ def path(hops: int, target: str) -> None:
         for ttl in range(1, hops + 1):
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             sock.sendto(b"probe", (target, PORT + ttl))
-            found = mask(sock, PATIENCE_S, select.POLLIN | ERRORS)
+            found = mask(sock, patience(ttl), select.POLLIN | ERRORS)
             print("path", ttl, queued(sock) if found == "ERR" else found, mask(sock, 0, ERRORS), flush=True)
 
 

@@ -20,8 +20,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 20.0
-SETTLE_S = 0.2  # what follows the urgent byte comes as well
+PATIENCE_S = 60.0
+NEVER_S = 20.0  # for what one way to run this does not show
+SETTLE_S = 0.2  # in which nothing more happens, or what follows the urgent byte comes as well, as a rule
 SIOCATMARK = 0x8905  # linux/sockios.h
 SIOCSPGRP = 0x8902
 OOB = socket.MSG_OOB
@@ -65,9 +66,9 @@ def answer(call: Callable[..., object], *args: object) -> object:
         return errno.errorcode.get(failed.errno or 0, repr(failed))
 
 
-def until(condition: Callable[[], object]) -> object:
+def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> object:
     """What a condition becomes, after a while."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return found
@@ -95,10 +96,18 @@ def urgent(sock: Any) -> bool:
 
 
 def come(sock: Any) -> bool:
-    """Wait until an urgent byte is there, and what was sent after it."""
+    """Wait until an urgent byte is there, and as a rule what was sent after it, which `behind` waits for."""
     found = until(lambda: urgent(sock))
     time.sleep(SETTLE_S)
     return bool(found)
+
+
+def behind(sock: Any, *arguments: int) -> object:
+    """What recv() answers once what lies behind the mark has come: bytes, or the stream's end."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := answer(sock.recv, *arguments)) == "EAGAIN" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
 
 
 def say(what: str, *values: object) -> None:
@@ -113,7 +122,7 @@ def out_of_line(maker: Maker) -> None:
     say("ahead", at_mark(two), two.recv(10), at_mark(two), urgent(two))
     say("taken", two.recv(1, OOB | socket.MSG_PEEK), two.recv(1, OOB), answer(two.recv, 1, OOB))
     say("gone", urgent(two), at_mark(two))
-    say("after", two.recv(10), at_mark(two), answer(two.recv, 1), answer(two.recv, 1, OOB))
+    say("after", behind(two, 10), at_mark(two), answer(two.recv, 1), answer(two.recv, 1, OOB))
 
 
 def passed_over(maker: Maker) -> None:
@@ -122,7 +131,7 @@ def passed_over(maker: Maker) -> None:
     one.sendall(b"abc", OOB)
     one.sendall(b"def")
     come(two)
-    say("read", two.recv(10), at_mark(two), two.recv(10), at_mark(two))
+    say("read", two.recv(10), at_mark(two), behind(two, 10), at_mark(two))
     say("lost", urgent(two), answer(two.recv, 1, OOB), answer(two.recv, 1))
 
 
@@ -133,7 +142,7 @@ def taken_first(maker: Maker) -> None:
     one.sendall(b"def")
     come(two)
     say("taken", two.recvmsg(5, 0, OOB), urgent(two), at_mark(two))
-    say("rest", two.recv(2), at_mark(two), two.recv(10, socket.MSG_PEEK), two.recv(2), at_mark(two), two.recv(9))
+    say("rest", two.recv(2), at_mark(two), behind(two, 10, socket.MSG_PEEK), two.recv(2), at_mark(two), two.recv(9))
 
 
 def in_line(maker: Maker) -> None:
@@ -142,6 +151,7 @@ def in_line(maker: Maker) -> None:
     one.send(b"abc", OOB)
     one.send(b"def")
     come(two)
+    until(lambda: asked(two, termios.FIONREAD) == 6)
     say("option", two.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE), asked(two, termios.FIONREAD))
     say("oob", answer(two.recv, 1, OOB), two.recv(10), at_mark(two), urgent(two))
     say("mark", two.recv(1), at_mark(two), urgent(two), two.recv(10))
@@ -214,7 +224,7 @@ def ends(maker: Maker) -> None:
     one.send(b"abc", OOB)
     one.shutdown(socket.SHUT_WR)
     come(two)
-    say("end", two.recv(10), at_mark(two), two.recv(1, OOB), two.recv(10), answer(two.recv, 1, OOB))
+    say("end", two.recv(10), at_mark(two), two.recv(1, OOB), behind(two, 10), answer(two.recv, 1, OOB))
 
 
 def states(maker: Maker) -> None:
@@ -234,7 +244,7 @@ def announced(maker: Maker) -> None:
     one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     one.sendall(bytes(BACKLOG))
     one.send(b"!", OOB)
-    say("not there", until(lambda: answer(two.recv, 1, OOB) == "EAGAIN"), urgent(two), at_mark(two))
+    say("not there", until(lambda: answer(two.recv, 1, OOB) == "EAGAIN", NEVER_S), urgent(two), at_mark(two))
     total = 0
     while total < BACKLOG and until(lambda: bits(two, select.POLLIN)):
         total += len(two.recv(SMALL))
