@@ -44,7 +44,7 @@ def _device(ctx: Context) -> dict[str, Any]:
         "up": device.up,
         "mtu": device.mtu,
         "mac": format_mac(ctx.mac) if ctx.ethernet else "",
-        "addresses": [format_ipv4(address) for address in ctx.config.addresses],
+        "addresses": [format_ipv4(address) for address in sorted(ctx.addresses)],
         "checksum_offload": device.checksum_offload,
         "gso_max": device.gso_max,
         "waiting": len(ctx.down),

@@ -32,6 +32,8 @@ def show_journeys(
 
     def tell(until: int) -> bool:
         nonlocal left
+        if not left:
+            return True
         for one in stream.ready(until):
             if chosen is not None and not _wanted(one, chosen):
                 continue
@@ -46,7 +48,11 @@ def show_journeys(
 
     looked = time.monotonic()
     silent: list[str] = []
-    source = records(stack, file, None, filter_, whole=True, silent=silent)
+
+    def quiet() -> bool:
+        return tell(time.monotonic_ns() - SETTLE_NS)
+
+    source = records(stack, file, None, filter_, whole=True, silent=silent, quiet=quiet)
     try:
         with interruptible():
             for record in noted(source):

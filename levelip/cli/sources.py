@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,13 @@ def records(
     *,
     whole: bool = False,
     silent: list[str] | None = None,
+    quiet: Callable[[], bool] = lambda: False,
 ) -> Generator[Record | Notice, None, None]:
     """Records until the file, or the time, is over. What was left out is said at the end.
 
     `silent` takes the layers of a running stack that did not answer. `whole`: not those from before all layers were
-    listened to, which tell of packets half of whose way nobody saw.
+    listened to, which tell of packets half of whose way nobody saw. `quiet` is called when nothing has come for a
+    while, and says whether to end.
     """
     if file is not None:
         try:
@@ -93,8 +95,14 @@ def records(
         until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
         since = time.monotonic_ns() if whole else 0
         with noted_interrupts() if seconds is None else contextlib.nullcontext(bool) as over:
+            enough = False
+
+            def nothing_new() -> None:
+                nonlocal enough
+                enough = quiet()
+
             click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
-            for record in live(reader, seconds, over):
+            for record in live(reader, seconds, lambda: enough or over(), nothing_new):
                 if isinstance(record, Notice) or record[KIND] == "e" or record[MONO] >= since:
                     yield record
     finally:

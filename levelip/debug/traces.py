@@ -20,13 +20,21 @@ class TraceError(ValueError):
     """A file that is no trace; the text says where and why."""
 
 
-def live(reader: TapReader, seconds: float | None, over: Callable[[], bool]) -> Iterator[Record | Notice]:
+def live(
+    reader: TapReader,
+    seconds: float | None,
+    over: Callable[[], bool],
+    quiet: Callable[[], None] = lambda: None,
+) -> Iterator[Record | Notice]:
     """What an open reader hears, for so long (None: without end) or until it is `over`; what has come by then in any
-    case."""
+    case. `quiet` is called when nothing has come for a while."""
     deadline = time.monotonic() + seconds if seconds is not None else None
     while not over() and (deadline is None or time.monotonic() < deadline):
         left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
-        yield from reader.read(max(0.0, left))
+        heard = reader.read(max(0.0, left))
+        yield from heard
+        if not heard:
+            quiet()
     yield from reader.drain()
 
 

@@ -101,7 +101,8 @@ def test_an_address_more(stack: Stack, namespace: Namespace) -> None:
     namespace.run(["ip", "address", "add", "192.0.2.1/24", "dev", _device(stack)])
     stack.lvlip("address", "add", "192.0.2.2/24")
     assert "192.0.2.2/24 brd 192.0.2.255" in stack.lvlip("address").stdout
-    stack.wait_until(lambda: "192.0.2.2" in stack.ask("link", "device")["addresses"], "link answers ARP for it")
+    added = std.inet_aton("192.0.2.2")
+    stack.wait_until(lambda: added in stack.snapshot("link")["addresses"], "link answers ARP for it")
     with namespace.socket(std.AF_INET, std.SOCK_RAW, std.IPPROTO_ICMP) as raw:
         raw.settimeout(PATIENCE_S)
         raw.sendto(struct.pack("!BBHHH", 8, 0, 0xF7FE, 0, 1), ("192.0.2.2", 0))

@@ -67,13 +67,19 @@ def test_groups_are_filtered_once_ip_has_told(host: Host) -> None:
 
 
 def test_addresses_follow_ip(host: Host) -> None:
-    """ip tells which addresses are ours now: ARP answers for those, and no longer for others."""
+    """ip tells which addresses are ours now: ARP answers for those, and no longer for others; `device` names them."""
+
+    def named() -> object:
+        return host.core.control(1, "device", {}, host.now)["addresses"]
+
     new = bytes((192, 0, 2, 2))
     host.core.receive(Local([US, new], [bytes((192, 0, 2, 255))], []), host.now)
     assert [(arp.spa, arp.tpa) for _, arp in host.arp_out()] == [(new, new)]  # announced (RFC 5227 2.3)
     host.arp(ArpPacket.request(sha=A_MAC, spa=A, tpa=new))
     assert [arp.spa for _, arp in host.arp_out()] == [new]
+    assert named() == ["10.0.0.2", "192.0.2.2"]
     host.core.receive(Local([US], [], []), host.now)
+    assert named() == ["10.0.0.2"]
     host.arp(ArpPacket.request(sha=A_MAC, spa=A, tpa=new))
     assert host.arp_out() == []
 
