@@ -14,7 +14,7 @@ import pytest
 from levelip.ipc.control import ControlClient
 from levelip.ipc.rundir import RunDirectory
 
-THREADS_END_S = 30.0
+THREADS_END_S = 100.0
 PATIENCE_S = 100.0
 
 
