@@ -175,6 +175,8 @@ class Calls:
 
     def _bind(self, _session: Session, sock: Socket, request: int, args: BindArguments) -> None:
         address = ipv4(args.address)
+        if sock.bound_port:  # after a connect that failed: the port that bind() chose is still there
+            raise CallError(errno.EINVAL)
         sock.call = Call(op="bind", request=request, address=address, port=args.port)
         self.advance(sock)
 
@@ -332,6 +334,9 @@ class Calls:
         sock.so_error = 0 if how is False else error  # a blocking connect takes the error along
         if how is True and not shut:
             self._work.move(sock, Input.FAILED)
+            if not sock.chosen_port:  # another may be bound now (tcp_set_state, inet_put_port)
+                self._leave_tcp(sock)
+                sock.bound_port = 0
         else:
             self._unconnect(sock)
         self._finish(sock, error)
@@ -347,10 +352,11 @@ class Calls:
         """Back to the start, with what bind() had chosen (net/ipv4/tcp.c tcp_disconnect)."""
         sock.local_address = sock.chosen_address or ANY
         sock.remote_address, sock.remote_port = b"", 0
-        if sock.in_tcp and not sock.chosen_port:
-            self._leave_tcp(sock)
-        sock.bound_port = sock.chosen_port
-        self._work.move(sock, Input.UNCONNECT_BOUND if sock.chosen_port else Input.UNCONNECT)
+        if sock.state is not State.FAILED:  # then it has no other port but what was bound since
+            if sock.in_tcp and not sock.chosen_port:
+                self._leave_tcp(sock)
+            sock.bound_port = sock.chosen_port
+        self._work.move(sock, Input.UNCONNECT_BOUND if sock.bound_port else Input.UNCONNECT)
 
     @staticmethod
     def _learn(sock: Socket, frame: Connected | Incoming) -> None:

@@ -60,6 +60,7 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
     (_B, Input.CONNECT): _I,
     (_I, Input.CONNECTED): _C,
     (_I, Input.FAILED): _F,
+    (_F, Input.BOUND): _F,
     (_I, Input.UNCONNECT): _N,
     (_I, Input.UNCONNECT_BOUND): _B,
     (_F, Input.UNCONNECT): _N,
@@ -73,7 +74,7 @@ EINVAL, ENOTCONN, EISCONN, EALREADY = errno.EINVAL, errno.ENOTCONN, errno.EISCON
 _COLUMNS = (_N, _B, _L, _I, _C, _X, _F)
 _ROWS: Final[dict[str, tuple[int, ...]]] = {
     # op:         new       bound     listening connecting connected closed   failed
-    "bind":        (0,        EINVAL,   EINVAL,   EINVAL,   EINVAL,   EINVAL,   EINVAL),
+    "bind":        (0,        EINVAL,   EINVAL,   EINVAL,   EINVAL,   EINVAL,   0),
     "listen":      (0,        0,        0,        EINVAL,   EINVAL,   EINVAL,   EINVAL),
     "accept":      (EINVAL,   EINVAL,   0,        EINVAL,   EINVAL,   EINVAL,   EINVAL),
     "connect":     (0,        0,        EISCONN,  EALREADY, EISCONN,  EISCONN,  0),

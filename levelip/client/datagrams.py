@@ -50,6 +50,7 @@ _GONE = select.EPOLLHUP | select.EPOLLERR
 _MESSAGE = DOWN.size + MAX_ECHO + 1
 UNSENT_MOST = 256  # datagrams of one socket that were taken from the pair before their turn
 SWEEP_S = 0.5  # how often the ends of sockets are looked for that Closes could not watch
+DOUBT_S = 10.0  # so long after a close that went untold any of those may be seen yet that are watched
 QUEUED_ERRORS = 64  # of one socket; more are left out, as what SO_RCVBUF has no room for on Linux
 _ERROR_MESSAGE = Told(ERROR).pack()
 _FORWARDED = frozenset(
@@ -131,7 +132,9 @@ class Datagrams:
         self._session = session
         self._epoll = epoll
         self._ends = ends
-        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking, as it may go untold
+        self._unwatched: set[DatagramPair] = set()  # whose last close is found by looking, as it is never told
+        self._doubtful: set[DatagramPair] = set()  # of which it may have gone untold just now
+        self._doubt_until: float | None = None  # None: from the next sweep on
         self._sweep_at = 0.0
 
     @property
@@ -295,7 +298,8 @@ class Datagrams:
         for pair in self.closes.take():
             self._last_close(pair)
         if doubtful := self.closes.doubtful():
-            self._unwatched.update(doubtful)
+            self._doubtful.update(doubtful)
+            self._doubt_until = None
             self._sweep_at = 0.0
 
     def _last_close(self, pair: DatagramPair) -> None:
@@ -303,16 +307,23 @@ class Datagrams:
         self.pull(pair)
 
     def sweep(self, now: float) -> float | None:
-        """Look for the ends of sockets whose close may go untold; when to be called next at the latest."""
-        if not self._unwatched:
+        """Look for the ends of sockets whose close may go untold; when to be called next at the latest. A close that
+        went untold is seen soon after, so what is open then is left to Closes again."""
+        looked_for = self._unwatched | self._doubtful if self._doubtful else self._unwatched
+        if not looked_for:
             return None
         if now >= self._sweep_at:
-            held = self._ends.alive([pair.inode for pair in self._unwatched])
-            for pair in [pair for pair in self._unwatched if pair.inode not in held]:
+            if self._doubt_until is None:
+                self._doubt_until = now + DOUBT_S
+            held = self._ends.alive([pair.inode for pair in looked_for])
+            for pair in [pair for pair in looked_for if pair.inode not in held]:
                 self._unwatched.discard(pair)
+                self._doubtful.discard(pair)
                 self._last_close(pair)
+            if now >= self._doubt_until:
+                self._doubtful.clear()
             self._sweep_at = now + SWEEP_S
-        return self._sweep_at if self._unwatched else None
+        return self._sweep_at if self._unwatched or self._doubtful else None
 
     def pull(self, pair: DatagramPair) -> None:
         """Take datagrams from the program; after its last close, close."""
@@ -498,6 +509,7 @@ class Datagrams:
         self._epoll.unregister(pair.fd)
         self.closes.forget(pair.watch)
         self._unwatched.discard(pair)
+        self._doubtful.discard(pair)
         del self.by_fd[pair.fd], self.pairs[pair.inode]
         self.by_gid.pop(pair.gid, None)
         self.busy.discard(pair)

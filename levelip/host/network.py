@@ -101,7 +101,7 @@ def up(run: RunDirectory, wanted: Wanted) -> list[str]:
     first = record is None
     if record is not None and record.device != wanted.device:
         raise NetError(f"this stack's network was set up for {record.device}; first: lvlip net down")
-    run.create()
+    run.create(memory=False)
     if record is None:
         record = Record(where=here(), device=wanted.device)
         save(run, record)

@@ -52,8 +52,9 @@ class RunDirectory:
         self.logs = self.path / "log"
         self.clock = self.path / "clock"
 
-    def create(self) -> None:
-        """Make what is missing; RunError where a path is too long, foreign, or open to others."""
+    def create(self, *, memory: bool = True) -> None:
+        """Make what is missing; RunError where a path is too long, foreign, or open to others. Without `memory` only
+        what notes are kept in: nobody but a stack's end takes the other away."""
         longest = max(len(os.fsencode(str(path))) for path in self._socket_paths())
         if longest > MAX_SOCKET_PATH:
             raise RunError(
@@ -63,8 +64,8 @@ class RunDirectory:
         try:
             self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
             for path, mode in (
-                (self.path, 0o700), (self.door, 0o711), (self.memory, 0o711),
-                (self.sessions, 0o1733), (self.logs, 0o700),
+                (self.path, 0o700), (self.door, 0o711), (self.logs, 0o700),
+                *(((self.memory, 0o711), (self.sessions, 0o1733)) if memory else ()),
             ):  # fmt: skip
                 _own_directory(path, mode)
         except OSError as error:

@@ -42,30 +42,36 @@ from simulation.script.language import ScriptError
 from simulation.script.packets import MASK, flags_text, seq_text
 from simulation.script.parse import parse
 from simulation.script.record import RecordError, address_lines, relative_options, setting_text
+from simulation.script.rounds import InRounds
 from simulation.script.run import Failure, Result, Runner, prepare
 
 TRUSTED: Final = (int(Checksum.PARTIAL), int(Checksum.VERIFIED))
 ECN_FIELD: Final = 3  # RFC 3168 5: the low bits of what was the type of service
 EXACTLY: Final = "--to-test, with --from and --to, reproduces any part of a recording exactly"
 LATE: Final = "timers late"
+TIMERS: Final = (10_000, 8)
+"""Rounds of timers that a script may have, and as many more for each round of the recording, which has those of the
+stack: the instants of somebody else's may lie years apart, and what there is to do between them has no end."""
 _BACKLOG: Final = 16  # of a listener whose own is not known
 
 
-def connection_script(recording: Recording, settings: list[str], *, port: int = 0) -> tuple[str, list[str]]:
+def connection_script(
+    recording: Recording, settings: list[str], *, port: int = 0, timers: tuple[int, int] = TIMERS
+) -> tuple[str, list[str]]:
     """The script of the first connection that began in a recording of tcp (that with `port`), and what there is to say
-    of it. `settings`: "section.key=value". RecordError says why there can be none."""
+    of it. `settings`: "section.key=value"; `timers`: see TIMERS. RecordError says why there can be none."""
     begun, others = find_connection(recording, port)
     notes = []
     if len(others) > 1 and not port:
         notes.append(f"{ends_text(begun.ends)} is the first of {len(others)} connections; --port names another")
-    writer = _Writer(recording, begun, settings)
+    writer = _Writer(recording, begun, settings, timers)
     return writer.write(), notes
 
 
 class _Writer:
     """Writes one script, and carries it out."""
 
-    def __init__(self, recording: Recording, begun: Begun, settings: list[str]) -> None:
+    def __init__(self, recording: Recording, begun: Begun, settings: list[str], timers: tuple[int, int]) -> None:
         self.recording = recording
         self.begun = begun
         self.fd = 3 if begun.active else 4
@@ -76,6 +82,7 @@ class _Writer:
         self.listener: tuple[int, dict[str, int]] = (_BACKLOG, {})
         self.mss = 0  # data of the packets of most super-segments; 0: there are none
         self.timers: list[int] = []  # instants of the rounds in which timers ran
+        self.rounds = 0
         self._survey()
         self.unsaid: list[str] = []  # what no line can say
         self.head = self._head(settings)
@@ -89,6 +96,8 @@ class _Writer:
         self.lowat = self.shut = self.closed = self.ecn = False
         script = parse(self.head)
         self.runner = Runner(script, prepare(script, {}, ()), Result(script))
+        if isinstance(self.runner.pace, InRounds):  # the head says so
+            self.runner.pace.most = timers[0] + timers[1] * self.rounds
 
     def _rounds(self) -> Iterator[Round]:
         """Those from the connection's first packet on, until its ports are another's."""
@@ -132,6 +141,7 @@ class _Writer:
                     self.listener[1][frame.name] = frame.value
         pieces: Counter[int] = Counter()
         for one in self._rounds():
+            self.rounds += 1
             if one.timers:
                 self.timers.append(one.now)
             for frame in one.taken:
@@ -180,6 +190,8 @@ class _Writer:
             self.runner.end()
         except Failure as failure:
             raise self._refusal(failure.message, failure) from None
+        except NeverAtRest as error:
+            raise self._refusal(str(error), None) from None
         while LATE in self.lines[-1]:  # nothing came of it any more
             self.lines.pop()
         return "\n".join([self.head, *self.lines, ""])
@@ -248,8 +260,11 @@ class _Writer:
     def _pass(self, now: int) -> None:
         """A round in which timers did nothing that shows."""
         self._carry_out()
-        self.runner.pace.advance(now - self.origin + self.runner.base)
-        self.runner.pace.settle()
+        try:
+            self.runner.pace.advance(now - self.origin + self.runner.base)
+            self.runner.pace.settle()
+        except NeverAtRest as error:
+            raise self._refusal(str(error), None) from None
         self.open = now - self.origin == self.last
 
     def _taken(self, frame: Any, now: int) -> list[str]:

@@ -64,6 +64,7 @@ class InRounds(AtOnce):
 
     def __init__(self, net: Net, node: Node, after: Callable[[], None]) -> None:
         super().__init__(net, node, after)
+        self.most: int | None = None  # steps that are done yet without an event of the script; None: no matter how many
         self._late_until = 0
         self._open = False  # something may have been taken since the last round
         node.waiting = _WAITING
@@ -88,6 +89,7 @@ class InRounds(AtOnce):
                 net.now = to
                 return
             net.now = at
+            self._spend()
             self.settle()
         raise NeverAtRest(f"after {_STEPS} steps something is still due")
 
@@ -100,8 +102,16 @@ class InRounds(AtOnce):
         if at is None or at > until:
             return False
         self._net.now = at
+        self._spend()
         self.settle()
         return True
+
+    def _spend(self) -> None:
+        if self.most is None:
+            return
+        if self.most <= 0:
+            raise NeverAtRest("more timers have run than any stack would have had")
+        self.most -= 1
 
     def took(self) -> None:
         """Something was given to the cores: a round is open."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from levelip.ipc.rundir import RunDirectory
 from tests.system.namespace import Namespace
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,7 @@ def test_down_takes_back_exactly_what_up_did(host: Host, options: list[str]) -> 
     assert during[2]["/proc/sys/net/ipv4/ip_forward"] == "1"
     assert host.changed("down")
     assert host.state() == before
+    assert not RunDirectory("level-ip", host.directory).memory.exists(), "no stack ran, whose end would take it away"
 
 
 def test_twice_changes_nothing(host: Host) -> None:

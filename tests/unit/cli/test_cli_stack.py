@@ -394,7 +394,7 @@ def test_list_shows_the_stacks_below_a_directory(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], run: RunDirectory
 ) -> None:
     layer("ip")
-    RunDirectory("other", run.root).create()
+    RunDirectory("other", run.root).create(memory=False)
     assert lvlip("list").stdout == (
         "name   state    address  running  run directory\n"
         f"other  stopped                    {run.root}/other\n"
@@ -434,7 +434,7 @@ def test_what_is_logged_while_the_end_is_shown_is_followed(
 def test_supervisord_reads_the_configuration_that_up_writes(tmp_path: Path) -> None:
     """Also below a directory whose name has a blank and a comma."""
     run = RunDirectory("s", tmp_path / "a b,c")
-    run.create()
+    run.create(memory=False)
     paths = supervise.Paths.of(run)
     paths.conf.write_text(supervise.conf_text(run, ["link", "gateway"]))
     options = _parse(paths.conf)
@@ -667,7 +667,7 @@ def test_another_users_stack_is_told_so() -> None:
     with tempfile.TemporaryDirectory(prefix="lv") as root:
         Path(root).chmod(0o755)
         run = RunDirectory("t", root)
-        run.create()
+        run.create(memory=False)
         for command in ("ss", "hold", "record status"):
             done = nobody(*python("levelip.cli", *command.split(), "--name", "t", "--run", root))
             assert done.stderr == f"lvlip: {run.path} may not be read: stack 't' is another user's\n"

@@ -377,3 +377,18 @@ def test_without_the_option_the_queue_is_emptied(world: World) -> None:
         world.call("setsockopt", level=0, option=11, value=off)
         world.session.settle()
         assert not world.pair.errors
+
+
+def test_all_that_was_written_before_a_connect(world: World) -> None:
+    """As much as a pair holds, whatever answers are missing: it goes before the connect, to where there was a way."""
+    world.connect()
+    world.pair.marks = MARKS
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            world.end.send(DOWN.pack(0, REMOTE, 0, -1, -1))
+            count += 1
+    assert count > 2 * BATCH
+    world.session.requests.clear()
+    world.call("connect", address=LOCAL, port=53)
+    assert len(world.session.sent()) == count and [op for op, *_ in world.session.requests] == ["connect"]

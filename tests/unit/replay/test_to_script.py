@@ -13,8 +13,9 @@ from levelip.frames.packet import Segment
 from levelip.frames.seam import Close
 from levelip.rpc.stream import Consumed, Eof, Send, Urgent
 from levelip.tracing.recording import Recording
-from simulation.replay.export import to_script
+from simulation.replay.export import _settings, to_script
 from simulation.replay.rounds import find_connection, rounds_of
+from simulation.replay.toscript import connection_script
 from simulation.script.parse import parse
 from simulation.script.record import RecordError
 from simulation.script.run import Result, Runner, prepare, run
@@ -50,6 +51,16 @@ def test_a_script_passes(tmp_path: Path, name: str, seed: int) -> None:
     if name == "too long":
         assert "< icmp type_3 code_4 mtu 1000 [" in text
         assert "`lvlip set tcp.delayed_ack_ms=20`" in text
+
+
+@pytest.mark.parametrize("name", ["late", "server"])
+def test_timers_have_an_end(tmp_path: Path, name: str) -> None:
+    """A script whose timers run more often than any stack's is refused, by a count that grows with the rounds of the
+    recording: instants that lie years apart cost no more."""
+    recording = exchange(tmp_path / "tcp.rec", 3, SHAPES[name])
+    with pytest.raises(RecordError, match=r"would not do what was recorded at .*more timers have run than any stack"):
+        connection_script(recording, _settings(recording), timers=(0, 0))
+    assert connection_script(recording, _settings(recording), timers=(0, 1))[0] == to_script(recording)[0]
 
 
 @pytest.mark.parametrize("name", ["on time", "late", "server", "close"])

@@ -18,7 +18,7 @@ from levelip.client.ancillary import Wish
 from levelip.client.closes import Closes
 from levelip.client.control import Call
 from levelip.client.datagramformat import MAX_PAYLOAD
-from levelip.client.datagrams import EVERY, MARKS, UNSENT_MOST, DatagramPair, Datagrams, Pending
+from levelip.client.datagrams import DOUBT_S, EVERY, MARKS, SWEEP_S, UNSENT_MOST, DatagramPair, Datagrams, Pending
 from levelip.client.ends import Ends
 from levelip.rpc.messages import DatagramError, DatagramIn
 from levelip.run.tags import Tags, clear, shows
@@ -306,7 +306,7 @@ def test_a_close_that_was_told_amid_too_many(tmp_path: Path) -> None:
 
 
 def test_one_that_stays_open_amid_too_many(tmp_path: Path) -> None:
-    """It is looked for from then on, and told at once all the same when it is closed."""
+    """It is looked for in the next seconds, and told at once all the same when it is closed."""
     world = World()
     overflow(world.all.closes, tmp_path)
     world.turn()
@@ -316,5 +316,36 @@ def test_one_that_stays_open_amid_too_many(tmp_path: Path) -> None:
     world.end.close()
     world.turn()
     assert world.all.pairs == {} and world.all.sweep(later) is None
+    world.all.shut()
+    world.epoll.close()
+
+
+def test_doubt_ends(tmp_path: Path) -> None:
+    """After an overflow a socket that stays open is looked for in the next seconds and no longer; after another one,
+    again. Its close is told."""
+    world = World()
+    for start in (1000.0, 2000.0):
+        overflow(world.all.closes, tmp_path)
+        world.turn()
+        now, looks = start, 0
+        while (later := world.all.sweep(now)) is not None:
+            looks += 1
+            assert now < later <= start + DOUBT_S + SWEEP_S
+            now = later
+        assert looks > 2 and world.all.pairs and not world.pair.hung_up
+    world.end.close()
+    world.turn()
+    assert world.all.pairs == {}
+    world.all.shut()
+    world.epoll.close()
+
+
+def test_what_cannot_be_watched_is_looked_for_always() -> None:
+    """A doubt about others ends nothing of that."""
+    world = World(watched=False)
+    for now in (0.0, 1000.0, 1_000_000.0):
+        assert world.all.sweep(now) == now + SWEEP_S
+    world.end.close()
+    assert world.all.sweep(2_000_000.0) is None and world.all.pairs == {}
     world.all.shut()
     world.epoll.close()
