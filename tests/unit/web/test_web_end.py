@@ -130,7 +130,7 @@ def test_a_recording_that_is_closed_while_its_check_starts(monkeypatch: pytest.M
         await asyncio.sleep(0)
         await asked.close()
         with pytest.raises(ReplayError, match="closed"):
-            await asyncio.wait_for(question, 10)
+            await asyncio.wait_for(question, 60)
         assert asked._checker is None
 
     asyncio.run(story())

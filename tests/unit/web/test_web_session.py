@@ -250,7 +250,7 @@ def test_a_command_that_waits_keeps_nobody_from_scrolling(run: RunDirectory) -> 
     async def story(page: Page) -> None:
         page.live.take(transfer(10))
         go = threading.Event()
-        page.live.layers.addons = lambda: [{"went": go.wait(10)}]  # type: ignore[method-assign]
+        page.live.layers.addons = lambda: [{"went": go.wait(60)}]  # type: ignore[method-assign]
         for number, do in ((1001, "addon.list"), (1002, "hold"), (1003, "addon.list")):
             await page.socket.coming.put(json.dumps({"id": number, "do": do}))
         view = await page.ask("view")
@@ -269,7 +269,7 @@ def test_more_commands_than_can_wait_are_refused(run: RunDirectory) -> None:
 
     async def story(page: Page) -> None:
         go = threading.Event()
-        page.live.layers.addons = lambda: [{"went": go.wait(10)}]  # type: ignore[method-assign]
+        page.live.layers.addons = lambda: [{"went": go.wait(60)}]  # type: ignore[method-assign]
         for number in range(1001, 1001 + MAX_ORDERED + 4):
             await page.socket.coming.put(json.dumps({"id": number, "do": "addon.list"}))
         while len(commanded(page)) < 3:
@@ -279,7 +279,8 @@ def test_more_commands_than_can_wait_are_refused(run: RunDirectory) -> None:
         go.set()
         while len(commanded(page)) < MAX_ORDERED + 4:
             await asyncio.sleep(0.005)
-        assert page.socket.gone[-1]["ok"]["addons"] == [{"went": True}]
+        answers = [one for one in page.socket.gone if "push" not in one]
+        assert answers[-1]["ok"]["addons"] == [{"went": True}]
 
     with_page(run, story)
 
