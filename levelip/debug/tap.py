@@ -212,6 +212,11 @@ class TapReader:
             raise ControlError(f"nothing of stack {self._run.name!r} that could be listened to is running")
         return list(self._sources)
 
+    @property
+    def heard(self) -> list[str]:
+        """The processes that are listened to now: of those wanted, the ones that run and have confirmed."""
+        return list(self._sources)
+
     def read(self, timeout: float) -> list[Record | Notice]:
         """Records and notices in the order of their times; waits up to `timeout` seconds for the first."""
         deadline = time.monotonic() + timeout

@@ -76,7 +76,7 @@ def make_app(desk: Desk, access: Access) -> Starlette:
         Of several recordings of one stack the bodies follow each other, and the query has the `size` of each."""
 
         async def use(title: str, upload: Upload) -> dict[str, Any]:
-            return {"source": (await desk.open_upload(title, upload)).about()}
+            return {"source": (await desk.open_upload(title, upload)).about(), "changed": desk.changed}
 
         return await _uploaded(desk.live, request, MAX_BYTES, use)
 

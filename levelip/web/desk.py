@@ -34,6 +34,8 @@ class Desk:
         self.reasons = {reason.name: [reason.layer, reason.severity.value, str(reason)] for reason in all_reasons()}
         self.measuring = asyncio.Lock()
         """Held while packets are measured (measure.py): one at a time, whichever page asks."""
+        self.changed = 0
+        """How often the sources changed: which of two lists of them is the newer."""
         self._opened = 0
         self._flight: Replay | None = None
         self._flight_turn = asyncio.Lock()
@@ -85,6 +87,7 @@ class Desk:
             await made.close()
             raise
         self.sources[made.name] = made
+        self.changed += 1
         return made
 
     # what just happened
@@ -123,6 +126,7 @@ class Desk:
         """Forget a file and its rows."""
         source = self.sources.pop(name, None)
         if source is not None:
+            self.changed += 1
             await source.close()
 
     async def end(self) -> None:

@@ -70,7 +70,8 @@ class Live(Source):
         self.events = True
         self.detail = "first128"
         self.listening = True
-        self.heard: list[str] = []  # the processes that are heard, by what is wanted now
+        self._wants = 0  # how often what is wanted changed
+        self._heard: tuple[int, list[str]] = (0, [])  # the processes that are heard, by which of these
         self.lost: dict[str, int] = {}
         self.passed_over = 0
         self.rate = 0.0  # records a second
@@ -150,8 +151,14 @@ class Live(Source):
             raise ValueError(f"detail is one of {', '.join(DETAILS)}")
         self.seams = tuple(seam for seam in SEAMS if seam in seams)
         self.events, self.detail, self.listening = events, detail, listening
-        self.heard = []
+        self._wants += 1
         self._changed.set()
+
+    @property
+    def heard(self) -> list[str]:
+        """The processes that are heard, by what is wanted now; of a stack that comes up, more and more."""
+        wants, heard = self._heard
+        return heard if wants == self._wants else []
 
     def settings(self) -> dict[str, Any]:
         """As `listen_for` takes them, and what was left out."""
@@ -234,6 +241,7 @@ class Live(Source):
         """Listen, and again whenever what is wanted changes."""
         while not self._ending.is_set():
             self._changed.clear()
+            wants = self._wants
             request = self._request()
             if not self.listening or not request.processes():
                 self._changed.wait(READ_S)
@@ -241,9 +249,9 @@ class Live(Source):
             reader = TapReader(self.run, request, patience=AGAIN_S)  # others are not to wait for one that is silent
             before = dict(self.lost)
             try:
-                heard = reader.open(may_be_none=True)
-                self.heard = [] if self._changed.is_set() else heard
+                reader.open(may_be_none=True)
                 while not self._ending.is_set() and not self._changed.is_set():
+                    self._heard = wants, reader.heard
                     records = reader.read(READ_S)
                     for name, number in reader.lost.items():
                         self.lost[name] = before.get(name, 0) + number
@@ -253,6 +261,7 @@ class Live(Source):
                 log.info("not listening: %s", error)
                 self._ending.wait(RETRY_S)
             finally:
+                self._heard = wants, []
                 reader.close()
 
     def _hand_over(self, records: list[Record | Notice]) -> None:

@@ -217,14 +217,13 @@ class Session:
             push["settings"] = live.settings()
             push["debug"] = live.debug
             push["sources"] = [source.about() for source in desk.sources.values()]
+            push["changed"] = desk.changed
         if (wanted := self._connections) is not None:
             source = desk.sources.get(wanted["source"])
             version = (wanted, live.polled if source is live else 0)
             if source is not None and self._sent.get("connections") != version:
                 self._sent["connections"] = version
-                push["connections"] = choose(
-                    source.connections(), wanted["search"], wanted["sort"], wanted["descending"]
-                )  # fmt: skip
+                push["connections"] = _chosen(source, wanted)
         graph = self._graph
         if graph is not None and graph["flow"].count != graph["count"] and time.monotonic() >= self._graph_at:
             push["graph"] = self._draw(graph)
@@ -266,7 +265,7 @@ class Session:
             "descending": bool(request.get("descending")),
         }
         wanted = self._connections
-        return choose(source.connections(), wanted["search"], wanted["sort"], wanted["descending"])
+        return _chosen(source, wanted)
 
     async def _open_view(self, request: dict[str, Any]) -> dict[str, Any]:
         source = self._source(request)
@@ -506,3 +505,9 @@ class Session:
             raise Refused("the stack cannot be closed here; see lvlip down")
         await self._desk.close(source.name)
         return {}
+
+
+def _chosen(source: Source, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The connections that a page asked for; it is told of which source, since it may show another by then."""
+    chosen = choose(source.connections(), wanted["search"], wanted["sort"], wanted["descending"])
+    return {**chosen, "source": source.name}

@@ -1,6 +1,11 @@
 """A headless Chromium (Debian's) and the web view that it looks at, for tests.
 
 The page's Content-Security-Policy forbids eval, and so Playwright's wait_for_function; `until` asks from here instead.
+
+What a page shows comes a while after what brings it about: an answer over the WebSocket, a tick, the next frame. So
+nothing of a page is read once and asserted, unless what was waited for is drawn by the same task of its script. With
+LEVELIP_SLOW_PAGE set ("500" or "500,6") each message comes to the page up to so many ms late, in order, and its script
+runs so many times slower: tests that do not wait fail then.
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ import os
 import shutil
 import subprocess
 import time
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +32,32 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WIDTH, HEIGHT = 1360, 850
+WAIT_S = 60.0
+"""Ends what hangs; no statement about how fast anything is."""
 _SHOTS = os.environ.get("LEVELIP_SCREENSHOTS", "")
+_SLOW = os.environ.get("LEVELIP_SLOW_PAGE", "")
+LATE = """(() => {
+  const Real = window.WebSocket;
+  window.WebSocket = class extends Real {
+    set onmessage(take) {
+      const waiting = [];
+      const next = () => {
+        take(waiting[0]);
+        waiting.shift();
+        if (waiting.length) setTimeout(next, Math.random() * MOST);
+      };
+      super.onmessage = (message) => { if (waiting.push(message) === 1) setTimeout(next, Math.random() * MOST); };
+    }
+  };
+})()"""
+"""Messages of the server come late, in order."""
+TOLD = """(() => {
+  window.told = [];
+  new MutationObserver((all) => all.forEach(({ addedNodes }) => addedNodes.forEach((one) => {
+    if (one.matches?.(".toast")) window.told.push(one.textContent);
+  }))).observe(document, { childList: true, subtree: true });
+})()"""
+"""What toasts said: they go after seconds."""
 
 
 @contextmanager
@@ -58,11 +90,12 @@ def web_view(stack: Stack, *arguments: str) -> Iterator[str]:
         assert server.returncode == 130, errors
 
 
-def until(condition: Callable[[], Any], what: str, *, timeout: float = 10.0) -> Any:
-    """What `condition()` says as soon as it is true of something; AssertionError if it stays false."""
+def until(condition: Callable[[], Any], what: str, *, timeout: float = WAIT_S) -> Any:
+    """What `condition()` says as soon as it is true of something; AssertionError, with what it said last, if that
+    stays false."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}; the last was {found!r}"
         time.sleep(0.05)
     return found
 
@@ -70,6 +103,13 @@ def until(condition: Callable[[], Any], what: str, *, timeout: float = 10.0) -> 
 def opened(browser: Browser, url: str, *, dark: bool = False) -> tuple[Page, list[str]]:
     """A page with cookies and choices of its own, and the list in which its errors gather."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark" if dark else "light")
+    page.set_default_timeout(WAIT_S * 1000)
+    page.add_init_script(TOLD)
+    if _SLOW:
+        late, _, times = _SLOW.partition(",")
+        page.add_init_script(LATE.replace("MOST", str(int(late))))
+        if times:
+            page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": float(times)})
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -93,21 +133,47 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=path / f"{name}.png")
 
 
-FRAMES = """async ([seconds, step]) => {
-  const list = document.querySelector(".list"), deltas = [];
-  const end = performance.now() + 1000 * seconds;
+FRAMES = """async ([frames, step, most]) => {
+  const list = document.querySelector(".list"), deltas = [], end = performance.now() + 1000 * most;
   let last = null, n = 0;
   await new Promise((done) => {
     const frame = (now) => {
       if (last !== null) deltas.push(now - last);
       last = now;
-      if (step) list.scrollTop = (n * step) % Math.max(1, list.scrollHeight - list.clientHeight);
-      n += 1;
-      if (now < end) requestAnimationFrame(frame); else done();
+      if (n < frames && now < end) {
+        list.scrollTop = (n * step) % Math.max(1, list.scrollHeight - list.clientHeight);
+        n += 1;
+        requestAnimationFrame(frame);
+      } else done();
     };
     requestAnimationFrame(frame);
   });
   deltas.sort((a, b) => a - b);
-  return { frames: deltas.length, p95: deltas[Math.floor(deltas.length * 0.95)] };
+  return { frames: deltas.length, apart: deltas[Math.floor(deltas.length * 0.95)] };
 }"""
-"""Scrolls the list by so many pixels a frame, for so many seconds; how long frames took, in ms."""
+"""Scrolls the list by so many pixels a frame, for so many frames or seconds; how far apart they came, in ms."""
+_TASKS = ("RunTask", "ThreadPool_RunTask")
+_TRACED = ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline"]
+
+
+def frames(browser: Browser, page: Page, step: int, *, count: int = 100, seconds: float = 20.0) -> dict[str, float]:
+    """Scroll the list by so many pixels a frame: `frames` that were drawn, `took` the processor time of one and
+    `apart` the time from one to the next, both in ms at the 95th percentile.
+
+    `took` is of the busiest thread of the browser or the page, from one call of the frame's script to the next: their
+    work on frames overlaps, and so frames come no faster, nor slower where each has a processor. How late they come
+    elsewhere is a matter of who else wants the processors.
+    """
+    browser.start_tracing(page=page, categories=_TRACED)
+    try:
+        shown: dict[str, float] = page.evaluate(FRAMES, [count, step, seconds])
+    finally:
+        traced = json.loads(browser.stop_tracing())["traceEvents"]
+    begun = sorted(one["ts"] for one in traced if one["name"] == "FireAnimationFrame")
+    spent: list[Counter[tuple[int, int]]] = [Counter() for _ in begun[1:]]
+    for one in traced:
+        if one["name"] in _TASKS and "tdur" in one and (frame := bisect_right(begun, one["ts"])) and frame < len(begun):
+            spent[frame - 1][one["pid"], one["tid"]] += one["tdur"]
+    took = sorted(max(threads.values(), default=0) / 1000 for threads in spent)
+    assert took, "frames were drawn and traced"
+    return {**shown, "took": took[int(len(took) * 0.95)]}

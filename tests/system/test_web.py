@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -19,14 +20,14 @@ import pytest
 
 from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.wire.ipv4 import Ipv4Header
-from tests.system.browser import CHROMIUM, FRAMES, new_page, picture, until
-from tests.system.webview import PORT, View, fetch, lossy
+from tests.system.browser import CHROMIUM, WAIT_S, frames, new_page, picture, until
+from tests.system.webview import CHOSEN_SHOWN, LOSSY, NAMES, PORT, View, fetch, lossy
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed; as root: apt-get install -y chromium"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(900),
 ]
-FRAME_MS = 50.0
+FRAME_MS = 50.0  # of processor time, at the 95th percentile
 PACKETS = 100_000
 SET_FILTER = "(text) => { app.page.panel.filter.value = text; app.page.panel.open(); }"
 LISTEN = """async (on) => {
@@ -38,9 +39,12 @@ RATE = 1_000_000_000  # bit/s
 
 def request(url: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:
     """One HTTP request to the web view, as somebody else would make it."""
-    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port or 0, timeout=5)
-    connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    return connection.getresponse()
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port or 0, timeout=WAIT_S)
+    with contextlib.closing(connection):
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        answer.read()
+        return answer
 
 
 def test_who_may_ask(view: View) -> None:
@@ -74,21 +78,24 @@ def test_processes_and_faults(view: View) -> None:
     """Five processes are ready; a fault set on the page acts, is counted there, and goes again."""
     view.key("1")
     view.page.wait_for_selector(".process")
-    assert view.count(".process[data-state=ready]") == 5
-    assert view.text("#process-tcp dd") == str(view.stack.pid("tcp"))
+    until(lambda: view.count(".process[data-state=ready]") == 5, "five that are ready")
+    until(lambda: view.text("#process-tcp dd") == str(view.stack.pid("tcp")), "tcp's pid")
     view.page.fill("#fault-words", "loss=wrong")
     view.page.click("#fault-set")
-    until(lambda: "must be a percentage" in view.text("#faults .error"), "the mistake is told")
+    view.says("#faults .error", "must be a percentage")
     view.page.fill("#fault-words", "delay=2ms loss=1%")
     view.page.click("#fault-set")
     until(lambda: view.count("[data-seam=link] .fault") == 2, "the fault stands at its seam")
     assert "delay=2ms" in view.stack.lvlip("fault", "show").stdout
     view.upload(200_000)
-    until(lambda: "packets" in view.text(".fault-table"), "what it did is counted")
-    until(lambda: "fault_loss" in view.text(".drops"), "what was discarded is told with its reason")
+    view.says(".fault-table", "packets")
+    view.says(".drops", "fault_loss")
     picture(view.page, "web-stack")
-    view.page.locator(".fault-table button").first.click()
-    until(lambda: view.count("[data-seam=link] .fault") == 0, "the fault is gone")
+    view.page.locator(".fault-table button").first.hover()
+    view.page.mouse.down()
+    view.holds("() => app.net.later?.filter((one) => one.stack).length > 1", what="news, which wait for the release")
+    view.page.mouse.up()
+    until(lambda: view.count("[data-seam=link] .fault") == 0, "the fault is gone, though the press was a long one")
     assert "no faults" in view.stack.lvlip("fault", "show").stdout
 
 
@@ -107,12 +114,12 @@ def test_connections(view: View) -> None:
         heading.press(key)
         until(lambda order=order: heading.get_attribute("aria-sort") == order, order)  # type: ignore[misc]
         until(lambda order=order: in_order(view, order == "descending"), "by what was sent")  # type: ignore[misc]
-    assert view.text("#state") == "ready", "a key for a heading is no key for the stack"
+    until(lambda: view.text("#state") == "ready", "a key for a heading is no key for the stack")
     view.page.fill("#search", name.partition(">")[0].partition(":")[2])
     until(lambda: view.count("#connections tbody tr") == 1, "one is found")
     view.page.locator("#search").blur()
     view.key("j", "Enter")
-    until(lambda: name.partition(">")[0] in view.text("h1"), "it is opened")
+    view.says("h1", name.partition(">")[0])
 
 
 def test_one_connection(view: View) -> None:
@@ -124,63 +131,66 @@ def test_one_connection(view: View) -> None:
     assert kinds >= {0, 1, 2}, "data, sent again, SYN and FIN"
     assert data["sacks"] and data["windows"] and data["rtts"] and data["exact"]
     highest = max(row[2] for row in data["data"])
-    assert highest == 1_500_002, "1,500,000 bytes between SYN and FIN (RFC 9293 3.4)"
+    assert highest == LOSSY + 2, "1,500,000 bytes between SYN and FIN (RFC 9293 3.4)"
     assert max(row[1] for row in data["acks"]) == highest
     view.page.mouse.move(500, 300)
     until(lambda: view.page.locator(".tip").is_visible(), "what lies under the pointer")
     picture(view.page, "web-graphs")
     view.key("]")
-    until(lambda: view.count(".way-taken tbody tr") >= 4, "the way taken")
-    way = view.text(".way-taken tbody")
-    for state in ("SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT"):
-        assert state in way
-    assert "TIME-WAIT" in view.text(".state-box.here")
+    view.says(".way-taken tbody", "SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT")
+    view.page.locator(".way-taken tbody tr", has_text="→ TIME-WAIT").click()  # which after 2 MSL it has left
+    view.says(".state-box.here", "TIME-WAIT")
+    view.key("n")
     picture(view.page, "web-states")
     view.key("[", "[")
     until(lambda: view.count(".seg:not([hidden])") > 5, "the ladder's rows")
-    assert "CLOSED → SYN-SENT" in view.text(".list-canvas")
+    view.says(".list-canvas", "CLOSED → SYN-SENT")
     again = next(row[0] for row in data["data"] if row[3] == 1)
     just_after = 1000  # ns: a float of seconds since the machine's start is off by some
     view.page.evaluate("(seconds) => app.seek(seconds)", (again + data["shift"] + just_after) / 1e9)
     until(lambda: view.count(".seg.again:not([hidden])"), "the retransmission, where the cursor stands")
-    assert "sent again" in view.text(".seg.again:not([hidden]) .findings")
+    view.says(".seg.again:not([hidden]) .findings", "sent again")
     picture(view.page, "web-ladder")
+
+
+ROWS = "() => [...app.page.panel.list.pages.values()].flat()"
 
 
 def test_packets_and_filter(view: View) -> None:
     """A filter leaves what it says, its mistakes are shown with a caret, and a field becomes a condition."""
     lossy(view)
-    connections = view.count("#connections tbody tr")
+    names = set(view.page.evaluate(NAMES))
     view.key("3")
-    view.page.wait_for_selector(".list-row:not(.pending)")
+    view.rows()
     view.filter('tcp.flags.syn and not tcp.flags.ack and seam == "link"')
-    until(lambda: view.text("#packet-count").startswith(f"{connections} rows"), "a SYN each")
+    until(lambda: {row[10] for row in view.page.evaluate(ROWS)} == names, "a SYN each")
+    assert {row[11] for row in view.page.evaluate(ROWS)} == {"S"}, "and nothing else"
     view.filter("tcp.flags.sin")
-    until(lambda: "^" in view.text(".filter-error"), "the caret")
-    assert "did you mean tcp.flags.syn" in view.text(".filter-error")
+    view.says(".filter-error", "^", "did you mean tcp.flags.syn")
     view.filter("event retransmit")
     until(lambda: view.count(".list-row.event:not([hidden])") > 0, "events by kind")
     view.filter("tcp.len > 0")
     until(lambda: view.count(".proto-tcp:not([hidden])") > 10, "segments")
+    view.counted(whole=True)
     view.key("Home", "j", "j")
+    view.holds(CHOSEN_SHOWN, what="the packet that was chosen last")
     until(lambda: view.count(".byte") > 60, "bytes")
     field = view.page.locator(".field", has_text="tcp.dstport").first
     field.hover()
-    assert view.count(".byte.lit") == 2
-    until(lambda: view.page.locator("#packet-count").get_attribute("data-scanned") == "1", "all rows were looked at")
+    until(lambda: view.count(".byte.lit") == 2, "its two bytes")
     picture(view.page, "web-packets")
     field.dblclick()
-    assert view.page.input_value("#filter").startswith("tcp.len > 0 and tcp.dstport == ")
+    until(lambda: view.page.input_value("#filter").startswith("tcp.len > 0 and tcp.dstport == "), "a condition")
 
 
 def test_stop_look_change_go_on(view: View) -> None:
     """A breakpoint set on the page stops the stack at a SYN; a field is changed there, and the kernel sees it."""
-    assert view.page.locator("#hold").is_visible()
+    until(lambda: view.page.locator("#hold").is_visible(), "a button")
     view.key("4")
-    assert view.page.locator("#hold").is_hidden(), "the page has the button itself"
+    until(lambda: view.page.locator("#hold").is_hidden(), "the page has the button itself")
     view.page.fill("#break-expression", "tcp.flags.sin")
     view.page.click("#break-add")
-    until(lambda: "^" in view.text("#break-error"), "the mistake is shown")
+    view.says("#break-error", "^")
     view.page.fill("#break-expression", f"tcp.flags.syn and tcp.dstport == {PORT}")
     view.page.click("#break-add")
     until(lambda: view.count("#breakpoints tr") == 1, "it is listed")
@@ -195,16 +205,16 @@ def test_stop_look_change_go_on(view: View) -> None:
     until(lambda: "1234" in (window.text_content() or ""), "the field is changed")
     picture(view.page, "web-stop")
     view.page.click("#debug-step")
-    until(lambda: "ip took" in view.text("#steps"), "what the step did")
-    until(lambda: "link-ip" in view.text("#held tbody tr.selected"), "and what it made of the frame")
+    view.says("#steps", "ip took")
+    view.says("#held tbody tr.selected", "link-ip")  # what it made of the frame
     view.page.locator("#breakpoints button").first.click()
     until(lambda: view.count("#breakpoints tr") == 0, "the breakpoint is gone")
     view.go_on()
     peer, _ = view.listener.accept()
     with peer:
         info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        assert peer.recv(100) == bytes(10)
-    coming.result(60)
+        assert peer.recv(10, socket.MSG_WAITALL) == bytes(10)
+    coming.result(WAIT_S)
     assert len(info) > 100
     left = 'tcp.flags.syn and tcp.window_size_value == 1234 and seam == "link"'
     view.one_packet(left, "the changed SYN left by the device")
@@ -216,20 +226,21 @@ def test_why_and_the_way_of_a_packet(view: View) -> None:
     name = lossy(view)
     view.page.evaluate("(name) => app.to('connection', name, 'ladder')", name)
     view.key("w")
-    until(lambda: view.count(".story"), "the story", timeout=60)
+    until(lambda: view.count(".story"), "the story")
     assert view.text(".story h1") == name
     found = " ".join(view.page.locator(".finding").all_text_contents())
     assert "lvlip fault lost packets of it" in found
     picture(view.page, "web-why")
     view.page.locator(".finding a.frame-id").first.click()
-    until(lambda: view.count("#journey"), "the journey of the first wrong packet", timeout=60)
+    until(lambda: view.count("#journey"), "the journey of the first wrong packet")
     hops = [text.split("\n")[0] for text in view.page.locator("#journey .hop > b").all_text_contents()]
     assert hops[-1] == "link" or hops[0] == "link"
     assert "in the pipe" in view.text("#journey") and "ns" not in view.text("#journey .hop .num")
     view.page.locator(".story a.button", has_text="In the packet list").click()
     until(lambda: view.page.input_value("#filter").startswith('frame.id == "'), "its rows")
-    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 0, "are there")
+    view.rows()
     view.key("Home", "e")  # the fields by keyboard: down to the first that is a condition, and Enter
+    view.holds(CHOSEN_SHOWN, what="the packet that was chosen")
     until(lambda: view.count(".detail .field"), "its fields")
     view.key("e", "ArrowDown", "Enter")
     until(lambda: " and seam == " in view.page.input_value("#filter"), "a field becomes a condition without a pointer")
@@ -247,6 +258,13 @@ STATE_AT = """() => {
 }"""
 
 
+STATE_AT_CURSOR = """() => {
+  const { panel } = app.page, { data, list } = panel, next = list.row(list.selected + 1);
+  if (app.cursor === null || !data || data.here !== panel.here || data.conn !== panel.conn) return false;
+  return data.t <= app.cursor && (list.selected === list.count - 1 || next?.t > app.cursor);
+}"""
+
+
 def test_what_just_happened_is_run_again(view: View) -> None:
     """The flight recorders are opened as a recording: calls with decisions and their rules, the state at any instant
     while scrubbing, what changed between two, and whether all of it is the same again."""
@@ -254,12 +272,11 @@ def test_what_just_happened_is_run_again(view: View) -> None:
     view.key("6")
     until(lambda: view.page.locator("#flight").is_enabled(), "what can be run again")
     view.page.click("#flight")
-    until(lambda: view.count(".call-row.list-row:not(.pending):not([hidden])") > 10, "calls", timeout=60)
+    until(lambda: view.count(".call-row.list-row:not(.pending):not([hidden])") > 10, "calls")
     port = name.partition(">")[0].rpartition(":")[2]  # another may have sent a probe for nothing
     view.page.fill("#replay-place", f"event retransmit and conn.local_port == {port}")
     view.page.press("#replay-place", "Enter")
-    until(lambda: "retransmit" in view.text("#replay-came"), "the call at which it happened")
-    assert "RFC" in view.text("#replay-came")
+    view.says("#replay-came", "retransmit", "RFC")
     state = until(lambda: view.page.evaluate(STATE_AT), "the state behind it")
     assert state["conn"] == name
     assert state["sockets"] and "tx.retransmits" in [name for name, _, _ in state["changes"]]
@@ -274,23 +291,20 @@ def test_what_just_happened_is_run_again(view: View) -> None:
     assert again < way[1] < way[2] == way[4] and way[3] == way[1]
     assert state["since"] == again and state["since_t"] <= state["t"]
     assert view.text("#replay-since").startswith(f"from #{again}")
+    view.holds("() => app.timeline.data?.bins.length", what="the line at the foot")
     box = view.page.locator("#scrub").bounding_box()
     assert box is not None
-    seen = {state["at"]}
     for share in (0.99, 0.9, 0.5):
         view.page.mouse.click(box["x"] + box["width"] * share, box["y"] + 10)
-        cursor = view.page.evaluate("() => app.cursor")
-        state = until(lambda: other_state(view, seen), "another instant, another state")
-        assert state["t"] <= cursor
-        seen.add(state["at"])
+        view.holds(STATE_AT_CURSOR, what="the state behind the last call until that instant")
     view.key("c")
-    until(lambda: view.count("#replay-checked b") == 5, "all five layers", timeout=60)
+    until(lambda: view.count("#replay-checked b") == 5, "all five layers", timeout=180)
     assert view.page.locator("#replay-checked b").all_text_contents() == [
         f"{name}: the same " for name in ("link", "ip", "tcp", "udp", "gateway")
     ]
     view.page.fill("#replay-place", "tcp.flags.sin")
     view.page.press("#replay-place", "Enter")
-    until(lambda: "^" in view.text("#replay-error"), "a mistake is shown with a caret")
+    view.says("#replay-error", "^")
     view.close_file()
 
 
@@ -313,8 +327,9 @@ def test_addons_and_injected_packets(view: View, tmp_path: Path) -> None:
     view.page.click("#addon-load")
     until(lambda: view.count("[data-addon=broken]"), "it is listed")
     view.upload(1000)
-    until(lambda: "was taken out" in view.text("[data-addon=broken]"), "it raised")
-    assert "ValueError: <b id=evil>" in view.text("[data-addon=broken] .error") and view.count("#evil") == 0
+    view.says("[data-addon=broken]", "was taken out")
+    view.says("[data-addon=broken] .error", "ValueError: <b id=evil>")
+    assert view.count("#evil") == 0
     view.page.locator("[data-addon=broken] button").click()
     until(lambda: view.count("[data-addon=broken]") == 0, "it is gone")
     view.page.fill("#addon-path", "/no/such/file.py")
@@ -324,11 +339,11 @@ def test_addons_and_injected_packets(view: View, tmp_path: Path) -> None:
     view.page.select_option("#inject-where", "link-ip:up")
     view.page.fill("#inject-text", "4711 > 80 S 0:0(0) win 1234x")
     view.page.click("#inject-put")
-    until(lambda: "^" in view.text("#inject-error"), "a mistake is shown with a caret")
+    view.says("#inject-error", "^")
     view.page.fill("#inject-text", "4711 > 80 S 0:0(0) win 1234")
     view.page.fill("#inject-conn", f"{view.stack.address}:80>{view.stack.host}:4711")
     view.page.click("#inject-put")
-    until(lambda: "win 1234" in view.text("#held"), "it is held")
+    view.says("#held", "win 1234")
     view.go_on()
 
 
@@ -348,22 +363,28 @@ def test_udp_sockets_are_listed(view: View) -> None:
     view.page.fill("#search", "udp 5353")
     view.page.locator("#search").blur()
     until(lambda: view.count("#connections tbody tr") == 1, "it is found")
-    assert "udp" in view.text("#connections tbody tr") and "*:5353" in view.text("#connections tbody tr")
+    view.says("#connections tbody tr", "udp", "*:5353")
     view.key("j", "Enter")
     until(lambda: view.page.input_value("#filter") == "udp.port == 5353", "its datagrams")
     with view.namespace.socket(kind=socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", (view.stack.address, 5353))
-        done.result(60)
+        done.result(WAIT_S)
+
+
+ROW_AT_CURSOR = """() => {
+  const { list } = app.page.panel, [before, at] = [list.selected - 1, list.selected].map((one) => list.row(one));
+  return Boolean(before && at) && before[1] < app.cursor && at[1] >= app.cursor;
+}"""
 
 
 def test_open_a_capture_and_scrub(view: View) -> None:
     """A pcapng file of `lvlip capture` is opened beside the stack; dragging the line at the foot moves all of it."""
     view.key("2")
     view.open(view.capture)
-    until(lambda: view.count("#connections tbody tr") == 3, "its three connections")
+    view.says("#connection-count", "3 connections")
     view.key("3")
-    view.page.wait_for_selector(".list-row:not(.pending)")
-    until(lambda: view.page.evaluate("() => app.timeline.data?.bins.length"), "the line at the foot")
+    view.rows()
+    view.holds("() => app.timeline.data?.bins.length", what="the line at the foot")
     box = view.page.locator("#scrub").bounding_box()
     assert box is not None
     view.page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 10)
@@ -373,12 +394,11 @@ def test_open_a_capture_and_scrub(view: View) -> None:
     about = view.page.evaluate("() => app.about()")
     middle = (about["from"] + about["to"]) / 2
     assert abs(view.page.evaluate("() => app.cursor") - middle) < 0.05 * about["to"]
-    chosen = until(lambda: view.page.evaluate("() => app.page.panel.list.row(app.page.panel.list.selected)"), "its row")
-    assert chosen[1] >= view.page.evaluate("() => app.cursor")
+    view.holds(ROW_AT_CURSOR, what="the first packet from that instant on is chosen")
     view.key("n")
     view.page.set_input_files("#file", {"name": "no.pcapng", "mimeType": "", "buffer": b"GIF89a, no capture"})
-    until(lambda: "no capture" in view.text("#toasts"), "what is wrong with another file")
-    assert len(view.errors) == 1 and "422" in view.errors.pop(), "the browser notes the refusal"
+    view.toasted("no capture")
+    view.refused("422")
     view.close_file()
 
 
@@ -401,33 +421,29 @@ def many(path: Path) -> None:
 
 
 def test_a_hundred_thousand_packets(view: View, tmp_path: Path) -> None:
-    """With 100,000 packets scrolling and filtering stay within 50 ms a frame at the 95th percentile."""
+    """With 100,000 packets scrolling and filtering stay within 50 ms a frame at the 95th percentile: of processor time
+    of the browser's busiest thread. How late frames come besides is what else the machine does, and printed."""
     path = tmp_path / "many.pcapng"
     many(path)
     view.open(path)
     view.key("3")
-    until(lambda: view.text("#packet-count").startswith("100,000 rows"), "all of it")
-    late: list[dict[str, float]] = []
-    for _ in range(3):  # the best: what the page takes, not what else the machine does
+    until(lambda: view.counted() == PACKETS, "all of it")
+    runs: list[dict[str, dict[str, float]]] = []
+    for _ in range(3):  # the best: a processor that others use, too, is slower, by what they push out of its caches
         view.page.evaluate(SET_FILTER, "")
-        until(lambda: view.text("#packet-count").startswith("100,000 rows"), "all of it")
-        idle = view.page.evaluate(FRAMES, [0.5, 0])["p95"]
-        scrolling = view.page.evaluate(FRAMES, [2, 1131])["p95"]
+        until(lambda: view.counted() == PACKETS, "all of it")
+        scrolling = frames(view.browser, view.page, 1131)
         view.page.evaluate(SET_FILTER, "tcp.flags.push and tcp.srcport > 40010")
-        filtering = view.page.evaluate(FRAMES, [2, 1131])["p95"]
-        late.append({"idle": idle, "scrolling": scrolling, "filtering": filtering})
-        if max(scrolling, filtering) <= FRAME_MS:
+        filtering = frames(view.browser, view.page, 1131)
+        runs.append({"scrolling": scrolling, "filtering": filtering})
+        if max(one["took"] for one in runs[-1].values()) <= FRAME_MS:
             break
-    print("p95 of frames, ms:", late)
-    until(lambda: view.page.locator("#packet-count").get_attribute("data-scanned") == "1", "the filter has seen all",
-          timeout=60)  # fmt: skip
+    print("p95 of frames, ms:", runs)
     expected = sum(1 for i in range(PACKETS) if (i // 50) % 3 != 2 and i % 50 > 10)
-    assert view.text("#packet-count").startswith(f"{expected:,} rows")
+    until(lambda: view.counted(whole=True) == expected, "the filter has seen all", timeout=180)
     view.key("End")
-    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 15, "the last rows")
-    best = min(late, key=lambda one: max(one["scrolling"], one["filtering"]))
-    busy = max(0.0, best["idle"] - 17)  # a frame comes late by so much while nothing is done: other load
-    assert max(best["scrolling"], best["filtering"]) <= FRAME_MS + busy, late
+    view.rows(16)
+    assert min(max(one["took"] for one in run.values()) for run in runs) <= FRAME_MS, runs
     view.close_file()
 
 
@@ -446,7 +462,7 @@ def test_right_and_current_under_load(view: View) -> None:
     view.page.fill("#search", "ESTABLISHED")
     view.page.locator("#search").blur()
     view.page.evaluate(LISTEN, True)
-    until(lambda: view.page.evaluate("() => app.settings.heard.length"), "what comes is heard from its SYN on")
+    view.heard()
     done = view.stack.submit(fetch, view.stack.host, PORT, 0)
     peer, _ = view.listener.accept()
     name = f"{view.stack.address}:{peer.getpeername()[1]}>{view.stack.host}:{PORT}"
@@ -469,16 +485,16 @@ def test_right_and_current_under_load(view: View) -> None:
     with peer:
         sending.start()
         try:
-            until(lambda: row()["up"] > 0, "a rate", timeout=60)
+            until(lambda: row()["up"] > 0, "a rate")
         finally:
             seen.set()
             sending.join()
-        until(lambda: (now := row())["up"] == 0 and now["received"] == sent, "all that came, at rest", timeout=60)
-    assert done.result(60)[0] == sent
+        until(lambda: (now := row())["up"] == 0 and now["received"] == sent, "all that came, at rest", timeout=180)
+    assert done.result(WAIT_S)[0] == sent
     view.page.fill("#search", "")
     view.page.locator("#search").blur()
     view.key("3")
-    until(lambda: view.page.evaluate("() => app.page.panel?.list.count"), "rows")
+    view.holds("() => app.page.panel?.list.count", what="rows")
     view.key("End")
     # what is seen last is what came last: the end of the transfer
     view.page.evaluate("(name) => app.to('connection', name, 'graphs')", name)
@@ -493,7 +509,7 @@ def test_right_and_current_under_load(view: View) -> None:
         whole = max((one[2] for one in data["data"]), default=0) == sent + 2
         return number == told and (whole or number > 0)
 
-    until(at_its_end, "every byte, SYN and FIN, or how many records were left out", timeout=60)
+    until(at_its_end, "every byte, SYN and FIN, or how many records were left out", timeout=180)
     assert len(data["data"]) < 3 * 4000, "what is sent to the page is bounded"
 
 
@@ -518,13 +534,17 @@ def test_keyboard_and_theme(view: View) -> None:
     assert errors == []
 
 
+RESTARTS = "#process-ip .figures > div:has(dt:text-is('restarts')) dd"
+
+
 def test_a_layer_that_is_killed_is_told(view: View) -> None:
     """A process that ends is shown as stopped at once, and one that came back counts a restart."""
     view.key("1")
     view.page.wait_for_selector(".process")
+    restarts = int(view.text(RESTARTS))
     view.stack.kill("ip")
     until(lambda: view.page.locator("#process-ip").get_attribute("data-state") == "stopped", "ip is stopped")
     view.stack.start_layer("ip")
     view.stack.wait_ready()
     until(lambda: view.page.locator("#process-ip").get_attribute("data-state") == "ready", "ip is back")
-    assert view.page.locator("#process-ip dd.warn").first.text_content() == "1"
+    until(lambda: view.text(f"{RESTARTS}.warn") == str(restarts + 1), "one restart more")

@@ -4,7 +4,9 @@ that each page can be used without eyes, without a pointer, and in a narrow wind
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +14,12 @@ import pytest
 
 from levelip.tracing.pcapng import LINKTYPE_RAW, Interface, PcapngWriter
 from levelip.wire.ipv4 import Ipv4Header
-from tests.system.browser import CHROMIUM, picture, until
-from tests.system.webview import View, lossy
+from tests.system.browser import CHROMIUM, WAIT_S, picture, until
+from tests.system.webview import CHOSEN_SHOWN, PORT, View, lossy
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed; as root: apt-get install -y chromium"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(900),
 ]
 PAGES = ("stack", "connections", "packets", "debug", "why", "replay", "paths")
 TABS = ("ladder", "graphs", "states", "packets")
@@ -29,30 +31,47 @@ def counts(view: View) -> dict[str, int]:
     return {f"{one['what']}, {one['path']}, {one['outcome']}": one["count"] for one in rows}
 
 
+def send_on(host: str) -> None:
+    """Some 1 MB/s, until the other side is gone."""
+    from levelip.client import socket as levelip_socket
+
+    connection = levelip_socket.socket()
+    connection.connect((host, PORT))
+    with contextlib.suppress(OSError):
+        while True:
+            connection.sendall(bytes(20_000))
+            time.sleep(0.02)
+    connection.close()
+
+
 def test_the_ways_of_packets(view: View) -> None:
     """Measured while a file goes out, as `lvlip paths` does: counts and percentiles by way, of each process and pipe
     too, sorted and searched; an example leads to its journey."""
     view.key("7")
-    until(lambda: "Measure listens" in view.text("#paths-hint"), "what it does")
+    view.says("#paths-hint", "Measure listens")
     view.page.fill("#paths-words", "port=http")
     view.page.click("#paths-ask")
-    until(lambda: "port" in view.text("#paths-error"), "a mistake is told", timeout=60)
+    view.says("#paths-error", "port")
     view.page.fill("#paths-words", "proto=tcp")
     view.page.select_option("#paths-span", "3")
-    view.page.click("#paths-ask")
+    sending = view.stack.submit(send_on, view.stack.host)
+    peer, _ = view.listener.accept()
     ended = threading.Event()
 
-    def send() -> None:
-        while not ended.is_set():
-            view.upload(200_000)
+    def read() -> None:
+        with peer:
+            while not ended.is_set() and peer.recv(1 << 20):
+                pass
 
-    sending = threading.Thread(target=send)
-    sending.start()
+    reading = threading.Thread(target=read)
+    reading.start()
     try:
-        until(lambda: view.count("#paths tbody tr"), "the ways", timeout=100)
+        view.page.click("#paths-ask")
+        until(lambda: view.count("#paths tbody tr"), "the ways", timeout=180)
     finally:
         ended.set()
-        sending.join()
+        reading.join(WAIT_S)
+    sending.result(WAIT_S)
     found = counts(view)
     ways = {name.split(", ")[1] for name in found}
     assert "client ↓ gateway ↓ tcp ↓ ip ↓ link" in ways and "link ↑ ip ↑ tcp" in ways, ways
@@ -62,7 +81,7 @@ def test_the_ways_of_packets(view: View) -> None:
     for one in view.page.evaluate("() => app.page.rows"):
         assert 0 <= one["p50_ns"] <= one["p90_ns"] <= one["p99_ns"]
     view.page.fill("#paths-search", "data client")
-    until(lambda: all("client" in name for name in counts(view)), "only those")
+    until(lambda: (those := counts(view)) and all("client" in name for name in those), "only those")
     view.page.locator("#paths-search").blur()
     view.key("j", "Enter")
     parts = until(lambda: view.page.locator("#paths tr.part").all_text_contents(), "the parts of it, by keyboard")
@@ -74,18 +93,19 @@ def test_the_ways_of_packets(view: View) -> None:
     view.page.fill("#paths-search", "data client")
     view.page.locator("#paths-search").blur()
     view.page.locator("#paths thead th", has_text="p99").click()
-    assert view.page.locator("#paths thead th", has_text="p99").get_attribute("aria-sort") == "descending"
+    heading = view.page.locator("#paths thead th", has_text="p99")
+    until(lambda: heading.get_attribute("aria-sort") == "descending", "sorted")
     longest = view.page.evaluate("() => app.page.rows.map((one) => one.p99_ns)")
     assert longest == sorted(longest, reverse=True)
     view.key("w")
-    until(lambda: view.count("#journey") or view.count("#why .error"), "its journey", timeout=60)
+    until(lambda: view.count("#journey") or view.count("#why .error"), "its journey")
     assert view.count("#journey"), view.text("#why .error")
     view.key("7")
     view.page.fill("#paths-search", "")
     view.page.locator("#paths-search").blur()
     view.page.select_option("#paths-span", "0")
     view.page.click("#paths-ask")
-    until(lambda: sum(counts(view).values()) > sum(found.values()), "those of the flight recorders", timeout=90)
+    until(lambda: sum(counts(view).values()) > sum(found.values()), "those of the flight recorders", timeout=180)
 
 
 def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
@@ -95,32 +115,35 @@ def test_a_capture_of_ours_has_stories_journeys_and_ways(view: View) -> None:
     view.open(view.capture)
     view.page.evaluate("(name) => app.to('connection', name, 'ladder')", name)
     view.key("w")
-    until(lambda: view.count(".story"), "the story", timeout=60)
+    until(lambda: view.count(".story"), "the story")
     assert view.text(".story h1") == name
-    assert "lvlip fault lost packets of it" in view.text(".finding")
-    assert "a capture of the seams link, link-ip, ip-tcp, ip-udp" in view.text("#why")
+    view.says(".finding", "lvlip fault lost packets of it")
+    view.says("#why", "a capture of the seams link, link-ip, ip-tcp, ip-udp")
     view.page.locator(".finding a.frame-id").first.click()
-    until(lambda: view.count("#journey"), "the journey of the first wrong packet", timeout=60)
+    until(lambda: view.count("#journey"), "the journey of the first wrong packet")
     hops = view.page.locator("#journey .hop > b").all_text_contents()
     assert hops in (["ip", "link"], ["ip"], ["link"], ["link", "ip", "tcp"]), hops
     view.page.locator(".story a.button", has_text="In the packet list").click()
     until(lambda: view.page.input_value("#filter").startswith('frame.id == "'), "its rows")
-    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 0, "are there")
+    view.rows()
     view.filter("tcp.flags.syn and seam == ip-tcp and direction == up")
-    until(lambda: view.text("#packet-count").startswith("3 rows"), "the SYN-ACKs")
-    until(lambda: view.count(".list-row:not(.pending):not([hidden])") == 3, "are there")
+    count = view.counted(whole=True)
+    until(lambda: view.count(".list-row:not(.pending):not([hidden])") == count, "are there")
+    those = view.page.evaluate("() => app.page.panel.list.pages.get(0)")
+    assert len({row[10] for row in those}) == 3 and {row[11] for row in those} == {"S."}, "the SYN-ACKs"
     view.key("Home", "w")
-    until(lambda: view.count("#journey"), "the journey of one", timeout=60)
+    until(lambda: view.count("#journey"), "the journey of one")
     assert view.page.locator("#journey .hop > b").all_text_contents() == ["link", "ip", "tcp"]
-    assert "then in ip" in view.text("#journey") and view.text(".story h1").startswith("device-00000-")
+    view.says("#journey", "then in ip")
+    assert view.text(".story h1").startswith("device-00000-")
     picture(view.page, "web-capture-journey")
     view.key("3")
     view.filter("")
     view.key("7")
-    until(lambda: counts(view), "the ways of all packets", timeout=60)
+    until(lambda: counts(view), "the ways of all packets")
     assert any(name.startswith("TCP data, link ↑ ip ↑ tcp, ") for name in counts(view))
     view.key("6")
-    until(lambda: "recording" in view.text("#page"), "that a capture cannot be run again is said")
+    view.says("#page", "recording")  # that a capture cannot be run again
 
 
 def test_anothers_capture(view: View, tmp_path: Path) -> None:
@@ -129,10 +152,11 @@ def test_anothers_capture(view: View, tmp_path: Path) -> None:
     syn(view, path, interface="eth0")
     view.open(path)
     view.page.evaluate("() => app.to('why', '4711')")
-    until(lambda: view.count(".story"), "the story", timeout=60)
-    assert "not a capture of lvlip's" in view.text("#why") and "SYN" in view.text(".story")
+    until(lambda: view.count(".story"), "the story")
+    view.says("#why", "not a capture of lvlip's")
+    view.says(".story", "SYN")
     view.key("7")
-    until(lambda: "one place alone" in view.text("#paths-error"), "why there are no ways", timeout=60)
+    view.says("#paths-error", "one place alone")  # why there are no ways
 
 
 def syn(view: View, path: Path, *, interface: str = "x", count: int = 1) -> None:
@@ -160,19 +184,19 @@ def test_a_capture_is_put_into_the_stack(view: View, tmp_path: Path) -> None:
     view.page.select_option("#inject-where", "link-ip:up")
     view.page.select_option("#inject-kind", "file")
     view.page.click("#inject-put")
-    until(lambda: "choose a capture file" in view.text("#inject-error"), "which file?")
+    view.says("#inject-error", "choose a capture file")
     for content, numbers, words in ((b"GIF89a, no capture", "", "no capture"), (path.read_bytes(), "2", "no packet 2"),
                                     (path.read_bytes(), "x", "numbers and ranges")):  # fmt: skip
         view.page.set_input_files("#inject-file", {"name": "x.pcapng", "mimeType": "", "buffer": content})
         view.page.fill("#inject-numbers", numbers)
         view.page.click("#inject-put")
-        until(lambda words=words: words in view.text("#inject-error"), words)  # type: ignore[misc]
-        assert "422" in view.errors.pop(), "the browser notes the refusal"
-    assert view.count("#held tbody tr") == 0
+        view.says("#inject-error", words)
+        view.refused("422")
+    assert "win 1234" not in view.text("#held"), "whatever else is held"
     view.page.set_input_files("#inject-file", path)
     view.page.fill("#inject-numbers", "")
     view.page.click("#inject-put")
-    until(lambda: "win 1234" in view.text("#held"), "it is held")
+    view.says("#held", "win 1234")
     view.go_on()
     view.one_packet('tcp.flags.reset and tcp.dstport == 4711 and seam == "link"', "it was answered: RFC 9293 3.10.7.1")
 
@@ -185,18 +209,18 @@ def test_breakpoints_at_a_seam_after_some(view: View) -> None:
     view.page.fill("#break-after", "3")
     view.page.locator(".debug-left form label", has_text="once").locator("input").check()
     view.page.click("#break-add")
-    until(lambda: "--at link down --after 3 --once" in view.text("#breakpoints"), "it is listed")
+    view.says("#breakpoints", "--at link down --after 3 --once")
     done = threading.Thread(target=view.upload, args=(1000,))
     done.start()
     until(lambda: view.text("#state") == "held", "the stack stands")
-    until(lambda: view.count("#held tbody tr"), "frames")
-    assert "link" in view.text("#held tbody tr") and "↓" in view.text("#held tbody tr")
-    view.page.locator("#held tbody tr").first.click()
+    frame = view.page.locator("#held tbody tr").filter(has=view.page.get_by_text("↓ link", exact=True)).first
+    frame.click()
+    until(lambda: "selected" in (frame.get_attribute("class") or ""), "it is chosen")
     view.page.fill("#held-ms", "5")
     view.page.locator(".debug-right button", has_text="Delay").click()
-    until(lambda: "delayed" in view.text("#held"), "the frame is delayed")
+    view.says("#held", "delayed")
     view.go_on()
-    done.join(60)
+    done.join(WAIT_S)
     assert not done.is_alive(), "and the transfer ends"
     until(lambda: view.count("#breakpoints tr") == 0, "it was for once")
 
@@ -214,7 +238,6 @@ CHOSEN = """() => {
   const [one, ...others] = document.querySelectorAll("[aria-selected=true]");
   return one && !others.length && one.id === document.querySelector(".list").getAttribute("aria-activedescendant");
 }"""
-DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WIDER = "() => document.documentElement.scrollWidth - innerWidth"
 CUT = """() => [...document.querySelectorAll("header, .bar")]
   .flatMap((bar) => [...bar.querySelectorAll("button, a, select, input")]).filter((one) => one.checkVisibility())
@@ -227,11 +250,11 @@ def places(view: View) -> Iterator[str]:
     name = lossy(view)
     for page in PAGES:
         view.page.evaluate("(page) => app.to(page)", page)
-        view.page.evaluate(DRAWN)
+        view.drawn()
         yield page
     for tab in TABS:
         view.page.evaluate("([name, tab]) => app.to('connection', name, tab)", [name, tab])
-        view.page.evaluate(DRAWN)
+        view.drawn()
         yield f"connection, {tab}"
 
 
@@ -241,9 +264,11 @@ def test_everything_has_a_name(view: View) -> None:
         until(lambda: view.page.evaluate("() => document.getElementById('page').children.length"), place)
         assert view.page.evaluate(UNNAMED) == [], place
     view.page.evaluate("() => app.to('packets')")
-    until(lambda: view.count(".list-row:not(.pending):not([hidden])") > 3, "rows")
+    view.rows(4)
     view.key("Home", "j")
+    view.holds(CHOSEN_SHOWN, what="the second is chosen")
     until(lambda: view.page.evaluate(CHOSEN), "which one row is chosen, and that it is the list's")
+    view.holds("() => app.timeline.data?.bins.length", what="the line at the foot")
     view.page.locator("#scrub").focus()
     before = view.page.evaluate("() => app.cursor")
     view.key("ArrowLeft")

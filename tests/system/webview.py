@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
 from levelip.ipc.rundir import LAYERS
-from tests.system.browser import chromium, new_page, opened, until, web_view
+from tests.system.browser import WAIT_S, chromium, new_page, opened, until, web_view
 from tests.system.harness import Stack
 from tests.system.namespace import Namespace, lack
 
@@ -34,6 +35,32 @@ AFRESH = """async (settings) => {
 """Whatever a test left, by the page's own commands."""
 SETTINGS = {"seams": ["link", "ip-tcp"], "events": True, "detail": "first128", "listening": True}
 """What `lvlip web` listens to unless told otherwise."""
+HEARD = "() => app.settings?.heard.length ?? 0"
+TRIES = 5
+LEFT_OUT = "() => Object.values(app.settings.lost).reduce((sum, one) => sum + one, app.settings.passed_over)"
+WHOLE = """async (bytes) => {
+    for (const { name } of app.page.rows ?? []) {
+        const wanted = { source: 'live', conn: name, way: 'out', width: 1000, from: null, to: null, last: null };
+        const { data, state } = await app.ask('graph', wanted).catch(() => ({ data: [] }));
+        await app.ask('graph', { off: true });
+        const all = data.reduce((most, row) => Math.max(most, row[2]), 0) === bytes + 2; // and SYN and FIN
+        if (all && ['TIME_WAIT', 'CLOSED'].includes(state)) return name;
+    }
+    return '';
+}"""
+"""The connection that sent so many bytes, once all of it was seen, to its end."""
+DRAWN = """async () => {
+    for (let i = 0; i < 3; i += 1) await new Promise((done) => requestAnimationFrame(done));
+}"""
+"""What a size, a pointer or an answer that has come brings about is drawn: it may take a frame to be noticed."""
+CHOSEN_SHOWN = """async () => {
+    const { panel } = app.page, at = panel.list.selected, row = panel.list.row(at);
+    if (!row || panel.chosen !== row[0]) return false;
+    await panel.shown;
+    return panel.list.selected === at && panel.chosen === row[0];
+}"""
+LOSSY = 1_500_000
+"""Bytes of the transfer over a lossy link."""
 NAMES = "() => [...document.querySelectorAll('#connections tbody tr')].map((row) => row.dataset.name)"
 
 
@@ -72,21 +99,23 @@ class View:
     def afresh(self) -> Iterator[View]:
         """A new page at its first place, of a stack that runs and in which nothing is set, held or left waiting; after
         the test, no errors of that page. So what one test left, or in which it failed, is not the next one's."""
-        for layer in LAYERS:
-            if self.stack.run_directory.holder(layer) is None:
-                self.stack.start_layer(layer)
+        missing = [layer for layer in LAYERS if self.stack.run_directory.holder(layer) is None]
+        for layer in missing:
+            self.stack.start_layer(layer)
+        if missing:
+            self.stack.wait_ready()
         self.listener.settimeout(0)
         with suppress(BlockingIOError):
             while True:
                 self.listener.accept()[0].close()
-        self.listener.settimeout(30)
+        self.listener.settimeout(WAIT_S)
         page, errors = opened(self.browser, self.url)
         self.page, self.errors = page, errors
         try:
             page.wait_for_selector("#source option", state="attached")  # the page behind that of the token
             until(lambda: page.evaluate("() => Boolean(app.stack)"), "what the stack is doing")
             page.evaluate(AFRESH, SETTINGS)
-            until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs", timeout=60)
+            until(lambda: self.count(".process[data-state=ready]") == len(LAYERS), "the stack runs")
             yield self
         finally:
             page.close()
@@ -103,7 +132,7 @@ class View:
                 sent += len(block)
                 if rate and (ahead := sent * 8 / rate - (time.monotonic() - begun)) > 0:
                     time.sleep(ahead)
-        came: tuple[int, float] = done.result(60)
+        came: tuple[int, float] = done.result(WAIT_S)
         return came
 
     def upload(self, size: int) -> None:
@@ -113,7 +142,7 @@ class View:
         with peer:
             while peer.recv(1 << 20):
                 pass
-        done.result(60)
+        done.result(WAIT_S)
 
     def hold(self) -> None:
         """By the button of Stop and step."""
@@ -129,7 +158,7 @@ class View:
     def open(self, file: Path) -> None:
         """As Open… does; it is shown."""
         self.page.set_input_files("#file", file)
-        until(lambda: self.page.input_value("#source") != "live", "the file is shown", timeout=60)
+        until(lambda: self.page.input_value("#source") not in ("", "live"), "the file is shown")
 
     def close_file(self) -> None:
         """The one that is shown; the stack is shown again."""
@@ -142,6 +171,54 @@ class View:
         self.page.wait_for_selector("#filter")
         self.filter(expression)
         until(lambda: self.text("#packet-count").startswith("1 row"), what)
+
+    def says(self, selector: str, *words: str) -> str:
+        """Wait until all these words stand in what a selector finds first; that text."""
+        seen = ""
+
+        def said() -> bool:
+            nonlocal seen
+            seen = self.text(selector) if self.count(selector) else ""
+            return all(word in seen for word in words)
+
+        deadline = time.monotonic() + WAIT_S
+        while not said():
+            assert time.monotonic() < deadline, f"{selector} does not say {words}, but {seen!r}"
+            time.sleep(0.05)
+        return seen
+
+    def holds(self, script: str, argument: Any = None, *, what: str = "") -> Any:
+        """Wait until a script says something that is true; that."""
+        return until(lambda: self.page.evaluate(script, argument), what or script)
+
+    def toasted(self, words: str) -> None:
+        """Wait until a toast has said so: it may be gone by now."""
+        until(lambda: [one for one in self.page.evaluate("() => told") if words in one], f"a toast: {words}")
+
+    def refused(self, status: str) -> None:
+        """The browser notes that the server refused something, once, and that is no error of the page."""
+        until(lambda: self.count("body") and self.errors, f"{status} in the console")
+        assert status in self.errors.pop() and not self.errors, "the browser notes the refusal"
+
+    def rows(self, least: int = 1) -> None:
+        """Wait until so many rows of the list are there, and not only their places."""
+        until(lambda: self.count(".list-row:not(.pending):not([hidden])") >= least, f"{least} rows")
+
+    def heard(self) -> None:
+        """Wait until the web view hears every process of the stack, so that it misses nothing of what comes now."""
+        until(lambda: self.page.evaluate(HEARD) == len(LAYERS), "what comes is heard, from all processes")
+
+    def counted(self, *, whole: bool = False) -> int:
+        """How many rows pass the filter that is set; `whole`: once all were looked at."""
+        count = self.page.locator("#packet-count")
+        if whole:
+            until(lambda: count.get_attribute("data-scanned") == "1", "all rows were looked at")
+        text: str = until(lambda: (said := self.text("#packet-count"))[:1].isdigit() and said, "how many rows")
+        return int(text.partition(" ")[0].replace(",", ""))
+
+    def drawn(self) -> None:
+        """What the page knows is drawn."""
+        self.page.evaluate(DRAWN)
 
     def key(self, *keys: str) -> None:
         for key in keys:
@@ -170,26 +247,44 @@ def viewed(directory: Path) -> Iterator[View]:
         listener = namespace.socket()
         listener.bind((stack.host, PORT))
         listener.listen()
+        listener.settimeout(WAIT_S)
         shared = View(stack, namespace, browser, url, page, errors, listener, capture)
-        writer = stack.popen(["-m", "levelip.cli", "capture", "-w", str(capture)])
-        stack.wait_until(lambda: capture.exists() and capture.stat().st_size > 0, "lvlip capture listens")
-        shared.download(2_000_000)
-        shared.upload(1_000_000)
-        stack.lvlip("fault", "set", "link", "loss=2%", "delay=5ms", "seed=3")
-        shared.upload(1_500_000)
-        stack.lvlip("fault", "clear")
-        writer.terminate()
-        writer.wait(60)
-        lossy(shared)
+        shared.heard()
+        for _ in range(TRIES):
+            if transfers(shared):
+                break
+        else:
+            raise AssertionError(f"the web view was too slow for each of {TRIES} times three transfers")
         page.close()
         yield shared
         listener.close()
 
 
+def transfers(view: View) -> bool:
+    """Three transfers that are captured. Whether the web view saw the last of them whole: it says how many records it
+    left out, as it may on a machine that is too slow."""
+    stack, page, capture = view.stack, view.page, view.capture
+    capture.unlink(missing_ok=True)
+    before = page.evaluate(LEFT_OUT)
+    writer = stack.popen(["-m", "levelip.cli", "capture", "-w", str(capture)])
+    stack.wait_until(lambda: capture.exists() and capture.stat().st_size > 0, "lvlip capture listens")
+    view.download(2_000_000)
+    view.upload(1_000_000)
+    stack.lvlip("fault", "set", "link", "loss=2%", "delay=5ms", "seed=3")
+    view.upload(LOSSY)
+    stack.lvlip("fault", "clear")
+    writer.terminate()
+    writer.wait(WAIT_S)
+    page.evaluate("() => { app.connectionSearch = ''; app.to('connections'); }")
+    until(lambda: page.evaluate(WHOLE, LOSSY) or page.evaluate(LEFT_OUT) > before, "the last transfer is seen")
+    if page.evaluate(LEFT_OUT) > before:
+        return False
+    view.lossy = page.evaluate(WHOLE, LOSSY)
+    return True
+
+
 def lossy(view: View) -> str:
-    """The name of the connection that lost packets, the third of the fixture's, by its port; the page lists all."""
+    """The name of the connection that lost packets, the third of the fixture's; the page lists all."""
     view.page.evaluate("() => { app.connectionSearch = ''; app.to('connections'); }")
     until(lambda: view.count("#connections tbody tr") >= 3, "all connections")
-    if not view.lossy:
-        view.lossy = sorted(view.page.evaluate(NAMES))[2]
     return view.lossy

@@ -30,6 +30,8 @@ class App extends EventTarget {
     this.source = "live";
     this.sources = [];
     this.served = new Set(); // of the sources, those that the server has told of
+    this.closing = new Set(); // files that are closed here; the server may not know yet
+    this.changed = 0; // which state of the sources is known: a file that was sent is answered beside the ticks
     this.cursor = null; // seconds that everything shows, or null: the newest
     this.stack = null;
     this.history = [];
@@ -67,6 +69,7 @@ class App extends EventTarget {
     this.reasons = hello.reasons;
     this.history = hello.history; // of the seams' rates: {time, seams}, the newest last
     this.source = remembered(hello.sources) ?? "live";
+    this.changed = 0; // perhaps of another server
     this.serve(hello.sources);
     const [, file] = this.sources;
     if (file && !location.hash) { // lvlip web FILE
@@ -88,7 +91,8 @@ class App extends EventTarget {
   }
 
   // What can be looked at, as the server tells it; what was shown may be gone, closed by another page.
-  serve(sources) {
+  serve(told) {
+    const sources = told.filter((one) => !this.closing.has(one.name));
     const gone = this.served.has(this.source) && !sources.some((one) => one.name === this.source);
     const title = gone ? this.about()?.title : "";
     this.sources = sources;
@@ -104,7 +108,7 @@ class App extends EventTarget {
     if (data.stack) this.takeStack(data.stack);
     if (data.settings) this.settings = data.settings;
     if (data.debug !== undefined) this.debug = data.debug;
-    if (data.sources) this.serve(data.sources);
+    if (data.sources && data.changed >= this.changed) this.serve(data.sources);
     if (data.stack || data.settings) this.status();
     this.page?.tick?.(data);
     this.timeline.tick(data);
@@ -207,12 +211,14 @@ class App extends EventTarget {
     this.closer.hidden = this.live;
   }
 
+  // Left before it is closed: nothing is asked of a file that is gone, and what is chosen meanwhile stays.
   async closeSource() {
     const { source } = this;
+    this.closing.add(source);
     this.served.delete(source);
-    await this.tell("close_source", { source });
     this.sources = this.sources.filter((one) => one.name !== source);
     this.choose("live");
+    if (!await this.tell("close_source", { source })) this.closing.delete(source); // it is there still
   }
 
   status() {
@@ -296,7 +302,9 @@ class App extends EventTarget {
     const query = new URLSearchParams([["name", name], ...(files.length > 1 ? files.map((one) => ["size", one.size]) : [])]);
     const reading = toast(`reading ${name}…`, "good", 0);
     try {
-      this.show((await post(`/captures?${query}`, files.length > 1 ? new Blob(files) : files[0])).source);
+      const { source, changed } = await post(`/captures?${query}`, files.length > 1 ? new Blob(files) : files[0]);
+      this.changed = Math.max(this.changed, changed);
+      this.show(source);
     } catch (error) { toast(error.message); } finally { reading.remove(); }
   }
 

@@ -59,7 +59,7 @@ export class ConnectionPage {
   }
 
   tick(data) {
-    if (data.connections?.search === this.searched) this.show(data.connections);
+    if (data.connections?.source === this.app.source && data.connections.search === this.searched) this.show(data.connections);
     this.tab.tick?.(data);
   }
 

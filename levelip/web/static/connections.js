@@ -64,7 +64,7 @@ export class ConnectionsPage {
     this.watch();
   }
 
-  tick(data) { if (data.connections?.search === this.input.value) this.draw(data.connections); }
+  tick(data) { if (data.connections?.source === this.app.source && data.connections.search === this.input.value) this.draw(data.connections); }
 
   draw({ rows, found, all }) {
     this.rows = rows;

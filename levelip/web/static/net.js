@@ -3,6 +3,7 @@
 // started anew, whose token is another).
 
 const RETRY_MS = 1000;
+const PRESSED = "button, a, label, tr, summary, .list-row, .field";
 
 export class Net extends EventTarget {
   constructor() {
@@ -10,7 +11,27 @@ export class Net extends EventTarget {
     this.open = false;
     this.waiting = new Map();
     this.number = 0;
+    this.later = null; // what comes while something is pressed
+    this.stand();
     this.connect();
+  }
+
+  // Nothing is drawn anew between press and release: a click on what is gone is none.
+  stand() {
+    let pressed = false;
+    const go = () => {
+      const { later } = this;
+      if (pressed || !later) return;
+      this.later = null;
+      for (const data of later) this.take(data);
+    };
+    const release = () => { pressed = false; setTimeout(go); }; // behind the click
+    document.addEventListener("pointerdown", (event) => {
+      pressed = Boolean(event.target.closest?.(PRESSED));
+      if (pressed) this.later ??= [];
+    }, true);
+    for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, release, true);
+    window.addEventListener("blur", release);
   }
 
   connect() {
@@ -29,6 +50,10 @@ export class Net extends EventTarget {
   }
 
   take(data) {
+    if (this.later) {
+      this.later.push(data);
+      return;
+    }
     if (data.push) {
       this.dispatchEvent(new CustomEvent(data.push, { detail: data }));
       return;

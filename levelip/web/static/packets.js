@@ -59,6 +59,9 @@ export class PacketPanel {
 
   async open() {
     this.list.reset();
+    say(this.count, "…"); // how many passed another filter is no answer to this one
+    delete this.count.dataset.scanned;
+    this.nothing.hidden = true;
     if (this.view) this.app.ask("close_view", { view: this.view }).catch(() => {});
     this.view = 0;
     const seams = [...this.seams].filter(([, box]) => box.checked).map(([name]) => name);
@@ -76,7 +79,6 @@ export class PacketPanel {
       say(this.error, error.message);
       this.filter.setAttribute("aria-invalid", "true");
       say(this.count, "");
-      this.nothing.hidden = true;
       this.list.update(0, 0);
       return;
     }
@@ -105,7 +107,10 @@ export class PacketPanel {
     say(this.count, text);
     this.count.dataset.scanned = scanned;
     const none = count === start && scanned >= 1;
-    if (none && this.nothing.hidden) this.detail.clear("Choose a packet or an event.");
+    if (none && this.nothing.hidden) {
+      this.chosen = undefined; // what was asked of it comes too late
+      this.detail.clear("Choose a packet or an event.");
+    }
     this.nothing.hidden = !none;
     if (none) say(this.nothing, this.whyNothing());
   }
