@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from levelip.debug.recorded import files_of
 from levelip.debug.tap import Notice
 from levelip.tracing.recordedcalls import CODES, DamagedFrame, Received, decode_frame
 from levelip.tracing.recording import CALLS, END, HEAD, SNAPSHOT, Recording, RecordingError, file_start, make_block
+from simulation.replay import trust
 from simulation.replay.__main__ import main
 from simulation.replay.player import Player
 from simulation.replay.report import open_recordings
@@ -77,13 +79,16 @@ def in_a_setting(kind: int, body: bytes) -> bytes:
 
 
 @pytest.fixture
-def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Leaves its mark when it is imported, from a place where it would be found."""
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Leaves its mark when it is imported, from a place where it would be found. Neither that it was, nor a
+    configuration that names it, outlives its test."""
+    monkeypatch.setattr(trust, "_given", {})
     mark = tmp_path / "it ran"
     (tmp_path / "evil_strategy.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("LEVELIP_CONFIG", raising=False)
-    return mark
+    yield mark
+    sys.modules.pop("evil_strategy", None)
 
 
 @pytest.fixture
