@@ -26,6 +26,10 @@ def summary(player: Player, counts: dict[str, int], seconds: float) -> str:
     events = f" and {counts['events']} events" if counts["events"] else ""
     text = f"{recording.head.process}: {counts['calls']} calls over {(end - begin) / 1e9:.3f} s, "
     text += f"{counts['frames']} frames{events}: the same ({seconds:.1f} s)"
+    if (count := counts["by_length"]) == 1:
+        text += "\n    of one frame nothing of the payload was recorded: its length is the same"
+    elif count:
+        text += f"\n    of {count} frames nothing of the payload was recorded: their lengths are the same"
     ending = recording.end
     if ending is not None and ending.crash:
         last = ending.crash.strip().splitlines()[-1]
