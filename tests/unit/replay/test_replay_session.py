@@ -312,8 +312,8 @@ def test_how_much_was_compared(path: Path) -> None:
     player = Player(Recording(path))
     counts = {"calls": 9, "frames": 7, "events": 0, "raised": 0}
     assert "\n" not in summary(player, {**counts, "by_length": 0}, 0.1)
-    assert "the same (0.1 s)\n    of one frame nothing" in summary(player, {**counts, "by_length": 1}, 0.1)
-    assert "the same (0.1 s)\n    of 3 frames nothing" in summary(player, {**counts, "by_length": 3}, 0.1)
+    assert "the same (0.1 s)\n    of one frame no more" in summary(player, {**counts, "by_length": 1}, 0.1)
+    assert "the same (0.1 s)\n    of 3 frames no more" in summary(player, {**counts, "by_length": 3}, 0.1)
 
 
 def test_one_of_several_files_that_cannot_be_used(path: Path, tmp_path: Path) -> None:
