@@ -45,6 +45,11 @@ from levelip.frames.seam import (
 from levelip.rpc.messages import Pending, Request
 from levelip.tracing.reasons import TCP_UNKNOWN
 
+_OF_CONNECTION = (
+    "rings", "sent", "accepted", "limit", "ended", "received", "relayed", "consumed", "urgent", "eof", "eof_relayed",
+    "reset", "marked", "fresh", "mark",
+)  # fmt: skip
+"""Of a Socket, what begins anew with each connection."""
 SOCK_MAX, AF_MAX, IPPROTO_MAX = 11, 46, 263  # Linux 6.18
 MS = 1_000_000  # ns
 RETRY_NS = 200 * MS  # between attempts to get a port back from a new tcp
@@ -106,6 +111,7 @@ class Calls:
             sock.unreported = False
             if sock.state is State.CLOSED:  # with one that is over by now: what ended it
                 error, sock.so_error = sock.so_error or errno.ECONNABORTED, 0
+                self._start_over(session, sock)
                 raise CallError(error)
             return self._connection(sock)
         verdict = VERDICTS[op, sock.state]
@@ -357,6 +363,18 @@ class Calls:
                 self._leave_tcp(sock)
             sock.bound_port = sock.chosen_port
         self._work.move(sock, Input.UNCONNECT_BOUND if sock.bound_port else Input.UNCONNECT)
+
+    def _start_over(self, session: Session, sock: Socket) -> None:
+        """A connection that is over, and of which connect() has told that: the next one begins another (Linux
+        __inet_stream_connect: SS_UNCONNECTED). What had come and was not read is gone (tcp_disconnect)."""
+        if session.inline or session.starved:
+            self._on_end(session, sock)
+        self._leave_tcp(sock)
+        fresh = Socket(id=sock.id, session=sock.session)
+        for name in _OF_CONNECTION:
+            setattr(sock, name, getattr(fresh, name))
+        self._unconnect(sock)
+        self._reserve(sock)
 
     @staticmethod
     def _learn(sock: Socket, frame: Connected | Incoming) -> None:

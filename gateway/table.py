@@ -4,8 +4,9 @@
      │              │ ▲ shutdown(SHUT_RD)  │
      └───connect────┤ └────────────────────┘
                     ▼
-               connecting ──▶ connected ──▶ closed          (never leaves it: EISCONN for ever, as on Linux)
-                    │
+               connecting ──▶ connected ──▶ closed          (EISCONN for ever, as on Linux; but where connect() had not
+                    │                                        yet said that it was connected, it tells the end instead,
+                    │                                        and the socket goes back to new or bound)
                     └──▶ failed ──▶ new or bound            (its error is still to be told by connect())
 
 A state stands for the pair that Linux keeps: sock->state and sk->sk_state. `closed` is SS_CONNECTED with TCP_CLOSE,
@@ -68,6 +69,8 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
     (_L, Input.UNCONNECT): _N,
     (_L, Input.UNCONNECT_BOUND): _B,
     (_C, Input.GONE): _X,
+    (_X, Input.UNCONNECT): _N,
+    (_X, Input.UNCONNECT_BOUND): _B,
 }  # fmt: skip
 
 EINVAL, ENOTCONN, EISCONN, EALREADY = errno.EINVAL, errno.ENOTCONN, errno.EISCONN, errno.EALREADY

@@ -6,7 +6,7 @@ from layers.ip.context import Context, proto_text
 from layers.ip.icmp import Quoted
 from levelip.frames.packet import IcmpError
 from levelip.tracing import reasons
-from levelip.wire.icmp import ECHO, icmp_name
+from levelip.wire.icmp import ECHO, ICMP_HEADER_LEN, icmp_name
 from levelip.wire.ipv4 import Proto
 
 
@@ -17,11 +17,13 @@ def tell(
     src, dst, proto, head = quoted.src, quoted.dst, quoted.proto, quoted.head
     port = ctx.transports.get(proto)
     if proto == Proto.ICMP:
-        found = ctx.pings.failed(head, dst, icmp_type=icmp_type, code=code, mtu=mtu, reporter=reporter)
-        if found is not None:
-            ctx.answer(*found)
-            return True
-        port = ctx.transports.get(Proto.UDP) if head[0] == ECHO else None  # where ICMP's sockets are
+        port = None
+        if len(head) >= ICMP_HEADER_LEN and head[0] == ECHO:  # of what a faulty transport sent there may be less
+            found = ctx.pings.failed(head, dst, icmp_type=icmp_type, code=code, mtu=mtu, reporter=reporter)
+            if found is not None:
+                ctx.answer(*found)
+                return True
+            port = ctx.transports.get(Proto.UDP)  # where ICMP's sockets are
     if port is not None:
         ctx.counters["icmp.to_transport"] += 1
         error = IcmpError(ctx.ids.next(), causes, icmp_type, code, mtu, reporter, src, dst, proto, head)

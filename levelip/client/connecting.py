@@ -36,6 +36,10 @@ class Caller(Protocol):
         """Answer, with descriptors; False if nobody is there any more to take it."""
 
 
+_NO_END = (errno.EISCONN, errno.EALREADY, errno.ENETDOWN, errno.EBADF, errno.EINVAL, errno.ENOBUFS)
+"""What connect() says of a connection that is over without telling of its end."""
+
+
 def make_pair() -> tuple[socket.socket, socket.socket]:
     """(our end, the program's end); raises OSError when there are no descriptors."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -79,7 +83,10 @@ class Connecting:
         if pair.connecting and wait and not call.args["nonblocking"]:
             pair.waiting.append((caller, number))
             return
-        if pair.connecting or pair.connected or pair.listening or pair.dead:
+        if pair.dead:
+            self._tell_end(caller, call, pair)
+            return
+        if pair.connecting or pair.connected or pair.listening:
             self._forward(caller, call, pair)  # the gateway knows which error it is
             return
 
@@ -143,6 +150,21 @@ class Connecting:
             pair.error = 0
             if not code:  # never: it does not connect in that state
                 self._session.outbox.append(Reset(pair.gid, 0))
+            caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
+
+        self._session.request("connect", pair, call.args, done)
+
+    def _tell_end(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """connect() on a connection that is over: EISCONN, or, where none has said that it was there, what ended it.
+        Then the next one begins another (Linux), as after a connect that failed."""
+
+        def done(code: int, _: dict[str, Any], message: str) -> None:
+            if pair.dead and code not in _NO_END and not pair.closing:
+                if not code:  # a new gateway, which knew of no connection: this end can have none
+                    self._session.outbox.append(Reset(pair.gid, 0))
+                self._endings.part(pair)
+                pair.start_over()
+                pair.failed = pair.told = True
             caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
 
         self._session.request("connect", pair, call.args, done)

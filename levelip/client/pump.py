@@ -123,6 +123,19 @@ class Pair:
         self.waiters: deque[Any] = deque()  # called, each once, as soon as a connection waits
         self.returned: deque[tuple[socket.socket, dict[str, Any]]] = deque()  # accepted, but the caller was gone
 
+    def start_over(self) -> None:
+        """Its connection is over and forgotten; our end is closed."""
+        self.connected = self.connecting = self.dead = False
+        self.local = self.remote = self.alias = None
+        self.error = self.junk = 0
+        self.send_ring = self.receive_ring = self.kept = self.fin_at = None
+        self.sent = self.said = self.accepted = self.limit = self.marked = 0
+        self.received = self.written = self.consumed = self.pieces = self.shut = 0
+        self.more = self.mark = -1
+        self.readable = self.finished = self.eof_sent = self.fin_done = self.stuck = self.discard = False
+        self.hung_up = self.unread = False
+        self.aside.clear()
+
     def give_back(self) -> None:
         """Close the duplicate of the program's end."""
         if self.lent >= 0:

@@ -158,11 +158,13 @@ def _look_around(recordings: list[Recording], lines: list[str], interactive: boo
 
 def check(recording: Recording, as_json: bool) -> int:
     """Run one to its end; the exit status. What stops it in between, as damage in the file, is told with the rest."""
-    counts = {"calls": 0, "frames": 0, "events": 0, "raised": 0}
+    counts = {"calls": 0, "frames": 0, "in_part": 0, "by_length": 0, "events": 0, "raised": 0}
 
     def count(step: Step) -> None:
         counts["calls"] += 1
         counts["frames"] += len(step.out)
+        counts["in_part"] += step.parts
+        counts["by_length"] += step.lengths
         counts["events"] += len(step.events)
         counts["raised"] += step.error is not None
 

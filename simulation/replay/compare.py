@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -40,21 +41,37 @@ class Divergence:
     differs: list[str] = field(default_factory=list)  # "window: 512 recorded, 501 now"
 
 
+class Known(Enum):
+    """How much of a frame that is the same could be compared."""
+
+    ALL = "all of it"
+    PART = "as much of its payload as was recorded"
+    LENGTH = "of its payload the length alone"
+
+
 def same_frame(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool, older: bool = False) -> bool:
-    """Whether a frame is the one that was recorded, as far as the recording knows it. `older`: it is of a format that
-    cut frames differently, in runs and alone, in and out."""
+    """Whether a frame is the one that was recorded, as far as the recording knows it: see `compared`."""
+    return compared(code, raw, cuts, frame, whole=whole, older=older) is not None
+
+
+def compared(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool, older: bool = False) -> Known | None:
+    """How much of a frame is known to be what was recorded; None if it is another. `older`: it is of a format that cut
+    frames differently, in runs and alone, in and out."""
     try:
         mine = encode_frame(frame, whole=whole)
     except KeyError:
-        return False
+        return None
+    usual = Known.PART if cuts else Known.ALL
     if mine == (code, raw, cuts):
-        return True
+        return usual
     if whole:
-        return False
+        return None
     if older and cuts and mine[0] == code and _same_as_cut(decode_frame(code, raw, []), cuts, frame):
-        return True
+        return usual
     recorded = decode_frame(code, raw, cuts)
-    return bool(recorded == frame) or _same_but_bytes(recorded, frame) or (older and _same_but_tail(recorded, frame))
+    if recorded == frame:
+        return usual
+    return _same_but_bytes(recorded, frame) or (Known.PART if older and _same_but_tail(recorded, frame) else None)
 
 
 def _same_until_unknown(recorded: bytes, mine: bytes) -> int | None:
@@ -100,22 +117,24 @@ def _same_as_cut(recorded: Any, cuts: list[Cut], frame: Any) -> bool:
     return bool(msgspec.structs.replace(frame, **changes) == recorded)
 
 
-def _same_but_bytes(recorded: Any, frame: Any) -> bool:
+def _same_but_bytes(recorded: Any, frame: Any) -> Known | None:
     """Where payloads were cut, bytes behind the cut are zero here: what quotes them is held by its length, what stores
     or passes on a part of them by what is known of it and by its length."""
     if type(recorded) is not type(frame):
-        return False
+        return None
     if isinstance(frame, ForClient):
-        return recorded.peer == frame.peer and _same_but_bytes(recorded.message, frame.message)
+        return _same_but_bytes(recorded.message, frame.message) if recorded.peer == frame.peer else None
     if isinstance(frame, _STREAM):
         if _payloadless(recorded) != _payloadless(frame) or not type(recorded.payload) is type(frame.payload) is bytes:
-            return False
-        return _same_until_unknown(recorded.payload, frame.payload) is not None
+            return None
+        same = _same_until_unknown(recorded.payload, frame.payload)
+        return None if same is None else Known.PART if same else Known.LENGTH
     if isinstance(frame, Packet) and frame.head[9:10] == b"\x01" == recorded.head[9:10]:
         quoted = frame.head[20:21]  # an ICMP error, whose quote and so whose checksum may differ
         if quoted in (b"\x03", b"\x0b", b"\x0c") and frame.head[:22] == recorded.head[:22]:
-            return len(frame.head) + len(frame.payload) == len(recorded.head) + len(recorded.payload)
-    return False
+            same = len(frame.head) + len(frame.payload) == len(recorded.head) + len(recorded.payload)
+            return Known.LENGTH if same else None
+    return None
 
 
 def _payloadless(frame: Any) -> Any:

@@ -32,11 +32,12 @@ from levelip.tracing.recordedcalls import (
 from levelip.tracing.recording import KEEPS_ALIKE, Recording, RecordingError, Snapshot
 from simulation.replay.compare import (
     Divergence,
+    Known,
+    compared,
     differences,
     frame_differences,
     plain_state,
     rebuilt,
-    same_frame,
     short,
 )
 from simulation.replay.layers import restore
@@ -49,7 +50,8 @@ STATE_LINES: Final = 12
 
 @dataclass(slots=True)
 class Step:
-    """One call and what came of it. `frame` is what was received; `error` what the core raised."""
+    """One call and what came of it. `frame` is what was received; `error` what the core raised. Of the frames that came
+    out and are the same, `parts` are known in part, and of `lengths` nothing of the payload but its length."""
 
     number: int
     now: int
@@ -59,6 +61,8 @@ class Step:
     events: list[Event] = field(default_factory=list)
     error: BaseException | None = None
     divergence: Divergence | None = None
+    parts: int = 0
+    lengths: int = 0
 
 
 @dataclass(slots=True)
@@ -165,7 +169,11 @@ class Player:
     def _compare_out(self, step: Step, entry: Flushed) -> None:
         whole, older = self.recording.head.whole, self.recording.version < KEEPS_ALIKE
         for (port, code, raw, cuts), (now_port, frame) in zip(entry.out, step.out, strict=False):
-            if port != now_port or not same_frame(code, bytes(raw), cuts, frame, whole=whole, older=older):
+            known = compared(code, bytes(raw), cuts, frame, whole=whole, older=older) if port == now_port else None
+            if known is not None:
+                step.parts += known is Known.PART
+                step.lengths += known is Known.LENGTH
+            else:
                 step.divergence = self._diverged(step, "frame", rebuilt(code, bytes(raw), cuts), frame, now_port)
                 return
         if len(entry.out) > len(step.out):

@@ -26,6 +26,10 @@ def summary(player: Player, counts: dict[str, int], seconds: float) -> str:
     events = f" and {counts['events']} events" if counts["events"] else ""
     text = f"{recording.head.process}: {counts['calls']} calls over {(end - begin) / 1e9:.3f} s, "
     text += f"{counts['frames']} frames{events}: the same ({seconds:.1f} s)"
+    if (count := counts["by_length"]) == 1:
+        text += "\n    of one frame no more of the payload could be compared than its length"
+    elif count:
+        text += f"\n    of {count} frames no more of the payload could be compared than its length"
     ending = recording.end
     if ending is not None and ending.crash:
         last = ending.crash.strip().splitlines()[-1]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from levelip.ipc.rundir import LAYERS, RunDirectory
 from tests.system import ordinary_user
 from tests.system.harness import ROOT
 from tests.system.namespace import environment, lack
@@ -197,6 +198,9 @@ def test_killed_it_takes_all_with_it() -> None:
     demo.kill()
     finish(demo, 60)
     assert_gone(pids)
+    run = RunDirectory("level-ip", ROOT / "run")
+    if not any(run.holder(layer) for layer in LAYERS):  # else a stack of this checkout's runs, and it had another place
+        shutil.rmtree(run.memory, ignore_errors=True)
 
 
 def test_failure_shows_the_log_that_matters(checkout: Path) -> None:

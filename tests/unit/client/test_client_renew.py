@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -109,3 +110,33 @@ def test_a_close_does_not_wait_for_other_holders(world: World) -> None:
     assert [op for op, _, _ in world.session.sent()] == ["close"]
     world.session.answer()
     assert [answer.errno for answer in last.answers] == [0]
+
+
+@pytest.mark.parametrize(
+    ("code", "over"), [(errno.ECONNRESET, True), (errno.ECONNABORTED, True), (errno.EISCONN, False)]
+)
+def test_a_connection_whose_end_connect_told(world: World, code: int, over: bool) -> None:
+    """It is forgotten, with all that was under way, and the next connect() or listen() has a new pair; where connect()
+    had told that it was there, it stays what it was."""
+    pair = world.pair
+    pair.connected, pair.failed, pair.told = True, False, False
+    pair.sent = pair.received = pair.limit = 5
+    pair.shut, pair.finished = 2, True
+    world.calls.endings.reset(pair, errno.ECONNRESET)
+    assert pair.dead
+    args = {"wait": False, "nonblocking": True, "address": b"", "port": 1}
+    caller = Caller(there=True)
+    world.call(caller, "connect", **args)
+    for done in world.session.asked:
+        done(code, {}, "")
+    world.session.asked.clear()
+    assert [answer.errno for answer in caller.answers] == [code]
+    assert pair.dead is not over and pair.failed is over
+    world.call(caller, "connect", **args)
+    if not over:
+        assert world.session.asked and len(caller.answers) == 1
+        return
+    assert caller.answers[1].data == {"renew": True} and not world.session.asked
+    assert (pair.sent, pair.received, pair.limit, pair.shut, pair.finished, pair.dead) == (0, 0, 0, 0, False, False)
+    assert list(world.calls.pairs) == [os.fstat(caller.fd).st_ino]
+    os.close(caller.fd)

@@ -132,6 +132,15 @@ class Kernel:
         other.close()
         _settle(self.sock, 0)
 
+    def reset_early(self) -> None:
+        self.sock.setblocking(False)
+        self.sock.connect_ex(self.listener.getsockname())
+        _settle()
+        other, _ = self.listener.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        _settle()
+
     def bound_reset(self) -> None:
         self.bound()
         self.reset()
@@ -220,6 +229,10 @@ class Ours:
 
     def reset(self) -> None:
         self.connected()
+        self.bench.feed(Reset(self.sock, errno.ECONNRESET))
+
+    def reset_early(self) -> None:
+        self.app.ok("connect", self.sock, address=REMOTE, port=OPEN, nonblocking=True)
         self.bench.feed(Reset(self.sock, errno.ECONNRESET))
 
     def bound_reset(self) -> None:
@@ -326,6 +339,29 @@ def test_bind_after_a_connect_that_failed(state: str, chooses: bool) -> None:
             seen += [first > 0, first == port, NAMES[world.errno("listen")], NAMES[world.errno("connect")]]
             seen += [world.port() == first, NAMES[world.errno("bind", port=port)], NAMES[world.errno("connect")]]
             seen += [not chooses or world.port() == first, world.port() > 0]
+            answers.append(seen)
+        finally:
+            world.close()
+    assert answers[1] == answers[0]
+
+
+@pytest.mark.parametrize("port", [False, True], ids=["unbound", "bound"])
+@pytest.mark.parametrize("read", [False, True], ids=["untold", "SO_ERROR"])
+@pytest.mark.parametrize("then", ["connect", "bind", "listen", "getpeername"])
+def test_a_reset_before_connect_has_told_of_success(port: bool, read: bool, then: str) -> None:
+    """connect() tells of it, instead of success, and what comes then is of a socket that was never connected."""
+    answers = []
+    for world in (Kernel(), Ours()):
+        try:
+            if port:
+                world.bound()
+            world.reset_early()
+            if read:
+                world.so_error()
+            seen = [NAMES[world.errno("connect")], NAMES[world.so_error()], NAMES[world.errno(then)]]
+            _settle()
+            if then != "listen":
+                seen += [NAMES[world.errno("connect")], NAMES[world.errno("getpeername")]]
             answers.append(seen)
         finally:
             world.close()

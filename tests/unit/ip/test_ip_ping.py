@@ -218,6 +218,15 @@ def test_an_error_about_a_programs_request_goes_to_udp(with_udp: Host) -> None:
             with_udp.dropped(packet, reasons.ICMP_NO_TRANSPORT)
 
 
+@pytest.mark.parametrize("head", [b"", b"\x08", icmp.ECHO.to_bytes(1, "big") + bytes(6)])
+def test_less_than_an_icmp_header(with_udp: Host, head: bytes) -> None:
+    """A faulty transport may send that; the error about it is nobody's, and a ping of ours waits on."""
+    with_udp.ping("192.0.2.7", id=0, seq=0)
+    with_udp.feed(link_state(up=False))
+    assert with_udp.feed(segment(dst=b"\xc0\0\2\7", proto=Proto.ICMP, head=head)) == []
+    assert with_udp.core.counters[reasons.ICMP_NO_TRANSPORT.counter] == 1 and with_udp.answers() == []
+
+
 def test_a_programs_request_to_ourselves(with_udp: Host) -> None:
     """It is answered by ourselves, and the reply goes back up."""
     request = IcmpMessage.echo_request(ident=77, sequence=3).serialize(fill_checksum=True)

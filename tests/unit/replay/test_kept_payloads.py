@@ -23,7 +23,7 @@ from levelip.rpc.stream import Data, Send
 from levelip.tracing.callencoder import RECEIVED, flushed, received_run
 from levelip.tracing.framerun import SHORTEST
 from levelip.tracing.recordedcalls import Flushed, Received, decode_entries, decode_frame
-from simulation.replay.compare import same_frame
+from simulation.replay.compare import Known, compared, same_frame
 
 KEPT = 128
 OPTIONS = bytes.fromhex("470005dc000040004006000a0a0000010a0000020101010101010100")  # an IP header with eight bytes
@@ -160,7 +160,7 @@ def test_replay_compares_all_that_is_kept(kind: str, at: int) -> None:
 @pytest.mark.parametrize("shift", [1, 100, 127, 128, 129, 130, 500])
 def test_a_part_of_what_came_in(shift: int) -> None:
     """Of a segment that overlaps what was there tcp stores the rest: the replay knows what is left of 128 bytes of it,
-    and compares that."""
+    and compares that. Where nothing is left, it says that only the length was compared."""
     whole = data(MTU, 1)
     cut = whole[:KEPT] + b"\x12\x34" + bytes(MTU - KEPT - 2)  # as a replay has it, with a sum
     place = Place("r", 0, 1 << 20, 0, MTU - shift)
@@ -168,7 +168,8 @@ def test_a_part_of_what_came_in(shift: int) -> None:
         (call,) = decode_entries(b"\x91" + flushed({}, [("memory", frame) for frame in output]))
         assert isinstance(call, Flushed)
         _, code, raw, cuts = call.out[0]
-        assert same_frame(code, bytes(raw), cuts, Store(place, cut[shift:]), whole=False)
+        known = compared(code, bytes(raw), cuts, Store(place, cut[shift:]), whole=False)
+        assert known is (Known.PART if shift < KEPT else Known.LENGTH)
         if shift < KEPT:
             wrong = bytes([cut[shift] ^ 1]) + cut[shift + 1 :]
             assert not same_frame(code, bytes(raw), cuts, Store(place, wrong), whole=False)

@@ -14,6 +14,8 @@ import pytest
 from replay_bench import host_recordings, lossy_upload, stop, transfer
 
 from levelip.tracing.recording import Recording
+from simulation.replay.player import Player
+from simulation.replay.report import summary
 from simulation.replay.session import COMMANDS, Session
 from tests.netsim.net import Impairment
 
@@ -301,6 +303,17 @@ def test_wrong_files(path: Path, tmp_path: Path) -> None:
     done = replay(torn)
     assert done.returncode == 0
     assert "torn at byte" in done.stdout
+
+
+def test_how_much_was_compared(path: Path) -> None:
+    """Where nothing of a payload was recorded, "the same" says so; --json counts frames known in part, too."""
+    found = json.loads(replay(path, "--json").stdout.splitlines()[0])
+    assert found["same"] and 0 < found["in_part"] + found["by_length"] <= found["frames"]
+    player = Player(Recording(path))
+    counts = {"calls": 9, "frames": 7, "events": 0, "raised": 0}
+    assert "\n" not in summary(player, {**counts, "by_length": 0}, 0.1)
+    assert "the same (0.1 s)\n    of one frame no more" in summary(player, {**counts, "by_length": 1}, 0.1)
+    assert "the same (0.1 s)\n    of 3 frames no more" in summary(player, {**counts, "by_length": 3}, 0.1)
 
 
 def test_one_of_several_files_that_cannot_be_used(path: Path, tmp_path: Path) -> None:
