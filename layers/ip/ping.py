@@ -119,7 +119,7 @@ class Pings:
     def failed(
         self, quoted: bytes, dst: bytes, *, icmp_type: int, code: int, mtu: int, reporter: bytes
     ) -> tuple[int, dict[str, Any]] | None:
-        """(token, answer) for an ICMP error about the echo request that begins with `quoted`, a header at least, or None."""
+        """(token, answer) for an ICMP error about the echo request whose header is in `quoted`, or None."""
         key = (quoted[4] << 8 | quoted[5], quoted[6] << 8 | quoted[7])
         ping = self._waiting.get(key)
         if ping is None or ping.dst != dst:
