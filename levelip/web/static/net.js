@@ -3,7 +3,7 @@
 // started anew, whose token is another).
 
 const RETRY_MS = 1000;
-const PRESS_MS = 10_000; // what lasts longer is no click, or its end was not told, as where a menu took it
+const PRESS_MS = 30_000; // what lasts longer is no click, or its end was not told, as where a menu took it
 const PRESSED = "button, a, label, tr, summary, .list-row, .field";
 
 export class Net extends EventTarget {
