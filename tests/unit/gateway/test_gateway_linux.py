@@ -135,11 +135,11 @@ class Kernel:
     def reset_early(self) -> None:
         self.sock.setblocking(False)
         self.sock.connect_ex(self.listener.getsockname())
-        _settle()
+        _settle(self.sock)
         other, _ = self.listener.accept()
         other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         other.close()
-        _settle()
+        _settle(self.sock, 0)
 
     def bound_reset(self) -> None:
         self.bound()
@@ -359,7 +359,6 @@ def test_a_reset_before_connect_has_told_of_success(port: bool, read: bool, then
             if read:
                 world.so_error()
             seen = [NAMES[world.errno("connect")], NAMES[world.so_error()], NAMES[world.errno(then)]]
-            _settle()
             if then != "listen":
                 seen += [NAMES[world.errno("connect")], NAMES[world.errno("getpeername")]]
             answers.append(seen)

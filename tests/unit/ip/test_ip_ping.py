@@ -218,9 +218,10 @@ def test_an_error_about_a_programs_request_goes_to_udp(with_udp: Host) -> None:
             with_udp.dropped(packet, reasons.ICMP_NO_TRANSPORT)
 
 
-@pytest.mark.parametrize("head", [b"", b"\x08", icmp.ECHO.to_bytes(1, "big") + bytes(6)])
-def test_less_than_an_icmp_header(with_udp: Host, head: bytes) -> None:
-    """A faulty transport may send that; the error about it is nobody's, and a ping of ours waits on."""
+@pytest.mark.parametrize("head", [b"", b"\x08", b"\x08" + bytes(6), b"\0" + bytes(7), b"\r" + bytes(7)])
+def test_what_is_no_echo_request(with_udp: Host, head: bytes) -> None:
+    """A faulty transport may send that; the error about it is nobody's, and a ping of ours waits on, as it does where
+    it is about another message of the same number."""
     with_udp.ping("192.0.2.7", id=0, seq=0)
     with_udp.feed(link_state(up=False))
     assert with_udp.feed(segment(dst=b"\xc0\0\2\7", proto=Proto.ICMP, head=head)) == []
