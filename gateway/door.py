@@ -84,7 +84,7 @@ class Door:
         read = runtime.memory.read
         self._codec: Codec[Any] = Codec(ToClient, read=read, share=True)
         self._to_inline: Codec[Any] = Codec(ToClient, read=read, share=False)
-        self._from_client: Codec[Any] = Codec(ToGateway, share=False)  # what it says it brings along
+        self._from_client: Codec[Any] = Codec(ToGateway, share=False)  # who brings bytes, and names no Place
         self._connections: dict[bytes, Connection] = {}
         self._by_fd: dict[int, Connection] = {}
         self._strangers: dict[int, dict[bytes, None]] = {}  # by user, the oldest first

@@ -95,14 +95,8 @@ def records(
         until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
         since = time.monotonic_ns() if whole else 0
         with noted_interrupts() if seconds is None else contextlib.nullcontext(bool) as over:
-            enough = False
-
-            def nothing_new() -> None:
-                nonlocal enough
-                enough = quiet()
-
             click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
-            for record in live(reader, seconds, lambda: enough or over(), nothing_new):
+            for record in live(reader, seconds, over, quiet):
                 if isinstance(record, Notice) or record[KIND] == "e" or record[MONO] >= since:
                     yield record
     finally:

@@ -8,11 +8,13 @@
     levelip_gateway_clients, _sockets      levelip_PROCESS_COUNTER_total   all other counters, as `lvlip stat` has them
 
 A scrape costs three small requests a process, and tcp a look at each connection's state; answers are kept for
-`KEEP_S`, so that several scrapers cost no more than one, and no process is waited for longer than `TIMEOUT_S`.
+`KEEP_S`, so that several scrapers cost no more than one, and silent processes are waited for `TIMEOUT_S` at most, all
+together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -28,7 +30,7 @@ from prometheus_client.registry import Collector
 from levelip import __version__
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
-from levelip.ipc.control import ControlClient
+from levelip.ipc.control import ControlClient, ask_all
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
@@ -38,6 +40,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
 _ODD = re.compile(r"[^a-zA-Z0-9_]")
 _DROP = "drop."
+_REQUESTS = (("status", PROCESSES), ("counters", PROCESSES), ("totals", ("tcp",)), ("clients", ("gateway",)))
+"""What is asked, one after the other, and of whom."""
 
 
 class StackCollector(Collector):
@@ -65,7 +69,7 @@ class StackCollector(Collector):
 
     def _ask_all(self) -> Iterable[Metric]:
         began = time.monotonic()
-        facts = {process: self._facts(process) for process in PROCESSES}
+        facts = self._facts()
         yield from self._processes(facts)
         yield from _queues(facts)
         yield from _counters(facts)
@@ -77,29 +81,29 @@ class StackCollector(Collector):
         took = time.monotonic() - began
         yield GaugeMetricFamily("levelip_scrape_duration_seconds", "How long asking the processes took.", value=took)
 
-    def _facts(self, process: str) -> dict[str, Any]:
-        """What a process says of itself; what it did not answer is missing."""
-        pid = self._run.holder(process)
-        facts: dict[str, Any] = {"pid": pid}
-        if pid is None:
-            return facts
-        client = ControlClient(self._run, process, timeout=TIMEOUT_S)
-        extra = {"tcp": "totals", "gateway": "clients"}.get(process)
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        """What each process says of itself; what it did not answer is missing. All are asked at once: a scraper waits
+        for one that is silent, but not for one after the other."""
+        facts: dict[str, dict[str, Any]] = {process: {"pid": self._run.holder(process)} for process in PROCESSES}
+        clients = {process: ControlClient(self._run, process) for process, one in facts.items() if one["pid"]}
         try:
-            facts["status"] = client.request("status")
-            facts["counters"] = client.request("counters")["counters"]
-            if extra:
-                facts[extra] = client.request(extra)
-        except ControlError:
-            pass  # it does not answer in time: that it is down is what is told
+            for request, asked in _REQUESTS:
+                wanted = {process: clients[process] for process in asked if process in clients}
+                with contextlib.suppress(ControlError):  # refused: by another version
+                    answers, silent = ask_all(wanted, request, lambda _: TIMEOUT_S)
+                    for process, answer in answers.items():
+                        facts[process][request] = answer
+                    for process in silent:  # that it is down is what is told
+                        del clients[process]
         finally:
-            client.close()
-        status = facts.get("status")
-        if status is not None:
-            before = self._epochs.get(process)
-            if before is not None and before != status["epoch"]:
-                self._restarts[process] += 1
-            self._epochs[process] = status["epoch"]
+            for client in clients.values():
+                client.close()
+        for process, one in facts.items():
+            if (status := one.get("status")) is not None:
+                before = self._epochs.get(process)
+                if before is not None and before != status["epoch"]:
+                    self._restarts[process] += 1
+                self._epochs[process] = status["epoch"]
         return facts
 
     def _processes(self, facts: dict[str, dict[str, Any]]) -> Iterable[Metric]:
@@ -161,7 +165,7 @@ def _counters(facts: dict[str, dict[str, Any]]) -> Iterable[Metric]:
     )  # fmt: skip
     families: dict[str, CounterMetricFamily] = {}
     for process, one in facts.items():
-        for name, value in sorted(one.get("counters", {}).items()):
+        for name, value in sorted(one.get("counters", {"counters": {}})["counters"].items()):
             if name.startswith(_DROP):
                 reason = lookup(name.removeprefix(_DROP))
                 severity = reason.severity.value if reason is not None else ""

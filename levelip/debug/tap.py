@@ -25,9 +25,10 @@ SETTLE_NS = 30_000_000
 """How long a record waits for earlier ones of other processes: their clocks are one, but their pipes are not."""
 ANSWER_S = 5.0
 """How long a process may take to answer before it counts as silent; on a busy machine a round may come late."""
-CONFIRM_S = 10.0
 AGAIN_S = 1.0
 """Likewise of one that was found silent: nothing is read meanwhile."""
+CONFIRM_S = 10.0
+"""How long one that answers may take to hear of our subscription, which goes another way."""
 UNDER_WAY_S = 1.0
 """How long, at the end, what was told is waited for."""
 RETRY_NS = 100_000_000

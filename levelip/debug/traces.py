@@ -24,17 +24,17 @@ def live(
     reader: TapReader,
     seconds: float | None,
     over: Callable[[], bool],
-    quiet: Callable[[], None] = lambda: None,
+    quiet: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record | Notice]:
     """What an open reader hears, for so long (None: without end) or until it is `over`; what has come by then in any
-    case. `quiet` is called when nothing has come for a while."""
+    case. `quiet` is called when nothing has come for a while, and says whether to end."""
     deadline = time.monotonic() + seconds if seconds is not None else None
     while not over() and (deadline is None or time.monotonic() < deadline):
         left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
         heard = reader.read(max(0.0, left))
         yield from heard
-        if not heard:
-            quiet()
+        if not heard and quiet():
+            break
     yield from reader.drain()
 
 

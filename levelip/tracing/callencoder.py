@@ -17,7 +17,7 @@ import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.rpc.place import INLINE_LIMIT, Place
-from levelip.tracing.framerun import SHORTEST, make_run, parts
+from levelip.tracing.framerun import SHORTEST, keeps_places, make_run, parts
 from levelip.tracing.recordedcalls import (
     CODES,
     KEEP,
@@ -118,7 +118,6 @@ RECEIVED: Final[dict[type, Callable[[Any, int], bytes]]] = {
 """Type of a frame → what makes an entry of its receive()."""
 Peek = Callable[[Place, int], bytes]
 """(place, most) → that many bytes of it, or as many as there are."""
-_SEEN: Final = set(SEEN.values())
 
 
 def receivers(process: str, peek: Peek | None, *, whole: bool = False) -> dict[type, Callable[[Any, int], bytes]]:
@@ -348,7 +347,7 @@ def received_run(
     if len(kinds) != 1:
         return None
     if whole:
-        if kinds <= _SEEN and Place in set(map(type, map(_payload, frames))):
+        if keeps_places(frames):
             return None
         return _encode((8, now, ("", CODES[kinds.pop()][0], encoded or frames), ()))
     run = make_run("", frames, encoded, incoming=True)

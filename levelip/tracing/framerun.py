@@ -47,7 +47,6 @@ _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
 _payload: Final = attrgetter("payload")
 _SEEN: Final = set(SEEN.values())
-"""Of frames of these types that come in, something of a payload in shared memory may be kept: `receivers` has it."""
 _LEAST, _MOST = 256, 65_535  # bytes of a field whose length takes two (msgpack's bin 16), as `Run` has it
 _HEADER = 3  # bytes of that length and its mark
 _BEGINNING: Final = (0, 1, 2, 3)
@@ -75,7 +74,7 @@ def make_run(
     if clip is None:
         return port, code, encoded or frames
     look = _LOOKS.get(kind)
-    if look is None or (incoming and kind in _SEEN and Place in set(map(type, map(_payload, frames)))):
+    if look is None or (incoming and keeps_places(frames)):
         return None
     count = len(frames)
     data: bytearray | memoryview
@@ -105,6 +104,12 @@ def make_run(
         if there.count(there[0]) != count:
             return None
     return port, code, pieces, (), *figures
+
+
+def keeps_places(frames: Sequence[Any]) -> bool:
+    """Whether something of a payload in shared memory may be kept of frames of one type that came in: `receivers` has
+    it."""
+    return type(frames[0]) in _SEEN and Place in set(map(type, map(_payload, frames)))
 
 
 def parts(frames: Sequence[Any]) -> Iterator[list[Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -186,12 +187,8 @@ class _Writer:
                 until = next(timers, None)
             self._round(one, until)
         self._carry_out()
-        try:
+        with self._as_recorded():
             self.runner.end()
-        except Failure as failure:
-            raise self._refusal(failure.message, failure) from None
-        except NeverAtRest as error:
-            raise self._refusal(str(error), None) from None
         while LATE in self.lines[-1]:  # nothing came of it any more
             self.lines.pop()
         return "\n".join([self.head, *self.lines, ""])
@@ -260,11 +257,9 @@ class _Writer:
     def _pass(self, now: int) -> None:
         """A round in which timers did nothing that shows."""
         self._carry_out()
-        try:
+        with self._as_recorded():
             self.runner.pace.advance(now - self.origin + self.runner.base)
             self.runner.pace.settle()
-        except NeverAtRest as error:
-            raise self._refusal(str(error), None) from None
         self.open = now - self.origin == self.last
 
     def _taken(self, frame: Any, now: int) -> list[str]:
@@ -380,17 +375,23 @@ class _Writer:
         """Let the script's host do what was written since, up to the end of the last round."""
         text = "\n".join(self.lines[self.carried :])
         self.carried = len(self.lines)
-        try:
+        with self._as_recorded():
             for event in parse(text).events:
                 self.runner.carry_out(event)
             self.runner.pace.settle()
+        self.runner.result.trace.clear()
+
+    @contextmanager
+    def _as_recorded(self) -> Iterator[None]:
+        """RecordError where the script's host does something else, or never comes to rest."""
+        try:
+            yield
         except Failure as failure:
             raise self._refusal(failure.message, failure) from None
         except ScriptError as error:
             raise self._refusal(error.message, None) from None
         except NeverAtRest as error:
             raise self._refusal(str(error), None) from None
-        self.runner.result.trace.clear()
 
     def _refusal(self, message: str, failure: Failure | None) -> RecordError:
         """Why the script would not pass."""

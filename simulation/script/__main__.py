@@ -278,9 +278,12 @@ def record_(
         texts = [makes(pace=pace) for pace in PACES]
     except (RecordError, ControlError, RunError, ValueError) as error:
         raise Failure(str(error)) from None
-    results = (run(parse(text, str(output or "the recording"))) for text in texts)
-    passing = next(((text, result) for text, result in zip(texts, results, strict=True) if not result.status), None)
-    text, result = passing or (texts[0], run(parse(texts[0], str(output or "the recording"))))
+    tries: list[tuple[str, Result]] = []
+    for text in texts:
+        tries.append((text, run(parse(text, str(output or "the recording")))))
+        if not tries[-1][1].status:
+            break
+    text, result = tries[0] if tries[-1][1].status else tries[-1]
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -37,7 +37,7 @@ SOURCES = (
 SAME = "the same"
 CALLS = {
     "accept": "a signal whose handler raises, between the kernel's wait and the call, costs the connection",
-    "bind": "after a non-blocking connect() that failed, until the next connect() has told it: EINVAL (Linux binds)",
+    "bind": "on a connection that was reset: EINVAL (Linux binds, and nothing can follow from it)",
     "connect": "non-blocking, one that fails at once (ENETUNREACH) is EINPROGRESS, then SO_ERROR",
     "dup": "MSG_MORE's state and a connected datagram socket's are each object's own",
     "getsockopt": "options: see below",

@@ -69,7 +69,8 @@ class App extends EventTarget {
     this.reasons = hello.reasons;
     this.history = hello.history; // of the seams' rates: {time, seams}, the newest last
     this.source = remembered(hello.sources) ?? "live";
-    this.changed = 0; // perhaps of another server
+    this.changed = 0; // perhaps of another server, whose files have the same names
+    this.closing.clear();
     this.serve(hello.sources);
     const [, file] = this.sources;
     if (file && !location.hash) { // lvlip web FILE

@@ -3,6 +3,7 @@
 // started anew, whose token is another).
 
 const RETRY_MS = 1000;
+const PRESS_MS = 30_000; // what lasts longer is no click, or its end was not told, as where a menu took it
 const PRESSED = "button, a, label, tr, summary, .list-row, .field";
 
 export class Net extends EventTarget {
@@ -18,18 +19,26 @@ export class Net extends EventTarget {
 
   // Nothing is drawn anew between press and release: a click on what is gone is none.
   stand() {
-    let pressed = false;
+    let pressed = false, limit = 0;
     const go = () => {
       const { later } = this;
       if (pressed || !later) return;
       this.later = null;
       for (const data of later) this.take(data);
     };
-    const release = () => { pressed = false; setTimeout(go); }; // behind the click
+    const release = () => {
+      pressed = false;
+      clearTimeout(limit);
+      setTimeout(go); // behind the click
+    };
     document.addEventListener("pointerdown", (event) => {
-      pressed = Boolean(event.target.closest?.(PRESSED));
-      if (pressed) this.later ??= [];
+      if (event.button || !event.target.closest?.(PRESSED)) return;
+      pressed = true;
+      this.later ??= [];
+      clearTimeout(limit);
+      limit = setTimeout(release, PRESS_MS);
     }, true);
+    document.addEventListener("pointermove", (event) => { if (pressed && !event.buttons) release(); }, true);
     for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, release, true);
     window.addEventListener("blur", release);
   }

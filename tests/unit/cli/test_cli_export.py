@@ -22,6 +22,7 @@ from levelip.cli.comments import Commenter
 from levelip.cli.tracelines import JsonLines
 from levelip.debug import metrics
 from levelip.debug.metrics import registry
+from levelip.debug.tap import PROCESSES
 from levelip.frames.packet import Segment
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
@@ -374,6 +375,24 @@ def test_a_process_that_does_not_answer_is_down_and_nobody_waits_long(
     silent.set()
     assert found["levelip_scrape_duration_seconds",] < 50
     assert ("levelip_tcp_segments_in_total",) not in found
+
+
+def test_processes_are_asked_at_once(
+    layer: Callable[..., FakeLayer], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are silent take a scraper's patience once, not one after the other: each of these answers as soon as
+    the others have been asked, too."""
+    monkeypatch.setattr(metrics, "TIMEOUT_S", 60.0)
+    asked = threading.Barrier(len(PROCESSES))
+
+    def status(_args: dict[str, Any]) -> dict[str, Any]:
+        asked.wait(60)
+        return {"epoch": 7, "uptime_ns": 1, "ready": True, "held": False, "neighbours": {}}
+
+    for name in PROCESSES:
+        layer(name, status=status, counters={"counters": {}})
+    found = samples(generate_latest(registry(run)).decode())
+    assert [found["levelip_process_up", name] for name in PROCESSES] == [1] * len(PROCESSES)
 
 
 def test_a_port_that_is_taken_is_said(stack: dict[str, Any], lvlip: Callable[..., Result]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gateway import info
 from gateway.config import GatewayCoreConfig
 from gateway.core import GatewayCore
+from gateway.state import Socket
 from layers.tcp.config import TcpCoreConfig
 from layers.tcp.core import TcpCore
 from levelip.config import TcpConfig
@@ -340,3 +341,38 @@ def test_slots_run_out() -> None:
     server.ok("close", child)
     client.ok("connect", extra, address=HERE, port=80)
     assert server.pending[listener] == 8
+
+
+@pytest.mark.parametrize("memory", ["", MEMORY], ids=["inline", "memory"])
+@pytest.mark.parametrize("port", [0, 5000], ids=["unbound", "bound"])
+@pytest.mark.parametrize("reads", [True, False], ids=["read", "unread"])
+def test_a_connection_after_one_that_ended_untold(memory: str, port: int, *, reads: bool) -> None:
+    """connect() tells of the reset, and the same socket connects anew: its stream begins at 0, with a grant, rings and
+    credit of its own; what was not read is gone, for tcp and for the account of inline bytes, too."""
+    stack = Stack()
+    server, client = App(stack, b"s", ""), App(stack, b"c", memory)
+    listener = server.listener(80)
+    sock = client.socket()
+    if port:
+        client.ok("bind", sock, address=HERE, port=port)
+    for text in (b"one", b"another"):
+        client.ask("connect", sock, address=HERE, port=80, nonblocking=True)
+        client.received.pop(sock, None)
+        client.reads = reads
+        child = server.ok("accept", listener)["sock"]
+        server.say(Send(child, 0, len(text), text))
+        assert bytes(client.received[sock]) == text
+        name = client.ok("getsockname", sock)
+        assert name["port"] == (port or name["port"]) > 0
+        server.ok("close", child, abort=True)
+        assert client.resets.pop(sock) == errno.ECONNRESET
+        assert client.call("connect", sock, address=HERE, port=80, nonblocking=True).errno == errno.ECONNRESET
+        (session,) = [one for one in stack.gateway._state.sessions.values() if one.peer == b"c"]
+        assert session.inline == 0 and not session.starved
+    row, fresh = stack.gateway._state.sockets[sock], Socket(id=sock, session=session.number)
+    kept = {name for name in Socket.__struct_fields__ if getattr(row, name) != getattr(fresh, name)}
+    bound = {"state", "chosen_address", "chosen_port", "bound_port", "in_tcp"} if port else set()
+    assert kept - {"region"} == {"local_address", "local_port", *bound}
+    assert client.call("getpeername", sock).errno == errno.ENOTCONN
+    client.ok("close", sock)
+    assert not stack.gateway._state.sockets.keys() - {listener}
