@@ -26,13 +26,14 @@ from levelip.tracing.build import build_line
 from levelip.wire.tcp import SYN
 from tests.system import streams
 from tests.system.harness import ROOT, Stack
+from tests.system.processors import Queued
 from tests.system.streams import KernelServer, digest, stream
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
 LIMIT_S = 100.0
 HOLD_S = 0.05
-"""`hold` takes effect within this time, on a machine that does nothing else."""
+"""`hold` takes effect within this time, and what processes wait for a processor that others use."""
 
 
 @pytest.fixture
@@ -131,15 +132,17 @@ def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugge
     with KernelServer(stack.namespace, stack.host, both_ways) as server:
         ours = stack.submit(patient_both_ways, stack.host, server.port, 2, size)
         stack.wait_until(lambda: stack.counters("tcp").get("segments_in", 0) > 100, "the transfer runs")
-        took: list[int] = []
-        for _ in range(20):  # something else may want the processors just then
+        over: list[float] = []
+        for _ in range(5):  # the quickest: a layer may just then do what takes it longer
+            queued = Queued()
             state = debugger.hold()
             assert state.held and state.mine and not state.silent
-            took.append(state.took_ns)
-            if state.took_ns < HOLD_S * 1e9 * streams.slowness():
+            over.append(state.took_ns / 1e9 - queued.seconds())
+            if over[-1] < HOLD_S:
                 break
             debugger.resume()
-        assert debugger.state().held, took
+        print("hold took, s, without what processes waited for a processor:", over)
+        assert min(over) < HOLD_S, over
         time.sleep(0.2)
         before, stood = stack.counters("tcp"), debugger.state().now
         time.sleep(seconds)
