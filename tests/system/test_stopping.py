@@ -84,16 +84,6 @@ def meet(stack: Stack) -> None:
     stack.remember()
 
 
-def until_listening(stack: Stack, port: int) -> None:
-    """Until a program of the stack listens there."""
-    stack.wait_until(
-        lambda: any(
-            row["state"] == "LISTEN" and row["local_port"] == port for row in stack.ask("tcp", "ss")["sockets"]
-        ),
-        "it listens",
-    )
-
-
 def patient_both_ways(host: str, port: int, seed: int, size: int) -> str:
     """As streams.app_both_ways, for as long as it takes."""
     with levelip_socket.create_connection((host, port), timeout=LIMIT_S) as sock:
@@ -200,7 +190,7 @@ def test_the_clock_jumps_to_the_next_deadline(stack: Stack, debugger: Debugger) 
     """`step --timer`: a half-open connection's SYN-ACK is sent again when its timer is stepped, without any waiting."""
     meet(stack)
     serving = stack.submit(streams.app_serve, 7700, 1, 1, 10)
-    until_listening(stack, 7700)
+    stack.wait_listening(7700)
     debugger.add_breakpoint("tcp.flags.syn and tcp.flags.ack", at="link:down", once=True)
     sock = connecting(stack, 7700)
     stop = debugger.wait_for_stop(60)
@@ -230,7 +220,7 @@ def test_a_packet_is_stopped_edited_and_let_go(stack: Stack, debugger: Debugger)
     """The kernel sees another MSS in our SYN-ACK, with a right checksum; tcp refuses a SYN with a wrong one."""
     meet(stack)
     serving = stack.submit(streams.app_serve, 7701, 1, 1, 10)
-    until_listening(stack, 7701)
+    stack.wait_listening(7701)
     debugger.add_breakpoint("tcp.flags.syn and tcp.srcport == 7701", at="ip-tcp down", once=True)
     sock = connecting(stack, 7701)
     state = debugger.wait_for_stop(60)
