@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, *, timeout: float = 60.0, every: float = 0.01) -> T:
-    """What `condition()` says as soon as it is true of something, asked each `every` s; AssertionError, with `what`, if
-    it stays false for `timeout` s."""
+    """What `condition()` says as soon as it is true of something, asked each `every` s; AssertionError, with `what` and
+    what it said last, if that stays false for `timeout` s."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}; the last was {found!r}"
         time.sleep(every)
     return found

@@ -14,16 +14,16 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests import waiting
 from tests.system.harness import Stack
 
 CHROMIUM = shutil.which("chromium") or ""
@@ -90,14 +90,8 @@ def web_view(stack: Stack, *arguments: str) -> Iterator[str]:
         assert server.returncode == 130, errors
 
 
-def until(condition: Callable[[], Any], what: str, *, timeout: float = WAIT_S) -> Any:
-    """What `condition()` says as soon as it is true of something; AssertionError, with what it said last, if that
-    stays false."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}; the last was {found!r}"
-        time.sleep(0.05)
-    return found
+until = partial(waiting.until, timeout=WAIT_S, every=0.05)
+"""As elsewhere, but a question takes the browser some milliseconds."""
 
 
 def opened(browser: Browser, url: str, *, dark: bool = False) -> tuple[Page, list[str]]:

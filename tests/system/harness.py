@@ -271,6 +271,15 @@ class Stack:
             assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}\n{self.report()}"
             time.sleep(_POLL_S)
 
+    def wait_listening(self, port: int) -> None:
+        """Until a program of the stack listens there."""
+        self.wait_until(
+            lambda: any(
+                row["state"] == "LISTEN" and row["local_port"] == port for row in self.ask("tcp", "ss")["sockets"]
+            ),
+            f"somebody listens at port {port}",
+        )
+
     def wait_ended(self, port: int) -> None:
         """Until all of the connections with this port, ours or the peer's, that was to be sent has come: each is gone,
         or in TIME-WAIT. A program that has closed its socket is done long before."""

@@ -33,17 +33,6 @@ def stream(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def slowness() -> float:
-    """How many times slower than alone a process runs here now, 1 at least: others use the processors too.
-
-    Limits of a second or so, which hold on a machine that does nothing else, are multiplied by it.
-    """
-    wall, work = time.monotonic(), time.process_time()
-    while time.process_time() - work < 0.05:
-        pass
-    return max(1.0, (time.monotonic() - wall) / 0.05)
-
-
 def digest(data: bytes) -> str:
     """Its sha256."""
     return hashlib.sha256(data).hexdigest()

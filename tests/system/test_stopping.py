@@ -26,13 +26,14 @@ from levelip.tracing.build import build_line
 from levelip.wire.tcp import SYN
 from tests.system import streams
 from tests.system.harness import ROOT, Stack
+from tests.system.processors import Queued
 from tests.system.streams import KernelServer, digest, stream
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
 LIMIT_S = 100.0
 HOLD_S = 0.05
-"""`hold` takes effect within this time, on a machine that does nothing else."""
+"""`hold` takes effect within this time, and what processes wait for a processor that others use."""
 
 
 @pytest.fixture
@@ -83,16 +84,6 @@ def meet(stack: Stack) -> None:
     stack.remember()
 
 
-def until_listening(stack: Stack, port: int) -> None:
-    """Until a program of the stack listens there."""
-    stack.wait_until(
-        lambda: any(
-            row["state"] == "LISTEN" and row["local_port"] == port for row in stack.ask("tcp", "ss")["sockets"]
-        ),
-        "it listens",
-    )
-
-
 def patient_both_ways(host: str, port: int, seed: int, size: int) -> str:
     """As streams.app_both_ways, for as long as it takes."""
     with levelip_socket.create_connection((host, port), timeout=LIMIT_S) as sock:
@@ -131,15 +122,17 @@ def test_a_held_transfer_resumes_and_ends_intact(stack: Stack, debugger: Debugge
     with KernelServer(stack.namespace, stack.host, both_ways) as server:
         ours = stack.submit(patient_both_ways, stack.host, server.port, 2, size)
         stack.wait_until(lambda: stack.counters("tcp").get("segments_in", 0) > 100, "the transfer runs")
-        took: list[int] = []
-        for _ in range(20):  # something else may want the processors just then
+        over: list[float] = []
+        for _ in range(5):  # the quickest: a layer may just then do what takes it longer
+            queued = Queued()
             state = debugger.hold()
             assert state.held and state.mine and not state.silent
-            took.append(state.took_ns)
-            if state.took_ns < HOLD_S * 1e9 * streams.slowness():
+            over.append(state.took_ns / 1e9 - queued.seconds())
+            if over[-1] < HOLD_S:
                 break
             debugger.resume()
-        assert debugger.state().held, took
+        print("hold took, s, without what processes waited for a processor:", over)
+        assert min(over) < HOLD_S, over
         time.sleep(0.2)
         before, stood = stack.counters("tcp"), debugger.state().now
         time.sleep(seconds)
@@ -197,7 +190,7 @@ def test_the_clock_jumps_to_the_next_deadline(stack: Stack, debugger: Debugger) 
     """`step --timer`: a half-open connection's SYN-ACK is sent again when its timer is stepped, without any waiting."""
     meet(stack)
     serving = stack.submit(streams.app_serve, 7700, 1, 1, 10)
-    until_listening(stack, 7700)
+    stack.wait_listening(7700)
     debugger.add_breakpoint("tcp.flags.syn and tcp.flags.ack", at="link:down", once=True)
     sock = connecting(stack, 7700)
     stop = debugger.wait_for_stop(60)
@@ -227,7 +220,7 @@ def test_a_packet_is_stopped_edited_and_let_go(stack: Stack, debugger: Debugger)
     """The kernel sees another MSS in our SYN-ACK, with a right checksum; tcp refuses a SYN with a wrong one."""
     meet(stack)
     serving = stack.submit(streams.app_serve, 7701, 1, 1, 10)
-    until_listening(stack, 7701)
+    stack.wait_listening(7701)
     debugger.add_breakpoint("tcp.flags.syn and tcp.srcport == 7701", at="ip-tcp down", once=True)
     sock = connecting(stack, 7701)
     state = debugger.wait_for_stop(60)

@@ -147,7 +147,7 @@ def storm(stack: Stack, program: subprocess.Popen[str], peer: Peer, turns: int, 
             after = {name: descriptors(pid) for name, pid in watched.items()}
             return {name: after[name] - before[name] for name in watched if after[name] > before[name] + 2}
 
-        stack.wait_until(lambda: not grown(), f"no descriptors stay: {grown()}")
+        stack.wait_until(lambda: not grown(), f"no descriptors stay; at first {grown()}")
         memory = {name: (own_memory(pid) - resident[name]) >> 10 for name, pid in watched.items()}
         print(f"{count} connections, {said[2]} signals, {dict(states)}, grown by KB {memory}")
         assert memory["helper"] < 2000 and memory["gateway"] < 2000, memory

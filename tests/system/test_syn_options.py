@@ -97,9 +97,7 @@ def test_syns_as_the_kernels(stack: Stack, namespace: Namespace) -> None:
     listener.accept()[0].close()
     ours.result(SECONDS)
     waiting = stack.submit(listen_once, 9001)
-    stack.wait_until(
-        lambda: any(row["state"] == "LISTEN" for row in stack.ask("tcp", "ss")["sockets"]), "the listener is there"
-    )
+    stack.wait_listening(9001)
     client = namespace.socket()
     client.settimeout(SECONDS)
     client.connect((stack.address, 9001))

@@ -76,9 +76,7 @@ def test_two_stacks_over_a_wire(make_stack: Callable[..., Stack], carries: str) 
         settings={"device.wire_peer": wire, "device.wire_carries": carries},
     )
     served = there.submit(streams.app_serve, 8000, 1, 5, size)
-    here.wait_until(
-        lambda: any(row["state"] == "LISTEN" for row in there.ask("tcp", "ss")["sockets"]), "the server listens"
-    )
+    there.wait_listening(8000)
     got = here.submit(streams.app_both_ways, there.address, 8000, 6, size)
     assert got.result(LIMIT_S) == digest(stream(5, size))
     assert served.result(LIMIT_S) == [digest(stream(6, size))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -215,14 +216,15 @@ def test_what_crosses_the_cable_is_encrypted(hosts: TwoHosts) -> None:
     a, b = hosts.start()
     with hosts.near.socket(std.AF_PACKET, std.SOCK_RAW, std.htons(ETH_P_ALL)) as sniffer:
         sniffer.bind(("cable0", ETH_P_ALL))
-        sniffer.settimeout(60)
         secret = b"the quick brown fox jumps over the lazy dog " * 200
         with KernelServer(hosts.near, a.host, lambda sock: sock.sendall(secret)) as server:
             assert b.submit(streams.app_download, a.host, server.port).result(LIMIT_S) == digest(secret)
         seen = b""
-        deadline = time.monotonic() + 0.5  # heartbeats never end
-        while len(seen) <= len(secret) or time.monotonic() < deadline:
-            seen += sniffer.recv(65_535)
+        sniffer.setblocking(False)  # all of it was seen before it came
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                seen += sniffer.recv(65_535)
+    assert len(seen) > len(secret)
     assert b"quick brown" not in seen
 
 

@@ -213,7 +213,7 @@ class View:
         count = self.page.locator("#packet-count")
         if whole:
             until(lambda: count.get_attribute("data-scanned") == "1", "all rows were looked at")
-        text: str = until(lambda: (said := self.text("#packet-count"))[:1].isdigit() and said, "how many rows")
+        text = until(lambda: said if (said := self.text("#packet-count"))[:1].isdigit() else "", "how many rows")
         return int(text.partition(" ")[0].replace(",", ""))
 
     def drawn(self) -> None:

@@ -28,7 +28,7 @@ HEAD = bytes([0, 80, 0x12, 0x67]) + bytes(8) + bytes([0x50, 0x10]) + bytes(6)
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records of these tests come from threads: on a busy machine they are stored late."""
-    monkeypatch.setattr("levelip.web.live.STALE_NS", 60 * 10**9)
+    monkeypatch.setattr("levelip.web.live.STALE_NS", 10**12)
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -109,9 +109,8 @@ def test_rates_of_a_connection_by_tcps_clock(run: RunDirectory) -> None:
         layer.stop()
 
 
-def test_records_of_the_bus_become_rows(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_the_bus_become_rows(run: RunDirectory) -> None:
     """A listener is there within a moment; frames and events arrive in rows and in the flow model."""
-    monkeypatch.setattr("levelip.web.live.STALE_NS", 10**12)  # however long they are on their way here
     layer = FakeLayer(run, "tcp", {"ss": {"sockets": []}, "counters": {"counters": {}}}).start()
 
     async def story() -> None:
