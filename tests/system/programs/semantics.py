@@ -148,9 +148,10 @@ def addressed() -> None:
         sock.setblocking(False)
         while True:  # until what was under way has come to rest
             full = error(lambda: [sock.sendto(bytes(1 << 20), elsewhere) for _ in range(100)])
-            if full != "EAGAIN" or mask(sock) == "IN":
+            events = mask(sock)
+            if full != "EAGAIN" or events == "IN":
                 break
-        say("full", full, mask(sock))
+        say("full", full, events)
     with linked(COUNT) as sock:  # more than the buffers hold: the call waits
         say("all", sock.sendto(bytes(20_000_000), elsewhere))
         sock.shutdown(socket.SHUT_WR)
