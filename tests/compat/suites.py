@@ -103,7 +103,7 @@ SUITES = (
     Suite(
         "test_ssl",
         120,
-        differ={
+        varies={
             "TestPreHandshakeClose.test_preauth_data_to_tls_client": _LATER,
             "TestPreHandshakeClose.test_preauth_data_to_tls_server": _LATER,
         },

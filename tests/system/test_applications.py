@@ -89,7 +89,7 @@ def test_what_was_written_is_delivered(shared_stack: Stack, host: Namespace, end
 def test_a_slow_reader_gets_what_a_dead_program_wrote(shared_stack: Stack, host: Namespace) -> None:
     """More than the peer's window is written before the end: the helper stays until the peer has taken all."""
     stack = shared_stack
-    size, left_over = 4_000_000, 300_000  # less than the stack and the pair hold: the program can end
+    size, left_over = 4_000_000, 150_000  # more than the peer's window, less than the send buffer and a part of it
     program = IMPORT + (
         "from tests.system.streams import stream, chunks\n"
         "s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131_072)\n"
@@ -99,7 +99,7 @@ def test_a_slow_reader_gets_what_a_dead_program_wrote(shared_stack: Stack, host:
     )
     with host.socket() as listener:
         listener.bind((stack.host, 0))
-        listener.setsockopt(std.SOL_SOCKET, std.SO_RCVBUF, 65_536)  # far less than is left over
+        listener.setsockopt(std.SOL_SOCKET, std.SO_RCVBUF, 65_536)  # its window is no larger
         listener.listen()
         app = stack.popen(["-c", program, stack.host, str(listener.getsockname()[1])])
         sock, _ = listener.accept()
