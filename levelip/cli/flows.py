@@ -150,7 +150,7 @@ def choose(model: FlowModel, conn: str | None, where: str) -> Flow:
 
 
 def _from_stack(stack: Stack, target: str, seconds: float | None) -> Taken:
-    from levelip.debug.tap import EVENT, EVENT_MONO, KIND, MONO, Notice, Request, TapReader
+    from levelip.debug.tap import EVENT, KIND, Notice, Request, TapReader, time_of
     from levelip.tracing.flow import SEAM, FlowModel
 
     stack.need_running()
@@ -169,8 +169,7 @@ def _from_stack(stack: Stack, target: str, seconds: float | None) -> Taken:
                 touched = set()
                 for record in reader.read(min(READ_S, max(deadline - time.monotonic(), 0))):
                     if not begun and not isinstance(record, Notice):
-                        mono = record[MONO] if record[KIND] == "f" else record[EVENT_MONO]
-                        begun = time.time_ns() - (time.monotonic_ns() - mono)
+                        begun = time.time_ns() - (time.monotonic_ns() - time_of(record))
                     if isinstance(record, Notice) or (record[KIND] == "e" and not record[EVENT][4]):
                         continue
                     flow = model.add(record)

@@ -10,7 +10,7 @@ import click
 
 from levelip.cli.common import Stack, interruptible
 from levelip.cli.sources import noted, records
-from levelip.debug.tap import EVENT_MONO, KIND, MONO
+from levelip.debug.tap import time_of
 
 if TYPE_CHECKING:
     from levelip.debug.filtering import RecordFilter
@@ -59,8 +59,7 @@ def show_journeys(
                 stream.add(record)
                 if file is None and time.monotonic() - looked > 0.1:
                     looked = time.monotonic()
-                    mono = record[MONO] if record[KIND] == "f" else record[EVENT_MONO]
-                    if tell(mono - SETTLE_NS):  # records come in the order of their times, perhaps late
+                    if tell(time_of(record) - SETTLE_NS):  # records come in the order of their times, perhaps late
                         break
         if left:
             tell(1 << 63)

@@ -353,6 +353,13 @@ class TapReader:
         self._context.destroy(linger=0)
 
 
+def time_of(record: Record | Notice) -> int:
+    """When it was, in ns of monotonic time."""
+    if isinstance(record, Notice):
+        return record.mono
+    return int(record[EVENT_MONO] if record[KIND] == "e" else record[MONO])
+
+
 def event_of(record: Record) -> Event:
     """The event in a record."""
     return msgspec.convert(record[EVENT], Event)

@@ -22,9 +22,6 @@ import zmq
 
 from levelip.debug.tap import (
     AGAIN_S,
-    EVENT_MONO,
-    KIND,
-    MONO,
     PROCESSES,
     SEAMS,
     Notice,
@@ -32,6 +29,7 @@ from levelip.debug.tap import (
     Request,
     TapReader,
     one_side,
+    time_of,
 )
 from levelip.frames.core import ControlError
 from levelip.ipc.clock import StackClock
@@ -267,11 +265,11 @@ class Live(Source):
     def _hand_over(self, records: list[Record | Notice]) -> None:
         """Wait until the server has stored them; old ones are passed over, with a notice that says how many."""
         stale = time.monotonic_ns() - STALE_NS
-        fresh = [record for record in records if _time(record) >= stale]
+        fresh = [record for record in records if time_of(record) >= stale]
         if len(fresh) < len(records):
             missing = len(records) - len(fresh)
             self.passed_over += missing
-            when = _time(fresh[0]) if fresh else stale
+            when = time_of(fresh[0]) if fresh else stale
             fresh.insert(0, Notice(when, f"{missing} passed over: the page was behind"))
         assert self._loop is not None
         stored = threading.Event()
@@ -329,9 +327,3 @@ def stack_now(run: RunDirectory) -> int:
         return clock.now()
     finally:
         clock.close()
-
-
-def _time(record: Record | Notice) -> int:
-    if isinstance(record, Notice):
-        return record.mono
-    return int(record[EVENT_MONO] if record[KIND] == "e" else record[MONO])

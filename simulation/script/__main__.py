@@ -275,15 +275,17 @@ def record_(
             source = "a running stack"
         address = IPv4Address(local).packed if local else b""
         makes = partial(make_script, packets, local=address, port=port or 0, settings=said, source=source)
-        texts = [makes(pace=pace) for pace in PACES]
+        text = makes()
     except (RecordError, ControlError, RunError, ValueError) as error:
         raise Failure(str(error)) from None
-    tries: list[tuple[str, Result]] = []
-    for text in texts:
-        tries.append((text, run(parse(text, str(output or "the recording")))))
-        if not tries[-1][1].status:
-            break
-    text, result = tries[0] if tries[-1][1].status else tries[-1]
+
+    def attempt(text: str) -> Result:
+        return run(parse(text, str(output or "the recording")))
+
+    result = attempt(text)
+    if result.status:
+        slower = ((text, attempt(text)) for text in (makes(pace=pace) for pace in PACES[1:]))
+        text, result = next((one for one in slower if not one[1].status), (text, result))
     if output is None:
         click.echo(text, nl=False)
     else:
