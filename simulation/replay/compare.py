@@ -49,11 +49,6 @@ class Known(Enum):
     LENGTH = "of its payload the length alone"
 
 
-def same_frame(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool, older: bool = False) -> bool:
-    """Whether a frame is the one that was recorded, as far as the recording knows it: see `compared`."""
-    return compared(code, raw, cuts, frame, whole=whole, older=older) is not None
-
-
 def compared(code: int, raw: bytes, cuts: list[Cut], frame: Any, *, whole: bool, older: bool = False) -> Known | None:
     """How much of a frame is known to be what was recorded; None if it is another. `older`: it is of a format that cut
     frames differently, in runs and alone, in and out."""

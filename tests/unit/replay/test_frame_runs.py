@@ -30,7 +30,7 @@ from levelip.tracing.recordedcalls import (
     encode_frame,
 )
 from levelip.tracing.recording import Recording
-from simulation.replay.compare import same_frame
+from simulation.replay.compare import compared
 from simulation.replay.player import Player
 
 ETHERNET = bytes(12) + b"\x08\x00"
@@ -110,7 +110,7 @@ def test_in_one_entry_as_one_by_one(name: str) -> None:
     for (port, code, raw, cuts), frame in zip(out.out, frames, strict=True):
         assert port == "p"
         assert (code, bytes(raw), cuts) == encode_frame(frame)
-        assert same_frame(code, bytes(raw), cuts, frame, whole=False)
+        assert compared(code, bytes(raw), cuts, frame, whole=False) is not None
     if entry is None:
         return
     assert decode_entries(_array([entry])) == one_by_one(frames)
@@ -341,14 +341,14 @@ def test_less_of_what_came_in_than_of_what_went_out(frame: Any) -> None:
     for kept in (126, 127):
         mine = {field: whole[:kept] + b"\x12\x34" + bytes(len(whole) - kept - 2)}
         shorter = msgspec.structs.replace(frame, **mine)
-        assert same_frame(code, raw, cuts, shorter, whole=False, older=True)
-        assert not same_frame(code, raw, cuts, shorter, whole=False)
+        assert compared(code, raw, cuts, shorter, whole=False, older=True) is not None
+        assert compared(code, raw, cuts, shorter, whole=False) is None
     bare = whole[:126] + bytes(len(whole) - 126)
     for wrong in (bare[:40] + b"\x00\x00" + bare[42:], bare + b"\x00", bare[:-1] + b"\x01"):
         other = msgspec.structs.replace(frame, **{field: wrong})
-        assert not same_frame(code, raw, cuts, other, whole=False, older=True)
+        assert compared(code, raw, cuts, other, whole=False, older=True) is None
     other = msgspec.structs.replace(frame, **{field: bare}, id=frame.id + 1)
-    assert not same_frame(code, raw, cuts, other, whole=False, older=True)
+    assert compared(code, raw, cuts, other, whole=False, older=True) is None
 
 
 def test_a_verdict_is_on_the_frame_that_it_is_about(tmp_path: Path) -> None:

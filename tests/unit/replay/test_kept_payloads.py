@@ -23,7 +23,7 @@ from levelip.rpc.stream import Data, Send
 from levelip.tracing.callencoder import RECEIVED, flushed, received_run
 from levelip.tracing.framerun import SHORTEST
 from levelip.tracing.recordedcalls import Flushed, Received, decode_entries, decode_frame
-from simulation.replay.compare import Known, compared, same_frame
+from simulation.replay.compare import Known, compared
 
 KEPT = 128
 OPTIONS = bytes.fromhex("470005dc000040004006000a0a0000010a0000020101010101010100")  # an IP header with eight bytes
@@ -154,7 +154,7 @@ def test_replay_compares_all_that_is_kept(kind: str, at: int) -> None:
                 frame = KINDS[kind](words, payload)
                 if kind == "stores":
                     frame.place = output[number].place
-                assert same_frame(code, bytes(raw), cuts, frame, whole=False) == same
+                assert (compared(code, bytes(raw), cuts, frame, whole=False) is not None) == same
 
 
 @pytest.mark.parametrize("shift", [1, 100, 127, 128, 129, 130, 500])
@@ -172,7 +172,7 @@ def test_a_part_of_what_came_in(shift: int) -> None:
         assert known is (Known.PART if shift < KEPT else Known.LENGTH)
         if shift < KEPT:
             wrong = bytes([cut[shift] ^ 1]) + cut[shift + 1 :]
-            assert not same_frame(code, bytes(raw), cuts, Store(place, wrong), whole=False)
+            assert compared(code, bytes(raw), cuts, Store(place, wrong), whole=False) is None
 
 
 # payloads in shared memory, which no core reads
