@@ -10,7 +10,7 @@ import click
 
 from levelip.cli.common import Stack, interruptible
 from levelip.cli.sources import noted, records
-from levelip.debug.tap import time_of
+from levelip.debug.tap import PROCESSES, TapReader, time_of
 
 if TYPE_CHECKING:
     from levelip.debug.filtering import RecordFilter
@@ -27,7 +27,8 @@ def show_journeys(
     from levelip.debug.collection import Collection
     from levelip.debug.journeys import Journeys, journey_data, journey_lines
 
-    stream = Journeys(Collection(), whole=file is None)
+    readers: list[TapReader] = []
+    stream = Journeys(Collection(), whole=file is None, heard=lambda: readers[0].heard if readers else PROCESSES)
     left = count if count is not None else -1
 
     def tell(until: int) -> bool:
@@ -52,7 +53,7 @@ def show_journeys(
     def quiet() -> bool:
         return tell(time.monotonic_ns() - SETTLE_NS)
 
-    source = records(stack, file, None, filter_, whole=True, silent=silent, quiet=quiet)
+    source = records(stack, file, None, filter_, whole=True, silent=silent, opened=readers.append, quiet=quiet)
     try:
         with interruptible():
             for record in noted(source):

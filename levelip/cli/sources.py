@@ -67,13 +67,14 @@ def records(
     *,
     whole: bool = False,
     silent: list[str] | None = None,
+    opened: Callable[[TapReader], object] = lambda reader: None,
     quiet: Callable[[], bool] = lambda: False,
 ) -> Generator[Record | Notice, None, None]:
     """Records until the file, or the time, is over. What was left out is said at the end.
 
     `silent` takes the layers of a running stack that did not answer. `whole`: not those from before all layers were
-    listened to, which tell of packets half of whose way nobody saw. `quiet` is called when nothing has come for a
-    while, and says whether to end.
+    listened to, which tell of packets half of whose way nobody saw. `opened` is given the reader of a running stack
+    when it listens; `quiet` is called when nothing has come for a while, and says whether to end.
     """
     if file is not None:
         try:
@@ -90,6 +91,7 @@ def records(
     reader = TapReader(stack.run, Request(both_sides(), list(PROCESSES), "first128", filter_))
     try:
         heard = reader.open()
+        opened(reader)
         if "tcp" in heard:
             yield from _open_before(stack)
         until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"

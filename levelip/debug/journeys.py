@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from levelip.debug.collection import Collection, Told
 from levelip.debug.ends import datagram, downward, upward
 from levelip.debug.facts import DATAGRAMS, UDP, Fact
 from levelip.debug.rules.case import ms
-from levelip.debug.tap import PACKET_SEAMS, Notice, Record
+from levelip.debug.tap import PACKET_SEAMS, PROCESSES, Notice, Record
 from levelip.debug.traces import Source
 from levelip.frames.packet import Process, format_frame_id
 from levelip.tracing.formatting import sentence
@@ -26,6 +26,8 @@ from levelip.tracing.reasons import FAULT_LOSS
 _REMEMBERED = 500_000  # ids of frames that were told of
 _NEAR = 500  # frames or events of a connection that are looked through for one that belongs to a frame
 _LATE_NS = 3_000_000_000  # how long a packet that has not arrived anywhere is waited for
+_HEIGHT = {"link": 0, "ip": 1, "tcp": 2, "udp": 2, "gateway": 3}
+_TOP = 4
 _MOST = 64  # frames that one frame leads to, followed at most
 
 
@@ -313,10 +315,13 @@ def _holds(collection: Collection, first: Fact, told: Told) -> bool:
 class Journeys:
     """Journeys from records that go on coming, each told of once, when nothing more of it is to be expected."""
 
-    def __init__(self, collection: Collection, *, whole: bool = False) -> None:
+    def __init__(
+        self, collection: Collection, *, whole: bool = False, heard: Callable[[], Iterable[str]] = lambda: PROCESSES
+    ) -> None:
         """`whole`: leave out packets that were on their way when the records began; both sides of each pipe must be
-        recorded."""
+        recorded. `heard`: the processes of which records may come; no other is waited for."""
         self.collection = collection
+        self._heard = heard
         self._whole = whole
         self._waiting: deque[Fact] = deque()
         self._done: dict[int, None] = {}
@@ -333,13 +338,14 @@ class Journeys:
     def ready(self, until: int) -> Iterator[Journey]:
         """Those that began before `until` (ns of monotonic time), in that order. One that is still under way, as on a
         machine with much to do, and those behind it, are waited for, but not for ever."""
+        heard = frozenset(self._heard())
         while self._waiting and self._waiting[0].mono < until:
             one = self._waiting[0]
             if one.id in self._done or one.id not in self.collection.by_id:
                 self._waiting.popleft()
                 continue
             made = journey(self.collection, one.id)
-            if one.mono >= until - _LATE_NS and _goes_on(made):
+            if one.mono >= until - _LATE_NS and _goes_on(made, heard):
                 return
             self._waiting.popleft()
             self._done.update(dict.fromkeys(made.ids))
@@ -349,14 +355,18 @@ class Journeys:
                 yield made
 
 
-def _goes_on(one: Journey) -> bool:
+def _goes_on(one: Journey, heard: Container[str]) -> bool:
     """Whether there is more to come for certain: what goes down ends at the device, a datagram that goes up at a
-    client, or somewhere with a reason."""
-    if one.dropped is not None or one.led_to:
+    client, or somewhere with a reason; but only what a process that is heard would tell of is to come."""
+    if one.dropped is not None or one.led_to or (one.up and one.first.proto != UDP):
         return False
-    if not one.up:
-        return one.last.seam != "link"
-    return one.first.proto == UDP and one.hops[-1].process != "client"
+    last = one.last
+    height = _HEIGHT.get(last.process, _TOP)
+    further = {name for name, other in _HEIGHT.items() if (other > height if one.up else other < height)}
+    further.discard("tcp" if one.first.proto == UDP else "udp")
+    if last.direction == "in":
+        further.add(last.process)
+    return any(name in heard for name in further)
 
 
 def _from_its_beginning(one: Journey) -> bool:

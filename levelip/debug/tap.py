@@ -2,7 +2,8 @@
 
 Each process has a publisher of its own, so what they say is held for `SETTLE_NS` and sorted. Numbers that are missing
 in a publisher's count are what we were too slow for. A layer that ends, or comes back, is noticed by its socket's
-monitor, and listened to again.
+monitor, and listened to again. One of which nothing comes is asked from time to time whether it is still there: if it
+does not answer, that is told, and what it tells later is taken all the same.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ UNDER_WAY_S = 1.0
 """How long, at the end, what was told is waited for."""
 RETRY_NS = 100_000_000
 """How often a layer that is gone is looked for."""
+ASK_NS = 1_000_000_000
+"""A layer of which nothing has come for so long is asked whether it is still there."""
 SILENT_NS = 5_000_000_000
 """How long one that runs and does not answer is left alone: each question costs the AGAIN_S that it may take."""
 _BATCH = 2000
@@ -129,6 +132,7 @@ class _Source:
         self.process = process
         self.next = 1
         self.behind = 0  # time of the last record taken, where more wait to be taken; else 0
+        self.pulse = _Pulse(run, process)
         control = ControlClient(run, process, timeout=patience)
         try:
             answer = control.request(
@@ -170,9 +174,43 @@ class _Source:
                 return True
 
     def close(self) -> None:
+        self.pulse.close()
         self.socket.disable_monitor()
         self.monitor.close()
         self.socket.close()
+
+
+class _Pulse:
+    """Whether a process that is listened to is still there: what it tells says so, or an answer to a question that is
+    put to it where it tells nothing. Nobody waits for that answer."""
+
+    def __init__(self, run: RunDirectory, process: str) -> None:
+        self._control = ControlClient(run, process)
+        self._asked: int | None = None  # when, where the answer has not come
+        self.seen = time.monotonic_ns()
+        """When it was heard of last, in ns of monotonic time."""
+        self.silent = False
+        """Whether a question to it has been without an answer for ANSWER_S, and nothing else came."""
+
+    def look(self, topic: bytes) -> None:
+        """Take its answer, or ask."""
+        now = time.monotonic_ns()
+        if self._asked is not None and self._control.collect(0) is not None:
+            self._asked = None
+            self.beat()
+        elif self._asked is not None:
+            self.silent = now - max(self._asked, self.seen) > ANSWER_S * 1e9
+        elif now - self.seen > ASK_NS:
+            with contextlib.suppress(NotRunning):  # its monitor will say so
+                self._control.start("tap.confirm", topic=topic)
+                self._asked = now
+
+    def beat(self) -> None:
+        """It was heard."""
+        self.seen, self.silent = time.monotonic_ns(), False
+
+    def close(self) -> None:
+        self._control.close()
 
 
 class TapReader:
@@ -191,7 +229,7 @@ class TapReader:
         self._decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
         self.lost: dict[str, int] = {}
         self.silent: list[str] = []
-        """Processes that run and have not answered yet, so that what they do is left out."""
+        """Processes that run and have not answered yet, or do so no longer, so that what they do is left out."""
 
     def open(self, *, may_be_none: bool = False) -> list[str]:
         """Start; the processes that confirmed. ControlError if one refuses the request, or none runs and answers. One
@@ -215,8 +253,8 @@ class TapReader:
 
     @property
     def heard(self) -> list[str]:
-        """The processes that are listened to now: of those wanted, the ones that run and have confirmed."""
-        return list(self._sources)
+        """The processes that are listened to now: of those wanted, the ones that run, have confirmed, and answer."""
+        return [process for process in self._sources if process not in self.silent]
 
     def read(self, timeout: float) -> list[Record | Notice]:
         """Records and notices in the order of their times; waits up to `timeout` seconds for the first."""
@@ -231,7 +269,11 @@ class TapReader:
                 zmq.zmq_poll(sockets, int(left * 1000))
             elif left:
                 time.sleep(min(left, RETRY_NS / 1e9))
-            taken = sum([self._take(source) for source in self._sources.values()])
+            taken = 0
+            for source in self._sources.values():
+                if number := self._take(source):
+                    source.pulse.beat()
+                    taken += number
             until = time.monotonic_ns() - SETTLE_NS
             ready = self._settled(min([until, *[one.behind for one in self._sources.values() if one.behind]]))
             if ready or time.monotonic() >= deadline:
@@ -259,7 +301,8 @@ class TapReader:
         """The number of the last record that each process that answers has sent us."""
         told: dict[str, int] = {}
         asked: list[tuple[ControlClient, int]] = []
-        for process, source in self._sources.items():
+        for process in self.heard:
+            source = self._sources[process]
             client = ControlClient(self._run, process)
             with contextlib.suppress(NotRunning):
                 asked.append((client, client.start("tap.confirm", topic=source.topic)))
@@ -319,8 +362,18 @@ class TapReader:
                     pass
                 source.close()
                 del self._sources[process]
+                if process in self.silent:
+                    self.silent.remove(process)
                 self._absent[process] = 0
                 self._notice(f"{process} is gone")
+                continue
+            source.pulse.look(source.topic)
+            if source.pulse.silent and process not in self.silent:
+                self.silent.append(process)
+                self._notice(f"{process} is no longer heard, since {_time_of_day(source.pulse.seen)}")
+            elif not source.pulse.silent and process in self.silent:
+                self.silent.remove(process)
+                self._notice(f"{process} is heard again")
         if self._absent:
             now = time.monotonic_ns()
             for process, when in list(self._absent.items()):
@@ -351,6 +404,10 @@ class TapReader:
             source.close()
         self._sources.clear()
         self._context.destroy(linger=0)
+
+
+def _time_of_day(mono: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(time.time() - (time.monotonic_ns() - mono) / 1e9))
 
 
 def time_of(record: Record | Notice) -> int:

@@ -444,6 +444,7 @@ def test_a_layer_that_comes_back_is_listened_to_again(layer: Callable[..., FakeL
         while not found:
             found += reader.read(5)
         assert [one.text for one in found] == ["tcp is gone"]
+        assert reader.heard == []
         second = layer("tcp")
         found = []
         while not found:
@@ -532,3 +533,58 @@ def test_an_expression_that_means_nothing_is_shown_with_its_place(lvlip: Callabl
     assert result.output.splitlines()[-1] == "  ^^^^^^^"
     result = lvlip("trace", "--filter", "conn.cwnd < 4")
     assert "conn.cwnd is known where the stack can be asked" in result.output
+
+
+def test_a_layer_that_falls_silent_is_told_of_and_heard_again(
+    layer: Callable[..., FakeLayer], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hangs closes nothing: it is asked, and does not answer. What it tells when it goes on is taken."""
+    monkeypatch.setattr("levelip.debug.tap.ASK_NS", 0)
+    monkeypatch.setattr("levelip.debug.tap.ANSWER_S", 0.3)
+    tcp = layer("tcp")
+    layer("ip")
+    reader = TapReader(run, Request({"tcp": ["ip-tcp"], "ip": ["link-ip"]}))
+    goes_on = threading.Event()
+
+    def notices(text: str) -> str:
+        found: list[str] = []
+        while not found:
+            found = [one.text for one in reader.read(0.2) if isinstance(one, Notice) and one.text.startswith(text)]
+        return found[0]
+
+    try:
+        assert reader.open() == reader.heard == ["ip", "tcp"]
+        hanging = threading.Thread(target=lambda: tcp.order(lambda _: goes_on.wait(60)))
+        hanging.start()
+        assert re.fullmatch(r"tcp is no longer heard, since \d\d:\d\d:\d\d", notices("tcp is no"))
+        assert (reader.heard, reader.silent) == (["ip"], ["tcp"])
+        goes_on.set()
+        hanging.join()
+        assert notices("tcp is heard") == "tcp is heard again"
+        assert (reader.heard, reader.silent) == (["ip", "tcp"], [])
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
+        while not any(one[1] == "f" for one in reader.read(5) if not isinstance(one, Notice)):
+            pass
+    finally:
+        goes_on.set()
+        reader.close()
+
+
+def test_a_packet_is_told_of_though_nobody_hears_where_it_goes(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ip and link run elsewhere, or are silent: what they would tell is not waited for, however long one waits."""
+    monkeypatch.setattr("levelip.debug.journeys._LATE_NS", 1 << 62)
+    tcp = layer("tcp", ss={"sockets": []})
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        number, listening = 0, [True]
+        while listening[-1]:  # those from before it listened to all are left out
+            number += 1
+            tcp.frames("ip-tcp", "out", [segment(SYN, 7, number=number)])
+            time.sleep(0.02)
+            tcp.order(lambda tap: listening.append(tap.frames))
+
+    result = meanwhile(script, lambda: lvlip("trace", "--journey", "--count", "1", "--json"))
+    assert [hop["process"] for hop in json.loads(result.stdout)["hops"]] == ["tcp"]

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from levelip.cli.main import cli
 from levelip.cli.tracelines import JsonLines
 from levelip.debug.collection import Collection
-from levelip.debug.journeys import Journey, journey, journey_lines, journeys, paths, percentile
+from levelip.debug.journeys import Journey, Journeys, journey, journey_lines, journeys, paths, percentile
 from levelip.debug.tap import Notice, Record
 from levelip.debug.traces import TraceError, parse_frame_id, read_trace
 from levelip.debug.why import story_lines, why
@@ -267,3 +267,32 @@ def test_what_is_none_of_ours_is_told_with_what_is(
     empty.mkdir()
     said = f"lvlip: there is no .rec file in {empty}; lvlip record start or dump writes them\n"
     assert lvlip(*words, str(empty)).stderr == said
+
+
+@pytest.mark.parametrize(
+    ("heard", "waited_for"),
+    [
+        (("ip", "tcp"), False),
+        (("tcp", "ip", "udp", "gateway"), False),
+        (("link", "tcp"), True),
+        (("link", "ip", "tcp"), True),
+    ],
+)
+def test_nobody_is_waited_for_who_is_not_heard(heard: tuple[str, ...], waited_for: bool) -> None:
+    """What ip sent to a link that is silent, or on another host, is told of at once; to one that is heard, not yet."""
+    stream = Journeys(Collection(), heard=lambda: heard)
+    for record in DOWN[:3]:
+        stream.add(record)
+    assert [one.path for one in stream.ready(DOWN[2][6] + 1)] == ([] if waited_for else ["tcp ↓ ip"])
+
+
+def test_who_has_it_is_waited_for_as_long_as_it_is_heard() -> None:
+    """A packet that went into link comes out of it, unless link falls silent meanwhile."""
+    heard = ["link", "ip", "tcp"]
+    stream = Journeys(Collection(), heard=lambda: heard)
+    for record in DOWN[:4]:
+        stream.add(record)
+    until = DOWN[3][6] + 1
+    assert list(stream.ready(until)) == []
+    heard.remove("link")
+    assert [one.path for one in stream.ready(until)] == ["tcp ↓ ip ↓ link"]
