@@ -219,6 +219,7 @@ class Calls:
     def _bind(self, caller: Caller, call: Call, pair: Pair) -> None:
         def bound(data: dict[str, Any]) -> None:
             pair.bound = (data["address"], data["port"])
+            pair.chosen = bool(call.args["port"])
 
         self._forward(caller, call, pair, bound)
 
@@ -269,6 +270,7 @@ class Calls:
                     bound(new, size)
                 new.corked = pair.corked
                 new.lingers = pair.lingers  # the stack's socket inherits the listener's options, as on Linux
+                new.known = True
                 self.connecting.establish(new, data)
             if pair.closing:
                 self.endings.abandon(pair)
@@ -454,6 +456,7 @@ class Calls:
         """The gateway died, and with it every connection."""
         for pair in list(self.pairs.values()):
             self.endings.reset(pair, errno.ECONNRESET)
+            pair.forgotten = pair.dead
 
     def renew_all(self) -> None:
         """A new gateway: connections are gone, everything else is made again (docs/rpc.md, coming back)."""
@@ -470,6 +473,7 @@ class Calls:
             pair.told = True  # the new one knows of no failure
             if pair.connected:
                 self.endings.reset(pair, errno.ECONNRESET)
+            pair.forgotten = pair.dead
             if not pair.closing:
                 self._again(pair)
 
@@ -493,9 +497,12 @@ class Calls:
             for (level, option), value in pair.options.items():
                 args: dict[str, Any] = {"level": level, "option": option, "value": value}
                 ask("setsockopt", pair, args, ignore, internal=True)
-            if pair.bound is not None and not pair.dead:
-                args = {"address": pair.bound[0], "port": pair.bound[1]}
-                ask("bind", pair, args, failed_is_lost, internal=True)
+            if pair.bound is not None:
+                address, port = pair.bound
+                if pair.dead and not pair.chosen:
+                    port = 0  # it was let go when the connection ended; the address is kept (Linux, SOCK_BINDADDR_LOCK)
+                args = {"address": address, "port": port}
+                ask("bind", pair, args, ignore if pair.dead else failed_is_lost, internal=True)
             if pair.listening:
                 ask("listen", pair, {"backlog": pair.backlog}, failed_is_lost, internal=True)
             self._session.release()

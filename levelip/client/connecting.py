@@ -18,7 +18,7 @@ from levelip.client import control
 from levelip.client.control import Answer, Call
 from levelip.client.endings import Endings
 from levelip.client.pump import Pair, Pump
-from levelip.client.session import Session, ignore
+from levelip.client.session import Done, Session, ignore
 from levelip.client.urgent import SO_OOBINLINE
 from levelip.rpc.stream import Reset
 
@@ -68,6 +68,9 @@ class Connecting:
     def connect(self, caller: Caller, call: Call, pair: Pair) -> None:
         """`wait`: the answer comes when the connect is settled; else at once, and the descriptor tells. `hide`: it
         tells though somebody waits, who may be interrupted."""
+        if pair.behind is not None:
+            pair.behind.append((caller, call))
+            return
         number = call.number
         wait = bool(call.args.pop("wait"))
         hide = bool(call.args.pop("hide", False))
@@ -84,7 +87,7 @@ class Connecting:
             pair.waiting.append((caller, number))
             return
         if pair.dead:
-            self._tell_end(caller, call, pair)
+            (self._tell_forgotten if pair.forgotten else self._tell_end)(caller, call, pair)
             return
         if pair.connecting or pair.connected or pair.listening:
             self._forward(caller, call, pair)  # the gateway knows which error it is
@@ -93,6 +96,7 @@ class Connecting:
         def done(code: int, data: dict[str, Any], message: str) -> None:
             pair.connecting = False
             if not code:
+                pair.known = not call.args["nonblocking"]
                 self.establish(pair, data)
                 code = 0 if pair.connected else errno.ECONNRESET
             self._settle(pair, code, message, nonblocking=bool(call.args["nonblocking"]))
@@ -108,6 +112,10 @@ class Connecting:
 
     def give_up(self, caller: Caller, number: int, pair: Pair) -> bool:
         """A caller's time is over: the connect goes on without it. False if it is settled already."""
+        for one in pair.behind or ():
+            if one[0] is caller and one[1].number == number and pair.behind is not None:
+                pair.behind.remove(one)
+                return True
         if (caller, number) not in pair.waiting:
             return False
         pair.waiting.remove((caller, number))
@@ -152,7 +160,7 @@ class Connecting:
                 self._session.outbox.append(Reset(pair.gid, 0))
             caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
 
-        self._session.request("connect", pair, call.args, done)
+        self._ask_what_ended(call, pair, done)
 
     def _tell_end(self, caller: Caller, call: Call, pair: Pair) -> None:
         """connect() on a connection that is over: EISCONN, or, where none has said that it was there, what ended it.
@@ -162,15 +170,41 @@ class Connecting:
             if pair.dead and code not in _NO_END and not pair.closing:
                 if not code:  # a new gateway, which knew of no connection: this end can have none
                     self._session.outbox.append(Reset(pair.gid, 0))
-                self._endings.part(pair)
-                pair.start_over()
-                pair.failed = pair.told = True
+                self._begin_anew(pair)
             caller.answer(Answer(call.number, code or errno.ECONNABORTED, {}, message))
 
-        self._session.request("connect", pair, call.args, done)
+        self._ask_what_ended(call, pair, done)
+
+    def _tell_forgotten(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """The same where the gateway that knew the connection is dead: a new one would connect at once."""
+        code = errno.EISCONN if pair.known else pair.error or errno.ECONNABORTED
+        if not pair.known:
+            self._begin_anew(pair)
+        caller.answer(Answer(call.number, code, {}))
+
+    def _begin_anew(self, pair: Pair) -> None:
+        """The connection is over, and connect() has told so."""
+        self._endings.part(pair)
+        pair.start_over()
+        pair.failed = pair.told = True
+
+    def _ask_what_ended(self, call: Call, pair: Pair, done: Done) -> None:
+        """Ask the gateway, which answers so once and connects the next time: other threads' connects wait until it is
+        known here that they are the next."""
+        behind: list[tuple[Caller, Call]] = []
+        pair.behind = behind
+
+        def answered(code: int, data: dict[str, Any], message: str) -> None:
+            pair.behind = None
+            done(code, data, message)
+            for caller, later in behind:
+                self.connect(caller, later, pair)
+
+        self._session.request("connect", pair, call.args, answered)
 
     def _forward(self, caller: Caller, call: Call, pair: Pair) -> None:
         def done(code: int, data: dict[str, Any], message: str) -> None:
+            pair.known |= pair.connected and not code
             caller.answer(Answer(call.number, code, data, message))
 
         self._session.request(call.op, pair, call.args, done)

@@ -42,10 +42,11 @@ class Pair:
     """One socket of the program, as the helper sees it: our end of its pair, and where its streams stand."""
 
     __slots__ = (
-        "accepted", "alias", "aside", "backlog", "bound", "close_deadline", "closing", "connected", "connecting",
-        "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed", "fd",
-        "fin_at", "fin_done", "finished", "gid", "held", "hung_up", "inflight", "inode", "junk", "kept", "kind",
-        "lender", "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat", "mark", "marked", "more",
+        "accepted", "alias", "aside", "backlog", "behind", "bound", "chosen", "close_deadline", "closing", "connected",
+        "connecting", "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed",
+        "fd", "fin_at", "fin_done", "finished", "forgotten", "gid", "held", "hung_up", "inflight", "inode", "junk",
+        "kept", "kind", "known", "lender", "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat",
+        "mark", "marked", "more",
         "options", "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen",
         "send_ring", "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting",
         "written",
@@ -63,12 +64,15 @@ class Pair:
         self.corked = False  # so far as the gateway knows
         self.early = 0  # options that the program takes for set, and the gateway has not answered
         self.bound: tuple[bytes, int] | None = None
+        self.chosen = False  # bind() named that port
         self.backlog: int = 0
         self.listening = False
         # connection
         self.connecting = False
         self.connected = False
+        self.known = False  # connect() has said that it is connected, or accept() brought it
         self.dead = False  # it was connected and was reset
+        self.forgotten = False  # and the gateway that knew of it is dead
         self.local: tuple[bytes, int] | None = None
         self.remote: tuple[bytes, int] | None = None
         self.alias: tuple[bytes, int] | None = None  # what the program calls it, if otherwise (name servers)
@@ -80,6 +84,7 @@ class Pair:
         self.lender = 0  # from this process
         self.seen: tuple[int, int] | None = None  # thread and descriptor of the last trapped call on the program's end
         self.waiting: list[tuple[Any, int]] = []  # who waits for the connect under way: caller, number of its call
+        self.behind: list[tuple[Any, Any]] | None = None  # while a connect asks what ended the last: later ones
         self.held = False  # a caller whose time was over has given up waiting
         self.outcome: int | None = None  # errno of a connect whose caller was interrupted, for its next connect()
         self.times: dict[int, float | None] = {}  # SO_RCVTIMEO, SO_SNDTIMEO in seconds, where we must keep them
@@ -125,7 +130,7 @@ class Pair:
 
     def start_over(self) -> None:
         """Its connection is over and forgotten; our end is closed."""
-        self.connected = self.connecting = self.dead = False
+        self.connected = self.connecting = self.dead = self.known = self.forgotten = False
         self.local = self.remote = self.alias = None
         self.error = self.junk = 0
         self.send_ring = self.receive_ring = self.kept = self.fin_at = None

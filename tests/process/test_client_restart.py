@@ -83,6 +83,28 @@ def test_connections_are_reset_at_once(stack: Stack) -> None:
     until(lambda: stack.gateway.open_sockets == 0, "all closed")
 
 
+def test_a_bound_socket_connects_anew_from_its_port(stack: Stack) -> None:
+    """Where connect() has not said that the connection was there (it had a timeout), the one after that which tells its
+    end begins another, from the port that bind() named (Linux)."""
+    with std.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Peer(echo) as peer, socket.socket() as sock, socket.create_connection(peer.address) as known:
+        sock.settimeout(PATIENCE_S)
+        sock.bind(("127.0.0.1", port))
+        sock.connect(peer.address)
+        stack.kill()
+        stack.start()
+        for one in (sock, known):
+            with pytest.raises(ConnectionResetError):
+                one.recv(1)
+        assert [known.connect_ex(peer.address) for _ in range(2)] == [errno.EISCONN] * 2
+        assert [sock.connect_ex(peer.address) for _ in range(2)] == [errno.ECONNABORTED, 0]
+        assert sock.getsockname() == ("127.0.0.1", port)
+        sock.sendall(b"again")
+        assert sock.recv(10) == b"again"
+
+
 def test_calls_wait_for_the_new_gateway(stack: Stack) -> None:
     """A socket made, bound and connected while no gateway is there is served by the next one."""
     with Peer(echo) as peer, socket.socket() as early, socket.create_connection(peer.address) as other:

@@ -140,3 +140,82 @@ def test_a_connection_whose_end_connect_told(world: World, code: int, over: bool
     assert (pair.sent, pair.received, pair.limit, pair.shut, pair.finished, pair.dead) == (0, 0, 0, 0, False, False)
     assert list(world.calls.pairs) == [os.fstat(caller.fd).st_ino]
     os.close(caller.fd)
+
+
+def connected(world: World, *, known: bool) -> Pair:
+    """A connection that has just been reset; `known`: connect() had said that it was there."""
+    pair = world.pair
+    pair.connected, pair.failed, pair.told, pair.known = True, False, False, known
+    world.calls.endings.reset(pair, errno.ECONNRESET)
+    return pair
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["a connection that ended", "a connect that failed"])
+def test_a_second_thread_waits_for_what_the_first_one_is_told(world: World, failed: bool) -> None:
+    """The gateway tells once what ended it, and connects the next time: a connect of another thread that comes
+    meanwhile gets a new pair first, so that its connection is known here."""
+    pair = world.pair if failed else connected(world, known=False)
+    if failed:
+        pair.told = False
+    args = {"wait": True, "nonblocking": False, "address": b"", "port": 1}
+    first, second, third = (Caller(there=True) for _ in range(3))
+    world.call(first, "connect", **args)
+    world.call(second, "connect", **args)
+    world.call(third, "connect", **args)
+    assert world.calls.connecting.give_up(third, 1, pair) and not world.calls.connecting.give_up(third, 1, pair)
+    (done,) = world.session.asked
+    world.session.asked.clear()
+    done(errno.ECONNREFUSED, {}, "")
+    assert [answer.errno for answer in first.answers] == [errno.ECONNREFUSED]
+    assert second.answers[0].data == {"renew": True} and not third.answers
+    assert list(world.calls.pairs) == [os.fstat(second.fd).st_ino]
+    world.call(second, "connect", **args)
+    assert len(world.session.asked) == 1 and pair.connecting
+    os.close(second.fd)
+
+
+@pytest.mark.parametrize(
+    ("known", "read", "told"),
+    [
+        (False, False, errno.ECONNRESET),
+        (False, True, errno.ECONNABORTED),
+        (True, False, errno.EISCONN),
+    ],
+)
+def test_a_connection_that_died_with_its_gateway(world: World, known: bool, read: bool, told: int) -> None:
+    """What connect() says of it is known here, as a new gateway would connect at once: as on Linux what ended it, if no
+    call has said so (`read`), and the next one begins another; EISCONN where connect() had said that it was there."""
+    pair = connected(world, known=known)
+    world.calls.renew_all()
+    world.session.asked.clear()
+    if read:
+        pair.error = 0
+    args = {"wait": True, "nonblocking": True, "address": b"", "port": 1}
+    caller, other = Caller(there=True), Caller(there=True)
+    world.call(caller, "connect", **args)
+    world.call(other, "connect", **args)
+    assert not world.session.asked
+    assert [answer.errno for answer in caller.answers] == [told]
+    assert [(answer.errno, answer.data) for answer in other.answers] == [
+        (told, {}) if known else (0, {"renew": True})
+    ]  # fmt: skip
+    if not known:
+        os.close(other.fd)
+
+
+@pytest.mark.parametrize(("named", "port"), [(True, 4000), (False, 0)])
+def test_what_it_was_bound_to_is_kept(world: World, named: bool, port: int) -> None:
+    """By a new gateway, too: address and port, but no port that bind() chose (Linux, inet_put_port in tcp_done), for
+    whoever connects anew."""
+    world.call(Caller(there=True), "bind", address=b"\x0a\0\0\1", port=4000 if named else 0)
+    for done in world.session.asked:
+        done(0, {"address": b"\x0a\0\0\1", "port": 4000}, "")
+    connected(world, known=False)
+    world.session.asked.clear()
+    world.calls.renew_all()
+    asked: list[tuple[str, Any]] = []
+    world.session.request = lambda op, target, args, done, **_: asked.append((op, args))
+    world.session.release = lambda: None
+    (made,) = world.session.asked
+    made(0, {"sock": 8}, "")
+    assert asked == [("bind", {"address": b"\x0a\0\0\1", "port": port})]
