@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from levelip.cli.common import LAYERS, Failure, LayerName, Stack, StackCommand, StackGroup, columns, elsewhere
-
-_PATIENCE_S = 10.0
-"""An addon's own code, which is run when it comes and goes, has 2 s in each process."""
+from levelip.ipc.patience import ADDON_S
 
 
 @click.group(cls=StackGroup)
@@ -61,7 +59,7 @@ def load(stack: Stack, file: Path, words: tuple[str, ...], layers: tuple[str, ..
     for layer in LAYERS:
         if layer in (layers or running):
             try:
-                answer = stack.ask(layer, "addon.load", timeout=_PATIENCE_S, path=path, options=options)
+                answer = stack.ask(layer, "addon.load", timeout=ADDON_S, path=path, options=options)
             except NotRunning:
                 silent.append(layer)
                 continue
@@ -130,7 +128,7 @@ def unload(stack: Stack, names: tuple[str, ...], every: bool) -> None:
     for layer, answer in answers.items():
         for name in [addon["addon"] for addon in answer["addons"]]:
             if every or name in wanted:
-                said = stack.ask(layer, "addon.unload", timeout=_PATIENCE_S, addon=name)["log"][name]
+                said = stack.ask(layer, "addon.unload", timeout=ADDON_S, addon=name)["log"][name]
                 gone.setdefault(name, []).append(layer)
                 for line in said if not stack.json else ():
                     click.echo(f"{name} in {layer}: {line}")

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from levelip.ipc.patience import ANSWER_S
+
 if TYPE_CHECKING:
     from levelip.ipc.control import ControlClient
     from levelip.ipc.rundir import RunDirectory
@@ -26,8 +28,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-PATIENCE_S = 5.0
-"""How long a layer may take to answer: a round of a busy one takes milliseconds, but on a busy machine it is late."""
 LAYERS = ("link", "ip", "tcp", "udp", "gateway")
 Asked = tuple[dict[str, dict[str, Any]], list[str]]
 """Layers' answers, and the layers that did not answer."""
@@ -98,7 +98,7 @@ class Stack:
         if self.run.holder(layer) is None:
             self.need_running()
             raise Failure(f"{layer} of stack {self.run.name!r} is not running; see: lvlip status{self.name_flag()}")
-        return ControlClient(self.run, layer, timeout=PATIENCE_S if timeout is None else timeout)
+        return ControlClient(self.run, layer, timeout=ANSWER_S if timeout is None else timeout)
 
     def ask(self, layer: str, request: str, *, timeout: float | None = None, **args: Any) -> dict[str, Any]:
         """One request to a layer, and its answer."""
@@ -114,7 +114,7 @@ class Stack:
 
         clients = {layer: ControlClient(self.run, layer) for layer in layers}
         try:
-            return ask_all(clients, request, lambda _: PATIENCE_S, **args)
+            return ask_all(clients, request, lambda _: ANSWER_S, **args)
         finally:
             for client in clients.values():
                 client.close()
@@ -316,6 +316,16 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_by_interrupts() -> Iterator[Callable[[], bool]]:
+    """As noted_interrupts, of a command that only they end: after the block one that was noted is KeyboardInterrupt, so
+    that the exit code says so."""
+    with noted_interrupts() as over:
+        yield over
+        if over():
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

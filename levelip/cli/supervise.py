@@ -34,9 +34,9 @@ STOP_WAIT_S = 5
 """How long a process may take to end after SIGTERM before SIGKILL."""
 KILL_WAIT_S = 5.0
 """How long it may take to be gone after SIGKILL; supervisord sends that up to a second late."""
-PATIENCE_S = 1.0
+UNTOLD_S = 1.0
 """How long somebody waits without being told for what."""
-ANSWER_S = 10.0
+SUPERVISORD_S = 10.0
 """So long supervisord may be silent before it counts as one that hangs."""
 ORDER_S = 30.0
 """Likewise, while it carries out an order: to end a layer takes STOP_WAIT_S and more."""
@@ -117,7 +117,7 @@ class Supervisor:
     def pid(self) -> int | None:
         """Its process id, or None if nobody answers."""
         try:
-            return int(self._server(ANSWER_S).getPID())
+            return int(self._server(SUPERVISORD_S).getPID())
         except _RPC_ERRORS:
             return None
 
@@ -344,7 +344,7 @@ def wait_for_end(
         passed = time.monotonic() - begun
         if passed > seconds:
             break
-        if passed > PATIENCE_S and not told:
+        if passed > UNTOLD_S and not told:
             told = True
             tell(f"waiting for {named(left)} to end, {seconds - passed:.0f} s at most")
         time.sleep(0.05)

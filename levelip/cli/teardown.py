@@ -34,7 +34,7 @@ def bring_down(stack: Stack) -> list[str]:
     """Stop everything of the stack and clean up; what was done, a sentence each. Empty: nothing was there.
 
     Layers that do not end by themselves take STOP_WAIT_S and a second or two more, however many they are, and a
-    supervisord that hangs ANSWER_S besides; whoever waits is told for what.
+    supervisord that hangs SUPERVISORD_S besides; whoever waits is told for what.
     """
     run = stack.run
     running = supervise.find(run)

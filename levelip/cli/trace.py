@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, noted_interrupts, undisturbed
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, ended_by_interrupts, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -133,11 +133,9 @@ def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None
     """From the start to the end; what was left out is said."""
     try:
         heard = reader.open()
-        with noted_interrupts() as over:
+        with ended_by_interrupts() as over:
             click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
             _stream(reader, chooser, lines, count, over, buffered=not sys.stdout.isatty())
-            if over():
-                raise KeyboardInterrupt
     finally:
         reader.close()
         if reader.lost:

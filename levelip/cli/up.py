@@ -16,13 +16,14 @@ from typing import Any
 import click
 
 from levelip.cli import supervise
-from levelip.cli.common import PATIENCE_S, Failure, Seconds, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Seconds, Stack, StackCommand, interruptible
 from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
 from levelip.ipc.addonkeep import PATTERNS as ADDON_PATTERNS
 from levelip.ipc.breakpoints import BREAKPOINTS
 from levelip.ipc.control import ControlClient, ControlError
+from levelip.ipc.patience import ANSWER_S
 
 POLL_S = 0.05
 ASK_S = 0.5
@@ -139,7 +140,7 @@ def _exists(device: str) -> bool:
     return True
 
 
-def layer_status(stack: Stack, layer: str, *, timeout: float = PATIENCE_S) -> dict[str, Any] | None:
+def layer_status(stack: Stack, layer: str, *, timeout: float = ANSWER_S) -> dict[str, Any] | None:
     """A layer's own account of itself, or None if it does not answer within `timeout` seconds."""
     if stack.run.holder(layer) is None:
         return None

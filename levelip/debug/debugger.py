@@ -38,12 +38,9 @@ from levelip.ipc.breakpoints import BREAKPOINTS, DUE, Breakpoint, read_breakpoin
 from levelip.ipc.clock import Hold, Holder, StackClock
 from levelip.ipc.control import ControlClient, ControlError, NotRunning, ask_all
 from levelip.ipc.hostdesk import hold_more
+from levelip.ipc.patience import ANSWER_S, QUIET_S
 from levelip.ipc.rundir import RunDirectory
 
-ANSWER_S = 5.0
-"""How long a layer may take to answer; a round of a busy one takes milliseconds."""
-QUIET_S = 0.2
-"""The same of one that has not answered before."""
 ARRIVE_S = 2.0
 """How long what a step put out may take to the next process."""
 _POLL_S = 0.002

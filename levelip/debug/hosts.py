@@ -17,10 +17,9 @@ from levelip.debug.holding import elsewhere
 from levelip.debug.tap import PROCESSES
 from levelip.ipc.clock import Hold, Holder
 from levelip.ipc.control import ControlError, NotRunning
+from levelip.ipc.patience import FAR_S
 from levelip.ipc.relay import LINKS, next_hop
 
-ANSWER_S = 3.0
-"""How long a layer on another host may take to answer."""
 _KNOWN_S = 1.0
 """How long it is taken for granted where the layers are."""
 
@@ -75,7 +74,7 @@ class Hosts:
         """One control command of a layer elsewhere."""
         via = self._via(process)
         try:
-            answer = self._ask(via, "relay.ask", timeout=ANSWER_S, layer=process, command=request, arguments=dict(args))
+            answer = self._ask(via, "relay.ask", timeout=FAR_S, layer=process, command=request, arguments=dict(args))
         except NotRunning:
             raise NotRunning(f"{process}, which runs on another host, does not answer; see: lvlip status") from None
         if not answer["ok"]:

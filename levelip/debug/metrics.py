@@ -8,7 +8,7 @@
     levelip_gateway_clients, _sockets      levelip_PROCESS_COUNTER_total   all other counters, as `lvlip stat` has them
 
 A scrape costs three small requests a process, and tcp a look at each connection's state; answers are kept for
-`KEEP_S`, so that several scrapers cost no more than one, and silent processes are waited for `TIMEOUT_S` at most, all
+`KEEP_S`, so that several scrapers cost no more than one, and silent processes are waited for `SCRAPE_S` at most, all
 together.
 """
 
@@ -31,10 +31,10 @@ from levelip import __version__
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
 from levelip.ipc.control import ControlClient, ask_all
+from levelip.ipc.patience import SCRAPE_S
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
-TIMEOUT_S = 2.0
 KEEP_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -90,7 +90,7 @@ class StackCollector(Collector):
             for request, asked in _REQUESTS:
                 wanted = {process: clients[process] for process in asked if process in clients}
                 with contextlib.suppress(ControlError):  # refused: by another version
-                    answers, silent = ask_all(wanted, request, lambda _: TIMEOUT_S)
+                    answers, silent = ask_all(wanted, request, lambda _: SCRAPE_S)
                     for process, answer in answers.items():
                         facts[process][request] = answer
                     for process in silent:  # that it is down is what is told

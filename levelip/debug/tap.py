@@ -19,15 +19,15 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from levelip.ipc.control import ControlClient, ControlError, NotRunning
+from levelip.ipc.patience import ANSWER_S
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.events import Event
 
 SETTLE_NS = 30_000_000
 """How long a record waits for earlier ones of other processes: their clocks are one, but their pipes are not."""
-ANSWER_S = 5.0
-"""How long a process may take to answer before it counts as silent; on a busy machine a round may come late."""
 AGAIN_S = 1.0
-"""Likewise of one that was found silent: nothing is read meanwhile."""
+"""How long one that was found silent, or may be starting, may take to answer: nothing is read meanwhile. It takes
+several questions to listen, so that QUIET_S would not do."""
 CONFIRM_S = 10.0
 """How long one that answers may take to hear of our subscription, which goes another way."""
 UNDER_WAY_S = 1.0

@@ -13,6 +13,7 @@ import msgspec
 import zmq
 
 from levelip.frames.core import DEFERRED, ControlError
+from levelip.ipc.patience import ANSWER_S
 from levelip.ipc.rundir import RunDirectory
 from levelip.rpc.codec import WIRE_VERSION
 
@@ -107,7 +108,7 @@ class ControlServer:
 class ControlClient:
     """A tool's side. Each request waits at most `timeout` seconds, then NotRunning says so."""
 
-    def __init__(self, run: RunDirectory, layer: str, *, timeout: float = 2.0) -> None:
+    def __init__(self, run: RunDirectory, layer: str, *, timeout: float = ANSWER_S) -> None:
         self.layer = layer
         self._run = run
         self._timeout = timeout

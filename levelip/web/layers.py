@@ -17,14 +17,10 @@ from levelip.debug.faultspec import describe, parse
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
 from levelip.ipc.control import ControlClient, NotRunning
+from levelip.ipc.patience import ADDON_S, PAGE_S, QUIET_S
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
-TIMEOUT_S = 0.6
-QUIET_S = 0.2
-"""How long a process may take to answer, and one that did not the last time: it must not make the others look old."""
-PATIENCE_S = 10.0
-"""An addon's own code, which is run when it comes and goes, has 2 s in each process."""
 FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "tcp"), "ip-udp": ("ip", "udp")}
 """Which processes see a seam: each applies the faults to what it takes in."""
 _SS_SHARE = 0.02
@@ -82,7 +78,7 @@ class Layers:
         if client is None:
             client = self._clients[process] = ControlClient(self.run, process)
         try:
-            answer = client.request(request, timeout=QUIET_S if process in self.silent else TIMEOUT_S, **args)
+            answer = client.request(request, timeout=QUIET_S if process in self.silent else PAGE_S, **args)
         except NotRunning:
             self.silent.add(process)
             raise
@@ -289,7 +285,7 @@ class Layers:
 
     def ask_patiently(self, process: str, request: str, **args: Any) -> dict[str, Any]:
         """As `ask`, of what takes its time; from any thread."""
-        client = ControlClient(self.run, process, timeout=PATIENCE_S)
+        client = ControlClient(self.run, process, timeout=ADDON_S)
         try:
             return client.request(request, **args)
         finally:

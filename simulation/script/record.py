@@ -417,7 +417,7 @@ def live_settings(run: RunDirectory) -> list[str]:
     for section in SECTIONS:  # each is a layer's
         if run.holder(section) is None:
             continue
-        client = ControlClient(run, section, timeout=2.0)
+        client = ControlClient(run, section)
         try:
             values = client.request("get", section=section)["values"]
         finally:

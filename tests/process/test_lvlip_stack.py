@@ -140,7 +140,7 @@ def test_one_that_hangs_holds_nobody_else_up(lvlip: Lvlip) -> None:
 
 @pytest.mark.parametrize("command", ["down", "up"])
 def test_a_supervisord_that_hangs(lvlip: Lvlip, run: RunDirectory, command: str) -> None:
-    """It does not answer for ANSWER_S: it is ended, and its layers too, whether the stack shall go or come again."""
+    """It does not answer for SUPERVISORD_S: it is ended, and its layers too, whether the stack goes or comes again."""
     up(lvlip)
     running, hanging = pids(lvlip), supervisor(run)
     os.kill(hanging, signal.SIGSTOP)

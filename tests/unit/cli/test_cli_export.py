@@ -198,7 +198,7 @@ def test_what_happened_already_while_a_layer_is_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The story of the layers that answer, which says what it lacks, and an exit status that does."""
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 60.0)  # of tcp; of ip it is known at once
+    monkeypatch.setattr("levelip.cli.common.ANSWER_S", 60.0)  # of tcp; of ip it is known at once
     kept = tmp_path / "kept.rec"
     dump(transfer(None, size=50_000, flight=32 << 20)[0], kept)
 
@@ -368,7 +368,7 @@ def test_a_restart_is_counted_and_several_scrapers_cost_as_much_as_one(
 def test_a_process_that_does_not_answer_is_down_and_nobody_waits_long(
     layer: Callable[..., FakeLayer], run: RunDirectory, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    monkeypatch.setattr(metrics, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(metrics, "SCRAPE_S", 0.05)
     silent = threading.Event()
     layer("tcp", counters=lambda _: {"counters": {}} if silent.wait(100) else {})
     found = samples(generate_latest(registry(run)).decode())
@@ -382,7 +382,7 @@ def test_processes_are_asked_at_once(
 ) -> None:
     """Those that are silent take a scraper's patience once, not one after the other: each of these answers as soon as
     the others have been asked, too."""
-    monkeypatch.setattr(metrics, "TIMEOUT_S", 60.0)
+    monkeypatch.setattr(metrics, "SCRAPE_S", 60.0)
     asked = threading.Barrier(len(PROCESSES))
 
     def status(_args: dict[str, Any]) -> dict[str, Any]:

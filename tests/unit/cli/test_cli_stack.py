@@ -350,8 +350,8 @@ def test_the_other_layers_are_shown_and_a_silent_one_is_named(
     monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str,
 ) -> None:  # fmt: skip
     """One is stopped (it runs and says nothing): what the other layers say is shown, it is named, the exit status 1."""
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 60.0)  # of the others; of this one it is known at once
-    monkeypatch.setattr("levelip.cli.addon._PATIENCE_S", 60.0)
+    monkeypatch.setattr("levelip.cli.common.ANSWER_S", 60.0)  # of the others; of this one it is known at once
+    monkeypatch.setattr("levelip.cli.addon.ADDON_S", 60.0)
     file = {"path": "/x/link.rec", "bytes": 5}
     layer("link", **{
         "counters": {"counters": {"drop.fault_loss": 4}},
@@ -564,7 +564,7 @@ def test_columns_align() -> None:
 def test_ending_processes_takes_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once: those that ignore SIGTERM are killed and named, whoever waits hears for whom, once."""
     monkeypatch.setattr(supervise, "STOP_WAIT_S", 0.3)
-    monkeypatch.setattr(supervise, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(supervise, "UNTOLD_S", 0.1)
     told: list[str] = []
     passed = 0.0
     gone = subprocess.Popen(["true"])

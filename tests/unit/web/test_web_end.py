@@ -78,7 +78,7 @@ def test_a_silent_stack_does_not_hold_the_end(
 ) -> None:
     """Five processes that do not answer may be waited for, however long; the end comes all the same, while a thread
     still waits, and who had asked is told."""
-    monkeypatch.setattr("levelip.web.layers.TIMEOUT_S", 100.0)
+    monkeypatch.setattr("levelip.web.layers.PAGE_S", 100.0)
 
     def asking() -> list[threading.Thread]:
         return [one for one in threading.enumerate() if one.name == "ask"]
