@@ -20,6 +20,10 @@ from levelip.debug.programs import environment, python
 from levelip.rpc.paths import door_endpoint
 
 LISTENS_S = 60.0  # how long a watcher may take to say that it listens
+IDLE_S = 4.0
+"""How long a watcher that was told to end may do nothing, not even use the CPU, before it counts as one that hangs."""
+ENDS_S = 60.0  # how long it may take to end while it works
+_POLL_S = 0.1
 LAST_WORDS_S = 0.3  # after the program's end: what its connections still say
 
 
@@ -101,12 +105,31 @@ def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[N
         yield
     finally:
         watcher.send_signal(signal.SIGINT)
-        try:
-            watcher.wait(LISTENS_S)
-        except subprocess.TimeoutExpired:
+        if not _ends(watcher):
             watcher.kill()
             watcher.wait()
+            text = f"lvlip {words[0]} (pid {watcher.pid}) did not end and was killed; what it wrote may lack its end"
+            click.echo(text, err=True)
         watcher.stderr.close()
+
+
+def _ends(watcher: subprocess.Popen[bytes]) -> bool:
+    """Whether it ends, or rather hangs, as one that was stopped."""
+    begun = worked = time.monotonic()
+    work = -1
+    while (now := time.monotonic()) - begun < ENDS_S and now - worked < IDLE_S:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            watcher.wait(_POLL_S)
+            return True
+        if (done := _work(watcher.pid)) != work:
+            work, worked = done, now
+    return False
+
+
+def _work(pid: int) -> int:
+    """The CPU time that a process has used, in ticks (proc(5): utime, stime)."""
+    stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    return int(stat[11]) + int(stat[12])
 
 
 def _wait_until_it_listens(said_by: IO[bytes], verb: str) -> None:

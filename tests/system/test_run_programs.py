@@ -403,6 +403,23 @@ def test_trace_and_capture(world: World, tmp_path: Path) -> None:
     assert b"GET /small" in capture.read_bytes()
 
 
+def test_a_watcher_that_hangs(world: World, tmp_path: Path) -> None:
+    """One that is stopped (SIGSTOP) is given up after seconds, which is said; the exit status is the program's."""
+    trace = tmp_path / "trace"
+    stop = f"""
+import contextlib, os, pathlib, signal
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    with contextlib.suppress(OSError):
+        if os.readlink(process / "fd" / "1") == "{trace}":
+            os.kill(int(process.name), signal.SIGSTOP)
+raise SystemExit(3)
+"""
+    command = world.command([sys.executable, "-c", stop], "--trace", str(trace))
+    done = world.namespace.run(command, env=world.variables, check=False, timeout=LIMIT_S)
+    assert done.returncode == 3
+    assert re.search(r"lvlip trace \(pid \d+\) did not end and was killed", done.stderr), done.stderr
+
+
 def test_refusals(world: World) -> None:
     """What the stack does not carry fails, with the errno that programs expect, and is told once."""
     source = """

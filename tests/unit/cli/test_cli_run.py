@@ -64,3 +64,31 @@ def test_a_watcher_that_does_not_begin_is_told(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(Failure, match="lvlip trace did not begin: "):
         watched_by(SILENT, tmp_path / "silent", monkeypatch)
     assert gone(tmp_path / "silent")
+
+
+LISTENS = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, {handler})
+print(os.getpid(), flush=True)
+print("listening; end with Ctrl-C", file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+WORKS = "lambda *_: ([None for _ in iter(lambda: time.process_time() < 2, False)], sys.exit())"
+
+
+@pytest.mark.parametrize(
+    ("handler", "hangs"),
+    [("signal.SIG_IGN", True), (WORKS, False)],
+    ids=["one that hangs", "one that works"],
+)
+def test_a_watcher_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handler: str, hangs: bool
+) -> None:
+    """It is killed, and that is said; one that has much to write has its time."""
+    monkeypatch.setattr(unmodified, "IDLE_S", 0.5 if hangs else 1.5)
+    monkeypatch.setattr(unmodified, "python", lambda *_: [sys.executable, "-c", LISTENS.format(handler=handler)])
+    with unmodified._watching(Stack("t"), ["trace"], tmp_path / "out"):
+        pid = int((tmp_path / "out").read_text())
+    assert gone(tmp_path / "out")
+    text = f"lvlip trace (pid {pid}) did not end and was killed; what it wrote may lack its end\n"
+    assert capsys.readouterr().err == (text if hangs else "")
