@@ -60,7 +60,7 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
         raise Failure(f"stack {run.name!r} is running already (supervisord pid {running[1]}); stop it with: "
                       f"lvlip down{stack.name_flag()}")  # fmt: skip
     supervise.check_socket(run)
-    run.create()
+    run.create(memory=False)
     layers = ordered(config.stack.layers)
     _clear_leftovers(stack, layers)
     paths = supervise.Paths.of(run)

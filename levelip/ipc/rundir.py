@@ -4,10 +4,14 @@ ROOT/NAME/         0700: pipes, control and tap sockets, locks, the clock page, 
 ROOT/NAME.door/    0711: the gateway's door, which applications of other users may enter
 MEMORY/            0711: shared memory (below /dev/shm): device pools and flight recorders (0600), and
 MEMORY/sessions/   1733: the sessions' files under unguessable names; nobody can list it
+
+Whoever of the layers ends last removes MEMORY; each has it locked (flock, shared) as long as it lives, however it ends.
+A killed one's flight recorder stays there for its successor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -51,10 +55,11 @@ class RunDirectory:
         self.sessions = self.memory / "sessions"
         self.logs = self.path / "log"
         self.clock = self.path / "clock"
+        self._present = -1  # a descriptor of `memory`, locked while we use it
 
     def create(self, *, memory: bool = True) -> None:
         """Make what is missing; RunError where a path is too long, foreign, or open to others. Without `memory` only
-        what notes are kept in: nobody but a stack's end takes the other away."""
+        what notes are kept in: nobody but a stack's end takes the other away (`enter`)."""
         longest = max(len(os.fsencode(str(path))) for path in self._socket_paths())
         if longest > MAX_SOCKET_PATH:
             raise RunError(
@@ -70,6 +75,44 @@ class RunDirectory:
                 _own_directory(path, mode)
         except OSError as error:
             raise RunError(f"{error.filename or self.path}: {error.strerror}; choose another --run directory") from None
+
+    def enter(self) -> None:
+        """`create`, and use `memory` until `leave`: nobody removes it meanwhile. RunError, as `create`."""
+        self.create(memory=False)
+        while self._present < 0:
+            try:
+                _own_directory(self.memory, 0o711)
+                fd = os.open(self.memory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # the last one of before leaves
+                continue
+            except OSError as error:
+                raise RunError(f"{self.memory}: {error.strerror}; choose another --run directory") from None
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if self._is_memory(fd):
+                self._present = fd
+            else:
+                os.close(fd)
+        self.create()
+
+    def leave(self) -> None:
+        """Use `memory` no longer. Who leaves last removes it, but for what the dead have left to their successors."""
+        fd, self._present = self._present, -1
+        if fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_memory(fd):
+                for path in (*self.memory.glob("own-*"), *self.memory.glob("pool-*"), *self.sessions.iterdir()):
+                    path.unlink(missing_ok=True)
+                self.sessions.rmdir()
+                self.memory.rmdir()
+        os.close(fd)
+
+    def _is_memory(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self.memory.stat())
+        except FileNotFoundError:
+            return False
 
     def _socket_paths(self) -> list[Path]:
         pipes = [self.path / f"{a}-{b}" for a in LAYERS for b in LAYERS]

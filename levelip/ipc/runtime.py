@@ -35,7 +35,7 @@ class Runtime:
         self.counters: dict[str, int] = {}
         self.log = logging.getLogger(name)
         self.stopping = False
-        run.create()
+        run.enter()
         self.lock = run.lock(name)
         self.clock = StackClock(run.clock)
         self.memory = Memory(run.memory, run.sessions)

@@ -66,6 +66,7 @@ def run_layer(name: str, text: str, build: Callable[[Runtime], Parts], argv: Seq
         parts = build(runtime)
     except (RunError, OSError, zmq.ZMQError) as error:
         log.error("cannot start: %s", error)
+        run.leave()
         return EXIT_FAILED
     return _run(runtime, parts)
 
@@ -109,6 +110,7 @@ def _run(runtime: Runtime, parts: Parts) -> int:
         recorded.forget()
         left.wait(LEFT_WAIT_S)
         clock.close()
+        runtime.run.leave()
     if aborted:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
         os.abort()

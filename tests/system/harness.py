@@ -191,7 +191,9 @@ class Stack:
             if pid := self.run_directory.holder(layer):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.run_directory.memory, ignore_errors=True)
+        memory = self.run_directory.memory  # of a user namespace's root, where the stack runs in one
+        for path in memory.parent.glob(f"level-ip-*-{memory.name.rpartition('-')[2]}"):
+            shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # layers
