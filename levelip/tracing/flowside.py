@@ -162,6 +162,12 @@ class Side:
         """Bytes sent and neither acknowledged nor SACKed."""
         return max(self.nxt - self.una - sum(max(min(right, self.nxt) - left, 0) for left, right in self.sacked), 0)
 
+    def delivered(self) -> int:
+        """Bytes of its data that the other side acknowledged, each counted once; where nothing of the other side was
+        seen, those that were sent."""
+        upto = self.una if self.edge >= 0 else self.nxt
+        return max(upto - 1 - (0 <= self.fin < upto), 0)
+
     def summary(self) -> dict[str, object]:
         """Its totals, as plain data."""
         return {
@@ -172,6 +178,7 @@ class Side:
             "segments": self.segments,
             "packets": self.packets,
             "bytes": self.bytes,
+            "delivered": self.delivered(),
             "retransmitted": self.repeated,
             "sent_to": self.nxt,
             "acked_to": self.una,

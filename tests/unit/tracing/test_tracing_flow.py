@@ -116,6 +116,24 @@ def test_what_was_sent_before_is_a_retransmission_and_says_how_much(wire: Wire) 
     assert flow.out.repeated == 1600
 
 
+def test_what_was_delivered_counts_each_byte_once(wire: Wire) -> None:
+    """Neither repeats nor SYN and FIN; of a connection whose other side is not seen, what was sent."""
+    flow = wire.open()
+    wire.out(ACK, 1, 1, 1000)
+    wire.out(ACK, 1, 1, 1000)
+    wire.out(FIN | ACK, 1001, 1, 500)
+    assert (flow.out.bytes, flow.out.delivered()) == (2500, 0)
+    wire.into(ACK, 1, 1001)
+    assert flow.out.delivered() == 1000
+    wire.into(ACK, 1, 1502)
+    assert (flow.out.delivered(), flow.into.delivered()) == (1500, 0)
+    alone = Wire()
+    alone.out(ACK, 5001, 1, 100)
+    alone.out(ACK, 5001, 1, 100)
+    flow = alone.out(FIN | ACK, 5101, 1, 100) or flow
+    assert (flow.out.delivered(), flow.into.delivered()) == (200, 0)
+
+
 def test_a_hole_filled_at_once_was_overtaken_and_one_filled_late_was_lost(wire: Wire) -> None:
     flow = wire.open()
     wire.into(ACK, 101, 1, 100)
@@ -337,11 +355,13 @@ def test_of_a_lossy_transfer_the_model_counts_what_the_stack_counts(seed: int) -
     assert len(repeated) == len(told)
     assert (flow.out.nxt - 1, flow.out.una - 1) == (conn.tx.snd_nxt, conn.tx.snd_una)
     assert flow.out.bytes == conn.tx.sent_bytes
+    assert flow.out.delivered() == min(conn.tx.snd_una, 300_000) < flow.out.bytes
     assert flow.windows.rows[-1].cwnd == conn.congestion.cwnd
     assert flow.state == conn.state.name
     assert [row for row in flow.rtts.rows if row.why == "rtt"][-1].srtt == conn.rto.srtt
     (other,) = received.flows.values()
     (peer,) = b.core._ctx.sockets.values()
     assert (other.into.nxt, other.out.ack) == (300_002, 300_002)
+    assert other.into.delivered() == 300_000
     assert other.state == peer.state.name
     assert [(row.cwnd, row.why) for row in other.windows.rows] == [(10 * 1448, "start")]
