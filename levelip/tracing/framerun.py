@@ -35,7 +35,7 @@ from levelip.tracing.recordedcalls import (
     tcp_cut,
 )
 
-SHORTEST: Final = 8
+SHORTEST: Final = 5
 """Frames below which a run costs more than it saves."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
