@@ -47,6 +47,7 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
             rto.sample_of_ack(rtt, ack, tx.snd_nxt)
             if ctx.interest:
                 tell_rtt(ctx, conn, rtt)
+    tx.rate.acked(tx.delivered, rto.min_rtt, now)
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0
@@ -125,6 +126,7 @@ def take_ack(
         for left, right in news.invalid:
             ctx.drop(reasons.TCP_SACK_INVALID, frame, conn, left=left, right=right)
     rtt = _measure(ctx, conn, news, advanced, now)
+    tx.rate.acked(tx.delivered, rto.min_rtt, now)
     _reordering(ctx, conn, news)
     if news.newest_at >= 0:
         conn.rack.update(news.newest_at, news.newest_end, now)

@@ -16,6 +16,7 @@ from layers.tcp.opening import new_connection
 from layers.tcp.orphans import adopt
 from layers.tcp.output import send_reset
 from layers.tcp.ports import Binding
+from layers.tcp.rate import UNLIMITED
 from layers.tcp.routes import ip_header, mss_of
 from layers.tcp.socket_options import take_options
 from layers.tcp.states import Input, State
@@ -209,6 +210,7 @@ def send(ctx: Context, call: Send, now: int) -> None:
         known = tx.snd_end
         fresh = payload[known - call.offset :] if known > call.offset else payload
         ctx.stores.append(Store(conn.rings.send(known, end - known), fresh))
+    tx.write_due(conn.congestion.cwnd)
     tx.snd_end = end
     if call.record:
         tx.records.append(end)
@@ -386,10 +388,15 @@ def get_info(ctx: Context, call: GetInfo, now: int) -> None:
         return
     listener = ctx.listeners.get(call.sock)
     if listener is not None:
-        data = {"state": int(State.LISTEN), "unacked": len(listener.untaken), "sacked": listener.backlog}
+        data = {
+            "state": int(State.LISTEN),
+            "unacked": len(listener.untaken),
+            "sacked": listener.backlog,
+            "pacing_rate": UNLIMITED,
+        }
         ctx.to_gateway.append(Result(call.request, 0, data))
         return
-    ctx.to_gateway.append(Result(call.request, 0, {"state": int(State.CLOSED)}))
+    ctx.to_gateway.append(Result(call.request, 0, {"state": int(State.CLOSED), "pacing_rate": UNLIMITED}))
 
 
 def use_routes(ctx: Context) -> None:

@@ -31,6 +31,8 @@ def change(ctx: Context, conn: Connection, state: CaState, why: str) -> None:
     recovery.state = state
     if state == OPEN:
         recovery.resent_at = -1
+    if state <= DISORDER:
+        conn.tx.rate.reneged = False
     if old == LOSS:
         conn.timeouts_over(ctx.now)
     if ctx.interest:
