@@ -47,11 +47,12 @@ ANY = bytes(4)
 
 
 def bind(ctx: Context, call: Bind, now: int) -> None:
-    """Reserve a local port; RFC 9293 3.10.1 lets the OPEN name it."""
+    """Reserve a local port; RFC 9293 3.10.1 lets the OPEN name it. A group or a broadcast address may be named, as in
+    Linux (__inet_bind), though nothing that is sent to it ever reaches a connection."""
     address = call.address or ANY
     want = Binding(address, call.port, call.reuse_address, call.reuse_port)
     error = 0
-    if not ctx.routes.is_ours(address):
+    if not ctx.routes.is_ours(address) and not ctx.routes.is_many(address):
         error = errno.EADDRNOTAVAIL
     elif call.port == 0:
         first, last = port_range(ctx, call.port_range)
@@ -116,7 +117,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         ctx.to_gateway.append(Reset(call.sock, route.errno if route is not None else errno.ENETUNREACH))
         return
     binding = ctx.ports.by_socket.get(call.sock)
-    local = binding.address if binding is not None and any(binding.address) else route.source
+    many = binding is not None and ctx.routes.is_many(binding.address)  # then the device's: Linux __inet_bind
+    local = binding.address if binding is not None and any(binding.address) and not many else route.source
     port = binding.port if binding is not None else _ephemeral(ctx, local, remote, call)
     key = connection_key(local, remote, call.port, port)
     record = ctx.timewaits.get(key)
@@ -133,6 +135,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         ctx.counters["time_wait_reused"] += 1
     if binding is None:
         ctx.ports.hold(call.sock, Binding(local, port, chosen=False))
+    elif many:
+        binding.address = local  # Linux inet_bhash2_update_saddr
     options = Options(ip_options=call.ip_options)
     take_options(options, call.options)
     conn = new_connection(

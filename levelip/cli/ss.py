@@ -148,12 +148,14 @@ def _left(ns: int) -> str:
 
 
 def _bandwidth(rate: int) -> str:
-    """Bytes a second as ss says them: in bits, "1.2Mbps" (misc/ss.c, sprint_bw)."""
-    bits = rate * 8
-    for letter, unit in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("K", 10**3)):
-        if bits > unit:
-            return f"{bits / unit:.1f}{letter}bps"
-    return f"{bits}bps"
+    """Bytes a second as ss says them: in bits, to three digits, "79.8Mbps" (misc/ss.c, sprint_bw)."""
+    bits, letter = float(f"{rate * 8:.3g}"), ""
+    for larger in "KMGT":
+        if bits < 1000:
+            break
+        bits /= 1000
+        letter = larger
+    return f"{bits:.3g}{letter}bps"
 
 
 def info_text(row: dict[str, Any]) -> str:
