@@ -10,7 +10,8 @@ from tcp_host import OURS, PEER_PORT, PORT, THEIRS, Host, established, last_ack,
 
 from layers.tcp.isn import initial_sequence
 from layers.tcp.ports import Binding, Ports
-from levelip.frames.packet import BROADCAST
+from levelip.frames.packet import BROADCAST, Route
+from levelip.frames.routes import RouteLookup
 from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, Released, Result, Taken
 from levelip.rpc.stream import Reset
 
@@ -130,6 +131,25 @@ def test_what_is_nearly_many_is_not() -> None:
     c.call(Connect(60, "", GROUP, PEER_PORT, {}))
     assert c.message(Reset).errno == errno.ENETUNREACH
     assert result(c, Bind(2, 51, OURS, 4000)).errno == 0
+
+
+@pytest.mark.parametrize(
+    ("prefix", "length", "address", "broadcast"),
+    [
+        (b"\x0a\0\0\0", 24, b"\x0a\0\0\xff", True),
+        (b"\x0a\0\0\0", 30, b"\x0a\0\0\3", True),
+        (b"\x0a\0\0\2", 31, b"\x0a\0\0\3", False),  # RFC 3021 2: of two addresses none is everybody's
+        (b"\x0a\0\0\2", 32, OURS, False),
+        (bytes(4), 0, b"\xff\xff\xff\xfe", False),
+        (b"\xac\x10\0\0", 16, b"\xac\x10\xff\xff", False),  # a network behind a gateway: we are not on it
+        (bytes(16), 64, bytes(8) + b"\xff" * 8, False),
+    ],
+)
+def test_broadcast_addresses(prefix: bytes, length: int, address: bytes, broadcast: bool) -> None:
+    """Of the networks that one of our addresses lies in (RFC 1122 3.2.1.3), and everybody's."""
+    routes = RouteLookup(known=True, routes=[Route(prefix, length, OURS if len(prefix) == 4 else bytes(16), 1500, 0)])
+    assert routes.is_broadcast(address) is routes.is_many(address) is broadcast
+    assert routes.is_broadcast(EVERYBODY) and routes.is_many(GROUP) and not routes.is_broadcast(GROUP)
 
 
 def test_port_in_use() -> None:
