@@ -1,7 +1,8 @@
 """struct tcp_info, byte for byte as Linux 6.18's getsockopt(TCP_INFO) gives it (include/uapi/linux/tcp.h).
 
 tcp answers GetInfo with figures under Linux's names; here they become the struct. A field that tcp does not know is 0:
-of pacing, of plb and of Accurate ECN, which are not there, and of the delivery rate.
+of plb and of Accurate ECN, which are not there. `app_limited` is the byte of two bit fields, of which the second,
+tcpi_fastopen_client_fail, is 0 as well.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ class TcpConfig(Struct, forbid_unknown_fields=True, kw_only=True):
         bool, Meta(description="leave slow start when round trips get longer (HyStart++, RFC 9406)")
     ] = True
     slow_start_after_idle: Annotated[
-        bool, Meta(description="after an idle RTO come down to the initial window (RFC 5681 4.1; Linux tcp_slow_start_after_idle); false: only after 5 minutes (RFC 7661)")
+        bool, Meta(description="after an idle RTO come down to the initial window (RFC 5681 4.1; Linux tcp_slow_start_after_idle); false: it stays for 5 minutes, and what was really used decides at a loss (RFC 7661)")
     ] = True
     ecn: Annotated[
         int, Meta(ge=0, le=2, description="explicit congestion notification (RFC 3168; Linux tcp_ecn): 0 never, 1 ask for it, 2 agree when asked")

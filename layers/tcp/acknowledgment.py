@@ -47,13 +47,14 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
             rto.sample_of_ack(rtt, ack, tx.snd_nxt)
             if ctx.interest:
                 tell_rtt(ctx, conn, rtt)
+    tx.rate.acked(tx.delivered, rto.min_rtt, now)
     conn.retransmits = 0
     conn.first_timeout_at = OFF
     conn.probes = 0
     if now >= conn.progress_at:
         tell_arrival(ctx, conn, now)
     old = congestion.cwnd
-    limited = _limited(conn)
+    limited = _limited(conn, ctx.tcp.slow_start_after_idle or _validated(conn, before, now))
     congestion.acked(AckSample(ack - before, ack, tx.snd_nxt, flight, limited, rtt, rto.srtt, rto.min_rtt, now))
     if ctx.interest and congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, "ack")
@@ -125,6 +126,7 @@ def take_ack(
         for left, right in news.invalid:
             ctx.drop(reasons.TCP_SACK_INVALID, frame, conn, left=left, right=right)
     rtt = _measure(ctx, conn, news, advanced, now)
+    tx.rate.acked(tx.delivered, rto.min_rtt, now)
     _reordering(ctx, conn, news)
     if news.newest_at >= 0:
         conn.rack.update(news.newest_at, news.newest_end, now)
@@ -133,6 +135,7 @@ def take_ack(
     repaired = recovery.probe_end >= 0 and _probe_answered(ctx, conn, ack, news, advanced, duplicate, twice, now)
     recover_fs = outstanding - sacked
     reducing = recovery.state in (CWR, RECOVERY)
+    repairing = recovery.state >= CWR
     fresh = news.acked + news.sacked
     if conn.sack:
         lost = _with_sack(ctx, conn, news, recover_fs, advanced, duplicate, now)
@@ -142,8 +145,11 @@ def take_ack(
             # each duplicate ACK has told of a segment that arrived: only the rest is new (Linux tcp_remove_reno_sacks)
             fresh = max(fresh - recovery.duplicates * tx.mss, min(fresh, tx.mss))
         _without_sack(ctx, conn, news, ack - before, recover_fs, advanced, duplicate, now)
+    validated = True
+    if not ctx.tcp.slow_start_after_idle and not repairing and recovery.state <= DISORDER:
+        validated = _validated(conn, before, now)
     _window(conn, AckSample(
-        fresh, ack, tx.snd_nxt, flight, _limited(conn), rtt, rto.srtt, rto.min_rtt,
+        fresh, ack, tx.snd_nxt, flight, _limited(conn, validated), rtt, rto.srtt, rto.min_rtt,
         now,
     ), advanced, reducing, lost)  # fmt: skip
     if ctx.interest and conn.congestion.cwnd != old:
@@ -161,13 +167,21 @@ def _send_before(ctx: Context, conn: Connection, now: int) -> None:
         ctx.to_ip.append(segment)
 
 
-def _limited(conn: Connection) -> bool:
+def _limited(conn: Connection, validated: bool) -> bool:
     """cwnd, as this ACK has left it (an undo may have brought it back), is what holds us back: Linux
-    tcp_is_cwnd_limited, RFC 7661 4.4. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
+    tcp_is_cwnd_limited, RFC 7661 4.4; in slow start also one of which more than half is used, unless it is not
+    `validated`. No growth by an ACK with ECN-Echo: RFC 3168 6.1.2."""
     if conn.ecn.ece:
         return False
     cwnd = conn.congestion.cwnd
-    return conn.cwnd_limited or (cwnd < conn.congestion.ssthresh and cwnd < 2 * conn.usage)
+    return conn.cwnd_limited or (validated and cwnd < conn.congestion.ssthresh and cwnd < 2 * conn.usage)
+
+
+def _validated(conn: Connection, before: int, now: int) -> bool:
+    """SND.UNA was at `before` and no loss is being repaired: RFC 7661 4.2, 4.3."""
+    tx, srtt, validation = conn.tx, conn.rto.srtt, conn.validation
+    validation.acked(before, tx.snd_una, tx.snd_nxt, srtt, now)
+    return validation.validated(conn.congestion.cwnd, srtt, now)
 
 
 # what the ACK tells
@@ -230,8 +244,10 @@ def _probe_answered(
         recovery.probe_end = -1
         if recovery.state <= DISORDER:
             congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
+            loss.not_validated(ctx, conn, now)
+            conn.validation.again(tx.snd_una - tx.mss, tx.snd_una)
             conn.ecn.reduced(tx.snd_nxt)
-            congestion.exit_recovery(now)
+            loss.end_reduction(conn, now)
             if ctx.interest:
                 loss.tell_loss(ctx, conn, "tlp", tx.mss)
             return True
@@ -247,7 +263,7 @@ def _with_sack(
     ctx: Context, conn: Connection, news: News, recover_fs: int, advanced: bool, duplicate: bool, now: int
 ) -> int:
     """Recovery by RACK (RFC 8985), entered and left as RFC 6675 5 does. Returns the bytes that are newly lost."""
-    recovery, tx, congestion, rack = conn.recovery, conn.tx, conn.congestion, conn.rack
+    recovery, tx, rack = conn.recovery, conn.tx, conn.rack
     if advanced and tx.queue and tx.queue[0].sacked:
         # it stops just where the peer said that it has more: has it thrown that away? Linux tcp_check_sack_reneging
         wait = max(conn.rto.srtt // 16, RENEGING_WAIT)
@@ -258,12 +274,12 @@ def _with_sack(
         return 0
     una = tx.snd_una
     if recovery.state == CWR and una > recovery.recover:
-        congestion.exit_recovery(now)
+        loss.end_reduction(conn, now)
         loss.settle(ctx, conn, "acknowledged")
     elif recovery.state == RECOVERY and una >= recovery.recover:
         rack.recovered()
         if not _undo_if_spurious(ctx, conn, news, now, advanced=advanced):
-            congestion.exit_recovery(now)
+            loss.end_reduction(conn, now)
         loss.settle(ctx, conn, "acknowledged")
     if recovery.state == RECOVERY:
         if advanced and recovery.delayed(news.echoed):
@@ -308,8 +324,8 @@ def _without_sack(
                 congestion.set_window(congestion.cwnd + tx.mss)  # RFC 5681 3.2 step 4
         elif tx.snd_una >= recovery.recover:
             if not _undo_if_spurious(ctx, conn, news, now, advanced=True):
-                congestion.exit_recovery(now)
-                congestion.set_window(newreno.at_exit(congestion.ssthresh, tx.in_flight(), tx.mss))
+                loss.end_reduction(conn, now)
+                congestion.set_window(newreno.at_exit(congestion.cwnd, tx.in_flight(), tx.mss))
             loss.settle(ctx, conn, "acknowledged")
         elif recovery.delayed(news.echoed) and not tx.retrans_out:
             loss.undo(ctx, conn, "timestamp", now, found=True)
@@ -320,7 +336,7 @@ def _without_sack(
             tx.lose_head(tx.mss)
         return
     if state == CWR and advanced and tx.snd_una > recovery.recover:
-        congestion.exit_recovery(now)
+        loss.end_reduction(conn, now)
         loss.settle(ctx, conn, "acknowledged")
     elif state == LOSS:
         _in_loss(ctx, conn, news, advanced, duplicate, now)

@@ -16,6 +16,7 @@ from layers.tcp.opening import new_connection
 from layers.tcp.orphans import adopt
 from layers.tcp.output import send_reset
 from layers.tcp.ports import Binding
+from layers.tcp.rate import UNLIMITED
 from layers.tcp.routes import ip_header, mss_of
 from layers.tcp.socket_options import take_options
 from layers.tcp.states import Input, State
@@ -46,11 +47,12 @@ ANY = bytes(4)
 
 
 def bind(ctx: Context, call: Bind, now: int) -> None:
-    """Reserve a local port; RFC 9293 3.10.1 lets the OPEN name it."""
+    """Reserve a local port; RFC 9293 3.10.1 lets the OPEN name it. A group or a broadcast address may be named, as in
+    Linux (__inet_bind), though nothing that is sent to it ever reaches a connection."""
     address = call.address or ANY
     want = Binding(address, call.port, call.reuse_address, call.reuse_port)
     error = 0
-    if not ctx.routes.is_ours(address):
+    if not ctx.routes.is_ours(address) and not ctx.routes.is_many(address):
         error = errno.EADDRNOTAVAIL
     elif call.port == 0:
         first, last = port_range(ctx, call.port_range)
@@ -115,7 +117,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         ctx.to_gateway.append(Reset(call.sock, route.errno if route is not None else errno.ENETUNREACH))
         return
     binding = ctx.ports.by_socket.get(call.sock)
-    local = binding.address if binding is not None and any(binding.address) else route.source
+    many = binding is not None and ctx.routes.is_many(binding.address)  # then the device's: Linux __inet_bind
+    local = binding.address if binding is not None and any(binding.address) and not many else route.source
     port = binding.port if binding is not None else _ephemeral(ctx, local, remote, call)
     key = connection_key(local, remote, call.port, port)
     record = ctx.timewaits.get(key)
@@ -132,6 +135,8 @@ def connect(ctx: Context, call: Connect, now: int) -> None:
         ctx.counters["time_wait_reused"] += 1
     if binding is None:
         ctx.ports.hold(call.sock, Binding(local, port, chosen=False))
+    elif many:
+        binding.address = local  # Linux inet_bhash2_update_saddr
     options = Options(ip_options=call.ip_options)
     take_options(options, call.options)
     conn = new_connection(
@@ -209,6 +214,7 @@ def send(ctx: Context, call: Send, now: int) -> None:
         known = tx.snd_end
         fresh = payload[known - call.offset :] if known > call.offset else payload
         ctx.stores.append(Store(conn.rings.send(known, end - known), fresh))
+    tx.write_due(conn.congestion.cwnd)
     tx.snd_end = end
     if call.record:
         tx.records.append(end)
@@ -386,10 +392,15 @@ def get_info(ctx: Context, call: GetInfo, now: int) -> None:
         return
     listener = ctx.listeners.get(call.sock)
     if listener is not None:
-        data = {"state": int(State.LISTEN), "unacked": len(listener.untaken), "sacked": listener.backlog}
+        data = {
+            "state": int(State.LISTEN),
+            "unacked": len(listener.untaken),
+            "sacked": listener.backlog,
+            "pacing_rate": UNLIMITED,
+        }
         ctx.to_gateway.append(Result(call.request, 0, data))
         return
-    ctx.to_gateway.append(Result(call.request, 0, {"state": int(State.CLOSED)}))
+    ctx.to_gateway.append(Result(call.request, 0, {"state": int(State.CLOSED), "pacing_rate": UNLIMITED}))
 
 
 def use_routes(ctx: Context) -> None:

@@ -19,6 +19,7 @@ from layers.tcp.rto import Rto
 from layers.tcp.send_space import SendSpace
 from layers.tcp.states import State
 from layers.tcp.timers import KINDS, OFF
+from layers.tcp.validation import Validation
 from levelip.config import CONGESTIONS
 from levelip.rpc.place import Rings
 from levelip.wire.addr import format_address
@@ -130,6 +131,7 @@ class Connection:
     rack: Rack = field(default_factory=Rack)
     ecn: Ecn = field(default_factory=Ecn)
     chrono: Chronograph = field(default_factory=Chronograph)
+    validation: Validation = field(default_factory=Validation)
     opened_at: int = 0
     established_at: int = 0
     listener: int = 0  # id of the listener it came by; 0: active open

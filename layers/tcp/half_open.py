@@ -154,6 +154,7 @@ def child_of_cookie(
     conn.rx.syn_window_field(conn.advertised_mss - (12 if conn.timestamps else 0))
     conn.rx.last_ack_sent = 0
     conn.tx.queue.append(Sent(-1, 0, now, conn.tx.mss, times=0))  # never sent as far as its RTT goes: nobody knows when
+    conn.tx.rate.sent = 1
     conn.tx.snd_nxt = 0
     return conn
 

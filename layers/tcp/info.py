@@ -8,6 +8,7 @@ from layers.tcp.chronograph import RWND, SNDBUF
 from layers.tcp.congestion.base import INFINITE_SSTHRESH
 from layers.tcp.connection import Connection
 from layers.tcp.context import Context
+from layers.tcp.rate import UNLIMITED, pacing_rate
 from layers.tcp.recovery.state import CaState
 from layers.tcp.timers import NAMES
 from levelip.wire.addr import format_address
@@ -26,6 +27,8 @@ def tcp_info(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
     mss = tx.mss
     repaired = recovery.state >= CaState.RECOVERY  # then what was sent again is lost_out too, as in Linux
     lost = sum(row.packets for row in tx.queue if row.lost or (repaired and row.times > 1 and not row.sacked))
+    packets_out = sum(row.packets for row in tx.queue)
+    pacing = pacing_rate(mss, congestion.cwnd, congestion.ssthresh, packets_out, rto.srtt)
     since = conn.established_at  # where no data has been yet, as in Linux
     in_ssthresh = NEVER_LOWERED if congestion.ssthresh >= INFINITE_SSTHRESH else congestion.ssthresh // mss
     return {
@@ -41,11 +44,12 @@ def tcp_info(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
         | OPT_ECN_SEEN * (conn.ecn.marks_in > 0),
         "snd_wscale": tx.shift,
         "rcv_wscale": rx.shift,
+        "app_limited": int(tx.rate.app_limited),
         "rto": rto.rto // US,
         "ato": ctx.tcp.delayed_ack_ms * MS // US if conn.last_data_received_at else 0,
         "snd_mss": mss,
         "rcv_mss": rx.mss,
-        "unacked": sum(row.packets for row in tx.queue),
+        "unacked": packets_out,
         "sacked": tx.sacked_packets if conn.sack else recovery.duplicates,
         "lost": lost,
         "retrans": sum(row.packets for row in tx.queue if row.times > 1 and not row.lost and not row.sacked),
@@ -63,6 +67,7 @@ def tcp_info(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
         "rcv_rtt": rx.rtt // US,
         "rcv_space": rx.space or rx.buffer,
         "total_retrans": tx.retransmits,
+        "pacing_rate": UNLIMITED if tx.snd_una < 0 else pacing,
         "bytes_acked": max(tx.snd_una - (1 if 0 <= tx.fin_at < tx.snd_una else 0), 0),
         "bytes_received": max(rx.rcv_nxt - (1 if 0 <= rx.fin_at < rx.rcv_nxt else 0), 0),
         "segs_out": conn.segments_out,
@@ -71,6 +76,7 @@ def tcp_info(ctx: Context, conn: Connection, now: int) -> dict[str, Any]:
         "min_rtt": rto.min_rtt // US,
         "data_segs_in": conn.data_segments_in,
         "data_segs_out": conn.data_segments_out,
+        "delivery_rate": tx.rate.per_second(mss),
         "busy_time": chrono.busy(now) // US,
         "rwnd_limited": chrono.total(RWND, now) // US,
         "sndbuf_limited": chrono.total(SNDBUF, now) // US,

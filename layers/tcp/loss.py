@@ -31,6 +31,10 @@ def change(ctx: Context, conn: Connection, state: CaState, why: str) -> None:
     recovery.state = state
     if state == OPEN:
         recovery.resent_at = -1
+    if state <= DISORDER:
+        conn.tx.rate.reneged = False
+        if old >= CWR:
+            conn.validation.reset()
     if old == LOSS:
         conn.timeouts_over(ctx.now)
     if ctx.interest:
@@ -77,6 +81,7 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
     else:
         recovery.start_undo(tx.snd_una, tx.retrans_out)
         congestion.enter_recovery(tx.snd_nxt - tx.snd_una, now)
+        not_validated(ctx, conn, now)
         recovery.prr.start(recover_fs)
         conn.ecn.reduced(tx.snd_nxt)
     recovery.recover = tx.snd_nxt
@@ -91,6 +96,29 @@ def enter_recovery(ctx: Context, conn: Connection, recover_fs: int, why: str, no
             tell_loss(ctx, conn, why, min(tx.mss, tx.snd_nxt - tx.snd_una))
 
 
+def not_validated(ctx: Context, conn: Connection, now: int) -> None:
+    """The strategy has reduced its window. If that was not validated, what was used decides (RFC 7661 4.4.1)."""
+    if ctx.tcp.slow_start_after_idle:
+        return
+    tx, congestion = conn.tx, conn.congestion
+    if conn.validation.congested(congestion.cwnd, tx.snd_nxt - tx.snd_una, conn.rto.srtt, now):
+        congestion.reduce_to(conn.validation.window())
+
+
+def end_reduction(conn: Connection, now: int) -> None:
+    """Recovery is over. Of a window that was not validated what had to be sent again is taken off, too, as the path has
+    shown that it could not take that (RFC 7661 4.4.1)."""
+    congestion, validation = conn.congestion, conn.validation
+    if validation.used >= 0:
+        window = validation.window()
+        congestion.reduce_to(window)
+        congestion.exit_recovery(now)
+        congestion.set_window(min(window, congestion.cwnd))
+    else:
+        congestion.exit_recovery(now)
+    validation.reset()
+
+
 def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
     """Congestion was told of without a loss (RFC 3168 6.1.2): the window comes down by PRR, once a round trip."""
     tx, recovery, congestion = conn.tx, conn.recovery, conn.congestion
@@ -98,6 +126,7 @@ def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
         return
     recovery.undo_marker = -1
     congestion.congestion_experienced(tx.snd_nxt - tx.snd_una, now)
+    not_validated(ctx, conn, now)
     recovery.prr.start(tx.snd_nxt - tx.snd_una - tx.sacked_bytes)
     recovery.recover = tx.snd_nxt
     change(ctx, conn, CWR, "ecn")
@@ -116,6 +145,7 @@ def enter_loss(ctx: Context, conn: Connection, now: int, *, again: bool = False)
     if first:
         recovery.start_undo(tx.snd_una, tx.retrans_out)
     congestion.timeout(tx.snd_nxt - tx.snd_una, first, now)
+    conn.validation.reset()  # RFC 7661 4.4: what follows is RFC 5681's
     conn.ecn.reduced(tx.snd_nxt)
     if state <= DISORDER and tx.sacked_packets >= DUP_THRESH:  # the degree of reordering was held to be too high
         rack.reordering = min(rack.reordering, DUP_THRESH)

@@ -180,7 +180,7 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     conn.first_timeout_at = OFF
     conn.deadlines[RETRANSMIT] = OFF
     conn.congestion.start(tx.mss, 1 if sent_again else ctx.tcp.initial_window, now)
-    conn.cwnd_full_at = conn.established_at = now
+    conn.cwnd_full_at = conn.validation.valid_at = conn.established_at = now
     ctx.change_state(conn, event, frame)
     if ctx.interest:
         if rtt >= 0:

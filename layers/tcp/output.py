@@ -217,6 +217,9 @@ def _used(ctx: Context, conn: Connection, limited: bool, now: int) -> None:
         conn.cwnd_limited = limited
         conn.usage = used
         conn.usage_end = tx.snd_nxt
+    if not ctx.tcp.slow_start_after_idle:
+        _expire(ctx, conn, now)
+        return
     if conn.cwnd_limited or (congestion.cwnd < congestion.ssthresh and congestion.cwnd < 2 * conn.usage):
         conn.cwnd_full_at = now
         conn.cwnd_used = 0
@@ -228,22 +231,31 @@ def _used(ctx: Context, conn: Connection, limited: bool, now: int) -> None:
 
 def _validate(ctx: Context, conn: Connection, now: int) -> None:
     """The application did not use all of cwnd for an RTO: what was not used is known no more to have room on the path.
-    RFC 7661 4.3, by the measure and the steps of Linux (tcp_cwnd_validate, RFC 2861 3.2) in place of pipeACK's."""
-    congestion, unused_for = conn.congestion, now - conn.cwnd_full_at
+    By the measure and the steps of Linux (tcp_cwnd_validate, RFC 2861 3.2), in place of RFC 7661's."""
+    congestion = conn.congestion
     old = congestion.cwnd
     if conn.recovery.state:
         conn.cwnd_full_at = now
         return
-    if ctx.tcp.slow_start_after_idle:
-        congestion.unused(conn.cwnd_used, now)
-    elif unused_for > NOT_VALIDATED:
-        congestion.idle(unused_for, NOT_VALIDATED, now)
-    else:
-        return
+    congestion.unused(conn.cwnd_used, now)
     if ctx.interest and congestion.cwnd != old:
         tell_cwnd(ctx, conn, old, "not used")
     conn.cwnd_full_at = now
     conn.cwnd_used = 0
+
+
+def _expire(ctx: Context, conn: Connection, now: int) -> None:
+    """A window that was not validated for five minutes comes down to half (RFC 7661 4.4.3)."""
+    congestion, validation = conn.congestion, conn.validation
+    old = congestion.cwnd
+    if conn.recovery.state or validation.validated(old, conn.rto.srtt, now):
+        return
+    unused_for = now - validation.valid_at
+    if unused_for > NOT_VALIDATED:
+        congestion.idle(unused_for, NOT_VALIDATED, now)
+        validation.valid_at = now
+        if ctx.interest and congestion.cwnd != old:
+            tell_cwnd(ctx, conn, old, "not used")
 
 
 def _lost(ctx: Context, conn: Connection, now: int) -> Segment | None:
@@ -288,6 +300,8 @@ def _again(ctx: Context, conn: Connection, now: int) -> Segment | None:
         row = tx.queue[index]
     tx.resend(index, now, mss)
     _note_retransmission(ctx, conn, row, now)
+    if conn.validation.used >= 0:
+        conn.validation.again(row.start, row.end)
     if not index and conn.sack and recovery.state == RECOVERY:
         # the timer counts from the head's repeat: Linux tcp_xmit_retransmit_queue
         ctx.timers.arm(conn, RETRANSMIT, now + conn.rto.rto)
@@ -339,7 +353,7 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
         if ctx.interest and congestion.cwnd != old:
             tell_cwnd(ctx, conn, old, "idle")
         if now - conn.last_data_sent_at > period:
-            conn.cwnd_full_at = now
+            conn.cwnd_full_at = conn.validation.valid_at = now
             conn.cwnd_used = 0
         conn.last_data_sent_at = now
     size = waiting

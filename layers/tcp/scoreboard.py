@@ -81,6 +81,7 @@ def acknowledge(tx: SendSpace, rack: Rack, una: int, news: News) -> None:
                 news.first_at = row.sent_at
             news.acked += size
             tx.delivered += row.packets
+            tx.rate.arrived(row.mark, row.sent_at, row.end)
             _arrived(row, rack, news)
         done += 1
     del queue[:done]
@@ -158,6 +159,8 @@ def _sack(tx: SendSpace, index: int, rack: Rack, news: News) -> int:
     tx.sacked_bytes += size
     tx.sacked_packets += row.packets
     tx.delivered += row.packets
+    tx.rate.arrived(row.mark, row.sent_at, row.end)
+    row.mark = None
     news.sacked += size
     if row.times == 1 and news.sacked_at < 0:
         news.sacked_at = row.sent_at
@@ -229,6 +232,8 @@ def lose_on_timeout(tx: SendSpace, rack: Rack, reo_wnd: int, now: int, *, sack: 
     if reneged:
         for row in tx.queue:
             row.sacked = False
+        tx.rate.sent += tx.sacked_packets  # they arrive once more
+        tx.rate.reneged = True
         tx.sacked_bytes = tx.sacked_packets = 0
         tx.count_again()
     for index, row in enumerate(tx.queue):

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from layers.tcp.rate import Mark, Rate
+
 HALF = 0x8000_0000
 MASK = 0xFFFF_FFFF
 
@@ -23,7 +25,8 @@ MASK = 0xFFFF_FFFF
 class Sent:
     """Offsets [start, end), sent `times` times, last at `sent_at` (ns) in packets of `size` bytes.
 
-    `lost`: to be sent again, not in flight. `sacked`: the peer has it, out of order. Never both.
+    `lost`: to be sent again, not in flight. `sacked`: the peer has it, out of order. Never both. `mark`: see `rate`;
+    None once it was used.
     """
 
     start: int
@@ -34,6 +37,7 @@ class Sent:
     times: int = 1
     lost: bool = False
     sacked: bool = False
+    mark: Mark | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +80,7 @@ class SendSpace:
     newest_times: int = 1
     last_at: int = -1  # no entry was sent later, and of those sent then none ends later than this:
     last_end: int = -1
+    rate: Rate = field(default_factory=Rate)
 
     def seq(self, offset: int) -> int:
         """The sequence number of an offset."""
@@ -118,8 +123,25 @@ class SendSpace:
         """New offsets up to `end` are sent in packets of `size` bytes; a FIN takes no room."""
         length = end - self.snd_nxt
         packets = 1 if length <= size else -(-(length - (end > self.fin_at >= 0)) // size)
-        self.queue.append(Sent(self.snd_nxt, end, self._instant(end, now), size, packets))
+        at = self._instant(end, now)
+        rate = self.rate
+        rate.sent += packets
+        if not self.queue and self.snd_nxt >= 0:  # a SYN is no sample
+            rate.begin(at, self.delivered)
+        self.queue.append(Sent(self.snd_nxt, end, at, size, packets, 1, False, False, rate.mark))
         self.snd_nxt = end
+
+    def write_due(self, cwnd: int) -> None:
+        """The application is about to write: was it the limit, with less than a packet waiting and cwnd not full? Then
+        it is until all that is under way has arrived (Linux tcp_rate_check_app_limited, which sees also what the device
+        has not sent yet; we do not)."""
+        flight = self.snd_nxt - self.snd_una - self.sacked_bytes
+        if self.snd_end - self.snd_nxt < self.mss and flight < cwnd and not self.lost_bytes:
+            rate = self.rate
+            rate.limited = rate.sent
+            mark = rate.mark
+            if mark is not None and not mark[3]:
+                rate.mark = (mark[0], mark[1], mark[2], True)
 
     def _instant(self, end: int, now: int) -> int:
         """When the segment up to `end` goes out.
@@ -147,6 +169,7 @@ class SendSpace:
         rtt = -1
         done = 0
         again = False
+        part = None  # of which only the first packets are acknowledged
         for row in queue:
             if row.end > una:
                 if row.start < una:
@@ -159,6 +182,7 @@ class SendSpace:
                     if packets < row.packets:
                         self.delivered += row.packets - packets
                         row.packets = packets
+                        part = row
                         again |= row.times > 1
                         if rtt < 0 and row.times == 1:
                             rtt = now - row.sent_at
@@ -173,8 +197,17 @@ class SendSpace:
                 self.lost_bytes -= row.end - row.start
             self.delivered += row.packets
             done += 1
+        if again:
+            for row in queue[:done]:
+                self.rate.arrived(row.mark, row.sent_at, row.end)
+        if part is not None:
+            self.rate.arrived(part.mark, part.sent_at, part.end)
         if done:
             last = queue[done - 1]
+            if part is None and not again:  # then it was sent last
+                rate = self.rate
+                rate.newest = last.mark
+                rate.newest_at = last.sent_at
             self.newest_at = last.sent_at
             self.newest_end = last.end
             self.newest_times = last.times
@@ -231,7 +264,11 @@ class SendSpace:
         after = max(row.packets - before, -(-(row.end - at - (row.end > self.fin_at >= 0)) // row.size), 1)
         if row.sacked:
             self.sacked_packets += before + after - row.packets
-        self.queue.insert(index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked))
+        else:
+            self.rate.sent += before + after - row.packets
+        self.queue.insert(
+            index + 1, Sent(at, row.end, row.sent_at, row.size, after, row.times, row.lost, row.sacked, row.mark)
+        )
         row.end = at
         row.packets = before
         if index < self.first_lost:
@@ -261,7 +298,10 @@ class SendSpace:
         row.sent_at = self._instant(row.end, now)
         row.times += 1
         row.size = size
-        row.packets = -(-(length - (row.end > self.fin_at >= 0)) // size) or 1
+        packets = -(-(length - (row.end > self.fin_at >= 0)) // size) or 1
+        self.rate.sent += packets - row.packets
+        row.packets = packets
+        row.mark = self.rate.mark
         self.retransmitted += length
         self.retransmits += row.packets
 

@@ -8,7 +8,7 @@ from msgspec import to_builtins
 
 from layers.udp.context import Context
 from layers.udp.endpoints import OPTIONS, Endpoint
-from layers.udp.sending import SendError, is_broadcast, take_port, this_host, way
+from layers.udp.sending import SendError, take_port, this_host, way
 from levelip.frames.packet import Groups
 from levelip.frames.seam import Associate, Bind, Close, GetInfo, Member, OpenDatagram, Released, Result, SetOption, Took
 from levelip.tracing import reasons
@@ -50,7 +50,7 @@ def bind(ctx: Context, call: Bind) -> None:
     address = call.address or ANY
     one.reuse_address, one.reuse_port = int(call.reuse_address), int(call.reuse_port)
     number = 0
-    many = is_multicast(address) or is_broadcast(ctx, address)
+    many = ctx.routes.is_many(address)
     if not ctx.routes.is_ours(address) and (not many or one.proto == Proto.ICMP):  # Linux ping_check_bind_addr
         number = errno.EADDRNOTAVAIL
     elif one.port:

@@ -132,20 +132,6 @@ def _copy(ctx: Context, segment: Segment) -> Segment:
     )  # fmt: skip
 
 
-def is_broadcast(ctx: Context, dst: bytes) -> bool:
-    """Whether it means every host on a network that one of our addresses lies in (RFC 1122 3.2.1.3)."""
-    if dst == LIMITED_BROADCAST:
-        return True
-    number = int.from_bytes(dst, "big")
-    for route in ctx.routes.routes:
-        host = 32 - route.length
-        if 1 < host < 32 and len(route.source) == 4:
-            prefix = int.from_bytes(route.prefix, "big") >> host
-            if int.from_bytes(route.source, "big") >> host == prefix and number == (prefix << host | (1 << host) - 1):
-                return True
-    return False
-
-
 def this_host(ctx: Context, one: Endpoint) -> bytes:
     """What 0.0.0.0 means as a destination, where no source is given: the socket's own address, or loopback (Linux
     ip_route_output_key)."""
@@ -154,7 +140,7 @@ def this_host(ctx: Context, one: Endpoint) -> bytes:
 
 def _is_one_host(ctx: Context, address: bytes) -> bool:
     """Whether a bound address can be a source: it is neither any, nor a group, nor a broadcast address."""
-    return any(address) and not is_multicast(address) and not is_broadcast(ctx, address)
+    return any(address) and not ctx.routes.is_many(address)
 
 
 class Way(NamedTuple):
@@ -176,7 +162,7 @@ def way(ctx: Context, one: Endpoint, dst: bytes, source: bytes = b"") -> Way:
         raise SendError(errno.ENETUNREACH)
     if route.errno:
         raise SendError(route.errno)
-    if not one.broadcast and is_broadcast(ctx, dst):
+    if not one.broadcast and ctx.routes.is_broadcast(dst):
         raise SendError(errno.EACCES)
     given = source if any(source) else b""
     if given and not ctx.routes.is_ours(given):

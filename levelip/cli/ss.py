@@ -24,6 +24,8 @@ _QUIET = ("LISTEN", "TIME_WAIT", "SYN_RECEIVED", "CLOSED")
 _OPT_TIMESTAMPS, _OPT_SACK, _OPT_WSCALE = 1, 2, 4  # TCPI_OPT_* (include/uapi/linux/tcp.h)
 _INFINITE = 1 << 28
 """Segments: an ssthresh from here on was never lowered (Linux TCP_INFINITE_SSTHRESH is 0x7fffffff)."""
+_UNLIMITED = (1 << 64) - 1
+"""Bytes a second: a pacing rate that nothing has set."""
 _TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait", "persist": "persist"}
 
 
@@ -145,6 +147,17 @@ def _left(ns: int) -> str:
     return f"{seconds}sec" if seconds < 60 else f"{seconds // 60}min{seconds % 60}sec"
 
 
+def _bandwidth(rate: int) -> str:
+    """Bytes a second as ss says them: in bits, to three digits, "79.8Mbps" (misc/ss.c, sprint_bw)."""
+    bits, letter = float(f"{rate * 8:.3g}"), ""
+    for larger in "KMGT":
+        if bits < 1000:
+            break
+        bits /= 1000
+        letter = larger
+    return f"{bits:.3g}{letter}bps"
+
+
 def info_text(row: dict[str, Any]) -> str:
     """The figures by ss's names and in its order (misc/ss.c, tcp_stats_print); zeros are left out, as there."""
     info = row["info"]
@@ -182,6 +195,15 @@ def info_text(row: dict[str, Any]) -> str:
     for name, shown in (("last_data_sent", "lastsnd"), ("last_data_recv", "lastrcv"), ("last_ack_recv", "lastack")):
         if info.get(name):
             parts.append(f"{shown}:{info[name]}")
+    if 0 < info.get("pacing_rate", 0) < _UNLIMITED:
+        parts.append(f"pacing_rate {_bandwidth(info['pacing_rate'])}")
+    if info.get("delivery_rate"):
+        parts.append(f"delivery_rate {_bandwidth(info['delivery_rate'])}")
+    for name in ("delivered", "delivered_ce"):
+        if info.get(name):
+            parts.append(f"{name}:{info[name]}")
+    if info.get("app_limited"):
+        parts.append("app_limited")
     for name, shown in (("unacked", "unacked"), ("lost", "lost"), ("sacked", "sacked")):
         if info.get(name):
             parts.append(f"{shown}:{info[name]}")

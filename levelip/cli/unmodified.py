@@ -35,6 +35,7 @@ def run_program(
     capture: Path | None,
     pid_file: Path | None,
     nameservers: Sequence[str] = (),
+    all_opens: bool = False,
     variables: Mapping[str, str] | None = None,
 ) -> int:
     """Run it and return its exit code, or end by its signal."""
@@ -65,7 +66,9 @@ def run_program(
             watchers.enter_context(_watching(stack, ["capture", "--write", str(capture)], None))
         try:
             environment = {**os.environ, **(variables or {})}
-            status = launch(argv, endpoint, pid_file=pid_file, environment=environment, nameservers=nameservers)
+            status = launch(
+                argv, endpoint, pid_file=pid_file, environment=environment, nameservers=nameservers, all_opens=all_opens
+            )
         except NotStarted as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise Failure(f"{argv[0]}: {error}") from None

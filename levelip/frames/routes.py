@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from levelip.frames.packet import Interface, Route, Routes, Way
+from levelip.wire.addr import LIMITED_BROADCAST, is_multicast
 
 _CACHE = 4096  # destinations
 
@@ -46,6 +47,25 @@ class RouteLookup:
             self.cache.clear()
         self.cache[address] = found
         return found
+
+    def is_broadcast(self, address: bytes) -> bool:
+        """Whether it means every host on a network that one of our addresses lies in (RFC 1122 3.2.1.3)."""
+        if address == LIMITED_BROADCAST:
+            return True
+        number = int.from_bytes(address, "big")
+        for route in self.routes:
+            host = 32 - route.length
+            if 1 < host < 32 and len(route.source) == 4:
+                prefix = int.from_bytes(route.prefix, "big") >> host
+                own = int.from_bytes(route.source, "big") >> host
+                if own == prefix and number == (prefix << host | (1 << host) - 1):
+                    return True
+        return False
+
+    def is_many(self, address: bytes) -> bool:
+        """A group or a broadcast address: sockets may be bound to it, but it is nobody's source (Linux
+        inet_addr_valid_or_nonlocal, __inet_bind)."""
+        return is_multicast(address) or self.is_broadcast(address)
 
     def is_ours(self, address: bytes) -> bool:
         """Whether a socket may be bound to `address`: it is one of the stack's own, or any, or loopback.

@@ -133,8 +133,9 @@ class Memory:
         try:
             region = self._region(place.region)
             if region.pool:
-                data = bytes(self._pool_view(region, place)[:most])
-                self._check(region, place)  # link may have put another packet there meanwhile
+                at = place.base + place.start
+                data = bytes(region.view[at : at + min(most, place.length)])
+                self._check(region, place)  # a slot, and link has put no other packet there
                 return data
             _within(region, place)
             at, most = place.start % place.size, min(most, place.length)

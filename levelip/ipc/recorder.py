@@ -39,6 +39,7 @@ from levelip.tracing.callencoder import (
 )
 from levelip.tracing.events import Event
 from levelip.tracing.framerun import SHORTEST, parts
+from levelip.tracing.recordedcalls import SEEN
 from levelip.tracing.recording import SNAPSHOT, Head, Snapshot, make_calls, struct_block
 
 BLOCK: Final = 128 << 10  # bytes of calls in a block
@@ -81,6 +82,7 @@ class Recorded:
     ) -> None:
         self.outlet = Outlet()
         self._process, self._peek = head.process, peek
+        self._seen = SEEN.get(head.process) if peek is not None else None
         self._core = core
         self._config = config
         self._log = log
@@ -92,10 +94,10 @@ class Recorded:
         self._whole = False  # payloads are not cut
         self._events_on = False  # events are made because they are recorded
         # the block at work
-        self._entries: list[bytes] = []
-        self._size = self._counted = 0  # bytes of its entries, of so many of them
-        self._told = 0  # calls of these
-        self._more = 0  # calls beyond one for each of them
+        self._entries: list[bytes] = []  # since the last `_commit`, and where a file is to have them, those before
+        self._counted = 0  # of these are from before it
+        self._size = self._calls = 0  # bytes and calls up to it
+        self._more = 0  # calls beyond one for each entry since
         self._first = 0  # number of its first call
         self._begin = self._now = now  # stack time of its first call, and of the newest one
         # since the last snapshot
@@ -238,7 +240,7 @@ class Recorded:
             if now != self._now:
                 self._time(now)
             try:
-                entry = received_run(frames, now, items, whole=self._whole)
+                entry = received_run(frames, now, items, whole=self._whole, seen=self._seen)
             except Exception as error:
                 self._lost(error)
         if entry is None:
@@ -320,18 +322,22 @@ class Recorded:
 
     def _commit(self) -> int:
         """The calls since the last time into the flight recorder's ring; bytes in the block at work."""
-        entries = self._entries
+        entries, keep = self._entries, self._keep
         count = len(entries) - self._counted
         if not count:
             return self._size
         fresh = entries[self._counted :]
-        size = sum(map(len, fresh))
-        self._counted += count
-        if (ring := self._keep.ring) is not None:
-            calls = self._counted + self._more - self._told
-            self._told += calls
-            ring.add(fresh, size, calls, self._now if self._size else self._begin, self._now)
+        if keep.file is None:
+            entries.clear()  # the same memory, still in the cache, is for the next round's
+            self._counted = 0
+        else:
+            self._counted += count
+        size, calls = sum(map(len, fresh)), count + self._more
+        self._more = 0
+        if keep.ring is not None:
+            keep.ring.add(fresh, size, calls, self._now if self._size else self._begin, self._now)
         self._size += size
+        self._calls += calls
         return self._size
 
     def faulted(self, events: list[Event]) -> None:
@@ -342,7 +348,7 @@ class Recorded:
     def _empty(self) -> None:
         """Begin a block: the list stays the same, since receive() has it at hand."""
         self._entries.clear()
-        self._size = self._counted = self._told = self._more = 0
+        self._size = self._counted = self._calls = self._more = 0
 
     def _time(self, now: int) -> None:
         held = self._held_ns()
@@ -351,7 +357,7 @@ class Recorded:
             if problem := self._keep.clock_went_on(self._now, lag):
                 self._end_file(problem)
         self._now = now
-        if not self._entries:
+        if not (self._size or self._entries):
             self._begin = now
 
     def _note(self, entry: tuple[Any, ...]) -> None:
@@ -391,17 +397,16 @@ class Recorded:
 
     def _seal(self) -> None:
         """Close the block at work."""
-        entries = self._entries
-        if not entries:
+        size, calls, keep = self._commit(), self._calls, self._keep
+        if not calls:
             return
-        size = self._commit()
-        calls = len(entries) + self._more
-        keep = self._keep
         if keep.ring is not None:
             keep.ring.seal()
         problem = ""
         if keep.file is not None:
-            problem = keep.put(make_calls(entries, first=self._first, calls=calls, begin=self._begin, end=self._now))
+            problem = keep.put(
+                make_calls(self._entries, first=self._first, calls=calls, begin=self._begin, end=self._now)
+            )
         self._first += calls
         self._empty()
         self._begin = self._now
@@ -511,7 +516,7 @@ class Recorded:
     def _status(self) -> dict[str, Any]:
         return {
             **self._keep.status(),
-            "calls": self._first + len(self._entries) + self._more,
+            "calls": self._first + self._calls + len(self._entries) - self._counted + self._more,
             "snapshot_us": int(self._took * 1e6),
         }
 

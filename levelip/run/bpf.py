@@ -8,7 +8,8 @@ sendto, recvfrom    trapped where an address is given; send and recv, which give
                     with MSG_MORE, and a recv of one byte without flags: the question of Python's SSLSocket whether
                     there is a connection
 ioctl               trapped where it asks for interfaces, or for what has not been sent (SIOCOUTQ)
-open, openat        trapped where the flags are O_RDONLY alone: files that tell of the network are opened so
+open, openat        trapped where the flags are O_RDONLY alone (`all_opens`: or with O_CLOEXEC): files that tell of
+                    the network are opened so
 the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
 all else            the kernel's
 """
@@ -36,8 +37,8 @@ OPEN_FLAGS = {"open": 1, "openat": 2}  # which argument they are
 INSTRUCTION = struct.Struct("=HBBI")
 
 
-def program(machine: Machine) -> bytes:
-    """The filter's instructions (struct sock_filter)."""
+def program(machine: Machine, *, all_opens: bool = False) -> bytes:
+    """The filter's instructions (struct sock_filter). `all_opens`: O_CLOEXEC makes no difference to an open."""
     out: list[tuple[int, int, int, int]] = []
 
     def when(test: int, value: int, verdict: int) -> None:
@@ -78,11 +79,14 @@ def program(machine: Machine) -> bytes:
     for request in (*INTERFACE_REQUESTS.values(), SIOCOUTQ):
         rows += [(EQUAL, 0, 1, request), (RETURN, 0, 0, USER_NOTIF)]
     block("ioctl", [*rows, (RETURN, 0, 0, ALLOW)])
+    trapped = [os.O_RDONLY, machine.large_file]
+    if all_opens:
+        trapped += [flags | os.O_CLOEXEC for flags in trapped]
     for name, flags in OPEN_FLAGS.items():
         if name in machine.calls:
+            rows = [(EQUAL, len(trapped) - place, 0, value) for place, value in enumerate(trapped)]
             block(name, [
-                (LOAD, 0, 0, ARGUMENTS + 8 * flags), (EQUAL, 2, 0, os.O_RDONLY),
-                (EQUAL, 1, 0, machine.large_file), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF),
+                (LOAD, 0, 0, ARGUMENTS + 8 * flags), *rows, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, USER_NOTIF),
             ])  # fmt: skip
     rows = [(LOAD, 0, 0, ARGUMENTS)]
     for family in LOCAL:

@@ -40,12 +40,13 @@ class NotStarted(Exception):
 
 def launch(
     argv: Sequence[str], endpoint: str, *, pid_file: Path | None = None, environment: Mapping[str, str] | None = None,
-    nameservers: Sequence[str] = (),
+    nameservers: Sequence[str] = (), all_opens: bool = False,
 ) -> int:  # fmt: skip
     """Run a program over the stack at `endpoint`; its wait status (os.waitpid's). Raises NotStarted.
 
-    `pid_file` gets the program's process id before it begins; `nameservers` are asked instead of the host's. The
-    caller's SIGCHLD and the signals of PASSED_ON stay blocked, so that none is lost before `mirror`.
+    `pid_file` gets the program's process id before it begins; `nameservers` are asked instead of the host's;
+    `all_opens`: files of /proc/net are the stack's also for who opens them with O_CLOEXEC. The caller's SIGCHLD and the
+    signals of PASSED_ON stay blocked, so that none is lost before `mirror`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON | STOPS | {signal.SIGCHLD})
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -60,7 +61,7 @@ def launch(
                 pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
             for number in PYTHONS_OWN:
                 signal.signal(number, signal.SIG_DFL)
-            listener = install()
+            listener = install(all_opens=all_opens)
         except OSError as error:
             channel.send(NEWS.pack(REFUSED, error.errno or 0) + _why(error).encode())
             os._exit(1)

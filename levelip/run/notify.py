@@ -53,8 +53,9 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def install() -> int:
-    """Put the filter on this thread and all that it starts; the listener's descriptor. Not to be undone.
+def install(*, all_opens: bool = False) -> int:
+    """Put the filter on this thread and all that it starts; the listener's descriptor. Not to be undone. `all_opens`
+    is `bpf.program`'s.
 
     Raises OSError: EBUSY where a filter with a listener is installed already, ENOSYS or EINVAL where the kernel is
     too old (5.14 is needed).
@@ -62,7 +63,7 @@ def install() -> int:
     here = machine()
     if os.geteuid() != 0:
         _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    code = program(here)
+    code = program(here, all_opens=all_opens)
     filter_ = _Program(len(code) // INSTRUCTION.size, code)
     listener = _libc.syscall(here.seccomp, SET_MODE_FILTER, FLAG_NEW_LISTENER, ctypes.byref(filter_))
     if listener < 0 and ctypes.get_errno() == errno.EACCES:  # root without CAP_SYS_ADMIN

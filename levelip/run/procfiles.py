@@ -3,9 +3,9 @@ the stack they would tell of the host's.
 
 The kernel's filter cannot see a path, and open is too frequent to be trapped each time. So those are whose flags are
 exactly O_RDONLY: of fopen(3) with "r", by which net-tools, iproute2 and busybox read these files, of Java, of `cat` and
-of a shell's `<`. Most programs have a handful of such opens (ld.so, Python, Go and Rust say O_CLOEXEC), and those of
-other files go on to the kernel. /proc/net/route is the stack's; what is about no network is the kernel's; all else is
-not there (ENOENT).
+of a shell's `<`. Most programs have a handful of such opens, and those of other files go on to the kernel. ld.so,
+Python, Go and Rust say O_CLOEXEC: theirs are trapped, too, where the user wants that (`lvlip run --all-opens`).
+/proc/net/route is the stack's; what is about no network is the kernel's; all else is not there (ENOENT).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from levelip.run.trapped import Trapped
 if TYPE_CHECKING:
     from levelip.run.trap import Trap
 
-PATHS = {"openat": 1, "open": 0}  # which argument of the call is the path
+PATHS = {"openat": 1, "open": 0}  # which argument of the call is the path; its flags are the next one
 AT_FDCWD = 0xFFFF_FF9C  # -100, linux/fcntl.h
 PATH_MOST = 128  # bytes: these files have shorter ones
 PAGE = 4096
@@ -64,7 +64,7 @@ class ProcFiles:
             def give(call: Trapped, _: Answer, __: tuple[int, ...]) -> bool:
                 fd = readable(text)
                 try:
-                    return call.give(fd, cloexec=False)
+                    return call.give(fd, cloexec=bool(call.args[PATHS[call.name] + 1] & os.O_CLOEXEC))
                 finally:
                     os.close(fd)
 

@@ -15,7 +15,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
 }  # fmt: skip
 """What names addresses, options or interfaces, on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl) and aarch64
 (include/uapi/asm-generic/unistd.h). `sendto` and `recvfrom` are trapped only where an address is given, `ioctl` only
-for the requests below, `open` and `openat` only with O_RDONLY alone (procfiles.py). read, write, send, recv, poll,
+for the requests below, `open` and `openat` only to read (procfiles.py). read, write, send, recv, poll,
 close, dup and the rest are the kernel's."""
 
 INTERFACE_REQUESTS = {

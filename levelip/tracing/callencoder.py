@@ -17,7 +17,7 @@ import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
 from levelip.rpc.place import INLINE_LIMIT, Place
-from levelip.tracing.framerun import SHORTEST, keeps_places, make_run, parts
+from levelip.tracing.framerun import SHORTEST, has_places, make_run, parts
 from levelip.tracing.recordedcalls import (
     CODES,
     KEEP,
@@ -339,16 +339,20 @@ def _one_by_one(port: str, frames: list[Any], undo: Undo) -> Sequence[Any]:
 
 
 def received_run(
-    frames: Sequence[Any], now: int, encoded: msgspec.Raw | None = None, *, whole: bool = False
+    frames: Sequence[Any],
+    now: int,
+    encoded: msgspec.Raw | None = None,
+    *,
+    whole: bool = False,
+    seen: type | None = None,
 ) -> bytes | None:
     """One entry of receive() for all frames of a batch, of which `encoded` is the msgpack if it is known; None if they
-    have to be recorded one by one."""
+    have to be recorded one by one, as those do of the type `seen` (of SEEN) with payloads in shared memory, whose
+    beginnings are kept."""
     kinds = set(map(type, frames))
-    if len(kinds) != 1:
+    if len(kinds) != 1 or (seen in kinds and has_places(frames)):
         return None
     if whole:
-        if keeps_places(frames):
-            return None
         return _encode((8, now, ("", CODES[kinds.pop()][0], encoded or frames), ()))
     run = make_run("", frames, encoded, incoming=True)
     return _encode((8, now, run, ())) if run is not None else None

@@ -30,13 +30,12 @@ from levelip.tracing.recordedcalls import (
     LONG_HEAD,
     OFFSET_AT,
     RIGHT,
-    SEEN,
     ip_begins,
     tcp_begins,
     tcp_cut,
 )
 
-SHORTEST: Final = 8
+SHORTEST: Final = 5
 """Frames below which a run costs more than it saves."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -46,7 +45,6 @@ _buffer = bytearray()
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
 _payload: Final = attrgetter("payload")
-_SEEN: Final = set(SEEN.values())
 _LEAST, _MOST = 256, 65_535  # bytes of a field whose length takes two (msgpack's bin 16), as `Run` has it
 _HEADER = 3  # bytes of that length and its mark
 _BEGINNING: Final = (0, 1, 2, 3)
@@ -74,7 +72,7 @@ def make_run(
     if clip is None:
         return port, code, encoded or frames
     look = _LOOKS.get(kind)
-    if look is None or (incoming and keeps_places(frames)):
+    if look is None:
         return None
     count = len(frames)
     data: bytearray | memoryview
@@ -106,10 +104,9 @@ def make_run(
     return port, code, pieces, (), *figures
 
 
-def keeps_places(frames: Sequence[Any]) -> bool:
-    """Whether something of a payload in shared memory may be kept of frames of one type that came in: `receivers` has
-    it."""
-    return type(frames[0]) in _SEEN and Place in set(map(type, map(_payload, frames)))
+def has_places(frames: Sequence[Any]) -> bool:
+    """Whether any of these, which have payloads, lies in shared memory."""
+    return Place in set(map(type, map(_payload, frames)))
 
 
 def parts(frames: Sequence[Any]) -> Iterator[list[Any]]:

@@ -327,7 +327,8 @@ class Recording:
         return found
 
     def entries(self, begin: int, stop: int | None = None) -> Iterator[tuple[int, Entry]]:
-        """(number, entry) from `begin` on."""
+        """(number, entry) from `begin` on, or from the first one that it holds."""
+        begin = max(begin, self.first)
         stop = self.stop if stop is None else min(stop, self.stop)
         while begin < stop:
             index = bisect.bisect_right(self._firsts, begin) - 1

@@ -51,6 +51,7 @@ class CodeRunner:
         if stream is not None:
             with contextlib.suppress(OSError):
                 figures = unpack(self._program.tcp_info(stream))
+                figures["delivery_rate_app_limited"] = figures["app_limited"] & 1
         self._names.update({f"tcpi_{name}": value for name, value in figures.items()})
         source = textwrap.dedent(code.text) if code.text.startswith("\n") else code.text.strip()
         try:

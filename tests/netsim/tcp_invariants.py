@@ -89,6 +89,9 @@ def _sent(tx: SendSpace) -> None:
     assert at == tx.snd_nxt or not tx.queue, (at, tx.snd_nxt)
     assert (tx.lost_bytes, tx.sacked_bytes, tx.sacked_packets) == (lost, sacked, sacked_packets), tx
     assert tx.retrans_out == again, tx
+    flying = sum(row.packets for row in tx.queue if not row.sacked)
+    assert tx.rate.sent == tx.delivered + flying, tx
+    assert all(row.mark is None for row in tx.queue if row.sacked), tx
     assert tx.snd_nxt <= tx.snd_end + 1
 
 

@@ -627,6 +627,33 @@ def test_what_tells_of_the_network(world: World, program: str) -> None:
     assert told == f"lvlip run: tcp {HOSTS}" and not any(line.startswith("tcp") for line in sockets)
 
 
+LOOK = """
+import errno, os
+for path in ("/proc/net/route", "/proc/self/net/tcp", "/sys/class/net/lo/mtu", "/proc/version"):
+    try:
+        with open(path) as file:
+            lines = file.read().splitlines()
+            print(path, [line.split()[0] for line in lines[1:]] if "route" in path else len(lines) > 0,
+                  os.get_inheritable(file.fileno()))
+    except OSError as error:
+        print(path, errno.errorcode[error.errno])
+"""
+
+
+@pytest.mark.parametrize("flag", [[], ["--all-opens"]])
+def test_what_tells_of_the_network_to_who_says_o_cloexec(world: World, flag: list[str]) -> None:
+    """Python opens its files so: it reads the kernel's, and by --all-opens the stack's."""
+    argv = [sys.executable, "-I", "-S", "-c", LOOK]
+    done = world.namespace.run(world.command(argv, *flag), env=world.variables, timeout=LIMIT_S)
+    name = f"lvl-{world.stack.name}"
+    theirs = ["/proc/self/net/tcp True False", "/sys/class/net/lo/mtu True False"]
+    ours = ["/proc/self/net/tcp ENOENT", "/sys/class/net/lo/mtu ENOENT"]
+    route, *others = done.stdout.splitlines()
+    assert (route == f"/proc/net/route ['{name}', '{name}'] False") is bool(flag), route
+    assert others == [*(ours if flag else theirs), "/proc/version True False"]
+    assert (f"lvlip run: tcp {HOSTS}" in done.stderr) is bool(flag)
+
+
 def test_a_start_that_blocks(world: World, tmp_path: Path) -> None:
     """A program whose start waits for ever (its pid file is a FIFO that nobody reads) ends with who started it: by
     Ctrl-C's signal or SIGTERM, which it is told, and by SIGKILL; nothing is left behind."""

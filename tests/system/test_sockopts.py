@@ -256,6 +256,26 @@ def half_close(world: str) -> list[Any]:
     return found
 
 
+def bound_to_many(world: str) -> list[Any]:
+    """bind() to groups, broadcast addresses and what is neither; its name, listen(), and the name once connected."""
+    found: list[Any] = []
+    with World(world) as sockets:
+        to = sockets.listener().getsockname()
+        for address in ("224.1.2.3", "255.255.255.255", "127.255.255.255", "240.0.0.1", "0.0.0.5"):
+            one, two = sockets.socket(), sockets.socket()
+            found += [address, attempt(one.bind, (address, 0)), one.getsockname()[0], attempt(one.listen)]
+            if not attempt(two.bind, (address, 0)):
+                port = two.getsockname()[1]
+                found += [attempt(two.connect, to), two.getsockname() == (HERE, port)]
+    return found
+
+
+def test_bind_to_groups_and_broadcast_addresses(run: Callable[..., tuple[Any, Any]]) -> None:
+    """Linux takes them, and a connection from there has the address of its route."""
+    linux, ours = run(bound_to_many)
+    assert ours == linux and linux[:6] == ["224.1.2.3", None, "224.1.2.3", None, None, True]
+
+
 def test_half_close(run: Callable[..., tuple[Any, Any]]) -> None:
     """RFC 9293 3.6: each direction ends by itself; after both, getpeername() and shutdown() say ENOTCONN."""
     linux, ours = run(half_close)

@@ -51,6 +51,9 @@ class Strategy(Protocol):
     def congestion_experienced(self, flight: int, now: int) -> None:
         """The peer echoes ECN's mark: the same reduction without a loss (RFC 3168 6.1.2)."""
 
+    def reduce_to(self, window: int) -> None:
+        """The reduction just made, or now ending, is to `window`: of a cwnd that was not used (RFC 7661 4.4.1)."""
+
     def set_window(self, cwnd: int) -> None:
         """Recovery moves the window."""
 

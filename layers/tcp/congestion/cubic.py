@@ -91,6 +91,12 @@ class Cubic(Window):
         self.cwnd_prior = cwnd
         Window.reduce(self, flight)
 
+    def reduce_to(self, window: int) -> None:
+        """RFC 7661 4.4.1. What was used, not what cwnd would have allowed, is where the curve has its plateau."""
+        Window.reduce_to(self, window)
+        self.w_max = min(self.w_max, 2 * window)
+        self.cwnd_prior = min(self.cwnd_prior, 2 * window)
+
     def reset_avoidance(self) -> None:
         """The next ACK in congestion avoidance begins a stage."""
         self.epoch_at = -1

@@ -117,6 +117,10 @@ class Window:
         self.ssthresh = max(self.reduced(min(flight, self.cwnd)), LEAST_SSTHRESH * self.mss)
         self.reset_avoidance()
 
+    def reduce_to(self, window: int) -> None:
+        """RFC 7661 4.4.1: cwnd was not used, so half of what was is left of it, whatever the strategy's factor is."""
+        self.ssthresh = max(window, LEAST_SSTHRESH * self.mss)
+
     def set_window(self, cwnd: int) -> None:
         """Recovery says how much may be in flight."""
         self.cwnd = min(max(cwnd, self.mss), MAX_CWND)

@@ -24,9 +24,9 @@ def after_partial(cwnd: int, acked: int, mss: int) -> int:
     return max(cwnd - acked, mss) + (mss if acked >= mss else 0)
 
 
-def at_exit(ssthresh: int, flight: int, mss: int) -> int:
-    """RFC 6582 3.2 step 3, full acknowledgment, option 1, so that no burst follows."""
-    return min(ssthresh, max(flight, mss) + mss)
+def at_exit(cwnd: int, flight: int, mss: int) -> int:
+    """RFC 6582 3.2 step 3, full acknowledgment, option 1, so that no burst follows; `cwnd` is ssthresh already."""
+    return min(cwnd, max(flight, mss) + mss)
 
 
 def allowance(recovery: Recovery, mss: int) -> int:

@@ -7,8 +7,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from cli_layer import FakeLayer
 from click.testing import Result
+
+from levelip.cli import ss
 
 INFO = {
     "state": 1, "retransmits": 0, "backoff": 0, "options": 7, "snd_wscale": 7, "rcv_wscale": 7, "rto": 204_000,
@@ -17,6 +20,7 @@ INFO = {
     "bytes_sent": 5000, "bytes_acked": 4000, "bytes_received": 10, "segs_out": 7, "segs_in": 6, "data_segs_out": 5,
     "data_segs_in": 1, "last_data_sent": 4, "last_data_recv": 0, "last_ack_recv": 0, "rcv_space": 65_535,
     "rcv_ssthresh": 65_535, "notsent_bytes": 0, "min_rtt": 300, "snd_wnd": 64_240, "rcv_ooopack": 0,
+    "pacing_rate": 70_291_262, "delivery_rate": 24_133, "delivered": 4, "app_limited": 1,
 }  # fmt: skip
 
 
@@ -63,8 +67,18 @@ def test_ss_shows_inner_figures_by_the_names_of_ss(
         "ESTAB       0    1000  10.0.0.2:80         10.0.0.1:4711      timer:(on,204ms,0)",
         "\t ts sack newreno wscale:7,7 rto:204 rtt:0.412/0.1 mss:1448 pmtu:1500 rcvmss:1448 advmss:1448 cwnd:10 "
         "bytes_sent:5000 bytes_acked:4000 bytes_received:10 segs_out:7 segs_in:6 data_segs_out:5 data_segs_in:1 "
-        "lastsnd:4 unacked:3 retrans:1/2 rcv_space:65535 rcv_ssthresh:65535 minrtt:0.3 snd_wnd:64240",
+        "lastsnd:4 pacing_rate 562Mbps delivery_rate 193Kbps delivered:4 app_limited unacked:3 retrans:1/2 rcv_space:65535 rcv_ssthresh:65535 minrtt:0.3 snd_wnd:64240",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(1, "8bps"), (124, "992bps"), (125, "1Kbps"), (124_937, "999Kbps"), (124_938, "1Mbps"), (9_972_677, "79.8Mbps"),
+     (19_874_999_999, "159Gbps"), (25 * 10**10, "2Tbps")],
+)  # fmt: skip
+def test_bandwidth(rate: int, shown: str) -> None:
+    """Bits a second, three digits: what iproute2 6.1 prints."""
+    assert ss._bandwidth(rate) == shown
 
 
 def test_ss_as_json_gives_what_tcp_said(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -93,20 +92,31 @@ def test_peek_finds_nothing_where_nothing_can_be(memory: Memory) -> None:
 def test_peek_at_a_slot_that_is_used_again_meanwhile(tmp_path: Path) -> None:
     """Another packet that link put there while it was copied is nothing."""
 
-    class Raced(Memory):
-        def _pool_view(self, region: Any, place: Place) -> memoryview:
-            view = super()._pool_view(region, place)
-            self.free(place)
+    class Raced:
+        """A view of the pool: as soon as something of it is taken, the slot has another packet."""
+
+        def __init__(self, view: memoryview) -> None:
+            self.view = view
+
+        def __getitem__(self, where: slice) -> memoryview:
+            found = self.view[where]
+            memory.free(place)
             slot = pool.slot()
             assert slot is not None
             pool.place(slot[0], 0, 1000)
-            return view
+            return found
 
-    memory = Raced(tmp_path, tmp_path)
+    memory = Memory(tmp_path, tmp_path)
     pool = Pool(memory, tmp_path, "pool-1", 1)
     slot = pool.slot()
     assert slot is not None
-    assert memory.peek(pool.place(slot[0], 0, 1000), 128) == b""
+    place = pool.place(slot[0], 0, 1000)
+    assert memory.peek(place, 128) == bytes(128)
+    region = memory._regions["pool-1"]
+    view = region.view
+    region.view = Raced(view)  # type: ignore[assignment]
+    assert memory.peek(place, 128) == b""
+    region.view = view
     memory.close()
 
 

@@ -248,6 +248,23 @@ def test_one_in_shared_memory_among_others(at: int, head: bytes, tmp_path: Path)
     memory.close()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("process", ["link", "tcp"])
+def test_a_run_of_what_is_seen_elsewhere(process: str, whole: bool, tmp_path: Path) -> None:
+    """ip has looked at the beginnings of segments that go out, link of what comes in: in other processes a batch with
+    places stays one entry, as the looking is what it would be parted for."""
+    made = recorded(Toy(), {}, process=process, peek=lambda place, most: pytest.fail("it looked"))
+    path = tmp_path / "x.rec"
+    made.control(0, "record.start", {"file": str(path), "whole": whole}, 0)
+    frames = [segment(Place("pool-1", 0, 1 << 17, 7, SUPER), VERIFIED, tcp(8)) for _ in range(SHORTEST)]
+    made.receive_all(frames, 5)
+    assert len(made._entries) == 1
+    found = [entry for _, entry in stop(made, path).entries(0)]
+    assert [
+        decode_frame(entry.code, entry.frame, entry.cuts) for entry in found if isinstance(entry, Received)
+    ] == frames
+
+
 def test_what_is_gone_from_shared_memory(tmp_path: Path) -> None:
     """A client that took its memory away costs the bytes, nothing else."""
     made = recorded(Toy(), {}, process="ip", peek=Memory(tmp_path, tmp_path).peek)

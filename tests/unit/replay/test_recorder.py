@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from replay_bench import WALL, dump, recorded, stop, transfer
+from test_call_encoder import segment
 
 from levelip.frames.core import ControlError
 from levelip.ipc.recorder import SNAPSHOT_MOST_S
@@ -130,7 +131,37 @@ def test_the_ring_keeps_the_newest(tmp_path: Path) -> None:
     assert found.first > 0
     assert len(found.snapshots) >= 2
     assert found.stop == status["calls"]
+    assert next(found.entries(0)) == next(found.entries(found.first)), "what it does not hold is passed over"
     assert Player(found).check() is None
+
+
+def test_the_ring_alone_has_what_is_in_it(tmp_path: Path) -> None:
+    """Beside the ring no entry is kept behind a round; with a file they are until its block is written, and the calls
+    are counted alike."""
+    path = tmp_path / "x.rec"
+    core, numbers = Toy(), []
+    made = recorded(core, {}, flight=MIB)
+
+    def rounds() -> None:
+        for _ in range(10):
+            made.receive_all([segment(b"x")] * 10, 5)
+            made.receive(segment(b"y"), 5)
+            numbers.append(made.control(0, "record.status", {}, 5)["calls"])
+            made.outgoing({})
+            made.events()
+
+    rounds()
+    assert not made._entries
+    assert numbers == [11 + 12 * number for number in range(10)]
+    made.control(0, "record.start", {"file": str(path), "events": False}, 5)
+    rounds()
+    assert len(made._entries) == 30
+    found, ring = stop(made, path), dump(made, tmp_path / "y.rec")
+    assert (found.first, found.stop) == (120, 240) and (ring.first, ring.stop) == (0, 240)
+    assert list(ring.entries(120)) == list(found.entries(120))
+    rounds()
+    assert not made._entries
+    assert numbers == [11 + 12 * number for number in range(30)]
 
 
 def test_ring_and_file_at_once(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ I386 = 0x40000003
 READ = {"x86_64": 0, "aarch64": 63}
 
 
-def verdict(machine: Machine, number: int, *args: int, audit: int | None = None) -> int:
+def verdict(machine: Machine, number: int, *args: int, audit: int | None = None, all_opens: bool = False) -> int:
     """What the filter says of a call."""
+    instructions = program(machine, all_opens=all_opens)
     data = struct.pack("=iIQ6Q", number, machine.audit if audit is None else audit, 0, *args, *[0] * (6 - len(args)))
-    code = [INSTRUCTION.unpack_from(program(machine), at) for at in range(0, len(program(machine)), INSTRUCTION.size)]
+    code = [INSTRUCTION.unpack_from(instructions, at) for at in range(0, len(instructions), INSTRUCTION.size)]
     at = accumulator = 0
     while True:
         operation, if_true, if_false, value = code[at]
@@ -78,18 +79,23 @@ def test_filter(name: str) -> None:
     assert verdict(machine, machine.io_uring_setup) == NO_CALL
 
 
+@pytest.mark.parametrize("all_opens", [False, True])
 @pytest.mark.parametrize("name", MACHINES)
-def test_filter_of_opens(name: str) -> None:
-    """Trapped are those with O_RDONLY alone, as of fopen(3), by musl with O_LARGEFILE; all others are the kernel's."""
+def test_filter_of_opens(name: str, all_opens: bool) -> None:
+    """Trapped are those with O_RDONLY alone, as of fopen(3), by musl with O_LARGEFILE, and where that is wanted those
+    with O_CLOEXEC; all others are the kernel's."""
     machine = MACHINES[name]
     plain = (os.O_RDONLY, machine.large_file)
+    if all_opens:
+        plain = (*plain, os.O_CLOEXEC, os.O_CLOEXEC | machine.large_file)
     others = (os.O_CLOEXEC, os.O_CLOEXEC | machine.large_file, os.O_DIRECTORY, os.O_NONBLOCK, os.O_WRONLY, os.O_RDWR,
               os.O_CREAT | os.O_WRONLY)  # fmt: skip
     for flags in (*plain, *others):
         expected = TRAP if flags in plain else ALLOW
-        assert verdict(machine, machine.calls["openat"], 0xFFFF_FFFF_FFFF_FF9C, 0x1000, flags, 0o666) == expected
+        args = (0xFFFF_FFFF_FFFF_FF9C, 0x1000, flags, 0o666)
+        assert verdict(machine, machine.calls["openat"], *args, all_opens=all_opens) == expected
         if "open" in machine.calls:
-            assert verdict(machine, machine.calls["open"], 0x1000, flags, 0o666) == expected
+            assert verdict(machine, machine.calls["open"], *args[1:], all_opens=all_opens) == expected
     assert ("open" in machine.calls) == (name == "x86_64")
 
 

@@ -43,9 +43,9 @@ def world() -> Iterator[World]:
     made.close()
 
 
-def opened(world: World, path: str, directory: int = AT_FDCWD) -> tuple[int, int] | None:
-    """openat(2) with O_RDONLY: (descriptor, errno); None: the kernel does it."""
-    world.call("openat", directory, world.put(os.fsencode(path) + b"\0"), os.O_RDONLY)
+def opened(world: World, path: str, directory: int = AT_FDCWD, flags: int = os.O_RDONLY) -> tuple[int, int] | None:
+    """openat(2): (descriptor, errno); None: the kernel does it."""
+    world.call("openat", directory, world.put(os.fsencode(path) + b"\0"), flags)
     world.settle()
     return world.listener.said
 
@@ -59,14 +59,16 @@ def test_routes_as_the_kernel_writes_them() -> None:
     assert {len(line) for line in kernel} <= {127} and kernel[0] == text.splitlines()[0]
 
 
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_CLOEXEC])
 @pytest.mark.parametrize("path", ["/proc/net/route", "//proc/self/net/route", "/proc/{}/net/../net//route"])
-def test_the_program_reads_the_stack_s_routes(world: World, path: str) -> None:
-    """From a descriptor like the kernel's: from its beginning, not to be written."""
+def test_the_program_reads_the_stack_s_routes(world: World, path: str, flags: int) -> None:
+    """From a descriptor like the kernel's: from its beginning, not to be written, closed by exec if asked."""
     rows = [[one.index, one.name, one.kind, one.up, one.mtu, one.mac, []] for one in INTERFACES]
     ways = [[way.prefix, way.length, way.kind, way.via, way.source, way.metric, way.iface] for way in WAYS]
     world.gateway["interfaces"] = {"interfaces": rows, "routes": ways}
-    said = opened(world, path.format(TID))
+    said = opened(world, path.format(TID), flags=flags)
     assert said is not None and not said[1]
+    assert world.listener.cloexec is bool(flags)
     with open(said[0], "rb", buffering=0) as file:  # noqa: PTH123
         assert file.read(1000).decode() == route_table(INTERFACES, WAYS)
         with pytest.raises(OSError, match="Bad file descriptor"):

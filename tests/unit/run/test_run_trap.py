@@ -39,6 +39,7 @@ class Listener:
         self.fd = os.eventfd(0)
         self.notes: list[Notification] = []
         self.said: tuple[int, int] | None = None
+        self.cloexec = False  # of the descriptor given last
 
     def receive(self) -> Notification:
         return self.notes.pop(0)
@@ -55,7 +56,7 @@ class Listener:
         return True
 
     def give(self, id_: int, fd: int, *, cloexec: bool, number: int | None = None) -> int:
-        self.said = (os.dup(fd), 0)
+        self.said, self.cloexec = (os.dup(fd), 0), cloexec
         return self.said[0]
 
 

@@ -244,10 +244,13 @@ def test_a_connection_that_is_closed_before_it_is_taken() -> None:
 
 
 def test_figures_of_what_is_no_connection() -> None:
-    """A listener: how many wait, and the backlog (Linux tcp_get_info); an unknown socket is CLOSED, 7."""
+    """A listener: how many wait, and the backlog (Linux tcp_get_info); an unknown socket is CLOSED, 7. Pacing would not
+    limit either."""
     c = listening()
-    assert answer(c, GetInfo(3, 50)) == Result(3, 0, {"state": 10, "unacked": 0, "sacked": 16})
-    assert answer(c, GetInfo(4, 99)) == Result(4, 0, {"state": 7})
+    assert answer(c, GetInfo(3, 50)) == Result(
+        3, 0, {"state": 10, "unacked": 0, "sacked": 16, "pacing_rate": 2**64 - 1}
+    )
+    assert answer(c, GetInfo(4, 99)) == Result(4, 0, {"state": 7, "pacing_rate": 2**64 - 1})
     d = established()
     told = answer(d, GetInfo(5, d.sock))
     assert (told.request, told.errno, told.data) == (5, 0, d.row()["info"])  # type: ignore[index]

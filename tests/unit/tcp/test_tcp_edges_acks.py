@@ -69,16 +69,18 @@ def test_and_so_it_is_where_something_was_lost_before() -> None:
 
 
 def test_half_of_cwnd_is_not_all_of_it() -> None:
-    """RFC 7661 4.4, in slow start as Linux: it grows while more than half of it was used."""
+    """RFC 7661 4.4, in slow start as Linux: it grows while more than half of it was used, and is
+    validated."""
     c = flight(1)
     _, conn = c.parts()
     conn.cwnd_limited = False
     conn.usage = conn.congestion.cwnd // 2
-    assert not acknowledgment._limited(conn)
+    assert not acknowledgment._limited(conn, True)
     conn.usage += 1
-    assert acknowledgment._limited(conn)
+    assert acknowledgment._limited(conn, True)
+    assert not acknowledgment._limited(conn, False)
     conn.congestion.ssthresh = conn.congestion.cwnd
-    assert not acknowledgment._limited(conn)
+    assert not acknowledgment._limited(conn, True)
     HOSTS.clear()
 
 

@@ -281,9 +281,10 @@ def test_a_window_that_is_used_in_part_is_kept_for_five_minutes(more: int, cwnd:
     c = flight(8, slow_start_after_idle=False)
     ctx, conn = c.parts()
     conn.congestion.cwnd = conn.congestion.ssthresh = 40 * MSS
-    since = conn.cwnd_full_at = c.now - output.NOT_VALIDATED - more
-    output._validate(ctx, conn, c.now)
-    assert (conn.congestion.cwnd, conn.cwnd_full_at) == (cwnd * MSS, c.now if more else since)
+    conn.validation.defined = True  # and there is no sample of late
+    since = conn.validation.valid_at = c.now - output.NOT_VALIDATED - more
+    output._expire(ctx, conn, c.now)
+    assert (conn.congestion.cwnd, conn.validation.valid_at) == (cwnd * MSS, c.now if more else since)
     HOSTS.clear()
 
 

@@ -6,11 +6,13 @@ import errno
 from typing import Any
 
 import pytest
-from tcp_host import OURS, PORT, THEIRS, Host, established, last_ack, listening, syn_sent, time_wait
+from tcp_host import OURS, PEER_PORT, PORT, THEIRS, Host, established, last_ack, listening, syn_sent, time_wait
 
 from layers.tcp.isn import initial_sequence
 from layers.tcp.ports import Binding, Ports
-from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, Result, Taken
+from levelip.frames.packet import BROADCAST, Route
+from levelip.frames.routes import RouteLookup
+from levelip.frames.seam import Bind, Close, Connect, Connected, Incoming, Listen, Released, Result, Taken
 from levelip.rpc.stream import Reset
 
 ISN = dict[str, Any]
@@ -78,6 +80,76 @@ def test_bind_to_a_foreign_address() -> None:
     for number, address in enumerate((OURS, b"\x7f\0\0\x05")):
         assert result(c, Bind(1, 51 + number, address, 80)).errno == 0
     assert result(c, Bind(1, 53, ANY, 80)).errno == errno.EADDRINUSE
+
+
+GROUP, NET_BROADCAST, EVERYBODY = b"\xe0\1\2\3", b"\x0a\0\0\xff", b"\xff\xff\xff\xff"
+
+
+@pytest.mark.parametrize("address", [GROUP, NET_BROADCAST, EVERYBODY])
+def test_bind_to_many(address: bytes) -> None:
+    """A group or a broadcast address can be bound to, once as any address (Linux __inet_bind); it may listen, and a SYN
+    to our own address finds nobody, nor does one to the group (RFC 9293 MUST-57)."""
+    c = Host()
+    assert result(c, Bind(1, 50, address, 80)) == Result(1, 0, {"address": address, "port": 80})
+    assert result(c, Bind(2, 51, address, 80)).errno == errno.EADDRINUSE
+    assert result(c, Bind(3, 52, ANY, 80)).errno == errno.EADDRINUSE
+    assert result(c, Bind(4, 53, OURS, 80)).errno == 0
+    c.call(Close(53))
+    assert c.message(Released).sock == 53
+    assert result(c, Listen(5, 50, "", 5)) == Result(5, 0, {"address": address, "port": 80})
+    c.inject("S", seq=0)
+    c.expect("RA", seq=-c.isn & 0xFFFF_FFFF, ack=1)
+    syn = c.segment("S", seq=0)
+    syn.dst, syn.flags = address, BROADCAST
+    c.core.receive(syn, c.now)
+    c.flush()
+    c.expect_nothing()
+    assert c.dropped("tcp_broadcast") == 1
+
+
+@pytest.mark.parametrize("address", [GROUP, NET_BROADCAST, EVERYBODY])
+def test_connect_from_many(address: bytes) -> None:
+    """What is bound so connects from the route's address, with the port that it has, and is bound there from then on
+    (Linux inet_bhash2_update_saddr)."""
+    c = Host()
+    c.call(Bind(1, 60, address, 4000))
+    assert c.message(Result).errno == 0
+    c.connect()
+    assert (c.segments[0].src, c.segments[0].head[:2]) == (OURS, (4000).to_bytes(2, "big"))
+    assert result(c, Bind(2, 51, OURS, 4000)).errno == errno.EADDRINUSE
+    assert result(c, Bind(3, 52, address, 4000)).errno == 0
+
+
+def test_what_is_nearly_many_is_not() -> None:
+    """The network's own address, a host's, and class E (Linux: RTN_UNICAST, so EADDRNOTAVAIL); and a socket that cannot
+    connect stays bound as it was."""
+    c = Host()
+    for address in (b"\x0a\0\0\0", b"\x0a\0\0\xfe", b"\xf0\0\0\1"):
+        assert result(c, Bind(1, 50, address, 80)).errno == errno.EADDRNOTAVAIL
+    c.call(Bind(1, 60, GROUP, 4000))
+    c.messages.clear()
+    c.call(Connect(60, "", GROUP, PEER_PORT, {}))
+    assert c.message(Reset).errno == errno.ENETUNREACH
+    assert result(c, Bind(2, 51, OURS, 4000)).errno == 0
+
+
+@pytest.mark.parametrize(
+    ("prefix", "length", "address", "broadcast"),
+    [
+        (b"\x0a\0\0\0", 24, b"\x0a\0\0\xff", True),
+        (b"\x0a\0\0\0", 30, b"\x0a\0\0\3", True),
+        (b"\x0a\0\0\2", 31, b"\x0a\0\0\3", False),  # RFC 3021 2: of two addresses none is everybody's
+        (b"\x0a\0\0\2", 32, OURS, False),
+        (bytes(4), 0, b"\xff\xff\xff\xfe", False),
+        (b"\xac\x10\0\0", 16, b"\xac\x10\xff\xff", False),  # a network behind a gateway: we are not on it
+        (bytes(16), 64, bytes(8) + b"\xff" * 8, False),
+    ],
+)
+def test_broadcast_addresses(prefix: bytes, length: int, address: bytes, broadcast: bool) -> None:
+    """Of the networks that one of our addresses lies in (RFC 1122 3.2.1.3), and everybody's."""
+    routes = RouteLookup(known=True, routes=[Route(prefix, length, OURS if len(prefix) == 4 else bytes(16), 1500, 0)])
+    assert routes.is_broadcast(address) is routes.is_many(address) is broadcast
+    assert routes.is_broadcast(EVERYBODY) and routes.is_many(GROUP) and not routes.is_broadcast(GROUP)
 
 
 def test_port_in_use() -> None:

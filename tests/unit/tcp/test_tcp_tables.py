@@ -64,7 +64,8 @@ def test_a_connection() -> None:
     """RTT 100 ms, 5000 bytes sent, 1448 of them acknowledged after 50 ms along with 5 bytes, then 25 ms of silence.
 
     SRTT = 100 - 50 / 8, RTTVAR = 50 + (50 - 50) / 4, RTO = SRTT + 200; the loss probe is due 2 SRTT + 2 ms after the
-    ACK, but for the least of a timer: 52 ms after 75.
+    ACK, but for the least of a timer: 52 ms after 75. One packet was delivered in 50 ms, the application's limit;
+    pacing would let twice ten of 1448 bytes go in 93.75 ms.
     """
     c = far()
     c.write(b"x" * 5000)
@@ -92,6 +93,7 @@ def test_a_connection() -> None:
         "total_rto": 0, "total_rto_recoveries": 0, "total_rto_time": 0,
         "dsack_dups": 0, "reord_seen": 0, "rcv_ooopack": 0, "snd_wnd": 65_535 << 7, "rcv_wnd": 65_156,
         "quickack": 1, "window_clamp": 65_536, "sndbuf": 2 * 65_536, "rcvbuf": 2 * 65_536,
+        "app_limited": 1, "delivery_rate": 28_960, "pacing_rate": 308_906,
     }  # fmt: skip
     c.consume(3)
     assert rows(c)[1]["recv_q"] == 2

@@ -1,0 +1,68 @@
+"""tcpi_delivery_rate and tcpi_pacing_rate over a path of a known rate: the kernel's, and ours."""
+
+from __future__ import annotations
+
+import socket as std
+from collections.abc import Iterator
+
+import pytest
+
+from gateway import info
+from levelip.client import socket as levelip_socket
+from tests.system import streams
+from tests.system.impair import Impairment
+from tests.system.paths import RIGHT, StackPath
+from tests.system.streams import KernelServer, chunks, stream
+from tests.waiting import until
+
+SIZE = 3_000_000
+LIMIT_S = 60.0
+RATE = 20_000_000  # bits a second
+PAYLOAD = RATE // 8 * 1448 // 1514  # bytes a second of TCP's payload in full frames with timestamps
+RTT_MS = 20
+
+
+def figures(sock: std.socket) -> dict[str, int]:
+    """The struct tcp_info of whoever's socket this is."""
+    return info.unpack(sock.getsockopt(std.IPPROTO_TCP, std.TCP_INFO, info.SIZE).ljust(info.SIZE, b"\0"))
+
+
+def send(sock: std.socket) -> tuple[int, int]:
+    """3 MB; delivery rate and pacing rate once 2 MB of them have arrived."""
+    for chunk in chunks(stream(1, SIZE)):
+        sock.sendall(chunk)
+    until(lambda: figures(sock)["bytes_acked"] > SIZE * 2 // 3, "two thirds are acknowledged")
+    found = figures(sock)
+    sock.shutdown(std.SHUT_WR)
+    assert sock.recv(1) == b""
+    return found["delivery_rate"], found["pacing_rate"]
+
+
+def app_send(host: str, port: int) -> tuple[int, int]:
+    """A program on the stack that sends."""
+    with levelip_socket.create_connection((host, port), timeout=LIMIT_S) as sock:
+        return send(sock)
+
+
+@pytest.fixture
+def path() -> Iterator[StackPath]:
+    """20 Mbit/s and 10 ms each way."""
+    with StackPath() as made:
+        way = Impairment(rate_bps=RATE, delay_ms=RTT_MS / 2)
+        made.impair(way, way)
+        yield made
+
+
+def test_both_ends_find_the_rate_of_the_path(path: StackPath) -> None:
+    """The path delivers 2.39 MB/s of payload, whoever sends. Either would pace at 1.2 times or twice its window a round
+    trip, which is about that: there is a queue of one more round trip."""
+    found = {}
+    with KernelServer(path.right, RIGHT, streams.read_all) as server:
+        found["ours"] = path.stack.submit(app_send, RIGHT, server.port).result(LIMIT_S)
+    served = path.stack.submit(streams.app_serve, 8000, 1, 3, 0)
+    with streams.kernel_connect(path.right, path.stack.address, 8000) as sock:
+        found["kernel"] = send(sock)
+    served.result(LIMIT_S)
+    for delivery, pacing in found.values():
+        assert PAYLOAD * 2 // 3 < delivery < PAYLOAD * 4 // 3, found
+        assert PAYLOAD * 2 // 3 < pacing < PAYLOAD * 4, found
