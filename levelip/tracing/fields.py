@@ -91,8 +91,8 @@ def _ip_checksum_status(found: View) -> str | None:
 
 
 def _transport_checksum_status(found: View, at: int, proto: int) -> str | None:
-    """ "good", "bad", or what the frame says where it cannot be told (PARTIAL: nothing is there yet). Of VERIFIED, good:
-    a device that vouches for it (virtio 5.1.6.3.2, as a tap's for the host's own packets) left the field unfinished."""
+    """ "good", "bad", or what the frame says where it cannot be told (PARTIAL: nothing is there yet). VERIFIED is good:
+    who vouches for it, as a tap for the host's own packets, leaves the field unfinished (virtio 5.1.6.3.2)."""
     if at < 0 or found.frame is None:
         return None
     state = checksum_state(found.frame)

@@ -28,7 +28,7 @@ from levelip.cli.restart import stop_and_start
 from levelip.cli.status import duration
 from levelip.cli.up import choose_file, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
-from levelip.configfile import literal, to_toml
+from levelip.configfile import Overlay, literal, to_toml
 from levelip.debug import Debugger
 from levelip.debug.programs import python
 from levelip.ipc.clock import Hold, Holder, StackClock
@@ -156,6 +156,31 @@ def test_set_refuses_what_nothing_would_remember(layer: Callable[..., FakeLayer]
         "put it into the configuration file\n"
     )
     assert tcp.asked == []
+
+
+def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
+    run: RunDirectory, layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor starts tcp again and again: it is there and does not answer, so what it shall use is shown."""
+    monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.5)
+
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        values = getattr(Config(), args["section"])
+        return {"values": {name: getattr(values, name) for name in values.__struct_fields__}}
+
+    layer("ip", get=get)
+    path = supervise.Paths.of(run).settings
+    Overlay(77, {"tcp.congestion": "os:path"}).write(path)
+    lock = run.lock("tcp")
+    try:
+        result = lvlip("set", "tcp.congestion=newreno")
+    finally:
+        os.close(lock)
+    assert result.stdout == 'tcp.congestion "os:path" → "newreno", after a restart: lvlip restart tcp --name t\n', (
+        result.stderr
+    )
+    assert json.loads(path.read_bytes())["settings"] == {"tcp.congestion": "newreno"}
 
 
 def test_config_prints_what_up_would_use(lvlip: Callable[..., Result], tmp_path: Path) -> None:
