@@ -310,10 +310,13 @@ class Collection:
         return chain
 
     def origin(self, frame: int) -> Fact | None:
-        """The frame as it stood on the wire, or as near to it as is known: what a reason's frame came from."""
+        """The frame as it stood on the wire, or as near to it as is known: what a reason's frame came from. Of what an
+        addon or a debugger made of another it is the first."""
         known = self.by_id.get(frame)
         best = known[0] if known else None
         for id_ in self.ancestors(frame):
+            if best is not None and any(told.event.data.get("what") == "made" for told in self.told.get(best.id, ())):
+                break
             one = next(iter(self.by_id.get(id_, ())), None)
             if one is None or (best is not None and one.up != best.up):
                 break
