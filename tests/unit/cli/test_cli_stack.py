@@ -347,6 +347,13 @@ def test_a_layer_that_does_not_answer_is_named(
     os.close(lock)
 
 
+def test_the_next_frame_of_a_stack_that_runs(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """Nothing is held, and no timer can be stepped either."""
+    layer("ip", **{"debug.state": {"standing": False, "queues": []}, "debug.held": {"held": []}})
+    result = lvlip("held", "show", ".")
+    assert (result.exit_code, result.stderr) == (1, "lvlip: stack 't' runs; hold it first, with: lvlip hold\n")
+
+
 STATUS = {"calls": 7, "flight": {"on": True, "bytes": 2048, "limit": 1 << 25, "failure": ""}, "ended": ""}
 FAULT = {"seam": "link", "direction": "up", "loss": 0.5, "packets": 8, "lost": 4, "duplicated": 0, "reordered": 0,
          "corrupted": 0, "overflowed": 0}  # fmt: skip
