@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -26,9 +27,9 @@ from levelip.cli.common import LAYERS, Failure, Stack, columns
 from levelip.cli.main import COMMANDS, cli, main
 from levelip.cli.restart import stop_and_start
 from levelip.cli.status import duration
-from levelip.cli.up import choose_file, ordered, progress, refusal
+from levelip.cli.up import choose_file, in_network, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
-from levelip.configfile import Overlay, literal, to_toml
+from levelip.configfile import Overlay, literal, load, to_toml
 from levelip.debug import Debugger
 from levelip.debug.programs import python
 from levelip.ipc.clock import Hold, Holder, StackClock
@@ -156,6 +157,19 @@ def test_set_refuses_what_nothing_would_remember(layer: Callable[..., FakeLayer]
         "put it into the configuration file\n"
     )
     assert tcp.asked == []
+
+
+def test_the_settings_of_examples_in_the_help_are_no_mistakes() -> None:
+    for line in importlib.import_module("levelip.cli.up").command.help.splitlines():
+        words = line.split()
+        load(environ={}, settings=[word for before, word in itertools.pairwise(words) if before == "--set"])
+
+
+def test_interfaces_of_the_network_that_a_stack_is_to_have() -> None:
+    there = [("lvl0", "10.0.0.1/24"), ("eth0", "10.0.0.9/8"), ("dummy0", "10.0.0.7/32"), ("lvl1", "10.0.1.1/24")]
+    assert in_network("10.0.0.1/24", there) == there[:2]
+    assert in_network("10.0.1.5/24", there) == [there[1], there[3]]
+    assert in_network("192.168.0.1/24", there) == []
 
 
 def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
