@@ -27,6 +27,7 @@ from levelip.debug.tap import (
     event_of,
     goes_up,
 )
+from levelip.tracing.events import Event
 from levelip.tracing.formatting import event_line
 from levelip.tracing.pcapng import (
     INBOUND,
@@ -39,7 +40,8 @@ from levelip.tracing.pcapng import (
 )
 
 HOLD_NS = 200_000_000
-"""How long a packet waits for events about it: they are published within the round that handled it."""
+"""How long a packet waits for events about it, which are published within the round that handled it; and an event for
+the frames that lead to its packet, which another reader may bring later than it."""
 _REMEMBERED = 50_000
 """Frame ids whose causes are known, oldest forgotten first."""
 _AWAITED = 2_000
@@ -75,11 +77,12 @@ def _when(held: _Held) -> int:
 
 class Commenter:
     """Takes records, writes packets. An event is noted on the captured packet that it names; if that one was not
-    captured, on the one from which it came; one without a packet (a timer's) on the next packet captured after it. What
-    lvlip fault does to a packet is told of before that passes: it waits for it.
+    captured, on the one from which it came, once it is known which that is; one without a packet (a timer's) on the
+    next packet captured after it. What lvlip fault does to a packet is told of before that passes: it waits for it.
 
     `packets` and `events` count what was written, `homeless` events for which there was no packet at all; `full` after
-    `count` packets. With `filtered`, events that lead to no captured packet are left out: they are about others.
+    `count` packets. With `filtered`, events that lead to no captured packet, and name no connection of one, are left
+    out: they are about others.
     """
 
     def __init__(
@@ -104,6 +107,8 @@ class Commenter:
         self._causes: dict[int, list[int]] = {}
         self._loose: list[str] = []
         self._awaited: dict[int, list[tuple[int, str]]] = {}  # frame → (time, comment) for when it comes
+        self._undecided: list[tuple[int, Event, str]] = []  # (time, event, comment): not known yet whose
+        self._known: dict[str, None] = {}  # connections of captured packets
         self._taken = 0
         self.packets = 0
         self.events = 0
@@ -134,10 +139,12 @@ class Commenter:
 
     def write(self, now: int) -> int:
         """Write the packets that have waited long enough; how many."""
+        self._decide(now - HOLD_NS)
         return self._write_until(now - HOLD_NS)
 
     def finish(self) -> None:
         """Write all the rest."""
+        self._decide(None)
         self._give_up(0)
         if self._loose and self._held:
             self._held[-1].comments += self._loose
@@ -187,15 +194,54 @@ class Commenter:
     def _event(self, record: Record) -> None:
         event = event_of(record)
         text = event_line(record[PROCESS], event)
-        held = self._packet_of(event.frame) if event.frame else None
-        if held is not None:
-            held.comments.append(text)
-            self.events += 1
-        elif event.kind == "fault" and event.frame:
+        if self._noted(event, text):
+            return
+        if event.kind == "fault" and event.frame:
             self._awaited.setdefault(event.frame, []).append((record[EVENT_MONO], text))
             self._give_up(_AWAITED)
-        elif not self._filtered:
+        elif event.frame or not self._about_these(event):
+            self._undecided.append((record[EVENT_MONO], event, text))
+        else:
             self._loosen(record[EVENT_MONO], text)
+
+    def _noted(self, event: Event, text: str) -> bool:
+        """On its packet, if that is known."""
+        held = self._packet_of(event.frame) if event.frame else None
+        if held is None:
+            return False
+        held.comments.append(text)
+        self.events += 1
+        if event.conn:
+            self._known[event.conn] = None
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return True
+
+    def _about_these(self, event: Event) -> bool:
+        """Whether an event without a packet is about what is captured."""
+        return not self._filtered or event.conn in self._known
+
+    def _decide(self, until: int | None) -> None:
+        """Events of which it was not known where they belong: those of which it is by now, or that have waited until
+        then."""
+        undecided, self._undecided = self._undecided, []
+        for mono, event, text in undecided:
+            if self._noted(event, text):
+                continue
+            late = until is None or mono <= until
+            if self._about_these(event) and (late or not event.frame):
+                self._note_next(mono, text)
+            elif not late:
+                self._undecided.append((mono, event, text))
+
+    def _note_next(self, mono: int, text: str) -> None:
+        """On the first packet after it, with its time."""
+        index = bisect.bisect_right(self._held, mono, key=_when)
+        if index == len(self._held):
+            self._loosen(mono, text)
+            return
+        self._held[index].comments.append(f"{self._clock.text(mono)} {text}")
+        self.events += 1
 
     def _give_up(self, most: int) -> None:
         """Of frames that are waited for, the oldest: they pass where nothing is captured."""

@@ -33,7 +33,7 @@ def command(context: click.Context, files: tuple[Path, ...], commands: tuple[str
     Input that comes from a pipe is carried out as a file is.
 
     \b
-    lvlip debug -ex 'tb tcp.flags.syn' -ex 'c 10' -ex 'held'
+    lvlip debug -ex 'tb tcp.flags.syn' -ex 'c 10' -ex 'info held'
     lvlip debug --batch -x handshake.lvlip
     """  # fmt: skip
     from levelip.cli.prompt import Prompt

@@ -63,12 +63,20 @@ def command(
         raise click.UsageError("a ladder is drawn alone: its time is not to scale")
     if form == "xplot" and chosen != ["sequence"]:
         raise click.UsageError("an xplot file holds the sequence graph alone")
-    if form != "xplot":
-        _need_matplotlib()  # before anybody waits for a connection to end
-    taken = take(stack, target, conn, seconds, after=after)
     span = None
     if start is not None or end is not None:
         span = (round((start or 0) * 1e9), round(end * 1e9) if end is not None else 1 << 62)
+        if span[0] >= span[1]:
+            raise click.UsageError("--from lies before --to")
+    if form != "xplot":
+        _need_matplotlib()  # before anybody waits for a connection to end
+    taken = take(stack, target, conn, seconds, after=after)
+    rows = taken.flow.segments.rows
+    shown = [row for row in rows if span is None or span[0] <= row.t <= span[1]]
+    if rows and not shown:
+        raise Failure(
+            f"{taken.flow.key} has no segment then: they are from {rows[0].t / 1e9:.6f} s to {rows[-1].t / 1e9:.6f} s"
+        )
     if form == "xplot":
         from levelip.tracing.flowgraph import busier, sequence
         from levelip.tracing.xplot import XplotWriter
@@ -84,7 +92,7 @@ def command(
 
         data = draw(taken.flow, chosen, form=form, way=way or "", span=span)
     write_out(output, data)
-    facts = {"file": output, "connection": taken.flow.key, "segments": len(taken.flow.segments.rows),
+    facts = {"file": output, "connection": taken.flow.key, "segments": len(shown),
              "left_out": taken.flow.segments.left_out}  # fmt: skip
     if stack.json and output != "-":
         stack.emit(facts)

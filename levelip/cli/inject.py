@@ -64,6 +64,7 @@ def command(
     """  # fmt: skip
     from levelip.cli.debugtext import debugging
     from levelip.debug.injecting import inject
+    from levelip.frames.packet import format_frame_id
 
     if [bool(line), bool(words), bool(path)].count(True) != 1:
         raise click.UsageError("say what to inject: a LINE, fields (--set) or a file (--file)")
@@ -79,5 +80,7 @@ def command(
             stack.emit(one)
         else:
             click.echo(one["text"])
+        if one["note"]:
+            click.echo(f"{format_frame_id(one['id'])}: {one['note']}", err=True)
     if not done:
         raise Failure("there was nothing to inject")

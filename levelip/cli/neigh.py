@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from levelip.cli.common import Stack, StackCommand
+from levelip.wire.addr import format_address, parse_ipv4
 
 
 @click.command(cls=StackCommand)
 @click.option("-s", "--statistics", is_flag=True, help="With ages and counts, as ip -s neigh.")
 @click.option("--flush", is_flag=True, help="Forget all entries, or that of --address.")
-@click.option("--address", metavar="ADDRESS", help="With --flush: only this one.")
+@click.option("--address", metavar="ADDRESS", help="Only this one.")
 @click.pass_obj
 def command(stack: Stack, statistics: bool, flush: bool, address: str | None) -> None:
     """Show the ARP cache: address, MAC, state.
@@ -24,6 +25,11 @@ def command(stack: Stack, statistics: bool, flush: bool, address: str | None) ->
     lvlip neigh -s
     lvlip neigh --flush --address 10.0.0.1
     """
+    if address:
+        try:
+            address = format_address(parse_ipv4(address))
+        except ValueError:
+            raise click.UsageError(f"--address {address}: must be an IPv4 address, as 10.0.0.1") from None
     if flush:
         arguments: dict[str, Any] = {"address": address} if address else {}
         answer = stack.ask("link", "neigh.flush", **arguments)
@@ -34,6 +40,8 @@ def command(stack: Stack, statistics: bool, flush: bool, address: str | None) ->
         return
     device = stack.ask("link", "device")["name"]
     for row in stack.ask("link", "neigh")["neighbours"]:
+        if address and row["address"] != address:
+            continue
         if stack.json:
             stack.emit({**row, "device": device})
         else:

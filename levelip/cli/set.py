@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from levelip.cli import supervise
 from levelip.cli.common import Failure, Stack, StackCommand
 from levelip.cli.get import OWNERS, owner_layers
 from levelip.configfile import Key, Overlay, keys, literal, load, parse_setting
+from levelip.ipc.control import NotRunning
 
 
 @click.command(cls=StackCommand)
@@ -21,7 +23,8 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
     """Change settings of a running stack.
 
     What changed holds until `lvlip down`, also when a layer is restarted; for longer put it into the configuration
-    file. A setting that a running layer cannot change takes effect when that layer is restarted.
+    file. A setting that a running layer cannot change takes effect when that layer is restarted. So it is mended if
+    the layer does not start with it.
 
     \b
     lvlip set tcp.delayed_ack_ms=0 tcp.nagle=false
@@ -39,7 +42,7 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
                     "put it into the configuration file"
                 )
     for key, value in parsed:
-        old = _change(stack, key, value, running) if key.runtime else _current(stack, key, running)
+        old = _change(stack, key, value, running) if key.runtime else _current(stack, key, running, overlay)
         if overlay is not None:
             overlay.settings[key.dotted] = value
             overlay.write(path)
@@ -47,12 +50,15 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
 
 
 def _live(stack: Stack, running: list[str]) -> dict[str, Any]:
-    """What the running layers use now, dotted key → value."""
+    """What the running layers use now, dotted key → value. One that is silent may not start with what it shall use."""
     found: dict[str, Any] = {}
     for section in dict.fromkeys(key.section for key in keys().values()):
         owner = OWNERS.get(section, running[0])
         if owner in running:
-            values = stack.ask(owner, "get", section=section)["values"]
+            try:
+                values = stack.ask(owner, "get", section=section)["values"]
+            except NotRunning:
+                continue
             found.update({f"{section}.{name}": value for name, value in values.items()})
     return found
 
@@ -77,9 +83,12 @@ def _change(stack: Stack, key: Key, value: Any, running: list[str]) -> Any:
     return answers[0]["old"]
 
 
-def _current(stack: Stack, key: Key, running: list[str]) -> Any:
-    layers = owner_layers(key, running)
-    return stack.ask(layers[0], "get", section=key.section)["values"][key.name] if layers else None
+def _current(stack: Stack, key: Key, running: list[str], overlay: Overlay | None) -> Any:
+    """What is used, or, of a layer that does not answer, shall be; None if that is not known."""
+    if layers := owner_layers(key, running):
+        with contextlib.suppress(NotRunning):
+            return stack.ask(layers[0], "get", section=key.section)["values"][key.name]
+    return overlay.settings.get(key.dotted) if overlay is not None else None
 
 
 def _say(stack: Stack, key: Key, old: Any, new: Any, *, kept: bool) -> None:
@@ -88,7 +97,7 @@ def _say(stack: Stack, key: Key, old: Any, new: Any, *, kept: bool) -> None:
         stack.emit({"key": key.dotted, "old": old, "new": new, "now": key.runtime, "kept": kept,
                     "restart": None if key.runtime else owner or "all"})  # fmt: skip
         return
-    line = f"{key.dotted} {literal(old)} → {literal(new)}"
+    line = f"{key.dotted} {literal(old)} → {literal(new)}" if old is not None else f"{key.dotted} = {literal(new)}"
     if not key.runtime:
         line += f", after a restart: lvlip restart {owner or 'all'}{stack.name_flag()}"
     elif not kept:

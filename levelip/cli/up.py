@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     \b
     lvlip up
     lvlip up --config lab.toml --set tcp.congestion=newreno
-    lvlip up --name two --set ip.address=10.0.1.2/24 --set device.host_address=10.0.1.1/24
+    lvlip up --name two --set ip.address=10.0.1.2/24 --set ip.gateway=10.0.1.1 --set device.host_address=10.0.1.1/24
     """
     path = choose_file(config_file)
     config = load(path, settings=settings)
@@ -67,6 +68,7 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
     paths.config.write_text(to_toml(config, comments=False), encoding="utf-8")
     paths.conf.write_text(supervise.conf_text(run, layers), encoding="utf-8")
     _note_device(stack, config)
+    _warn_of_others(stack, config)
     logs = {layer: _size(run.logs / f"{layer}.log") for layer in layers}
     child = None
     with interruptible():
@@ -130,6 +132,33 @@ def _note_device(stack: Stack, config: Config) -> None:
     earlier = read_note(path)
     ours = earlier.get("name") == name and bool(earlier.get("created"))
     path.write_text(json.dumps({"name": name, "created": not device.attach and (ours or not _exists(name))}), "utf-8")
+
+
+def _warn_of_others(stack: Stack, config: Config) -> None:
+    """Say which interfaces of the host are in the stack's network already: another stack's, or a real one."""
+    from levelip.host.interface import InterfaceError, addresses
+
+    device = config.device
+    if "link" not in config.stack.layers or device.kind == "wire" or not device.host_address:
+        return
+    try:
+        there = addresses()
+    except InterfaceError:
+        return
+    for name, address in in_network(device.host_address, there):
+        if name != device.interface(stack.run.name):
+            stack.tell(
+                f"beware: {name} has {address}, so packets to this stack may go there; another network: "
+                "--set ip.address=... --set ip.gateway=... --set device.host_address=..."
+            )
+
+
+def in_network(host_address: str, there: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those (interface, address with prefix length) whose network, if it is one of several addresses, overlaps that of
+    this address with prefix length."""
+    network = ip_interface(host_address).network
+    found = ((name, address, ip_interface(address).network) for name, address in there)
+    return [(name, address) for name, address, other in found if other.num_addresses > 1 and other.overlaps(network)]
 
 
 def _exists(device: str) -> bool:

@@ -128,6 +128,9 @@ class Conversation:
         if not one.syn or one.has_ack:
             return False
         side = self.theirs if one.up else self.ours
+        if side.syn is None and not one.up and self.segs():  # we open: what came before is of an older one
+            self.until = one.mono
+            return True
         if side.syn is None or side.syn.seq == one.seq:
             return False
         if any(seg.fact.rst for seg in (*self.ours.segs, *self.theirs.segs)) or (self.ours.fin and self.theirs.fin):
@@ -140,6 +143,9 @@ class Conversation:
         side, other = (self.theirs, self.ours) if one.up else (self.ours, self.theirs)
         if one.syn and side.number.base is None:
             side.number.start(one.seq)
+        elif one.syn and one.has_ack and side.syn is None and other.syn and one.ack == other.syn.seq + 1 & _MASK:
+            side.number.start(one.seq)  # so far the peer spoke of an older connection, half-open (RFC 9293 3.5.1)
+            side.segs.clear()
         if one.syn and side.syn is None:
             side.syn = one
         seq = side.number(one.seq)
@@ -310,10 +316,13 @@ class Collection:
         return chain
 
     def origin(self, frame: int) -> Fact | None:
-        """The frame as it stood on the wire, or as near to it as is known: what a reason's frame came from."""
+        """The frame as it stood on the wire, or as near to it as is known: what a reason's frame came from. Of what an
+        addon or a debugger made of another it is the first."""
         known = self.by_id.get(frame)
         best = known[0] if known else None
         for id_ in self.ancestors(frame):
+            if best is not None and any(told.event.data.get("what") == "made" for told in self.told.get(best.id, ())):
+                break
             one = next(iter(self.by_id.get(id_, ())), None)
             if one is None or (best is not None and one.up != best.up):
                 break

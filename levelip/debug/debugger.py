@@ -315,8 +315,11 @@ class Debugger:
 
     def _need_held(self) -> None:
         if not self._clock().held:
-            raise DebugError(f"stack {self.run.name!r} runs; hold it first, with: lvlip hold")
+            raise DebugError(self._runs())
         self._claim()
+
+    def _runs(self) -> str:
+        return f"stack {self.run.name!r} runs; hold it first, with: lvlip hold"
 
     def _nothing(self, at: str | None) -> str:
         where = f" at {at}" if at else ""
@@ -398,6 +401,8 @@ class Debugger:
             return frame
         chosen = self._choose(None)
         if chosen is None:
+            if not self._clock().held:
+                raise NothingHeld(self._runs())
             raise NothingHeld(self._nothing(None))
         return chosen.name
 

@@ -21,10 +21,12 @@ from levelip.tracing.build import (
     parse_connection,
 )
 from levelip.tracing.edit import parse_changes
+from levelip.tracing.expression import compile_expression
 from levelip.wire.addr import MAC_BROADCAST, format_address, parse_mac
 
 IFACE = 1
 """The one interface that link has (layers/link/config.py)."""
+_BARE = "tcp and not (tcp.flags.syn or tcp.flags.reset or tcp.options.timestamp)"
 
 
 def inject(
@@ -32,8 +34,8 @@ def inject(
     numbers: Sequence[int] = (), connection: str = "", absolute: bool = False, keep_checksums: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Make packets of a packetdrill line, of fields (FIELD=VALUE), or of a capture, and put them in at "SEAM:WAY"; what
-    became of each: {"seam", "way", "id", "held", "text"}. ControlError, BuildError, EditError, ScriptError,
-    CaptureError.
+    became of each: {"seam", "way", "id", "held", "text", "note"}; the note says why tcp will discard it, where that is
+    easily overlooked. ControlError, BuildError, EditError, ScriptError, CaptureError.
     """
     target = make_target(debugger, where, connection, absolute=absolute)
     if line:
@@ -48,8 +50,29 @@ def inject(
         held = debugger.inject(frame, target.seam, target.direction)
         number = format_frame_id(frame.id)
         text = f"{number} at {target.seam}:{target.direction}" + (f", held as {held}" if held else ", passed on")
-        done.append({"seam": target.seam, "way": target.direction, "id": frame.id, "held": held, "text": text})
+        note = _overlooked(debugger, target, frame)
+        done.append({
+            "seam": target.seam, "way": target.direction, "id": frame.id, "held": held, "text": text, "note": note,
+        })  # fmt: skip
     return done
+
+
+def _overlooked(debugger: Debugger, target: Target, frame: Any) -> str:
+    """That a packet has no timestamp though its connection agreed on them (RFC 7323 3.2), and how to give it one."""
+    if target.connection is None or target.direction != "up":
+        return ""
+    if not compile_expression(_BARE).matches_frame(frame, target.seam, target.direction):
+        return ""
+    try:
+        tcb = debugger.ask("tcp", "conn", conn=target.connection.name)["tcb"]
+    except ControlError:
+        return ""
+    if not tcb["timestamps"]:
+        return ""
+    return (
+        "its connection has timestamps and it has none, so tcp discards it (lvlip explain tcp_no_timestamp); with one: "
+        f"<nop,nop,TS val {tcb['ts_recent']} ecr 0> at the end of LINE"
+    )
 
 
 def make_target(debugger: Debugger, where: str, connection: str = "", *, absolute: bool = False) -> Target:

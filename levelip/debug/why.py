@@ -153,10 +153,11 @@ def connection_story(collection: Collection, talk: Conversation) -> Story:
 def _sentences(collection: Collection, talk: Conversation) -> Iterator[str]:
     segs = talk.segs()
     if not segs:
-        yield f"No packet of {talk.name} was seen, only {len(talk.events)} events."
+        yield f"No packet of {talk.name} was seen at {collection.wire}, only {len(talk.events)} events."
     else:
         yield from _opened(talk)
         yield from _moved(talk)
+    yield from _hands(talk)
     yield from _ended(talk)
     lost = [notice.text for notice in collection.notices if any(word in notice.text for word in _GAPS)]
     if lost:
@@ -220,6 +221,9 @@ def _moved(talk: Conversation) -> Iterator[str]:
             + (f", after {timeouts} retransmission timeout{'s' * (timeouts > 1)} (RFC 6298 5)" if timeouts else "")
             + "."
         )
+
+
+def _hands(talk: Conversation) -> Iterator[str]:
     if deeds := addons.deeds_text(talk):
         yield f"Addons had a hand in it (lvlip addon list): {deeds}."
     if deeds := addons.deeds_text(talk, by_hand=True):

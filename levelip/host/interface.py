@@ -125,6 +125,17 @@ def names() -> list[str]:
         return sorted(name for link in route.get_links() if (name := link.get_attr("IFLA_IFNAME")) != "lo")
 
 
+def addresses() -> list[tuple[str, str]]:
+    """The IPv4 addresses of all interfaces but lo: (interface, address with prefix length)."""
+    with _route("list addresses") as route:
+        known = {link["index"]: link.get_attr("IFLA_IFNAME") for link in route.get_links()}
+        return [
+            (known[one["index"]], f"{one.get_attr('IFA_LOCAL') or one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}")
+            for one in route.get_addr(family=2)
+            if known.get(one["index"], "lo") != "lo"
+        ]
+
+
 def default_interface() -> str | None:
     """The interface of the host's default route, the first if there are several."""
     with _route("look up the default route") as route:

@@ -14,7 +14,7 @@ from levelip.tracing.formatting import FAULT_WORDS, RETRANSMIT_WORDS
 from levelip.tracing.reasons import all_reasons
 
 _COMMENT = re.compile(r"(\d\d:\d\d:\d\d\.\d+ )?(link|ip|tcp|gateway|udp): (.*?)(?: \[(\S+) > (\S+)\])?$", re.DOTALL)
-_RETRANSMIT = re.compile(r"retransmit(?:, (.+?))?(?:, bytes (\d+):(\d+))?(?:, attempt (\d+))?$")
+_RETRANSMIT = re.compile(r"retransmit(?:, (.+?))?(?:, bytes (\d+):(\d+)|, (the SYN))?(?:, attempt (\d+))?$")
 _FAULT = re.compile(r"lvlip fault: (sent twice|a bit flipped|delayed|kept back)")
 _DEED = re.compile(r"(?:addon (\S+)|by hand): (changed|delayed|repeated|made)(?: (.+?))? at \S+ [↑↓]")
 _DROPPED_BY = re.compile(r" \(addon (\S+)\)$")
@@ -111,12 +111,14 @@ def _place(said: str) -> dict[str, Any]:
 
 
 def _retransmit(found: re.Match[str]) -> dict[str, Any]:
-    words, start, end, attempt = found.groups()
+    words, start, end, syn, attempt = found.groups()
     data: dict[str, Any] = {}
     if words:
         data["why"] = next((name for name, text in RETRANSMIT_WORDS.items() if text == words), words)
     if start:
         data |= {"offset": int(start), "length": int(end) - int(start)}
+    if syn:
+        data |= {"offset": -1, "length": 1}
     if attempt:
         data["attempt"] = int(attempt)
     return data

@@ -460,10 +460,14 @@ class FlowModel:
         return when - self.start
 
     def _anew(self, flow: Flow, side: Side, head: bytes) -> bool:
-        """Whether a SYN begins another connection between the same ports."""
+        """Whether a SYN begins another connection between the same ports; or this one again, after the reset of an
+        older one that was half-open there (RFC 9293 3.5.1)."""
         seq = int.from_bytes(head[4:8], "big")
-        if side.base is None or (side.syn and seq == side.base):
+        if side.base is None:
             return False
+        if side.syn and seq == side.base:
+            rows = flow.segments.rows
+            return not head[13] & ACK and (flow.ended or bool(rows and "R" in rows[-1].flags))
         return flow.ended or (self._infer and side.syn and not head[13] & ACK)
 
     def _open(self, key: tuple[bytes, int, bytes, int]) -> Flow:

@@ -142,7 +142,7 @@ def _retransmit(data: _Taken) -> str:
     why, offset, length, attempt = data("why", ""), data("offset"), data("length"), data("attempt")
     text = f"retransmit, {RETRANSMIT_WORDS.get(why, _words(why))}" if why else "retransmit"
     if offset is not None:
-        text += f", bytes {offset}:{offset + (length or 0)}"
+        text += f", bytes {offset}:{offset + (length or 0)}" if offset >= 0 else ", the SYN"
     return text + (f", attempt {attempt}" if attempt else "")
 
 

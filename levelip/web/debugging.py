@@ -154,7 +154,8 @@ class Stopping:
             self._debugger, where, line=line or None, words=fields, connection=conn, absolute=absolute,
             keep_checksums=keep,
         )  # fmt: skip
-        return {"said": done["text"], "held": done["held"]}
+        said = f"{done['text']}; {done['note']}" if done["note"] else done["text"]
+        return {"said": said, "held": done["held"]}
 
     def inject_file(self, where: str, path: Path, numbers: Sequence[int]) -> dict[str, Any]:
         """The same of packets of a capture: all that can go there, or those of these numbers (Wireshark's)."""

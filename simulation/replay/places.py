@@ -73,7 +73,7 @@ def wall_text(recording: Recording, now: int) -> str:
 
 
 def _instant(recording: Recording, clock: re.Match[str]) -> int:
-    """The first instant from the beginning on at which clocks show this."""
+    """The first instant from the beginning on at which clocks show this. NoSuchPlace if the recording ended before."""
     begin = recording.span[0] + recording.wall_offset(recording.span[0])
     at = time.localtime(begin // 10**9)
     seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + int(clock[3])
@@ -81,7 +81,12 @@ def _instant(recording: Recording, clock: re.Match[str]) -> int:
     target = (begin // 10**9 + seconds) * 10**9 + int(float(clock[4] or 0) * 10**9)
     if target < begin - 10**9:  # after midnight
         target += 86_400 * 10**9
-    return recording.instant_of(target)
+    instant = recording.instant_of(target)
+    first, last = recording.span
+    if instant > last + 10**9:
+        raise NoSuchPlace(f"{clock[0]}: the recording goes from {wall_text(recording, first)} to "
+                          f"{wall_text(recording, last)}")  # fmt: skip
+    return instant
 
 
 def find_frame(recording: Recording, ident: str) -> int:

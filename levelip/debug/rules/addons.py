@@ -18,7 +18,7 @@ from levelip.tracing import reasons
 
 _DROPPED = "dropped"
 _DEBUGGER = "a debugger"
-_MAKE_OTHERS = ("changed", "made")
+MAKE_OTHERS = ("changed", "made")
 _AT_THE_DESTINATION = ("refused", "reset_by_peer")
 """What an answer says to a packet that came to somebody: of changes, those of where it goes lead to it."""
 _DESTINATION = ("ip.dst", "tcp.dstport", "tcp.port", "ip.addr")
@@ -37,7 +37,7 @@ def deed(told: Told) -> str:
 def claimed(collection: Collection, *packets: Fact) -> bool:
     """Whether somebody says that he changed or made one of these."""
     ids = {packet.id for packet in packets}
-    return any(deed(told) in _MAKE_OTHERS for id_ in ids for told in collection.told.get(id_, ()))
+    return any(deed(told) in MAKE_OTHERS for id_ in ids for told in collection.told.get(id_, ()))
 
 
 def deeds_on(collection: Collection, packet: Fact | None) -> list[Told]:

@@ -47,6 +47,12 @@ class Case:
         """What lvlip fault did to its packets."""
         return [told for told in self.conversation.events if what_fault(told)]
 
+    @cached_property
+    def discarded(self) -> set[int]:
+        """The ids of packets that were dropped, as they stood on the wire."""
+        dropped = (told for told in self.conversation.kinds("drop") if told.event.frame)
+        return {fact.id for told in dropped if (fact := self.collection.origin(told.event.frame)) is not None}
+
     def fault_on(self, one: Transmission) -> str:
         """What lvlip fault did, to it or to an ACK of it, that made it be sent again; empty: nothing that is known."""
         fact, since = one.seg.fact, one.mono - _ROUND

@@ -232,7 +232,7 @@ def discards(case: Case) -> Iterator[Finding]:
     done: set[str] = set()
     for told in case.conversation.events:
         event = told.event
-        if event.kind != "drop" or event.reason in _TOLD or event.reason in done:
+        if event.kind != "drop" or event.reason in done or (event.reason in _TOLD and _told_of(case, event.reason)):
             continue
         reason = lookup(event.reason)
         if reason is not None and reason.severity is Severity.NORMAL and reason.layer != "ipc":
@@ -240,6 +240,11 @@ def discards(case: Case) -> Iterator[Finding]:
         done.add(event.reason)
         count = sum(other.event.reason == event.reason for other in case.conversation.events)
         yield discard(case.collection, told, count)
+
+
+def _told_of(case: Case, reason: str) -> bool:
+    """Whether the rule that tells of it has what it needs: of options that were agreed on, the SYNs."""
+    return reason != "tcp_no_timestamp" or case.agreed_timestamps
 
 
 def discard(collection: Collection, told: Told, count: int = 1) -> Finding:

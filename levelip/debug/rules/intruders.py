@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from levelip.debug.collection import Seg
+from levelip.debug.collection import Seg, Told
 from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
+from levelip.debug.rules import addons
 from levelip.debug.rules.case import Case, ms
 from levelip.tracing.reasons import lookup
 
 
 def resets(case: Case) -> Iterator[Finding]:
     """A RST that ended the connection: of the peer, or of somebody else?"""
-    talk = case.conversation
-    dropped = (told for told in talk.kinds("drop") if told.event.frame)
-    ignored = {fact.id for told in dropped if (fact := case.collection.origin(told.event.frame)) is not None}
+    talk, ignored = case.conversation, case.discarded
+    own = _own_reset(case)
+    if own is not None:
+        yield own
+        return
     opened = any(not seg.fact.rst and not seg.fact.syn for seg in talk.theirs.segs)
     rst = next((seg for seg in talk.theirs.segs if seg.fact.rst and seg.fact.id not in ignored), None)
     if rst is not None and (opened or any(seg.fact.syn for seg in talk.theirs.segs)):
@@ -39,6 +42,25 @@ def resets(case: Case) -> Iterator[Finding]:
             cause if cause is not None else sent.fact if sent is not None else None,
             told.mono,
         )
+
+
+def _own_reset(case: Case) -> Finding | None:
+    """A RST that came to tcp because a debugger or an addon made it, or made it of another packet."""
+    collection = case.collection
+    told = next((told for told in case.conversation.kinds("reset") if not told.event.data.get("sent")), None)
+    rst = None if told is None else collection.origin(told.event.frame)
+    if told is None or rst is None:
+        return None
+    deeds = [one for one in addons.deeds_on(collection, rst) if addons.deed(one) in addons.MAKE_OTHERS]
+    if not deeds or not any(addons.deed(one) == "made" or _made_reset(one) for one in deeds):
+        return None
+    who = addons.doer(deeds[0])
+    return Finding("own_change", f"{who} made {rst.name}, a RST, which ended the connection", rst, rst.mono)
+
+
+def _made_reset(told: Told) -> bool:
+    changed = {str(one).partition("=")[0] for one in told.event.data.get("changes", ())}
+    return not changed.isdisjoint(("tcp.flags", "tcp.flags.reset"))
 
 
 def _forged(rst: Seg, segs: list[Seg]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Windows that shrink, close, or are overrun (RFC 9293 3.8.6)."""
+"""Windows that shrink, close, or are overrun (RFC 9293 3.8.6). What we discarded told us of none."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def shrunk(case: Case) -> Iterator[Finding]:
     best: Seg | None = None
     newest = (-1, -1)
     for seg in talk.theirs.segs:
+        if seg.fact.id in case.discarded:
+            continue
         if seg.edge is None or seg.fact.rst or (seg.fact.syn and unit > 1):  # a SYN's window is not scaled
             continue
         if (seg.ack, seg.seq) < newest:  # overtaken: what it says is old (RFC 9293 3.10.7.4, SND.WL1 and WL2)
@@ -46,7 +48,7 @@ def zero(case: Case) -> Iterator[Finding]:
     for name, side, who in (("zero_window", talk.theirs, "peer"), ("our_zero_window", talk.ours, "stack")):
         closed: Seg | None = None
         for seg in side.segs:
-            if seg.edge is None or seg.fact.syn or seg.fact.rst:
+            if seg.edge is None or seg.fact.syn or seg.fact.rst or seg.fact.id in case.discarded:
                 continue
             if seg.window == 0 and closed is None:
                 closed = seg

@@ -36,8 +36,8 @@ def packet(
     return [1, "f", process, seam, "in", mono, mono, number, list(causes), "Packet", {}, IP + TCP, b"", 0, 2, 0]
 
 
-def event(mono: int, frame: int = 0) -> list[Any]:
-    return [1, "e", "tcp", mono, [mono, "drop", "runt", frame, "", {}]]
+def event(mono: int, frame: int = 0, conn: str = "") -> list[Any]:
+    return [1, "e", "tcp", mono, [mono, "drop", "runt", frame, conn, {}]]
 
 
 def packets(out: io.BytesIO) -> list[EnhancedPacket]:
@@ -72,6 +72,30 @@ def test_an_event_about_a_frame_that_was_not_captured_goes_to_the_packet_it_came
     assert comments(out) == [[DROP], []]
 
 
+@pytest.mark.parametrize("filtered", [True, False])
+def test_an_event_that_is_told_before_the_frames_that_lead_to_its_packet(filtered: bool) -> None:
+    """Frames of seams that are not captured come by another reader, which may be the later one."""
+    out = io.BytesIO()
+    held = commenter(out, filtered=filtered)
+    held.take([packet(SECOND, 11), packet(SECOND, 12), event(SECOND + 3, 33)], captured=True)
+    held.write(SECOND + 4)
+    held.take([packet(SECOND + 1, 22, (11,)), packet(SECOND + 2, 33, (22,))], captured=False)
+    held.write(SECOND + HOLD_NS)
+    held.finish()
+    assert comments(out) == [[DROP], []]
+    assert (held.packets, held.events, held.homeless) == (2, 1, 0)
+
+
+def test_an_event_that_leads_to_no_packet_stands_on_the_first_after_it() -> None:
+    out = io.BytesIO()
+    held = commenter(out)
+    held.take([packet(1, 11), event(2, 99), packet(3, 12), packet(4, 13)], captured=True)
+    held.finish()
+    first, second, third = comments(out)
+    assert (first, third) == ([], [])
+    assert second[0].endswith(f" {DROP}")
+
+
 def test_an_event_without_a_packet_is_noted_on_the_next_one_with_its_time() -> None:
     out = io.BytesIO()
     held = commenter(out)
@@ -101,6 +125,20 @@ def test_with_a_filter_events_about_others_are_left_out() -> None:
     held.take([packet(1, 11), event(2, 99), event(2)], captured=True)
     held.finish()
     assert comments(out) == [[]]
+
+
+def test_with_a_filter_what_timers_do_to_a_captured_connection_stays() -> None:
+    """It names no frame, or one that never came to where packets are captured; the connection is known by others."""
+    out = io.BytesIO()
+    held = commenter(out, filtered=True)
+    one, other = "10.0.0.2:80>10.0.0.1:4711", "10.0.0.2:80>10.0.0.1:4712"
+    held.take([event(1, 0, one), packet(2, 11), event(2, 11, one), event(3, 0, one), event(3, 0, other)], captured=True)
+    held.take([event(3, 99, one), event(3, 99, other), packet(4, 12)], captured=True)
+    held.finish()
+    assert [[text[-len("[10.0.0.2:80 > 10.0.0.1:4711]") :] for text in each] for each in comments(out)] == [
+        ["[10.0.0.2:80 > 10.0.0.1:4711]", "[10.0.0.2:80 > 10.0.0.1:4711]"],
+        ["[10.0.0.2:80 > 10.0.0.1:4711]", "[10.0.0.2:80 > 10.0.0.1:4711]"],
+    ]
 
 
 def test_packets_wait_for_their_events_and_no_longer() -> None:

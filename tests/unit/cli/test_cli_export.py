@@ -240,6 +240,19 @@ def test_of_a_file_with_several_connections_the_one_with_most_data_is_taken(
     assert "no connection '82'; there is 10.0.0.2:81>10.0.0.1:4711, 10.0.0.2:80>10.0.0.1:4711" in result.stderr
 
 
+def test_a_time_in_which_there_was_nothing_is_not_drawn(
+    lvlip: Callable[..., Result], capture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.xpl"
+    words = ["graph", str(capture), "--conn", "80", "-o", str(out)]
+    result = lvlip(*words, "--from", "100")
+    assert result.exit_code == 1 and not out.exists()
+    assert "10.0.0.2:80>10.0.0.1:4711 has no segment then: they are from 0.000000 s to " in result.stderr
+    assert lvlip(*words, "--from", "5", "--to", "1").exit_code == 2
+    whole = json.loads(lvlip(*words, "--json").stdout)["segments"]
+    assert 0 < json.loads(lvlip(*words, "--to", "0.0000001", "--json").stdout)["segments"] < whole
+
+
 def test_a_trace_is_drawn_too(lvlip: Callable[..., Result], tmp_path: Path) -> None:
     lines, wire = JsonLines(), Wire()
     records: list[Any] = []

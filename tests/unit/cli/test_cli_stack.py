@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -26,9 +27,9 @@ from levelip.cli.common import LAYERS, Failure, Stack, columns
 from levelip.cli.main import COMMANDS, cli, main
 from levelip.cli.restart import stop_and_start
 from levelip.cli.status import duration
-from levelip.cli.up import choose_file, ordered, progress, refusal
+from levelip.cli.up import choose_file, in_network, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
-from levelip.configfile import literal, to_toml
+from levelip.configfile import Overlay, literal, load, to_toml
 from levelip.debug import Debugger
 from levelip.debug.programs import python
 from levelip.ipc.clock import Hold, Holder, StackClock
@@ -156,6 +157,44 @@ def test_set_refuses_what_nothing_would_remember(layer: Callable[..., FakeLayer]
         "put it into the configuration file\n"
     )
     assert tcp.asked == []
+
+
+def test_the_settings_of_examples_in_the_help_are_no_mistakes() -> None:
+    for line in importlib.import_module("levelip.cli.up").command.help.splitlines():
+        words = line.split()
+        load(environ={}, settings=[word for before, word in itertools.pairwise(words) if before == "--set"])
+
+
+def test_interfaces_of_the_network_that_a_stack_is_to_have() -> None:
+    there = [("lvl0", "10.0.0.1/24"), ("eth0", "10.0.0.9/8"), ("dummy0", "10.0.0.7/32"), ("lvl1", "10.0.1.1/24")]
+    assert in_network("10.0.0.1/24", there) == there[:2]
+    assert in_network("10.0.1.5/24", there) == [there[1], there[3]]
+    assert in_network("192.168.0.1/24", there) == []
+
+
+def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
+    run: RunDirectory, layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor starts tcp again and again: it is there and does not answer, so what it shall use is shown."""
+    monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
+    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.5)
+
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        values = getattr(Config(), args["section"])
+        return {"values": {name: getattr(values, name) for name in values.__struct_fields__}}
+
+    layer("ip", get=get)
+    path = supervise.Paths.of(run).settings
+    Overlay(77, {"tcp.congestion": "os:path"}).write(path)
+    lock = run.lock("tcp")
+    try:
+        result = lvlip("set", "tcp.congestion=newreno")
+    finally:
+        os.close(lock)
+    assert result.stdout == 'tcp.congestion "os:path" → "newreno", after a restart: lvlip restart tcp --name t\n', (
+        result.stderr
+    )
+    assert json.loads(path.read_bytes())["settings"] == {"tcp.congestion": "newreno"}
 
 
 def test_config_prints_what_up_would_use(lvlip: Callable[..., Result], tmp_path: Path) -> None:
@@ -320,6 +359,13 @@ def test_a_layer_that_does_not_answer_is_named(
         result = lvlip(*words)
         assert result.exit_code == 1 and "lvlip: tcp did not answer; see: lvlip status" in result.stderr, words
     os.close(lock)
+
+
+def test_the_next_frame_of_a_stack_that_runs(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """Nothing is held, and no timer can be stepped either."""
+    layer("ip", **{"debug.state": {"standing": False, "queues": []}, "debug.held": {"held": []}})
+    result = lvlip("held", "show", ".")
+    assert (result.exit_code, result.stderr) == (1, "lvlip: stack 't' runs; hold it first, with: lvlip hold\n")
 
 
 STATUS = {"calls": 7, "flight": {"on": True, "bytes": 2048, "limit": 1 << 25, "failure": ""}, "ended": ""}

@@ -101,6 +101,9 @@ def test_neigh(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) ->
         "10.0.0.9 dev lvl0 used 0/-/- probes 2 INCOMPLETE (3 packets wait)\n"
     )
     assert json.loads(lvlip("neigh", "--json").stdout.splitlines()[1])["queued"] == 3
+    assert lvlip("neigh", "--address", "10.0.0.9").stdout == "10.0.0.9 dev lvl0 INCOMPLETE\n"
+    assert lvlip("neigh", "--address", "10.0.0.7").stdout == ""
+    assert lvlip("neigh", "--address", "x").exit_code == 2
     assert lvlip("neigh", "--flush").stdout == "2 entries forgotten\n"
 
 

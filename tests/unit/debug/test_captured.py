@@ -187,6 +187,8 @@ def events() -> Iterator[tuple[Event, dict[str, Any]]]:
     yield Event(0, "retransmit", data=again), again
     fast = {"why": "fast", "offset": 0, "length": 10}
     yield Event(0, "retransmit", data=fast), fast
+    syn = {"why": "rto", "offset": -1, "length": 1, "attempt": 1}
+    yield Event(0, "retransmit", data=syn), syn
     state = {"old": "LISTEN", "new": "SYN_RECEIVED", "input": "SYN"}
     yield Event(0, "state", data=state), state
     yield Event(0, "reset", data={"sent": True}), {"sent": True}

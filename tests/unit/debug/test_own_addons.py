@@ -70,6 +70,63 @@ def story(collection: Collection) -> Story:
     return connection_story(collection, one)
 
 
+def make_of_the_third(changes: str) -> str:
+    """An addon that makes another of the third packet that comes in."""
+    return f"""
+def loaded(context):
+    context.state.seen = 0
+
+@addon.frame("tcp.flags.ack and not tcp.flags.syn", way="up")
+def hook(packet, context):
+    context.state.seen += 1
+    if context.state.seen == 3:
+        other = packet.copy()
+        {changes}
+        context.inject(other, way="up")
+"""
+
+
+def test_a_reset_that_an_addon_made_is_no_reset_of_the_peer(bench: Bench) -> None:
+    bench.load(make_of_the_third('other["tcp.flags"] = 4'), "killer")
+    found = story(bench.transfer(seconds=2))
+    one = found.cause
+    assert one is not None and one.name == "own_change", story_lines(found)
+    assert "reset_by_peer" not in [other.name for other in found.findings]
+    assert one.packet is not None and one.packet.rst and one.packet.up
+    assert one.says == f"addon killer made {one.packet.name}, a RST, which ended the connection"
+
+
+def test_a_packet_that_became_a_reset_by_an_addon_is_none_of_the_peer(bench: Bench) -> None:
+    bench.load(SHRINKS.replace('packet["tcp.window_size_value"] = 3', 'packet["tcp.flags.reset"] = 1'), "turner")
+    found = story(bench.transfer(seconds=2))
+    assert found.cause is not None and found.cause.name == "own_change", story_lines(found)
+    assert "reset_by_peer" not in [one.name for one in found.findings]
+
+
+def test_a_window_in_a_packet_that_was_discarded_closes_none(bench: Bench) -> None:
+    """Without a timestamp it is not looked at (RFC 7323 3.2): what it says of the window is nothing that happened."""
+    bench.load(make_of_the_third(
+        'other.remove("tcp.options.timestamp"); other["tcp.window_size_value"] = 0'
+    ), "odd")  # fmt: skip
+    socket = bench.a.connect(B, PORT, DATA)
+    bench.net.run(seconds=2)
+    socket.write(DATA, bench.net.now)
+    bench.net.run(seconds=2)
+    found = story(Collection(bench.a.records))
+    assert [one.name for one in found.findings] == ["timestamps_missing"], story_lines(found)
+
+
+def test_what_is_discarded_for_its_options_is_told_though_the_syns_were_not_seen(bench: Bench) -> None:
+    bench.load(make_of_the_third('other.remove("tcp.options.timestamp")'), "odd")
+    bench.transfer(seconds=2)
+    syns = next(
+        number for number, record in enumerate(bench.a.records)
+        if record[KIND] == "e" and event_of(record).kind == "state" and event_of(record).data["new"] == "ESTABLISHED"
+    )  # fmt: skip
+    found = story(Collection(bench.a.records[syns:]))
+    assert [(one.name, one.reason) for one in found.findings] == [("discarded", "tcp_no_timestamp")]
+
+
 def test_the_addon_that_changed_the_first_wrong_packet_is_named(bench: Bench) -> None:
     """The rule is that of what shows; beside it stands which addon set what, and the story counts its deeds."""
     bench.load(SHRINKS, "shaper")

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from levelip.debug.collection import Collection
+from levelip.debug.facts import fact
+from levelip.debug.tap import DIRECTION, KIND, SEAM
+from levelip.debug.why import story_lines, why
 from tests.netsim.whole import B
 from tests.unit.debug.planted import PORT, Planted, cause, to_segment
 
@@ -83,6 +89,42 @@ def test_a_peer_that_resets(tmp_path: Path) -> None:
     first = cause(story, "reset_by_peer")
     assert first.rst and first.up
     assert story.cause is not None and story.cause.certain
+
+
+HALF_OPEN = """
+@addon.frame("tcp.flags.syn", way="down")
+def hook(packet, context):
+    if not hasattr(context.state, "done"):
+        context.state.done = True
+        packet.drop()
+        old = packet.copy()
+        old.remove("tcp.options.mss", "tcp.options.wscale", "tcp.options.sack_perm")
+        old.edit({
+            "eth.src": packet["eth.dst"], "eth.dst": packet["eth.src"], "ip.src": packet["ip.dst"],
+            "ip.dst": packet["ip.src"], "tcp.srcport": packet["tcp.dstport"], "tcp.dstport": packet["tcp.srcport"],
+            "tcp.flags": 16, "tcp.seq": 3_000_000_000, "tcp.ack": packet["tcp.seq"] + 660_000_000 & 0xFFFF_FFFF,
+        })
+        context.inject(old, way="up")
+"""
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_a_peer_that_has_an_older_connection_half_open(tmp_path: Path, from_the_start: bool) -> None:
+    """Its ACK for that is answered by a RST, and the SYN is sent again (RFC 9293 3.5.1): numbers count from that SYN
+    and its answer, also where the records begin with the RST."""
+    planted = Planted(tmp_path, HALF_OPEN)
+    planted.connect(TEXT, eof=True)
+    records = planted.a.records
+    if not from_the_start:
+        reset = next(
+            number for number, record in enumerate(records)
+            if record[KIND] == "f" and record[SEAM] == "ip-tcp" and record[DIRECTION] == "out" and fact(record).rst
+        )  # fmt: skip
+        records = records[reset:]
+    told = [one for one in why(Collection(records), str(PORT)) if any("We opened" in text for text in one.sentences)]
+    assert len(told) == 1
+    assert any(text.startswith(f"We sent {len(TEXT)} bytes in ") for text in told[0].sentences), told[0].sentences
+    assert not {"syn_on_open", "reset_by_us"} & {one.name for one in told[0].findings}, story_lines(told[0])
 
 
 def test_sack_blocks_taken_out(tmp_path: Path) -> None:

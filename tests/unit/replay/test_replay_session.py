@@ -99,6 +99,15 @@ def test_goto_a_packet(session: Session) -> None:
     assert run(session, "next") == ["the recording ends here"]
 
 
+def test_a_time_of_day_at_which_nothing_was_recorded(session: Session) -> None:
+    """An hour before the recording is not its end, which the next day would be."""
+    run(session, "goto start")
+    clock = session.run("where").data["wall"]
+    answer = session.run(f"goto {(int(clock[:2]) - 1) % 24:02}{clock[2:]}")
+    assert answer.failed and f"the recording goes from {clock} to " in answer.lines[0]
+    assert session.player.at == session.player.recording.first
+
+
 def test_the_time_of_day_counts_holds(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack that was held for an hour in the middle: `where` and `goto TIME` before it, behind it, and within it."""
     recording = session.player.recording

@@ -191,6 +191,19 @@ def test_wrong_checksums_are_seen() -> None:
     assert fields(packet(PACKETS["udp"]))["udp.checksum.status"] == "good"
 
 
+def test_a_checksum_that_the_device_vouches_for_is_good_though_unfinished() -> None:
+    """A tap hands over the host's own packets with the pseudo header's sum in the field, which nobody completes."""
+    for name, at in (("data", 36), ("udp", 26)):
+        data = bytearray(PACKETS[name])
+        data[at : at + 2] = b"\x12\x34"
+        found = fields(packet(bytes(data), checksum=Checksum.VERIFIED))
+        assert found[f"{'udp' if name == 'udp' else 'tcp'}.checksum.status"] == "good"
+    data = bytearray(tcp(payload=b"x"))
+    data[16:18] = b"\x12\x34"
+    assert fields(segment(bytes(data), checksum=Checksum.VERIFIED))["tcp.checksum.status"] == "good"
+    assert fields(segment(bytes(data), checksum=Checksum.UNVERIFIED))["tcp.checksum.status"] == "bad"
+
+
 def test_an_icmp_error_has_the_fields_of_what_it_quotes() -> None:
     """Wireshark shows both packets' fields under the same names; so do we, the outer one's first."""
     found = fields(packet(PACKETS["frag needed"]))

@@ -210,6 +210,25 @@ def test_a_segment_far_outside_of_the_window_moves_nothing(wire: Wire) -> None:
     assert (flow.into.nxt, last(flow).flags, last(flow).notes) == (1, "R", [])
 
 
+@pytest.mark.parametrize("infer", [True, False])
+def test_a_peer_with_an_older_connection_half_open(infer: bool) -> None:
+    """Its ACK is answered by a RST, and the SYN is sent again (RFC 9293 3.5.1): what follows is a connection with both
+    SYNs, whose windows are scaled."""
+    wire, old = Wire(infer=infer), (7_000_000, 9_000_000)
+    ours = TcpOptions(mss=1400, wscale=3).serialize()
+    wire.out(SYN, 0, options=ours)
+    wire.into(ACK, 5, 5, isn=old)
+    wire.out(RST, 5, isn=old)
+    wire.out(SYN, 0, options=ours, after=1000 * MS)
+    wire.into(SYN | ACK, 0, 1, options=TcpOptions(mss=1460, wscale=2).serialize())
+    wire.out(ACK, 1, 1)
+    flow = wire.into(ACK, 1, 1, 10)
+    assert flow is not None
+    assert [(row.way, row.seq, row.ack, row.len, row.win) for row in flow.segments.rows] == [
+        ("out", 0, None, 0, 1000), ("in", 0, 1, 0, 1000), ("out", 1, 1, 0, 8000), ("in", 1, 1, 10, 4000),
+    ]  # fmt: skip
+
+
 def test_a_frame_of_which_both_processes_tell_counts_once_and_one_that_comes_twice_counts_twice(wire: Wire) -> None:
     flow = wire.open()
     count = len(flow.segments.rows)

@@ -28,6 +28,7 @@ from levelip.tracing.reasons import all_reasons
         ("retransmit", {"why": "fast", "offset": 0, "length": 1448, "attempt": 0},
          "retransmit, fast, RFC 5681 3.2, bytes 0:1448"),
         ("retransmit", {"why": "rto", "offset": 10, "length": 5, "attempt": 2}, "retransmit, RTO, bytes 10:15, attempt 2"),
+        ("retransmit", {"why": "rto", "offset": -1, "length": 1, "attempt": 1}, "retransmit, RTO, the SYN, attempt 1"),
         ("retransmit", {"why": "tlp", "offset": 0, "length": 9, "attempt": 1},
          "retransmit, tail loss probe, RFC 8985 7.3, bytes 0:9, attempt 1"),
         ("loss", {"why": "dupack", "bytes": 1448, "rtt": 5}, "1448 bytes lost, three arrived beyond, RFC 6675 5"),
