@@ -321,7 +321,7 @@ def _note_retransmission(ctx: Context, conn: Connection, row: Sent, now: int) ->
     recovery = conn.recovery
     size, again = row.end - row.start, row.times - 1
     recovery.sent_again(size, now // MS)
-    ctx.counters["retransmissions"] += 1
+    ctx.counters["retransmissions"] += row.packets
     if ctx.interest:
         if recovery.probe_due:
             why = "tlp"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from levelip.cli.common import Stack, StackCommand, StackGroup
 from levelip.cli.debugcomplete import event_kinds, expression_words, place_names
+
+if TYPE_CHECKING:
+    from levelip.debug.debugger import Debugger
 
 
 @click.group(cls=StackGroup)
@@ -18,7 +23,7 @@ def command() -> None:
     lvlip break add --on drop
     lvlip break list
     lvlip break disable 2
-    lvlip break enable 2
+    lvlip break enable all
     lvlip break remove all
     """
 
@@ -90,7 +95,7 @@ def remove(stack: Stack, numbers: tuple[str, ...]) -> None:
     from levelip.cli.debugtext import debugging, need_all
 
     with debugging(stack, tool="lvlip break") as debugger:
-        chosen = [one.number for one, _, _ in debugger.breakpoints()] if numbers == ("all",) else _numbers(numbers)
+        chosen = _chosen(debugger, numbers)
         for number in chosen:
             debugger.remove_breakpoint(number)
         unreached = debugger.unreached
@@ -99,7 +104,7 @@ def remove(stack: Stack, numbers: tuple[str, ...]) -> None:
 
 
 @command.command(cls=StackCommand)
-@click.argument("numbers", nargs=-1, required=True, metavar="NUMBER...")
+@click.argument("numbers", nargs=-1, required=True, metavar="NUMBER...|all")
 @click.pass_obj
 def enable(stack: Stack, numbers: tuple[str, ...]) -> None:
     """Let breakpoints stop the stack again."""
@@ -107,7 +112,7 @@ def enable(stack: Stack, numbers: tuple[str, ...]) -> None:
 
 
 @command.command(cls=StackCommand)
-@click.argument("numbers", nargs=-1, required=True, metavar="NUMBER...")
+@click.argument("numbers", nargs=-1, required=True, metavar="NUMBER...|all")
 @click.pass_obj
 def disable(stack: Stack, numbers: tuple[str, ...]) -> None:
     """Keep breakpoints, but let them stop nothing."""
@@ -117,13 +122,20 @@ def disable(stack: Stack, numbers: tuple[str, ...]) -> None:
 def _switch(stack: Stack, numbers: tuple[str, ...], enabled: bool) -> None:
     from levelip.cli.debugtext import debugging, need_all
 
-    chosen = _numbers(numbers)
     with debugging(stack, tool="lvlip break") as debugger:
+        chosen = _chosen(debugger, numbers)
         for number in chosen:
             debugger.enable_breakpoint(number, enabled)
         unreached = debugger.unreached
     _tell(stack, "enabled" if enabled else "disabled", chosen)
     need_all(unreached)
+
+
+def _chosen(debugger: Debugger, words: tuple[str, ...]) -> list[int]:
+    """The breakpoints that these words name, of which "all" is one."""
+    if words == ("all",):
+        return [one.number for one, _, _ in debugger.breakpoints()]
+    return _numbers(words)
 
 
 def _numbers(words: tuple[str, ...]) -> list[int]:

@@ -38,7 +38,7 @@ def command(stack: Stack, port: int, address: str, once: bool) -> None:
         if stack.json:
             for family in made.collect():
                 for sample in family.samples:
-                    stack.emit({"metric": sample.name, "labels": sample.labels, "value": sample.value})
+                    stack.emit({"metric": sample.name, "labels": sample.labels, "value": float(sample.value)})
         else:
             click.echo(generate_latest(made).decode(), nl=False)
         return
