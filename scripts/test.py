@@ -37,15 +37,18 @@ MATRIX = "tests/system/test_matrix.py"
 """It does little but wait for slow paths."""
 LONG = (
     "tests/process/test_lvlip_stack.py",
-    "tests/process/test_layer.py",
-    "tests/system/test_client_cpython.py",
-    "tests/system/test_lessons.py",
-    "tests/system/test_faults.py",
-    "tests/system/test_other_languages.py",
+    "tests/system/test_recording.py",
+    "tests/system/test_demo.py",
     "tests/system/test_restarts.py",
-    "tests/system/test_run_programs.py",
-    "tests/system/test_transfers.py",
+    "tests/system/test_client_cpython.py",
+    "tests/system/test_two_hosts.py",
     "tests/system/test_net.py",
+    "tests/system/test_web_pages.py",
+    "tests/system/test_run_programs.py",
+    "tests/system/test_addons.py",
+    "tests/system/test_run_more.py",
+    "tests/system/test_web_files.py",
+    "tests/system/test_faults.py",
 )
 """Files that take longest, which begin first, so that none is left over for one worker at the end."""
 WORKERS = min(4, max(2, os.cpu_count() or 2))
