@@ -59,13 +59,15 @@ def test_hystart_overshoots_less() -> None:
     ],
     ids=["cubic, drop tail", "cubic, marks", "newreno, marks"],
 )
-def test_two_flows_share_a_bottleneck(names: tuple[str, str], how: dict[str, Any], least: float) -> None:
+def test_two_flows_share_a_bottleneck(
+    names: tuple[str, str], how: dict[str, Any], least: float, pytestconfig: pytest.Config
+) -> None:
     """The second begins some 4 s after the first. From 8 s to 28 s the smaller share is at least this much of the
-    larger, by the median of five beginnings (drop tail is unfair by chance: which packet meets the full queue), and
-    together they always use 9/10 of the line."""
+    larger, by the median of three beginnings, five with --all (drop tail is unfair by chance: which packet meets the
+    full queue), and together they always use 9/10 of the line."""
     marks = "mark_above" in how
     ratios = []
-    for second in (3.6, 3.8, 4, 4.2, 4.4):
+    for second in (3.6, 3.8, 4, 4.2, 4.4) if pytestconfig.getoption("--all") else (3.6, 4, 4.4):
         flows = [roomy(congestion=name, ecn=1 if marks else 2) for name in names]
         path = Path(flows, rate=10_000_000, rtt_ms=40, **how)
         path.begin(0, FOREVER // 4)

@@ -1,8 +1,9 @@
-"""What developers start: scripts/test.py ends its pytest, and tests.mutants.run says what it lacks."""
+"""What developers start: scripts/test.py adds up and ends its pytests, and tests.mutants.run says what it lacks."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,15 +22,21 @@ import importlib.util, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which whoever runs these tests may have ignored, by nohup
 spec = importlib.util.spec_from_file_location("make_test", "scripts/test.py")
 made = importlib.util.module_from_spec(spec)
+sys.modules["make_test"] = made
 spec.loader.exec_module(made)
-made.TIDY_S = float(sys.argv[2])
+made.TIDY_S = float(sys.argv[1])
+first, beside, then, last = ([made.Part(path.split("/")[-1], [path], quiet="quiet" in path)] for path in sys.argv[2:])
+made.parts = lambda: (first, [*beside, *then], last)
+made.lack = str
 made.listen()
-sys.exit(made.pytest_status([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", sys.argv[1]]))
+sys.exit(made.main([]))
 """
-"""scripts/test.py with one selection, and another patience."""
+"""scripts/test.py with selections of ours, of which some are quiet, and another patience: one, two beside it, and one
+for the end."""
 SLOW = """
 import os, pathlib, pytest, time
 here = pathlib.Path(__file__).parent
+print("said in", here.name)
 
 @pytest.fixture
 def lent():
@@ -43,18 +50,20 @@ def test_long(lent):
 
 
 class Started:
-    """scripts/test.py with a test that takes long, and what its fixture does at the end, for which it has `tidy_s`."""
+    """scripts/test.py with two tests beside each other that take long, and what their fixtures do at the end, for which
+    they have `tidy_s`."""
 
     def __init__(self, directory: Path, down: str, tidy_s: float) -> None:
-        path = directory / "test_slow.py"
-        path.write_text(SLOW.format(down=down))
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(path), str(tidy_s)], cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        up = directory / "up"
+        self.places = [directory / name for name in ("one", "quiet", "quiet_then", "last")]
+        for place in self.places:
+            place.mkdir()
+            (place / "test_slow.py").write_text(SLOW.format(down=down))
+        self.process = started(tidy_s, self.places)
+        self.pytests = [self._pid(place / "up") for place in self.places[:2]]
+
+    def _pid(self, up: Path) -> int:
         until(lambda: self.process.poll() is not None or (up.exists() and up.read_text()), "the test begins")
-        self.pytest = int(up.read_text())
+        return int(up.read_text())
 
     def end(self, number: int) -> str:
         """What it said until its end."""
@@ -63,12 +72,27 @@ class Started:
         return said
 
     def clear(self) -> None:
-        for pid in (self.pytest, self.process.pid):
+        for pid in (*self.pytests, self.process.pid):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         self.process.wait()
+
+
+def started(tidy_s: float, places: list[Path]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tidy_s), *map(str, places)], cwd=ROOT, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -82,23 +106,73 @@ def slow(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Started]:
 @pytest.mark.parametrize("slow", [("(here / 'down').touch()", 50.0)], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_pytest_ends_with_the_script_and_tidies_up(slow: Started, number: signal.Signals, tmp_path: Path) -> None:
-    """Fixtures take down what they have started; nothing goes on running."""
+    """Fixtures of all that run take down what they have started; nothing goes on running, and nothing begins."""
     said = slow.end(number)
     assert slow.process.returncode == 128 + number
-    assert (tmp_path / "down").exists()
+    assert [(place / "down").exists() for place in slow.places] == [True, True, False, False]
+    assert [(place / "up").exists() for place in slow.places] == [True, True, False, False]
     assert number.name in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(slow.pytest, 0)
+    assert not any(map(runs, slow.pytests))
 
 
 @pytest.mark.parametrize("slow", [("time.sleep(100)", 2.0)], indirect=True)
 def test_what_does_not_tidy_up_is_killed(slow: Started) -> None:
-    """The script ends all the same, and so does pytest."""
+    """The script ends all the same, and so does each pytest."""
     begun = time.monotonic()
     slow.end(signal.SIGTERM)
     assert time.monotonic() - begun < 50
-    with pytest.raises(ProcessLookupError):
-        os.kill(slow.pytest, 0)
+    assert not any(map(runs, slow.pytests))
+
+
+def test_all_parts_are_added_up(tmp_path: Path) -> None:
+    """Each with its time; what a quiet one says is shown after the one that is watched; one failure is failure,
+    and keeps nobody from being run."""
+    bodies = {
+        "one": "def test_one():\n    print('shown')\n    assert False",
+        "quiet": "def test_two():\n    print('kept')\n    assert False\ndef test_three(): pass",
+        "quiet_then": "import pytest\ndef test_four(): pytest.skip('so')",
+        "last": "def test_five(): pass",
+    }
+    for name, body in bodies.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test_it.py").write_text(body)
+    process = started(50.0, [tmp_path / name for name in bodies])
+    said, errors = process.communicate(timeout=200)
+    assert (process.returncode, errors) == (1, "")
+    assert said.index("shown") < said.index("\ntest: quiet:\n") < said.index("kept")
+    *_, one, quiet, then, last, together, total = said.splitlines()
+    for line, count in ((one, "0, 1, 0"), (quiet, "1, 1, 0"), (then, "0, 0, 1"), (last, "1, 0, 0")):
+        passed, failed, skipped = count.split(", ")
+        assert re.search(rf": {passed} passed, {failed} failed, {skipped} skipped, \d+ s$", line)
+    assert re.fullmatch(r"test: \d+ s", together)
+    assert total == "total: 2 passed, 2 failed, 1 skipped"
+
+
+def test_no_test_is_left_out_or_run_twice() -> None:
+    """Parts of scripts/test.py, taken together, are tests/; each test is in one of them."""
+    code = (
+        "import importlib.util, subprocess, sys\n"
+        "spec = importlib.util.spec_from_file_location('make_test', 'scripts/test.py')\n"
+        "made = sys.modules['make_test'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(made)\n"
+        "for lane in made.parts():\n"
+        "    for part in lane:\n"
+        "        print('\\n'.join(part.selection))\n"
+        "        print()\n"
+    )
+    listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found: list[Path] = []
+    for words in listed.stdout.strip().split("\n\n"):
+        given = words.split("\n")
+        ignored = [ROOT / word.partition("=")[2] for word in given if word.startswith("--ignore=")]
+        files = {file for word in given if not word.startswith("-") for file in files_below(ROOT / word)}
+        found += [file for file in files if not any(file.is_relative_to(path) for path in ignored)]
+    assert sorted(found) == sorted(files_below(ROOT / "tests"))
+
+
+def files_below(path: Path) -> list[Path]:
+    assert path.exists()
+    return [path] if path.is_file() else list(path.rglob("test_*.py"))
 
 
 def test_mutants_without_what_they_need(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_twenty_thousand_askers_beside_a_transfer(stack: Stack, namespace: Names
     theirs, and link is no larger than after the first ones. (Without the flight recorder, whose 32 MiB fill up.)"""
     arp = Arp(stack, namespace)
     with Transfer(stack, namespace):
+        stack.wait_until(lambda: "10.0.0.1" in known(stack), "the peer is known")
         pid = stack.pid("link")
         flood(arp, range(WARM_UP))
         before, cpu, began = resident(pid), seconds(pid), time.monotonic()
