@@ -12,7 +12,13 @@ from levelip.tracing import reasons
 
 MS = 1_000_000
 _MASK = 0xFFFF_FFFF
-_ROUND = 50 * MS  # a fault is told of at the end of the round in which it was done
+_ROUND = 50 * MS  # a fault is told of at the end of the round in which it was done, on a busy machine later
+
+
+def _before(told: Told, fact: Fact, slack: int = 0) -> bool:
+    """Whether something was done before a packet passed: by when it was told, give or take `slack` ns, or, as that may
+    be much later, by when it was done."""
+    return told.mono <= fact.mono + slack or told.event.at <= fact.stack
 
 
 class Case:
@@ -56,10 +62,10 @@ class Case:
     def fault_on(self, one: Transmission) -> str:
         """What lvlip fault did, to it or to an ACK of it, that made it be sent again; empty: nothing that is known."""
         fact, since = one.seg.fact, one.mono - _ROUND
-        until = one.repeated.mono if one.repeated is not None else 1 << 63
+        again = one.repeated.seg.fact if one.repeated is not None else None
         for told in self.faults:
             data = told.event.data
-            if not since <= told.mono <= until or "seq" not in data:
+            if told.mono < since or (again is not None and not _before(told, again)) or "seq" not in data:
                 continue
             if data["way"] == ("up" if fact.up else "down"):
                 if overlap(data["seq"], data.get("length", 0), fact.seq, fact.room):
@@ -68,11 +74,11 @@ class Case:
                 return what_fault(told)
         return ""
 
-    def fault_in(self, seq: int, length: int, until: int) -> str:
-        """What lvlip fault did to bytes of the peer before an instant; empty: nothing that is known."""
+    def fault_in(self, seq: int, length: int, until: Fact) -> str:
+        """What lvlip fault did to bytes of the peer before a packet came; empty: nothing that is known."""
         for told in self.faults:
             data = told.event.data
-            if told.mono > until + _ROUND or data.get("way") != "up" or "seq" not in data:
+            if not _before(told, until, _ROUND) or data.get("way") != "up" or "seq" not in data:
                 continue
             if overlap(data["seq"], data.get("length", 0), seq, length):
                 return what_fault(told)

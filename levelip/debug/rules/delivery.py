@@ -134,7 +134,7 @@ def peer_losses(case: Case) -> Iterator[Finding]:
             started, expected = True, seg.end
             continue
         base, hole = seg.fact.seq - (seg.seq - expected) & 0xFFFF_FFFF, seg.seq - expected
-        fault = case.fault_in(base, hole, seg.mono) if hole > 0 and seg.fact.length else ""
+        fault = case.fault_in(base, hole, seg.fact) if hole > 0 and seg.fact.length else ""
         if hole > 0 and seg.fact.length and bool(fault) not in told_of:
             told_of.add(bool(fault))
             later = (two.seg for two in case.came if two.seg.mono > seg.mono)

@@ -13,7 +13,7 @@ from levelip.debug.facts import Fact
 from levelip.debug.findings import Finding
 from levelip.debug.journeys import Journey, journey_lines, journeys
 from levelip.debug.rules import inside
-from levelip.debug.tap import KIND, Record, event_of
+from levelip.debug.tap import EVENT_MONO, KIND, Record, event_of
 from levelip.debug.why import Story, connection_story, packet_story, story_lines, why
 from levelip.tracing.capturefile import CaptureFile
 from levelip.tracing.events import Event
@@ -68,6 +68,19 @@ def test_what_we_lose_is_the_cause(faulty: Faulty, seam: str, way: str) -> None:
     assert found.cause.says == f"packets that lvlip fault has lost: {gate.counts['lost']} at {seam} {arrow}"
     assert all(line.startswith("drop, lost on purpose (lvlip fault) at") for line in found.cause.because)
     assert len(faulty.events("fault_loss")) == gate.counts["lost"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_we_lose_is_the_cause_however_late_it_is_told(faulty: Faulty, way: str) -> None:
+    """On a busy machine an event may be told long after its packet's successors have passed: when it was done counts."""
+    gate = faulty.a.fault("link", way, loss=0.08, seed=5)
+    faulty.transfer(reply=DATA)
+    for record in faulty.a.records:
+        if record[KIND] == "e" and event_of(record).reason == "fault_loss":
+            record[EVENT_MONO] += 170_000_000
+    found = story(Collection(faulty.a.records))
+    assert gate.counts["lost"] > 2
+    assert names(found.findings) == {"own_loss"}, story_lines(found)
 
 
 def test_a_loss_is_named_before_a_delay(faulty: Faulty) -> None:

@@ -336,3 +336,37 @@ def test_a_snapshot_of_before() -> None:
     core.receive(c.segment("A", seq=1, ack=1 + 3 * MSS), c.now + 100 * MS)
     [_, row] = core.control(1, "ss", {}, c.now)["sockets"]
     assert row["info"]["delivered"] == 4 and row["info"]["delivery_rate"] == 0
+
+
+def test_the_first_write_of_a_connection_is_limited_by_the_application() -> None:
+    """Only the SYN was sent by then: until more than it has arrived, by this ACK or a later one, the mark says so."""
+    rate = Rate(sent=1, limited=1)
+    rate.begin(100, 1)
+    assert rate.mark == (1, 100, 100, True)
+    rate = Rate(sent=1, limited=1)
+    rate.acked(1, 1, 200)
+    assert rate.mark == (1, 200, -1, True)
+    rate.begin(300, 1)
+    rate.acked(2, 1, 400)
+    assert rate.mark is not None and not rate.mark[3]
+
+
+def test_each_ack_has_a_newest_packet_of_its_own() -> None:
+    """What was sent before the newest of the last ACK is the newest of this one, where it alone is told of."""
+    rate = Rate()
+    rate.begin(0, 0)
+    mark = rate.mark
+    rate.arrived(mark, 100, 20)
+    rate.acked(1, 1, 200)
+    rate.arrived(mark, 50, 10)
+    assert rate.newest is mark and rate.newest_at == 50
+
+
+def test_rates_are_whole_bytes_a_second() -> None:
+    """What does not come out even is cut, as in C: 3 packets of 10 bytes in 7 ns; a window of 25 bytes is two packets of
+    ten; half of an ssthresh of 11 is 5, which a cwnd of 5 is not below."""
+    assert Rate(packets=3, interval=7).per_second(10) == 30_000_000_000 // 7
+    assert pacing_rate(10, 25, 0, 0, 1000) == 20 * 120 * 1_000_000_000 // (100 * 1000)
+    assert pacing_rate(1, 5, 11, 0, 7000) == 5 * 120 * 1_000_000_000 // (100 * 7000)
+    assert isinstance(Rate(packets=3, interval=7).per_second(10), int)
+    assert isinstance(pacing_rate(10, 25, 0, 0, 7000), int)

@@ -420,3 +420,11 @@ def test_window_is_a_strategy_of_the_protocol() -> None:
     cc.mss = 1000
     cc.reduce_to(0)
     assert cc.ssthresh == 2000
+
+
+def test_what_is_repaired_counts_from_the_first_byte() -> None:
+    """Of a stream whose first thousand bytes were lost R is a thousand."""
+    v = Validation(defined=True)
+    assert v.congested(10_000, 3_000, RTT, 10 * SECOND)
+    v.again(0, 1000)
+    assert v.repaired == 1000 and v.window() == 1000
