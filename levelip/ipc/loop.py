@@ -58,7 +58,8 @@ class Loop:
         self._pipes = [port for port in ports if isinstance(port, Pipe)]
         if self._recorded is not None:
             names = frozenset(pipe.name for pipe in self._pipes)
-            self._recorded.outlet = Outlet(names, runtime.config.ipc.batch)
+            shared = frozenset(pipe.name for pipe in self._pipes if not pipe.remote)
+            self._recorded.outlet = Outlet(names, runtime.config.ipc.batch, shared)
         run = runtime.run
         self._control = ControlServer(runtime.context, f"ipc://{run.control(runtime.name)}", self._command)
         self.tap = Tap(runtime.context, f"ipc://{run.tap(runtime.name)}", runtime.name, runtime.memory)
@@ -368,8 +369,8 @@ class Loop:
             self.tap.publish_frames(port.seam, "out", frames, now)
         if encoded is not None and isinstance(port, Pipe):
             port.send(frames, now, encoded)
-            return  # there is no Place among them
-        port.send(frames, now)
+        else:
+            port.send(frames, now)
         if self._pooled and isinstance(port, Pipe):
             for frame in frames:  # a payload that the pipe had to copy is no Place any more
                 payload = getattr(frame, "payload", None)

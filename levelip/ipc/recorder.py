@@ -32,6 +32,7 @@ from levelip.tracing.callencoder import (
     Peek,
     flushed,
     mark_wrong,
+    received_few,
     received_run,
     receivers,
     run_begun,
@@ -222,17 +223,44 @@ class Recorded:
     def receive_all(self, frames: list[Any], now: int, came: Came | None = None) -> None:
         """receive() of each. Those that come together share an entry where that can be; where it is known as what they
         came (`Pipe.came`), they need not be encoded again."""
-        if len(frames) < SHORTEST:
+        if came is not None:
+            at = 0
+            for count, items in came:
+                batch = frames if count == len(frames) else frames[at : at + count]
+                at += count
+                if count >= SHORTEST:
+                    self._receive_batch(batch, now, items)
+                else:
+                    self._receive_few(batch, now, items)
+        elif len(frames) < SHORTEST:
             receive = self.receive
             for frame in frames:
                 receive(frame, now)
-        elif came is None:
-            self._receive_batch(frames, now, None)
         else:
-            at = 0
-            for count, items in came:
-                self._receive_batch(frames[at : at + count], now, items)
-                at += count
+            self._receive_batch(frames, now, None)
+
+    def _receive_few(self, frames: list[Any], now: int, items: msgspec.Raw) -> None:
+        """As they came, where nothing of them is cut: then none needs a verdict on its checksum either."""
+        entry = None
+        if self.recording and not self._whole:
+            if now != self._now:
+                self._time(now)
+            try:
+                entry = received_few(frames, now, items, seen=self._seen)
+            except Exception as error:
+                self._lost(error)
+        if entry is None:
+            receive = self.receive
+            for frame in frames:
+                receive(frame, now)
+            return
+        place = len(self._entries)
+        self._entries.append(entry)
+        if len(frames) == 1:
+            self._core.receive(frames[0], now)
+            return
+        self._more += len(frames) - 1
+        self._give(frames, now, place)
 
     def _receive_batch(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> None:
         entry = None

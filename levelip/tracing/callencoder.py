@@ -16,7 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from levelip.frames.packet import Checksum, DeviceFrame, Packet, Segment
+from levelip.frames.seam import Store
 from levelip.rpc.place import INLINE_LIMIT, Place
+from levelip.rpc.stream import Data, Send
 from levelip.tracing.framerun import SHORTEST, has_places, make_run, parts
 from levelip.tracing.recordedcalls import (
     CODES,
@@ -39,6 +41,8 @@ _BUFFERS: Final = 16  # batches of one outgoing() that are encoded for pipes, to
 _PACKET, _SEGMENT, _DEVICE = CODES[Packet][0], CODES[Segment][0], CODES[DeviceFrame][0]
 _PARTIAL, _VERIFIED = int(Checksum.PARTIAL), int(Checksum.VERIFIED)
 _TCP = 6
+_PACKETS: Final = (Packet, Segment)
+_FLAT: Final = (*_PACKETS, Data, Send, Store)  # whose payload, which may be cut, is a field of their own
 
 Row = tuple[str, int, Any, Any]
 
@@ -209,13 +213,15 @@ Encoded = list[tuple[int, bytearray]]
 class Outlet:
     """What goes out by pipes is encoded once, for the recording and for them.
 
-    `ports` are those of pipes, which put `batch` frames into a message at most. `made` holds what is known since the
+    `ports` are those of pipes, which put `batch` frames into a message at most; at the other end of those in `shared`
+    lies the same shared memory. `made` holds what is known since the
     last outgoing(): of each port the numbers of its frames, in order, and their msgpack, arrays, good until the next
     outgoing(): they lie in `buffers`, which are used again, since new memory costs more than to encode into it.
     """
 
     ports: frozenset[str] = frozenset()
     batch: int = 64
+    shared: frozenset[str] = frozenset()
     made: dict[str, Encoded] = field(default_factory=dict)
     buffers: list[bytearray] = field(default_factory=list)
     used: int = 0
@@ -247,6 +253,8 @@ _NOWHERE: Final = Outlet()
 def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False, outlet: Outlet = _NOWHERE) -> bytes:
     """An entry of outgoing(room) and what came of it."""
     if len(output) < SHORTEST and not whole:
+        if (entry := _flushed_few(room, output, outlet)) is not None:
+            return entry
         undo: Undo = []
         try:
             return _encode((3, room, [_ROWS[type(frame)](port, frame, undo) for port, frame in output]))
@@ -254,6 +262,28 @@ def flushed(room: Any, output: list[tuple[str, Any]], *, whole: bool = False, ou
             if undo:
                 restore(undo)
     return _flushed_runs(room, output, outlet, whole=whole)
+
+
+def _flushed_few(room: Any, output: list[tuple[str, Any]], outlet: Outlet) -> bytes | None:
+    """A few packets for one pipe, none of which is cut, as the pipe will send them. None for others."""
+    if not 0 < len(output) <= outlet.batch:
+        return None
+    port, first = output[0]
+    kind = type(first)
+    if port not in outlet.ports or kind not in _PACKETS:
+        return None
+    frames = []
+    for to, frame in output:
+        if to != port or type(frame) is not kind or len(frame.head) > LONG_HEAD:
+            return None
+        payload = frame.payload
+        if type(payload) is not Place:
+            if len(payload) > LONG:
+                return None
+        elif payload.length <= INLINE_LIMIT or port not in outlet.shared:
+            return None
+        frames.append(frame)
+    return _encode((9, room, ((port, CODES[kind][0], msgspec.Raw(outlet.encode(port, frames))),)))
 
 
 def _flushed_runs(room: Any, output: list[tuple[str, Any]], outlet: Outlet, *, whole: bool) -> bytes:
@@ -284,7 +314,7 @@ def _port_and_kind(row: tuple[str, Any]) -> tuple[str, type]:
 
 def _encoded(port: str, frames: list[Any], outlet: Outlet) -> list[tuple[list[Any], bytearray]] | None:
     """Frames of one type in batches, and what the pipe is to send of each; None if it has to encode them itself."""
-    if port not in outlet.ports or len(frames) < SHORTEST or not _inline(type(frames[0]), frames):
+    if port not in outlet.ports or len(frames) < SHORTEST or not _as_they_are(frames, port in outlet.shared):
         return None
     batches = [frames[at : at + outlet.batch] for at in range(0, len(frames), outlet.batch)]
     if outlet.used + len(batches) > _BUFFERS:
@@ -308,12 +338,18 @@ def _runs(
     return runs
 
 
-def _inline(kind: type, frames: list[Any]) -> bool:
-    """Whether a pipe encodes these as they are: no payload lies in shared memory, or becomes a part of its own."""
-    if kind not in (Packet, Segment):
+def _as_they_are(frames: list[Any], shared: bool) -> bool:
+    """Whether a pipe encodes frames of one type as they are: no payload becomes a part of its own, and none in shared
+    memory is read for it, as short ones are, and all where that is not `shared` with its other end."""
+    if type(frames[0]) not in _PACKETS:
         return False
     payloads = list(map(_payload, frames))
-    return set(map(type, payloads)) == {bytes} and max(map(len, payloads)) <= INLINE_LIMIT
+    kinds = set(map(type, payloads))
+    if kinds == {bytes}:
+        return max(map(len, payloads)) <= INLINE_LIMIT
+    if not shared:
+        return False
+    return all(len(one) <= INLINE_LIMIT if type(one) is bytes else one.length > INLINE_LIMIT for one in payloads)
 
 
 def _parted(port: str, frames: list[Any], undo: Undo) -> list[Sequence[Any]]:
@@ -336,6 +372,28 @@ def _parted(port: str, frames: list[Any], undo: Undo) -> list[Sequence[Any]]:
 def _one_by_one(port: str, frames: list[Any], undo: Undo) -> Sequence[Any]:
     code, row = CODES[type(frames[0])][0], _ROWS[type(frames[0])]
     return port, code, frames, [row(port, frame, undo)[3] for frame in frames]
+
+
+def received_few(frames: Sequence[Any], now: int, encoded: msgspec.Raw, *, seen: type | None = None) -> bytes | None:
+    """One entry of receive() for a few frames that came as `encoded`, an array: of one type, and nothing of them cut.
+    None for others. `seen`: as of `received_run`."""
+    kind = type(frames[0])
+    code, clip = CODES[kind]
+    if clip is not None and kind not in _FLAT:
+        return None
+    for frame in frames:
+        if type(frame) is not kind:
+            return None
+        if clip is not None:
+            payload = frame.payload
+            if type(payload) is Place:
+                if kind is seen:
+                    return None
+            elif len(payload) > LONG:
+                return None
+            if kind in _PACKETS and len(frame.head) > LONG_HEAD:
+                return None
+    return _encode((8, now, ("", code, encoded), ()))
 
 
 def received_run(

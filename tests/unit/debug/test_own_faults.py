@@ -72,7 +72,7 @@ def test_what_we_lose_is_the_cause(faulty: Faulty, seam: str, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_we_lose_is_the_cause_however_late_it_is_told(faulty: Faulty, way: str) -> None:
-    """On a busy machine an event may be told long after its packet's successors have passed: when it was done counts."""
+    """On a busy machine an event may be told long after its packet's successors passed: when it was done counts."""
     gate = faulty.a.fault("link", way, loss=0.08, seed=5)
     faulty.transfer(reply=DATA)
     for record in faulty.a.records:

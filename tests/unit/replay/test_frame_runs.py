@@ -18,7 +18,7 @@ from levelip.frames.seam import Store
 from levelip.rpc.codec import Codec
 from levelip.rpc.place import Place
 from levelip.rpc.stream import Consumed, Send
-from levelip.tracing.callencoder import RECEIVED, Outlet, flushed, received_run, run_with_wrong
+from levelip.tracing.callencoder import RECEIVED, Outlet, flushed, received_few, received_run, run_with_wrong
 from levelip.tracing.framerun import SHORTEST
 from levelip.tracing.recordedcalls import (
     WRONG,
@@ -206,6 +206,78 @@ def test_what_goes_out_by_pipes_is_encoded_once() -> None:
         outlet.clear()
         flushed({}, rows, outlet=outlet)
         assert outlet.take("ip", count) is None
+
+
+LONG_PLACE = Place("pool-1", 0, 69_632, 66, 60_000, 7)
+FEW = {
+    "ACKs": segments((0,) * 3),
+    "one": [segment(LONG_PLACE)],
+    "places": [segment(LONG_PLACE) for _ in range(SHORTEST - 1)],
+    "packets": [Packet(1, [2], False, 3, 1, IP + TCP, payload, 2, 1448) for payload in (LONG_PLACE, b"", b"x" * 100)],
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_are_encoded_once_as_well(name: str) -> None:
+    """Where none of them is cut: what the pipe is given is what it would make, and a reader sees each."""
+    frames, outlet = FEW[name], Outlet(frozenset({"ip"}), 16, frozenset({"ip"}))
+    mine: Codec[Any] = Codec(Packet | Segment)
+    for _ in range(2):
+        outlet.clear()
+        entry = flushed({"ip": 9}, [("ip", frame) for frame in frames], outlet=outlet)
+        ((count, items),) = outlet.take("ip", len(frames)) or []
+        assert count == len(frames)
+        assert [mine.wrap(items, 5, 6)] == [mine.encode(frames, 5, 6)]
+        (call,) = decode_entries(_array([entry]))
+        assert isinstance(call, Flushed) and call.room == {"ip": 9}
+        assert [(port, decode_frame(code, raw, cuts)) for port, code, raw, cuts in call.out] == [
+            ("ip", frame) for frame in frames
+        ]
+
+
+@pytest.mark.parametrize(
+    ("frames", "outlet"),
+    [
+        (FEW["one"], Outlet(frozenset({"ip"}), 16)),
+        (FEW["places"], Outlet(frozenset({"ip"}), 2, frozenset({"ip"}))),
+        ([segment(Place("r", 0, 9000, 5, 500))], Outlet(frozenset({"ip"}), 16, frozenset({"ip"}))),
+        (segments((1448, 0)), Outlet(frozenset({"ip"}), 16, frozenset({"ip"}))),
+        ([segment(b"", head=TCP + data(1448, 1))], Outlet(frozenset({"ip"}), 16, frozenset({"ip"}))),
+        ([*FEW["ACKs"][:1], *FEW["packets"][:1]], Outlet(frozenset({"ip"}), 16, frozenset({"ip"}))),
+        ([Consumed(5, 1)], Outlet(frozenset({"ip"}), 16, frozenset({"ip"}))),
+        (FEW["ACKs"], Outlet(frozenset({"tcp"}), 16, frozenset({"tcp"}))),
+    ],
+    ids=["memory that is not shared", "more than a message", "a short place", "one is cut", "its head is cut",
+         "two kinds", "no packet", "no pipe"],
+)  # fmt: skip
+def test_a_few_that_the_pipe_has_to_encode(frames: list[Any], outlet: Outlet) -> None:
+    """Nothing is known of what has to be read, copied or cut for one of the two; it is recorded all the same."""
+    entry = flushed({}, [("ip", frame) for frame in frames], outlet=outlet)
+    assert outlet.take("ip", len(frames)) is None
+    (call,) = decode_entries(_array([entry]))
+    assert isinstance(call, Flushed) and len(call.out) == len(frames)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_few_as_they_came(name: str, count: int) -> None:
+    """As each alone, or not at all: of one type, and nothing cut."""
+    frames = RUNS[name][-count:]
+    entry = received_few(frames, 7, msgspec.Raw(msgspec.msgpack.encode(frames)))
+    alone = one_by_one(frames)
+    if entry is None:
+        assert len({type(frame) for frame in frames}) > 1 or any(call.cuts or len(call.frame) > 150 for call in alone)
+        return
+    calls = decode_entries(_array([entry]))
+    assert calls == alone
+    assert not any(call.cuts for call in alone)
+
+
+def test_a_few_whose_beginnings_are_looked_at() -> None:
+    """Of the type that this process looks at none with a place."""
+    raw = msgspec.Raw(msgspec.msgpack.encode(FEW["one"]))
+    assert received_few(FEW["one"], 7, raw, seen=Segment) is None
+    assert received_few(FEW["one"], 7, raw, seen=None) is not None
 
 
 def test_what_pipes_may_have_ends_with_the_recording() -> None:

@@ -363,8 +363,8 @@ def test_each_ack_has_a_newest_packet_of_its_own() -> None:
 
 
 def test_rates_are_whole_bytes_a_second() -> None:
-    """What does not come out even is cut, as in C: 3 packets of 10 bytes in 7 ns; a window of 25 bytes is two packets of
-    ten; half of an ssthresh of 11 is 5, which a cwnd of 5 is not below."""
+    """What does not come out even is cut, as in C: 3 packets of 10 bytes in 7 ns; a window of 25 bytes is two packets
+    of ten; half of an ssthresh of 11 is 5, which a cwnd of 5 is not below."""
     assert Rate(packets=3, interval=7).per_second(10) == 30_000_000_000 // 7
     assert pacing_rate(10, 25, 0, 0, 1000) == 20 * 120 * 1_000_000_000 // (100 * 1000)
     assert pacing_rate(1, 5, 11, 0, 7000) == 5 * 120 * 1_000_000_000 // (100 * 7000)
