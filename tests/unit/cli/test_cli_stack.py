@@ -177,7 +177,7 @@ def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
 ) -> None:
     """A supervisor starts tcp again and again: it is there and does not answer, so what it shall use is shown."""
     monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
-    monkeypatch.setattr("levelip.cli.common.PATIENCE_S", 0.5)
+    monkeypatch.setattr("levelip.cli.common.ANSWER_S", 0.5)
 
     def get(args: dict[str, Any]) -> dict[str, Any]:
         values = getattr(Config(), args["section"])
