@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket as std
+import statistics
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -27,18 +29,29 @@ def figures(sock: std.socket) -> dict[str, int]:
     return info.unpack(sock.getsockopt(std.IPPROTO_TCP, std.TCP_INFO, info.SIZE).ljust(info.SIZE, b"\0"))
 
 
-def send(sock: std.socket) -> tuple[int, int]:
-    """3 MB; delivery rate and pacing rate once 2 MB of them have arrived."""
+def send(sock: std.socket) -> tuple[int, int, int]:
+    """3 MB; from when one of them has arrived the medians of delivery rate and pacing rate, and bytes a second from the
+    beginning on as the clock says: on a busy machine the path is slower."""
+    began = time.monotonic()
     for chunk in chunks(stream(1, SIZE)):
         sock.sendall(chunk)
-    until(lambda: figures(sock)["bytes_acked"] > SIZE * 2 // 3, "two thirds are acknowledged")
-    found = figures(sock)
+    found: list[tuple[float, dict[str, int]]] = []
+
+    def arrived() -> bool:
+        now = figures(sock)
+        if now["bytes_acked"] > SIZE // 3:
+            found.append((time.monotonic(), now))
+        return now["bytes_acked"] > SIZE * 9 // 10
+
+    until(arrived, "nine tenths are acknowledged")
     sock.shutdown(std.SHUT_WR)
     assert sock.recv(1) == b""
-    return found["delivery_rate"], found["pacing_rate"]
+    medians = [statistics.median_low(row[name] for _, row in found) for name in ("delivery_rate", "pacing_rate")]
+    ended, last = found[-1]
+    return medians[0], medians[1], int(last["bytes_acked"] / (ended - began))
 
 
-def app_send(host: str, port: int) -> tuple[int, int]:
+def app_send(host: str, port: int) -> tuple[int, int, int]:
     """A program on the stack that sends."""
     with levelip_socket.create_connection((host, port), timeout=LIMIT_S) as sock:
         return send(sock)
@@ -63,6 +76,7 @@ def test_both_ends_find_the_rate_of_the_path(path: StackPath) -> None:
     with streams.kernel_connect(path.right, path.stack.address, 8000) as sock:
         found["kernel"] = send(sock)
     served.result(LIMIT_S)
-    for delivery, pacing in found.values():
-        assert PAYLOAD * 2 // 3 < delivery < PAYLOAD * 4 // 3, found
-        assert PAYLOAD * 2 // 3 < pacing < PAYLOAD * 4, found
+    for delivery, pacing, measured in found.values():
+        least = min(PAYLOAD, measured) * 2 // 3
+        assert least < delivery < PAYLOAD * 4 // 3, found
+        assert least < pacing < PAYLOAD * 4, found
