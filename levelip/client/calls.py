@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -34,6 +35,8 @@ FLAGS = frozenset({
 })  # fmt: skip
 """Options that every socket of TCP takes in every state, whatever int they are set to."""
 EARLY_MOST, EARLY_OF_ALL = 8, 256  # set and not answered yet: of one socket (gateway: 16 may wait), of all (it: 8192)
+REDEEMED_S = 1.0
+"""From a readiness byte that a thread took to its accept(); after that it is not to be expected."""
 OF_THE_STACK = ("resolver", "interfaces")  # calls of docs/rpc.md that are about no socket
 _BITS = {socket.SHUT_RD: 1, socket.SHUT_WR: 2, socket.SHUT_RDWR: 3}
 
@@ -50,6 +53,7 @@ class Calls:
         self.singles = False  # new sockets are no pair's until they are bound or connect (trapped calls)
         self.pids: Counter[int] = Counter()  # control connections of each process of the program
         self._early = 0  # options set that the gateway has not answered
+        self._doubted: dict[Pair, tuple[float, int]] = {}  # listeners: when to look again, what was redeemed by then
         self._spares: dict[tuple[int, int, int], list[int]] = {}  # gateway's sockets made ahead, by kind
         self._session = session
         self._pump = pump
@@ -246,6 +250,7 @@ class Calls:
         end, which is worth one connection."""
         if call.args.get("token", True):
             pair.tokens = max(0, pair.tokens - 1)
+            pair.redeemed += 1
         number = call.number
         if pair.returned:
             theirs, remote = pair.returned.popleft()
@@ -437,8 +442,8 @@ class Calls:
             pair.tokens += pair.end.send(b"\0" * missing)
 
     def leave(self, pid: int) -> None:
-        """A control connection ended. Its thread may have taken a readiness byte and never redeemed it: look at empty
-        listeners again. With the last one of a process go the ends that it lent."""
+        """A control connection ended. Its thread may have taken a readiness byte and never redeem it: listeners whose
+        bytes are all taken are in doubt. With the last one of a process go the ends that it lent."""
         self.pids[pid] -= 1
         gone = self.pids[pid] <= 0
         if gone:
@@ -446,9 +451,24 @@ class Calls:
         for pair in self.pairs.values():
             if gone and pair.lent >= 0 and pair.lender == pid:
                 pair.give_back()
-            if pair.listening and pair.end is not None and pair.tokens and not unread(pair.end):
-                pair.tokens = 0
-                self.serve(pair)
+            if pair not in self._doubted and pair.tokens and pair.end is not None and not unread(pair.end):
+                self._doubted[pair] = time.monotonic() + REDEEMED_S, pair.redeemed
+
+    def sweep(self, now: float) -> float | None:
+        """Write readiness bytes anew that nobody redeems any more. Not before no accept() came for a while: one may be
+        on its way, and a byte too many would have the next one wait for nothing. When to ask again; None: no listener
+        is in doubt."""
+        for pair, (at, redeemed) in list(self._doubted.items()):
+            if not (pair.listening and pair.tokens and pair.end is not None):
+                del self._doubted[pair]
+            elif at <= now:
+                if pair.redeemed == redeemed and not unread(pair.end):
+                    del self._doubted[pair]
+                    pair.tokens = 0
+                    self.serve(pair)
+                else:
+                    self._doubted[pair] = now + REDEEMED_S, pair.redeemed
+        return min((at for at, _ in self._doubted.values()), default=None)
 
     # -- the gateway is new
 

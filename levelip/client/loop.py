@@ -149,7 +149,7 @@ class Loop:
             datagrams.turn()
             deadlines = [self._calls.endings.sweep(now), self._front.sweep(now)]
             deadlines += [self._pump.keep(now), self._pump.settle(now), self._session.next_deadline()]
-            deadlines.append(datagrams.sweep(now))
+            deadlines += [datagrams.sweep(now), self._calls.sweep(now)]
             self._session.flush()
             if self._over(now):
                 return

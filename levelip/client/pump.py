@@ -46,10 +46,9 @@ class Pair:
         "connecting", "consumed", "corked", "counted", "dead", "discard", "early", "end", "eof_sent", "error", "failed",
         "fd", "fin_at", "fin_done", "finished", "forgotten", "gid", "held", "hung_up", "inflight", "inode", "junk",
         "kept", "kind", "known", "lender", "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat",
-        "mark", "marked", "more",
-        "options", "outcome", "pieces", "readable", "receive_ring", "received", "remote", "returned", "said", "seen",
-        "send_ring", "sent", "shut", "single", "stuck", "times", "tokens", "told", "unread", "waiters", "waiting",
-        "written",
+        "mark", "marked", "more", "options", "outcome", "pieces", "readable", "receive_ring", "received", "redeemed",
+        "remote", "returned", "said", "seen", "send_ring", "sent", "shut", "single", "stuck", "times", "tokens", "told",
+        "unread", "waiters", "waiting", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -124,6 +123,7 @@ class Pair:
         # listening: one byte in the pair for each connection that waits
         self.counted = 0  # connections that wait, as the gateway said last
         self.tokens = 0  # bytes written that no accept has redeemed
+        self.redeemed = 0  # bytes that were
         self.inflight = 0  # accepts under way
         self.waiters: deque[Any] = deque()  # called, each once, as soon as a connection waits
         self.returned: deque[tuple[socket.socket, dict[str, Any]]] = deque()  # accepted, but the caller was gone
