@@ -8,20 +8,15 @@ from pathlib import Path
 import click
 
 from levelip.cli.common import Stack, StackCommand
-from levelip.cli.unmodified import run_program
+from levelip.cli.unmodified import ALL_OPENS, CAPTURE, NAMESERVERS, TRACE, run_program
 
 
 @click.command(cls=StackCommand)
-@click.option("--trace", "trace", metavar="FILE", type=click.Path(path_type=Path), help="Gets lvlip trace's lines.")
-@click.option("--capture", "capture", metavar="FILE", type=click.Path(path_type=Path), help="Its packets, as pcapng.")
+@TRACE
+@CAPTURE
 @click.option("-c", "line", metavar="COMMAND", help="Run this command line and end.")
-@click.option(
-    "--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names. May be repeated."
-)
-@click.option(
-    "--all-opens", is_flag=True,
-    help="Let /proc/net tell of the stack also to who says O_CLOEXEC (Python, Go, Rust), at 30 to 60 µs an open.",
-)  # fmt: skip
+@NAMESERVERS
+@ALL_OPENS
 @click.pass_obj
 def command(
     stack: Stack, trace: Path | None, capture: Path | None, line: str | None, nameservers: tuple[str, ...],

@@ -19,6 +19,20 @@ from levelip.cli.common import Failure, Stack
 from levelip.debug.programs import environment, python
 from levelip.rpc.paths import door_endpoint
 
+TRACE = click.option(
+    "--trace", "trace", metavar="FILE", type=click.Path(path_type=Path), help="Gets lvlip trace's lines."
+)
+CAPTURE = click.option(
+    "--capture", "capture", metavar="FILE", type=click.Path(path_type=Path), help="Its packets, as pcapng."
+)
+NAMESERVERS = click.option(
+    "--nameserver", "nameservers", metavar="ADDRESS", multiple=True, help="Ask it for names. May be repeated."
+)
+ALL_OPENS = click.option(
+    "--all-opens",
+    is_flag=True,
+    help="Let /proc/net tell of the stack also to who says O_CLOEXEC (Python, Go, Rust), at 30 to 60 µs an open.",
+)
 LISTENS_S = 60.0  # how long a watcher may take to say that it listens
 IDLE_S = 4.0
 """How long a watcher that was told to end may do nothing, not even use the CPU, before it counts as one that hangs."""
