@@ -226,12 +226,8 @@ class Recorded:
         if came is not None:
             at = 0
             for count, items in came:
-                batch = frames if count == len(frames) else frames[at : at + count]
+                self._receive_batch(frames if count == len(frames) else frames[at : at + count], now, items)
                 at += count
-                if count >= SHORTEST:
-                    self._receive_batch(batch, now, items)
-                else:
-                    self._receive_few(batch, now, items)
         elif len(frames) < SHORTEST:
             receive = self.receive
             for frame in frames:
@@ -239,36 +235,13 @@ class Recorded:
         else:
             self._receive_batch(frames, now, None)
 
-    def _receive_few(self, frames: list[Any], now: int, items: msgspec.Raw) -> None:
-        """As they came, where nothing of them is cut: then none needs a verdict on its checksum either."""
-        entry = None
-        if self.recording and not self._whole:
-            if now != self._now:
-                self._time(now)
-            try:
-                entry = received_few(frames, now, items, seen=self._seen)
-            except Exception as error:
-                self._lost(error)
-        if entry is None:
-            receive = self.receive
-            for frame in frames:
-                receive(frame, now)
-            return
-        place = len(self._entries)
-        self._entries.append(entry)
-        if len(frames) == 1:
-            self._core.receive(frames[0], now)
-            return
-        self._more += len(frames) - 1
-        self._give(frames, now, place)
-
     def _receive_batch(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> None:
         entry = None
-        if self.recording and len(frames) >= SHORTEST:
+        if self.recording:
             if now != self._now:
                 self._time(now)
             try:
-                entry = received_run(frames, now, items, whole=self._whole, seen=self._seen)
+                entry = self._entry(frames, now, items)
             except Exception as error:
                 self._lost(error)
         if entry is None:
@@ -276,8 +249,19 @@ class Recorded:
             return
         place = len(self._entries)
         self._entries.append(entry)
+        if len(frames) == 1:  # nothing of it is cut, so that it needs no verdict
+            self._core.receive(frames[0], now)
+            return
         self._more += len(frames) - 1
         self._give(frames, now, place)
+
+    def _entry(self, frames: list[Any], now: int, items: msgspec.Raw | None) -> bytes | None:
+        """One for all of them; None where each has its own."""
+        if len(frames) >= SHORTEST:
+            return received_run(frames, now, items, whole=self._whole, seen=self._seen)
+        if items is None or self._whole:
+            return None
+        return received_few(frames, now, items, seen=self._seen)
 
     def _receive_parts(self, frames: list[Any], now: int) -> None:
         """Frames that are no run together; those of one length that lie together may be."""
