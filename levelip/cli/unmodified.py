@@ -17,6 +17,7 @@ import click
 
 from levelip.cli.common import Failure, Stack
 from levelip.debug.programs import environment, python
+from levelip.host.usage import usage
 from levelip.rpc.paths import door_endpoint
 
 TRACE = click.option(
@@ -133,20 +134,15 @@ def _watching(stack: Stack, words: list[str], output: Path | None) -> Iterator[N
 def _ends(watcher: subprocess.Popen[bytes]) -> bool:
     """Whether it ends, or rather hangs, as one that was stopped."""
     begun = worked = time.monotonic()
-    work = -1
+    work = -1.0
     while (now := time.monotonic()) - begun < ENDS_S and now - worked < IDLE_S:
         with contextlib.suppress(subprocess.TimeoutExpired):
             watcher.wait(_POLL_S)
             return True
-        if (done := _work(watcher.pid)) != work:
-            work, worked = done, now
+        used = usage(watcher.pid)
+        if used is not None and used[0] != work:
+            work, worked = used[0], now
     return False
-
-
-def _work(pid: int) -> int:
-    """The CPU time that a process has used, in ticks (proc(5): utime, stime)."""
-    stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    return int(stat[11]) + int(stat[12])
 
 
 def _wait_until_it_listens(said_by: IO[bytes], verb: str) -> None:

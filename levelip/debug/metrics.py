@@ -15,12 +15,10 @@ together.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -30,14 +28,13 @@ from prometheus_client.registry import Collector
 from levelip import __version__
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
+from levelip.host.usage import usage
 from levelip.ipc.control import ControlClient, ask_all
 from levelip.ipc.patience import SCRAPE_S
 from levelip.ipc.rundir import RunDirectory
 from levelip.tracing.reasons import lookup
 
 KEEP_S = 1.0
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGESIZE")
 _ODD = re.compile(r"[^a-zA-Z0-9_]")
 _DROP = "drop."
 _REQUESTS = (("status", PROCESSES), ("counters", PROCESSES), ("totals", ("tcp",)), ("clients", ("gateway",)))
@@ -125,21 +122,12 @@ class StackCollector(Collector):
                 held = held or bool(status["held"])
                 ready.add_metric([process], bool(status["ready"]))
                 start.add_metric([process], time.time() - status["uptime_ns"] / 1e9)
-            usage = _usage(one["pid"]) if one["pid"] else None
-            if usage is not None:
-                cpu.add_metric([process], usage[0])
-                memory.add_metric([process], usage[1])
+            used = usage(one["pid"]) if one["pid"] else None
+            if used is not None:
+                cpu.add_metric([process], used[0])
+                memory.add_metric([process], used[1])
         yield from (up, ready, start, cpu, memory, restarts)
         yield GaugeMetricFamily("levelip_stack_held", "Whether stack time stands (lvlip hold).", value=held)
-
-
-def _usage(pid: int) -> tuple[float, int] | None:
-    """(CPU seconds, resident bytes) of a process; None if it is gone."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(words[11]) + int(words[12])) / _TICKS, int(words[21]) * _PAGE
 
 
 def _queues(facts: dict[str, dict[str, Any]]) -> Iterable[Metric]:

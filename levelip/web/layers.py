@@ -7,7 +7,6 @@ that came back starts from nothing.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from levelip.debug.faultspec import describe, parse
 from levelip.debug.tap import PROCESSES
 from levelip.frames.core import ControlError
+from levelip.host.usage import usage
 from levelip.ipc.control import ControlClient, NotRunning
 from levelip.ipc.patience import ADDON_S, PAGE_S, QUIET_S
 from levelip.ipc.rundir import RunDirectory
@@ -26,8 +26,6 @@ FAULT_SIDES = {"link": ("link",), "link-ip": ("link", "ip"), "ip-tcp": ("ip", "t
 _SS_SHARE = 0.02
 """At most this share of the time goes into asking for sockets: with thousands of them, ask more rarely."""
 _WSCALE = 4  # TCPI_OPT_WSCALE (include/uapi/linux/tcp.h)
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGESIZE")
 
 SEAM_COUNTERS: dict[str, dict[str, tuple[str, str]]] = {
     "link": {
@@ -156,15 +154,14 @@ class Layers:
 
     def _usage(self, pid: int, now: float) -> tuple[float | None, int | None]:
         """(share of a core since the last call, resident bytes) of a process."""
-        try:
-            words = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        except OSError:
+        found = usage(pid)
+        if found is None:
             return None, None
-        used = (int(words[11]) + int(words[12])) / _TICKS
+        used, memory = found
         before = self._cpu.get(pid)
         self._cpu[pid] = now, used
         share = (used - before[1]) / (now - before[0]) if before and now > before[0] else None
-        return share, int(words[21]) * _PAGE
+        return share, memory
 
     # connections
 
