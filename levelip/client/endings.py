@@ -230,6 +230,8 @@ class Endings:
             if pair.end is not None:
                 with contextlib.suppress(OSError):
                     pair.end.shutdown(socket.SHUT_RD)  # the program's sends fail from now on
+                    # close() tells of the error before it frees what is unread; TCP is writable with it (tcp_poll)
+                    halfclose.thin(pair.end)
                 self.snap(pair)
 
 

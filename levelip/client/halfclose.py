@@ -94,6 +94,13 @@ def unsent(pair: Pair, end: socket.socket) -> int:
     return max(waiting(end) - stays, 0)
 
 
+def thin(end: socket.socket) -> None:
+    """Throw away what is unread at our end, which takes nothing more, but for the byte that makes a reset of its close:
+    what waits here keeps the program's end from being writable."""
+    while (left := waiting(end)) > 1:
+        end.recv(min(left - 1, _PIECE))
+
+
 def let_go(pair: Pair) -> None:
     """No reset is to show any more: throw away what is unread."""
     if pair.end is not None and pair.kept is not None:

@@ -236,6 +236,36 @@ def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None
     endings.ends.close()
 
 
+@pytest.mark.parametrize("shut", [False, True])
+def test_a_full_end_is_writable_before_the_reset_shows(shut: bool) -> None:
+    """The kernel tells the program of our close before it frees what was unread there, and TCP is writable as soon as
+    the error shows: so that is freed before, but for a byte."""
+    world = World(limit=1000, ends=make_pair())
+    endings = Endings(
+        world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
+        processes=list,
+    )  # type: ignore[arg-type]  # fmt: skip
+    world.pair.inode = os.fstat(world.program.fileno()).st_ino
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            world.program.send(bytes(70_000))
+    if shut:
+        halfclose.shut(world.pair, world.program, socket.SHUT_WR)
+    poll = select.poll()
+    poll.register(world.program, select.POLLOUT)
+    assert not poll.poll(0)
+    world.pair.aside.append(b"come")  # not written yet, so that our end stays open
+    endings.reset(world.pair, errno.ECONNRESET)
+    endings.sweep(0.0)
+    assert world.pair.end is not None
+    assert poll.poll(0) == [(world.program.fileno(), select.POLLOUT)]
+    assert halfclose.waiting(world.pair.end) == 1
+    world.pump.forget(world.pair)
+    assert outcome(world.program) == ["ECONNRESET", "", ""]
+    endings.ends.close()
+    world.close()
+
+
 def test_what_others_write_meanwhile_is_sent_once() -> None:
     """Two threads of a program write until they are told EPIPE, and its end is shut: the network gets each byte that a
     send took, and no other. In each round from another instant on, with small writes and large ones; in some as soon
