@@ -709,6 +709,7 @@ def passing() -> None:
     os.waitpid(child, 0)
     say("sent", two.recv(99))
     two.sendall(b"down")
+    mask(one, until=select.POLLIN)  # its time limit makes it one that does not block
     source = "import os, sys; fd = int(sys.argv[1]); os.write(fd, os.read(fd, 9) + b' and up')"
     subprocess.run([sys.executable, "-c", source, str(one.fileno())], pass_fds=[one.fileno()], check=True)
     say("exec", two.recv(99))
