@@ -274,8 +274,12 @@ def arm_probe(ctx: Context, conn: Connection) -> None:
 
 
 def probe_possible(conn: Connection) -> bool:
-    """Whether a probe may go: also not beyond a window that shrank."""
+    """Whether a probe may go: one at a time, and not before an RTT was measured since the last, lest probes keep SRTT
+    from ever following a path that got longer (RFC 8985 7.3; Linux asks for the first alone); also not beyond a window
+    that shrank."""
     recovery, tx = conn.recovery, conn.tx
+    if recovery.probe_samples == conn.rto.samples:
+        return False
     if recovery.state not in PROBING or recovery.probe_end >= 0 or tx.sacked_bytes or tx.lost_bytes:
         return False
     return tx.snd_una < tx.snd_nxt <= tx.snd_una + tx.snd_wnd

@@ -560,6 +560,7 @@ def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
             _note_retransmission(ctx, conn, row, now)
             segment = _data(ctx, conn, row.start, row.end, now, mss)
         recovery.probe_end = tx.snd_nxt
+        recovery.probe_samples = conn.rto.samples
     recovery.probe_due = False
     return segment
 
