@@ -37,14 +37,14 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     flight = tx.snd_nxt - before
     rtt = tx.acknowledge(ack, now)
     if rtt >= 0:
-        rto.sample_of_ack(rtt, ack, tx.snd_nxt)
+        rto.sample_of_ack(rtt, ack, tx.snd_nxt, now)
         if ctx.interest:
             tell_rtt(ctx, conn, rtt)
     elif echo > 0:  # RTTM, RFC 7323 4: it tells which transmission is meant, so retransmitted data counts too
         ticks = (conn.ts_now(now) - echo) & MASK
         if ticks < HALF:
             rtt = max(ticks, 1) * MS
-            rto.sample_of_ack(rtt, ack, tx.snd_nxt)
+            rto.sample_of_ack(rtt, ack, tx.snd_nxt, now)
             if ctx.interest:
                 tell_rtt(ctx, conn, rtt)
     tx.rate.acked(tx.delivered, rto.min_rtt, now)
@@ -200,7 +200,7 @@ def _measure(ctx: Context, conn: Connection, news: News, advanced: bool, now: in
         rtt = max(now // MS - news.echoed, 1) * MS
     else:
         return -1
-    rto.sample_of_ack(rtt, conn.tx.snd_una, conn.tx.snd_nxt)
+    rto.sample_of_ack(rtt, conn.tx.snd_una, conn.tx.snd_nxt, now)
     if ctx.interest:
         tell_rtt(ctx, conn, rtt)
     return rtt

@@ -360,7 +360,7 @@ def test_a_round_trip_without_variation() -> None:
     """After 100 equal samples RTTVAR is 0; the RTO stays above SRTT by more than the clock's tick of 1 ms."""
     rto = Rto(floor=2 * MS, ceiling=60_000 * MS, rto=1000 * MS)
     for _ in range(100):
-        rto.sample(50 * MS)
+        rto.sample(50 * MS, 0)
     assert rto.rttvar < 1000 and rto.rto == 52 * MS
 
 
