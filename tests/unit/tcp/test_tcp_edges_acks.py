@@ -523,7 +523,7 @@ def test_where_nothing_is_under_way_there_is_nothing_to_probe() -> None:
     assert not loss.probe_possible(c.parts()[1])
 
 
-@pytest.mark.rfc("RFC 9937 6-4")
+@pytest.mark.rfc("RFC 9937 6.2-3")
 @pytest.mark.parametrize(("ack", "more", "cwnd"), [(2, block(2, 4), 20), (5, block(8, 10), 16)])
 def test_an_ack_is_safe_that_tells_of_no_further_loss(ack: int, more: tuple[int, int], cwnd: int) -> None:
     """RFC 9937 6, below ssthresh: as much as arrived and has not gone again, and a segment more where it is safe.

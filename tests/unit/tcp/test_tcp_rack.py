@@ -101,7 +101,7 @@ def test_dsacks_widen_the_window() -> None:
     assert r.mult == 1
 
 
-@pytest.mark.rfc("RFC 9937 6-3", "RFC 9937 6-6")
+@pytest.mark.rfc("RFC 9937 6.2-2", "RFC 9937 6.2-5")
 def test_proportional_reduction() -> None:
     """RecoverFS 10, ssthresh 5, in thousands: one goes out at once, then one for every two that arrive."""
     p = Prr()
@@ -113,7 +113,7 @@ def test_proportional_reduction() -> None:
     assert p.window(1000, False, 7000, 5000, 1000) == 8000  # 4·5/10 - 1 = 1
 
 
-@pytest.mark.rfc("RFC 9937 6-4")
+@pytest.mark.rfc("RFC 9937 6.2-3")
 def test_bounds_below_ssthresh() -> None:
     """In flight 2 of ssthresh 5: as much as arrives; a segment more where SND.UNA moved and nothing new was lost."""
     p = Prr(delivered=6000, out=6000, recover_fs=10_000)
@@ -150,8 +150,8 @@ def test_three_beyond_the_hole(isn: ISN) -> None:
 
 
 @pytest.mark.rfc(
-    "RFC 9937 6-1", "RFC 9937 6-2", "RFC 9937 6-7", "RFC 9937 6-8", "RFC 9937 6-9", "RFC 6675 5-6", "RFC 6675 5-2",
-    "RFC 6675 5-3", "RFC 6675 5-5", "RFC 5681 4.3-1", "RFC 5681 4.3-2", "RFC 2018 5.1-1",
+    "RFC 9937 6.1-1", "RFC 9937 6.2-1", "RFC 9937 6.3-1", "RFC 9937 6.4-1", "RFC 9937 5-1", "RFC 6675 5-6",
+    "RFC 6675 5-2", "RFC 6675 5-3", "RFC 6675 5-5", "RFC 5681 4.3-1", "RFC 5681 4.3-2", "RFC 2018 5.1-1",
 )  # fmt: skip
 def test_recovery_to_its_end(isn: ISN) -> None:
     """Ten out, the first lost. SACKs of 5 to 10: PRR sends one for two while more than 5 are in flight, later one for
