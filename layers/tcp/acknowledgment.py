@@ -37,14 +37,14 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     flight = tx.snd_nxt - before
     rtt = tx.acknowledge(ack, now)
     if rtt >= 0:
-        rto.sample_of_ack(rtt, ack, tx.snd_nxt)
+        rto.sample_of_ack(rtt, ack, tx.snd_nxt, now)
         if ctx.interest:
             tell_rtt(ctx, conn, rtt)
     elif echo > 0:  # RTTM, RFC 7323 4: it tells which transmission is meant, so retransmitted data counts too
         ticks = (conn.ts_now(now) - echo) & MASK
         if ticks < HALF:
             rtt = max(ticks, 1) * MS
-            rto.sample_of_ack(rtt, ack, tx.snd_nxt)
+            rto.sample_of_ack(rtt, ack, tx.snd_nxt, now)
             if ctx.interest:
                 tell_rtt(ctx, conn, rtt)
     tx.rate.acked(tx.delivered, rto.min_rtt, now)
@@ -61,10 +61,11 @@ def new_ack(ctx: Context, conn: Connection, ack: int, echo: int, now: int) -> No
     if conn.sack:
         rack = conn.rack
         newest = tx.newest_at
-        if tx.newest_end > before and newest >= rack.sent_at and (tx.newest_times == 1 or now - newest >= rto.min_rtt):
-            rack.sent_at = newest  # RFC 8985 6.2 step 2
-            rack.end = tx.newest_end
-            rack.rtt = now - newest
+        if tx.newest_end > before and (tx.newest_times == 1 or now - newest >= rto.min_rtt):
+            rack.rtt = now - newest  # RFC 8985 6.2 step 2
+            if newest >= rack.sent_at:
+                rack.sent_at = newest
+                rack.end = tx.newest_end
         if ack == tx.snd_nxt:
             conn.deadlines[LOSS_PROBE] = OFF
     if ack == tx.snd_nxt:
@@ -199,7 +200,7 @@ def _measure(ctx: Context, conn: Connection, news: News, advanced: bool, now: in
         rtt = max(now // MS - news.echoed, 1) * MS
     else:
         return -1
-    rto.sample_of_ack(rtt, conn.tx.snd_una, conn.tx.snd_nxt)
+    rto.sample_of_ack(rtt, conn.tx.snd_una, conn.tx.snd_nxt, now)
     if ctx.interest:
         tell_rtt(ctx, conn, rtt)
     return rtt
@@ -267,7 +268,7 @@ def _with_sack(
     if advanced and tx.queue and tx.queue[0].sacked:
         # it stops just where the peer said that it has more: has it thrown that away? Linux tcp_check_sack_reneging
         wait = max(conn.rto.srtt // 16, RENEGING_WAIT)
-        conn.deadlines[RETRANSMIT] = OFF
+        conn.deadlines[RETRANSMIT] = conn.deadlines[REORDER] = OFF
         ctx.timers.arm(conn, RETRANSMIT, now + wait)
         if ctx.interest:
             ctx.emit("timer", conn, frame=conn.ack_causes, name="reneging", deadline=now + wait)

@@ -34,7 +34,7 @@ def change(ctx: Context, conn: Connection, state: CaState, why: str) -> None:
     if state <= DISORDER:
         conn.tx.rate.reneged = False
         if old >= CWR:
-            conn.validation.reset()
+            conn.validation.reset(ctx.now)
     if old == LOSS:
         conn.timeouts_over(ctx.now)
     if ctx.interest:
@@ -116,7 +116,7 @@ def end_reduction(conn: Connection, now: int) -> None:
         congestion.set_window(min(window, congestion.cwnd))
     else:
         congestion.exit_recovery(now)
-    validation.reset()
+    validation.reset(now)
 
 
 def enter_cwr(ctx: Context, conn: Connection, now: int) -> None:
@@ -145,7 +145,7 @@ def enter_loss(ctx: Context, conn: Connection, now: int, *, again: bool = False)
     if first:
         recovery.start_undo(tx.snd_una, tx.retrans_out)
     congestion.timeout(tx.snd_nxt - tx.snd_una, first, now)
-    conn.validation.reset()  # RFC 7661 4.4: what follows is RFC 5681's
+    conn.validation.reset(now)  # RFC 7661 4.4: what follows is RFC 5681's
     conn.ecn.reduced(tx.snd_nxt)
     if state <= DISORDER and tx.sacked_packets >= DUP_THRESH:  # the degree of reordering was held to be too high
         rack.reordering = min(rack.reordering, DUP_THRESH)
@@ -274,8 +274,12 @@ def arm_probe(ctx: Context, conn: Connection) -> None:
 
 
 def probe_possible(conn: Connection) -> bool:
-    """Whether a probe may go: also not beyond a window that shrank."""
+    """Whether a probe may go: one at a time, and not before an RTT was measured since the last, lest probes keep SRTT
+    from ever following a path that got longer (RFC 8985 7.3; Linux asks for the first alone); also not beyond a window
+    that shrank."""
     recovery, tx = conn.recovery, conn.tx
+    if recovery.probe_samples == conn.rto.samples:
+        return False
     if recovery.state not in PROBING or recovery.probe_end >= 0 or tx.sacked_bytes or tx.lost_bytes:
         return False
     return tx.snd_una < tx.snd_nxt <= tx.snd_una + tx.snd_wnd

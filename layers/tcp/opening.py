@@ -167,12 +167,12 @@ def established(ctx: Context, conn: Connection, event: Input, frame: int, option
     sent_again = syn.times > 1
     rtt = tx.acknowledge(0, now)
     if rtt >= 0:
-        conn.rto.sample(rtt)
+        conn.rto.sample(rtt, now)
     elif syn.times and conn.timestamps and options.timestamps is not None and options.timestamps[1]:
         ticks = (conn.ts_now(now) - options.timestamps[1]) & 0xFFFF_FFFF
         if ticks < 0x8000_0000:
             rtt = max(ticks, 1) * MS
-            conn.rto.sample(rtt)
+            conn.rto.sample(rtt, now)
     if sent_again:
         conn.rto.after_syn_loss()
     conn.retransmits = 0

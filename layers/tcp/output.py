@@ -218,7 +218,6 @@ def _used(ctx: Context, conn: Connection, limited: bool, now: int) -> None:
         conn.usage = used
         conn.usage_end = tx.snd_nxt
     if not ctx.tcp.slow_start_after_idle:
-        _expire(ctx, conn, now)
         return
     if conn.cwnd_limited or (congestion.cwnd < congestion.ssthresh and congestion.cwnd < 2 * conn.usage):
         conn.cwnd_full_at = now
@@ -245,14 +244,15 @@ def _validate(ctx: Context, conn: Connection, now: int) -> None:
 
 
 def _expire(ctx: Context, conn: Connection, now: int) -> None:
-    """A window that was not validated for five minutes comes down to half (RFC 7661 4.4.3)."""
-    congestion, validation = conn.congestion, conn.validation
-    old = congestion.cwnd
-    if conn.recovery.state or validation.validated(old, conn.rto.srtt, now):
+    """Before new data goes: half of a window that was not validated for five minutes is left, and half of that for each
+    five minutes more, of which some may have been idle (RFC 7661 4.4.3, 4.5.2)."""
+    if conn.recovery.state:
         return
-    unused_for = now - validation.valid_at
-    if unused_for > NOT_VALIDATED:
-        congestion.idle(unused_for, NOT_VALIDATED, now)
+    congestion, validation = conn.congestion, conn.validation
+    old, since = congestion.cwnd, validation.valid_at
+    validation.validated(old, conn.rto.srtt, now)
+    if now - since > NOT_VALIDATED:
+        congestion.idle(now - since, NOT_VALIDATED, now)
         validation.valid_at = now
         if ctx.interest and congestion.cwnd != old:
             tell_cwnd(ctx, conn, old, "not used")
@@ -346,16 +346,15 @@ def _new(ctx: Context, conn: Connection, now: int) -> Segment | None:
     mss = tx.mss
     if conn.rx.ranges and conn.sack:
         mss = _packet_size(conn, now)
-    if not flight and nxt == tx.snd_una and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
-        period = conn.rto.rto if ctx.tcp.slow_start_after_idle else NOT_VALIDATED
+    if not ctx.tcp.slow_start_after_idle:
+        _expire(ctx, conn, now)
+    elif not flight and nxt == tx.snd_una and conn.last_data_sent_at and now - conn.last_data_sent_at > conn.rto.rto:
         old = congestion.cwnd
-        congestion.idle(now - conn.last_data_sent_at, period, now)
+        congestion.idle(now - conn.last_data_sent_at, conn.rto.rto, now)
         if ctx.interest and congestion.cwnd != old:
             tell_cwnd(ctx, conn, old, "idle")
-        if now - conn.last_data_sent_at > period:
-            conn.cwnd_full_at = conn.validation.valid_at = now
-            conn.cwnd_used = 0
-        conn.last_data_sent_at = now
+        conn.cwnd_full_at = conn.last_data_sent_at = now
+        conn.cwnd_used = 0
     size = waiting
     if waiting:
         allowed = congestion.cwnd - flight
@@ -561,6 +560,7 @@ def _tail_probe(ctx: Context, conn: Connection, now: int) -> Segment | None:
             _note_retransmission(ctx, conn, row, now)
             segment = _data(ctx, conn, row.start, row.end, now, mss)
         recovery.probe_end = tx.snd_nxt
+        recovery.probe_samples = conn.rto.samples
     recovery.probe_due = False
     return segment
 

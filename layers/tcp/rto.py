@@ -1,4 +1,5 @@
-"""The retransmission timeout of RFC 6298, in nanoseconds. Knows no clock: it is given samples and asked for the RTO."""
+"""The retransmission timeout of RFC 6298, in nanoseconds, and the smallest round trip of late. Knows no clock: it is
+given samples and asked for the RTO."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 MS = 1_000_000  # nanoseconds
 
 AFTER_SYN_LOSS = 3000 * MS  # RFC 6298 5.7: RTO for data if the SYN's timer had to fire
+MIN_RTT_PERIOD = 150_000 * MS  # two of them are as long as Linux remembers the smallest RTT (tcp_min_rtt_wlen)
 
 
 @dataclass(slots=True)
@@ -23,14 +25,16 @@ class Rto:
     rto: int
     srtt: int = 0  # 0: no sample yet
     rttvar: int = 0
-    min_rtt: int = 0
+    min_rtt: int = 0  # of this period and the one before it: RFC 8985 6.2 step 1
+    period_min: int = 0  # of this period alone
+    period_end: int = 0  # instant
     samples: int = 0
     backoffs: int = 0  # timeouts in a row
     round_end: int = 0  # offset: a round trip is over once something beyond it is acknowledged
     in_round: int = 0  # samples in it so far
     expected: int = 1  # samples that a round trip has: as many as the one before had
 
-    def sample_of_ack(self, rtt: int, una: int, nxt: int) -> None:
+    def sample_of_ack(self, rtt: int, una: int, nxt: int, now: int) -> None:
         """As `sample`, of an ACK up to offset `una` with `nxt` sent: one of many in a round trip, perhaps.
 
         RFC 7323 4.2: alpha and beta of RFC 6298 are meant for one sample a round trip; with more the memory must not be
@@ -43,11 +47,11 @@ class Rto:
             self.in_round = 0
             self.round_end = nxt
         self.in_round += 1
-        self.sample(rtt, self.expected if self.expected > self.in_round else self.in_round)
+        self.sample(rtt, now, self.expected if self.expected > self.in_round else self.in_round)
 
-    def sample(self, rtt: int, share: int = 1) -> None:
-        """Take a measurement, one of `share` in a round trip. The caller keeps Karn's rule (RFC 6298 3): never of a
-        segment sent twice."""
+    def sample(self, rtt: int, now: int, share: int = 1) -> None:
+        """Take a measurement made at `now`, one of `share` in a round trip. The caller keeps Karn's rule (RFC 6298 3):
+        never of a segment sent twice."""
         if rtt <= 0:
             rtt = 1
         srtt = self.srtt
@@ -55,11 +59,17 @@ class Rto:
             delta = rtt - srtt
             self.rttvar += ((delta if delta > 0 else -delta) - self.rttvar) // (4 * share)
             self.srtt = srtt + delta // (8 * share)
-            self.min_rtt = min(self.min_rtt, rtt)
         else:  # RFC 6298 2.2
             self.srtt = srtt = rtt
             self.rttvar = rtt // 2
-            self.min_rtt = rtt
+            self.min_rtt = self.period_min = rtt
+            self.period_end = now + MIN_RTT_PERIOD
+        if now >= self.period_end:  # the path may have become longer since
+            self.min_rtt = self.period_min if now < self.period_end + MIN_RTT_PERIOD else rtt
+            self.period_min = rtt
+            self.period_end = now + MIN_RTT_PERIOD
+        self.period_min = min(self.period_min, rtt)
+        self.min_rtt = min(self.min_rtt, rtt)
         self.samples += 1
         self.backoffs = 0
         self._compute()

@@ -77,6 +77,8 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         conn.deadlines[LOSS_PROBE] = OFF
         if _send_probe(ctx, conn, now):
             return
+    if conn.deadlines[REORDER] >= 0 and _overtaken(ctx, conn, now):
+        return
     opening = conn.state in (State.SYN_SENT, State.SYN_RECEIVED)
     if opening and conn.deferred and conn.retransmits < conn.options.defer_accept - 1:
         conn.retransmits += 1  # TCP_DEFER_ACCEPT: the peer has our SYN-ACK, its data may come (Linux syn_ack_recalc)
@@ -122,6 +124,20 @@ def _retransmit(ctx: Context, conn: Connection, now: int) -> None:
         ctx.emit("rto", conn, attempt=conn.retransmits, rto=rto.rto, flight=flight)
     ctx.timers.arm(conn, RETRANSMIT, now + clamped(conn, now, rto.rto))
     ctx.want_output(conn)
+
+
+def _overtaken(ctx: Context, conn: Connection, now: int) -> bool:
+    """RACK still waits for what may have been overtaken only: the retransmission timer waits for that (RFC 8985 8;
+    Linux has one timer for both). False: RACK had its time, and found nothing."""
+    if conn.deadlines[REORDER] <= now:
+        conn.deadlines[REORDER] = OFF
+        _reorder(ctx, conn, now)
+        if conn.deadlines[RETRANSMIT] >= 0:
+            return True
+    due = conn.deadlines[REORDER]
+    if due >= 0:
+        ctx.timers.arm(conn, RETRANSMIT, due)
+    return due >= 0
 
 
 def _reorder(ctx: Context, conn: Connection, now: int) -> None:

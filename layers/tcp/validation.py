@@ -97,8 +97,9 @@ class Validation:
         """4.4.1: (max(pipeACK, LossFlightSize) - R) / 2; nothing is repaired yet when congestion is found."""
         return max(self.used - self.repaired, 0) // 2
 
-    def reset(self) -> None:
-        """Loss recovery is over: pipeACK is undefined (4.4.1)."""
+    def reset(self, now: int) -> None:
+        """Loss recovery is over: pipeACK is undefined (4.4.1), and cwnd validated thereby (4.3)."""
+        self.valid_at = now
         self.samples.clear()
         self.defined = False
         self.end = -1

@@ -58,7 +58,7 @@ class Strategy(Protocol):
         """Recovery moves the window."""
 
     def exit_recovery(self, now: int) -> None:
-        """Recovery has ended: cwnd is ssthresh (RFC 6582 3.2 step 3, RFC 9937 5)."""
+        """Recovery has ended: cwnd is ssthresh (RFC 6582 3.2 step 3, RFC 9937 6.4)."""
 
     def timeout(self, flight: int, first: bool, now: int) -> None:
         """The retransmission timer fired; `first`: no reduction was made for this data yet, so remember for `undo`."""

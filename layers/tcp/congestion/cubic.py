@@ -179,7 +179,8 @@ class Cubic(Window):
         self.unused_since = self.undo_unused_since
 
     def idle(self, idle_for: int, rto: int, now: int) -> None:
-        """Time without anything to send does not count either (RFC 9438 5.8)."""
+        """Time without anything to send does not count either (RFC 9438 5.8). An epoch that began within it, with the
+        ACK of what was sent before, begins now and not later (Linux cubictcp_cwnd_event)."""
         Window.idle(self, idle_for, rto, now)
         if self.epoch_at >= 0 and self.unused_since < 0:
-            self.epoch_at += idle_for
+            self.epoch_at = min(self.epoch_at + idle_for, now)

@@ -33,12 +33,13 @@ class Rack:
     dsacks: int = 0
 
     def update(self, sent_at: int, end: int, now: int) -> bool:
-        """RFC 8985 6.2 step 2: the segment sent last of those that arrived. True if it is later than what was known."""
+        """RFC 8985 6.2 step 2: the segment sent last of those of which an ACK tells. True if it is later than what was
+        known; RACK.rtt is its round trip also if it is not, as it was overtaken (Linux tcp_rack_advance)."""
+        self.rtt = now - sent_at
         if sent_at < self.sent_at or (sent_at == self.sent_at and end <= self.end):
             return False
         self.sent_at = sent_at
         self.end = end
-        self.rtt = now - sent_at
         return True
 
     def overtaken(self, packets: int) -> None:

@@ -46,6 +46,7 @@ class Recovery:
     probe_end: int = -1  # SND.NXT after the probe: TLP.end_seq
     probe_again: bool = False  # it was a retransmission: TLP.is_retrans
     probe_due: bool = False
+    probe_samples: int = -1  # how many RTTs had been measured when the last probe went
     prr: Prr = field(default_factory=Prr)
 
     def start_undo(self, una: int, retrans_out: int) -> None:

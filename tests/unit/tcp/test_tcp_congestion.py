@@ -264,7 +264,7 @@ def test_idle_by_configuration(setting: bool, minutes: int, left: int) -> None:
     assert c.tcb()["congestion"]["cwnd"] == left * MSS
 
 
-@pytest.mark.rfc("RFC 7661 4.3-1", "RFC 7661 4.4.3-1")
+@pytest.mark.rfc("RFC 7661 4.3-1", "RFC 7661 4.4.3-2")
 @pytest.mark.parametrize(
     ("setting", "seconds", "left"),
     [(True, 0.2, 40), (True, 0.4, 25), (True, 10, 10), (False, 200, 40), (False, 400, 20)],

@@ -238,6 +238,17 @@ def test_idle() -> None:
     assert cc.cwnd == cwnd >> 2
 
 
+@pytest.mark.rfc("RFC 9438 5.8-1")
+def test_an_epoch_that_began_within_the_pause() -> None:
+    """What was sent last was acknowledged half a second later, and that ACK began the epoch: after the pause it begins
+    now, not later (Linux cubictcp_cwnd_event)."""
+    cc = after_a_loss()
+    ack(cc, SECOND // 2, 2 * MSS)
+    assert cc.epoch_at == SECOND // 2
+    cc.idle(3 * SECOND, SECOND, 3 * SECOND)
+    assert cc.epoch_at == 3 * SECOND
+
+
 @pytest.mark.rfc("RFC 9438 4.4")
 def test_few_large_acks_grow_as_many_small_ones() -> None:
     """44 segments by one ACK, or by 22: 0.6 segments apart (3 without the rule of 2x / (2 + x))."""

@@ -230,7 +230,7 @@ def probed() -> Host:
     return c.quiet()
 
 
-@pytest.mark.rfc("RFC 8985 7.4.2-1")
+@pytest.mark.rfc("RFC 8985 7.4.2-2")
 def test_an_ack_twice_says_that_both_copies_came() -> None:
     """RFC 8985 7.4.2: a peer without D-SACK answers the second copy with the same ACK again. Nothing was lost."""
     c = probed()
@@ -240,7 +240,7 @@ def test_an_ack_twice_says_that_both_copies_came() -> None:
     assert c.core.counters["loss_probe_recoveries"] == 0
 
 
-@pytest.mark.rfc("RFC 8985 7.4.2-1")
+@pytest.mark.rfc("RFC 8985 7.4.2-2")
 @pytest.mark.parametrize("what", ["window", "block", "nothing"])
 def test_what_says_nothing_of_the_second_copy(what: str) -> None:
     """Another window; or blocks, which are of what came later. Then the probe has repaired a loss, and cwnd is reduced
@@ -523,7 +523,7 @@ def test_where_nothing_is_under_way_there_is_nothing_to_probe() -> None:
     assert not loss.probe_possible(c.parts()[1])
 
 
-@pytest.mark.rfc("RFC 9937 6-4")
+@pytest.mark.rfc("RFC 9937 6.2-3")
 @pytest.mark.parametrize(("ack", "more", "cwnd"), [(2, block(2, 4), 20), (5, block(8, 10), 16)])
 def test_an_ack_is_safe_that_tells_of_no_further_loss(ack: int, more: tuple[int, int], cwnd: int) -> None:
     """RFC 9937 6, below ssthresh: as much as arrived and has not gone again, and a segment more where it is safe.

@@ -34,6 +34,7 @@ def space(*, fin_at: int = -1, size: int = 10) -> SendSpace:
     return tx
 
 
+@pytest.mark.rfc("RFC 5682 2.1-2", "RFC 5682 2.1-8")
 @pytest.mark.parametrize(
     ("state", "una", "retransmits", "first", "frto"),
     [
@@ -49,7 +50,7 @@ def space(*, fin_at: int = -1, size: int = 10) -> SendSpace:
 def test_a_timeout_reduces_once_for_the_same_data(
     state: CaState, una: int, retransmits: int, first: bool, frto: bool
 ) -> None:
-    """RFC 5681 3.1; F-RTO not in a recovery that found a loss before (RFC 5682 2.1 step 1)."""
+    """RFC 5681 3.1; F-RTO not in an earlier recovery, but for the same segment again (RFC 5682 2.1 step 1, 2.2)."""
     c = far()
     ctx, conn = c.parts()
     c.write(bytes(8 * MSS))

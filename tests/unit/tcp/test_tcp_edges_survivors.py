@@ -295,6 +295,7 @@ def test_a_window_that_shrank_to_a_byte_takes_a_byte() -> None:
     c.expect("A", seq=1, len=1)
 
 
+@pytest.mark.rfc("RFC 9937 6.2-6")
 def test_what_is_lost_is_not_in_flight() -> None:
     """After a timeout all of cwnd is there for what F-RTO sends (RFC 5682 3.1)."""
     c = flight(8)

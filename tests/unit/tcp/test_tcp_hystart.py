@@ -100,7 +100,7 @@ def test_the_minimum_of_the_round_counts() -> None:
     assert not f.conservative
 
 
-@pytest.mark.rfc("RFC 9406 4.2-4", "RFC 9406 4.3-3")
+@pytest.mark.rfc("RFC 9406 4.2-4", "RFC 9406 4.3-3", "RFC 9406 4.3-4")
 def test_conservative_slow_start_grows_by_a_quarter() -> None:
     """CSS_GROWTH_DIVISOR 4: a round of W bytes adds W / 4."""
     f = Flow()

@@ -34,7 +34,7 @@ def rto() -> Rto:
 def test_first_sample() -> None:
     """SRTT = R, RTTVAR = R/2, RTO = SRTT + max(floor, 4 RTTVAR): 300 + max(200, 600) = 900 ms. RFC 6298 2.2."""
     r = rto()
-    r.sample(300 * MS)
+    r.sample(300 * MS, 0)
     assert (r.srtt, r.rttvar, r.rto) == (300 * MS, 150 * MS, 900 * MS)
 
 
@@ -44,15 +44,15 @@ def test_second_sample() -> None:
 
     RFC 6298 2.3: RTTVAR first, with the old SRTT."""
     r = rto()
-    r.sample(300 * MS)
-    r.sample(380 * MS)
+    r.sample(300 * MS, 0)
+    r.sample(380 * MS, 0)
     assert (r.srtt, r.rttvar, r.rto) == (310 * MS, 132_500_000, 840 * MS)
 
 
 def test_floor_is_below_the_variance_term() -> None:
     """RTT 1 ms: 1 + max(200, 4·0.5) = 201 ms, so that a 200 ms delayed ACK does not meet it."""
     r = rto()
-    r.sample(1 * MS)
+    r.sample(1 * MS, 0)
     assert r.rto == 201 * MS
 
 
@@ -70,10 +70,10 @@ def test_backoff_doubles_to_the_ceiling() -> None:
 def test_a_sample_ends_the_backoff() -> None:
     """RFC 6298 5.7 note: the next measurement computes the RTO anew."""
     r = rto()
-    r.sample(100 * MS)
+    r.sample(100 * MS, 0)
     r.back_off()
     r.back_off()
-    r.sample(100 * MS)
+    r.sample(100 * MS, 0)
     assert r.backoffs == 0 and r.rto == 100 * MS + 4 * 37_500_000 + 50 * MS  # 4·RTTVAR = 150 < floor 200
     assert r.rto == 300 * MS
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tcp_host import MSS, Host, far
 
+from layers.tcp import timeouts
 from layers.tcp.recovery.prr import Prr
 from layers.tcp.recovery.rack import Rack
 from layers.tcp.recovery.state import CaState
@@ -61,11 +62,11 @@ def info(c: Host) -> dict[str, Any]:
 
 @pytest.mark.rfc("RFC 8985 6.2-2")
 def test_the_latest_that_arrived() -> None:
-    """By time sent, then by its end; something older changes nothing. Step 2."""
+    """By time sent, then by its end; of something older, the round trip. Step 2."""
     r = Rack()
     assert r.update(100, 2000, 180) and (r.sent_at, r.end, r.rtt) == (100, 2000, 80)
     assert not r.update(90, 9000, 200) and not r.update(100, 1000, 200)
-    assert (r.sent_at, r.end, r.rtt) == (100, 2000, 80)
+    assert (r.sent_at, r.end, r.rtt) == (100, 2000, 100)
     assert r.update(100, 3000, 190) and (r.end, r.rtt) == (3000, 90)
 
 
@@ -100,7 +101,7 @@ def test_dsacks_widen_the_window() -> None:
     assert r.mult == 1
 
 
-@pytest.mark.rfc("RFC 9937 6-3", "RFC 9937 6-6")
+@pytest.mark.rfc("RFC 9937 6.2-2", "RFC 9937 6.2-5")
 def test_proportional_reduction() -> None:
     """RecoverFS 10, ssthresh 5, in thousands: one goes out at once, then one for every two that arrive."""
     p = Prr()
@@ -112,7 +113,7 @@ def test_proportional_reduction() -> None:
     assert p.window(1000, False, 7000, 5000, 1000) == 8000  # 4·5/10 - 1 = 1
 
 
-@pytest.mark.rfc("RFC 9937 6-4")
+@pytest.mark.rfc("RFC 9937 6.2-3")
 def test_bounds_below_ssthresh() -> None:
     """In flight 2 of ssthresh 5: as much as arrives; a segment more where SND.UNA moved and nothing new was lost."""
     p = Prr(delivered=6000, out=6000, recover_fs=10_000)
@@ -149,8 +150,8 @@ def test_three_beyond_the_hole(isn: ISN) -> None:
 
 
 @pytest.mark.rfc(
-    "RFC 9937 6-1", "RFC 9937 6-2", "RFC 9937 6-7", "RFC 9937 6-8", "RFC 9937 6-9", "RFC 6675 5-6", "RFC 6675 5-2",
-    "RFC 6675 5-3", "RFC 6675 5-5", "RFC 5681 4.3-1", "RFC 5681 4.3-2", "RFC 2018 5.1-1",
+    "RFC 9937 6.1-1", "RFC 9937 6.2-1", "RFC 9937 6.3-1", "RFC 9937 6.4-1", "RFC 9937 5-1", "RFC 6675 5-6",
+    "RFC 6675 5-2", "RFC 6675 5-3", "RFC 6675 5-5", "RFC 5681 4.3-1", "RFC 5681 4.3-2", "RFC 2018 5.1-1",
 )  # fmt: skip
 def test_recovery_to_its_end(isn: ISN) -> None:
     """Ten out, the first lost. SACKs of 5 to 10: PRR sends one for two while more than 5 are in flight, later one for
@@ -173,7 +174,7 @@ def test_recovery_to_its_end(isn: ISN) -> None:
 
 
 @pytest.mark.rfc(
-    "RFC 8985 6.2-11", "RFC 8985 6.2-6", "RFC 8985 6.2-1", "RFC 8985 6.2-10", "RFC 8985 3.1-2", "RFC 8985 6.1-1",
+    "RFC 8985 6.2-11", "RFC 8985 6.2-6", "RFC 8985 6.2-1", "RFC 8985 6.2-10", "RFC 8985 4-2", "RFC 8985 6.1-1",
 )  # fmt: skip
 def test_the_reordering_timer(isn: ISN) -> None:
     """One segment named is no proof: after reo_wnd of 25 ms it is."""
@@ -204,6 +205,41 @@ def test_reordering_is_learned(isn: ISN) -> None:
     c.expect_nothing()
     c.advance(2)
     c.expect("A", seq=at(3), len=M)
+
+
+@pytest.mark.rfc("RFC 8985 6.2-2", "RFC 8985 6.2-10")
+def test_what_was_overtaken_tells_of_a_longer_round_trip(isn: ISN) -> None:
+    """Segments 1 to 3 go at 0, 4 to 6 at 20 ms. 4 arrives at 120, after 100 ms: 1 to 3 have until 0 + 100 + 25. But 1
+    arrives at 122: it took 122 ms, and so may 2 and 3, which have until 122 + 25 then."""
+    c = far(**isn)
+    c.write(BYTES[: 3 * M])
+    c.advance(20)
+    c.write(BYTES[: 3 * M])
+    c.quiet()
+    c.advance(100)
+    sack(c, block(4, 4))
+    c.advance(2)
+    sack(c, block(4, 4), ack=2)
+    rack = c.tcb()["rack"]
+    assert (rack["rtt"], c.now - rack["sent_at"]) == (122 * MS, 102 * MS)
+    c.advance(24)
+    c.expect_nothing()
+    c.advance(2)
+    c.expect("A", seq=at(2), len=M)
+
+
+@pytest.mark.rfc("RFC 8985 6.2-2")
+@pytest.mark.parametrize(("later", "known"), [(0, False), (1, True)])
+def test_the_round_trip_of_an_ordinary_ack(isn: ISN, later: int, known: bool) -> None:
+    """It is RACK's, also where something sent later is known to have arrived."""
+    c = flight(2, **isn)
+    rack = c.parts()[1].rack
+    sent_at = c.now - 100 * MS
+    rack.sent_at, rack.end = sent_at + later, 7
+    c.advance(5)
+    c.inject("A", seq=1, ack=at(3))
+    assert rack.rtt == 105 * MS
+    assert (rack.sent_at, rack.end) == ((sent_at + 1, 7) if known else (sent_at, 2 * M))
 
 
 @pytest.mark.rfc("RFC 8985 3.2", "RFC 8985 6.2-12", "RFC 8985 5.2-1")
@@ -459,7 +495,7 @@ def test_a_probe_wakes_recovery(isn: ISN) -> None:
     assert not c.core.counters["rto_timeouts"]
 
 
-@pytest.mark.rfc("RFC 8985 7.4", "RFC 8985 7.4.1-1", "RFC 8985 7.4.2-1")
+@pytest.mark.rfc("RFC 8985 7.4", "RFC 8985 7.4.2-2", "RFC 8985 7.4.2-2")
 def test_a_probe_that_repaired_a_loss(isn: ISN) -> None:
     """No D-SACK came with the ACK of the probe, and later data is acknowledged: the loss counts as any other.
 
@@ -483,7 +519,7 @@ def test_a_probe_that_repaired_a_loss(isn: ISN) -> None:
     assert c.tcb()["recovery"]["probe_end"] == -1
 
 
-@pytest.mark.rfc("RFC 8985 7.4", "RFC 2883 4", "RFC 8985 7.4.1-1", "RFC 2883 5-1")
+@pytest.mark.rfc("RFC 8985 7.4", "RFC 2883 4", "RFC 8985 7.4.2-2", "RFC 2883 5-1")
 def test_a_probe_for_nothing(isn: ISN) -> None:
     """The peer has it twice, and says so: nothing was lost, nothing is reduced, and reo_wnd stays."""
     c = far(**isn)
@@ -501,7 +537,7 @@ def test_a_probe_for_nothing(isn: ISN) -> None:
     assert not c.core.counters["loss_probe_recoveries"]
 
 
-@pytest.mark.rfc("RFC 8985 3.1-1", "RFC 8985 7.2-1")
+@pytest.mark.rfc("RFC 8985 4-1", "RFC 8985 7.2-1")
 @pytest.mark.parametrize("how", [{"sack": False}, {"tlp": False}])
 def test_no_probe(how: dict[str, Any]) -> None:
     """Without the peer's SACK, or where it is switched off."""
@@ -539,6 +575,85 @@ def test_one_probe_a_flight(isn: ISN) -> None:
     c.expect("PA", seq=at(3))
     assert c.tcb()["deadlines"][LOSS_PROBE] == -1
     assert c.tcb()["deadlines"][RETRANSMIT] == c.now - MS + 300 * MS
+
+
+@pytest.mark.rfc("RFC 8985 7.3-4")
+def test_no_probe_before_an_rtt_was_measured_since_the_last(isn: ISN) -> None:
+    """Without timestamps the ACK of what the probe repeated measures nothing (Karn): the next flight's end waits for
+    the retransmission timer. Its ACK measures, and a probe may go again."""
+    c = far(ts=False, **isn)
+    m = M + 12  # where the timestamps would be
+    c.write(BYTES[: 2 * m])
+    c.quiet()
+    c.advance(203)
+    c.expect("PA", seq=1 + m)
+    c.inject("A", seq=1, ack=1 + 2 * m)
+    c.inject("A", seq=1, ack=1 + 2 * m, sack=[(1 + m, 1 + 2 * m)])
+    assert c.tcb()["recovery"]["probe_end"] == -1
+    c.write(BYTES[: 2 * m])
+    c.quiet()
+    c.advance(299)
+    c.expect_nothing()
+    c.inject("A", seq=1, ack=1 + 4 * m)
+    c.write(BYTES[: 2 * m])
+    c.quiet()
+    c.advance(500)
+    c.expect("PA", seq=1 + 5 * m)
+    assert c.core.counters["loss_probes"] == 2 and not c.core.counters["rto_timeouts"]
+
+
+@pytest.mark.rfc("RFC 8985 8-1")
+@pytest.mark.parametrize("arrives", [False, True])
+def test_the_retransmission_timer_waits_for_the_reordering_timer(isn: ISN, arrives: bool) -> None:
+    """RTT 400, RTO 600, and after some D-SACKs a reo_wnd of SRTT: segment 1 may arrive until 0 + 400 + 400 ms. At 600
+    there is no timeout; at 800 it is lost, if it did not arrive."""
+    c = far(400, **isn)
+    _, conn = c.parts()
+    conn.rack.mult, conn.rto.rto = 8, 600 * MS
+    c.write(BYTES[: 3 * M])
+    c.quiet()
+    c.advance(400)
+    sack(c, block(2, 2))
+    c.advance(399)
+    c.expect_nothing()
+    if arrives:
+        c.inject("A", seq=1, ack=at(3))
+        c.advance(2)
+        c.expect_nothing()
+    else:
+        c.advance(2)
+        c.expect("A", seq=at(1), len=M)
+        assert info(c)["ca_state"] == CaState.RECOVERY
+    assert not c.core.counters["rto_timeouts"]
+
+
+@pytest.mark.rfc("RFC 8985 8-1")
+@pytest.mark.parametrize(
+    ("sent_before", "reorder", "waits", "retransmit", "then"),
+    [
+        (0, 50, True, 50, 50),  # RACK's time is to come
+        (130, 0, True, 300, -1),  # it is now: lost, and the timer counts anew
+        (110, 0, True, 15, 15),  # it was thought to be now, and is to come
+        (130, -1, False, -1, -1),
+    ],
+)
+def test_both_timers_at_an_instant(
+    isn: ISN, sent_before: int, reorder: int, waits: bool, retransmit: int, then: int
+) -> None:
+    """RACK first. ms from now; -1: off. reo_wnd 25 ms, RTT 100 ms."""
+    c = flight(3, **isn)
+    sack(c, block(2, 2))
+    ctx, conn = c.parts()
+    now = c.now
+    conn.tx.queue[0].sent_at = now - sent_before * MS
+    conn.deadlines[RETRANSMIT] = -1
+    conn.deadlines[REORDER] = now + reorder * MS
+    if not waits:
+        conn.tx.queue[0].sent_at = conn.rack.sent_at + 1  # sent after what has arrived: RACK knows nothing of it
+        conn.deadlines[REORDER] = now
+    assert timeouts._overtaken(ctx, conn, now) is waits
+    assert conn.deadlines[RETRANSMIT] == (now + retransmit * MS if retransmit >= 0 else -1)
+    assert conn.deadlines[REORDER] == (now + then * MS if then >= 0 else -1)
 
 
 @pytest.mark.rfc("RFC 9293 3.8.3")

@@ -107,13 +107,14 @@ def test_prr_of_nothing_outstanding() -> None:
 
 
 def test_rack_remembers_the_latest_that_arrived() -> None:
-    """Later sent, or sent at the same time and further on; else nothing changes. Instant 0 is an instant."""
+    """Later sent, or sent at the same time and further on; else nothing changes but the round trip. Instant 0 is an
+    instant."""
     rack = Rack()
     assert rack.update(0, 10, 5) and (rack.sent_at, rack.end, rack.rtt) == (0, 10, 5)
-    assert not rack.update(0, 10, 9) and not rack.update(0, 9, 9) and rack.rtt == 5
+    assert not rack.update(0, 10, 9) and not rack.update(0, 9, 8) and rack.rtt == 8
     assert rack.update(0, 11, 9) and (rack.end, rack.rtt) == (11, 9)
     assert rack.update(1, 3, 9) and (rack.sent_at, rack.end, rack.rtt) == (1, 3, 8)
-    assert not rack.update(0, 99, 10)
+    assert not rack.update(0, 99, 10) and (rack.sent_at, rack.end, rack.rtt) == (1, 3, 10)
 
 
 def test_rack_reordering_only_grows() -> None:

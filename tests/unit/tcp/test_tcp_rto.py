@@ -11,7 +11,7 @@ def rto(*samples: float, floor: int = 200, ceiling: int = 60_000) -> Rto:
     """After these samples, in ms."""
     made = Rto(floor * MS, ceiling * MS, 1000 * MS)
     for sample in samples:
-        made.sample(int(sample * MS))
+        made.sample(int(sample * MS), 0)
     return made
 
 
@@ -75,7 +75,7 @@ def test_backoffs_double_until_a_sample_ends_them() -> None:
     assert (found.rto, found.backoffs) == (2000 * MS, 1)
     found.back_off()
     assert (found.rto, found.backoffs) == (4000 * MS, 2)
-    found.sample(100 * MS)
+    found.sample(100 * MS, 0)
     assert (found.rto, found.backoffs) == (300 * MS, 0)
     found.back_off()
     assert (found.rto, found.backoffs) == (600 * MS, 1)
@@ -112,3 +112,25 @@ def test_after_a_lost_syn_the_first_data_waits_three_seconds() -> None:
     known.back_off()
     known.after_syn_loss()
     assert (known.rto, known.backoffs) == (600 * MS, 0)
+
+
+@pytest.mark.rfc("RFC 8985 6.2-1")
+def test_the_smallest_of_late() -> None:
+    """Of the last 150 to 300 s, as a path may become longer for good. Periods end at 150 s, at the first sample after,
+    and so on."""
+    found = rto()
+    for second, rtt, smallest in (
+        (0, 50, 50), (1, 40, 40), (2, 45, 40), (149, 80, 40),
+        (150, 90, 40), (151, 70, 40), (299, 75, 40),
+        (300, 95, 70), (449, 94, 70),
+        (460, 99, 94), (461, 60, 60),
+        (760, 66, 66), (770, 30, 30),
+    ):  # fmt: skip
+        found.sample(rtt * MS, second * 1000 * MS)
+        assert found.min_rtt == smallest * MS, second
+    long_after = rto()
+    long_after.sample(40 * MS, 0)
+    long_after.sample(80 * MS, 300_000 * MS - 1)
+    assert long_after.min_rtt == 40 * MS
+    long_after.sample(85 * MS, 600_000 * MS - 1)
+    assert long_after.min_rtt == 85 * MS, "nothing was measured for two periods"

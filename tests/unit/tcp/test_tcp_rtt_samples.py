@@ -10,7 +10,7 @@ from layers.tcp.rto import MS, Rto
 def rto() -> Rto:
     """After a handshake of 100 ms: SRTT 100, RTTVAR 50."""
     made = Rto(200 * MS, 60_000 * MS, 1000 * MS)
-    made.sample(100 * MS)
+    made.sample(100 * MS, 0)
     return made
 
 
@@ -18,7 +18,7 @@ def round_trip(made: Rto, first: int, samples: int, rtt: float) -> None:
     """`samples` segments from offset `first` on are out, and each is acknowledged after `rtt` ms."""
     nxt = first + samples * 1000
     for at in range(first + 1000, nxt + 1000, 1000):
-        made.sample_of_ack(int(rtt * MS), at, nxt)
+        made.sample_of_ack(int(rtt * MS), at, nxt, 0)
 
 
 @pytest.mark.rfc("RFC 7323 4.2-1")
@@ -26,11 +26,11 @@ def test_one_sample_a_round_trip_is_rfc_6298() -> None:
     """Ping-pong: alpha is 1/8 and beta 1/4 each time, however often: 100 + 80/8 = 110, 50 + (80 - 50)/4 = 57.5."""
     one, other = rto(), rto()
     for at in (1000, 2000, 3000):
-        one.sample_of_ack(180 * MS, at, at)
-        other.sample(180 * MS)
+        one.sample_of_ack(180 * MS, at, at, 0)
+        other.sample(180 * MS, 0)
     assert (one.srtt, one.rttvar, one.rto) == (other.srtt, other.rttvar, other.rto)
     once = rto()
-    once.sample_of_ack(180 * MS, 1000, 1000)
+    once.sample_of_ack(180 * MS, 1000, 1000, 0)
     assert (once.srtt, once.rttvar) == (110 * MS, 57_500_000)
 
 
@@ -41,7 +41,7 @@ def test_the_first_of_ten_counts_a_tenth_of_what_one_would() -> None:
     round_trip(made, 0, 10, 100)
     assert made.srtt == 100 * MS
     v = made.rttvar
-    made.sample_of_ack(180 * MS, 11_000, 20_000)
+    made.sample_of_ack(180 * MS, 11_000, 20_000, 0)
     assert (made.srtt, made.rttvar) == (101 * MS, v + (80 * MS - v) // 40)
 
 
@@ -74,6 +74,6 @@ def test_few_acknowledgments_of_many_segments_count_in_full() -> None:
     made = rto()
     for start in (0, 40_000):
         for at in (20_000, 40_000):
-            made.sample_of_ack(100 * MS, start + at, start + 40_000)
-    made.sample_of_ack(180 * MS, 100_000, 120_000)
+            made.sample_of_ack(100 * MS, start + at, start + 40_000, 0)
+    made.sample_of_ack(180 * MS, 100_000, 120_000, 0)
     assert made.srtt == 105 * MS

@@ -52,7 +52,7 @@ def test_a_pause_is_no_part_of_a_sample() -> None:
     assert v.pipe_ack(RTT, 10 * SECOND) == 5
 
 
-@pytest.mark.rfc("RFC 7661 4.2-2")
+@pytest.mark.rfc("RFC 7661 4.2-2", "RFC 7661 4.2-4")
 @pytest.mark.parametrize(("rtt", "period"), [(RTT, SECOND), (SECOND // 3, SECOND - 1 + 1), (SECOND, 3 * SECOND)])
 def test_the_largest_of_a_sampling_period(rtt: int, period: int) -> None:
     """max(3 RTT, 1 s). The largest sample counts for just so long, whatever smaller ones come after it; then those."""
@@ -109,7 +109,7 @@ def test_what_was_used() -> None:
         assert v.repaired == 6
         v.again(28, 100)
         assert v.window() == 0
-        v.reset()
+        v.reset(0)
         assert (v.pipe_ack(RTT, 0), v.used) == (UNDEFINED, UNDEFINED)
     v.acked(0, 20, 20, RTT, 0)
     assert not v.congested(40, 6, RTT, 0) and v.used == UNDEFINED
@@ -166,6 +166,12 @@ def see(c: Host) -> None:
     """The peer has seen what came out, and echoes its stamps."""
     while c.segments:
         c.expect(Got(c, c.segments[0]).flags)
+
+
+def out(c: Host) -> int:
+    """Segments that were sent and not acknowledged."""
+    tx = conn_of(c).tx
+    return (tx.snd_nxt - tx.snd_una) // MSS
 
 
 def pipe(c: Host) -> int:
@@ -247,7 +253,7 @@ def test_pipe_ack_counts_where_less_is_in_flight() -> None:
     assert cwnd(c) == (5.5, 5.5)
 
 
-@pytest.mark.rfc("RFC 7661 4.4.1-2")
+@pytest.mark.rfc("RFC 7661 4.4.1-2", "RFC 7661 4.4.1-4")
 def test_not_below_a_segment() -> None:
     """Four under way, three of them lost: (4 - 3) / 2 is half a segment, so cwnd is one; ssthresh two, as ever."""
     c = used_in_part(sack=False)
@@ -305,7 +311,7 @@ def test_a_timeout() -> None:
     assert conn_of(c).validation.pipe_ack(RTT, c.now) == UNDEFINED
 
 
-@pytest.mark.rfc("RFC 7661 4.4.1-4")
+@pytest.mark.rfc("RFC 7661 4.4-4")
 def test_a_mark() -> None:
     """ECN's echo is congestion, too: half of the ten in flight, of which nobody tells how many were marked."""
     c = used_in_part()
@@ -369,7 +375,7 @@ def test_no_sample_in_recovery() -> None:
     assert conn_of(c).validation.samples == before and before
 
 
-@pytest.mark.rfc("RFC 7661 4.4.3-1", "RFC 7661 4.4.3-2")
+@pytest.mark.rfc("RFC 7661 4.4-2", "RFC 7661 4.4.3-1", "RFC 7661 4.4.3-2")
 def test_five_minutes_of_a_segment_a_second() -> None:
     """Not idle, and never validated: after five minutes half of 40, and ssthresh remembers 30; after ten the initial
     ten."""
@@ -383,6 +389,42 @@ def test_five_minutes_of_a_segment_a_second() -> None:
         c.advance(900)
     assert seen[298] == (40, 20) and seen[301] == (20, 30)
     assert seen[598] == (20, 30) and seen[602] == (10, 30) == seen[659]
+
+
+@pytest.mark.rfc("RFC 7661 4.4.3-2")
+def test_five_minutes_of_use_in_part_and_of_nothing() -> None:
+    """Four minutes after it was validated last a segment goes, two minutes later 40 are to go: the six minutes count
+    together, before anything is sent, so that 20 go. Half is gone once."""
+    c = used_in_part()
+    c.advance(240_000)
+    write(c, 1)
+    answer(c)
+    assert cwnd(c) == (40, None)
+    c.advance(120_000)
+    write(c, 40)
+    assert out(c) == 20
+    assert cwnd(c) == (20, None)
+
+
+@pytest.mark.rfc("RFC 7661 4.4.3-2")
+def test_the_time_counts_from_the_end_of_a_recovery() -> None:
+    """pipeACK is undefined then, which is validated (4.3); but five minutes later it is not any more, though nothing
+    was sent by which to find that out."""
+    for minutes, left in ((4, 20), (6, 10)):
+        c = far(100, slow_start_after_idle=False)
+        for size in (10, 20):
+            write(c, size)
+            answer(c)
+        base = c.sent
+        write(c, 40)
+        conn_of(c).validation.valid_at -= 200 * SECOND  # a recovery of minutes
+        c.advance(100)
+        c.inject("A", seq=1, ack=1 + base, sack=[block(2, 40, base)])
+        answer(c)
+        assert cwnd(c) == (20, 20) and conn_of(c).validation.valid_at == c.now
+        c.advance(minutes * 60_000)
+        write(c, 20)
+        assert out(c) == cwnd(c)[0] == left
 
 
 def test_in_recovery_nothing_expires() -> None:
