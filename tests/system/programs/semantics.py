@@ -243,6 +243,61 @@ def nonblocking() -> None:
     sock.close()
 
 
+def unspecified() -> None:
+    """connect() with AF_UNSPEC: the socket has no peer any more, and does not listen."""
+
+    def dissolve(sock: socket.socket, size: int = 16) -> str:
+        return raw("connect", sock.fileno(), bytes(16), size)
+
+    def told(sock: socket.socket) -> tuple[object, ...]:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), error(sock.getpeername), mask(sock)
+
+    with tcp() as sock:
+        say("fresh", dissolve(sock, 1), dissolve(sock, 2), dissolve(sock), *told(sock))
+        say("fresh connects", error(sock.connect, (HOST, ECHO)), sock.send(b"one"), sock.recv(10))
+    with linked(ECHO) as sock:
+        epoll = select.epoll()
+        epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 100_000))
+        sock.sendall(b"unread")
+        mask(sock, WAIT_S, select.POLLIN)
+        epoll.poll(0)
+        say("connected", dissolve(sock), *told(sock), sock.getsockname()[0], error(sock.accept))
+        say("fails", error(sock.recv, 9) != "ok", error(sock.send, b"x") != "ok", dissolve(sock), bool(epoll.poll(0)))
+        say("connects", error(sock.connect, (HOST, ECHO)), sock.getpeername() == (HOST, ECHO), mask(sock))
+        say("stream", sock.send(b"two"), mask(sock, WAIT_S, select.POLLIN), sock.recv(10), bool(epoll.poll(WAIT_S)))
+        say("time", raw("recv", sock.fileno(), ctypes.create_string_buffer(9), 9, 0), sock.getblocking())
+        say("listens", dissolve(sock), error(sock.listen), mask(sock), sock.getsockopt(1, socket.SO_ACCEPTCONN))
+    with tcp() as sock, tcp() as client:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("0.0.0.0", OWN + 7))
+        say("bound", dissolve(sock), sock.getsockname(), error(sock.bind, ("", 0)), error(sock.connect, (HOST, ECHO)))
+        say("bound connected", dissolve(sock), *told(sock)[:2], sock.getsockname()[1], error(sock.listen), mask(sock))
+        say("a client", error(client.connect, ("127.0.0.1", OWN + 7)), mask(sock, WAIT_S))
+        found: list[str] = []
+        waiting = threading.Thread(target=lambda: found.extend((error(sock.accept), error(sock.accept))))
+        waiting.start()
+        time.sleep(0.2)
+        say("listener", dissolve(sock))
+        waiting.join()
+        say("accepts", *found)
+        say("ended", sock.getsockname(), *told(sock)[:2], error(sock.accept), sock.getsockopt(1, socket.SO_ACCEPTCONN))
+        say("nobody", error(tcp().connect, ("127.0.0.1", OWN + 7)))
+        say("again", error(sock.listen), error(tcp().connect, ("127.0.0.1", OWN + 7)), error(sock.accept))
+    with tcp() as sock:
+        say("any port", error(sock.listen), dissolve(sock), *told(sock), error(sock.bind, ("0.0.0.0", OWN + 6)))
+    with tcp(blocking=False) as sock:
+        say("connecting", error(sock.connect, (HOST, HANGING)), dissolve(sock), *told(sock))
+        say("and then", error(sock.connect, (HOST, ECHO)), mask(sock, WAIT_S, 4), error(sock.connect, (HOST, ECHO)))
+    with tcp(blocking=False) as sock:
+        say("refused", error(sock.connect, (HOST, CLOSED)), mask(sock, WAIT_S), dissolve(sock), told(sock)[:2])
+        say("and then", error(sock.connect, (HOST, ECHO)), mask(sock, WAIT_S, 4), error(sock.connect, (HOST, ECHO)))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        until_reset(sock)
+        say("reset", dissolve(sock), *told(sock)[:2], error(sock.connect, (HOST, ECHO)), sock.send(b"x"), sock.recv(9))
+
+
 def interrupted() -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     address = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(HANGING), socket.inet_aton(HOST))
@@ -303,14 +358,16 @@ def listening() -> None:
     with socket.socket(fileno=fd) as sock:
         mine = sock.getsockname()[1], sock.getpeername()[1] == socket.ntohs(struct.unpack_from("=H", where, 2)[0])
         say("ping", mine, mask(sock, WAIT_S, select.POLLIN), sock.recv(10))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 200_000))
     print(f"listen {OWN + 1}", flush=True)
     mask(listener, WAIT_S)
     fd = libc.accept(listener.fileno(), None, None)
     say("accept", fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK, fcntl.fcntl(fd, fcntl.F_GETFD))
+    ping = ctypes.create_string_buffer(9)
+    say("a listener's time", libc.recv(fd, ping, 9, 0), raw("recv", fd, ping, 9, 0))
     os.close(fd)
     say("flags", raw("accept4", listener.fileno(), None, None, 4))
     listener.setblocking(True)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 200_000))
     before = time.monotonic()
     say("timed", raw("accept", listener.fileno(), None, None), 0.1 < time.monotonic() - before < WAIT_S)
     waiting = threading.Thread(target=lambda: say("shut", raw("accept", listener.fileno(), None, None)))
@@ -654,8 +711,8 @@ def threads() -> None:
 
 
 CASES = (
-    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings,
-    halfclosed, corked, more, local, threads,
+    fresh, connected, addressed, refused, nonblocking, unspecified, interrupted, listening, options, devices, wrong,
+    endings, halfclosed, corked, more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":
