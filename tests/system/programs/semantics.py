@@ -26,7 +26,8 @@ from collections.abc import Callable
 ECHO, RESET, COUNT, HANGING, CLOSED, UNREAD = 7001, 7002, 7003, 7004, 7005, 7006
 OWN = 7100  # first of the ports that we listen on
 HOST = sys.argv[1] if len(sys.argv) > 1 else ""
-SIOCOUTQ = 0x5411
+SIOCOUTQ, SIOCOUTQNSD = 0x5411, 0x894B
+MUCH = 150_000  # bytes: more than a peer that does not read acknowledges, less than what may be written then
 ROUNDS = 30  # shutdowns while two threads write
 WAIT_S = 60.0  # for what must come
 HELD_S = 0.15  # less than the 200 ms, by a clock that ticks, that TCP_CORK and MSG_MORE hold something back
@@ -477,15 +478,47 @@ def endings() -> None:
             say("passed", passed.getpeername() == (HOST, ECHO))
 
 
-def outq(sock: socket.socket) -> int:
-    """SIOCOUTQ: what has not been acknowledged (of the stack: has not gone), once it is nothing."""
+def left(sock: socket.socket, request: int = SIOCOUTQ) -> int:
+    """What has not been acknowledged, or with SIOCOUTQNSD not been sent."""
     value = array.array("i", [0])
+    fcntl.ioctl(sock, request, value)
+    return value[0]
+
+
+def outq(sock: socket.socket) -> int:
+    """What has not been acknowledged, once it is nothing."""
     deadline = time.monotonic() + WAIT_S
-    while True:
-        fcntl.ioctl(sock, SIOCOUTQ, value)
-        if not value[0] or time.monotonic() > deadline:
-            return value[0]
+    while (much := left(sock)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return much
+
+
+def unacknowledged() -> None:
+    """SIOCOUTQ and SIOCOUTQNSD."""
+    with tcp() as sock, tcp(blocking=False) as hanging:
+        say("fresh", left(sock), left(sock, SIOCOUTQNSD))
+        sock.listen()
+        say("listener", error(left, sock), error(left, sock, SIOCOUTQNSD))
+        say("connecting", error(hanging.connect, (HOST, HANGING)), left(hanging), left(hanging, SIOCOUTQNSD))
+    with tcp() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        sock.connect((HOST, RESET))
+        say("nothing yet", left(sock), sock.send(b"go"), outq(sock), left(sock, SIOCOUTQNSD))
+        sock.sendall(bytes(MUCH))
+        time.sleep(1)  # all that the peer has room for has been acknowledged
+        say("not read", 0 < left(sock, SIOCOUTQNSD) <= left(sock) < MUCH)
+        sock.shutdown(socket.SHUT_WR)
+        say("shut", 0 < left(sock, SIOCOUTQNSD) <= left(sock) < MUCH)
+        until_reset(sock)
+        say("reset", "ERR" in mask(sock))
+    with linked(COUNT) as sock:
+        sock.sendall(bytes(MUCH))
+        say("read", outq(sock), left(sock, SIOCOUTQNSD))
+        sock.shutdown(socket.SHUT_WR)
+        say("and shut", exactly(sock, 6), outq(sock), left(sock, SIOCOUTQNSD), sock.recv(9), outq(sock))
+    one, two = socket.socketpair()
+    with one, two:
+        say("not ours", left(one), error(left, one, SIOCOUTQNSD), error(fcntl.ioctl, 0, SIOCOUTQNSD) != "ok")
 
 
 def fill(sock: socket.socket) -> int:
@@ -712,7 +745,7 @@ def threads() -> None:
 
 CASES = (
     fresh, connected, addressed, refused, nonblocking, unspecified, interrupted, listening, options, devices, wrong,
-    endings, halfclosed, corked, more, local, threads,
+    endings, halfclosed, unacknowledged, corked, more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -244,7 +244,7 @@ def reconnected(world: World) -> Pair:
 @pytest.mark.parametrize("bound", [False, True])
 def test_a_connection_that_is_dissolved(world: World, single: bool, bound: bool) -> None:
     """connect() with AF_UNSPEC: its end is closed at once, and when the gateway has answered the program has another
-    one, whose stream begins at 0. It is no pair's if that was asked for, and no port is bound, whose end must be seen."""
+    one, whose stream begins at 0. It is no pair's if that was asked for and no port is bound."""
     pair = reconnected(world)
     before = pair.inode
     pair.connected, pair.sent, pair.received, pair.limit = True, 5, 5, 9
