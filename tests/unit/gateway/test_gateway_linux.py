@@ -478,12 +478,13 @@ VALUES: dict[str, list[int | bytes]] = {
 }
 COUNTS: list[int | bytes] = [0, 1, 2, 127, 128, 32_767, 32_768, -1, b"\1", b"\1\0\0\0\0", b""]
 UNKNOWN = [(1, 9999), (6, 99), (6, 9999)]
+FORCED = [(1, 32), (1, 33)]
 
 
 COMPARED = [key for key, option in OPTIONS.items() if option.name != "TCP_INFO"]  # test_tcp_info compares that one
 
 
-@pytest.mark.parametrize(("level", "number"), [*COMPARED, *UNKNOWN])
+@pytest.mark.parametrize(("level", "number"), [*COMPARED, *UNKNOWN, *FORCED])
 def test_options_are_those_of_linux(level: int, number: int) -> None:
     """setsockopt and getsockopt answer, byte for byte, what Linux does (defaults of buffers aside)."""
     option = OPTIONS.get((level, number))
@@ -505,6 +506,26 @@ def test_options_are_those_of_linux(level: int, number: int) -> None:
                 assert got == expected, (name, value)
         finally:
             kernel.close()
+
+
+@pytest.mark.parametrize(("forced", "plain"), [(32, 7), (33, 8)])
+def test_a_forced_buffer(forced: int, plain: int) -> None:
+    """It is the plain one for who may not be limited, and not to be set by others."""
+    kernel, ours = Kernel(), Ours()
+    for value in (100_000, 1, -1):
+        linux = _set(kernel.sock, 1, forced, value)
+        assert NAMES[ours.app.errno("setsockopt", ours.sock, level=1, option=forced, value=value)] == linux
+        if linux == "ok":
+            assert ours.app.ok("getsockopt", ours.sock, level=1, option=plain)["value"] == _get(kernel.sock, 1, plain)
+    kernel.close()
+    ordinary = ours.bench.client(uid=1000)
+    for kind in (1, 2):
+        sock = ordinary.ok("socket", type=kind)["sock"]
+        assert ordinary.errno("setsockopt", sock, level=1, option=forced, value=5000) == errno.EPERM
+    root = ours.bench.client(uid=0)
+    sock = root.ok("socket", type=2)["sock"]
+    root.ok("setsockopt", sock, level=1, option=forced, value=5000)
+    assert root.ok("getsockopt", sock, level=1, option=plain)["value"] == struct.pack("=i", 10_000)
 
 
 def test_options_with_no_level() -> None:
