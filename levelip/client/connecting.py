@@ -335,9 +335,7 @@ class Connecting:
         theirs = self.borrow(pair)
         if theirs is not None:
             with theirs:
-                asked = pair.options.get((SOL_SOCKET, socket.SO_SNDBUF), control.SOCKET_BUFFER)
-                size = asked if isinstance(asked, int) else int.from_bytes(asked[:4], "little")
-                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(size, 0), control.SOCKET_BUFFER))
+                widen(theirs, pair.options.get((SOL_SOCKET, socket.SO_SNDBUF), control.SOCKET_BUFFER))
         _empty(pair)
 
     def _settle_unwatched(self, pair: Pair, code: int) -> None:
@@ -423,6 +421,15 @@ def inherit(theirs: socket.socket, pair: Pair) -> None:
         value = pair.options.get((SOL_SOCKET, option), 0)
         if value:
             theirs.setsockopt(SOL_SOCKET, option, value)
+    size = pair.options.get((SOL_SOCKET, socket.SO_SNDBUF))
+    if size is not None:
+        widen(theirs, size)
+
+
+def widen(theirs: socket.socket, size: int | bytes) -> None:
+    """SO_SNDBUF: so much the program's end holds."""
+    number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
+    theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
 
 
 def bound(pair: Pair, size: int | bytes) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from levelip.client import halfclose
 from levelip.client.calls import Calls
-from levelip.client.connecting import Caller
+from levelip.client.connecting import Caller, widen
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import DatagramPair
 from levelip.client.ends import borrow_fd
@@ -398,6 +398,9 @@ class Trap:
                 self.set_time(call, option, value)
             if not answer.errno and (level, option) == (socket.SOL_SOCKET, socket.SO_OOBINLINE):
                 self._set_own(call, option, value)
+            connected = call.pair is not None and call.pair.connected
+            if not answer.errno and (level, option) == (socket.SOL_SOCKET, socket.SO_SNDBUF) and connected:
+                self.at_end(call, lambda theirs: widen(theirs, value))  # before, it is made as large with the connection
             return call.plain(answer)
 
         call.finish = finish

@@ -28,6 +28,7 @@ OWN = 7100  # first of the ports that we listen on
 HOST = sys.argv[1] if len(sys.argv) > 1 else ""
 SIOCOUTQ, SIOCOUTQNSD = 0x5411, 0x894B
 MUCH = 150_000  # bytes: more than a peer that does not read acknowledges, less than what may be written then
+LITTLE = 300_000  # bytes: more than a small SO_SNDBUF and the peer's buffer hold, less than the stack's do
 ROUNDS = 30  # shutdowns while two threads write
 WAIT_S = 60.0  # for what must come
 HELD_S = 0.15  # less than the 200 ms, by a clock that ticks, that TCP_CORK and MSG_MORE hold something back
@@ -607,6 +608,28 @@ def halfclosed() -> None:
     say("rounds", ROUNDS)
 
 
+def buffers() -> None:
+    """SO_SNDBUF bounds what is taken from a program whose peer does not read."""
+    little = socket.SOL_SOCKET, socket.SO_SNDBUF, 8192
+    for early in (True, False):
+        with tcp() as sock:
+            if early:
+                sock.setsockopt(*little)
+            sock.connect((HOST, RESET))
+            sock.setsockopt(*little)
+            sock.sendall(b"go")
+            say("early" if early else "late", fill(sock) < LITTLE)
+            until_reset(sock)
+    with tcp() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(*little)
+        listener.bind(("0.0.0.0", OWN + 5))
+        listener.listen()
+        print(f"listen {OWN + 5}", flush=True)
+        with listener.accept()[0] as sock:
+            say("a listener's", fill(sock) < LITTLE, sock.recv(4))
+
+
 def corked() -> None:
     """TCP_CORK: what fills no segment stays for 200 ms, unless it is taken out; flags show once they are set."""
     tcp_level = socket.IPPROTO_TCP
@@ -745,7 +768,7 @@ def threads() -> None:
 
 CASES = (
     fresh, connected, addressed, refused, nonblocking, unspecified, interrupted, listening, options, devices, wrong,
-    endings, halfclosed, unacknowledged, corked, more, local, threads,
+    endings, halfclosed, unacknowledged, buffers, corked, more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":
