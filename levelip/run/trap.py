@@ -400,7 +400,7 @@ class Trap:
                 self._set_own(call, option, value)
             connected = call.pair is not None and call.pair.connected
             if not answer.errno and (level, option) == (socket.SOL_SOCKET, socket.SO_SNDBUF) and connected:
-                self.at_end(call, lambda theirs: widen(theirs, value))  # before, it is made as large with the connection
+                self.at_end(call, lambda theirs: widen(theirs, value))  # earlier, it is with the connection
             return call.plain(answer)
 
         call.finish = finish

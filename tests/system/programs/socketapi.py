@@ -754,6 +754,7 @@ def passing() -> None:
     os.waitpid(child, 0)
     say("sent", two.recv(99))
     two.sendall(b"down")
+    mask(one, until=1)  # who is started does not wait: the descriptor's timeout makes it a non-blocking one
     source = "import os, sys; fd = int(sys.argv[1]); os.write(fd, os.read(fd, 9) + b' and up')"
     subprocess.run([sys.executable, "-c", source, str(one.fileno())], pass_fds=[one.fileno()], check=True)
     say("exec", two.recv(99))
