@@ -28,7 +28,7 @@ from gateway.arguments import (
 )
 from gateway.errors import CallError
 from gateway.optioncalls import OptionCalls
-from gateway.state import Asked, Call, Orphan, Session, Socket
+from gateway.state import NOT_YET, Asked, Call, Orphan, Session, Socket
 from gateway.table import VERDICTS, Input, State
 from gateway.work import ANY, LOOPBACK, Work, ipv4
 from levelip.frames.seam import (
@@ -107,6 +107,9 @@ class Calls:
             if sock.call.op == "restore" and not sock.call.deadline:
                 self._arm_call(sock, sock.call)
             return None
+        if op == "connect" and not args.address:
+            self._dissolve(session, sock)
+            return {}
         if sock.unreported and op == "connect":  # SS_CONNECTING with an established connection: Linux says 0, once
             sock.unreported = False
             if sock.state is State.CLOSED:  # with one that is over by now: what ended it
@@ -313,7 +316,7 @@ class Calls:
     def connected(self, frame: Connected) -> None:
         """A connect succeeded."""
         sock = self._sockets.get(frame.sock)
-        if sock is None or sock.state is not State.CONNECTING or sock.call is None:
+        if sock is None or sock.leaving or sock.state is not State.CONNECTING or sock.call is None:
             self._work.drop(TCP_UNKNOWN, sock=frame.sock)
             return
         self._learn(sock, frame)
@@ -376,6 +379,23 @@ class Calls:
         self._unconnect(sock)
         self._reserve(sock)
 
+    def _dissolve(self, session: Session, sock: Socket) -> None:
+        """connect() with AF_UNSPEC: no peer any more, nor a listener (net/ipv4/tcp.c tcp_disconnect)."""
+        match sock.state:
+            case State.LISTENING:
+                self._end_listening(session, sock)
+            case State.CONNECTING:
+                self._end_connecting(sock)
+                sock.so_error = errno.ECONNRESET
+            case State.CONNECTED | State.CLOSED:
+                if sock.state is State.CONNECTED and not (sock.ended and sock.eof != NOT_YET):
+                    sock.so_error = errno.ECONNRESET  # a FIN of each side leaves nothing to reset (tcp_need_reset)
+                sock.unreported = False
+                self._start_over(session, sock)
+            case State.FAILED:  # its error is still in SO_ERROR
+                self._unconnect(sock)
+                self._reserve(sock)
+
     @staticmethod
     def _learn(sock: Socket, frame: Connected | Incoming) -> None:
         sock.local_address, sock.local_port = frame.local_address, frame.local_port
@@ -436,19 +456,25 @@ class Calls:
     def _shutdown(self, session: Session, sock: Socket, request: int, args: ShutdownArguments) -> dict[str, Any] | None:
         if sock.state is State.LISTENING:
             if args.how != 1:  # SHUT_RD ends the listening (net/ipv4/af_inet.c inet_shutdown)
-                self._leave_tcp(sock)
-                self._drop_children(sock)
-                sock.call = None
-                self._unconnect(sock)
-                self._work.tell(session, Pending(sock.id, 0))
-                self._reserve(sock)
+                self._end_listening(session, sock)
         elif sock.state is State.CONNECTING:
-            if sock.in_tcp:
-                self._leave_tcp(sock)
-            self.connect_failed(sock, errno.ECONNRESET, shut=True)
+            self._end_connecting(sock)
         elif self._options.over(session, sock, request, "shutdown"):
             return None
         return {}  # connected: the FIN is the stream's Eof, which the client sends after its last Send
+
+    def _end_listening(self, session: Session, sock: Socket) -> None:
+        self._leave_tcp(sock)
+        self._drop_children(sock)
+        sock.call = None
+        self._unconnect(sock)
+        self._work.tell(session, Pending(sock.id, 0))
+        self._reserve(sock)
+
+    def _end_connecting(self, sock: Socket) -> None:
+        sock.in_tcp |= sock.call is not None and bool(sock.call.step)  # tcp may hold it before we hear of it
+        self._leave_tcp(sock)
+        self.connect_failed(sock, errno.ECONNRESET, shut=True)
 
     def _leave_tcp(self, sock: Socket) -> None:
         """Give up what tcp holds under this id; the id can be used there again after Released."""

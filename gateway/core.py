@@ -259,7 +259,9 @@ class GatewayCore:
     def _reset(self, frame: Reset) -> None:
         """A connection is over, or a connect failed."""
         sock = self._state.sockets.get(frame.sock)
-        if sock is not None and sock.state is State.CONNECTING:
+        if sock is not None and sock.leaving:
+            self._work.drop(TCP_UNKNOWN, sock=frame.sock)  # of what it was before
+        elif sock is not None and sock.state is State.CONNECTING:
             self._calls.connect_refused(sock, frame.errno or errno.ECONNRESET)
         elif sock is not None and sock.state is State.CONNECTED:
             self._relay.gone(sock, frame.errno or errno.ECONNRESET)

@@ -234,13 +234,14 @@ class Datagrams:
         level, number, value = args.level, args.option, args.value
         if level != IPPROTO_TCP:  # which is no level of these sockets
             options.check_length(level, number, value)
+        uid = self._work.state.sessions[sock.session].uid
+        number, value = options.unforced(level, number, value, uid=uid)
         if level == IPPROTO_IP and number in (ADD_MEMBERSHIP, DROP_MEMBERSHIP):
             self._ask(sock, request, "join" if number == ADD_MEMBERSHIP else "leave", _group(value))
             return None
         if level == IPPROTO_IP and number == IP_MULTICAST_IF:
             return {}  # there is one interface
         option = options.find(level, number, reading=False, table=DATAGRAM_OPTIONS)
-        uid = self._work.state.sessions[sock.session].uid
         if option.kind is Kind.BUFFER:
             asked = options.integer(value)
             most = self._work.config.udp.receive_buffer_max

@@ -40,13 +40,14 @@ class OptionCalls:
     def setsockopt(self, session: Session, sock: Socket, _request: int, args: SetOptionArguments) -> dict[str, Any]:
         """Keep the new value; tell tcp, if it has the socket."""
         options.check_length(args.level, args.option, args.value)
-        option = options.find(args.level, args.option, reading=False)
+        number, value = options.unforced(args.level, args.option, args.value, uid=session.uid)
+        option = options.find(args.level, number, reading=False)
         if option.kind is options.Kind.OPTIONS:
-            sock.ip_options = options.ip_options(args.value, uid=session.uid)
+            sock.ip_options = options.ip_options(value, uid=session.uid)
             if _active_in_tcp(sock):
                 self._work.to_tcp.append(SetOption(sock.id, "ip_options", 0, sock.ip_options))
             return {}
-        kept = options.parse(option, args.value, self._work.config)
+        kept = options.parse(option, value, self._work.config)
         if option.kind is options.Kind.CLAMP and not kept[option.name] and _has_peer(sock):
             raise CallError(errno.EINVAL, "TCP_WINDOW_CLAMP can be taken back before there is a connection only")
         options.check_allowed(option, kept, sock.options, uid=session.uid)
@@ -56,8 +57,8 @@ class OptionCalls:
             kept[option.name] = min(kept[option.name], sock.options["SO_RCVBUF"] >> 1)
         sock.options.update(kept)
         if option.tcp and (_active_in_tcp(sock) or (option.name in BINDING and sock.in_tcp)):
-            value = options.for_tcp(option, kept[option.name])
-            self._work.to_tcp.append(SetOption(sock.id, option.tcp, value))
+            told = options.for_tcp(option, kept[option.name])
+            self._work.to_tcp.append(SetOption(sock.id, option.tcp, told))
         return {}
 
     def getsockopt(

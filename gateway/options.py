@@ -24,6 +24,7 @@ BIND_TO_DEVICE: Final = (SOL_SOCKET, 25)
 INTERFACE_NAME: Final = 16  # IFNAMSIZ
 LOOPBACK: Final = "lo"
 OF_AF_UNIX: Final = ((SOL_SOCKET, 16), (SOL_SOCKET, 34))  # SO_PASSCRED, SO_PASSSEC
+FORCED: Final = {(SOL_SOCKET, 32): 7, (SOL_SOCKET, 33): 8}  # SO_SNDBUFFORCE, SO_RCVBUFFORCE: what they set
 STAMPS: Final = ("SO_TIMESTAMP", "SO_TIMESTAMPNS")  # one of them at most is on
 CONGESTION: Final = (IPPROTO_TCP, 13)
 MIN_SNDBUF: Final = 4608  # SOCK_MIN_SNDBUF (include/net/sock.h)
@@ -194,6 +195,16 @@ def check_allowed(option: Option, kept: Mapping[str, int], before: Mapping[str, 
     raised = option.name == "SO_BUSY_POLL" and value > before.get(option.name, 0)
     if option.name == "SO_MARK" or raised or (option.name == "SO_PRIORITY" and not 0 <= value <= PRIORITY_MOST):
         raise CallError(errno.EPERM)
+
+
+def unforced(level: int, number: int, value: int | bytes, *, uid: int) -> tuple[int, int | bytes]:
+    """The number of the option to set, and its value. Of a forced one, which has no limit on Linux, it is the plain
+    one, whose limit here is the ring. CallError unless by root (net/core/sock.c sk_setsockopt)."""
+    if (level, number) not in FORCED:
+        return number, value
+    if uid != 0:
+        raise CallError(errno.EPERM)
+    return FORCED[level, number], max(integer(value), 0)
 
 
 def check_length(level: int, number: int, value: int | bytes) -> None:

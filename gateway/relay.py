@@ -246,7 +246,7 @@ class Relay:
     def accepted(self, frame: Accepted) -> None:
         """tcp took bytes and grants more."""
         sock = self._sockets.get(frame.sock)
-        if sock is None:
+        if sock is None or sock.leaving:
             self._work.drop(TCP_UNKNOWN, sock=frame.sock)
             return
         sock.accepted = frame.upto

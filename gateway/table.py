@@ -9,6 +9,8 @@
                     │                                        and the socket goes back to new or bound)
                     └──▶ failed ──▶ new or bound            (its error is still to be told by connect())
 
+A connect() with no address (AF_UNSPEC) leads from everywhere to new or bound.
+
 A state stands for the pair that Linux keeps: sock->state and sk->sk_state. `closed` is SS_CONNECTED with TCP_CLOSE,
 `failed` is SS_CONNECTING with TCP_CLOSE. The errnos were compared with Linux 6.18 (test_gateway_linux.py).
 """
@@ -69,6 +71,8 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
     (_L, Input.UNCONNECT): _N,
     (_L, Input.UNCONNECT_BOUND): _B,
     (_C, Input.GONE): _X,
+    (_C, Input.UNCONNECT): _N,
+    (_C, Input.UNCONNECT_BOUND): _B,
     (_X, Input.UNCONNECT): _N,
     (_X, Input.UNCONNECT_BOUND): _B,
 }  # fmt: skip

@@ -271,6 +271,7 @@ class Calls:
             new = self._hand_over(caller, number, pair.kind, data["sock"], remote, pair)
             if new is not None:
                 new.lowat = pair.lowat
+                new.times = dict(pair.times)
                 if (size := pair.options.get((SOL_SOCKET, socket.SO_RCVBUF))) is not None:
                     bound(new, size)
                 new.corked = pair.corked

@@ -71,6 +71,9 @@ class Connecting:
         if pair.behind is not None:
             pair.behind.append((caller, call))
             return
+        if not call.args["address"]:
+            self._dissolve(caller, call, pair)
+            return
         number = call.number
         wait = bool(call.args.pop("wait"))
         hide = bool(call.args.pop("hide", False))
@@ -202,6 +205,36 @@ class Connecting:
 
         self._session.request("connect", pair, call.args, answered)
 
+    def _dissolve(self, caller: Caller, call: Call, pair: Pair) -> None:
+        """connect() with AF_UNSPEC, told as no address: connection, attempt or listener end, and the program gets
+        another end, of a socket that has no peer. `single`: it is no pair's, unless bind() has chosen a port."""
+        single = bool(call.args.pop("single", False))
+        if not (pair.connected or pair.connecting or pair.dead or pair.failed or pair.listening):
+            self._forward(caller, call, pair)
+            return
+        if pair.connected:
+            self._endings.part(pair)  # what was written and is not sent goes with it (tcp_disconnect)
+            pair.connected = False  # what the gateway still says of it is of no meaning
+
+        def done(code: int, data: dict[str, Any], message: str) -> None:
+            if pair.closing or code not in (0, errno.ECONNRESET):  # ECONNRESET: it died with its gateway
+                caller.answer(Answer(call.number, code, data, message))
+                return
+            if pair.listening:
+                _empty(pair)  # else who waits in accept() is told of a reset
+                self._endings.abandon(pair)
+            self._endings.part(pair)
+            pair.start_over()
+            pair.listening = False
+            pair.tokens = pair.counted = 0
+            pair.outcome = None
+            pair.failed = pair.told = True  # whoever is interrupted now has its old end still
+            if pair.bound is not None and not pair.chosen:
+                pair.bound = (pair.bound[0], 0) if any(pair.bound[0]) else None
+            self.renew(caller, call.number, pair, single=single and pair.bound is None)
+
+        self._session.request("connect", pair, call.args, done)
+
     def _forward(self, caller: Caller, call: Call, pair: Pair) -> None:
         def done(code: int, data: dict[str, Any], message: str) -> None:
             pair.known |= pair.connected and not code
@@ -302,12 +335,8 @@ class Connecting:
         theirs = self.borrow(pair)
         if theirs is not None:
             with theirs:
-                asked = pair.options.get((SOL_SOCKET, socket.SO_SNDBUF), control.SOCKET_BUFFER)
-                size = asked if isinstance(asked, int) else int.from_bytes(asked[:4], "little")
-                theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(size, 0), control.SOCKET_BUFFER))
-        assert pair.end is not None
-        while pair.junk:  # and not a byte more: with the last of it the program may write already
-            pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))
+                widen(theirs, pair.options.get((SOL_SOCKET, socket.SO_SNDBUF), control.SOCKET_BUFFER))
+        _empty(pair)
 
     def _settle_unwatched(self, pair: Pair, code: int) -> None:
         """The connect nobody waits for is settled: a refused one shows by our end's close."""
@@ -333,11 +362,16 @@ class Connecting:
             return
         self._endings.check(pair)
 
-    def renew(self, caller: Caller, number: int, pair: Pair) -> None:
+    def renew(self, caller: Caller, number: int, pair: Pair, *, single: bool = False) -> None:
         """After a failed connect that nobody waited for our end is closed: give the program a new pair and let it call
-        again, to connect or to listen (errno 0 and a descriptor, which it puts in the old one's place)."""
+        again, to connect or to listen (errno 0 and a descriptor, which it puts in the old one's place). `single`: its
+        end alone."""
+        ours: socket.socket | None = None
         try:
-            ours, theirs = make_pair()
+            if single:
+                theirs = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            else:
+                ours, theirs = make_pair()
         except OSError as error:
             caller.answer(Answer(number, error.errno or errno.EMFILE, {}))
             return
@@ -350,11 +384,15 @@ class Connecting:
         pair.error = 0  # the gateway tells it, if nobody has asked
         pair.hung_up = pair.finished = pair.eof_sent = pair.unread = False
         pair.end = ours
-        pair.fd = ours.fileno()
+        pair.single = single
         pair.inode = os.fstat(theirs.fileno()).st_ino
         self._pairs[pair.inode] = pair
-        self._by_fd[pair.fd] = pair
-        self._pump.watch(pair)
+        if ours is None:
+            self._endings.watch_single(pair)
+        else:
+            pair.fd = ours.fileno()
+            self._by_fd[pair.fd] = pair
+            self._pump.watch(pair)
         with theirs:
             inherit(theirs, pair)
             taken = caller.answer(Answer(number, 0, {"renew": True}), (theirs.fileno(),))
@@ -363,7 +401,15 @@ class Connecting:
             pair.inode = before
             self._pairs[before] = pair
             pair.failed = pair.told = True
+            pair.single = False
             self._endings.part(pair)
+
+
+def _empty(pair: Pair) -> None:
+    """Take the bytes of no meaning out of the pair, and not a byte more: with the last of them the program may write
+    already."""
+    while pair.junk and pair.end is not None:
+        pair.junk -= len(pair.end.recv(pair.junk, socket.MSG_DONTWAIT))
 
 
 def inherit(theirs: socket.socket, pair: Pair) -> None:
@@ -371,6 +417,19 @@ def inherit(theirs: socket.socket, pair: Pair) -> None:
     value = pair.options.get((SOL_SOCKET, SO_OOBINLINE), 0)
     if any(value) if isinstance(value, bytes) else value:
         theirs.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        value = pair.options.get((SOL_SOCKET, option), 0)
+        if value:
+            theirs.setsockopt(SOL_SOCKET, option, value)
+    size = pair.options.get((SOL_SOCKET, socket.SO_SNDBUF))
+    if size is not None:
+        widen(theirs, size)
+
+
+def widen(theirs: socket.socket, size: int | bytes) -> None:
+    """SO_SNDBUF: so much the program's end holds."""
+    number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
+    theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
 
 
 def bound(pair: Pair, size: int | bytes) -> None:

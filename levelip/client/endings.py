@@ -93,8 +93,6 @@ class Endings:
         pair.give_back()
         self._pairs.pop(pair.inode, None)
         self.orphaned.discard(pair)
-        self.snapping.discard(pair)
-        self.baiting.discard(pair)
         self.closing.add(pair)
         self.abandon(pair)
         if pair.connected and not _aborts(pair):
@@ -113,6 +111,8 @@ class Endings:
 
     def part(self, pair: Pair) -> None:
         """Close our end."""
+        self.snapping.discard(pair)
+        self.baiting.discard(pair)
         if pair.end is not None:
             self._by_fd.pop(pair.fd, None)
             self._pump.forget(pair)

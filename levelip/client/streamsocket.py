@@ -176,7 +176,12 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         while True:
             # a byte in the pair for each connection that waits: the kernel blocks, times out and wakes for us
             if not super().recv(1):
-                code = self._call("error")["errno"]
+                try:
+                    code = self._call("error")["errno"]
+                except OSError as error:
+                    if error.errno != errno.EBADF:
+                        raise
+                    code = 0  # another thread has dissolved it: this end is nobody's
                 raise os_error(code or errno.EINVAL)  # listener shut down, or its stack could not make it again
             try:
                 data, fd = self._program.call_for_fd("accept", inode, {})
@@ -223,6 +228,15 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
             self._replace(fd)
         self._fresh = self._trying = False
 
+    def disconnect(self) -> None:
+        """As connect(2) with AF_UNSPEC, which the standard library cannot say: it has no peer any more, and does not
+        listen; what bind() has chosen stays. A duplicate is at its end."""
+        sys.audit("socket.connect", self, None)
+        data, fd = self._program.call("connect", os.fstat(self.fileno()).st_ino, {"address": b"", "port": 0})
+        if data.get("renew"):
+            self._replace(fd)
+        self._begin()
+
     def _clear_own(self) -> None:
         """The error was told: poll() does not show it any more."""
         with contextlib.suppress(OSError):
@@ -241,6 +255,9 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
         inheritable = self.get_inheritable()
         with contextlib.ExitStack() as ending:
             ending.callback(os.close, fd)
+            with kernel.socket(std.AF_UNIX, std.SOCK_STREAM, 0, os.dup(fd)) as new:
+                for option in _NATIVE_OPTIONS:
+                    new.setsockopt(std.SOL_SOCKET, option, super().getsockopt(std.SOL_SOCKET, option, _TIMEVAL.size))
             fcntl.fcntl(fd, fcntl.F_SETFL, flags)
             fcntl.fcntl(fd, fcntl.F_SETOWN, fcntl.fcntl(self.fileno(), fcntl.F_GETOWN))
             watched = watches("self", self.fileno(), os.fstat(self.fileno()).st_ino)

@@ -7,7 +7,7 @@ socket              trapped, unless its family is the kernel's own (of AF_NETLIN
 sendto, recvfrom    trapped where an address is given; send and recv, which give none, are the kernel's, but a send
                     with MSG_MORE, and a recv of one byte without flags: the question of Python's SSLSocket whether
                     there is a connection
-ioctl               trapped where it asks for interfaces, or for what has not been sent (SIOCOUTQ)
+ioctl               trapped where it asks for interfaces, or for what has not gone (SIOCOUTQ, SIOCOUTQNSD)
 open, openat        trapped where the flags are O_RDONLY alone (`all_opens`: or with O_CLOEXEC): files that tell of
                     the network are opened so
 the other calls     trapped, whatever the descriptor is: the supervisor sees whose it is
@@ -21,7 +21,7 @@ import os
 import socket
 import struct
 
-from levelip.run.syscalls import INTERFACE_REQUESTS, SIOCOUTQ, Machine
+from levelip.run.syscalls import INTERFACE_REQUESTS, SIOCOUTQ, SIOCOUTQNSD, Machine
 
 ALLOW, ERRNO, USER_NOTIF = 0x7FFF0000, 0x00050000, 0x7FC00000  # SECCOMP_RET_*, linux/seccomp.h
 LOAD, EQUAL, AT_LEAST, HAS = 0x20, 0x15, 0x35, 0x45  # linux/filter.h: LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, JMP|JSET|K
@@ -76,7 +76,7 @@ def program(machine: Machine, *, all_opens: bool = False) -> bytes:
             (RETURN, 0, 0, USER_NOTIF),
         ])  # fmt: skip
     rows = [(LOAD, 0, 0, ARGUMENTS + 8 * REQUEST)]
-    for request in (*INTERFACE_REQUESTS.values(), SIOCOUTQ):
+    for request in (*INTERFACE_REQUESTS.values(), SIOCOUTQ, SIOCOUTQNSD):
         rows += [(EQUAL, 0, 1, request), (RETURN, 0, 0, USER_NOTIF)]
     block("ioctl", [*rows, (RETURN, 0, 0, ALLOW)])
     trapped = [os.O_RDONLY, machine.large_file]

@@ -1,10 +1,13 @@
 """Trapped calls on TCP sockets that send with MSG_MORE, or name an address, which is of no use there, and sockets
-without a peer; and SIOCOUTQ.
+without a peer; and SIOCOUTQ, SIOCOUTQNSD.
 
 TCP ignores the address (Linux tcp_sendmsg_locked), but the program's end is an AF_UNIX one, which refuses it with
 EISCONN, and ignores MSG_MORE. So the helper takes the bytes from the program's memory and writes them into that end
 itself; after those with MSG_MORE the stream is corked until something else comes. A call that finds the end full is
 tried again every few milliseconds: it is too rare to be worth a descriptor that would keep the end open.
+
+What has not been acknowledged, or sent, is what lies in the pair, what the gateway has not been told of, and what tcp
+says of the rest (TCP_INFO); some programs wait for zero before they close or exit.
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ import errno
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from levelip.client import halfclose
+from levelip.client.control import Answer
 from levelip.run import target
 from levelip.run.messages import NAME, Message
-from levelip.run.syscalls import SIOCOUTQ
+from levelip.run.syscalls import SIOCOUTQ, SIOCOUTQNSD
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import INT
 
@@ -33,6 +38,8 @@ MSG_FASTOPEN = 0x2000_0000
 MORE_MOST = 1 << 14  # bytes that one call writes with MSG_MORE: of more the last segment alone would be held back
 PIECE = 1 << 16  # bytes taken from the program at a time
 RETRY_S = 0.005  # between two looks at an end that is full
+BYTES_ACKED, NOTSENT_BYTES = struct.Struct("=120xQ"), struct.Struct("=144xI")  # in struct tcp_info (linux/tcp.h)
+ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT = 1, 5, 6, 7, 8  # its first byte (net/tcp_states.h)
 
 
 def unconnected(pair: Pair) -> bool:
@@ -43,8 +50,8 @@ def unconnected(pair: Pair) -> bool:
 
 
 def is_outq(call: Trapped) -> bool:
-    """Whether it is ioctl(2) with SIOCOUTQ."""
-    return call.name == "ioctl" and call.args[1] & 0xFFFFFFFF == SIOCOUTQ
+    """Whether it is ioctl(2) with SIOCOUTQ or SIOCOUTQNSD."""
+    return call.name == "ioctl" and call.args[1] & 0xFFFFFFFF in (SIOCOUTQ, SIOCOUTQNSD)
 
 
 class StreamCalls:
@@ -78,16 +85,52 @@ class StreamCalls:
             return
         Writer(self._trap, call, message.spans, call.number(2)).go_on()
 
-    @staticmethod
-    def outq(call: Trapped) -> None:
-        """SIOCOUTQ: what the pair holds, which is the kernel's to say, but for a byte that stays there (halfclose.py):
-        some programs wait for zero before they close."""
+    def outq(self, call: Trapped) -> None:
+        """SIOCOUTQ, SIOCOUTQNSD; a FIN that has not been acknowledged, or sent, counts as one (tcp_ioctl)."""
         pair = call.pair
-        if pair is None or pair.end is None or pair.kept is None:
+        if pair is None:
             call.pass_on()
             return
-        call.write(call.args[2], INT.pack(halfclose.unsent(pair, pair.end)))
-        call.settle()
+        if pair.listening:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        before = pair.sent
+
+        def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
+            left = 0
+            if pair.connected and pair.end is not None:
+                left = halfclose.unsent(pair, pair.end)
+                if answer.errno:
+                    left += pair.sent - pair.accepted
+                elif call.args[1] & 0xFFFFFFFF == SIOCOUTQ:
+                    left += _unacknowledged(pair, answer.data["value"])
+                else:
+                    left += pair.sent - before + _unsent(pair, answer.data["value"])
+            call.write(call.args[2], INT.pack(left))
+            return call.reply()
+
+        call.finish = finish
+        if pair.connected:
+            self._trap.ask(call, "getsockopt", level=socket.IPPROTO_TCP, option=socket.TCP_INFO)
+        else:
+            call.answer(Answer(0, 0, {}))
+
+
+def _unacknowledged(pair: Pair, info: bytes) -> int:
+    """Bytes taken from the pair that the peer has not acknowledged, by struct tcp_info; and the FIN behind them."""
+    if info[0] == CLOSE:
+        return 0
+    acked = int(BYTES_ACKED.unpack_from(info)[0])
+    return max(pair.sent - acked, 0) + (_ends(pair) and info[0] not in (FIN_WAIT2, TIME_WAIT))
+
+
+def _unsent(pair: Pair, info: bytes) -> int:
+    """Likewise those that tcp has not sent."""
+    return int(NOTSENT_BYTES.unpack_from(info)[0]) + (_ends(pair) and info[0] in (ESTABLISHED, CLOSE_WAIT))
+
+
+def _ends(pair: Pair) -> bool:
+    """Whether the program has shut its sending side."""
+    return pair.finished or bool(pair.shut & 2)
 
 
 class Writer:

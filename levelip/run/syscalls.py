@@ -24,8 +24,9 @@ INTERFACE_REQUESTS = {
     "SIOCGIFMTU": 0x8921, "SIOCGIFHWADDR": 0x8927, "SIOCGIFINDEX": 0x8933, "SIOCGIFTXQLEN": 0x8942,
 }  # fmt: skip
 """The requests of ioctl(2) that are trapped (linux/sockios.h): what asks for interfaces, which are the stack's."""
-SIOCOUTQ = 0x5411
-"""Trapped, too (asm-generic/ioctls.h, where it is TIOCOUTQ as well): how much of what was written has not gone."""
+SIOCOUTQ, SIOCOUTQNSD = 0x5411, 0x894B
+"""Trapped, too (asm-generic/ioctls.h, where the first is TIOCOUTQ as well; linux/sockios.h): how much of what was
+written has not been acknowledged, or not been sent."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from levelip.client import halfclose
 from levelip.client.calls import Calls
-from levelip.client.connecting import Caller
+from levelip.client.connecting import Caller, widen
 from levelip.client.control import Answer, Call
 from levelip.client.datagrams import DatagramPair
 from levelip.client.ends import borrow_fd
@@ -398,6 +398,9 @@ class Trap:
                 self.set_time(call, option, value)
             if not answer.errno and (level, option) == (socket.SOL_SOCKET, socket.SO_OOBINLINE):
                 self._set_own(call, option, value)
+            connected = call.pair is not None and call.pair.connected
+            if not answer.errno and (level, option) == (socket.SOL_SOCKET, socket.SO_SNDBUF) and connected:
+                self.at_end(call, lambda theirs: widen(theirs, value))  # earlier, it is with the connection
             return call.plain(answer)
 
         call.finish = finish
@@ -439,10 +442,7 @@ class Trap:
                 return call.plain(answer)
             self._shut_end(call)
             done = call.let_through()  # of the program's end, too
-            waiters = list(pair.waiters) if pair.listening else []
-            pair.waiters.clear()
-            for wake in waiters:
-                wake.__self__.fail(errno.EINVAL)
+            self._let_waiters_go(pair)
             return done
 
         call.finish = finish
@@ -561,7 +561,11 @@ class Trap:
         waits = self.waits(call)
         pair = call.pair
         assert pair is not None
-        address, port = self.instead(self.address(call), pair)
+        where = self.address(call, dissolve=True)
+        if not where[0]:
+            self._dissolve(call)
+            return
+        address, port = self.instead(where, pair)
         self._attach(call)
 
         def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
@@ -578,10 +582,33 @@ class Trap:
             self.limit(call, socket.SO_SNDTIMEO)
         self.ask(call, "connect", address=address, port=port, nonblocking=not waits, wait=waits, hide=True)
 
-    def _renew(self, call: Trapped, fd: int, again: Callable[[Trapped], None]) -> bool:
+    def _dissolve(self, call: Trapped) -> None:
+        """connect() with AF_UNSPEC: a socket without a peer, which does not listen either."""
+        pair = call.pair
+        assert pair is not None
+
+        def finish(call: Trapped, answer: Answer, fds: tuple[int, ...]) -> bool:
+            if not answer.errno:
+                self._let_waiters_go(pair)
+            if answer.data.get("renew"):
+                return self._renew(call, fds[0], Trapped.settle, connects=False)
+            return call.plain(answer)
+
+        call.finish = finish
+        self.ask(call, "connect", address=b"", port=0, single=True)
+
+    @staticmethod
+    def _let_waiters_go(listener: Pair) -> None:
+        """Who waits in accept() is told that nothing comes any more."""
+        waiters = list(listener.waiters)
+        listener.waiters.clear()
+        for wake in waiters:
+            wake.__self__.fail(errno.EINVAL)
+
+    def _renew(self, call: Trapped, fd: int, again: Callable[[Trapped], None], *, connects: bool = True) -> bool:
         """Another attempt after a failed connect: a new pair in the descriptor's place, also where epoll sets watch it,
         and the same call again. Without the descriptors that this takes nothing is begun: the program keeps its old
-        end, and the call fails."""
+        end, and the call fails. `connects`: or it listens, and so is not writable."""
         try:
             _make_sure_of(RENEWING)
         except OSError as error:
@@ -591,8 +618,9 @@ class Trap:
         flags = target.descriptor_flags(call.tid, number)
         os.set_blocking(fd, not flags & os.O_NONBLOCK)
         assert call.pair is not None
-        with socket.socket(fileno=os.dup(fd)) as theirs:
-            self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it: neither is writable
+        if connects:
+            with socket.socket(fileno=os.dup(fd)) as theirs:
+                self.calls.connecting.stuff(call.pair, theirs)  # before anybody sees it
         entries = watches(call.tid, number, call.inode)
         old = self.borrow(call)
         try:

@@ -68,8 +68,8 @@ def path() -> Iterator[StackPath]:
 
 def test_both_ends_find_the_rate_of_the_path(path: StackPath) -> None:
     """The path delivers 2.39 MB/s of payload, whoever sends. Either would pace at 1.2 times or twice its window a round
-    trip, which is about that: there is a queue of one more round trip. Of many samples some are slow, as the machine has
-    a pause, and few fast, as what piled up meanwhile comes at once: they are not all slower than the whole took."""
+    trip, which is about that: there is a queue of one more round trip. Of many samples some are slow, as the machine
+    has a pause, and few fast, as what piled up meanwhile comes at once: they are not all slower than the whole took."""
     found = {}
     with KernelServer(path.right, RIGHT, streams.read_all) as server:
         found["ours"] = path.stack.submit(app_send, RIGHT, server.port).result(LIMIT_S)

@@ -26,7 +26,9 @@ from collections.abc import Callable
 ECHO, RESET, COUNT, HANGING, CLOSED, UNREAD = 7001, 7002, 7003, 7004, 7005, 7006
 OWN = 7100  # first of the ports that we listen on
 HOST = sys.argv[1] if len(sys.argv) > 1 else ""
-SIOCOUTQ = 0x5411
+SIOCOUTQ, SIOCOUTQNSD = 0x5411, 0x894B
+MUCH = 150_000  # bytes: more than a peer that does not read acknowledges, less than what may be written then
+LITTLE = 300_000  # bytes: more than a small SO_SNDBUF and the peer's buffer hold, less than the stack's do
 ROUNDS = 30  # shutdowns while two threads write
 WAIT_S = 60.0  # for what must come
 HELD_S = 0.15  # less than the 200 ms, by a clock that ticks, that TCP_CORK and MSG_MORE hold something back
@@ -243,6 +245,61 @@ def nonblocking() -> None:
     sock.close()
 
 
+def unspecified() -> None:
+    """connect() with AF_UNSPEC: the socket has no peer any more, and does not listen."""
+
+    def dissolve(sock: socket.socket, size: int = 16) -> str:
+        return raw("connect", sock.fileno(), bytes(16), size)
+
+    def told(sock: socket.socket) -> tuple[object, ...]:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), error(sock.getpeername), mask(sock)
+
+    with tcp() as sock:
+        say("fresh", dissolve(sock, 1), dissolve(sock, 2), dissolve(sock), *told(sock))
+        say("fresh connects", error(sock.connect, (HOST, ECHO)), sock.send(b"one"), sock.recv(10))
+    with linked(ECHO) as sock:
+        epoll = select.epoll()
+        epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 100_000))
+        sock.sendall(b"unread")
+        mask(sock, WAIT_S, select.POLLIN)
+        epoll.poll(0)
+        say("connected", dissolve(sock), *told(sock), sock.getsockname()[0], error(sock.accept))
+        say("fails", error(sock.recv, 9) != "ok", error(sock.send, b"x") != "ok", dissolve(sock), bool(epoll.poll(0)))
+        say("connects", error(sock.connect, (HOST, ECHO)), sock.getpeername() == (HOST, ECHO), mask(sock))
+        say("stream", sock.send(b"two"), mask(sock, WAIT_S, select.POLLIN), sock.recv(10), bool(epoll.poll(WAIT_S)))
+        say("time", raw("recv", sock.fileno(), ctypes.create_string_buffer(9), 9, 0), sock.getblocking())
+        say("listens", dissolve(sock), error(sock.listen), mask(sock), sock.getsockopt(1, socket.SO_ACCEPTCONN))
+    with tcp() as sock, tcp() as client:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("0.0.0.0", OWN + 7))
+        say("bound", dissolve(sock), sock.getsockname(), error(sock.bind, ("", 0)), error(sock.connect, (HOST, ECHO)))
+        say("bound connected", dissolve(sock), *told(sock)[:2], sock.getsockname()[1], error(sock.listen), mask(sock))
+        say("a client", error(client.connect, ("127.0.0.1", OWN + 7)), mask(sock, WAIT_S))
+        found: list[str] = []
+        waiting = threading.Thread(target=lambda: found.extend((error(sock.accept), error(sock.accept))))
+        waiting.start()
+        time.sleep(0.2)
+        say("listener", dissolve(sock))
+        waiting.join()
+        say("accepts", *found)
+        say("ended", sock.getsockname(), *told(sock)[:2], error(sock.accept), sock.getsockopt(1, socket.SO_ACCEPTCONN))
+        say("nobody", error(tcp().connect, ("127.0.0.1", OWN + 7)))
+        say("again", error(sock.listen), error(tcp().connect, ("127.0.0.1", OWN + 7)), error(sock.accept))
+    with tcp() as sock:
+        say("any port", error(sock.listen), dissolve(sock), *told(sock), error(sock.bind, ("0.0.0.0", OWN + 6)))
+    with tcp(blocking=False) as sock:
+        say("connecting", error(sock.connect, (HOST, HANGING)), dissolve(sock), *told(sock))
+        say("and then", error(sock.connect, (HOST, ECHO)), mask(sock, WAIT_S, 4), error(sock.connect, (HOST, ECHO)))
+    with tcp(blocking=False) as sock:
+        say("refused", error(sock.connect, (HOST, CLOSED)), mask(sock, WAIT_S), dissolve(sock), told(sock)[:2])
+        say("and then", error(sock.connect, (HOST, ECHO)), mask(sock, WAIT_S, 4), error(sock.connect, (HOST, ECHO)))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        until_reset(sock)
+        say("reset", dissolve(sock), *told(sock)[:2], error(sock.connect, (HOST, ECHO)), sock.send(b"x"), sock.recv(9))
+
+
 def interrupted() -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     address = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(HANGING), socket.inet_aton(HOST))
@@ -303,14 +360,16 @@ def listening() -> None:
     with socket.socket(fileno=fd) as sock:
         mine = sock.getsockname()[1], sock.getpeername()[1] == socket.ntohs(struct.unpack_from("=H", where, 2)[0])
         say("ping", mine, mask(sock, WAIT_S, select.POLLIN), sock.recv(10))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 200_000))
     print(f"listen {OWN + 1}", flush=True)
     mask(listener, WAIT_S)
     fd = libc.accept(listener.fileno(), None, None)
     say("accept", fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK, fcntl.fcntl(fd, fcntl.F_GETFD))
+    ping = ctypes.create_string_buffer(9)
+    say("a listener's time", libc.recv(fd, ping, 9, 0), raw("recv", fd, ping, 9, 0))
     os.close(fd)
     say("flags", raw("accept4", listener.fileno(), None, None, 4))
     listener.setblocking(True)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 200_000))
     before = time.monotonic()
     say("timed", raw("accept", listener.fileno(), None, None), 0.1 < time.monotonic() - before < WAIT_S)
     waiting = threading.Thread(target=lambda: say("shut", raw("accept", listener.fileno(), None, None)))
@@ -420,15 +479,47 @@ def endings() -> None:
             say("passed", passed.getpeername() == (HOST, ECHO))
 
 
-def outq(sock: socket.socket) -> int:
-    """SIOCOUTQ: what has not been acknowledged (of the stack: has not gone), once it is nothing."""
+def left(sock: socket.socket, request: int = SIOCOUTQ) -> int:
+    """What has not been acknowledged, or with SIOCOUTQNSD not been sent."""
     value = array.array("i", [0])
+    fcntl.ioctl(sock, request, value)
+    return value[0]
+
+
+def outq(sock: socket.socket) -> int:
+    """What has not been acknowledged, once it is nothing."""
     deadline = time.monotonic() + WAIT_S
-    while True:
-        fcntl.ioctl(sock, SIOCOUTQ, value)
-        if not value[0] or time.monotonic() > deadline:
-            return value[0]
+    while (much := left(sock)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return much
+
+
+def unacknowledged() -> None:
+    """SIOCOUTQ and SIOCOUTQNSD."""
+    with tcp() as sock, tcp(blocking=False) as hanging:
+        say("fresh", left(sock), left(sock, SIOCOUTQNSD))
+        sock.listen()
+        say("listener", error(left, sock), error(left, sock, SIOCOUTQNSD))
+        say("connecting", error(hanging.connect, (HOST, HANGING)), left(hanging), left(hanging, SIOCOUTQNSD))
+    with tcp() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        sock.connect((HOST, RESET))
+        say("nothing yet", left(sock), sock.send(b"go"), outq(sock), left(sock, SIOCOUTQNSD))
+        sock.sendall(bytes(MUCH))
+        time.sleep(1)  # all that the peer has room for has been acknowledged
+        say("not read", 0 < left(sock, SIOCOUTQNSD) <= left(sock) < MUCH)
+        sock.shutdown(socket.SHUT_WR)
+        say("shut", 0 < left(sock, SIOCOUTQNSD) <= left(sock) < MUCH)
+        until_reset(sock)
+        say("reset", "ERR" in mask(sock))
+    with linked(COUNT) as sock:
+        sock.sendall(bytes(MUCH))
+        say("read", outq(sock), left(sock, SIOCOUTQNSD))
+        sock.shutdown(socket.SHUT_WR)
+        say("and shut", exactly(sock, 6), outq(sock), left(sock, SIOCOUTQNSD), sock.recv(9), outq(sock))
+    one, two = socket.socketpair()
+    with one, two:
+        say("not ours", left(one), error(left, one, SIOCOUTQNSD), error(fcntl.ioctl, 0, SIOCOUTQNSD) != "ok")
 
 
 def fill(sock: socket.socket) -> int:
@@ -515,6 +606,28 @@ def halfclosed() -> None:
             if counted != b"%d" % sum(takes):
                 say("writers", counted, takes)
     say("rounds", ROUNDS)
+
+
+def buffers() -> None:
+    """SO_SNDBUF bounds what is taken from a program whose peer does not read."""
+    little = socket.SOL_SOCKET, socket.SO_SNDBUF, 8192
+    for early in (True, False):
+        with tcp() as sock:
+            if early:
+                sock.setsockopt(*little)
+            sock.connect((HOST, RESET))
+            sock.setsockopt(*little)
+            sock.sendall(b"go")
+            say("early" if early else "late", fill(sock) < LITTLE)
+            until_reset(sock)
+    with tcp() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(*little)
+        listener.bind(("0.0.0.0", OWN + 5))
+        listener.listen()
+        print(f"listen {OWN + 5}", flush=True)
+        with listener.accept()[0] as sock:
+            say("a listener's", fill(sock) < LITTLE, sock.recv(4))
 
 
 def corked() -> None:
@@ -654,8 +767,8 @@ def threads() -> None:
 
 
 CASES = (
-    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings,
-    halfclosed, corked, more, local, threads,
+    fresh, connected, addressed, refused, nonblocking, unspecified, interrupted, listening, options, devices, wrong,
+    endings, halfclosed, unacknowledged, buffers, corked, more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ sockets and under `python -m levelip`, and both must say the same. Standard libr
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import gc
 import io
@@ -376,6 +377,50 @@ def connects() -> None:
     with socket.socket() as sock:
         say("nowhere", answer(sock.connect, ("255.255.255.255", 1)), answer(sock.connect, ("no such host.", 1)) != 0)
     say("created", answer(socket.create_connection, where), answer(socket.create_connection, (HOST, "x")))
+
+
+def dissolve(sock: socket.socket) -> object:
+    """connect(2) with AF_UNSPEC, for which our class has a method."""
+    if hasattr(sock, "disconnect"):
+        return answer(sock.disconnect)
+    libc = ctypes.CDLL(None, use_errno=True)
+    return None if not libc.connect(sock.fileno(), bytes(16), 16) else errno.errorcode[ctypes.get_errno()]
+
+
+def dissolved() -> None:
+    with socket.socket() as sock:
+        say("fresh", dissolve(sock), mask(sock, until=4) != "nothing", answer(sock.getpeername))
+    one, two = pair()
+    gone = one.getpeername()
+    two.sendall(b"unread")
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 100_000))
+    mask(one, until=1)
+    say("connected", dissolve(one), one.getsockopt(1, 4), answer(one.getpeername), one.getsockname()[0])
+    say("fails", answer(one.recv, 1), answer(one.send, b"x"), answer(two.recv, 1), one.gettimeout(), dissolve(one))
+    two.close()
+    one.settimeout(None)
+    say("refused", one.connect_ex(gone), answer(one.getpeername))
+    with socket.create_server((HOST, 0)) as listener:
+        say("connects", one.connect_ex(listener.getsockname()), mask(one))
+        say("time", answer(one.recv, 1), struct.unpack("@ll", one.getsockopt(1, socket.SO_RCVTIMEO, 16)))
+    one.close()
+    with socket.create_server((HOST, 0)) as listener:
+        where = listener.getsockname()
+        found: list[object] = []
+        waiting = threading.Thread(target=lambda: found.append(answer(listener.accept)))
+        waiting.start()
+        time.sleep(0.1)
+        say("listener", dissolve(listener), waiting.join(), *found, answer(listener.accept), listener.getsockopt(1, 30))
+        say("listens", listener.getsockname() == where, answer(listener.listen))
+        where = listener.getsockname()
+        with socket.create_connection(where) as client, listener.accept()[0] as other:
+            client.sendall(b"again")
+            say("again", other.recv(10), dissolve(client), answer(other.recv, 10))
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        say("later", sock.connect_ex(where), mask(sock, until=0x10), dissolve(sock), sock.getsockopt(1, 4))
+        sock.settimeout(PATIENCE_S)
+        say("at once", answer(sock.listen), mask(sock), answer(socket.create_connection, sock.getsockname()) != "")
 
 
 def datagrams() -> None:
@@ -772,7 +817,7 @@ def devices() -> None:
 
 CASES = (
     flags_of_streams, messages, fresh, listeners, masks, timeouts, descriptors, processes, connects, datagrams, classes,
-    functions, options, flags, addresses, ports, signals, passing, threads, devices,
+    functions, options, flags, addresses, ports, signals, passing, threads, devices, dissolved,
 )  # fmt: skip
 
 

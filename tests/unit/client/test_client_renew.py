@@ -73,7 +73,7 @@ def world() -> Iterator[World]:
 def test_who_was_interrupted_tries_again(world: World) -> None:
     """Nothing has changed for it: its old end is known, and the next connect() has the new pair."""
     calls, pair, before = world.calls, world.pair, world.pair.inode
-    args = {"wait": True, "nonblocking": True, "address": b"", "port": 1}
+    args = {"wait": True, "nonblocking": True, "address": b"\x0a\0\0\1", "port": 1}
     gone, there = Caller(there=False), Caller(there=True)
     world.call(gone, "connect", **args)
     assert gone.answers[0].data == {"renew": True}
@@ -124,7 +124,7 @@ def test_a_connection_whose_end_connect_told(world: World, code: int, over: bool
     pair.shut, pair.finished = 2, True
     world.calls.endings.reset(pair, errno.ECONNRESET)
     assert pair.dead
-    args = {"wait": False, "nonblocking": True, "address": b"", "port": 1}
+    args = {"wait": False, "nonblocking": True, "address": b"\x0a\0\0\1", "port": 1}
     caller = Caller(there=True)
     world.call(caller, "connect", **args)
     for done in world.session.asked:
@@ -157,7 +157,7 @@ def test_a_second_thread_waits_for_what_the_first_one_is_told(world: World, fail
     pair = world.pair if failed else connected(world, known=False)
     if failed:
         pair.told = False
-    args = {"wait": True, "nonblocking": False, "address": b"", "port": 1}
+    args = {"wait": True, "nonblocking": False, "address": b"\x0a\0\0\1", "port": 1}
     first, second, third = (Caller(there=True) for _ in range(3))
     world.call(first, "connect", **args)
     world.call(second, "connect", **args)
@@ -190,7 +190,7 @@ def test_a_connection_that_died_with_its_gateway(world: World, known: bool, read
     world.session.asked.clear()
     if read:
         pair.error = 0
-    args = {"wait": True, "nonblocking": True, "address": b"", "port": 1}
+    args = {"wait": True, "nonblocking": True, "address": b"\x0a\0\0\1", "port": 1}
     caller, other = Caller(there=True), Caller(there=True)
     world.call(caller, "connect", **args)
     world.call(other, "connect", **args)
@@ -219,3 +219,97 @@ def test_what_it_was_bound_to_is_kept(world: World, named: bool, port: int) -> N
     (made,) = world.session.asked
     made(0, {"sock": 8}, "")
     assert asked == [("bind", {"address": b"\x0a\0\0\1", "port": port})]
+
+
+NOBODY = {"address": b"", "port": 0}
+
+
+def reconnected(world: World) -> Pair:
+    """A connection under way: our end is open again, and what it sends is announced."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    pair = world.pair
+    pair.end, pair.fd, pair.failed, pair.told = ours, ours.fileno(), False, False
+    del world.calls.pairs[pair.inode]
+    world.theirs.close()
+    world.theirs = theirs
+    pair.inode = os.fstat(theirs.fileno()).st_ino
+    world.calls.pairs[pair.inode] = world.calls.by_fd[pair.fd] = pair
+    world.calls.endings.orphaned.discard(pair)
+    world.calls._pump.watch(pair)
+    return pair
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_connection_that_is_dissolved(world: World, single: bool, bound: bool) -> None:
+    """connect() with AF_UNSPEC: its end is closed at once, and when the gateway has answered the program has another
+    one, whose stream begins at 0. It is no pair's if that was asked for and no port is bound."""
+    pair = reconnected(world)
+    before = pair.inode
+    pair.connected, pair.sent, pair.received, pair.limit = True, 5, 5, 9
+    pair.bound, pair.chosen = (bytes(4), 80), bound
+    caller = Caller(there=True)
+    world.call(caller, "connect", **NOBODY, **({"single": True} if single else {}))
+    assert not caller.answers and pair.end is None and not pair.connected
+    assert world.theirs.recv(1) == b""
+    world.calls.endings.reset(pair, errno.ECONNRESET)
+    assert not pair.dead, "a reset that crosses it is of no meaning"
+    world.session.answer()
+    assert [(answer.errno, answer.data) for answer in caller.answers] == [(0, {"renew": True})]
+    assert list(world.calls.pairs) == [pair.inode] == [os.fstat(caller.fd).st_ino] != [before]
+    assert (pair.sent, pair.received, pair.limit, pair.failed) == (0, 0, 0, False)
+    assert pair.single == (pair.end is None) == (single and not bound)
+    assert pair.bound == ((bytes(4), 80) if bound else None)
+    assert (pair in world.calls.endings.orphaned) == pair.single
+    os.close(caller.fd)
+
+
+def test_nothing_to_dissolve(world: World) -> None:
+    """A socket that never had a peer keeps its end; the gateway, which may know of more, is asked all the same."""
+    pair = reconnected(world)
+    caller = Caller(there=True)
+    world.call(caller, "connect", **NOBODY)
+    world.session.answer()
+    assert [(answer.errno, answer.data) for answer in caller.answers] == [(0, {})] and pair.end is not None
+
+
+def test_who_was_interrupted_dissolves_again(world: World) -> None:
+    """It has its old end still, which is over; the same call once more brings the new one."""
+    pair = reconnected(world)
+    pair.connected = True
+    gone, there = Caller(there=False), Caller(there=True)
+    world.call(gone, "connect", **NOBODY, single=True)
+    world.session.answer()
+    assert list(world.calls.pairs) == [os.fstat(world.theirs.fileno()).st_ino] == [pair.inode]
+    assert pair.failed and pair.told and not pair.single
+    world.call(there, "connect", **NOBODY, single=True)
+    world.session.answer()
+    assert list(world.calls.pairs) == [os.fstat(there.fd).st_ino] and pair.single
+    os.close(there.fd)
+
+
+def test_a_listener_that_is_dissolved(world: World) -> None:
+    """Who waits for a connection on its old end is told that there is none, not of a reset."""
+    pair = reconnected(world)
+    caller = Caller(there=True)
+    pair.listening, pair.tokens, pair.counted = True, 1, 1
+    world.calls.connecting.stuff(pair, world.theirs)
+    world.call(caller, "connect", **NOBODY)
+    world.session.answer()
+    assert world.theirs.recv(1) == b""
+    assert (pair.listening, pair.tokens, pair.counted) == (False, 0, 0)
+    os.close(caller.fd)
+
+
+def test_a_dissolved_socket_whose_program_has_ended(world: World) -> None:
+    """It is closed, whatever the gateway answers then."""
+    pair = reconnected(world)
+    pair.connected = True
+    caller = Caller(there=False)
+    world.call(caller, "connect", **NOBODY)
+    world.theirs.close()
+    world.calls.endings.sweep(1e9)
+    assert pair.closing and not world.calls.pairs
+    world.session.answer()
+    assert not world.calls.pairs and world.calls.idle

@@ -11,7 +11,7 @@ from gateway_bench import CHILD, LIMIT, LOCAL, OPEN, REFUSED, REMOTE, SILENT, Be
 from gateway import info
 from levelip.frames.seam import Bind, Close, Connect, GetInfo, Listen, Released, Result, SetOption, Taken
 from levelip.rpc.messages import Pending
-from levelip.rpc.stream import Data, Eof, Reset, Send
+from levelip.rpc.stream import Accepted, Data, Eof, Reset, Send
 
 ANY = b"\0\0\0\0"
 LINGER_ON_0 = struct.pack("ii", 1, 0)
@@ -490,3 +490,63 @@ def test_what_is_configured_of_name_resolution() -> None:
     bench.core.set("dns_servers", ["192.0.2.54", "192.0.2.55"], 0)
     assert client.ok("resolver")["servers"] == ["192.0.2.54", "192.0.2.55"]
     assert client.errno("resolver", family=2) == errno.EINVAL
+
+
+def test_connect_with_no_address_ends_a_connection() -> None:
+    """tcp aborts it, and what it says of it afterwards is of no meaning to the connection that follows, which waits
+    until the id is free and begins at offset 0."""
+    bench = Bench()
+    app = bench.client()
+    sock = app.connected()
+    app.send(Send(sock, 0, 5, b"bytes"))
+    bench.answering = False
+    bench.to_tcp()
+    app.ok("connect", sock, address=b"", port=0)
+    asked = app.ask("connect", sock, address=REMOTE, port=OPEN)
+    app.take()
+    for stale in (Accepted(sock, 5, 2 * LIMIT), Data(sock, 0, b"late"), Eof(sock, 4), Reset(sock, 0)):
+        bench.feed(stale)
+    assert bench.to_tcp() == [Close(sock, True)] and not app.take()
+    assert bench.drops("tcp_unknown") == 4
+    bench.answering = True
+    bench.feed(Released(sock))
+    reply = app.reply(asked)
+    assert reply is not None and not reply.errno and reply.data["limit"] == LIMIT
+    app.send(Send(sock, 0, 3, b"new"))
+    assert bench.to_tcp()[-1] == Send(sock, 0, 3, b"new")
+
+
+def test_connect_with_no_address_ends_a_connect_that_waits() -> None:
+    """The caller of the one is told ECONNRESET; a success that crosses it is not that of the next one."""
+    bench = Bench()
+    app = bench.client()
+    sock = app.socket()
+    waiting = app.ask("connect", sock, address=REMOTE, port=SILENT, nonblocking=False)
+    connect = bench.to_tcp()[-1]
+    bench.answering = False
+    app.ok("connect", sock, address=b"", port=0)
+    reply = app.reply(waiting)
+    assert reply is not None and reply.errno == errno.ECONNRESET
+    next_one = app.ask("connect", sock, address=REMOTE, port=OPEN)
+    bench.connect(connect)
+    assert app.reply(next_one) is None and bench.drops("tcp_unknown") == 1
+    bench.answering = True
+    bench.feed(Released(sock))
+    reply = app.reply(next_one)
+    assert reply is not None and not reply.errno
+
+
+def test_connect_with_no_address_ends_listening() -> None:
+    """Connections that wait are reset, as is one that tcp reports meanwhile; the client hears that none waits."""
+    bench = Bench()
+    app = bench.client()
+    sock = app.listening()
+    child = bench.incoming(sock)
+    app.take()
+    app.ok("connect", sock, address=b"", port=0)
+    assert app.take() == [Pending(sock, 0)]
+    told = bench.to_tcp()
+    assert Close(sock, True) in told and Close(child, True) in told
+    late = bench.incoming(sock)
+    assert Close(late, True) in bench.to_tcp() and app.errno("accept", sock) == errno.EINVAL
+    app.ok("listen", sock, backlog=1)

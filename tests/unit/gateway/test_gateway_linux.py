@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -17,7 +18,7 @@ from gateway_bench import LOCAL, OPEN, REFUSED, REMOTE, SILENT, Bench, Client
 
 from gateway import info
 from gateway.options import OPTIONS, Kind
-from levelip.rpc.stream import Reset
+from levelip.rpc.stream import Eof, Reset
 from tests.waiting import until
 
 HERE = "127.0.0.1"
@@ -72,6 +73,7 @@ class Kernel:
             "shutdown": lambda: self.sock.shutdown(args["how"]),
             "getsockname": self.sock.getsockname,
             "getpeername": self.sock.getpeername,
+            "dissolve": self._dissolve,
         }
         if op in ("accept", "connect"):
             self.sock.setblocking(False)
@@ -84,6 +86,12 @@ class Kernel:
         except OSError as error:
             return error.errno or -1
         return 0
+
+    def _dissolve(self) -> None:
+        """connect() with AF_UNSPEC, which Python cannot say."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.connect(self.sock.fileno(), bytes(16), 16):
+            raise OSError(ctypes.get_errno(), "connect")
 
     def so_error(self) -> int:
         return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -145,6 +153,19 @@ class Kernel:
         self.bound()
         self.reset()
 
+    def bound_connected(self) -> None:
+        self.bound()
+        self.connected()
+
+    def half_closed(self) -> None:
+        self.connected()
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def both_closed(self) -> None:
+        self.half_closed()
+        self.listener.accept()[0].close()
+        _settle(self.sock, 0)
+
     def refused(self) -> None:
         nobody = self._keep(socket.socket())
         nobody.bind((HERE, 0))  # and does not listen: until the end no other program does, either
@@ -197,8 +218,9 @@ class Ours:
             "listen": {"backlog": 4},
             "connect": {"address": REMOTE, "port": OPEN, "nonblocking": True},
             "shutdown": args,
+            "dissolve": {"address": b"", "port": 0},
         }
-        return self.app.errno(op, self.sock, **arguments.get(op, {}))
+        return self.app.errno("connect" if op == "dissolve" else op, self.sock, **arguments.get(op, {}))
 
     def so_error(self) -> int:
         value = self.app.ok("getsockopt", self.sock, level=1, option=4)["value"]
@@ -238,6 +260,18 @@ class Ours:
     def bound_reset(self) -> None:
         self.bound()
         self.reset()
+
+    def bound_connected(self) -> None:
+        self.bound()
+        self.connected()
+
+    def half_closed(self) -> None:
+        self.connected()
+        self.app.send(Eof(self.sock, 0))
+
+    def both_closed(self) -> None:
+        self.half_closed()
+        self.bench.feed(Eof(self.sock, 0))
 
     def refused(self) -> None:
         assert self.app.errno("connect", self.sock, address=REMOTE, port=REFUSED, nonblocking=False) == 111
@@ -367,6 +401,27 @@ def test_a_reset_before_connect_has_told_of_success(port: bool, read: bool, then
     assert answers[1] == answers[0]
 
 
+@pytest.mark.parametrize("state", [*STATES, "bound_connected", "half_closed", "both_closed"])
+@pytest.mark.parametrize("then", ["connect", "bind", "listen", "dissolve"])
+def test_connect_with_no_address(state: str, then: str) -> None:
+    """AF_UNSPEC dissolves whatever there is: what the program chose by bind() stays, SO_ERROR is what Linux leaves, and
+    the socket can be used as a new one."""
+    answers = []
+    for world in (Kernel(), Ours()):
+        try:
+            getattr(world, state)()
+            before = world.port()
+            seen: list[object] = [NAMES[world.errno("dissolve")], world.port() == before]
+            if then == "dissolve":
+                seen.append(NAMES[world.so_error()])
+            seen += [NAMES[world.errno(op)] for op in ("getpeername", "accept", then)]
+            seen += [NAMES[world.so_error()], world.port() == before, NAMES[world.errno("connect")]]
+            answers.append(seen)
+        finally:
+            world.close()
+    assert answers[1] == answers[0]
+
+
 SOCKETS = [
     (family, kind, proto)
     for family in (-1, 0, 2, 99)
@@ -389,8 +444,6 @@ def test_socket_arguments(arguments: tuple[int, int, int]) -> None:
 
 
 def _libc_socket(family: int, kind: int, proto: int) -> int:
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.socket(family, kind, proto)
     if fd < 0:
@@ -425,12 +478,13 @@ VALUES: dict[str, list[int | bytes]] = {
 }
 COUNTS: list[int | bytes] = [0, 1, 2, 127, 128, 32_767, 32_768, -1, b"\1", b"\1\0\0\0\0", b""]
 UNKNOWN = [(1, 9999), (6, 99), (6, 9999)]
+FORCED = [(1, 32), (1, 33)]
 
 
 COMPARED = [key for key, option in OPTIONS.items() if option.name != "TCP_INFO"]  # test_tcp_info compares that one
 
 
-@pytest.mark.parametrize(("level", "number"), [*COMPARED, *UNKNOWN])
+@pytest.mark.parametrize(("level", "number"), [*COMPARED, *UNKNOWN, *FORCED])
 def test_options_are_those_of_linux(level: int, number: int) -> None:
     """setsockopt and getsockopt answer, byte for byte, what Linux does (defaults of buffers aside)."""
     option = OPTIONS.get((level, number))
@@ -452,6 +506,26 @@ def test_options_are_those_of_linux(level: int, number: int) -> None:
                 assert got == expected, (name, value)
         finally:
             kernel.close()
+
+
+@pytest.mark.parametrize(("forced", "plain"), [(32, 7), (33, 8)])
+def test_a_forced_buffer(forced: int, plain: int) -> None:
+    """It is the plain one for who may not be limited, and not to be set by others."""
+    kernel, ours = Kernel(), Ours()
+    for value in (100_000, 1, -1):
+        linux = _set(kernel.sock, 1, forced, value)
+        assert NAMES[ours.app.errno("setsockopt", ours.sock, level=1, option=forced, value=value)] == linux
+        if linux == "ok":
+            assert ours.app.ok("getsockopt", ours.sock, level=1, option=plain)["value"] == _get(kernel.sock, 1, plain)
+    kernel.close()
+    ordinary = ours.bench.client(uid=1000)
+    for kind in (1, 2):
+        sock = ordinary.ok("socket", type=kind)["sock"]
+        assert ordinary.errno("setsockopt", sock, level=1, option=forced, value=5000) == errno.EPERM
+    root = ours.bench.client(uid=0)
+    sock = root.ok("socket", type=2)["sock"]
+    root.ok("setsockopt", sock, level=1, option=forced, value=5000)
+    assert root.ok("getsockopt", sock, level=1, option=plain)["value"] == struct.pack("=i", 10_000)
 
 
 def test_options_with_no_level() -> None:

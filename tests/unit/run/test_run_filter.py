@@ -11,7 +11,7 @@ import pytest
 
 from levelip.run.bpf import INSTRUCTION, LOCAL, program
 from levelip.run.notify import Listener, Notification
-from levelip.run.syscalls import INTERFACE_REQUESTS, MACHINES, SIOCOUTQ, Machine
+from levelip.run.syscalls import INTERFACE_REQUESTS, MACHINES, SIOCOUTQ, SIOCOUTQNSD, Machine
 from levelip.run.trapped import Trapped
 from levelip.run.values import dissolves, parse_sockaddr, seconds, sockaddr
 
@@ -63,7 +63,7 @@ def test_filter(name: str) -> None:
         for flags in (socket.MSG_MORE, socket.MSG_MORE | socket.MSG_NOSIGNAL, socket.MSG_NOSIGNAL, 0xFFFF_7FFF)
     ]
     assert more == [TRAP, TRAP, ALLOW, ALLOW] + 4 * [ALLOW], "a send with MSG_MORE"
-    for request in (*INTERFACE_REQUESTS.values(), SIOCOUTQ):
+    for request in (*INTERFACE_REQUESTS.values(), SIOCOUTQ, SIOCOUTQNSD):
         assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == TRAP
     for request in (0x5401, 0x541B, 0x5421, 0x8914, 0):  # TCGETS, FIONREAD, FIONBIO, SIOCSIFFLAGS
         assert verdict(machine, machine.calls["ioctl"], 3, request, 0x1000) == ALLOW
