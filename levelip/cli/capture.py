@@ -73,7 +73,9 @@ def command(
     filter_ = make_filter(host, port, proto, flags)
     wanted = make_expression(expression)
     if wanted is not None and not wanted.expression.about_frames:
-        raise Failure("--filter: this is about events, and what is captured are packets; lvlip trace shows events")
+        raise click.UsageError(
+            "--filter: this is about events, and what is captured are packets; lvlip trace shows events"
+        )
     stack.need_running()
     ethernet = _device_is_ethernet(stack)
     detail = "full" if snaplen is None or snaplen > _SNAP_SMALL else "first128" if snaplen > _HEADERS else "headers"

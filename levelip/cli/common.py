@@ -151,6 +151,16 @@ class Stack:
             click.echo(text, err=True)
 
 
+@contextlib.contextmanager
+def means_something(*refusals: type[Exception]) -> Iterator[None]:
+    """Words of the command line are read here: one of these exceptions says that they mean nothing, whatever the stack
+    does, which is wrong usage."""
+    try:
+        yield
+    except refusals as error:
+        raise click.UsageError(str(error)) from None
+
+
 def elsewhere(silent: Sequence[str]) -> str:
     """What to say behind "there are none" where not all layers answered."""
     return " in the other layers" if silent else ""
@@ -207,6 +217,17 @@ class StackCommand(_InWhole, click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(stack_options())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; settings that are wrong on the command line alone are wrong usage."""
+        from levelip.configfile import FLAG, ConfigError
+
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            if any(problem.source != FLAG for problem in error.problems):
+                raise
+            raise click.UsageError(str(error), ctx) from None
 
 
 class StackGroup(_InWhole, click.Group):

@@ -8,7 +8,7 @@ import click
 
 from levelip.cli.common import Failure, Stack, StackCommand
 from levelip.cli.up import choose_file
-from levelip.configfile import flatten, keys, load, to_toml
+from levelip.configfile import ConfigError, flatten, keys, load, to_toml
 
 
 @click.command(cls=StackCommand)
@@ -35,7 +35,12 @@ def command(
     lvlip config --check --config lab.toml
     """
     path = None if defaults else choose_file(config_file)
-    config = load(path, environ={} if defaults else None, settings=settings)
+    try:
+        config = load(path, environ={} if defaults else None, settings=settings)
+    except ConfigError as error:
+        if check:  # what is asked is whether there is a mistake
+            raise Failure(str(error)) from None
+        raise
     if check:
         click.echo(f"{path or 'defaults'}: fine")
         return

@@ -60,8 +60,10 @@ def take(stack: Stack, target: str, conn: str | None, seconds: float | None, *, 
     path = Path(target)
     file = path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz", ".rec")
     if (after or not file) and not is_subject(target):
-        raise Failure(f"{target!r} is no connection (10.0.0.2:80>10.0.0.1:4711, an end of it, an address, a port)"
-                      f"{'' if file else ', and there is no such file'}")  # fmt: skip
+        raise click.UsageError(
+            f"{target!r} is no connection (10.0.0.2:80>10.0.0.1:4711, an end of it, an address, a port)"
+            f"{'' if file else ', and there is no such file'}"
+        )
     if after:
         from levelip.cli.sources import flight_directory
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
+from levelip.cli.common import LAYERS, Stack, StackCommand
 from levelip.configfile import Key, keys, literal
 
 OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "udp": "udp", "gateway": "gateway"}
@@ -50,7 +50,7 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
 
 
 def select(names: Iterable[str]) -> list[Key]:
-    """The keys that these names and sections mean; Failure for an unknown one."""
+    """The keys that these names and sections mean; UsageError for an unknown one."""
     known = keys()
     sections = {key.section for key in known.values()}
     found: dict[str, Key] = {}
@@ -61,7 +61,7 @@ def select(names: Iterable[str]) -> list[Key]:
             found.update({dotted: key for dotted, key in known.items() if key.section == name})
         else:
             near = difflib.get_close_matches(name, [*known, *sections], n=1)
-            raise Failure(
+            raise click.UsageError(
                 f"there is no setting {name!r}; " + (f"did you mean {near[0]}?" if near else "see: lvlip config")
             )
     return list(found.values()) if found else list(known.values())

@@ -10,9 +10,9 @@ import click
 import msgspec
 
 from levelip.cli import supervise
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Stack, StackCommand, means_something
 from levelip.cli.get import OWNERS, owner_layers
-from levelip.configfile import Key, Overlay, keys, literal, load, parse_setting
+from levelip.configfile import ConfigError, Key, Overlay, keys, literal, load, parse_setting
 from levelip.ipc.control import NotRunning
 
 
@@ -29,7 +29,8 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
     \b
     lvlip set tcp.delayed_ack_ms=0 tcp.nagle=false
     """
-    parsed = [parse_setting(setting, source="") for setting in settings]
+    with means_something(ConfigError):
+        parsed = [parse_setting(setting, source="") for setting in settings]
     running = stack.need_running()
     overlay, path = _overlay(stack)
     if overlay is not None:  # all of it, together, must make sense before anything changes

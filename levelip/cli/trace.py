@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, ended_by_interrupts, undisturbed
+from levelip.cli.common import LAYERS, Stack, StackCommand, colourless, ended_by_interrupts, undisturbed
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -157,17 +157,17 @@ def warn_of_unknown(kinds: Iterable[str]) -> None:
 
 
 def make_expression(text: str | None) -> RecordFilter | None:
-    """What --filter says; Failure, with the place in the text, if it means nothing."""
+    """What --filter says; UsageError, with the place in the text, if it means nothing."""
     if text is None:
         return None
     try:
         return RecordFilter(text)
     except ValueError as error:
-        raise Failure(f"--filter: {error}") from None
+        raise click.UsageError(f"--filter: {error}") from None
 
 
 def make_filter(host: str | None, port: int | None, proto: str | None, flags: str | None) -> dict[str, Any]:
-    """The filter that runs in the publishers; Failure for a value that means nothing."""
+    """The filter that runs in the publishers; UsageError for a value that means nothing."""
     from levelip.wire.addr import parse_address
     from levelip.wire.tcp import flags_from_text
 
@@ -176,20 +176,20 @@ def make_filter(host: str | None, port: int | None, proto: str | None, flags: st
         try:
             chosen["host"] = parse_address(host)
         except ValueError:
-            raise Failure(f"--host {host}: must be an address, as 10.0.0.1") from None
+            raise click.UsageError(f"--host {host}: must be an address, as 10.0.0.1") from None
     if port:
         chosen["port"] = port
     if proto:
         number = PROTOCOLS.get(proto.lower(), int(proto) if proto.isdigit() and int(proto) < 256 else None)
         if number is None:
-            raise Failure(f"--proto {proto}: must be {', '.join(PROTOCOLS)} or a number from 0 to 255")
+            raise click.UsageError(f"--proto {proto}: must be {', '.join(PROTOCOLS)} or a number from 0 to 255")
         chosen["proto"] = number
     if flags:
         letters = flags.upper().replace("A", ".")
         try:
             flags_from_text(letters)
         except ValueError as error:
-            raise Failure(f"--flags {flags}: {error}") from None
+            raise click.UsageError(f"--flags {flags}: {error}") from None
         chosen["flags"] = letters
     return chosen
 

@@ -30,7 +30,18 @@ import msgspec
 
 from levelip.debug import holding
 from levelip.debug.hosts import FarHost, Hosts, abroad
-from levelip.debug.model import DebugError, Fed, HeldByAnother, HeldFrame, NothingHeld, Queue, State, Stop, events_of
+from levelip.debug.model import (
+    DebugError,
+    Fed,
+    HeldByAnother,
+    HeldFrame,
+    Misused,
+    NothingHeld,
+    Queue,
+    State,
+    Stop,
+    events_of,
+)
 from levelip.debug.points import EXITS, PACKET_SEAMS, POINTS, points_of, seam_and_way
 from levelip.debug.tap import PROCESSES, silent_text
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
@@ -410,7 +421,7 @@ class Debugger:
         for process in PROCESSES:
             if frame[:1] == process[0] and frame[1:].isdigit():
                 return process
-        raise DebugError(f"{frame!r} is no name of a held frame, as l1 or t12; see: lvlip held list")
+        raise Misused(f"{frame!r} is no name of a held frame, as l1 or t12; see: lvlip held list")
 
     def _find(self, frame: str) -> HeldFrame:
         frame = self.name_of(frame)
@@ -476,9 +487,9 @@ class Debugger:
         Its name if it is held there, else ""."""
         seam, _ = seam_and_way(seam)
         if way not in ("up", "down"):
-            raise DebugError(f"{way!r} is no direction: up is toward the applications, down toward the network")
+            raise Misused(f"{way!r} is no direction: up is toward the applications, down toward the network")
         if seam not in PACKET_SEAMS:
-            raise DebugError(f"nothing can be injected at {seam}: there are {', '.join(PACKET_SEAMS)}")
+            raise Misused(f"nothing can be injected at {seam}: there are {', '.join(PACKET_SEAMS)}")
         self._claim()
         data = msgspec.msgpack.encode(frame)
         name: str = self.ask(POINTS[f"{seam} {way}"], "debug.inject", seam=seam, way=way, frame=data)["held"]
@@ -609,13 +620,13 @@ def _check_breakpoint(expression: str, on: str, at: str, after: int) -> tuple[st
     from levelip.tracing.fields import near
 
     if not expression.strip() and not on:
-        raise DebugError("a breakpoint needs an expression, or a kind of event (--on)")
+        raise Misused("a breakpoint needs an expression, or a kind of event (--on)")
     if after < 0:
-        raise DebugError("--after takes a number from 0")
+        raise Misused("--after takes a number from 0")
     kinds = [*EVENTS, DUE]
     if on and on not in kinds:
         likely = near(on, kinds)
-        raise DebugError(f"there is no kind of event {on!r}; " + (f"perhaps {', '.join(likely)}" if likely
+        raise Misused(f"there is no kind of event {on!r}; " + (f"perhaps {', '.join(likely)}" if likely
                          else f"there are {', '.join(kinds)}"))  # fmt: skip
     about_events, needs_figures = bool(on), False
     if expression.strip():
@@ -626,15 +637,15 @@ def _check_breakpoint(expression: str, on: str, at: str, after: int) -> tuple[st
             raise DebugError(f"{expression!r} is about packets, which --on {on} never sees")
     if about_events:
         if at:
-            raise DebugError("an event happens in a layer, at no seam: leave --at away")
+            raise Misused("an event happens in a layer, at no seam: leave --at away")
         return "", True
     if at:
         seam, way = seam_and_way(at)
         if seam not in PACKET_SEAMS:
-            raise DebugError(f"no packets pass at {seam}: there are {', '.join(PACKET_SEAMS)}")
+            raise Misused(f"no packets pass at {seam}: there are {', '.join(PACKET_SEAMS)}")
         at = f"{seam} {way}".strip()
     if needs_figures:  # which tcp alone knows: of the packets that come to it
         if at not in ("", "ip-tcp", _TO_TCP):
-            raise DebugError(f"figures of a connection are known to tcp alone; packets come to it at {_TO_TCP}")
+            raise Misused(f"figures of a connection are known to tcp alone; packets come to it at {_TO_TCP}")
         at = _TO_TCP
     return at, False

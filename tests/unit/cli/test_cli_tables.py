@@ -212,8 +212,8 @@ def test_explain(lvlip: Callable[..., Result]) -> None:
     )
     assert lvlip("explain", "rto").stdout.startswith("event: the retransmission timer ran out\nrule      RFC 6298 5.4")
     unknown = lvlip("explain", "martian")
-    assert unknown.exit_code == 1
-    assert unknown.stderr == "lvlip: there is no reason 'martian'; did you mean martian_source?\n"
+    assert unknown.exit_code == 2
+    assert unknown.stderr.splitlines()[-1] == "Error: there is no reason 'martian'; did you mean martian_source?"
     assert lvlip("explain", "paws").stdout == lvlip("explain", "tcp_paws").stdout
     everything = [json.loads(line) for line in lvlip("explain", "--json").stdout.splitlines()]
     assert len(everything) > 20
