@@ -237,6 +237,43 @@ def test_a_wrong_configuration_is_told_before_anything_starts(lvlip: Callable[..
     assert not (run.path / "supervisord.conf").exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("", "own has no Mine"),
+        ("Mine = 5", "Mine in own is no class"),
+        ("class Mine: name = 'mine'", "lacks mss, cwnd"),
+        ("raise RuntimeError('two\\nlines')", "own cannot be imported: RuntimeError: two lines"),
+        ("def Mine(:", "own cannot be imported: SyntaxError"),
+        ("import sys; sys.exit()", "own cannot be imported: SystemExit"),
+        ("import os; os._exit(3)", "ends the process that imports it, with 3"),
+    ],
+)
+def test_a_congestion_control_of_ones_own_is_tried_before_anything_starts(
+    lvlip: Callable[..., Result], run: RunDirectory, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    """By `config --check` and by `up`, as tcp would, in another process; what PYTHONPATH says counts from here."""
+    Path("own.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", ".")
+    for command in (["config", "--check"], ["up"]):
+        result = lvlip(*command, "--set", "tcp.congestion=own:Mine")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("lvlip: tcp.congestion: ") and reason in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert "own" not in sys.modules
+    assert not (run.path / "supervisord.conf").exists()
+
+
+def test_a_congestion_control_that_fits_is_fine(lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its module says something; without tcp it is nobody's."""
+    Path("own.py").write_text("from layers.tcp.congestion.cubic import Cubic as Mine\nprint('here')\n")
+    monkeypatch.setenv("PYTHONPATH", ".")
+    assert lvlip("config", "--check", "--set", "tcp.congestion=own:Mine").stdout == "defaults: fine\n"
+    monkeypatch.delenv("PYTHONPATH")
+    without = ("--set", "stack.layers=link,ip", "--set", "tcp.congestion=own:Mine")
+    assert lvlip("config", "--check", *without).exit_code == 0
+
+
 def test_up_refuses_a_layer_that_was_started_by_hand(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
 ) -> None:
