@@ -118,6 +118,8 @@ class Debugger:
 
     def ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
         """One control command of a layer (docs/tracing.md, docs/debugging.md), and its answer."""
+        if process not in PROCESSES:
+            raise Misused(f"there is no layer {process!r}; there are {', '.join(PROCESSES)}")
         if process not in self._clients and self.run.holder(process) is None and self._hosts.has(process):
             return self._hosts.ask(process, request, args)
         return self._ask_here(process, request, **args)
