@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Stack, StackCommand
 from levelip.configfile import Key, keys, literal
 
@@ -22,7 +23,7 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
     """Show settings of a running stack.
 
     KEY is a setting ("tcp.delayed_ack_ms") or a section ("tcp"); without one all are shown. The default stands behind
-    a value that is another. What keys mean: `lvlip config`.
+    a value that is another, and what was set and waits for a restart of the layer. What keys mean: `lvlip config`.
 
     \b
     lvlip get tcp.delayed_ack_ms
@@ -39,14 +40,21 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
                 click.echo(f"lvlip: {owner} is not running; [{key.section}] is left out", err=True)
                 continue
             values[key.section] = stack.ask(owner, "get", section=key.section)["values"]
+    overlay = supervise.was_set(stack.run)
     for key in wanted:
-        if key.name in values[key.section]:
-            value = values[key.section][key.name]
-            if stack.json:
-                stack.emit({"key": key.dotted, "value": value, "default": key.default, "runtime": key.runtime})
-            else:
-                changed = "" if value == key.default else f"  # default {literal(key.default)}"
-                click.echo(f"{key.dotted} = {literal(value)}{changed}")
+        if key.name not in values[key.section]:
+            continue
+        value = values[key.section][key.name]
+        pending = overlay.settings.get(key.dotted, value) if overlay is not None else value
+        if stack.json:
+            facts = {"key": key.dotted, "value": value, "default": key.default, "runtime": key.runtime}
+            stack.emit({**facts, "pending": None if pending == value else pending})
+            continue
+        notes = [] if value == key.default else [f"default {literal(key.default)}"]
+        if pending != value:
+            restart = f"lvlip restart {OWNERS.get(key.section, 'all')}{stack.name_flag()}"
+            notes.append(f"set to {literal(pending)}, after a restart: {restart}")
+        click.echo(f"{key.dotted} = {literal(value)}{'  # ' if notes else ''}{'; '.join(notes)}")
 
 
 def select(names: Iterable[str]) -> list[Key]:

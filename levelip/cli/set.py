@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from levelip.cli import supervise
 from levelip.cli.common import Failure, Stack, StackCommand, means_something
@@ -32,7 +30,7 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
     with means_something(ConfigError):
         parsed = [parse_setting(setting, source="") for setting in settings]
     running = stack.need_running()
-    overlay, path = _overlay(stack)
+    overlay, path = supervise.was_set(stack.run), supervise.Paths.of(stack.run).settings
     if overlay is not None:  # all of it, together, must make sense before anything changes
         load(environ={}, settings=settings, overlay={**_live(stack, running), **overlay.settings})
     else:
@@ -62,19 +60,6 @@ def _live(stack: Stack, running: list[str]) -> dict[str, Any]:
                 continue
             found.update({f"{section}.{name}": value for name, value in values.items()})
     return found
-
-
-def _overlay(stack: Stack) -> tuple[Overlay | None, Path]:
-    """What was set since the supervisor started, and the file that its layers read; None without a supervisor."""
-    path = supervise.Paths.of(stack.run).settings
-    running = supervise.find(stack.run)
-    if running is None:
-        return None, path
-    try:
-        overlay = msgspec.json.decode(path.read_bytes(), type=Overlay)
-    except (OSError, msgspec.DecodeError):
-        overlay = Overlay(running[1])
-    return (overlay if overlay.supervisor == running[1] else Overlay(running[1])), path
 
 
 def _change(stack: Stack, key: Key, value: Any, running: list[str]) -> Any:

@@ -108,11 +108,33 @@ def test_get_shows_what_a_running_layer_uses(layer: Callable[..., FakeLayer], lv
     layer("tcp", get=lambda _: {"values": {"retries": 3, "nagle": True}})
     assert lvlip("get", "tcp.retries", "tcp.nagle").stdout == "tcp.retries = 3  # default 15\ntcp.nagle = true\n"
     assert json.loads(lvlip("get", "tcp.retries", "--json").stdout) == {
-        "key": "tcp.retries", "value": 3, "default": 15, "runtime": True,
+        "key": "tcp.retries", "value": 3, "default": 15, "runtime": True, "pending": None,
     }  # fmt: skip
     unknown = lvlip("get", "tcp.retrys")
     assert unknown.exit_code == 2
     assert unknown.stderr.endswith("Error: there is no setting 'tcp.retrys'; did you mean tcp.retries?\n")
+
+
+def test_get_shows_what_waits_for_a_restart(
+    run: RunDirectory, layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was set and the layer does not use yet; not what it uses by now, nor what an older supervisor was told."""
+    monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
+    used = {"retries": 3, "connections": 4096, "nagle": True}
+    layer("tcp", get=lambda _: {"values": used})
+    path = supervise.Paths.of(run).settings
+    Overlay(77, {"tcp.connections": 10, "tcp.retries": 3, "tcp.nagle": False}).write(path)
+    assert lvlip("get", "tcp.retries", "tcp.connections", "tcp.nagle").stdout == (
+        "tcp.retries = 3  # default 15\n"
+        "tcp.connections = 4096  # set to 10, after a restart: lvlip restart tcp --name t\n"
+        "tcp.nagle = true  # set to false, after a restart: lvlip restart tcp --name t\n"
+    )
+    assert json.loads(lvlip("get", "tcp.connections", "--json").stdout)["pending"] == 10
+    assert json.loads(lvlip("get", "tcp.nagle", "--json").stdout)["pending"] is False
+    used["connections"] = 10
+    assert lvlip("get", "tcp.connections").stdout == "tcp.connections = 10  # default 4096\n"
+    Overlay(76, {"tcp.connections": 20}).write(path)
+    assert "set to" not in lvlip("get", "tcp.connections").stdout
 
 
 def test_get_of_everything_says_what_it_cannot_ask(
