@@ -173,7 +173,7 @@ def _sack_missing(case: Case) -> Iterator[Finding]:
             if len(repeats) >= 3:
                 yield Finding(
                     "sack_missing",
-                    f"the peer repeats its ACK of byte {seg.ack - 1} and never says what lies beyond",
+                    f"the peer repeats its ACK, ack {seg.ack}, and never says what lies beyond",
                     repeats[0].fact,
                     repeats[0].mono,
                     [f"{', '.join(one.fact.name for one in repeats)}: duplicate ACKs without a block"],

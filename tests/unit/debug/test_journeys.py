@@ -108,7 +108,7 @@ def hook(packet, context):
     began = [one.began for one in journeys(planted.a.records) if not one.up and one.first.length]
     assert began[0] == "data of the application"
     assert began[1].startswith("a timer: retransmit, ")
-    assert "bytes 0:5" in began[1]
+    assert "seq 1:6" in began[1]
 
 
 def test_every_packet_is_one_journey(tmp_path: Path) -> None:
