@@ -75,6 +75,8 @@ def _explains(finding: Finding, other: Finding) -> bool:
         return True
     if other is finding or other.name not in finding.kind.explains:
         return False
+    if finding.name == "half_open" and other.name == "discarded":
+        return other.packet is not None and other.packet is finding.packet
     if finding.name == "own_change":
         return any(one is other for one in finding.led_to)
     if finding.name != "vanished_inside" or finding.packet is None or other.packet is None:
