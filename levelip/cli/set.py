@@ -42,10 +42,11 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
                 )
     for key, value in parsed:
         old = _change(stack, key, value, running) if key.runtime else _current(stack, key, running, overlay)
+        waited = overlay.settings.get(key.dotted, old) if overlay is not None else old
         if overlay is not None:
             overlay.settings[key.dotted] = value
             overlay.write(path)
-        _say(stack, key, old, value, kept=overlay is not None)
+        _say(stack, key, old, value, waited, kept=overlay is not None)
 
 
 def _live(stack: Stack, running: list[str]) -> dict[str, Any]:
@@ -77,11 +78,17 @@ def _current(stack: Stack, key: Key, running: list[str], overlay: Overlay | None
     return overlay.settings.get(key.dotted) if overlay is not None else None
 
 
-def _say(stack: Stack, key: Key, old: Any, new: Any, *, kept: bool) -> None:
+def _say(stack: Stack, key: Key, old: Any, new: Any, waited: Any, *, kept: bool) -> None:
+    """`waited`: what was set before and was to be used after a restart."""
     owner = OWNERS.get(key.section)
+    used = key.runtime or new == old
     if stack.json:
-        stack.emit({"key": key.dotted, "old": old, "new": new, "now": key.runtime, "kept": kept,
-                    "restart": None if key.runtime else owner or "all"})  # fmt: skip
+        stack.emit({"key": key.dotted, "old": old, "new": new, "now": used, "kept": kept,
+                    "restart": None if used else owner or "all"})  # fmt: skip
+        return
+    if used and not key.runtime:
+        instead = f", and so after a restart, where it was to be {literal(waited)}" if waited != new else " already"
+        click.echo(f"{key.dotted} is {literal(new)}{instead}")
         return
     line = f"{key.dotted} {literal(old)} → {literal(new)}" if old is not None else f"{key.dotted} = {literal(new)}"
     if not key.runtime:

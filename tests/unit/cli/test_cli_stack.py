@@ -162,6 +162,27 @@ def test_set_tells_the_layer_and_shows_old_and_new(
     assert tcp.asked[-1] == ("set", {"section": "tcp", "key": "delayed_ack_ms", "value": 0})
 
 
+def test_set_back_to_what_is_used_waits_for_nothing(
+    run: RunDirectory, layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was set before and waited for a restart is named once more, and forgotten."""
+    monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
+
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        values = getattr(Config(), args["section"])
+        return {"values": {name: getattr(values, name) for name in values.__struct_fields__}}
+
+    for name in LAYERS:
+        layer(name, get=get)
+    assert "4096 → 10, after a restart" in lvlip("set", "tcp.connections=10").stdout
+    back = lvlip("set", "tcp.connections=4096").stdout
+    assert back == "tcp.connections is 4096, and so after a restart, where it was to be 10\n"
+    assert lvlip("set", "tcp.connections=4096").stdout == "tcp.connections is 4096 already\n"
+    told = json.loads(lvlip("set", "tcp.connections=4096", "--json").stdout)
+    assert (told["now"], told["restart"]) == (True, None)
+    assert "set to" not in lvlip("get", "tcp.connections").stdout
+
+
 def test_set_refuses_what_means_nothing_before_anything_changes(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
 ) -> None:
