@@ -11,7 +11,7 @@ from typing import IO, Any, BinaryIO, cast
 import click
 
 from levelip.cli.comments import Commenter
-from levelip.cli.common import Failure, Seconds, Stack, StackCommand, ended_by_interrupts, undisturbed
+from levelip.cli.common import Failure, Seconds, Stack, StackCommand, ended_by_interrupts, undisturbed, until_text
 from levelip.cli.trace import FILTER_HELP, make_expression, make_filter
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import KIND, PACKET_SEAMS, PROCESSES, Notice, Record, Request, TapReader, one_side
@@ -101,7 +101,8 @@ def command(
             for name in readers[0].silent:
                 click.echo(f"{name} did not answer: what it does is left out", err=True)
             with ended_by_interrupts() as over:
-                click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
+                where = f"{', '.join(chosen)} of {', '.join(heard)}"
+                click.echo(f"capturing at {where}; {until_text(seconds)}", err=True)
                 stream.flush()
                 _run(readers, commenter, stream, seconds, wanted, over)
         finally:

@@ -161,6 +161,11 @@ def means_something(*refusals: type[Exception]) -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
+def until_text(seconds: float | None) -> str:
+    """How long is listened."""
+    return f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
+
+
 def elsewhere(silent: Sequence[str]) -> str:
     """What to say behind "there are none" where not all layers answered."""
     return " in the other layers" if silent else ""

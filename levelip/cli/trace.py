@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Stack, StackCommand, colourless, ended_by_interrupts, undisturbed
+from levelip.cli.common import (
+    LAYERS,
+    Seconds,
+    Stack,
+    StackCommand,
+    colourless,
+    ended_by_interrupts,
+    undisturbed,
+    until_text,
+)
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -49,6 +58,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     help="Only events of this kind (drop, state, cwnd, ...). May be repeated.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
+@click.option("--seconds", metavar="S", type=Seconds(min=0.01), help="Stop after S seconds.")
 @click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
 @click.option(
     "--from",
@@ -74,6 +84,7 @@ def command(
     packets: bool,
     kinds: tuple[str, ...],
     count: int | None,
+    seconds: float | None,
     journey: bool,
     file: Path | None,
     hexdump: bool,
@@ -83,8 +94,8 @@ def command(
     """Watch packets cross the layers, and why each decision was made.
 
     One line a packet a seam; ↑ is toward the applications, ↓ toward the network. Filters run in the stack, so what
-    they leave out costs nothing here; but --filter runs here, on what the others leave. Ends with Ctrl-C. What came
-    faster than it could be written is counted, and said.
+    they leave out costs nothing here; but --filter runs here, on what the others leave. Ends with Ctrl-C, --count or
+    --seconds. What came faster than it could be written is counted, and said.
 
     \b
     lvlip trace --port 80
@@ -99,13 +110,18 @@ def command(
 
         if layers or seams or kinds or hexdump:
             raise click.UsageError("--journey follows packets through all layers: no --layer, --seam, --kind or --hex")
-        show_journeys(stack, file, make_filter(host, port, proto, flags), make_expression(expression), count)
+        if file is not None and seconds is not None:
+            raise click.UsageError("--seconds is for a running stack, --from a file: one of them")
+        filter_ = make_filter(host, port, proto, flags)
+        show_journeys(stack, file, filter_, make_expression(expression), count, seconds)
         return
     if file is not None:
         raise click.UsageError("--from goes with --journey")
     filter_ = make_filter(host, port, proto, flags)
     chosen = make_expression(expression)
     about_packets = chosen is None or chosen.expression.about_frames
+    if chosen is not None:
+        _check_filter(chosen, packets, kinds)
     detail = "full" if hexdump else "first128" if stack.json else "headers"
     request = Request(
         choose_seams(layers, seams) if packets and about_packets else {},
@@ -126,16 +142,34 @@ def command(
     )
     reader = TapReader(stack.run, request)
     with stack.answers_needed(reader.silent):
-        _listen(reader, chooser, lines, count)
+        _listen(reader, chooser, lines, count, seconds)
 
 
-def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None) -> None:
+def _check_filter(chosen: RecordFilter, packets: bool, kinds: tuple[str, ...]) -> None:
+    """UsageError for an expression that is true of nothing that the other options leave."""
+    from levelip.tracing.possible import events_of
+
+    expression = chosen.expression
+    if not packets and not expression.about_events:
+        raise click.UsageError("--filter is about packets, which --no-packets leaves out")
+    if kinds and not (packets and expression.about_frames) and not any(
+        expression.possible(events_of(kind)) for kind in kinds
+    ):  # fmt: skip
+        raise click.UsageError(f"--filter is true of no event of --kind {' or '.join(kinds)}")
+
+
+def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, seconds: float | None = None) -> None:
     """From the start to the end; what was left out is said."""
     try:
         heard = reader.open()
         with ended_by_interrupts() as over:
-            click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
-            _stream(reader, chooser, lines, count, over, buffered=not sys.stdout.isatty())
+            click.echo(f"listening to {', '.join(heard)}; {until_text(seconds)}", err=True)
+            deadline = time.monotonic() + seconds if seconds is not None else float("inf")
+
+            def ends() -> bool:
+                return over() or time.monotonic() >= deadline
+
+            _stream(reader, chooser, lines, count, ends, deadline, buffered=not sys.stdout.isatty())
     finally:
         reader.close()
         if reader.lost:
@@ -206,9 +240,11 @@ def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, l
 
 
 def _stream(
-    reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, over: Callable[[], bool], *, buffered: bool
-) -> None:
-    """Until Ctrl-C, SIGTERM (`over`) or `count` lines; what the layers have told by then is written in any case."""
+    reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, over: Callable[[], bool], deadline: float, *,
+    buffered: bool,
+) -> None:  # fmt: skip
+    """Until Ctrl-C, SIGTERM, the deadline (`over`) or `count` lines; what the layers have told by then is written in
+    any case."""
     out = sys.stdout
     pending: list[str] = []
     size, written = 0, time.monotonic()
@@ -217,7 +253,7 @@ def _stream(
         ending = False
         while left and not ending:
             ending = over()
-            for record in reader.drain() if ending else reader.read(READ_S):
+            for record in reader.drain() if ending else reader.read(max(0.0, min(READ_S, deadline - time.monotonic()))):
                 if not chooser.wants(record):
                     continue
                 line = lines.line(record)

@@ -473,6 +473,21 @@ def test_a_filter_that_means_nothing_is_refused(lvlip: Callable[..., Result], ar
     assert result.stderr.splitlines()[-1] == text
 
 
+def test_it_ends_after_some_seconds(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """Or before, by --count; also of journeys."""
+    tcp = layer("tcp", ss={"sockets": []})
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
+
+    result = meanwhile(script, lambda: lvlip("trace", "--seconds", "300", "--count", "1"))
+    assert lines(result)[0].endswith("Flags [S], seq 7, win 502, length 0")
+    for more in ((), ("--journey",)):
+        result = lvlip("trace", "--seconds", "0.1", *more)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "listening to tcp; for 0.1 s\n")
+
+
 def test_without_a_stack_it_says_how_to_start_one(lvlip: Callable[..., Result]) -> None:
     result = lvlip("trace")
     assert (result.exit_code, result.stderr) == (

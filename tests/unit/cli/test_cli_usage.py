@@ -19,6 +19,10 @@ trace --proto quic
 trace --flags X
 trace --filter 'tcp.prt == 80'
 trace --filter 'conn.cwnd < 4'
+trace --no-packets --filter tcp
+trace --kind state --filter 'event drop'
+trace --no-packets --kind state --filter 'event drop or tcp'
+trace --journey --seconds 1 --from .
 trace --journey --host nowhere
 trace --journey --filter 'tcp.prt == 80'
 capture -w x --host nowhere
