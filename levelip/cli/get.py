@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from levelip.cli import supervise
-from levelip.cli.common import LAYERS, Stack, StackCommand
-from levelip.configfile import Key, keys, literal
+from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
+from levelip.configfile import Key, Overlay, keys, literal
+from levelip.ipc.control import NotRunning
 
 OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "udp": "udp", "gateway": "gateway"}
 """Which layer a section belongs to; those that are missing here concern all."""
@@ -31,6 +32,7 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
     """
     wanted = select(names)
     running = stack.need_running()
+    overlay = supervise.was_set(stack.run)
     values: dict[str, dict[str, Any]] = {}
     for key in wanted:
         if key.section not in values:
@@ -39,8 +41,7 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
                 values[key.section] = {}
                 click.echo(f"lvlip: {owner} is not running; [{key.section}] is left out", err=True)
                 continue
-            values[key.section] = stack.ask(owner, "get", section=key.section)["values"]
-    overlay = supervise.was_set(stack.run)
+            values[key.section] = _values(stack, owner, key.section, overlay)
     for key in wanted:
         if key.name not in values[key.section]:
             continue
@@ -55,6 +56,22 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
             restart = f"lvlip restart {OWNERS.get(key.section, 'all')}{stack.name_flag()}"
             notes.append(f"set to {literal(pending)}, after a restart: {restart}")
         click.echo(f"{key.dotted} = {literal(value)}{'  # ' if notes else ''}{'; '.join(notes)}")
+
+
+def _values(stack: Stack, owner: str, section: str, overlay: Overlay | None) -> dict[str, Any]:
+    """What a layer uses. Failure, with what is set, if it does not answer: it may be with that that it does not start.
+    """
+    try:
+        found: dict[str, Any] = stack.ask(owner, "get", section=section)["values"]
+    except (Failure, NotRunning) as error:
+        waits = [
+            f"{dotted} = {literal(value)}"
+            for dotted, value in (overlay.settings if overlay is not None else {}).items()
+            if dotted.startswith(f"{section}.")
+        ]
+        said = error.format_message() if isinstance(error, Failure) else str(error)
+        raise Failure(f"{said}; set since lvlip up: {', '.join(waits)}" if waits else said) from None
+    return found
 
 
 def select(names: Iterable[str]) -> list[Key]:

@@ -138,7 +138,8 @@ def _unknown(collection: Collection, subject: str) -> str:
     if not names:
         return f"nothing of {subject} was recorded: there were no connections in {len(collection.facts)} frames{told}"
     near = difflib.get_close_matches(subject, names, n=3, cutoff=0.3) or names[:3]
-    return f"nothing of {subject} was recorded; there are {len(names)} connections, such as {', '.join(near)}{told}"
+    there = f"are {len(names)} connections, such as" if len(names) > 1 else "is one connection,"
+    return f"nothing of {subject} was recorded; there {there} {', '.join(near)}{told}"
 
 
 # a connection

@@ -233,6 +233,7 @@ def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
     Overlay(77, {"tcp.congestion": "os:path"}).write(path)
     lock = run.lock("tcp")
     try:
+        shown = lvlip("get", "tcp.congestion")
         result = lvlip("set", "tcp.congestion=newreno")
     finally:
         os.close(lock)
@@ -240,6 +241,8 @@ def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
         result.stderr
     )
     assert json.loads(path.read_bytes())["settings"] == {"tcp.congestion": "newreno"}
+    assert shown.exit_code == 1
+    assert shown.stderr.endswith('; set since lvlip up: tcp.congestion = "os:path"\n')
 
 
 def test_config_prints_what_up_would_use(lvlip: Callable[..., Result], tmp_path: Path) -> None:
