@@ -29,7 +29,7 @@ def command() -> None:
 
 
 @command.command(cls=StackCommand)
-@click.argument("expression", required=False, default="", metavar="[EXPR]", shell_complete=expression_words)
+@click.argument("words", nargs=-1, metavar="[EXPR]", shell_complete=expression_words)
 @click.option(
     "--at",
     metavar="SEAM",
@@ -47,7 +47,7 @@ def command() -> None:
 @click.option("--once", is_flag=True, help="Gone after its first stop.")
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Let N of them pass first.")
 @click.pass_obj
-def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int) -> None:
+def add(stack: Stack, words: tuple[str, ...], at: str, on: str, once: bool, after: int) -> None:
     """Stop the stack at a packet or event that EXPR matches (docs/debugging.md).
 
     The packet waits as the first of its queue. An event stops the stack after the call to the layer that it came
@@ -61,7 +61,7 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
     from levelip.cli.debugtext import as_json, debugging, need_all
 
     with debugging(stack, tool="lvlip break") as debugger:
-        made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
+        made = debugger.add_breakpoint(" ".join(words), on=on, at=at, once=once, after=after)
         unreached = debugger.unreached
     if stack.json:
         stack.emit(as_json(made))

@@ -109,6 +109,17 @@ def test_what_the_debugger_cannot_understand_is_wrong_usage(
     assert is_usage(result), result.output
 
 
+def test_a_breakpoint_may_be_typed_without_quotes(
+    layer: Callable[..., FakeLayer], run: RunDirectory, lvlip: Callable[..., Result]
+) -> None:
+    """As far as the shell leaves its words alone."""
+    state = {"now": 0, "queues": [], "breakpoints": {}, "stops": [], "next_deadline": None}
+    layer("tcp", **{"debug.state": lambda _: state, "debug.breakpoints": lambda _: {"refused": []}})
+    StackClock(run.clock).close()
+    result = lvlip("break", "add", "event", "state", "and", "conn.local_port", "==", "80", "--once")
+    assert result.stdout == "breakpoint 1: event state and conn.local_port == 80 --once\n", result.output
+
+
 def test_a_check_of_settings_has_found_something_wrong(lvlip: Callable[..., Result]) -> None:
     """What `config --check` was asked for is whether there is a mistake: there is, and that is no wrong usage."""
     result = lvlip("config", "--check", "--set", "tcp.nagle=perhaps", "--set", "nonsense=1")
