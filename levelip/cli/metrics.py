@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import click
@@ -45,7 +46,8 @@ def command(stack: Stack, port: int, address: str, once: bool) -> None:
     try:
         server, thread = start_http_server(port, addr=address, registry=made)
     except OSError as error:
-        raise Failure(f"{address}:{port}: {error.strerror or error}; choose another with --port") from None
+        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise Failure(f"{address}:{port}: {error.strerror or error}{hint}") from None
     url = f"http://{address}:{server.server_port}/metrics"
     try:
         with interruptible():

@@ -31,6 +31,15 @@ capture -w x --filter 'event drop'
 paths --proto quic
 why nonsense
 why nonsense --flight
+why 99999
+why 10.0.0.300
+why 10.0.0.1:80:90
+why 10.0.0.1:99999
+why '10.0.0.1:80>10.0.0.2'
+why '10.0.0.1:80>10.0.0.2:9>10.0.0.3:7'
+why 10.0.0
+why ' '
+graph 99999 -o x.svg
 graph nonsense -o x.svg
 qlog nonsense -o x
 explain nonsense
