@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from levelip.cli.common import Stack, StackCommand, StackGroup
+from levelip.cli.common import Number, Stack, StackCommand, StackGroup
 from levelip.cli.debugcomplete import event_kinds, expression_words, place_names
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def command() -> None:
     help="At events of this kind: state, retransmit, drop, due, ...",
 )
 @click.option("--once", is_flag=True, help="Gone after its first stop.")
-@click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Let N of them pass first.")
+@click.option("--after", metavar="N", type=Number(min=0), default=0, help="Let N of them pass first.")
 @click.pass_obj
 def add(stack: Stack, words: tuple[str, ...], at: str, on: str, once: bool, after: int) -> None:
     """Stop the stack at a packet or event that EXPR matches (docs/debugging.md).

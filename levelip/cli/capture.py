@@ -11,7 +11,16 @@ from typing import IO, Any, BinaryIO, cast
 import click
 
 from levelip.cli.comments import Commenter
-from levelip.cli.common import Failure, Seconds, Stack, StackCommand, ended_by_interrupts, undisturbed, until_text
+from levelip.cli.common import (
+    Failure,
+    Number,
+    Seconds,
+    Stack,
+    StackCommand,
+    ended_by_interrupts,
+    undisturbed,
+    until_text,
+)
 from levelip.cli.trace import FILTER_HELP, make_expression, make_filter
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import KIND, PACKET_SEAMS, PROCESSES, Notice, Record, Request, TapReader, one_side
@@ -34,11 +43,11 @@ _COUNTED = (("packets", "packet", " captured"), ("events", "event", ""))
     type=click.Choice(PACKET_SEAMS),
     help="Only at this seam. May be repeated.",
 )
-@click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N packets.")
+@click.option("--count", metavar="N", type=Number(min=1), help="Stop after N packets.")
 @click.option("--seconds", metavar="S", type=Seconds(min=0.01), help="Stop after S seconds.")
-@click.option("--snaplen", metavar="BYTES", type=click.IntRange(min=64), help="Cut packets to this length.")
+@click.option("--snaplen", metavar="BYTES", type=Number(min=64), help="Cut packets to this length.")
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)

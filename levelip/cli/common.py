@@ -44,9 +44,17 @@ class Failure(click.ClickException):
         click.echo(f"lvlip: {self.format_message()}", file=file or sys.stderr)
 
 
+class Number(click.IntRange):
+    """An integer within limits; click says of what is none that it is "not a valid integer range"."""
+
+    name = "integer"
+
+
 class Seconds(click.FloatRange):
     """A number of seconds within limits. click takes `nan`, which is beyond no limit and after which nothing ever ends,
     and `inf`."""
+
+    name = "number of seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)

@@ -7,13 +7,13 @@ import threading
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Number, Stack, StackCommand, interruptible
 
 PORT = 9100
 
 
 @click.command(cls=StackCommand)
-@click.option("--port", metavar="PORT", type=click.IntRange(0, 65_535), default=PORT, show_default=True,
+@click.option("--port", metavar="PORT", type=Number(0, 65_535), default=PORT, show_default=True,
               help="Where to listen; 0: any that is free.")  # fmt: skip
 @click.option("--bind", "--listen", "address", metavar="ADDRESS", default="127.0.0.1", show_default=True,
               help="On which address. Anybody who reaches it can read the counters.")  # fmt: skip

@@ -12,6 +12,7 @@ import click
 
 from levelip.cli.common import (
     LAYERS,
+    Number,
     Seconds,
     Stack,
     StackCommand,
@@ -44,7 +45,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     "--seam", "--at", "seams", multiple=True, type=click.Choice(SEAMS), help="Only this seam. May be repeated."
 )
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
@@ -57,7 +58,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     metavar="KIND",
     help="Only events of this kind (drop, state, cwnd, ...). May be repeated.",
 )
-@click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
+@click.option("--count", metavar="N", type=Number(min=1), help="Stop after N lines.")
 @click.option("--seconds", metavar="S", type=Seconds(min=0.01), help="Stop after S seconds.")
 @click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
 @click.option(

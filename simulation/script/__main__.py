@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Seconds, Stack, exit_code
+from levelip.cli.common import Failure, Number, Seconds, Stack, exit_code
 from levelip.wire.addr import parse_ipv4
 from simulation.script.answers import COMMANDS, SYSCTLS, World, take_option
 from simulation.script.calls import Calls
@@ -239,7 +239,7 @@ def check_(files: tuple[Path, ...], defines: dict[str, str], as_json: bool) -> N
               help="Where to write the script (default: standard output).")  # fmt: skip
 @click.option("--name", metavar="NAME", help="The running stack to listen to (default level-ip).")
 @click.option("--run", "root", metavar="DIR", help="Directory that holds run directories (LEVELIP_RUN).")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), default=None,
               help="The connection with this port.")  # fmt: skip
 @click.option("--seconds", metavar="S", type=Seconds(min=0.1), default=30.0, show_default=True,
               help="Listen so long at most.")  # fmt: skip

@@ -129,6 +129,16 @@ def test_a_breakpoint_may_be_typed_without_quotes(
     assert result.stdout == "breakpoint 1: event state and conn.local_port == 80 --once\n", result.output
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("ss --port http", "'http' is not a valid integer."), ("stat -d x", "'x' is not a valid number of seconds.")],
+)
+def test_what_is_no_number_is_said_to_be_none(lvlip: Callable[..., Result], line: str, told: str) -> None:
+    """Not that it is no range."""
+    result = lvlip(*line.split())
+    assert is_usage(result) and result.stderr.endswith(f"{told}\n")
+
+
 def test_a_check_of_settings_has_found_something_wrong(lvlip: Callable[..., Result]) -> None:
     """What `config --check` was asked for is whether there is a mistake: there is, and that is no wrong usage."""
     result = lvlip("config", "--check", "--set", "tcp.nagle=perhaps", "--set", "nonsense=1")
