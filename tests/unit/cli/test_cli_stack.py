@@ -31,7 +31,7 @@ from levelip.cli.up import choose_file, in_network, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
 from levelip.configfile import Overlay, literal, load, to_toml
 from levelip.debug import Debugger
-from levelip.debug.programs import python
+from levelip.debug.programs import python, search_path
 from levelip.ipc.clock import Hold, Holder, StackClock
 from levelip.ipc.hostdesk import started
 from levelip.ipc.rundir import RunDirectory
@@ -308,6 +308,16 @@ def test_a_congestion_control_of_ones_own_is_tried_before_anything_starts(
         assert len(result.stderr.splitlines()) == 1
     assert "own" not in sys.modules
     assert not (run.path / "supervisord.conf").exists()
+
+
+def test_what_is_relative_in_pythonpath_counts_from_here(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """supervisord and its layers run in the run directory, and there is nothing of one's own."""
+    monkeypatch.setenv("PYTHONPATH", f".{os.pathsep}{os.pathsep}lab{os.pathsep}/opt/own")
+    said = search_path()["PYTHONPATH"].split(os.pathsep)
+    assert said[-3:] == [str(tmp_path), str(tmp_path / "lab"), "/opt/own"]
+    assert f'PYTHONPATH="{os.pathsep.join(said)}"' in supervise.conf_text(run, ["tcp"])
 
 
 def test_a_congestion_control_that_fits_is_fine(lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
