@@ -25,6 +25,8 @@ from levelip.config import Config
 FILE_NAME = "level-ip.toml"
 CONFIG_VARIABLE = "LEVELIP_CONFIG"
 SETTINGS_VARIABLE = "LEVELIP_SETTINGS"
+FLAG = "--set"
+"""The source of what a command line says."""
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TITLES = {
@@ -258,10 +260,10 @@ def _from_flag(setting: str, values: dict[str, tuple[str, Any]], problems: list[
     except ConfigError as error:
         problems.extend(error.problems)
         return
-    values[key.dotted] = ("--set", value)
+    values[key.dotted] = (FLAG, value)
 
 
-def parse_setting(setting: str, *, source: str = "--set") -> tuple[Key, Any]:
+def parse_setting(setting: str, *, source: str = FLAG) -> tuple[Key, Any]:
     """The key and the converted value of "section.key=value". ConfigError, which names `source` where there is one, if
     there is no such key or value."""
     dotted, equals, text = setting.partition("=")

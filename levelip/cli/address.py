@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Stack, StackCommand
+from levelip.addressing import BadSetting, host_address, parse_interface_address
+from levelip.cli.common import Stack, StackCommand, means_something
 
 
 @click.command(cls=StackCommand)
@@ -25,6 +26,11 @@ def command(stack: Stack, verb: str, address: str | None) -> None:
     if verb != "show":
         if address is None:
             raise click.UsageError(f"{verb}: an address is expected")
+        with means_something(BadSetting):
+            if verb == "add":
+                parse_interface_address(address, "address")
+            else:
+                host_address("address", address.partition("/")[0])
         answer = stack.ask("ip", f"address.{verb}", address=address)
         if stack.json:
             stack.emit(answer)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from levelip.cli.common import Stack, StackCommand, StackGroup
+from levelip.cli.common import Number, Stack, StackCommand, StackGroup
 from levelip.cli.debugcomplete import event_kinds, expression_words, place_names
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def command() -> None:
 
 
 @command.command(cls=StackCommand)
-@click.argument("expression", required=False, default="", metavar="[EXPR]", shell_complete=expression_words)
+@click.argument("words", nargs=-1, metavar="[EXPR]", shell_complete=expression_words)
 @click.option(
     "--at",
     metavar="SEAM",
@@ -45,9 +45,9 @@ def command() -> None:
     help="At events of this kind: state, retransmit, drop, due, ...",
 )
 @click.option("--once", is_flag=True, help="Gone after its first stop.")
-@click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Let N of them pass first.")
+@click.option("--after", metavar="N", type=Number(min=0), default=0, help="Let N of them pass first.")
 @click.pass_obj
-def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int) -> None:
+def add(stack: Stack, words: tuple[str, ...], at: str, on: str, once: bool, after: int) -> None:
     """Stop the stack at a packet or event that EXPR matches (docs/debugging.md).
 
     The packet waits as the first of its queue. An event stops the stack after the call to the layer that it came
@@ -61,7 +61,7 @@ def add(stack: Stack, expression: str, at: str, on: str, once: bool, after: int)
     from levelip.cli.debugtext import as_json, debugging, need_all
 
     with debugging(stack, tool="lvlip break") as debugger:
-        made = debugger.add_breakpoint(expression, on=on, at=at, once=once, after=after)
+        made = debugger.add_breakpoint(" ".join(words), on=on, at=at, once=once, after=after)
         unreached = debugger.unreached
     if stack.json:
         stack.emit(as_json(made))

@@ -11,7 +11,16 @@ from typing import IO, Any, BinaryIO, cast
 import click
 
 from levelip.cli.comments import Commenter
-from levelip.cli.common import Failure, Seconds, Stack, StackCommand, ended_by_interrupts, undisturbed
+from levelip.cli.common import (
+    Failure,
+    Number,
+    Seconds,
+    Stack,
+    StackCommand,
+    ended_by_interrupts,
+    undisturbed,
+    until_text,
+)
 from levelip.cli.trace import FILTER_HELP, make_expression, make_filter
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import KIND, PACKET_SEAMS, PROCESSES, Notice, Record, Request, TapReader, one_side
@@ -34,11 +43,11 @@ _COUNTED = (("packets", "packet", " captured"), ("events", "event", ""))
     type=click.Choice(PACKET_SEAMS),
     help="Only at this seam. May be repeated.",
 )
-@click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N packets.")
+@click.option("--count", metavar="N", type=Number(min=1), help="Stop after N packets.")
 @click.option("--seconds", metavar="S", type=Seconds(min=0.01), help="Stop after S seconds.")
-@click.option("--snaplen", metavar="BYTES", type=click.IntRange(min=64), help="Cut packets to this length.")
+@click.option("--snaplen", metavar="BYTES", type=Number(min=64), help="Cut packets to this length.")
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
@@ -73,7 +82,9 @@ def command(
     filter_ = make_filter(host, port, proto, flags)
     wanted = make_expression(expression)
     if wanted is not None and not wanted.expression.about_frames:
-        raise Failure("--filter: this is about events, and what is captured are packets; lvlip trace shows events")
+        raise click.UsageError(
+            "--filter: this is about events, and what is captured are packets; lvlip trace shows events"
+        )
     stack.need_running()
     ethernet = _device_is_ethernet(stack)
     detail = "full" if snaplen is None or snaplen > _SNAP_SMALL else "first128" if snaplen > _HEADERS else "headers"
@@ -99,7 +110,8 @@ def command(
             for name in readers[0].silent:
                 click.echo(f"{name} did not answer: what it does is left out", err=True)
             with ended_by_interrupts() as over:
-                click.echo(f"capturing at {', '.join(chosen)} of {', '.join(heard)}; end with Ctrl-C", err=True)
+                where = f"{', '.join(chosen)} of {', '.join(heard)}"
+                click.echo(f"capturing at {where}; {until_text(seconds)}", err=True)
                 stream.flush()
                 _run(readers, commenter, stream, seconds, wanted, over)
         finally:

@@ -44,9 +44,17 @@ class Failure(click.ClickException):
         click.echo(f"lvlip: {self.format_message()}", file=file or sys.stderr)
 
 
+class Number(click.IntRange):
+    """An integer within limits; click says of what is none that it is "not a valid integer range"."""
+
+    name = "integer"
+
+
 class Seconds(click.FloatRange):
     """A number of seconds within limits. click takes `nan`, which is beyond no limit and after which nothing ever ends,
     and `inf`."""
+
+    name = "number of seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -151,6 +159,21 @@ class Stack:
             click.echo(text, err=True)
 
 
+@contextlib.contextmanager
+def means_something(*refusals: type[Exception]) -> Iterator[None]:
+    """Words of the command line are read here: one of these exceptions says that they mean nothing, whatever the stack
+    does, which is wrong usage."""
+    try:
+        yield
+    except refusals as error:
+        raise click.UsageError(str(error)) from None
+
+
+def until_text(seconds: float | None) -> str:
+    """How long is listened."""
+    return f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
+
+
 def elsewhere(silent: Sequence[str]) -> str:
     """What to say behind "there are none" where not all layers answered."""
     return " in the other layers" if silent else ""
@@ -207,6 +230,17 @@ class StackCommand(_InWhole, click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(stack_options())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; settings that are wrong on the command line alone are wrong usage."""
+        from levelip.configfile import FLAG, ConfigError
+
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            if any(problem.source != FLAG for problem in error.problems):
+                raise
+            raise click.UsageError(str(error), ctx) from None
 
 
 class StackGroup(_InWhole, click.Group):

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.strategies import check_strategy
 from levelip.cli.up import choose_file
-from levelip.configfile import flatten, keys, load, to_toml
+from levelip.configfile import ConfigError, flatten, keys, load, to_toml
 
 
 @click.command(cls=StackCommand)
@@ -28,15 +29,22 @@ def command(
 ) -> None:
     """Print the configuration that `lvlip up` would use, every key explained.
 
-    With --check nothing is printed but that it is fine, or, with exit code 1, every mistake in it.
+    With --check nothing is printed but that it is fine, or, with exit code 1, every mistake in it; a congestion control
+    of your own (tcp.congestion) is imported for that, as tcp does when it starts.
 
     \b
     lvlip config --defaults --write level-ip.toml
     lvlip config --check --config lab.toml
     """
     path = None if defaults else choose_file(config_file)
-    config = load(path, environ={} if defaults else None, settings=settings)
+    try:
+        config = load(path, environ={} if defaults else None, settings=settings)
+    except ConfigError as error:
+        if check:  # what is asked is whether there is a mistake
+            raise Failure(str(error)) from None
+        raise
     if check:
+        check_strategy(config)
         click.echo(f"{path or 'defaults'}: fine")
         return
     if stack.json:

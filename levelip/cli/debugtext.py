@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from levelip.cli.common import Failure, Stack, columns
+from levelip.cli.common import Failure, Stack, columns, means_something
 from levelip.debug import holding
 from levelip.debug.points import EXITS
 from levelip.debug.tap import CAUSES, FIELDS, GSO, HEAD, LENGTH, PAYLOAD, TYPE
@@ -30,14 +30,17 @@ _SHOWN_BYTES = 32
 
 @contextlib.contextmanager
 def debugging(stack: Stack, *, tool: str, force: bool = False) -> Iterator[Debugger]:
-    """The debugger of the stack that a command is for; what it cannot understand becomes a Failure."""
+    """The debugger of the stack that a command is for; what it cannot understand is wrong usage, a capture that cannot
+    be read a failure."""
     from levelip.debug.debugger import Debugger
+    from levelip.tracing.capturefile import CaptureError
 
     stack.need_running()
     with Debugger(stack.run.name, root=stack.run.root, tool=stack.tool or tool, force=force) as debugger:
         try:
-            yield debugger
-        except misunderstood() as error:
+            with means_something(*misunderstood()):
+                yield debugger
+        except CaptureError as error:
             raise Failure(str(error)) from None
 
 
@@ -48,14 +51,14 @@ def need_all(unreached: str) -> None:
 
 
 def misunderstood() -> tuple[type[Exception], ...]:
-    """What expressions, changes, packets and captures raise that mean nothing."""
+    """What expressions, places, changes and packets raise that mean nothing."""
+    from levelip.debug.model import Misused
     from levelip.tracing.build import BuildError
-    from levelip.tracing.capturefile import CaptureError
     from levelip.tracing.expressionparser import ExpressionError
     from levelip.tracing.fieldvalues import EditError
     from levelip.tracing.packetline.values import ScriptError
 
-    return (BuildError, CaptureError, EditError, ExpressionError, ScriptError)
+    return (BuildError, EditError, ExpressionError, Misused, ScriptError)
 
 
 def arrow(way: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, columns
+from levelip.cli.common import Stack, StackCommand, columns
 from levelip.debug.advice import EVENTS, advice
 from levelip.debug.findings import KINDS
 from levelip.tracing.reasons import all_reasons, lookup
@@ -33,7 +33,7 @@ def command(stack: Stack, reason: str | None) -> None:
     rows = explanations(reason.removeprefix("drop."))
     if not rows:
         near = difflib.get_close_matches(reason, names(), n=1, cutoff=0.5)
-        raise Failure(
+        raise click.UsageError(
             f"there is no reason {reason!r}" + (f"; did you mean {near[0]}?" if near else "; lvlip explain lists all")
         )
     for row in rows:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns, elsewhere
+from levelip.cli.common import Failure, Stack, StackCommand, StackGroup, columns, elsewhere, means_something
 from levelip.debug.faultspec import BadFault, describe, parse
 
 SEAMS = ("link", "link-ip", "ip-tcp", "ip-udp")
@@ -46,10 +46,8 @@ def set_(stack: Stack, seam: str, words: tuple[str, ...]) -> None:
     lvlip fault set link loss=5% delay=20ms±5ms seed=7
     lvlip fault set link-ip loss=1% dir=up
     """
-    try:
+    with means_something(BadFault):
         fault = parse(words)
-    except BadFault as error:
-        raise Failure(str(error)) from None
     running = stack.need_running()
     missing = [layer for layer in _SIDES[seam] if layer not in running]
     if missing:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from levelip.cli.common import Failure, Seconds, Stack, noted_interrupts
+from levelip.cli.common import Failure, Seconds, Stack, noted_interrupts, until_text
 
 if TYPE_CHECKING:
     from levelip.tracing.flow import Flow, FlowModel
@@ -60,8 +60,10 @@ def take(stack: Stack, target: str, conn: str | None, seconds: float | None, *, 
     path = Path(target)
     file = path.exists() or "/" in target or path.suffix in (".pcapng", ".pcap", ".cap", ".jsonl", ".gz", ".rec")
     if (after or not file) and not is_subject(target):
-        raise Failure(f"{target!r} is no connection (10.0.0.2:80>10.0.0.1:4711, an end of it, an address, a port)"
-                      f"{'' if file else ', and there is no such file'}")  # fmt: skip
+        raise click.UsageError(
+            f"{target!r} is no connection (10.0.0.2:80>10.0.0.1:4711, an end of it, an address, a port)"
+            f"{'' if file else ', and there is no such file'}"
+        )
     if after:
         from levelip.cli.sources import flight_directory
 
@@ -164,7 +166,7 @@ def _from_stack(stack: Stack, target: str, seconds: float | None) -> Taken:
         _know(stack, model)
         deadline = time.monotonic() + seconds if seconds is not None else float("inf")
         with noted_interrupts() as over:  # what came until then is what is drawn
-            click.echo(f"watching tcp for {target}; end with Ctrl-C", err=True)
+            click.echo(f"watching tcp for {target}; {until_text(seconds)}", err=True)
             while not over() and time.monotonic() < deadline:
                 touched = set()
                 for record in reader.read(min(READ_S, max(deadline - time.monotonic(), 0))):

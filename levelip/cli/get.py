@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from levelip.cli import supervise
 from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
-from levelip.configfile import Key, keys, literal
+from levelip.configfile import Key, Overlay, keys, literal
+from levelip.ipc.control import NotRunning
 
 OWNERS = {"device": "link", "link": "link", "ip": "ip", "tcp": "tcp", "udp": "udp", "gateway": "gateway"}
 """Which layer a section belongs to; those that are missing here concern all."""
@@ -22,7 +24,7 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
     """Show settings of a running stack.
 
     KEY is a setting ("tcp.delayed_ack_ms") or a section ("tcp"); without one all are shown. The default stands behind
-    a value that is another. What keys mean: `lvlip config`.
+    a value that is another, and what was set and waits for a restart of the layer. What keys mean: `lvlip config`.
 
     \b
     lvlip get tcp.delayed_ack_ms
@@ -30,6 +32,7 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
     """
     wanted = select(names)
     running = stack.need_running()
+    overlay = supervise.was_set(stack.run)
     values: dict[str, dict[str, Any]] = {}
     for key in wanted:
         if key.section not in values:
@@ -38,19 +41,41 @@ def command(stack: Stack, names: tuple[str, ...]) -> None:
                 values[key.section] = {}
                 click.echo(f"lvlip: {owner} is not running; [{key.section}] is left out", err=True)
                 continue
-            values[key.section] = stack.ask(owner, "get", section=key.section)["values"]
+            values[key.section] = _values(stack, owner, key.section, overlay)
     for key in wanted:
-        if key.name in values[key.section]:
-            value = values[key.section][key.name]
-            if stack.json:
-                stack.emit({"key": key.dotted, "value": value, "default": key.default, "runtime": key.runtime})
-            else:
-                changed = "" if value == key.default else f"  # default {literal(key.default)}"
-                click.echo(f"{key.dotted} = {literal(value)}{changed}")
+        if key.name not in values[key.section]:
+            continue
+        value = values[key.section][key.name]
+        pending = overlay.settings.get(key.dotted, value) if overlay is not None else value
+        if stack.json:
+            facts = {"key": key.dotted, "value": value, "default": key.default, "runtime": key.runtime}
+            stack.emit({**facts, "pending": None if pending == value else pending})
+            continue
+        notes = [] if value == key.default else [f"default {literal(key.default)}"]
+        if pending != value:
+            restart = f"lvlip restart {OWNERS.get(key.section, 'all')}{stack.name_flag()}"
+            notes.append(f"set to {literal(pending)}, after a restart: {restart}")
+        click.echo(f"{key.dotted} = {literal(value)}{'  # ' if notes else ''}{'; '.join(notes)}")
+
+
+def _values(stack: Stack, owner: str, section: str, overlay: Overlay | None) -> dict[str, Any]:
+    """What a layer uses. Failure, with what is set, if it does not answer: it may be with that that it does not start.
+    """
+    try:
+        found: dict[str, Any] = stack.ask(owner, "get", section=section)["values"]
+    except (Failure, NotRunning) as error:
+        waits = [
+            f"{dotted} = {literal(value)}"
+            for dotted, value in (overlay.settings if overlay is not None else {}).items()
+            if dotted.startswith(f"{section}.")
+        ]
+        said = error.format_message() if isinstance(error, Failure) else str(error)
+        raise Failure(f"{said}; set since lvlip up: {', '.join(waits)}" if waits else said) from None
+    return found
 
 
 def select(names: Iterable[str]) -> list[Key]:
-    """The keys that these names and sections mean; Failure for an unknown one."""
+    """The keys that these names and sections mean; UsageError for an unknown one."""
     known = keys()
     sections = {key.section for key in known.values()}
     found: dict[str, Key] = {}
@@ -61,7 +86,7 @@ def select(names: Iterable[str]) -> list[Key]:
             found.update({dotted: key for dotted, key in known.items() if key.section == name})
         else:
             near = difflib.get_close_matches(name, [*known, *sections], n=1)
-            raise Failure(
+            raise click.UsageError(
                 f"there is no setting {name!r}; " + (f"did you mean {near[0]}?" if near else "see: lvlip config")
             )
     return list(found.values()) if found else list(known.values())

@@ -67,7 +67,7 @@ def command(
     if start is not None or end is not None:
         span = (round((start or 0) * 1e9), round(end * 1e9) if end is not None else 1 << 62)
         if span[0] >= span[1]:
-            raise click.UsageError("--from lies before --to")
+            raise click.UsageError("--from has to lie before --to")
     if form != "xplot":
         _need_matplotlib()  # before anybody waits for a connection to end
     taken = take(stack, target, conn, seconds, after=after)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from levelip.cli.common import Stack, StackCommand
+from levelip.addressing import BadSetting, group_address
+from levelip.cli.common import Stack, StackCommand, means_something
 
 _WHO = {"always": "every host (RFC 1112 7.2)", "control": "lvlip group join"}
 
@@ -23,6 +24,8 @@ def command(stack: Stack, verb: str, group: str | None) -> None:
     if verb != "show":
         if group is None:
             raise click.UsageError(f"{verb}: a multicast address is expected")
+        with means_something(BadSetting):
+            group_address("group", group)
         answer = stack.ask("ip", f"group.{verb}", group=group)
         if stack.json:
             stack.emit(answer)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, StackGroup
+from levelip.cli.common import Stack, StackCommand, StackGroup, means_something
 from levelip.cli.debugcomplete import field_changes, frame_names, place_names
 from levelip.debug.faultspec import BadFault, parse_time
 
@@ -110,7 +110,7 @@ def edit(
         try:
             changed = debugger.edit(frame, parse_changes(words), checksums="keep" if keep_checksums else "mend")
         except EditError as error:
-            raise Failure(pointed(error, words)) from None
+            raise click.UsageError(pointed(error, words)) from None
     if stack.json:
         stack.emit(frame_json(changed))
     else:
@@ -149,10 +149,8 @@ def dup(stack: Stack, frame: str, force: bool) -> None:
 @click.pass_obj
 def delay(stack: Stack, frame: str, time: str, force: bool) -> None:
     """Let a held packet go only after TIME (20ms, 1s) of the stack's clock, which stands while the stack is held."""
-    try:
+    with means_something(BadFault):
         ns = parse_time(time)
-    except BadFault as error:
-        raise Failure(f"TIME {time}: {error}") from None
     with _changing(stack, frame, force) as (debugger, name):
         debugger.delay(name, ns)
     _tell(stack, {"frame": name, "delay_ns": ns}, f"{name} goes {time} after the stack goes on")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Number, Stack, StackCommand
 from levelip.cli.debugcomplete import point_names
 
 
@@ -27,7 +27,7 @@ from levelip.cli.debugcomplete import point_names
     "numbers",
     metavar="N",
     multiple=True,
-    type=click.IntRange(min=1),
+    type=Number(min=1),
     help="With --file: only this one, as Wireshark counts. May be repeated.",
 )
 @click.option(

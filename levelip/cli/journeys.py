@@ -21,9 +21,11 @@ SETTLE_NS = 300_000_000
 
 
 def show_journeys(
-    stack: Stack, file: Path | None, filter_: dict[str, Any], chosen: RecordFilter | None, count: int | None
-) -> None:
-    """Until Ctrl-C, the end of the file, or `count` packets. `chosen`: of which some record or event is true."""
+    stack: Stack, file: Path | None, filter_: dict[str, Any], chosen: RecordFilter | None, count: int | None,
+    seconds: float | None = None,
+) -> None:  # fmt: skip
+    """Until Ctrl-C, for `seconds`, until the end of the file, or `count` packets. `chosen`: of which some record or
+    event is true."""
     from levelip.debug.collection import Collection
     from levelip.debug.journeys import Journeys, journey_data, journey_lines
 
@@ -53,7 +55,7 @@ def show_journeys(
     def quiet() -> bool:
         return tell(time.monotonic_ns() - SETTLE_NS)
 
-    source = records(stack, file, None, filter_, whole=True, silent=silent, opened=readers.append, quiet=quiet)
+    source = records(stack, file, seconds, filter_, whole=True, silent=silent, opened=readers.append, quiet=quiet)
     try:
         with interruptible():
             for record in noted(source):

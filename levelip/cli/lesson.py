@@ -56,7 +56,7 @@ def command(
             click.echo("run one with: lvlip lesson NUMBER")
         return
     if number not in known:
-        raise Failure(f"there is no lesson {number}; see: lvlip lesson")
+        raise click.UsageError(f"there is no lesson {number}; see: lvlip lesson")
     if step and no_pause:
         raise click.UsageError("--step waits, --no-pause does not: one of them")
     if stack.json:

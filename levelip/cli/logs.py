@@ -9,7 +9,7 @@ from typing import BinaryIO
 import click
 
 from levelip.cli import supervise
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand
+from levelip.cli.common import LAYERS, Failure, Number, Stack, StackCommand
 
 POLL_S = 0.2
 
@@ -17,7 +17,7 @@ POLL_S = 0.2
 @click.command(cls=StackCommand)
 @click.argument("layer", type=click.Choice([*LAYERS, "supervisord"]))
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
-@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), default=50, show_default=True,
+@click.option("-n", "--lines", metavar="N", type=Number(min=0), default=50, show_default=True,
               help="How many lines from the end.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, layer: str, follow: bool, lines: int) -> None:

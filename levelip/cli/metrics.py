@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible
+from levelip.cli.common import Failure, Number, Stack, StackCommand, interruptible
 
 PORT = 9100
 
 
 @click.command(cls=StackCommand)
-@click.option("--port", metavar="PORT", type=click.IntRange(0, 65_535), default=PORT, show_default=True,
+@click.option("--port", metavar="PORT", type=Number(0, 65_535), default=PORT, show_default=True,
               help="Where to listen; 0: any that is free.")  # fmt: skip
 @click.option("--bind", "--listen", "address", metavar="ADDRESS", default="127.0.0.1", show_default=True,
               help="On which address. Anybody who reaches it can read the counters.")  # fmt: skip
@@ -45,7 +46,8 @@ def command(stack: Stack, port: int, address: str, once: bool) -> None:
     try:
         server, thread = start_http_server(port, addr=address, registry=made)
     except OSError as error:
-        raise Failure(f"{address}:{port}: {error.strerror or error}; choose another with --port") from None
+        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise Failure(f"{address}:{port}: {error.strerror or error}{hint}") from None
     url = f"http://{address}:{server.server_port}/metrics"
     try:
         with interruptible():

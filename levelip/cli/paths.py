@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from levelip.cli.common import Stack, StackCommand, columns, interruptible
+from levelip.cli.common import Number, Stack, StackCommand, columns, interruptible
 from levelip.cli.sources import noted, records, source_options
 from levelip.cli.trace import make_filter
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(cls=StackCommand)
 @source_options
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--parts", is_flag=True, help="The time in each process and each pipe too.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import EXIT_FAILED, Failure, Seconds, Stack, StackCommand
+from levelip.cli.common import EXIT_FAILED, Failure, Number, Seconds, Stack, StackCommand
 from levelip.cli.status import held_by
 
 EXIT_OTHER = 2
@@ -60,17 +60,17 @@ class Statistics:
 
 @click.command(cls=StackCommand)
 @click.argument("host")
-@click.option("-c", "count", metavar="N", type=click.IntRange(min=1), help="Stop after N requests.")
+@click.option("-c", "count", metavar="N", type=Number(min=1), help="Stop after N requests.")
 @click.option("-i", "interval", metavar="S", type=Seconds(min=0.001), default=1.0, show_default=True,
               help="Seconds between requests.")  # fmt: skip
-@click.option("-s", "size", metavar="BYTES", type=click.IntRange(0, 65_507), default=56, show_default=True,
+@click.option("-s", "size", metavar="BYTES", type=Number(0, 65_507), default=56, show_default=True,
               help="Bytes of data in a request.")  # fmt: skip
-@click.option("-t", "ttl", metavar="TTL", type=click.IntRange(1, 255), help="Time to live (default: ip.ttl).")
+@click.option("-t", "ttl", metavar="TTL", type=Number(1, 255), help="Time to live (default: ip.ttl).")
 @click.option("-W", "wait", metavar="S", type=Seconds(min=0.001, max=3600), help="Seconds to wait for an "
               "answer (default: 10, or twice the longest round trip seen).")  # fmt: skip
 @click.option("-M", "discovery", type=click.Choice(["do", "dont"]), default="dont", show_default=True,
               help="do: refuse what does not fit, with DF set; dont: send it in fragments.")  # fmt: skip
-@click.option("-Q", "tos", metavar="TOS", type=click.IntRange(0, 255), default=0, help="DSCP and ECN, one byte.")
+@click.option("-Q", "tos", metavar="TOS", type=Number(0, 255), default=0, help="DSCP and ECN, one byte.")
 @click.option("-q", "quiet", is_flag=True, help="Print nothing but the summary.")
 @click.pass_obj
 def command(

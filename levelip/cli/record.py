@@ -31,14 +31,15 @@ def command() -> None:
 
 
 def _layers(stack: Stack, chosen: tuple[str, ...]) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for words in chosen for name in words.split(",")))
+    if unknown := [name for name in names if name not in LAYERS]:
+        raise click.UsageError(f"there is no layer {unknown[0]!r}; there are {', '.join(LAYERS)}")
     running = stack.need_running()
     if not chosen:
         return running
-    names = [name.strip() for words in chosen for name in words.split(",") if name.strip()]
-    missing = [name for name in names if name not in running]
-    if missing or not names:
-        raise Failure(f"{', '.join(missing) or ','.join(chosen)} is not running; there are {', '.join(running)}")
-    return list(dict.fromkeys(names))
+    if missing := [name for name in names if name not in running]:
+        raise Failure(f"not running: {', '.join(missing)}; there runs {', '.join(running)}")
+    return names
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from levelip.cli.passedon import passed_on, run
 @click.pass_obj
 def command(stack: Stack, arguments: tuple[str, ...]) -> None:
     """Run a recording again, call by call, and look around in it."""
-    words = list(arguments) or ["--help"]
+    words = list(arguments)
     if stack.json:
         words.append("--json")
     run(stack, "simulation.replay", words)

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from levelip.addressing import REFUSING, Kind
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.addressing import REFUSING, BadSetting, Kind, parse_route
+from levelip.cli.common import Failure, Stack, StackCommand, means_something
+from levelip.wire.addr import parse_ipv4
 
 
 @click.command(cls=StackCommand)
@@ -31,7 +32,11 @@ def command(stack: Stack, words: tuple[str, ...], everything: bool) -> None:
         case () | ("show",):
             _show(stack, everything)
         case ("add" | "del" as verb, *route) if route:
-            answer = stack.ask("ip", f"route.{verb}", route=" ".join(route))
+            text = " ".join(route)
+            if verb == "add":  # to delete one, a beginning will do
+                with means_something(BadSetting):
+                    parse_route(text, "route")
+            answer = stack.ask("ip", f"route.{verb}", route=text)
             if stack.json:
                 stack.emit(answer)
         case ("cache",):
@@ -63,6 +68,12 @@ def _show(stack: Stack, everything: bool) -> None:
 
 
 def _get(stack: Stack, destination: str) -> None:
+    try:
+        parse_ipv4(destination)
+    except ValueError:
+        raise click.UsageError(
+            f"{destination!r} is no IPv4 address; an address, add ROUTE, del ROUTE, cache or flush is expected"
+        ) from None
     row = stack.ask("ip", "route.get", dst=destination)
     if stack.json:
         stack.emit(row)

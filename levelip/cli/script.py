@@ -12,10 +12,11 @@ from levelip.cli.passedon import passed_on, run
 @click.pass_obj
 def command(stack: Stack, arguments: tuple[str, ...]) -> None:
     """Run, check or record packet scripts (packetdrill's language)."""
-    words = list(arguments) or ["--help"]
-    if stack.json and words[0] in ("run", "check"):
+    words = list(arguments)
+    verb = words[0] if words else ""
+    if stack.json and verb in ("run", "check"):
         words.append("--json")
-    if words[0] in ("record", "--record"):
+    if verb in ("record", "--record"):
         words[0] = "record"
         for flag, value in (("--name", stack.name), ("--run", stack.root)):
             if value is not None and flag not in words:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from levelip.cli import supervise
-from levelip.cli.common import Failure, Stack, StackCommand
+from levelip.cli.common import Failure, Stack, StackCommand, means_something
 from levelip.cli.get import OWNERS, owner_layers
-from levelip.configfile import Key, Overlay, keys, literal, load, parse_setting
+from levelip.configfile import ConfigError, Key, Overlay, keys, literal, load, parse_setting
 from levelip.ipc.control import NotRunning
 
 
@@ -29,9 +27,10 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
     \b
     lvlip set tcp.delayed_ack_ms=0 tcp.nagle=false
     """
-    parsed = [parse_setting(setting, source="") for setting in settings]
+    with means_something(ConfigError):
+        parsed = [parse_setting(setting, source="") for setting in settings]
     running = stack.need_running()
-    overlay, path = _overlay(stack)
+    overlay, path = supervise.was_set(stack.run), supervise.Paths.of(stack.run).settings
     if overlay is not None:  # all of it, together, must make sense before anything changes
         load(environ={}, settings=settings, overlay={**_live(stack, running), **overlay.settings})
     else:
@@ -43,10 +42,11 @@ def command(stack: Stack, settings: tuple[str, ...]) -> None:
                 )
     for key, value in parsed:
         old = _change(stack, key, value, running) if key.runtime else _current(stack, key, running, overlay)
+        waited = overlay.settings.get(key.dotted, old) if overlay is not None else old
         if overlay is not None:
             overlay.settings[key.dotted] = value
             overlay.write(path)
-        _say(stack, key, old, value, kept=overlay is not None)
+        _say(stack, key, old, value, waited, kept=overlay is not None)
 
 
 def _live(stack: Stack, running: list[str]) -> dict[str, Any]:
@@ -61,19 +61,6 @@ def _live(stack: Stack, running: list[str]) -> dict[str, Any]:
                 continue
             found.update({f"{section}.{name}": value for name, value in values.items()})
     return found
-
-
-def _overlay(stack: Stack) -> tuple[Overlay | None, Path]:
-    """What was set since the supervisor started, and the file that its layers read; None without a supervisor."""
-    path = supervise.Paths.of(stack.run).settings
-    running = supervise.find(stack.run)
-    if running is None:
-        return None, path
-    try:
-        overlay = msgspec.json.decode(path.read_bytes(), type=Overlay)
-    except (OSError, msgspec.DecodeError):
-        overlay = Overlay(running[1])
-    return (overlay if overlay.supervisor == running[1] else Overlay(running[1])), path
 
 
 def _change(stack: Stack, key: Key, value: Any, running: list[str]) -> Any:
@@ -91,11 +78,17 @@ def _current(stack: Stack, key: Key, running: list[str], overlay: Overlay | None
     return overlay.settings.get(key.dotted) if overlay is not None else None
 
 
-def _say(stack: Stack, key: Key, old: Any, new: Any, *, kept: bool) -> None:
+def _say(stack: Stack, key: Key, old: Any, new: Any, waited: Any, *, kept: bool) -> None:
+    """`waited`: what was set before and was to be used after a restart."""
     owner = OWNERS.get(key.section)
+    used = key.runtime or new == old
     if stack.json:
-        stack.emit({"key": key.dotted, "old": old, "new": new, "now": key.runtime, "kept": kept,
-                    "restart": None if key.runtime else owner or "all"})  # fmt: skip
+        stack.emit({"key": key.dotted, "old": old, "new": new, "now": used, "kept": kept,
+                    "restart": None if used else owner or "all"})  # fmt: skip
+        return
+    if used and not key.runtime:
+        instead = f", and so after a restart, where it was to be {literal(waited)}" if waited != new else " already"
+        click.echo(f"{key.dotted} is {literal(new)}{instead}")
         return
     line = f"{key.dotted} {literal(old)} → {literal(new)}" if old is not None else f"{key.dotted} = {literal(new)}"
     if not key.runtime:

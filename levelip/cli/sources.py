@@ -18,7 +18,7 @@ from typing import Any
 import click
 import msgspec
 
-from levelip.cli.common import Failure, Seconds, Stack, noted_interrupts
+from levelip.cli.common import Failure, Seconds, Stack, noted_interrupts, until_text
 from levelip.debug.captured import is_capture, read_capture
 from levelip.debug.facts import TALK, fact
 from levelip.debug.flight import write_flight
@@ -94,10 +94,9 @@ def records(
         opened(reader)
         if "tcp" in heard:
             yield from _open_before(stack)
-        until = f"for {seconds:g} s" if seconds is not None else "end with Ctrl-C"
         since = time.monotonic_ns() if whole else 0
         with noted_interrupts() if seconds is None else contextlib.nullcontext(bool) as over:
-            click.echo(f"listening to {', '.join(heard)}; {until}", err=True)
+            click.echo(f"listening to {', '.join(heard)}; {until_text(seconds)}", err=True)
             for record in live(reader, seconds, over, quiet):
                 if isinstance(record, Notice) or record[KIND] == "e" or record[MONO] >= since:
                     yield record

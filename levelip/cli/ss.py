@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import Stack, StackCommand, columns
+from levelip.cli.common import Number, Stack, StackCommand, columns
 
 _STATES = {
     "ESTABLISHED": "ESTAB",
@@ -38,7 +38,7 @@ _TIMERS = {"retransmit": "on", "keepalive": "keepalive", "time_wait": "timewait"
 @click.option("-a", "--all", "everything", is_flag=True, help="Listening ones and those in TIME-WAIT too.")
 @click.option("-n", "--numeric", is_flag=True, help="Taken for the habit of it: ports are always numbers.")
 @click.option(
-    "--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only sockets with this local or remote port."
+    "--port", metavar="PORT", type=Number(1, 65_535), help="Only sockets with this local or remote port."
 )
 @click.pass_obj
 def command(

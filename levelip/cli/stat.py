@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from levelip.cli.common import LAYERS, Seconds, Stack, StackCommand, columns
+from levelip.cli.common import LAYERS, Failure, Seconds, Stack, StackCommand, columns, elsewhere
 from levelip.tracing.reasons import lookup
 
 
@@ -30,7 +30,8 @@ def command(
     lvlip stat --layer tcp --zeros
     """
     del nonzero
-    running = [layer for layer in stack.need_running() if not layers or layer in layers]
+    there = stack.need_running()
+    running = [layer for layer in there if not layers or layer in layers]
     before, silent = _counters(stack, running)
     counters = before
     if delta is not None:
@@ -47,10 +48,15 @@ def command(
     if stack.json:
         for layer, name, value in rows:
             stack.emit({"layer": layer, "counter": name, "value": value, "means": means(name)})
+    elif counters and not rows:
+        what = f"was {'discarded' if drops else 'counted'}{f' in {delta:g} s' if delta is not None else ''}"
+        click.echo(f"nothing {what}{elsewhere(silent)}{'' if zeros else '; with -z zeros are shown'}")
     elif counters:
         table = [(layer, value, name, means(name)) for layer, name, value in rows]
         click.echo(columns(table, ("layer", "value", "counter", "means"), right={1}))
     stack.need_answers(silent)
+    if missing := [layer for layer in layers if layer not in there]:
+        raise Failure(f"not running: {', '.join(missing)}; see: lvlip status{stack.name_flag()}")
 
 
 def _counters(stack: Stack, layers: Iterable[str]) -> tuple[dict[str, dict[str, int]], list[str]]:

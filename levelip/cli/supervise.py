@@ -17,8 +17,10 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from levelip.cli.common import Failure, alive
-from levelip.configfile import CONFIG_VARIABLE, SETTINGS_VARIABLE
+from levelip.configfile import CONFIG_VARIABLE, SETTINGS_VARIABLE, Overlay
 from levelip.debug.programs import search_path
 from levelip.ipc.rundir import RunDirectory
 from levelip.rpc.paths import MAX_SOCKET_PATH
@@ -175,6 +177,18 @@ def find(run: RunDirectory) -> tuple[Supervisor, int] | None:
             if pid is not None and supervisor.identifier() == run.name:
                 return supervisor, pid
     return None
+
+
+def was_set(run: RunDirectory) -> Overlay | None:
+    """What was set since the stack's supervisor started; None without one, which could remember nothing."""
+    running = find(run)
+    if running is None:
+        return None
+    try:
+        overlay = msgspec.json.decode(Paths.of(run).settings.read_bytes(), type=Overlay)
+    except (OSError, msgspec.DecodeError):
+        return Overlay(running[1])
+    return overlay if overlay.supervisor == running[1] else Overlay(running[1])
 
 
 def conf_text(run: RunDirectory, layers: Sequence[str]) -> str:

@@ -10,7 +10,17 @@ from typing import Any
 
 import click
 
-from levelip.cli.common import LAYERS, Failure, Stack, StackCommand, colourless, ended_by_interrupts, undisturbed
+from levelip.cli.common import (
+    LAYERS,
+    Number,
+    Seconds,
+    Stack,
+    StackCommand,
+    colourless,
+    ended_by_interrupts,
+    undisturbed,
+    until_text,
+)
 from levelip.cli.tracelines import Chooser, JsonLines, Lines, TextLines
 from levelip.debug.filtering import RecordFilter
 from levelip.debug.tap import PROCESSES, SEAMS, Request, TapReader, one_side, seams_of
@@ -35,7 +45,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     "--seam", "--at", "seams", multiple=True, type=click.Choice(SEAMS), help="Only this seam. May be repeated."
 )
 @click.option("--host", metavar="ADDRESS", help="Only packets from or to this address.")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Only packets from or to this port.")
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), help="Only packets from or to this port.")
 @click.option("--proto", metavar="NAME", help="Only icmp, tcp, udp, or a number.")
 @click.option("--flags", metavar="LETTERS", help="Only TCP segments with all these flags: S F R P . U E W.")
 @click.option("--filter", "expression", metavar="EXPR", help=FILTER_HELP)
@@ -48,7 +58,8 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
     metavar="KIND",
     help="Only events of this kind (drop, state, cwnd, ...). May be repeated.",
 )
-@click.option("--count", metavar="N", type=click.IntRange(min=1), help="Stop after N lines.")
+@click.option("--count", metavar="N", type=Number(min=1), help="Stop after N lines.")
+@click.option("--seconds", metavar="S", type=Seconds(min=0.01), help="Stop after S seconds.")
 @click.option("--journey", is_flag=True, help="Each packet's whole way: time in each process and pipe, what it caused.")
 @click.option(
     "--from",
@@ -74,6 +85,7 @@ def command(
     packets: bool,
     kinds: tuple[str, ...],
     count: int | None,
+    seconds: float | None,
     journey: bool,
     file: Path | None,
     hexdump: bool,
@@ -83,8 +95,8 @@ def command(
     """Watch packets cross the layers, and why each decision was made.
 
     One line a packet a seam; ↑ is toward the applications, ↓ toward the network. Filters run in the stack, so what
-    they leave out costs nothing here; but --filter runs here, on what the others leave. Ends with Ctrl-C. What came
-    faster than it could be written is counted, and said.
+    they leave out costs nothing here; but --filter runs here, on what the others leave. Ends with Ctrl-C, --count or
+    --seconds. What came faster than it could be written is counted, and said.
 
     \b
     lvlip trace --port 80
@@ -99,13 +111,18 @@ def command(
 
         if layers or seams or kinds or hexdump:
             raise click.UsageError("--journey follows packets through all layers: no --layer, --seam, --kind or --hex")
-        show_journeys(stack, file, make_filter(host, port, proto, flags), make_expression(expression), count)
+        if file is not None and seconds is not None:
+            raise click.UsageError("--seconds is for a running stack, --from a file: one of them")
+        filter_ = make_filter(host, port, proto, flags)
+        show_journeys(stack, file, filter_, make_expression(expression), count, seconds)
         return
     if file is not None:
         raise click.UsageError("--from goes with --journey")
     filter_ = make_filter(host, port, proto, flags)
     chosen = make_expression(expression)
     about_packets = chosen is None or chosen.expression.about_frames
+    if chosen is not None:
+        _check_filter(chosen, packets, kinds)
     detail = "full" if hexdump else "first128" if stack.json else "headers"
     request = Request(
         choose_seams(layers, seams) if packets and about_packets else {},
@@ -126,16 +143,34 @@ def command(
     )
     reader = TapReader(stack.run, request)
     with stack.answers_needed(reader.silent):
-        _listen(reader, chooser, lines, count)
+        _listen(reader, chooser, lines, count, seconds)
 
 
-def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None) -> None:
+def _check_filter(chosen: RecordFilter, packets: bool, kinds: tuple[str, ...]) -> None:
+    """UsageError for an expression that is true of nothing that the other options leave."""
+    from levelip.tracing.possible import events_of
+
+    expression = chosen.expression
+    if not packets and not expression.about_events:
+        raise click.UsageError("--filter is about packets, which --no-packets leaves out")
+    if kinds and not (packets and expression.about_frames) and not any(
+        expression.possible(events_of(kind)) for kind in kinds
+    ):  # fmt: skip
+        raise click.UsageError(f"--filter is true of no event of --kind {' or '.join(kinds)}")
+
+
+def _listen(reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, seconds: float | None = None) -> None:
     """From the start to the end; what was left out is said."""
     try:
         heard = reader.open()
         with ended_by_interrupts() as over:
-            click.echo(f"listening to {', '.join(heard)}; end with Ctrl-C", err=True)
-            _stream(reader, chooser, lines, count, over, buffered=not sys.stdout.isatty())
+            click.echo(f"listening to {', '.join(heard)}; {until_text(seconds)}", err=True)
+            deadline = time.monotonic() + seconds if seconds is not None else float("inf")
+
+            def ends() -> bool:
+                return over() or time.monotonic() >= deadline
+
+            _stream(reader, chooser, lines, count, ends, deadline, buffered=not sys.stdout.isatty())
     finally:
         reader.close()
         if reader.lost:
@@ -157,17 +192,17 @@ def warn_of_unknown(kinds: Iterable[str]) -> None:
 
 
 def make_expression(text: str | None) -> RecordFilter | None:
-    """What --filter says; Failure, with the place in the text, if it means nothing."""
+    """What --filter says; UsageError, with the place in the text, if it means nothing."""
     if text is None:
         return None
     try:
         return RecordFilter(text)
     except ValueError as error:
-        raise Failure(f"--filter: {error}") from None
+        raise click.UsageError(f"--filter: {error}") from None
 
 
 def make_filter(host: str | None, port: int | None, proto: str | None, flags: str | None) -> dict[str, Any]:
-    """The filter that runs in the publishers; Failure for a value that means nothing."""
+    """The filter that runs in the publishers; UsageError for a value that means nothing."""
     from levelip.wire.addr import parse_address
     from levelip.wire.tcp import flags_from_text
 
@@ -176,20 +211,20 @@ def make_filter(host: str | None, port: int | None, proto: str | None, flags: st
         try:
             chosen["host"] = parse_address(host)
         except ValueError:
-            raise Failure(f"--host {host}: must be an address, as 10.0.0.1") from None
+            raise click.UsageError(f"--host {host}: must be an address, as 10.0.0.1") from None
     if port:
         chosen["port"] = port
     if proto:
         number = PROTOCOLS.get(proto.lower(), int(proto) if proto.isdigit() and int(proto) < 256 else None)
         if number is None:
-            raise Failure(f"--proto {proto}: must be {', '.join(PROTOCOLS)} or a number from 0 to 255")
+            raise click.UsageError(f"--proto {proto}: must be {', '.join(PROTOCOLS)} or a number from 0 to 255")
         chosen["proto"] = number
     if flags:
         letters = flags.upper().replace("A", ".")
         try:
             flags_from_text(letters)
         except ValueError as error:
-            raise Failure(f"--flags {flags}: {error}") from None
+            raise click.UsageError(f"--flags {flags}: {error}") from None
         chosen["flags"] = letters
     return chosen
 
@@ -206,9 +241,11 @@ def choose_seams(layers: tuple[str, ...], seams: tuple[str, ...]) -> dict[str, l
 
 
 def _stream(
-    reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, over: Callable[[], bool], *, buffered: bool
-) -> None:
-    """Until Ctrl-C, SIGTERM (`over`) or `count` lines; what the layers have told by then is written in any case."""
+    reader: TapReader, chooser: Chooser, lines: Lines, count: int | None, over: Callable[[], bool], deadline: float, *,
+    buffered: bool,
+) -> None:  # fmt: skip
+    """Until Ctrl-C, SIGTERM, the deadline (`over`) or `count` lines; what the layers have told by then is written in
+    any case."""
     out = sys.stdout
     pending: list[str] = []
     size, written = 0, time.monotonic()
@@ -217,7 +254,7 @@ def _stream(
         ending = False
         while left and not ending:
             ending = over()
-            for record in reader.drain() if ending else reader.read(READ_S):
+            for record in reader.drain() if ending else reader.read(max(0.0, min(READ_S, deadline - time.monotonic()))):
                 if not chooser.wants(record):
                     continue
                 line = lines.line(record)

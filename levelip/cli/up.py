@@ -18,6 +18,7 @@ import click
 
 from levelip.cli import supervise
 from levelip.cli.common import Failure, Seconds, Stack, StackCommand, interruptible
+from levelip.cli.strategies import check_strategy
 from levelip.cli.teardown import DEVICE_FILE, bring_down, read_note
 from levelip.config import Config
 from levelip.configfile import CONFIG_VARIABLE, FILE_NAME, load, to_toml
@@ -61,6 +62,7 @@ def command(stack: Stack, config_file: str | None, settings: tuple[str, ...], fo
         raise Failure(f"stack {run.name!r} is running already (supervisord pid {running[1]}); stop it with: "
                       f"lvlip down{stack.name_flag()}")  # fmt: skip
     supervise.check_socket(run)
+    check_strategy(config)
     run.create(memory=False)
     layers = ordered(config.stack.layers)
     _clear_leftovers(stack, layers)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from levelip.cli.common import Failure, Stack, StackCommand, interruptible, undisturbed
+from levelip.cli.common import Failure, Number, Stack, StackCommand, interruptible, undisturbed
 
 if TYPE_CHECKING:
     from levelip.web.desk import Desk
@@ -23,14 +23,14 @@ PORT = 8420
 
 @click.command(cls=StackCommand)
 @click.argument("files", nargs=-1, type=click.Path(exists=True), metavar="[FILE]...")
-@click.option("--port", metavar="PORT", type=click.IntRange(0, 65_535), default=PORT, show_default=True,
+@click.option("--port", metavar="PORT", type=Number(0, 65_535), default=PORT, show_default=True,
               help="Where to listen; 0: any that is free.")  # fmt: skip
 @click.option("--bind", metavar="ADDRESS", default="127.0.0.1", show_default=True,
               help="On which address. Beyond loopback, whoever has the URL sees all traffic and can act on the stack, "
               "and HTTP hides neither.")  # fmt: skip
 @click.option("--host", "names", multiple=True, metavar="NAME",
               help="Accept this host name too (of a proxy, of this machine). May be repeated.")  # fmt: skip
-@click.option("--keep", metavar="N", type=click.IntRange(1000, 1_500_000), default=150_000, show_default=True,
+@click.option("--keep", metavar="N", type=Number(1000, 1_500_000), default=150_000, show_default=True,
               help="How many packets and events to keep; some 400 bytes each.")  # fmt: skip
 @click.pass_obj
 def command(stack: Stack, files: tuple[str, ...], port: int, bind: str, names: tuple[str, ...], keep: int) -> None:

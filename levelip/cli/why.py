@@ -43,8 +43,10 @@ def command(stack: Stack, subject: str, file: Path | None, seconds: float | None
     if after and (file is not None or seconds is not None or follow):
         raise click.UsageError("--flight looks back: it goes without --from, --seconds and --follow")
     if not is_subject(subject):
-        raise Failure(f"{subject!r} is none of: a connection (10.0.0.2:80>10.0.0.1:4711), an end of it, an address, a "
-                      "port, the id of a frame (tcp-3fa21-77)")  # fmt: skip
+        raise click.UsageError(
+            f"{subject!r} is none of: a connection (10.0.0.2:80>10.0.0.1:4711), an end of it, an address, a port, the "
+            "id of a frame (tcp-3fa21-77)"
+        )
     collection = Collection()
     told: set[tuple[str, str, int]] = set()
     silent: list[str] = []

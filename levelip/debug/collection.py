@@ -83,6 +83,7 @@ class Side:
     segs: list[Seg] = field(default_factory=list)
     syn: Fact | None = None  # the first SYN or SYN-ACK
     number: _Unwrap = field(default_factory=_Unwrap)
+    older: list[Fact] = field(default_factory=list)  # what came before its SYN-ACK, with numbers of an older connection
 
     @property
     def fin(self) -> Seg | None:
@@ -145,6 +146,7 @@ class Conversation:
             side.number.start(one.seq)
         elif one.syn and one.has_ack and side.syn is None and other.syn and one.ack == other.syn.seq + 1 & _MASK:
             side.number.start(one.seq)  # so far the peer spoke of an older connection, half-open (RFC 9293 3.5.1)
+            side.older = [seg.fact for seg in side.segs]
             side.segs.clear()
         if one.syn and side.syn is None:
             side.syn = one

@@ -30,11 +30,22 @@ import msgspec
 
 from levelip.debug import holding
 from levelip.debug.hosts import FarHost, Hosts, abroad
-from levelip.debug.model import DebugError, Fed, HeldByAnother, HeldFrame, NothingHeld, Queue, State, Stop, events_of
+from levelip.debug.model import (
+    DebugError,
+    Fed,
+    HeldByAnother,
+    HeldFrame,
+    Misused,
+    NothingHeld,
+    Queue,
+    State,
+    Stop,
+    events_of,
+)
 from levelip.debug.points import EXITS, PACKET_SEAMS, POINTS, points_of, seam_and_way
 from levelip.debug.tap import PROCESSES, silent_text
 from levelip.frames.packet import DeviceFrame, IcmpError, Packet, Segment
-from levelip.ipc.breakpoints import BREAKPOINTS, DUE, Breakpoint, read_breakpoints, write_breakpoints
+from levelip.ipc.breakpoints import BREAKPOINTS, Breakpoint, read_breakpoints, write_breakpoints
 from levelip.ipc.clock import Hold, Holder, StackClock
 from levelip.ipc.control import ControlClient, ControlError, NotRunning, ask_all
 from levelip.ipc.hostdesk import hold_more
@@ -45,7 +56,6 @@ ARRIVE_S = 2.0
 """How long what a step put out may take to the next process."""
 _POLL_S = 0.002
 _TIMER_TRIES = 256  # deadlines at which nothing happened (a core may be asked early), before they are shown
-_TO_TCP = "ip-tcp up"
 
 Frame = DeviceFrame | Packet | Segment | IcmpError
 _TYPES: dict[str, Any] = {one.__name__: one for one in (DeviceFrame, Packet, Segment, IcmpError)}
@@ -108,6 +118,8 @@ class Debugger:
 
     def ask(self, process: str, request: str, **args: Any) -> dict[str, Any]:
         """One control command of a layer (docs/tracing.md, docs/debugging.md), and its answer."""
+        if process not in PROCESSES:
+            raise Misused(f"there is no layer {process!r}; there are {', '.join(PROCESSES)}")
         if process not in self._clients and self.run.holder(process) is None and self._hosts.has(process):
             return self._hosts.ask(process, request, args)
         return self._ask_here(process, request, **args)
@@ -410,7 +422,7 @@ class Debugger:
         for process in PROCESSES:
             if frame[:1] == process[0] and frame[1:].isdigit():
                 return process
-        raise DebugError(f"{frame!r} is no name of a held frame, as l1 or t12; see: lvlip held list")
+        raise Misused(f"{frame!r} is no name of a held frame, as l1 or t12; see: lvlip held list")
 
     def _find(self, frame: str) -> HeldFrame:
         frame = self.name_of(frame)
@@ -476,9 +488,9 @@ class Debugger:
         Its name if it is held there, else ""."""
         seam, _ = seam_and_way(seam)
         if way not in ("up", "down"):
-            raise DebugError(f"{way!r} is no direction: up is toward the applications, down toward the network")
+            raise Misused(f"{way!r} is no direction: up is toward the applications, down toward the network")
         if seam not in PACKET_SEAMS:
-            raise DebugError(f"nothing can be injected at {seam}: there are {', '.join(PACKET_SEAMS)}")
+            raise Misused(f"nothing can be injected at {seam}: there are {', '.join(PACKET_SEAMS)}")
         self._claim()
         data = msgspec.msgpack.encode(frame)
         name: str = self.ask(POINTS[f"{seam} {way}"], "debug.inject", seam=seam, way=way, frame=data)["held"]
@@ -493,9 +505,11 @@ class Debugger:
 
         `expression` as in Wireshark's display filters (docs/expressions.md), and may be empty with `on`, a kind of
         event. `at`: only packets of that seam ("SEAM:up"). `once`: gone after its first stop. `after`: how many it
-        lets pass before. ExpressionError shows the spot.
+        lets pass before. ExpressionError shows the spot; one that could never be met is refused.
         """
-        at, about_events = _check_breakpoint(expression, on, at, after)
+        from levelip.debug.breaking import check_breakpoint
+
+        at, about_events = check_breakpoint(expression, on, at, after)
         self._clock()
         with self._breakpoint_file() as path:
             known = _read(path)
@@ -600,41 +614,3 @@ def _read(path: Path) -> list[Breakpoint]:
         return read_breakpoints(path)
     except ValueError as error:
         raise DebugError(f"{error}; remove that file, and set them again") from None
-
-
-def _check_breakpoint(expression: str, on: str, at: str, after: int) -> tuple[str, bool]:
-    """(where, whether it is about events); DebugError or ExpressionError for what cannot be."""
-    from levelip.tracing.eventfields import EVENTS
-    from levelip.tracing.expression import compile_expression
-    from levelip.tracing.fields import near
-
-    if not expression.strip() and not on:
-        raise DebugError("a breakpoint needs an expression, or a kind of event (--on)")
-    if after < 0:
-        raise DebugError("--after takes a number from 0")
-    kinds = [*EVENTS, DUE]
-    if on and on not in kinds:
-        likely = near(on, kinds)
-        raise DebugError(f"there is no kind of event {on!r}; " + (f"perhaps {', '.join(likely)}" if likely
-                         else f"there are {', '.join(kinds)}"))  # fmt: skip
-    about_events, needs_figures = bool(on), False
-    if expression.strip():
-        compiled = compile_expression(expression)
-        about_events = about_events or not compiled.about_frames
-        needs_figures = compiled.needs_figures
-        if on and not compiled.about_events:
-            raise DebugError(f"{expression!r} is about packets, which --on {on} never sees")
-    if about_events:
-        if at:
-            raise DebugError("an event happens in a layer, at no seam: leave --at away")
-        return "", True
-    if at:
-        seam, way = seam_and_way(at)
-        if seam not in PACKET_SEAMS:
-            raise DebugError(f"no packets pass at {seam}: there are {', '.join(PACKET_SEAMS)}")
-        at = f"{seam} {way}".strip()
-    if needs_figures:  # which tcp alone knows: of the packets that come to it
-        if at not in ("", "ip-tcp", _TO_TCP):
-            raise DebugError(f"figures of a connection are known to tcp alone; packets come to it at {_TO_TCP}")
-        at = _TO_TCP
-    return at, False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from levelip.debug.debugger import Debugger
-from levelip.debug.model import DebugError
+from levelip.debug.model import Misused
 from levelip.debug.points import seam_and_way
 from levelip.frames.packet import FrameIds, Process, format_frame_id
 from levelip.ipc.control import ControlError
@@ -83,7 +83,7 @@ def make_target(debugger: Debugger, where: str, connection: str = "", *, absolut
     """
     seam, way = seam_and_way(where)
     if not way:
-        raise DebugError(f"say which way it goes: {seam}:up is toward the applications, {seam}:down toward the network")
+        raise Misused(f"say which way it goes: {seam}:up is toward the applications, {seam}:down toward the network")
     one = parse_connection(connection) if connection else None
     if one is not None and not absolute:
         one = _with_isns(debugger, one)

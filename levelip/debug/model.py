@@ -13,11 +13,18 @@ from levelip.ipc.clock import Holder
 from levelip.ipc.control import ControlError
 from levelip.tracing.events import Event
 
-__all__ = ["Breakpoint", "DebugError", "Fed", "HeldByAnother", "HeldFrame", "NothingHeld", "Queue", "State", "Stop"]
+__all__ = [
+    "Breakpoint", "DebugError", "Fed", "HeldByAnother", "HeldFrame", "Misused", "NothingHeld", "Queue", "State", "Stop",
+]  # fmt: skip
 
 
 class DebugError(ControlError):
     """What the debugger was asked for cannot be done; the text says why and what can."""
+
+
+class Misused(DebugError):
+    """The words that it was asked with mean nothing, whatever the stack does: no place, no kind of event, no name that
+    a frame can have."""
 
 
 class HeldByAnother(DebugError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from levelip.debug.model import Misused
 from levelip.debug.tap import PACKET_SEAMS, PROCESSES, SEAMS, lower_seams, upper_seams
-from levelip.ipc.control import ControlError
 
 POINTS: Final[dict[str, str]] = {
     "link up": "link", "link down": "link",
@@ -23,13 +23,13 @@ EXITS: Final = ("link down", "gateway-client up")
 
 def points_of(where: str) -> list[str]:
     """The points that a person means: a layer (all that it takes in), a seam, "SEAM up" or "SEAM:down"; "device" is
-    the seam link, since link alone is the layer. ControlError for anything else."""
+    the seam link, since link alone is the layer. Misused for anything else."""
     if where in PROCESSES:
         return [*(f"{seam} up" for seam in lower_seams(where)), *(f"{seam} down" for seam in upper_seams(where))]
     seam, _, way = where.replace(":", " ").partition(" ")
     seam = "link" if seam == "device" else seam
     if seam not in SEAMS or way not in ("", "up", "down"):
-        raise ControlError(
+        raise Misused(
             f"{where!r} is no place in the stack: there are the layers {', '.join(PROCESSES)}, the seams device, "
             f"{', '.join(SEAMS[1:])}, and one direction of a seam, as ip-tcp:up"
         )
@@ -37,11 +37,11 @@ def points_of(where: str) -> list[str]:
 
 
 def seam_and_way(where: str) -> tuple[str, str]:
-    """(seam, "up", "down" or "") of a seam's name with or without a direction. ControlError for anything else."""
+    """(seam, "up", "down" or "") of a seam's name with or without a direction. Misused for anything else."""
     seam, _, way = where.replace(":", " ").partition(" ")
     seam = "link" if seam == "device" else seam
     if seam not in SEAMS or way not in ("", "up", "down"):
-        raise ControlError(f"{where!r} is no seam: there are {', '.join(SEAMS)}, each also as SEAM:up or SEAM:down")
+        raise Misused(f"{where!r} is no seam: there are {', '.join(SEAMS)}, each also as SEAM:up or SEAM:down")
     return seam, way
 
 

@@ -25,9 +25,10 @@ def environment() -> dict[str, str]:
 
 
 def search_path() -> dict[str, str]:
-    """PYTHONPATH with the directory in which this levelip lies; empty where it is installed."""
+    """PYTHONPATH with the directory in which this levelip lies, unless it is installed; empty where nothing is needed.
+    What is relative counts from here, wherever the process will run."""
     package = Path(levelip.__file__).resolve().parent.parent
     installed = [Path(directory).resolve() for directory in [*site.getsitepackages(), site.getusersitepackages()]]
-    if package in installed:
-        return {}
-    return {"PYTHONPATH": os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    given = [str(Path(one).absolute()) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    paths = given if package in installed else [str(package), *given]
+    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}

@@ -6,7 +6,6 @@ Records come from any source (a live tap, a trace, later a recording); nothing h
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,13 +18,14 @@ from levelip.debug.rules.case import Case, ms
 from levelip.debug.traces import frame_ids
 from levelip.frames.packet import format_frame_id
 from levelip.tracing.formatting import sentence
+from levelip.wire.addr import parse_address
 
 _PARTS = (faults, handshake, neighbours, delivery, windows, intruders, inside)
 RULES = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
 _NOTICES = 3
-_CONNECTION = re.compile(r"[0-9a-fA-F.:> ]+")
+_LAST_PORT = 65_535
 _GAPS = ("left out", "forgotten", "no further", "torn")
 """What notices say that tell of records which are missing."""
 
@@ -75,6 +75,8 @@ def _explains(finding: Finding, other: Finding) -> bool:
         return True
     if other is finding or other.name not in finding.kind.explains:
         return False
+    if finding.name == "half_open" and other.name == "discarded":
+        return other.packet is not None and other.packet is finding.packet
     if finding.name == "own_change":
         return any(one is other for one in finding.led_to)
     if finding.name != "vanished_inside" or finding.packet is None or other.packet is None:
@@ -114,12 +116,34 @@ def why(collection: Collection, subject: str) -> list[Story]:
 
 def is_subject(text: str) -> bool:
     """Whether something can be asked about: by its looks a frame id, connection, end, address or port."""
-    return frame_ids(text) is not None or bool(_CONNECTION.fullmatch(text))
+    if frame_ids(text) is not None:
+        return True
+    ends = text.replace(" ", "").split(">")
+    if len(ends) > 1:
+        return len(ends) == 2 and all(_is_end(one) for one in ends)
+    return _is_port(text.strip().removeprefix(":")) or _is_address(ends[0]) or _is_end(ends[0])
+
+
+def _is_end(text: str) -> bool:
+    address, _, port = text.rpartition(":")
+    return _is_address(address) and _is_port(port)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len("65535") and int(text) <= _LAST_PORT
 
 
 def matches(name: str, subject: str) -> bool:
     """Whether a connection is what was asked for."""
-    wanted = subject.replace(" ", "")
+    wanted = subject.replace(" ", "").removeprefix(":")  # as ss takes a port
     ends = name.split(">")
     if ">" in wanted:
         return wanted == name or ">".join(reversed(wanted.split(">"))) == name
@@ -136,7 +160,8 @@ def _unknown(collection: Collection, subject: str) -> str:
     if not names:
         return f"nothing of {subject} was recorded: there were no connections in {len(collection.facts)} frames{told}"
     near = difflib.get_close_matches(subject, names, n=3, cutoff=0.3) or names[:3]
-    return f"nothing of {subject} was recorded; there are {len(names)} connections, such as {', '.join(near)}{told}"
+    there = f"are {len(names)} connections, such as" if len(names) > 1 else "is one connection,"
+    return f"nothing of {subject} was recorded; there {there} {', '.join(near)}{told}"
 
 
 # a connection

@@ -99,6 +99,7 @@ class Recorded:
         self._counted = 0  # of these are from before it
         self._size = self._calls = 0  # bytes and calls up to it
         self._more = 0  # calls beyond one for each entry since
+        self._idle: tuple[int, Room] | None = None  # of outgoing() that had nothing to give: calls with it, its room
         self._first = 0  # number of its first call
         self._begin = self._now = now  # stack time of its first call, and of the newest one
         # since the last snapshot
@@ -312,6 +313,11 @@ class Recorded:
         except BaseException:
             self._note((3, room, _NO_CUTS))
             raise
+        if not output:
+            count = self._calls + self._more + len(self._entries) - self._counted
+            if self._idle == (count, room):
+                return output  # nothing was asked of the core since it had nothing to give: it is as it was
+            self._idle = (count + 1, dict(room))
         try:
             self._entries.append(flushed(room, output, whole=self._whole, outlet=self.outlet))
         except Exception as error:
@@ -360,6 +366,7 @@ class Recorded:
     def _empty(self) -> None:
         """Begin a block: the list stays the same, since receive() has it at hand."""
         self._entries.clear()
+        self._idle = None
         self._size = self._counted = self._calls = self._more = 0
 
     def _time(self, now: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from levelip.frames.packet import BROADCAST, Checksum, DeviceFrame, FrameIds, Packet, Process, Segment
 from levelip.tracing.capturefile import CaptureError
 from levelip.tracing.captures import CapturedPacket, ip_packet, read_capture
-from levelip.tracing.edit import edit
+from levelip.tracing.edit import edit, resolve
 from levelip.tracing.fields import FIELDS
 from levelip.tracing.fieldvalues import EditError, parse_value
 from levelip.tracing.packetline.builder import Builder, Ends, Injected
@@ -172,6 +172,7 @@ def build_fields(
     """
     if not changes:
         raise BuildError("there are no fields to make a packet of")
+    resolve(changes)  # a wrong one is told before what is missing
     layer = _layer(changes)
     if layer == "arp":
         return edit(_arp(target), changes, checksums=checksums)

@@ -14,7 +14,8 @@ from levelip.tracing.formatting import FAULT_WORDS, RETRANSMIT_WORDS
 from levelip.tracing.reasons import all_reasons
 
 _COMMENT = re.compile(r"(\d\d:\d\d:\d\d\.\d+ )?(link|ip|tcp|gateway|udp): (.*?)(?: \[(\S+) > (\S+)\])?$", re.DOTALL)
-_RETRANSMIT = re.compile(r"retransmit(?:, (.+?))?(?:, bytes (\d+):(\d+)|, (the SYN))?(?:, attempt (\d+))?$")
+_RETRANSMIT = re.compile(r"retransmit(?:, (.+?))?(?:, (bytes|seq) (\d+):(\d+)|, (the SYN))?(?:, attempt (\d+))?$")
+"""Older captures have "bytes", which count from 0."""
 _FAULT = re.compile(r"lvlip fault: (sent twice|a bit flipped|delayed|kept back)")
 _DEED = re.compile(r"(?:addon (\S+)|by hand): (changed|delayed|repeated|made)(?: (.+?))? at \S+ [↑↓]")
 _DROPPED_BY = re.compile(r" \(addon (\S+)\)$")
@@ -28,7 +29,8 @@ _PMTU = re.compile(r"path MTU (?:\S+ → )?(\d+), (.*)$")
 _KINDS = [
     (re.compile(begin), kind)
     for begin, kind in (
-        (r"the transports know ", "route"), (r"device .* is (?:up|down)", "device"), (r"the peer has bytes ", "dsack"),
+        (r"the transports know ", "route"), (r"device .* is (?:up|down)", "device"),
+        (r"the peer has (?:bytes|seq) ", "dsack"),
         (r"the peer no longer has ", "reneged"), (r"reordering seen", "reordering"), (r"cut into ", "fragment"),
         (r"\d+ bytes from .* put together", "reassembled"), (r"\d+ bytes from ", "datagram"),
         (r"receive buffer grows", "rcvbuf"), (r"(?:zero-window probe|keep-alive|probe) \d", "probe"),
@@ -111,12 +113,12 @@ def _place(said: str) -> dict[str, Any]:
 
 
 def _retransmit(found: re.Match[str]) -> dict[str, Any]:
-    words, start, end, syn, attempt = found.groups()
+    words, counted, start, end, syn, attempt = found.groups()
     data: dict[str, Any] = {}
     if words:
         data["why"] = next((name for name, text in RETRANSMIT_WORDS.items() if text == words), words)
     if start:
-        data |= {"offset": int(start), "length": int(end) - int(start)}
+        data |= {"offset": int(start) - (counted == "seq"), "length": int(end) - int(start)}
     if syn:
         data |= {"offset": -1, "length": 1}
     if attempt:

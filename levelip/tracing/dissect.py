@@ -47,7 +47,9 @@ class Dissector:
     """Formats the packets of one seam; remembers, as tcpdump does, from where each connection's numbers count.
 
     A SYN-ACK, or the first segment seen of a connection, shows absolute numbers and becomes their origin; later ones
-    are relative to it. `absolute`: never relative (tcpdump -S). `verbose`: the IPv4 header too (tcpdump -v).
+    are relative to it: the SYN is 0, and what is seen first of a connection in its middle 1, as Wireshark counts
+    (tcpdump has 0 there, and acknowledges from 1 on). `absolute`: never relative (tcpdump -S). `verbose`: the IPv4
+    header too (tcpdump -v).
     """
 
     def __init__(self, *, absolute: bool = False, verbose: bool = False) -> None:
@@ -166,7 +168,7 @@ class Dissector:
         if flags & ACK and not self._absolute:
             base = flow.base
             if not base or flags & SYN:
-                base[:] = (seq, (ack - 1) & 0xFFFFFFFF)
+                base[:] = (seq if flags & SYN else (seq - 1) & 0xFFFFFFFF, (ack - 1) & 0xFFFFFFFF)
                 if not flow.forward:
                     base.reverse()
             elif flow.forward:

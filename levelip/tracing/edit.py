@@ -27,7 +27,7 @@ from levelip.tracing.layers import Layers
 from levelip.tracing.view import Read, checksum_state, gso_size
 from levelip.wire.vnet import COMPLETE, VnetHeader
 
-__all__ = ["EDITABLE", "EditError", "change_text", "edit", "editable", "parse_changes", "pointed"]
+__all__ = ["EDITABLE", "EditError", "change_text", "edit", "editable", "parse_changes", "pointed", "resolve"]
 
 Changes = Mapping[str, Any]
 F = TypeVar("F")
@@ -127,7 +127,7 @@ def edit(frame: F, changes: Changes, *, checksums: Literal["mend", "keep"] = "me
     `changes` set; "keep" leaves them as they were. `read` gives the bytes of a payload in shared memory, which stays
     the caller's to free.
     """
-    wanted = _resolve(changes)
+    wanted = resolve(changes)
     if isinstance(frame, IcmpError):
         return cast(F, _edit_error(frame, wanted))
     if not isinstance(frame, Packet | Segment | DeviceFrame):
@@ -163,8 +163,8 @@ def _inline(frame: Any, read: Read | None) -> bytes:
     return bytes(frame.head + payload)
 
 
-def _resolve(changes: Changes) -> dict[str, tuple[Field, Any]]:
-    """Names to fields, text to values; a value None: remove."""
+def resolve(changes: Changes) -> dict[str, tuple[Field, Any]]:
+    """Names to fields, text to values; a value None: remove. EditError names the one that is wrong."""
     wanted: dict[str, tuple[Field, Any]] = {}
     for written, value in changes.items():
         name = written.removeprefix("-")

@@ -22,6 +22,7 @@ from levelip.tracing.fields import FIELDS, near
 from levelip.tracing.fieldtypes import Field, Kind
 from levelip.tracing.operands import Operand, Run, constant_for, describe, field_operand, literal, presence
 from levelip.tracing.patterns import MOST, Pattern, PatternError, compile_pattern
+from levelip.tracing.possible import Where, possible
 from levelip.tracing.view import Figures, Read, View, record_view, view
 
 __all__ = ["ALL_FIELDS", "Expression", "ExpressionError", "compile_expression"]
@@ -62,6 +63,11 @@ class Expression:
     needs_figures: bool
     _frame: Run
     _event: Run
+    _possible: Callable[[Where], bool]
+
+    def possible(self, where: Where) -> bool:
+        """Whether it may be true of anything there (possible.py)."""
+        return self._possible(where)
 
     def matches_frame(
         self, frame: Any, seam: str = "", direction: str = "", *, figures: Figures | None = None,
@@ -101,6 +107,7 @@ def compile_expression(text: str) -> Expression:
     return Expression(
         text, tuple(compiler.used), "frame" in domain, "event" in domain, any(one.payload for one in used),
         any(one.name.startswith("conn.") and one.name not in _NAMED for one in used), frame, event,
+        lambda where: possible(tree, compiler.domain, where),
     )  # fmt: skip
 
 

@@ -142,8 +142,13 @@ def _retransmit(data: _Taken) -> str:
     why, offset, length, attempt = data("why", ""), data("offset"), data("length"), data("attempt")
     text = f"retransmit, {RETRANSMIT_WORDS.get(why, _words(why))}" if why else "retransmit"
     if offset is not None:
-        text += f", bytes {offset}:{offset + (length or 0)}" if offset >= 0 else ", the SYN"
+        text += f", {_seq(offset, offset + (length or 0))}" if offset >= 0 else ", the SYN"
     return text + (f", attempt {attempt}" if attempt else "")
+
+
+def _seq(start: int, end: int) -> str:
+    """Bytes of a stream, which events count from 0, as segments are shown: the SYN is 0, the first byte 1."""
+    return f"seq {start + 1}:{end + 1}"
 
 
 RETRANSMIT_WORDS = {
@@ -227,11 +232,11 @@ def _reordering(data: _Taken) -> str:
 
 
 def _reneged(data: _Taken) -> str:
-    return f"the peer no longer has what it named from byte {data('una')} on, RFC 2018 8" if "una" in data else ""
+    return f"the peer no longer has what it named from seq {data('una') + 1} on, RFC 2018 8" if "una" in data else ""
 
 
 def _dsack(data: _Taken) -> str:
-    return f"the peer has bytes {data('left')}:{data('right')} twice, RFC 2883" if "left" in data else ""
+    return f"the peer has {_seq(data('left'), data('right'))} twice, RFC 2883" if "left" in data else ""
 
 
 def _window(data: _Taken) -> str:
@@ -306,7 +311,7 @@ def _syn_cookie(data: _Taken) -> str:
 
 
 def _urgent(data: _Taken) -> str:
-    return f"urgent up to byte {data('upto')}, {'ours' if data('sent') else 'the peer'}" if "upto" in data else ""
+    return f"urgent up to seq {data('upto') + 1}, {'ours' if data('sent') else 'the peer'}" if "upto" in data else ""
 
 
 def _probe(data: _Taken) -> str:

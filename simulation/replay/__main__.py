@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import click
 
-from levelip.cli.common import exit_code
+from levelip.cli.common import Number, exit_code
 from levelip.configfile import ConfigError
 from levelip.tracing.expressionparser import ExpressionError
 from levelip.tracing.recordedcalls import DamagedFrame
@@ -49,7 +49,7 @@ FAILED, WRONG = 1, 2
               "another (edit FIELD=VALUE ...); then silence or then recorded, for TIME.")  # fmt: skip
 @click.option("--to-script", "script_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a packet script of a connection (of a recording of ip or tcp).")  # fmt: skip
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), default=None,
               help="Which connection, for --to-script.")  # fmt: skip
 @click.option("--to-test", "test_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a pytest file that runs the calls again.")  # fmt: skip

@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import click
 
-from levelip.cli.common import Failure, Seconds, Stack, exit_code
+from levelip.cli.common import Failure, Number, Seconds, Stack, exit_code
+from levelip.wire.addr import parse_ipv4
 from simulation.script.answers import COMMANDS, SYSCTLS, World, take_option
 from simulation.script.calls import Calls
 from simulation.script.language import Option, Script, ScriptError
@@ -54,6 +54,16 @@ def pairs(_context: click.Context, parameter: click.Parameter, values: tuple[str
             raise click.BadParameter(f"{value!r} is not NAME=VALUE", param=parameter)
         found[name] = text
     return found
+
+
+def address_of(_context: click.Context, parameter: click.Parameter, value: str | None) -> bytes:
+    """An IPv4 address, packed; empty: none is given."""
+    if value is None:
+        return b""
+    try:
+        return parse_ipv4(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no IPv4 address, as 10.0.0.2", param=parameter) from None
 
 
 def options_of(_context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[Option]:
@@ -229,16 +239,17 @@ def check_(files: tuple[Path, ...], defines: dict[str, str], as_json: bool) -> N
               help="Where to write the script (default: standard output).")  # fmt: skip
 @click.option("--name", metavar="NAME", help="The running stack to listen to (default level-ip).")
 @click.option("--run", "root", metavar="DIR", help="Directory that holds run directories (LEVELIP_RUN).")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), default=None,
+@click.option("--port", metavar="PORT", type=Number(1, 65_535), default=None,
               help="The connection with this port.")  # fmt: skip
 @click.option("--seconds", metavar="S", type=Seconds(min=0.1), default=30.0, show_default=True,
               help="Listen so long at most.")  # fmt: skip
-@click.option("--local", metavar="ADDRESS", help="The stack's address, where a capture has no directions.")
+@click.option("--local", metavar="ADDRESS", callback=address_of,
+              help="The stack's address, where a capture has no directions.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", callback=pairs,
               help="A setting that the stack had. May be repeated.")  # fmt: skip
 def record_(
     capture: Path | None, output: Path | None, name: str | None, root: str | None, port: int | None, seconds: float,
-    local: str | None, settings: dict[str, str],
+    local: bytes, settings: dict[str, str],
 ) -> None:  # fmt: skip
     """Turn a connection into a script.
 
@@ -273,8 +284,7 @@ def record_(
                 ready=lambda: click.echo("listening; the recording ends with the connection", err=True),
             )  # fmt: skip
             source = "a running stack"
-        address = IPv4Address(local).packed if local else b""
-        makes = partial(make_script, packets, local=address, port=port or 0, settings=said, source=source)
+        makes = partial(make_script, packets, local=local, port=port or 0, settings=said, source=source)
         text = makes()
     except (RecordError, ControlError, RunError, ValueError) as error:
         raise Failure(str(error)) from None

@@ -199,7 +199,8 @@ def test_a_process_that_cannot_write_leaves_its_recording(stack: Stack, number: 
         assert f"(pid {pid}) was killed; what led to this: lvlip replay {path}" in stack.log(layer)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         (facts,) = replay(path)
-        assert facts["same"] and not facts["torn"] and facts["calls"] > 20, facts
+        assert facts["same"] and not facts["torn"], facts
+        assert facts["calls"] > (20 if layer != "udp" else 0), facts  # udp rests meanwhile
         if layer in ("link", "ip", "tcp"):
             assert facts["frames"] > 50, facts
             told = stack.lvlip("why", str(server.port), "--from", str(path), check=False)

@@ -29,15 +29,34 @@ def find(name: str) -> type[Strategy]:
     module, colon, attribute = name.partition(":")
     if not colon:
         raise NoStrategy(f"no congestion control {name!r}; there is {', '.join(STRATEGIES)}")
+    what = f"congestion control {name!r}"
     try:
-        kind = getattr(import_module(module), attribute)
-        fits = isinstance(kind(), Strategy)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise NoStrategy(f"congestion control {name!r}: {error}") from error
-    if not fits:
-        raise NoStrategy(f"congestion control {name!r} lacks a part of layers.tcp.congestion.base.Strategy")
+        place = import_module(module)
+    except (Exception, SystemExit) as error:  # somebody's own code may raise anything
+        raise NoStrategy(f"{what}: {module} cannot be imported: {_said(error)}") from error
+    kind = getattr(place, attribute, None)
+    if kind is None:
+        raise NoStrategy(f"{what}: {module} has no {attribute}")
+    if not isinstance(kind, type):
+        raise NoStrategy(f"{what}: {attribute} in {module} is no class")
+    try:
+        one = kind()
+    except Exception as error:
+        raise NoStrategy(f"{what}: {attribute}() fails: {_said(error)}") from error
+    if lacks := [part for part in _parts() if not hasattr(one, part)]:
+        raise NoStrategy(f"{what} lacks {', '.join(lacks)} of layers.tcp.congestion.base.Strategy")
     found: type[Strategy] = kind
     return found
+
+
+def _said(error: BaseException) -> str:
+    """On one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _parts() -> list[str]:
+    """What a strategy has: attributes, then methods."""
+    return [*Strategy.__annotations__, *(name for name in vars(Strategy) if not name.startswith("_"))]
 
 
 def make(name: str) -> Strategy:

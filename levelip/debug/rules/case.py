@@ -114,12 +114,12 @@ class Case:
         return not said or any(reason in why for reason in said)
 
     def numbers(self, seg: Seg) -> str:
-        """ "bytes 1449:2897" of a segment, as events count them (from 0), or what else it is."""
+        """ "seq 1449:2897" of a segment, counted from its SYN, or what else it is."""
         if seg.fact.syn:
             return "the SYN"
         if not seg.fact.length:
-            return "the FIN" if seg.fact.fin else f"an ACK of byte {seg.ack - 1}"
-        return f"bytes {seg.seq - 1}:{seg.seq - 1 + seg.fact.length}" + (" and the FIN" if seg.fact.fin else "")
+            return "the FIN" if seg.fact.fin else f"an ACK, ack {seg.ack}"
+        return f"seq {seg.seq}:{seg.seq + seg.fact.length}" + (" and the FIN" if seg.fact.fin else "")
 
 
 def last_seen(collection: Collection) -> int:

@@ -142,7 +142,7 @@ def peer_losses(case: Case) -> Iterator[Finding]:
             after = ms(filler.mono - seg.mono) if filler is not None else ""
             yield Finding(
                 "peer_segment_lost",
-                f"bytes {expected - 1}:{seg.seq - 1} did not come before {seg.fact.name}"
+                f"seq {expected}:{seg.seq} did not come before {seg.fact.name}"
                 + (f"; they came {after} later, as {filler.fact.name}" if filler is not None else ", nor later"),
                 seg.fact,
                 seg.mono,

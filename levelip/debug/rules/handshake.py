@@ -173,7 +173,7 @@ def _sack_missing(case: Case) -> Iterator[Finding]:
             if len(repeats) >= 3:
                 yield Finding(
                     "sack_missing",
-                    f"the peer repeats its ACK of byte {seg.ack - 1} and never says what lies beyond",
+                    f"the peer repeats its ACK, ack {seg.ack}, and never says what lies beyond",
                     repeats[0].fact,
                     repeats[0].mono,
                     [f"{', '.join(one.fact.name for one in repeats)}: duplicate ACKs without a block"],
@@ -211,7 +211,7 @@ def opening(case: Case) -> Iterator[Finding]:
             answers[0].fact,
             answers[0].mono,
         )
-    elif len(syns) > 1 and not first.fact.has_ack and syns[1].mono < answers[0].mono:
+    elif len(syns) > 1 and not first.fact.has_ack and syns[1].mono < answers[0].mono and not any(half_open(case)):
         yield Finding(
             "syn_lost",
             f"our SYN was sent {len(syns)} times before an answer came, {ms(answers[0].mono - first.mono)} after the "
@@ -222,4 +222,37 @@ def opening(case: Case) -> Iterator[Finding]:
         )
 
 
-RULES = (window_scale, mss, options, opening)
+def half_open(case: Case) -> Iterator[Finding]:
+    """The peer answers our SYN for an older connection, whose numbers its ACK has (a challenge ACK, RFC 5961 4.2)."""
+    talk = case.conversation
+    syn, answer = talk.ours.syn, talk.theirs.syn
+    if syn is None or syn.has_ack:
+        return
+    until = answer.mono if answer is not None else last_seen(case.collection)
+    came = [*talk.theirs.older, *(seg.fact for seg in talk.theirs.segs)]
+    olds = [
+        fact for fact in came
+        if syn.mono <= fact.mono <= until and fact.has_ack and not (fact.syn or fact.rst)
+        and fact.ack != syn.seq + 1 & 0xFFFF_FFFF
+    ]  # fmt: skip
+    if not olds:
+        return
+    old = olds[0]
+    ours = [seg.fact for seg in talk.ours.segs if old.mono <= seg.mono <= until]
+    again = next((fact for fact in ours if fact.syn), None)
+    reset = next((fact for fact in ours if fact.rst and fact.seq == old.ack), None)
+    if again is None and (reset is None or answer is not None):
+        return  # it did no harm
+    yield Finding(
+        "half_open",
+        f"{old.name} answers our SYN with ack {old.ack}, which had to be {syn.seq + 1 & 0xFFFF_FFFF}: the peer speaks "
+        "of an older connection"
+        + (f"; we answered with a RST, {reset.name}" if reset is not None else "")
+        + (f"; the SYN was sent again {ms(again.mono - syn.mono)} after the first" if again is not None else ""),
+        old,
+        old.mono,
+        [f"{fact.name}: once more, ack {fact.ack}" for fact in olds[1:4]],
+    )
+
+
+RULES = (window_scale, mss, options, half_open, opening)

@@ -31,8 +31,8 @@ def shrunk(case: Case) -> Iterator[Finding]:
         if best is not None and best.edge is not None and seg.edge < best.edge - unit:
             yield Finding(
                 "window_shrunk",
-                f"{seg.fact.name} ends the window at byte {seg.edge - 1}; {best.fact.name} had granted up to "
-                f"{best.edge - 1}: {best.edge - seg.edge} bytes were taken back",
+                f"{seg.fact.name} ends the window at seq {seg.edge}; {best.fact.name} had granted up to "
+                f"{best.edge}: {best.edge - seg.edge} bytes were taken back",
                 seg.fact,
                 seg.mono,
                 [f"window {best.window} → {seg.window} while {seg.ack - best.ack} bytes were acknowledged"],

@@ -71,7 +71,7 @@ export class ConnectionsPage {
     say(this.count, found === all ? `${format.count(all)} ${all === 1 ? "connection" : "connections"}` : `${format.count(found)} of ${format.count(all)}`);
     if (found > rows.length) this.count.append(`, the first ${rows.length} shown`);
     this.nothing.hidden = rows.length > 0;
-    say(this.nothing, all ? "No connection has these words." : this.app.live ? "No connections yet: those of programs that use the stack come here (lvlip run PROGRAM, lvlip get URL)." : "There are no connections in it.");
+    say(this.nothing, all ? "No connection has these words." : this.app.live ? "No connections yet: those of programs that use the stack come here (lvlip run PROGRAM, lvlip shell)." : "There are no connections in it.");
     const kept = new Map();
     const children = rows.map((row) => {
       const element = this.elements.get(row.name) ?? el("tr", {}, COLUMNS.map(([, , , kind]) => el("td", { class: kind })));

@@ -254,5 +254,5 @@ def test_an_expression_chooses_packets(
 
 def test_a_capture_of_events_is_none(lvlip: Callable[..., Result], tmp_path: Path) -> None:
     result = lvlip("capture", "-w", str(tmp_path / "x"), "--filter", "event drop")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "what is captured are packets" in result.output

@@ -31,9 +31,23 @@ def test_a_layer_that_does_not_run_is_named(
 ) -> None:
     """With those that do; and nothing is recorded."""
     ip = layer("ip", record_start={})
-    result = lvlip("record", "start", str(tmp_path / "rec"), "--layer", "ip", "--layer", "tpc")
-    assert (result.exit_code, result.stderr) == (1, "lvlip: tpc is not running; there are ip\n")
+    result = lvlip("record", "start", str(tmp_path / "rec"), "--layer", "ip", "--layer", "tcp")
+    assert (result.exit_code, result.stderr) == (1, "lvlip: not running: tcp; there runs ip\n")
     assert "record.start" not in [request for request, _ in ip.asked]
+
+
+@pytest.mark.parametrize("verb", ["start", "dump"])
+@pytest.mark.parametrize("words", ["tpc", "ip,tpc", ","])
+def test_a_layer_that_there_is_not_is_wrong_usage(
+    layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], tmp_path: Path, verb: str, words: str
+) -> None:
+    """With those that there are, whether they run or not."""
+    ip = layer("ip")
+    result = lvlip("record", verb, str(tmp_path / "rec"), "--layer", words)
+    name = words.rpartition(",")[2]
+    assert result.exit_code == 2
+    assert f"there is no layer {name!r}; there are link, ip, tcp, udp, gateway" in result.stderr
+    assert ip.asked == [] and not (tmp_path / "rec").exists()
 
 
 @pytest.mark.parametrize("verb", ["start", "dump"])

@@ -42,8 +42,16 @@ def test_options_reach_it(tmp_path: Path) -> None:
         assert json.loads(lvlip(*arguments).stdout)["status"] == "passed"
     assert "accept" in lvlip("script", "--list-commands").stdout
     assert "Run packet scripts" in lvlip("script", "--help").stdout
-    assert "Run packet scripts" in lvlip("script").stdout
     assert "Turn a connection into a script" in lvlip("script", "--record", "--help").stdout
+
+
+@pytest.mark.parametrize("words", ["replay", "replay --json", "script", "script --json", "record", "break", "up now",
+                                   "script record --local nowhere"])  # fmt: skip
+def test_an_incomplete_command_is_wrong_usage(words: str) -> None:
+    """Also one that another program carries out: exit status 2, and a line of usage on standard error."""
+    done = lvlip(*words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Usage: lvlip {words.split(maxsplit=1)[0]} " in done.stderr
 
 
 def test_files_of_the_working_directory_are_not_imported(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from levelip.cli.up import choose_file, in_network, ordered, progress, refusal
 from levelip.config import Config, TcpConfig
 from levelip.configfile import Overlay, literal, load, to_toml
 from levelip.debug import Debugger
-from levelip.debug.programs import python
+from levelip.debug.programs import python, search_path
 from levelip.ipc.clock import Hold, Holder, StackClock
 from levelip.ipc.hostdesk import started
 from levelip.ipc.rundir import RunDirectory
@@ -108,9 +108,33 @@ def test_get_shows_what_a_running_layer_uses(layer: Callable[..., FakeLayer], lv
     layer("tcp", get=lambda _: {"values": {"retries": 3, "nagle": True}})
     assert lvlip("get", "tcp.retries", "tcp.nagle").stdout == "tcp.retries = 3  # default 15\ntcp.nagle = true\n"
     assert json.loads(lvlip("get", "tcp.retries", "--json").stdout) == {
-        "key": "tcp.retries", "value": 3, "default": 15, "runtime": True,
+        "key": "tcp.retries", "value": 3, "default": 15, "runtime": True, "pending": None,
     }  # fmt: skip
-    assert lvlip("get", "tcp.retrys").stderr == "lvlip: there is no setting 'tcp.retrys'; did you mean tcp.retries?\n"
+    unknown = lvlip("get", "tcp.retrys")
+    assert unknown.exit_code == 2
+    assert unknown.stderr.endswith("Error: there is no setting 'tcp.retrys'; did you mean tcp.retries?\n")
+
+
+def test_get_shows_what_waits_for_a_restart(
+    run: RunDirectory, layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was set and the layer does not use yet; not what it uses by now, nor what an older supervisor was told."""
+    monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
+    used = {"retries": 3, "connections": 4096, "nagle": True}
+    layer("tcp", get=lambda _: {"values": used})
+    path = supervise.Paths.of(run).settings
+    Overlay(77, {"tcp.connections": 10, "tcp.retries": 3, "tcp.nagle": False}).write(path)
+    assert lvlip("get", "tcp.retries", "tcp.connections", "tcp.nagle").stdout == (
+        "tcp.retries = 3  # default 15\n"
+        "tcp.connections = 4096  # set to 10, after a restart: lvlip restart tcp --name t\n"
+        "tcp.nagle = true  # set to false, after a restart: lvlip restart tcp --name t\n"
+    )
+    assert json.loads(lvlip("get", "tcp.connections", "--json").stdout)["pending"] == 10
+    assert json.loads(lvlip("get", "tcp.nagle", "--json").stdout)["pending"] is False
+    used["connections"] = 10
+    assert lvlip("get", "tcp.connections").stdout == "tcp.connections = 10  # default 4096\n"
+    Overlay(76, {"tcp.connections": 20}).write(path)
+    assert "set to" not in lvlip("get", "tcp.connections").stdout
 
 
 def test_get_of_everything_says_what_it_cannot_ask(
@@ -138,13 +162,34 @@ def test_set_tells_the_layer_and_shows_old_and_new(
     assert tcp.asked[-1] == ("set", {"section": "tcp", "key": "delayed_ack_ms", "value": 0})
 
 
+def test_set_back_to_what_is_used_waits_for_nothing(
+    run: RunDirectory, layer: Callable[..., FakeLayer], lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was set before and waited for a restart is named once more, and forgotten."""
+    monkeypatch.setattr(supervise, "find", lambda _: (None, 77))
+
+    def get(args: dict[str, Any]) -> dict[str, Any]:
+        values = getattr(Config(), args["section"])
+        return {"values": {name: getattr(values, name) for name in values.__struct_fields__}}
+
+    for name in LAYERS:
+        layer(name, get=get)
+    assert "4096 → 10, after a restart" in lvlip("set", "tcp.connections=10").stdout
+    back = lvlip("set", "tcp.connections=4096").stdout
+    assert back == "tcp.connections is 4096, and so after a restart, where it was to be 10\n"
+    assert lvlip("set", "tcp.connections=4096").stdout == "tcp.connections is 4096 already\n"
+    told = json.loads(lvlip("set", "tcp.connections=4096", "--json").stdout)
+    assert (told["now"], told["restart"]) == (True, None)
+    assert "set to" not in lvlip("get", "tcp.connections").stdout
+
+
 def test_set_refuses_what_means_nothing_before_anything_changes(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
 ) -> None:
     tcp = layer("tcp")
     result = lvlip("set", "tcp.retries=3", "tcp.delayed_ack_ms=900")
-    assert result.exit_code == 1
-    assert result.stderr == 'lvlip: tcp.delayed_ack_ms = "900": must be an integer from 0 to 500\n'
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == 'Error: tcp.delayed_ack_ms = "900": must be an integer from 0 to 500'
     assert [name for name, _ in tcp.asked] == []
 
 
@@ -188,6 +233,7 @@ def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
     Overlay(77, {"tcp.congestion": "os:path"}).write(path)
     lock = run.lock("tcp")
     try:
+        shown = lvlip("get", "tcp.congestion")
         result = lvlip("set", "tcp.congestion=newreno")
     finally:
         os.close(lock)
@@ -195,6 +241,8 @@ def test_a_setting_with_which_a_layer_does_not_start_is_set_otherwise(
         result.stderr
     )
     assert json.loads(path.read_bytes())["settings"] == {"tcp.congestion": "newreno"}
+    assert shown.exit_code == 1
+    assert shown.stderr.endswith('; set since lvlip up: tcp.congestion = "os:path"\n')
 
 
 def test_config_prints_what_up_would_use(lvlip: Callable[..., Result], tmp_path: Path) -> None:
@@ -227,12 +275,59 @@ def test_the_file_is_chosen_by_flag_variable_and_directory(tmp_path: Path, monke
 
 def test_a_wrong_configuration_is_told_before_anything_starts(lvlip: Callable[..., Result], run: RunDirectory) -> None:
     result = lvlip("up", "--set", "ip.ttl=0", "--set", "device.kind=tup")
-    assert result.exit_code == 1
-    assert result.stderr == (
-        'lvlip: --set: ip.ttl = "0": must be an integer from 1 to 255\n'
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        'Error: --set: ip.ttl = "0": must be an integer from 1 to 255\n'
         '--set: device.kind = "tup": must be one of tap, tun, wire\n'
     )
     assert not (run.path / "supervisord.conf").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("", "own has no Mine"),
+        ("Mine = 5", "Mine in own is no class"),
+        ("class Mine: name = 'mine'", "lacks mss, cwnd"),
+        ("raise RuntimeError('two\\nlines')", "own cannot be imported: RuntimeError: two lines"),
+        ("def Mine(:", "own cannot be imported: SyntaxError"),
+        ("import sys; sys.exit()", "own cannot be imported: SystemExit"),
+        ("import os; os._exit(3)", "ends the process that imports it, with 3"),
+    ],
+)
+def test_a_congestion_control_of_ones_own_is_tried_before_anything_starts(
+    lvlip: Callable[..., Result], run: RunDirectory, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    """By `config --check` and by `up`, as tcp would, in another process; what PYTHONPATH says counts from here."""
+    Path("own.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", ".")
+    for command in (["config", "--check"], ["up"]):
+        result = lvlip(*command, "--set", "tcp.congestion=own:Mine")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("lvlip: tcp.congestion: ") and reason in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert "own" not in sys.modules
+    assert not (run.path / "supervisord.conf").exists()
+
+
+def test_what_is_relative_in_pythonpath_counts_from_here(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """supervisord and its layers run in the run directory, and there is nothing of one's own."""
+    monkeypatch.setenv("PYTHONPATH", f".{os.pathsep}{os.pathsep}lab{os.pathsep}/opt/own")
+    said = search_path()["PYTHONPATH"].split(os.pathsep)
+    assert said[-3:] == [str(tmp_path), str(tmp_path / "lab"), "/opt/own"]
+    assert f'PYTHONPATH="{os.pathsep.join(said)}"' in supervise.conf_text(run, ["tcp"])
+
+
+def test_a_congestion_control_that_fits_is_fine(lvlip: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its module says something; without tcp it is nobody's."""
+    Path("own.py").write_text("from layers.tcp.congestion.cubic import Cubic as Mine\nprint('here')\n")
+    monkeypatch.setenv("PYTHONPATH", ".")
+    assert lvlip("config", "--check", "--set", "tcp.congestion=own:Mine").stdout == "defaults: fine\n"
+    monkeypatch.delenv("PYTHONPATH")
+    without = ("--set", "stack.layers=link,ip", "--set", "tcp.congestion=own:Mine")
+    assert lvlip("config", "--check", *without).exit_code == 0
 
 
 def test_up_refuses_a_layer_that_was_started_by_hand(

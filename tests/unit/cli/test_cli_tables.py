@@ -190,6 +190,18 @@ def test_stat_tells_what_discards_mean(layer: Callable[..., FakeLayer], lvlip: C
     }  # fmt: skip
 
 
+def test_stat_says_what_there_is_nothing_of(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """Instead of a header alone; and a layer that was asked for and does not run is named, after the others."""
+    layer("link", counters={"counters": {"rx_frames": 0, "drop.runt": 0}})
+    assert lvlip("stat").stdout == "nothing was counted; with -z zeros are shown\n"
+    assert lvlip("stat", "--drops", "-d", "0.01").stdout == "nothing was discarded in 0.01 s; with -z zeros are shown\n"
+    assert lvlip("stat", "--json").stdout == ""
+    result = lvlip("stat", "--layer", "link", "--layer", "tcp", "-z")
+    assert result.exit_code == 1
+    assert "rx_frames" in result.stdout
+    assert result.stderr == "lvlip: not running: tcp; see: lvlip status --name t\n"
+
+
 def test_stat_of_an_interval_shows_what_was_added(
     layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]
 ) -> None:
@@ -212,8 +224,8 @@ def test_explain(lvlip: Callable[..., Result]) -> None:
     )
     assert lvlip("explain", "rto").stdout.startswith("event: the retransmission timer ran out\nrule      RFC 6298 5.4")
     unknown = lvlip("explain", "martian")
-    assert unknown.exit_code == 1
-    assert unknown.stderr == "lvlip: there is no reason 'martian'; did you mean martian_source?\n"
+    assert unknown.exit_code == 2
+    assert unknown.stderr.splitlines()[-1] == "Error: there is no reason 'martian'; did you mean martian_source?"
     assert lvlip("explain", "paws").stdout == lvlip("explain", "tcp_paws").stdout
     everything = [json.loads(line) for line in lvlip("explain", "--json").stdout.splitlines()]
     assert len(everything) > 20

@@ -462,15 +462,30 @@ def test_a_layer_that_comes_back_is_listened_to_again(layer: Callable[..., FakeL
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("--host", "nowhere"), "lvlip: --host nowhere: must be an address, as 10.0.0.1"),
-        (("--proto", "quic"), "lvlip: --proto quic: must be icmp, tcp, udp or a number from 0 to 255"),
-        (("--flags", "X"), "lvlip: --flags X: 'X' is no TCP flag; known are F S R P . U E W e"),
+        (("--host", "nowhere"), "Error: --host nowhere: must be an address, as 10.0.0.1"),
+        (("--proto", "quic"), "Error: --proto quic: must be icmp, tcp, udp or a number from 0 to 255"),
+        (("--flags", "X"), "Error: --flags X: 'X' is no TCP flag; known are F S R P . U E W e"),
     ],
 )
 def test_a_filter_that_means_nothing_is_refused(lvlip: Callable[..., Result], args: tuple[str, ...], text: str) -> None:
     result = lvlip("trace", *args)
-    assert result.exit_code == 1
-    assert result.stderr.strip() == text
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == text
+
+
+def test_it_ends_after_some_seconds(layer: Callable[..., FakeLayer], lvlip: Callable[..., Result]) -> None:
+    """Or before, by --count; also of journeys."""
+    tcp = layer("tcp", ss={"sockets": []})
+
+    def script() -> None:
+        tcp.wait_for_listener()
+        tcp.frames("ip-tcp", "in", [segment(SYN, 7)])
+
+    result = meanwhile(script, lambda: lvlip("trace", "--seconds", "300", "--count", "1"))
+    assert lines(result)[0].endswith("Flags [S], seq 7, win 502, length 0")
+    for more in ((), ("--journey",)):
+        result = lvlip("trace", "--seconds", "0.1", *more)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "listening to tcp; for 0.1 s\n")
 
 
 def test_without_a_stack_it_says_how_to_start_one(lvlip: Callable[..., Result]) -> None:
@@ -528,7 +543,7 @@ def test_an_expression_about_payload_has_it_sent(layer: Callable[..., FakeLayer]
 
 def test_an_expression_that_means_nothing_is_shown_with_its_place(lvlip: Callable[..., Result]) -> None:
     result = lvlip("trace", "--filter", "tcp.prt == 80")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "did you mean tcp.port" in result.output
     assert result.output.splitlines()[-1] == "  ^^^^^^^"
     result = lvlip("trace", "--filter", "conn.cwnd < 4")

@@ -9,7 +9,7 @@ import pytest
 from levelip.debug.collection import Collection
 from levelip.debug.tap import Notice
 from levelip.debug.traces import TraceError, read_trace
-from levelip.debug.why import is_subject, story_lines
+from levelip.debug.why import is_subject, matches, story_lines
 from tests.unit.debug.test_own_faults import Faulty, story
 
 
@@ -48,8 +48,16 @@ def test_a_story_says_that_its_records_have_gaps(text: str) -> None:
     [
         ("80", True), ("10.0.0.1", True), ("10.0.0.1:80", True), ("10.0.0.2:80>10.0.0.1:4711", True),
         ("10.0.0.2:80 > 10.0.0.1:4711", True), ("tcp-3fa21-77", True), ("foo", False), ("x.pcapng", False), ("", False),
+        (":80", True), ("::1", True), ("65536", False), ("10.0.0.300", False), ("10.0.0.1:80:90", False), (">", False),
+        ("10.0.0.2:80>10.0.0.1", False), ("10.0.0.2:80>10.0.0.1:4711>10.0.0.3:7", False), (":", False), ("²", False),
     ],
 )  # fmt: skip
 def test_what_can_be_asked_about(text: str, so: bool) -> None:
     """Anything else would be listened for until Ctrl-C, in vain."""
     assert is_subject(text) is so
+
+
+def test_a_port_may_have_a_colon_before_it() -> None:
+    """As in ss."""
+    name = "10.0.0.2:80>10.0.0.1:4711"
+    assert matches(name, ":80") and matches(name, "4711") and not matches(name, ":471")

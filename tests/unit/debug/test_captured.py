@@ -236,6 +236,17 @@ def test_the_kind_of_every_sentence(kind: str, data: dict[str, Any]) -> None:
     assert read is not None and read.kind == kind and not read.loose, line
 
 
+@pytest.mark.parametrize("numbers", ["bytes 960:1460", "seq 961:1461"])
+def test_bytes_of_an_older_capture_count_from_0(numbers: str) -> None:
+    """Sentences say numbers as segments have them; they said offsets before. The data is the same."""
+    said = f"retransmit, RTO, {numbers}, attempt 2"
+    read = read_comment(f"tcp: {said} [10.0.0.2:80 > 10.0.0.1:4711]")
+    assert read is not None
+    assert read.data == {"why": "rto", "offset": 960, "length": 500, "attempt": 2, "text": said}
+    older = read_comment("tcp: the peer has bytes 1:9 twice, RFC 2883")
+    assert older is not None and older.kind == "dsack"
+
+
 def test_raw_interfaces_of_seams(tmp_path: Path) -> None:
     """A file that merely calls its interfaces as we do is read, too, whatever is in it."""
     path = tmp_path / "odd.pcapng"

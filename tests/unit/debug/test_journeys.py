@@ -108,7 +108,7 @@ def hook(packet, context):
     began = [one.began for one in journeys(planted.a.records) if not one.up and one.first.length]
     assert began[0] == "data of the application"
     assert began[1].startswith("a timer: retransmit, ")
-    assert "bytes 0:5" in began[1]
+    assert "seq 1:6" in began[1]
 
 
 def test_every_packet_is_one_journey(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_commands_read_a_trace_without_a_stack(tmp_path: Path, lvlip: Callable[.
         assert lvlip(*words, "--from", file).stderr == missing, "it is no silent lack"
     unknown = lvlip("why", "81", "--from", file)
     assert unknown.exit_code == 1
-    assert "nothing of 81 was recorded; there are 1 connections" in unknown.stderr
+    assert "nothing of 81 was recorded; there is one connection" in unknown.stderr
 
 
 def test_what_does_not_go_together_is_said(tmp_path: Path, lvlip: Callable[..., Result]) -> None:

@@ -125,6 +125,31 @@ def test_a_peer_that_has_an_older_connection_half_open(tmp_path: Path, from_the_
     assert len(told) == 1
     assert any(text.startswith(f"We sent {len(TEXT)} bytes in ") for text in told[0].sentences), told[0].sentences
     assert not {"syn_on_open", "reset_by_us"} & {one.name for one in told[0].findings}, story_lines(told[0])
+    if from_the_start:
+        first = cause(told[0], "half_open")
+        assert first.up and first.has_ack and not first.syn and first.seq == 3_000_000_000
+        assert told[0].cause is not None and told[0].cause.certain
+        assert "a RST" in told[0].cause.says and "the SYN was sent again" in told[0].cause.says
+        assert len(told[0].findings) == 1, story_lines(told[0])
+        assert [one.name for one in told[0].consequences] == ["discarded"]
+
+
+def test_a_peer_that_stays_with_its_older_connection(tmp_path: Path) -> None:
+    """Our RSTs are lost on the way: each SYN is answered alike, and none with a SYN-ACK (RFC 9293 3.5.1)."""
+    planted = Planted(tmp_path, HALF_OPEN.replace("not hasattr(context.state, \"done\")", "True"))
+    planted.connect(b"hello", seconds=4)
+    story = planted.story()
+    first = cause(story, "half_open")
+    assert first.up and not first.syn
+    assert story.cause is not None and len(story.cause.because) == 2, story_lines(story)
+    assert [one.name for one in story.findings] == ["half_open"], story_lines(story)
+
+
+def test_an_old_duplicate_ack_beside_the_handshake(tmp_path: Path) -> None:
+    """It does no harm where the SYN is answered at once: no older connection is told of."""
+    planted = Planted(tmp_path, HALF_OPEN.replace("packet.drop()", "pass"))
+    planted.connect(b"hello")
+    assert "half_open" not in {one.name for one in planted.story().findings}
 
 
 def test_sack_blocks_taken_out(tmp_path: Path) -> None:

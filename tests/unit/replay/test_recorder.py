@@ -122,6 +122,34 @@ def test_one_file_at_a_time_and_none_overwritten(tmp_path: Path) -> None:
     Recording(path).close()
 
 
+def test_idle_rounds_are_no_calls(tmp_path: Path) -> None:
+    """An outgoing() that again has nothing to give, after no other call and with the same room, leaves the core as it
+    was. It has no instant either, and in a replay of a stack at rest all would stand at that of the last call."""
+    made = recorded(Toy(), {}, flight=MIB)
+    made.control(0, "record.start", {"file": str(tmp_path / "x.rec")}, 5)
+    room = {"ip": 64}
+    expected = made.control(0, "record.status", {}, 5)["calls"]
+
+    def rounds(count: int) -> int:
+        for number in range(count):
+            made.events()
+            made.outgoing(room)
+            if number % 2:
+                made.events()
+        return int(made.control(0, "record.status", {}, 5)["calls"])
+
+    assert rounds(5) == expected + 1
+    made.handle_timer(7)
+    assert rounds(5) == expected + 3, "what may have come of another call is asked"
+    room["ip"] = 0
+    assert rounds(5) == expected + 4, "the room is another"
+    made.control(0, "record.stop", {}, 8)
+    made.close()
+    found = Recording(tmp_path / "x.rec")
+    assert sum(1 for _ in found.entries(found.first)) == found.stop - found.first
+    found.close()
+
+
 def test_the_ring_keeps_the_newest(tmp_path: Path) -> None:
     """It stays within its size, begins with a snapshot, and what it holds replays; the beginning is gone."""
     core, _, _ = transfer(None, size=6_000_000, flight=MIB // 2)

@@ -41,13 +41,15 @@ def test_the_names_on_the_seam_are_those_of_the_strategies() -> None:
 
 
 def test_a_name_that_leads_nowhere_says_why() -> None:
-    """Unknown; no such module; no such class; a class that is no strategy."""
+    """Unknown; no such module; no such class; a class that is no strategy, or cannot be made; no class at all."""
     for name, word in (
         ("vegas", "cubic"),
         ("layers.tcp.nothing:X", "nothing"),
-        ("layers.tcp.rto:X", "X"),
-        ("layers.tcp.timers:Timers", "lacks"),
-        ("math:pi", "callable"),
+        ("layers.tcp.rto:X", "layers.tcp.rto has no X"),
+        ("layers.tcp.timers:Timers", "lacks name, mss, cwnd"),
+        ("layers.tcp.congestion.base:AckSample", "fails: TypeError"),
+        ("math:pi", "pi in math is no class"),
+        ("os:path", "path in os is no class"),
     ):
         with pytest.raises(NoStrategy, match=word):
             make(name)

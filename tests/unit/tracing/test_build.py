@@ -235,6 +235,8 @@ def test_fields_of_other_protocols() -> None:
     [
         ({}, {}, BuildError, "no fields"),
         ({"ip.ttl": 3}, {}, BuildError, "which protocol"),
+        ({"nonsense": 3}, {}, EditError, "no field 'nonsense'"),
+        ({"tcp.sek": 3}, {"connection": None}, EditError, "did you mean tcp.seq"),
         ({"tcp.seq": 1, "udp.srcport": 1}, {}, BuildError, "tcp and udp do not stand in one packet"),
         ({"tcp.seq": 1}, {"connection": None}, BuildError, "ip.src=ADDRESS"),
         ({"tcp.seq": 1, "ip.src": "1.1.1.1"}, {"connection": None}, BuildError, "ip.dst=ADDRESS"),

@@ -57,14 +57,15 @@ def test_relative_numbers_wrap_with_the_sequence_space() -> None:
 
 
 def test_a_connection_first_seen_in_its_middle_counts_from_there() -> None:
+    """As if a SYN had stood right before: from 1, in both directions."""
     dissector = Dissector()
     first = show(ip(tcp(ACK, 1_000_000, 2_000_000, length=10)), dissector)
     assert first.endswith("seq 1000000:1000010, ack 2000000, win 502, length 10")
     assert show(ip(tcp(ACK, 1_000_010, 2_000_000, length=10)), dissector).endswith(
-        "seq 10:20, ack 1, win 502, length 10"
+        "seq 11:21, ack 1, win 502, length 10"
     )
     back = ip(tcp(ACK, 2_000_000, 1_000_020, back=True), src=B, dst=A)
-    assert show(back, dissector).endswith("Flags [.], ack 20, win 502, length 0")
+    assert show(back, dissector).endswith("Flags [.], ack 21, win 502, length 0")
 
 
 def test_a_new_connection_on_the_same_ports_counts_anew() -> None:

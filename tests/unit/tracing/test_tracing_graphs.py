@@ -106,7 +106,7 @@ def test_the_ladder_says_what_went_and_what_was_decided() -> None:
         ("in", "ack 1 win 4000", False),
         ("", "SYN_RECEIVED → ESTABLISHED, syn acked", False),
         ("out", "1:2001 (2000 = 2 × 1000) ack 1 win 8000", False),
-        ("", "retransmit, RTO, bytes 0:1000, attempt 1", False),
+        ("", "retransmit, RTO, seq 1:1001, attempt 1", False),
         ("out", "1:1001 (1000) ack 1 win 8000, retransmission", True),
         ("in", "RST 1 ack 1 win 4000", True),
     ]
