@@ -188,6 +188,7 @@ class Endings:
             self._bait()
         snapping, self.snapping = self.snapping, set()
         for pair in snapping:
+            _thin(pair)  # close() tells of the error before it frees what is unread; TCP is writable with it (tcp_poll)
             self.part(pair)
         for pair in [pair for pair in self.closing if pair.close_deadline and pair.close_deadline <= now]:
             self._close(pair)
@@ -227,12 +228,18 @@ class Endings:
                 with socket.socket(fileno=fd) as theirs, contextlib.suppress(OSError):
                     theirs.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         for pair in pairs:
-            if pair.end is not None:
+            if pair.end is not None and pair.aside:  # the error cannot show yet; the program's sends fail all the same
                 with contextlib.suppress(OSError):
-                    pair.end.shutdown(socket.SHUT_RD)  # the program's sends fail from now on
-                    # close() tells of the error before it frees what is unread; TCP is writable with it (tcp_poll)
-                    halfclose.thin(pair.end)
-                self.snap(pair)
+                    pair.end.shutdown(socket.SHUT_RD)
+                _thin(pair)
+            self.snap(pair)
+
+
+def _thin(pair: Pair) -> None:
+    """See halfclose.thin."""
+    if pair.end is not None:
+        with contextlib.suppress(OSError):
+            halfclose.thin(pair.end)
 
 
 def _aborts(pair: Pair) -> bool:

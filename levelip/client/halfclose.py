@@ -95,10 +95,11 @@ def unsent(pair: Pair, end: socket.socket) -> int:
 
 
 def thin(end: socket.socket) -> None:
-    """Throw away what is unread at our end, which takes nothing more, but for the byte that makes a reset of its close:
-    what waits here keeps the program's end from being writable."""
-    while (left := waiting(end)) > 1:
-        end.recv(min(left - 1, _PIECE))
+    """Throw away what is unread at our end, but for the byte that makes a reset of its close: what waits here keeps the
+    program's end from being writable. What is written meanwhile stays."""
+    left = waiting(end) - 1
+    while left > 0 and (piece := end.recv(min(left, _PIECE))):
+        left -= len(piece)
 
 
 def let_go(pair: Pair) -> None:

@@ -13,8 +13,10 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,9 @@ from levelip.client import halfclose
 from levelip.client.connecting import make_pair
 from levelip.client.endings import Endings
 from levelip.client.halfclose import Kept
+from levelip.client.pump import Pair
 from levelip.rpc.stream import Eof, Send, Urgent
+from levelip.run.syscalls import machine
 from tests.unit.client.test_client_pump import RING, World
 from tests.waiting import until
 
@@ -236,34 +240,82 @@ def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None
     endings.ends.close()
 
 
-@pytest.mark.parametrize("shut", [False, True])
-def test_a_full_end_is_writable_before_the_reset_shows(shut: bool) -> None:
-    """The kernel tells the program of our close before it frees what was unread there, and TCP is writable as soon as
-    the error shows: so that is freed before, but for a byte."""
-    world = World(limit=1000, ends=make_pair())
-    endings = Endings(
-        world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
-        processes=list,
-    )  # type: ignore[arg-type]  # fmt: skip
+def filled(world: World) -> Endings:
+    """The program's end takes nothing more."""
     world.pair.inode = os.fstat(world.program.fileno()).st_ino
     with contextlib.suppress(BlockingIOError):
         while True:
             world.program.send(bytes(70_000))
+    return Endings(
+        world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
+        processes=list,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.mark.parametrize("unread", [False, True])
+@pytest.mark.parametrize("shut", [False, True])
+def test_a_full_end_is_writable_before_the_reset_shows(
+    monkeypatch: pytest.MonkeyPatch, shut: bool, unread: bool
+) -> None:
+    """The kernel tells the program of our close before it frees what was unread there, and TCP is writable as soon as
+    the error shows: so that is freed before, but for a byte. Likewise where the program has to read something first."""
+    world = World(limit=1000, ends=make_pair())
+    endings = filled(world)
     if shut:
         halfclose.shut(world.pair, world.program, socket.SHUT_WR)
     poll = select.poll()
     poll.register(world.program, select.POLLOUT)
     assert not poll.poll(0)
-    world.pair.aside.append(b"come")  # not written yet, so that our end stays open
+    if unread:
+        world.pair.aside.append(b"come")  # not written yet, so that our end stays open
+    found: list[Any] = []
+
+    def look(pair: Pair) -> None:
+        assert pair.end is not None
+        found.append((poll.poll(0), halfclose.waiting(pair.end)))
+
+    monkeypatch.setattr(endings, "part", look)
     endings.reset(world.pair, errno.ECONNRESET)
     endings.sweep(0.0)
-    assert world.pair.end is not None
-    assert poll.poll(0) == [(world.program.fileno(), select.POLLOUT)]
-    assert halfclose.waiting(world.pair.end) == 1
+    assert bool(found) is not unread
+    look(world.pair)
+    assert all(one == ([(world.program.fileno(), select.POLLOUT)], 1) for one in found)
     world.pump.forget(world.pair)
     assert outcome(world.program) == ["ECONNRESET", "", ""]
     endings.ends.close()
     world.close()
+
+
+def test_a_writer_that_waits_is_told_of_the_reset() -> None:
+    """Its send fails with ECONNRESET, as TCP's, not with EPIPE and a signal."""
+    world = World(limit=1000, ends=make_pair())
+    endings = filled(world)
+    world.program.setblocking(True)
+    said: list[str] = []
+
+    def write() -> None:
+        try:
+            while True:
+                world.program.send(bytes(70_000), socket.MSG_NOSIGNAL)
+        except OSError as error:
+            said.append(errno.errorcode[error.errno or 0])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    until(lambda: in_send(writer), "it waits")
+    endings.reset(world.pair, errno.ECONNRESET)
+    endings.sweep(0.0)
+    writer.join(60)
+    assert said == ["ECONNRESET"]
+    assert outcome(world.program) == ["", "", ""]
+    endings.ends.close()
+    world.close()
+
+
+def in_send(thread: threading.Thread) -> bool:
+    """Whether the kernel has it wait in sendto(2) (proc_pid_syscall(5))."""
+    where = Path(f"/proc/self/task/{thread.native_id}/syscall").read_bytes()
+    return where.split()[0] == b"%d" % machine().calls["sendto"]
 
 
 def test_what_others_write_meanwhile_is_sent_once() -> None:
