@@ -227,7 +227,7 @@ class Trap:
         if len(self._threads) >= KEPT_CALLS:
             self._threads = {tid: kept for tid, kept in self._threads.items() if not kept.over and kept.valid()}
         last = self._threads.pop(note.tid, None)
-        if last is not None and last.same(call) and not last.over:
+        if last is not None and last.same(call) and not last.over and last.blocks in (None, self.waits(call)):
             last.id = note.id
             self._threads[note.tid] = last
             if last.kept is not None:
@@ -236,6 +236,8 @@ class Trap:
             elif last.resume is not None:
                 last.resume()
             return
+        if last is not None:
+            last.over = True  # the thread has gone on without it
         self._threads[note.tid] = call
         with refusing(call):
             action(call)
@@ -524,7 +526,7 @@ class Trap:
                 return
             raise OSError(errno.EACCES, "the program's socket may not be borrowed")
         with socket.socket(fileno=fd) as end:
-            waits = os.get_blocking(fd)
+            waits = call.blocks = os.get_blocking(fd)
             try:
                 token = end.recv(1, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -558,7 +560,7 @@ class Trap:
             waiters.remove(wake)
 
     def _connect(self, call: Trapped) -> None:
-        waits = self.waits(call)
+        waits = call.blocks = self.waits(call)
         pair = call.pair
         assert pair is not None
         address, port = self.instead(self.address(call), pair)
