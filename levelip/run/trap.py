@@ -42,7 +42,7 @@ from levelip.run.notify import Listener, Notification
 from levelip.run.procfiles import PATHS, ProcFiles, which
 from levelip.run.streams import StreamCalls, is_outq, unconnected
 from levelip.run.syscalls import machine
-from levelip.run.tags import clear
+from levelip.run.tags import clear, shows
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
 
@@ -416,6 +416,9 @@ class Trap:
 
     def getsockopt(self, call: Trapped) -> None:
         """As Linux: as much of the value as there is room for."""
+        error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        if error and call.pair is not None and call.pair.error and call.pair.shows:
+            self._look_whether_told(call, call.pair)
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
@@ -424,13 +427,23 @@ class Trap:
                 if name and answer.data["value"] and room < IFNAMSIZ:
                     return call.reply(code=errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
-                error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
                 if error and call.pair is not None and any(answer.data["value"]):
                     self.at_end(call, clear)  # it is told: neither poll() nor a read shows it any more
             return call.plain(answer)
 
         call.finish = finish
         self.ask(call, "getsockopt", level=call.number(1), option=call.number(2))
+
+    def _look_whether_told(self, call: Trapped, pair: Pair) -> None:
+        """A reset is told once: by SO_ERROR no more where a read or write, which are the kernel's, has failed with
+        it."""
+
+        def look(theirs: socket.socket) -> None:
+            if not shows(theirs):
+                pair.error = 0
+                self.calls.connecting.clear_error(pair)
+
+        self.at_end(call, look)
 
     def _shutdown(self, call: Trapped) -> None:
         pair = call.pair

@@ -420,6 +420,50 @@ def endings() -> None:
             say("passed", passed.getpeername() == (HOST, ECHO))
 
 
+def settled(sock: socket.socket) -> None:
+    """Until the socket stays full: nobody reads at the other side."""
+    looks = 0
+    while looks < 10:
+        looks = looks + 1 if mask(sock) == "nothing" else 0
+        time.sleep(0.02)
+
+
+def resets() -> None:
+    """What a reset meets: a write that waits, SO_ERROR once a read has told it, the peer's end."""
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        exactly(sock, 5)
+
+        def write() -> None:
+            while True:
+                sock.send(bytes(30_000))
+
+        said: list[str] = []
+        writer = threading.Thread(target=lambda: said.append(error(write)))
+        writer.start()
+        settled(sock)
+        print("reset", flush=True)
+        writer.join()
+        say("writer", *said, error(sock.recv, 1), error(sock.send, b"x"))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        until_reset(sock)
+        data, read = sock.recv(5), error(sock.recv, 1)
+        say("told", data, read, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), error(sock.recv, 1), mask(sock))
+    for before in (b"", b"whole"):
+        with tcp() as listener, tcp() as sock:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            sock.connect(listener.getsockname())
+            with listener.accept()[0] as other:
+                other.sendall(before)
+                other.shutdown(socket.SHUT_WR)
+                mask(sock, WAIT_S, 0x2000)
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+            mask(sock, WAIT_S, 0)
+            say("behind the end", exactly(sock, len(before)), error(sock.recv, 1), error(sock.send, b"x"), sock.recv(1))
+
+
 def outq(sock: socket.socket) -> int:
     """SIOCOUTQ: what has not been acknowledged (of the stack: has not gone), once it is nothing."""
     value = array.array("i", [0])
@@ -654,7 +698,7 @@ def threads() -> None:
 
 
 CASES = (
-    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings,
+    fresh, connected, addressed, refused, nonblocking, interrupted, listening, options, devices, wrong, endings, resets,
     halfclosed, corked, more, local, threads,
 )  # fmt: skip
 

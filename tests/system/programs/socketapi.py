@@ -709,7 +709,11 @@ def passing() -> None:
     os.waitpid(child, 0)
     say("sent", two.recv(99))
     two.sendall(b"down")
-    source = "import os, sys; fd = int(sys.argv[1]); os.write(fd, os.read(fd, 9) + b' and up')"
+    source = """if True:
+        import os, select, sys
+        fd = int(sys.argv[1])
+        select.select([fd], [], [])  # it does not block
+        os.write(fd, os.read(fd, 9) + b' and up')"""
     subprocess.run([sys.executable, "-c", source, str(one.fileno())], pass_fds=[one.fileno()], check=True)
     say("exec", two.recv(99))
     subprocess.run(["echo", "printed"], stdout=one, check=True)

@@ -220,16 +220,21 @@ def test_an_urgent_byte_at_the_end(world: World) -> None:
     assert [message for message in sent if isinstance(message, Urgent)] == [Urgent(7, 3)]
 
 
+@pytest.mark.parametrize("shut", [False, True])
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None:
-    """The peer's stream is whole once its FIN has come, also if the stack dies after it: the reader is told the end."""
+def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool, shut: bool) -> None:
+    """The peer's stream is whole once its FIN has come, also if the stack dies after it: the reader is told the end,
+    whether the program has shut its own or not."""
     endings = Endings(
         world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
-        processes=list,
+        processes=lambda: [os.getpid()],
     )  # type: ignore[arg-type]  # fmt: skip
     world.pair.inode = os.fstat(world.program.fileno()).st_ino
-    halfclose.shut(world.pair, world.program, socket.SHUT_WR)
-    world.pull()
+    if shut:
+        halfclose.shut(world.pair, world.program, socket.SHUT_WR)
+        world.pull()
+    else:
+        world.program.send(b"unread")
     world.come(0, b"come")
     if ended:
         world.pump.eof(world.pair, 4)
@@ -248,7 +253,7 @@ def filled(world: World) -> Endings:
             world.program.send(bytes(70_000))
     return Endings(
         world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
-        processes=list,
+        processes=lambda: [os.getpid()],
     )  # type: ignore[arg-type]  # fmt: skip
 
 
