@@ -169,12 +169,12 @@ class Endings:
             return
         if not pair.connected:
             return
-        whole = pair.fin_at is not None
+        pair.whole = pair.fin_at is not None
         self._pump.reset(pair)
         pair.error = code
         if pair.end is None:
             return
-        if whole:  # the reader is told so all the same (Linux, SOCK_DONE)
+        if pair.whole:
             halfclose.let_go(pair)
             self.snap(pair)
         else:

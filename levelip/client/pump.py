@@ -48,7 +48,7 @@ class Pair:
         "kept", "kind", "known", "lender", "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat",
         "mark", "marked", "more", "options", "outcome", "pieces", "readable", "receive_ring", "received", "redeemed",
         "remote", "returned", "said", "seen", "send_ring", "sent", "shows", "shut", "single", "stuck", "times",
-        "tokens", "told", "unread", "waiters", "waiting", "written",
+        "tokens", "told", "unread", "waiters", "waiting", "whole", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -72,6 +72,7 @@ class Pair:
         self.known = False  # connect() has said that it is connected, or accept() brought it
         self.dead = False  # it was connected and was reset
         self.shows = False  # and the program's end shows it, until a call has told it
+        self.whole = False  # the peer's stream had ended by then: who reads is told the end alone (Linux, SOCK_DONE)
         self.forgotten = False  # and the gateway that knew of it is dead
         self.local: tuple[bytes, int] | None = None
         self.remote: tuple[bytes, int] | None = None
@@ -131,7 +132,8 @@ class Pair:
 
     def start_over(self) -> None:
         """Its connection is over and forgotten; our end is closed."""
-        self.connected = self.connecting = self.dead = self.shows = self.known = self.forgotten = False
+        self.connected = self.connecting = self.dead = self.known = self.forgotten = False
+        self.shows = self.whole = False
         self.local = self.remote = self.alias = None
         self.error = self.junk = 0
         self.send_ring = self.receive_ring = self.kept = self.fin_at = None

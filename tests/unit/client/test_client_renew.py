@@ -219,3 +219,14 @@ def test_what_it_was_bound_to_is_kept(world: World, named: bool, port: int) -> N
     (made,) = world.session.asked
     made(0, {"sock": 8}, "")
     assert asked == [("bind", {"address": b"\x0a\0\0\1", "port": port})]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_whom_a_reset_is_told(world: World, whole: bool) -> None:
+    """Once; but if the peer's stream had ended before it not those that read, who leave it to the others (Linux)."""
+    world.pair.error, world.pair.whole = errno.ECONNRESET, whole
+    caller = Caller(there=True)
+    for reads in (True, False, False):
+        world.call(caller, "error", reads=reads)
+    said = [answer.data["errno"] for answer in caller.answers]
+    assert said == ([0, errno.ECONNRESET, 0] if whole else [errno.ECONNRESET, 0, 0])
