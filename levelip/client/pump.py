@@ -230,6 +230,7 @@ class Pump:
             if not got or flags & socket.MSG_PEEK:
                 pair.finished = True
                 pair.readable = False
+                pair.hung_up = pair.hung_up or _hangs_up(end)  # epoll has not said so yet
                 break
         if 0 <= pair.more < pair.sent:
             self._end_more(pair)
@@ -505,6 +506,13 @@ class Pump:
             self._epoll.unregister(pair.fd)
             pair.end.close()
             pair.end = None
+
+
+def _hangs_up(end: socket.socket) -> bool:
+    """Whether the program's end is closed, or shut both ways: not its sending side alone."""
+    poll = select.poll()
+    poll.register(end, 0)
+    return bool(poll.poll(0))
 
 
 def _before_mark(piece: memoryview | bytes, ahead: int) -> tuple[memoryview | bytes, int]:
