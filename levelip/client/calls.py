@@ -378,7 +378,11 @@ class Calls:
         caller.answer(Answer(call.number, 0, {"value": code.to_bytes(4, "little")}))
 
     def _error(self, caller: Caller, call: Call, pair: Pair) -> None:
-        """The program saw the end of its end: was that a FIN (0) or something worse, which is told once?"""
+        """The program saw the end of its end: was that a FIN (0) or something worse, which is told once? `reads`: asked
+        by what reads, whom a reset behind the FIN does not concern."""
+        if call.args.get("reads") and pair.whole:
+            caller.answer(Answer(call.number, 0, {"errno": 0}))
+            return
         code, pair.error = pair.error, 0
         caller.answer(Answer(call.number, 0, {"errno": code}))
         if code:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -168,13 +169,17 @@ class Endings:
             return
         if not pair.connected:
             return
-        if pair.fin_at is not None:
-            halfclose.let_go(pair)  # the peer's stream is whole: its reader is told so all the same (Linux, SOCK_DONE)
+        pair.whole = pair.fin_at is not None
         self._pump.reset(pair)
         pair.error = code
-        if pair.end is not None:
+        if pair.end is None:
+            return
+        if pair.whole:
+            halfclose.let_go(pair)
+            self.snap(pair)
+        else:
             self.baiting.add(pair)
-            self.check(pair)
+        self.check(pair)
 
     def snap(self, pair: Pair) -> None:
         """A reset pair that has been written out is closed at the end of the turn, so that its reader sees it."""
@@ -187,7 +192,9 @@ class Endings:
         if self.baiting:
             self._bait()
         snapping, self.snapping = self.snapping, set()
+        self._make_writable(snapping)
         for pair in snapping:
+            pair.shows = pair.end is not None and halfclose.waiting(pair.end) > 0
             self.part(pair)
         for pair in [pair for pair in self.closing if pair.close_deadline and pair.close_deadline <= now]:
             self._close(pair)
@@ -227,12 +234,33 @@ class Endings:
                 with socket.socket(fileno=fd) as theirs, contextlib.suppress(OSError):
                     theirs.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         for pair in pairs:
-            if pair.end is not None:
+            if pair.end is not None and pair.aside:  # the error cannot show yet; the program's sends fail all the same
                 with contextlib.suppress(OSError):
-                    pair.end.shutdown(socket.SHUT_RD)  # the program's sends fail from now on
-                    # close() tells of the error before it frees what is unread; TCP is writable with it (tcp_poll)
-                    halfclose.thin(pair.end)
-                self.snap(pair)
+                    pair.end.shutdown(socket.SHUT_RD)
+                _thin(pair)
+            self.snap(pair)
+
+
+    def _make_writable(self, pairs: Iterable[Pair]) -> None:
+        """Before our ends are closed: close() tells of the error before it frees what is unread, and TCP is writable
+        with it (tcp_poll). Not where a write may wait: that is to fail with the error, not to go on and meet EPIPE."""
+        much = {pair.inode: pair for pair in pairs if pair.end is not None and halfclose.waiting(pair.end) > 1}
+        may_wait = {inode for inode, pair in much.items() if pair.kept is None and not pair.finished}
+        if may_wait:
+            seen = {inode: pair.seen for inode, pair in much.items() if inode in may_wait and pair.seen is not None}
+            for inode, fd in self.ends.borrow(may_wait, self._processes, seen).items():
+                with socket.socket(fileno=fd):
+                    if os.get_blocking(fd):
+                        del much[inode]
+        for pair in much.values():
+            _thin(pair)
+
+
+def _thin(pair: Pair) -> None:
+    """See halfclose.thin."""
+    if pair.end is not None:
+        with contextlib.suppress(OSError):
+            halfclose.thin(pair.end)
 
 
 def _aborts(pair: Pair) -> bool:

@@ -95,19 +95,29 @@ def unsent(pair: Pair, end: socket.socket) -> int:
 
 
 def thin(end: socket.socket) -> None:
-    """Throw away what is unread at our end, which takes nothing more, but for the byte that makes a reset of its close:
-    what waits here keeps the program's end from being writable."""
-    while (left := waiting(end)) > 1:
-        end.recv(min(left - 1, _PIECE))
+    """Throw away what is unread at our end, but for the byte that makes a reset of its close: what waits here keeps the
+    program's end from being writable. What is written meanwhile stays."""
+    _discard(end, waiting(end) - 1)
 
 
 def let_go(pair: Pair) -> None:
-    """No reset is to show any more: throw away what is unread."""
-    if pair.end is not None and pair.kept is not None:
-        with suppress(BlockingIOError, ConnectionResetError):
-            while pair.end.recv(_PIECE):
-                pass
-        pair.kept = None
+    """No reset is to show any more: throw away what is unread, at once so that the program's end is writable before it
+    hangs up, and again what was written meanwhile; nothing more can be."""
+    end = pair.end
+    if end is None:
+        return
+    pair.kept = None
+    with suppress(OSError):
+        _discard(end, waiting(end))
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RD)
+        _discard(end, waiting(end))
+
+
+def _discard(end: socket.socket, count: int) -> None:
+    """Throw away so many bytes."""
+    while count > 0 and (piece := end.recv(min(count, _PIECE))):
+        count -= len(piece)
 
 
 def _name_writers(end: socket.socket, *, on: bool) -> None:

@@ -47,8 +47,8 @@ class Pair:
         "fd", "fin_at", "fin_done", "finished", "forgotten", "gid", "held", "hung_up", "inflight", "inode", "junk",
         "kept", "kind", "known", "lender", "lent", "limit", "linger_calls", "lingers", "listening", "local", "lowat",
         "mark", "marked", "more", "options", "outcome", "pieces", "readable", "receive_ring", "received", "redeemed",
-        "remote", "returned", "said", "seen", "send_ring", "sent", "shut", "single", "stuck", "times", "tokens", "told",
-        "unread", "waiters", "waiting", "written",
+        "remote", "returned", "said", "seen", "send_ring", "sent", "shows", "shut", "single", "stuck", "times",
+        "tokens", "told", "unread", "waiters", "waiting", "whole", "written",
     )  # fmt: skip
 
     def __init__(self, end: socket.socket | None, inode: int, kind: tuple[int, int, int], gid: int) -> None:
@@ -71,6 +71,8 @@ class Pair:
         self.connected = False
         self.known = False  # connect() has said that it is connected, or accept() brought it
         self.dead = False  # it was connected and was reset
+        self.shows = False  # and the program's end shows it, until a call has told it
+        self.whole = False  # the peer's stream had ended by then: who reads is told the end alone (Linux, SOCK_DONE)
         self.forgotten = False  # and the gateway that knew of it is dead
         self.local: tuple[bytes, int] | None = None
         self.remote: tuple[bytes, int] | None = None
@@ -131,6 +133,7 @@ class Pair:
     def start_over(self) -> None:
         """Its connection is over and forgotten; our end is closed."""
         self.connected = self.connecting = self.dead = self.known = self.forgotten = False
+        self.shows = self.whole = False
         self.local = self.remote = self.alias = None
         self.error = self.junk = 0
         self.send_ring = self.receive_ring = self.kept = self.fin_at = None
@@ -227,6 +230,7 @@ class Pump:
             if not got or flags & socket.MSG_PEEK:
                 pair.finished = True
                 pair.readable = False
+                pair.hung_up = pair.hung_up or _hangs_up(end)  # epoll has not said so yet
                 break
         if 0 <= pair.more < pair.sent:
             self._end_more(pair)
@@ -502,6 +506,13 @@ class Pump:
             self._epoll.unregister(pair.fd)
             pair.end.close()
             pair.end = None
+
+
+def _hangs_up(end: socket.socket) -> bool:
+    """Whether the program's end is closed, or shut both ways: not its sending side alone."""
+    poll = select.poll()
+    poll.register(end, 0)
+    return bool(poll.poll(0))
 
 
 def _before_mark(piece: memoryview | bytes, ahead: int) -> tuple[memoryview | bytes, int]:

@@ -337,12 +337,13 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
 
     # -- bytes: straight to the descriptor; only its end needs a question
 
-    def _end(self) -> None:
-        """The descriptor is at its end: raise what ended the connection, once, unless it was the peer's FIN."""
+    def _end(self, *, reads: bool = True) -> None:
+        """The descriptor is at its end: raise what ended the connection, once, unless it was the peer's FIN. `reads`:
+        for a call that reads, to which nothing that came after the FIN is told."""
         if self._ended:
             return
         try:
-            code = self._call("error")["errno"]
+            code = self._call("error", {"reads": reads})["errno"]
         except HelperLost:
             self._ended = True
             raise
@@ -357,7 +358,7 @@ class socket(kernel.socket):  # noqa: N801 - its name in the standard library
     def _broken(self, error: OSError) -> OSError:
         """What to raise for an EPIPE or ECONNRESET of the descriptor."""
         try:
-            self._end()
+            self._end(reads=False)
         except OSError as better:
             return better
         return error

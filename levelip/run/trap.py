@@ -42,7 +42,7 @@ from levelip.run.notify import Listener, Notification
 from levelip.run.procfiles import PATHS, ProcFiles, which
 from levelip.run.streams import StreamCalls, is_outq, unconnected
 from levelip.run.syscalls import machine
-from levelip.run.tags import clear
+from levelip.run.tags import clear, shows
 from levelip.run.trapped import Trapped, refusing
 from levelip.run.values import MAX_SOCKADDR, dissolves, parse_sockaddr, seconds, sockaddr
 
@@ -227,7 +227,7 @@ class Trap:
         if len(self._threads) >= KEPT_CALLS:
             self._threads = {tid: kept for tid, kept in self._threads.items() if not kept.over and kept.valid()}
         last = self._threads.pop(note.tid, None)
-        if last is not None and last.same(call) and not last.over:
+        if last is not None and last.same(call) and not last.over and last.blocks in (None, self.waits(call)):
             last.id = note.id
             self._threads[note.tid] = last
             if last.kept is not None:
@@ -236,6 +236,8 @@ class Trap:
             elif last.resume is not None:
                 last.resume()
             return
+        if last is not None:
+            last.over = True  # the thread has gone on without it
         self._threads[note.tid] = call
         with refusing(call):
             action(call)
@@ -417,6 +419,9 @@ class Trap:
 
     def getsockopt(self, call: Trapped) -> None:
         """As Linux: as much of the value as there is room for."""
+        error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        if error and call.pair is not None and call.pair.error and call.pair.shows:
+            self._look_whether_told(call, call.pair)
 
         def finish(call: Trapped, answer: Answer, _: tuple[int, ...]) -> bool:
             if not answer.errno:
@@ -425,13 +430,23 @@ class Trap:
                 if name and answer.data["value"] and room < IFNAMSIZ:
                     return call.reply(code=errno.EINVAL)  # net/core/sock.c sock_getbindtodevice
                 call.write_sized(call.args[3], call.args[4], answer.data["value"][: max(room, 0)])
-                error = (call.number(1), call.number(2)) == (socket.SOL_SOCKET, socket.SO_ERROR)
                 if error and call.pair is not None and any(answer.data["value"]):
                     self.at_end(call, clear)  # it is told: neither poll() nor a read shows it any more
             return call.plain(answer)
 
         call.finish = finish
         self.ask(call, "getsockopt", level=call.number(1), option=call.number(2))
+
+    def _look_whether_told(self, call: Trapped, pair: Pair) -> None:
+        """A reset is told once: by SO_ERROR no more where a read or write, which are the kernel's, has failed with
+        it."""
+
+        def look(theirs: socket.socket) -> None:
+            if not shows(theirs):
+                pair.error = 0
+                self.calls.connecting.clear_error(pair)
+
+        self.at_end(call, look)
 
     def _shutdown(self, call: Trapped) -> None:
         pair = call.pair
@@ -524,7 +539,7 @@ class Trap:
                 return
             raise OSError(errno.EACCES, "the program's socket may not be borrowed")
         with socket.socket(fileno=fd) as end:
-            waits = os.get_blocking(fd)
+            waits = call.blocks = os.get_blocking(fd)
             try:
                 token = end.recv(1, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -558,7 +573,7 @@ class Trap:
             waiters.remove(wake)
 
     def _connect(self, call: Trapped) -> None:
-        waits = self.waits(call)
+        waits = call.blocks = self.waits(call)
         pair = call.pair
         assert pair is not None
         where = self.address(call, dissolve=True)

@@ -28,12 +28,13 @@ class Trapped:
 
     A thread makes one call at a time. If its next one is the same again, on the same socket, a signal has interrupted
     this one and the kernel or the program restarts it: then this one goes on with the new notification's id, and an
-    answer that could not be delivered is delivered now (`kept`).
+    answer that could not be delivered is delivered now (`kept`). A connect or accept whose descriptor has ceased to
+    block meanwhile, or begun to, is another call: the program has seen the interruption.
     """
 
     __slots__ = (
-        "_listener", "args", "datagrams", "deadline", "finish", "id", "inode", "kept", "late", "name", "netlink",
-        "over", "pair", "pid", "resume", "tid",
+        "_listener", "args", "blocks", "datagrams", "deadline", "finish", "id", "inode", "kept", "late", "name",
+        "netlink", "over", "pair", "pid", "resume", "tid",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Trapped:
         self.finish: Finish = Trapped.plain
         self.kept: Answer | None = None
         self.over = False  # answered, or given up
+        self.blocks: bool | None = None  # whether the descriptor of a connect or accept does
         self.deadline: float | None = None
         self.late: Callable[[], None] | None = None  # what then
         self.resume: Callable[[], None] | None = None  # when the same call is made once more: go on

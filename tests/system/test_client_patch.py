@@ -68,7 +68,7 @@ def peers(shared_stack: Stack) -> Iterator[Peers]:
 
 
 # the other cases of semantics.py call C functions on the descriptor, or programs that are not on the stack
-@pytest.mark.parametrize("case", ["connected", "addressed", "refused", "nonblocking", "options", "threads"])
+@pytest.mark.parametrize("case", ["connected", "addressed", "refused", "nonblocking", "options", "resets", "threads"])
 def test_calls_answer_as_the_kernels(shared_stack: Stack, peers: Peers, case: str) -> None:
     """A program that tries what socket calls answer in each situation says the same under python -m levelip."""
     assert shared_stack.namespace is not None

@@ -308,11 +308,18 @@ def test_a_connect_that_fails(impatient: Stack, case: str) -> None:
 def test_no_route_at_all(impatient: Stack) -> None:
     """Without a gateway, an address outside of the network is unreachable at once; with one again it is tried."""
     gateway = impatient.ask("ip", "get", section="ip")["values"]["gateway"]
+
+    def routes() -> Any:
+        return impatient.snapshot("tcp")["routes"]  # which ip tells it
+
+    before = routes()
     impatient.set("ip.gateway", "")
     try:
+        impatient.wait_until(lambda: routes() != before, "tcp has heard of it")
         failure, _, took = impatient.submit(app_connect, "192.0.2.1", 9).result(LIMIT_S)
     finally:
         impatient.set("ip.gateway", gateway)
+    impatient.wait_until(lambda: routes() == before, "tcp has heard of it")
     assert failure == "ENETUNREACH"
     assert took < SOON_S
     assert impatient.submit(app_connect, "192.0.2.1", 9).result(LIMIT_S)[0] == "ETIMEDOUT"

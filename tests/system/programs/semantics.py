@@ -479,6 +479,50 @@ def endings() -> None:
             say("passed", passed.getpeername() == (HOST, ECHO))
 
 
+def settled(holds: Callable[[], object]) -> None:
+    """Until it holds, and goes on to: nobody reads at the other side."""
+    looks, deadline = 0, time.monotonic() + WAIT_S
+    while looks < 10 and time.monotonic() < deadline:
+        looks = looks + 1 if holds() else 0
+        time.sleep(0.02)
+
+
+def resets() -> None:
+    """What a reset meets: a write that waits, SO_ERROR once a read has told it, the peer's end."""
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        exactly(sock, 5)
+
+        def write() -> None:
+            while True:
+                sock.send(bytes(30_000))
+
+        said: list[str] = []
+        writer = threading.Thread(target=lambda: said.append(error(write)))
+        writer.start()
+        settled(lambda: mask(sock) == "nothing")
+        print("reset", flush=True)
+        writer.join()
+        say("writer", *said, error(sock.recv, 1), error(sock.send, b"x"))
+    with linked(RESET) as sock:
+        sock.sendall(b"go")
+        until_reset(sock)
+        data, read = sock.recv(5), error(sock.recv, 1)
+        say("told", data, read, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), error(sock.recv, 1), mask(sock))
+    for before in (b"", b"whole"):
+        with tcp() as listener, tcp() as sock:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            sock.connect(listener.getsockname())
+            with listener.accept()[0] as other:
+                other.sendall(before)
+                other.shutdown(socket.SHUT_WR)
+                mask(sock, WAIT_S, 0x2000)
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+            mask(sock, WAIT_S, 0)
+            say("behind the end", exactly(sock, len(before)), error(sock.recv, 1), error(sock.send, b"x"), sock.recv(1))
+
+
 def left(sock: socket.socket, request: int = SIOCOUTQ) -> int:
     """What has not been acknowledged, or with SIOCOUTQNSD not been sent."""
     value = array.array("i", [0])
@@ -506,7 +550,14 @@ def unacknowledged() -> None:
         sock.connect((HOST, RESET))
         say("nothing yet", left(sock), sock.send(b"go"), outq(sock), left(sock, SIOCOUTQNSD))
         sock.sendall(bytes(MUCH))
-        time.sleep(1)  # all that the peer has room for has been acknowledged
+        before = [0]
+
+        def stands() -> bool:
+            """As much as the last time, and what the peer has room for has been acknowledged."""
+            old, before[0] = before[0], left(sock)
+            return before[0] == old < MUCH
+
+        settled(stands)
         say("not read", 0 < left(sock, SIOCOUTQNSD) <= left(sock) < MUCH)
         sock.shutdown(socket.SHUT_WR)
         say("shut", 0 < left(sock, SIOCOUTQNSD) <= left(sock) < MUCH)
@@ -768,7 +819,7 @@ def threads() -> None:
 
 CASES = (
     fresh, connected, addressed, refused, nonblocking, unspecified, interrupted, listening, options, devices, wrong,
-    endings, halfclosed, unacknowledged, buffers, corked, more, local, threads,
+    endings, resets, halfclosed, unacknowledged, buffers, corked, more, local, threads,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,9 @@ from levelip.client import halfclose
 from levelip.client.connecting import make_pair
 from levelip.client.endings import Endings
 from levelip.client.halfclose import Kept
+from levelip.client.pump import Pair
 from levelip.rpc.stream import Eof, Send, Urgent
+from levelip.run.syscalls import machine
 from tests.unit.client.test_client_pump import RING, World
 from tests.waiting import until
 
@@ -114,7 +118,10 @@ def test_a_reset_after_the_end_shows(world: World, written: bytes, how: int) -> 
     """The bait is not sent; once our end is closed the program reads what has come, then ECONNRESET, then the end."""
     world.program.send(written)
     halfclose.shut(world.pair, world.program, how)
-    assert stream(world, world.pull()) == (written, len(written))
+    sent = world.pull()
+    if how == socket.SHUT_RDWR:
+        world.pump.fin(world.pair)  # it may be closed: the caller finds out (Endings.check)
+    assert stream(world, [*sent, *world.session.sent()]) == (written, len(written))
     assert halfclose.unsent(world.pair, world.ours) == 0
     if how == socket.SHUT_WR:
         world.ours.send(b"come")
@@ -216,16 +223,21 @@ def test_an_urgent_byte_at_the_end(world: World) -> None:
     assert [message for message in sent if isinstance(message, Urgent)] == [Urgent(7, 3)]
 
 
+@pytest.mark.parametrize("shut", [False, True])
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None:
-    """The peer's stream is whole once its FIN has come, also if the stack dies after it: the reader is told the end."""
+def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool, shut: bool) -> None:
+    """The peer's stream is whole once its FIN has come, also if the stack dies after it: the reader is told the end,
+    whether the program has shut its own or not."""
     endings = Endings(
         world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
-        processes=list,
+        processes=lambda: [os.getpid()],
     )  # type: ignore[arg-type]  # fmt: skip
     world.pair.inode = os.fstat(world.program.fileno()).st_ino
-    halfclose.shut(world.pair, world.program, socket.SHUT_WR)
-    world.pull()
+    if shut:
+        halfclose.shut(world.pair, world.program, socket.SHUT_WR)
+        world.pull()
+    else:
+        world.program.send(b"unread")
     world.come(0, b"come")
     if ended:
         world.pump.eof(world.pair, 4)
@@ -236,34 +248,82 @@ def test_a_reset_after_the_peer_s_end_is_none(world: World, ended: bool) -> None
     endings.ends.close()
 
 
-@pytest.mark.parametrize("shut", [False, True])
-def test_a_full_end_is_writable_before_the_reset_shows(shut: bool) -> None:
-    """The kernel tells the program of our close before it frees what was unread there, and TCP is writable as soon as
-    the error shows: so that is freed before, but for a byte."""
-    world = World(limit=1000, ends=make_pair())
-    endings = Endings(
-        world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
-        processes=list,
-    )  # type: ignore[arg-type]  # fmt: skip
+def filled(world: World) -> Endings:
+    """The program's end takes nothing more."""
     world.pair.inode = os.fstat(world.program.fileno()).st_ino
     with contextlib.suppress(BlockingIOError):
         while True:
             world.program.send(bytes(70_000))
+    return Endings(
+        world.session, world.pump, pairs={1: world.pair}, by_fd={world.pair.fd: world.pair}, by_gid={7: world.pair},
+        processes=lambda: [os.getpid()],
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.mark.parametrize("unread", [False, True])
+@pytest.mark.parametrize("shut", [False, True])
+def test_a_full_end_is_writable_before_the_reset_shows(
+    monkeypatch: pytest.MonkeyPatch, shut: bool, unread: bool
+) -> None:
+    """The kernel tells the program of our close before it frees what was unread there, and TCP is writable as soon as
+    the error shows: so that is freed before, but for a byte. Likewise where the program has to read something first."""
+    world = World(limit=1000, ends=make_pair())
+    endings = filled(world)
     if shut:
         halfclose.shut(world.pair, world.program, socket.SHUT_WR)
     poll = select.poll()
     poll.register(world.program, select.POLLOUT)
     assert not poll.poll(0)
-    world.pair.aside.append(b"come")  # not written yet, so that our end stays open
+    if unread:
+        world.pair.aside.append(b"come")  # not written yet, so that our end stays open
+    found: list[Any] = []
+
+    def look(pair: Pair) -> None:
+        assert pair.end is not None
+        found.append((poll.poll(0), halfclose.waiting(pair.end)))
+
+    monkeypatch.setattr(endings, "part", look)
     endings.reset(world.pair, errno.ECONNRESET)
     endings.sweep(0.0)
-    assert world.pair.end is not None
-    assert poll.poll(0) == [(world.program.fileno(), select.POLLOUT)]
-    assert halfclose.waiting(world.pair.end) == 1
+    assert bool(found) is not unread
+    look(world.pair)
+    assert all(one == ([(world.program.fileno(), select.POLLOUT)], 1) for one in found)
     world.pump.forget(world.pair)
     assert outcome(world.program) == ["ECONNRESET", "", ""]
     endings.ends.close()
     world.close()
+
+
+def test_a_writer_that_waits_is_told_of_the_reset() -> None:
+    """Its send fails with ECONNRESET, as TCP's, not with EPIPE and a signal."""
+    world = World(limit=1000, ends=make_pair())
+    endings = filled(world)
+    world.program.setblocking(True)
+    said: list[str] = []
+
+    def write() -> None:
+        try:
+            while True:
+                world.program.send(bytes(70_000), socket.MSG_NOSIGNAL)
+        except OSError as error:
+            said.append(errno.errorcode[error.errno or 0])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    until(lambda: in_send(writer), "it waits")
+    endings.reset(world.pair, errno.ECONNRESET)
+    endings.sweep(0.0)
+    writer.join(60)
+    assert said == ["ECONNRESET"]
+    assert outcome(world.program) == ["", "", ""]
+    endings.ends.close()
+    world.close()
+
+
+def in_send(thread: threading.Thread) -> bool:
+    """Whether the kernel has it wait in sendto(2) (proc_pid_syscall(5))."""
+    where = Path(f"/proc/self/task/{thread.native_id}/syscall").read_bytes()
+    return where.split()[0] == b"%d" % machine().calls["sendto"]
 
 
 def test_what_others_write_meanwhile_is_sent_once() -> None:

@@ -127,6 +127,25 @@ def test_bytes_go_to_the_ring_and_are_announced_once(world: World) -> None:
     assert world.pull() == []
 
 
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_close_that_is_seen_by_reading(world: World, unread: bool) -> None:
+    """The program closes while what it wrote is read, before epoll tells of it: whether that is a FIN or a reset is not
+    decided yet (Endings.check)."""
+    if unread:
+        world.ours.send(b"unread")
+    world.program.send(b"abc")
+    world.program.close()
+    assert world.pull() == [Send(7, 0, 3)]
+    assert world.pair.finished and world.pair.hung_up and world.pair.unread is unread
+
+
+def test_an_end_of_the_program_s_is_told_at_once(world: World) -> None:
+    """SHUT_WR is no close."""
+    world.program.send(b"abc")
+    world.program.shutdown(socket.SHUT_WR)
+    assert world.pull() == [Send(7, 0, 3), Eof(7, 3)]
+
+
 def test_never_beyond_the_grant() -> None:
     """Only what was granted is read; the rest stays in the pair until the limit moves; an old limit changes nothing."""
     world = World(limit=4)

@@ -313,3 +313,14 @@ def test_a_dissolved_socket_whose_program_has_ended(world: World) -> None:
     assert pair.closing and not world.calls.pairs
     world.session.answer()
     assert not world.calls.pairs and world.calls.idle
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_whom_a_reset_is_told(world: World, whole: bool) -> None:
+    """Once; but if the peer's stream had ended before it not those that read, who leave it to the others (Linux)."""
+    world.pair.error, world.pair.whole = errno.ECONNRESET, whole
+    caller = Caller(there=True)
+    for reads in (True, False, False):
+        world.call(caller, "error", reads=reads)
+    said = [answer.data["errno"] for answer in caller.answers]
+    assert said == ([0, errno.ECONNRESET, 0] if whole else [errno.ECONNRESET, 0, 0])
