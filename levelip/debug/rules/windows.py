@@ -64,7 +64,7 @@ def zero(case: Case) -> Iterator[Finding]:
 
 def _closed(name: str, who: str, closed: Seg, opened: Seg | None) -> Finding:
     until = "it stays so" if opened is None else f"{opened.fact.name} opens it {ms(opened.mono - closed.mono)} later"
-    says = f"{closed.fact.name} closes the {who}'s window at byte {closed.ack - 1}; {until}"
+    says = f"{closed.fact.name} closes the {who}'s window at seq {closed.ack}; {until}"
     return Finding(name, says, closed.fact, closed.mono)
 
 
@@ -80,7 +80,7 @@ def overrun(case: Case) -> Iterator[Finding]:
         elif edge is not None and seg.fact.length and seg.end - seg.fact.fin > edge:
             yield Finding(
                 "beyond_window",
-                f"{seg.fact.name} reaches byte {seg.end - 1}, {seg.end - edge} beyond what we granted",
+                f"{seg.fact.name} reaches seq {seg.end}, {seg.end - edge} beyond what we granted",
                 seg.fact,
                 seg.mono,
                 [f"the window scale in our SYN is {scale}"],
