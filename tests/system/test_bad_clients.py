@@ -254,11 +254,12 @@ def test_sockets_come_and_go(shared_stack: Stack, host: Namespace, endpoint: str
 @pytest.mark.parametrize("clients", [17])
 def test_every_socket_there_is(shared_stack: Stack, host: Namespace, endpoint: str, clients: int) -> None:
     """17 clients of 4,096 sockets each: beyond the 65,536 of all there is ENFILE with a sentence, the transfer beside
-    them goes on, and all of it again takes no more memory (beside the flight recorder's, which has filled by then)."""
+    them goes on, and all of it again takes as much memory, once the flight recorder has filled, or ended with a
+    snapshot of so many, which may be in any round."""
     gateway = Gateway(shared_stack)
     kept = len(shared_stack.ask("gateway", "ss")["sockets"])
-    grown = []
-    for _ in range(3):
+    grown: list[int] = []
+    while len(grown) < 3 or (abs(grown[-1] - grown[-2]) >= 8 * MB and len(grown) < 6):
         with Transfer(shared_stack, host), contextlib.ExitStack() as crowd:
             answers = []
             for _ in range(clients):
@@ -274,8 +275,8 @@ def test_every_socket_there_is(shared_stack: Stack, host: Namespace, endpoint: s
             assert 4096 <= len(refused) <= 4096 + kept + 10  # the transfer's own among them
             grown.append(gateway.memory() - gateway.start[0])
         gateway.stack.wait_until(lambda: sockets(shared_stack) < 100, "they go with their clients", timeout=60)
-    print("65,536 sockets, three times:", *(f"{size / MB:+.1f} MB" for size in grown))
-    assert grown[2] < grown[1] + 8 * MB
+    print("65,536 sockets, again and again:", *(f"{size / MB:+.1f} MB" for size in grown))
+    assert abs(grown[-1] - grown[-2]) < 8 * MB
     gateway.bounded("65,536 sockets, gone again", 160 * MB)
 
 
