@@ -24,7 +24,7 @@ from levelip.client.control import Answer, Call
 from levelip.client.datagrams import Datagrams, is_datagram
 from levelip.client.endings import Endings
 from levelip.client.ends import unread
-from levelip.client.pump import CORK, INT, Pair, Pump, is_on
+from levelip.client.pump import CORK, INT, Pair, Pump, hangs_up, is_on
 from levelip.client.session import Bare, Outstanding, Session, ignore
 
 SOL_SOCKET, SO_ERROR, SO_LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
@@ -419,11 +419,7 @@ class Calls:
             return False
         if pair.end is None:  # of a failed connect, or of a listener that is lost: ours tells of no hang-up any more
             return pair.inode in self.endings.ends.alive([pair.inode])
-        if pair.hung_up:
-            return False
-        poll = select.poll()
-        poll.register(pair.fd, 0)
-        return not any(mask & select.POLLHUP for _, mask in poll.poll(0))
+        return not (pair.hung_up or hangs_up(pair.end))
 
     # -- listeners
 

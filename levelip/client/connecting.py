@@ -426,14 +426,13 @@ def inherit(theirs: socket.socket, pair: Pair) -> None:
         widen(theirs, size)
 
 
-def widen(theirs: socket.socket, size: int | bytes) -> None:
-    """SO_SNDBUF: so much the program's end holds."""
+def widen(end: socket.socket, size: int | bytes) -> None:
+    """What an end of a pair may write before it is read: SO_SNDBUF of the program's, SO_RCVBUF of ours."""
     number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
-    theirs.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
+    end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
 
 
 def bound(pair: Pair, size: int | bytes) -> None:
     """SO_RCVBUF: the pair holds no more than that, either."""
-    number = size if isinstance(size, int) else int.from_bytes(size[:4], "little")
     if pair.end is not None:
-        pair.end.setsockopt(SOL_SOCKET, socket.SO_SNDBUF, min(max(number, 0), control.SOCKET_BUFFER))
+        widen(pair.end, size)

@@ -237,9 +237,8 @@ class Endings:
             if pair.end is not None and pair.aside:  # the error cannot show yet; the program's sends fail all the same
                 with contextlib.suppress(OSError):
                     pair.end.shutdown(socket.SHUT_RD)
-                _thin(pair)
+                halfclose.thin(pair)
             self.snap(pair)
-
 
     def _make_writable(self, pairs: Iterable[Pair]) -> None:
         """Before our ends are closed: close() tells of the error before it frees what is unread, and TCP is writable
@@ -253,14 +252,7 @@ class Endings:
                     if os.get_blocking(fd):
                         del much[inode]
         for pair in much.values():
-            _thin(pair)
-
-
-def _thin(pair: Pair) -> None:
-    """See halfclose.thin."""
-    if pair.end is not None:
-        with contextlib.suppress(OSError):
-            halfclose.thin(pair.end)
+            halfclose.thin(pair)
 
 
 def _aborts(pair: Pair) -> bool:

@@ -94,10 +94,12 @@ def unsent(pair: Pair, end: socket.socket) -> int:
     return max(waiting(end) - stays, 0)
 
 
-def thin(end: socket.socket) -> None:
+def thin(pair: Pair) -> None:
     """Throw away what is unread at our end, but for the byte that makes a reset of its close: what waits here keeps the
     program's end from being writable. What is written meanwhile stays."""
-    _discard(end, waiting(end) - 1)
+    if pair.end is not None:
+        with suppress(OSError):
+            _discard(pair.end, waiting(pair.end) - 1)
 
 
 def let_go(pair: Pair) -> None:

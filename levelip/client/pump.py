@@ -230,7 +230,7 @@ class Pump:
             if not got or flags & socket.MSG_PEEK:
                 pair.finished = True
                 pair.readable = False
-                pair.hung_up = pair.hung_up or _hangs_up(end)  # epoll has not said so yet
+                pair.hung_up = pair.hung_up or hangs_up(end)  # epoll has not said so yet
                 break
         if 0 <= pair.more < pair.sent:
             self._end_more(pair)
@@ -508,11 +508,11 @@ class Pump:
             pair.end = None
 
 
-def _hangs_up(end: socket.socket) -> bool:
-    """Whether the program's end is closed, or shut both ways: not its sending side alone."""
+def hangs_up(end: socket.socket) -> bool:
+    """Whether the program's end is closed, or shut both ways: not its sending side alone; without waiting for epoll."""
     poll = select.poll()
     poll.register(end, 0)
-    return bool(poll.poll(0))
+    return any(mask & select.POLLHUP for _, mask in poll.poll(0))
 
 
 def _before_mark(piece: memoryview | bytes, ahead: int) -> tuple[memoryview | bytes, int]:
